@@ -1,15 +1,14 @@
 //! Hash chain that binds each line of the log to all lines before it.
 //!
-//! This module only computes: it holds no file, signs nothing (checkpoints do) and does not look at what a line
-//! contains.
+//! This module only computes: it holds no file, signs nothing (checkpoints do) and does not look at what a line contains.
 //!
-//! INVARIANT: `link(n) = SHA-256(link(n-1) || body(n))`, where `body(n)` is the line from its opening brace up to,
-//! and without, `,"chain":"`; `link(0)` is 32 zero bytes. The line shows the first [`MARK`] hexadecimal digits of its
-//! link. All lines, and nothing else, are needed to follow the chain.
+//! INVARIANT: `link(n) = SHA-256(link(n-1) || body(n))`, where `body(n)` is the line from its opening brace up to, and without,
+//! `,"chain":"`; `link(0)` is 32 zero bytes. The line shows the first [`MARK`] hexadecimal digits of its link. All lines, and
+//! nothing else, are needed to follow the chain.
 //!
-//! A mark is shorter than its link on purpose. It only locates a fault: the proof of a line is the whole link in a
-//! signed checkpoint after it, and an unsigned line could be forged with a mark of any length. The rest would be a
-//! fifth of the log, and does not compress.
+//! A mark is shorter than its link on purpose. It only locates a fault: the proof of a line is the whole link in a signed
+//! checkpoint after it, and an unsigned line could be forged with a mark of any length. The rest would be a fifth of the log,
+//! and does not compress.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,10 +1,10 @@
 //! Checkpoints: signatures of the gate under the log up to a line.
 //!
-//! This module signs and checks signatures. The journal decides when a checkpoint is due; [`super::verify`] judges a
-//! log by its checkpoints.
+//! This module signs and checks signatures. The journal decides when a checkpoint is due; [`super::verify`] judges a log by its
+//! checkpoints.
 //!
-//! INVARIANT: the signed message is the five lines that `message` writes, and no part of it can be exchanged for one
-//! from another log, another line or another time.
+//! INVARIANT: the signed message is the five lines that `message` writes, and no part of it can be exchanged for one from
+//! another log, another line or another time.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -14,13 +14,12 @@ use super::encode::timestamp;
 use super::key::{PublicKey, Signature, SigningKey};
 use crate::ids::LogId;
 
-/// Age from which unsigned lines are signed at the beginning of the next write, before its own lines. If the write's
-/// own lines are older than this, everything before them is signed, too.
+/// Age from which unsigned lines are signed at the beginning of the next write, before its own lines. If the write's own lines
+/// are older than this, everything before them is signed, too.
 ///
-/// So lines that no checkpoint covers are, by their own times, at most twice as far apart, or older than the
-/// checkpoint before them. This holds however long a disk hangs, a machine sleeps or a thread does not run, because
-/// the clock is read once for each write, and a write that ends in the middle has its beginning. [`super::verify`]
-/// checks a log for it.
+/// So lines that no checkpoint covers are, by their own times, at most twice as far apart, or older than the checkpoint before
+/// them. This holds however long a disk hangs, a machine sleeps or a thread does not run, because the clock is read once for
+/// each write, and a write that ends in the middle has its beginning. [`super::verify`] checks a log for it.
 pub(super) const LATE: SignedDuration = SignedDuration::from_secs(2);
 
 /// Signature under all lines of a log up to a number.
@@ -52,8 +51,7 @@ impl Checkpoint {
         }
     }
 
-    /// Reports whether it was signed at this time with the key it names. It does not say that this key is to be
-    /// trusted.
+    /// Reports whether it was signed at this time with the key it names. It does not say that this key is to be trusted.
     #[must_use]
     pub fn is_genuine(&self, time: Timestamp) -> bool {
         self.key.proves(&message(&self.log, self.tip(), time), &self.signature)

@@ -68,8 +68,8 @@ impl Desk {
         }
     }
 
-    /// Writes once: a note about earlier faults, deferred lines, the followers' lines, the leader's own, and a
-    /// checkpoint if one is due.
+    /// Writes once: a note about earlier faults, deferred lines, the followers' lines, the leader's own, and a checkpoint if
+    /// one is due.
     pub(super) fn write(&mut self, order: Order, own: &Lines, clock: &Clock) -> Answer {
         self.note.clear();
         let now = clock.now();

@@ -1,12 +1,11 @@
 //! Encodes an event as one line of the log that is safe to display and that any JSON parser reads.
 //!
-//! This module does not number lines, hold files or read clocks: a line gets its number and its place in the chain
-//! when it is written.
+//! This module does not number lines, hold files or read clocks: a line gets its number and its place in the chain when it is
+//! written.
 //!
-//! INVARIANT: whatever bytes a client or a server sends, one event is one line of valid JSON, and every character
-//! that moves a cursor, breaks a line, changes the direction of text or is invisible ([`visible::is_unseen`]) is
-//! written as a JSON escape. Encoding allocates nothing but the growth of its output buffer, and memory for texts
-//! with such characters.
+//! INVARIANT: whatever bytes a client or a server sends, one event is one line of valid JSON, and every character that moves a
+//! cursor, breaks a line, changes the direction of text or is invisible ([`visible::is_unseen`]) is written as a JSON escape.
+//! Encoding allocates nothing but the growth of its output buffer, and memory for texts with such characters.
 
 mod hot;
 
@@ -110,12 +109,12 @@ fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp
     one.into_iter().chain(other).min()
 }
 
-/// Records for the journal, encoded when they are pushed and before any lock is taken. Reusable:
-/// [`super::Journal::submit`] and [`super::Journal::defer`] empty it.
+/// Records for the journal, encoded when they are pushed and before any lock is taken. Reusable: [`super::Journal::submit`] and
+/// [`super::Journal::defer`] empty it.
 #[derive(Debug, Default)]
 pub struct Batch {
     pub(super) lines: Lines,
-    /// An event could not be encoded, so the batch is refused as a whole instead of lacking a record.
+    /// True if an event could not be encoded, so the batch is refused as a whole instead of lacking a record.
     pub(super) incomplete: bool,
 }
 

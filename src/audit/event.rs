@@ -27,9 +27,9 @@ use crate::names::{IdentityName, ProfileName, TargetName};
 pub enum Event<'a> {
     /// The gate started.
     GateStarted(Cow<'a, GateStarted>),
-    /// The gate stopped in order.
+    /// The gate stopped in an orderly way.
     GateStopped {},
-    /// Configuration and certificates were read again.
+    /// Configuration and certificates were reloaded.
     Reloaded(Reloaded),
     /// An operator set gate time to the machine's clock.
     ClockSet(ClockSet),
@@ -49,7 +49,7 @@ pub enum Event<'a> {
     RefusalsCounted(RefusalsCounted),
     /// A client sent a CancelRequest.
     CancelRequested(CancelRequested),
-    /// A grant was made or changed.
+    /// A grant was created or changed.
     GrantChanged(Cow<'a, GrantChanged>),
     /// A live grant was used for a reason other than the requested one.
     GrantJoined(Cow<'a, GrantJoined>),
@@ -59,7 +59,7 @@ pub enum Event<'a> {
     DecisionMade(Cow<'a, DecisionMade>),
     /// A grant's role at its target was created, changed or dropped.
     RoleChanged(Cow<'a, RoleChanged>),
-    /// A local user was made or changed.
+    /// A local user was created or changed.
     UserChanged(Cow<'a, UserChanged>),
     /// An authentication failed.
     IdentityRefused(Cow<'a, IdentityRefused>),
@@ -95,7 +95,7 @@ pub struct Who {
     pub profile: Option<ProfileName>,
 }
 
-/// The gate started.
+/// Start of the gate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GateStarted {
     /// Version of the program.
@@ -104,16 +104,16 @@ pub struct GateStarted {
     pub pid: u32,
 }
 
-/// Configuration and certificates were read again.
+/// Reload of configuration and certificates.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reloaded {
-    /// The new ones are in force; if not, the old ones stay.
+    /// True if the new ones are in force; if not, the old ones stay.
     pub accepted: bool,
     /// Error, or list of the changes.
     pub detail: String,
 }
 
-/// An operator set gate time to the machine's clock; recorded before it is done, at the old time.
+/// Change of gate time to the machine's clock, by an operator; recorded before it is done, at the old time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClockSet {
     /// Gate time before.
@@ -127,7 +127,7 @@ pub struct ClockSet {
     pub reason: Option<String>,
 }
 
-/// The journal met a fault and continues; the first record after the fault.
+/// Fault that the journal met before it continued; the first record after the fault.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalHealed {
     /// Kind of fault.
@@ -161,11 +161,10 @@ pub enum Fault {
     WriteFailed,
     /// The file was removed or replaced while the gate had it open; a new file was begun.
     FileLost,
-    /// A line in the newest segment does not fit the chain: the file was changed while no gate wrote it. A new
-    /// segment follows.
+    /// A line in the newest segment does not fit the chain: the file was changed while no gate wrote it. A new segment follows.
     ChainBroken,
-    /// The log ends before the last checkpoint that was signed: lines are missing at its end (a machine that lost
-    /// power can lose them, with durability `process`).
+    /// The log ends before the last checkpoint that was signed: lines are missing at its end (a machine that lost power can
+    /// lose them, with durability `process`).
     LinesMissing,
     /// The ledger knows the log up to a line, and there is no log: its folder was emptied, or is another one.
     LogMissing,
@@ -201,8 +200,7 @@ impl Fault {
         matches!(self, Self::FileLost | Self::ChainBroken) || self.is_gap()
     }
 
-    /// Returns true if the start found that a part of the log is or may be missing, which the rest of the log does
-    /// not show.
+    /// Returns true if the start found that a part of the log is or may be missing, which the rest of the log does not show.
     #[must_use]
     pub fn is_gap(self) -> bool {
         match self {
@@ -223,8 +221,8 @@ pub struct SegmentBegan {
     pub previous: Link,
     /// Key of the signatures that follow.
     pub key: PublicKey,
-    /// The file of the segment before may have further bytes after its last line, which could not be written whole
-    /// nor taken back: they are no part of the log, and no caller was told that they are.
+    /// True if the file of the segment before may have further bytes after its last line, which could not be written whole nor
+    /// taken back: they are no part of the log, and no caller was told that they are.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rest_void: bool,
 }
@@ -236,7 +234,7 @@ pub struct KeyChanged {
     pub key: PublicKey,
     /// Old key.
     pub previous: PublicKey,
-    /// The old key signs the checkpoint that follows; false if it was lost.
+    /// True if the old key signs the checkpoint that follows; false if it was lost.
     pub vouched: bool,
     /// Name of an operator, or `gate`.
     pub by: String,
@@ -307,7 +305,7 @@ pub struct CancelRequested {
     /// Session of the key; `None` if the key fits no live session.
     #[serde(flatten)]
     pub who: Option<Who>,
-    /// The request was forwarded to the target.
+    /// True if the request was forwarded to the target.
     pub forwarded: bool,
 }
 
@@ -366,7 +364,7 @@ pub struct RequestChanged {
     /// Ticket of the requester.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ticket: Option<String>,
-    /// The access was taken by break-glass, without waiting for an approval.
+    /// True if the access was taken by break-glass, without waiting for an approval.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub break_glass: bool,
     /// Grant that it became.
@@ -387,8 +385,8 @@ pub struct RequestChanged {
     /// Issuer of the requester's token, if the requester was not authenticated locally.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
-    /// Claims of that token (a pipeline's repository, branch, run), as the policies saw them; only in the record of
-    /// the submission.
+    /// Claims of that token (a pipeline's repository, branch, run), as the policies saw them; only in the record of the
+    /// submission.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub claims: BTreeMap<String, String>,
 }
@@ -402,7 +400,7 @@ pub struct DecisionMade {
     pub action: String,
     /// Object of the action: the id of a request or grant, or `gate`.
     pub about: String,
-    /// The action is allowed.
+    /// True if the action is allowed.
     pub allowed: bool,
     /// Address of the caller, if on a network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -445,11 +443,10 @@ pub struct RoleChanged {
     pub target: TargetName,
     /// Name of the role at the target.
     pub role: String,
-    /// `made` (recorded before it is created, so that there is no role without a record; `not_made` follows if the
-    /// creation failed), `extended` (its logins end at another time), `retired` (it was dropped), `left` (it has no
-    /// login any more but still exists; dropping is retried), `intruder_ended` (a login with it past the gate was
-    /// ended), `undone` (privileges on objects of the profile that its sessions granted to others were revoked; the
-    /// detail has the statements).
+    /// `made` (recorded before it is created, so that there is no role without a record; `not_made` follows if the creation
+    /// failed), `extended` (its logins end at another time), `retired` (it was dropped), `left` (it has no login any more but
+    /// still exists; dropping is retried), `intruder_ended` (a login with it past the gate was ended), `undone` (privileges on
+    /// objects of the profile that its sessions granted to others were revoked; the detail has the statements).
     pub change: String,
     /// Time until which the role can log in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -464,8 +461,8 @@ pub struct RoleChanged {
 pub struct UserChanged {
     /// Name of the user.
     pub identity: IdentityName,
-    /// `added`, `token_withdrawn` (the old token is invalid), `rotated` (there is a new token), `regrouped`,
-    /// `disabled`, `enabled`, or `not_stored`.
+    /// `added`, `token_withdrawn` (the old token is invalid), `rotated` (there is a new token), `regrouped`, `disabled`,
+    /// `enabled`, or `not_stored`.
     pub change: String,
     /// Name of the operator.
     pub by: String,
@@ -489,7 +486,7 @@ pub struct IdentityRefused {
 /// Loading of a policy set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyLoaded {
-    /// The set is in force; if not, the one before is.
+    /// True if the set is in force; if not, the one before is.
     pub accepted: bool,
     /// SHA-256 of the policy set in force, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -556,10 +553,10 @@ pub struct SessionEnded {
     pub bytes_in: u64,
     /// Number of bytes to the client.
     pub bytes_out: u64,
-    /// The FATAL reached the client's socket whole; `None` if none was due.
+    /// True if the FATAL reached the client's socket whole; `None` if none was due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_told: Option<bool>,
-    /// The target confirmed that the backend is gone; `None` if the gate did not end it.
+    /// True if the target confirmed that the backend is gone; `None` if the gate did not end it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend_gone: Option<bool>,
     /// Microseconds from the deadline (or the command to end) until the backend was confirmed gone.

@@ -1,11 +1,10 @@
-//! Cuts texts and values that are too long for a record: a record then has the beginning, the whole length and hashes
-//! of the whole.
+//! Cuts texts and values that are too long for a record: a record then has the beginning, the whole length and hashes of the
+//! whole.
 //!
 //! This module does not decide which length is too long.
 //!
-//! INVARIANT: everything that is cut or blanked has the length and the keyed hash of the original beside it. The
-//! plain hash is there only if no word hints at a secret: an attacker who knows the rest of a text could try secrets
-//! until the hash fits.
+//! INVARIANT: everything that is cut or blanked has the length and the keyed hash of the original beside it. The plain hash is
+//! there only if no word hints at a secret: an attacker who knows the rest of a text could try secrets until the hash fits.
 
 use std::borrow::Cow;
 
@@ -113,8 +112,8 @@ impl<'a> Sql<'a> {
         }
     }
 
-    /// Notes the settings of the session when the text came, if they affect it; `bytes` is the text as it came.
-    /// `settled`: no statement in progress may have changed them.
+    /// Notes the settings of the session when the text came, if they affect it; `bytes` is the text as it came. `settled`: no
+    /// statement in progress may have changed them.
     #[must_use]
     pub fn under(self, settings: LexerSettings, settled: bool, bytes: &[u8]) -> Self {
         if settings == LexerSettings::default() {
@@ -129,8 +128,8 @@ impl<'a> Sql<'a> {
         }
     }
 
-    /// Returns the settings under which the recorded text can be analysed. `None`: its characters are not on record
-    /// as they came.
+    /// Returns the settings under which the recorded text can be analysed. `None`: its characters are not on record as they
+    /// came.
     #[must_use]
     pub fn settings(&self) -> Option<LexerSettings> {
         if self.converted {
@@ -150,8 +149,8 @@ impl<'a> Sql<'a> {
         })
     }
 
-    /// Returns the record of an SQL text that has one of [`redact::TRIGGERS`], with its secrets blanked, and the set
-    /// of its parameters that are secrets: all, if the names of some may be after the cut.
+    /// Returns the record of an SQL text that has one of [`redact::TRIGGERS`], with its secrets blanked, and the set of its
+    /// parameters that are secrets: all, if the names of some may be after the cut.
     #[must_use]
     pub fn redacted(text: &Beginning<'a>, settings: LexerSettings, hashes: impl FnOnce() -> Hashes) -> (Self, Secrets) {
         let whole = text.is_whole();
@@ -171,8 +170,8 @@ impl<'a> Sql<'a> {
 }
 
 impl<'a> Parameter<'a> {
-    /// Returns a value in text form, or its beginning if it is longer than `max` bytes; as a binary value if it is
-    /// invalid in the session's encoding.
+    /// Returns a value in text form, or its beginning if it is longer than `max` bytes; as a binary value if it is invalid in
+    /// the session's encoding.
     #[must_use]
     pub fn text(oid: u32, bytes: &'a [u8], max: usize, encoding: Encoding) -> Self {
         let start = beginning(bytes, max);
@@ -196,8 +195,8 @@ impl<'a> Parameter<'a> {
         Self::Blanked { length, hmac_sha256 }
     }
 
-    /// Returns a value of `length` bytes of which only the `start` is held; in hexadecimal if it has no encoding or
-    /// is invalid in it.
+    /// Returns a value of `length` bytes of which only the `start` is held; in hexadecimal if it has no encoding or is invalid
+    /// in it.
     #[must_use]
     pub fn long(start: &[u8], encoding: Option<Encoding>, length: u64, sha256: Cow<'a, str>) -> Self {
         let decoded = encoding.map(|encoding| encoding.decode(beginning(start, start.len()), false));

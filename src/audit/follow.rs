@@ -1,7 +1,7 @@
 //! Reads the log without blocking the runtime, and continues as the log grows.
 //!
-//! This module does not filter or parse (the reader does). It polls the file a few times a second, so that the writer
-//! has to wait for no reader and notify none.
+//! This module does not filter or parse (the reader does). It polls the file a few times a second, so that the writer has to
+//! wait for no reader and notify none.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -54,8 +54,7 @@ pub fn follow(dir: &Path, filter: &Filter, extent: Extent) -> Result<Follow, Rea
     })
 }
 
-/// Stream of records that exist and, if wanted, of those to come. It holds few at a time: a slow consumer makes it
-/// read slowly.
+/// Stream of records that exist and, if wanted, of those to come. It holds few at a time: a slow consumer makes it read slowly.
 #[derive(Debug)]
 pub struct Follow {
     state: State,
@@ -124,8 +123,8 @@ struct Turn {
 }
 
 impl Follow {
-    /// Makes the stream read only while one of these permits is free, because a gate has many readers. `place` is
-    /// dropped as soon as all existing records are read; from then on the stream costs little.
+    /// Makes the stream read only while one of these permits is free, because a gate has many readers. `place` is dropped as
+    /// soon as all existing records are read; from then on the stream costs little.
     #[must_use]
     pub fn sharing(self, threads: Arc<Semaphore>, place: impl fmt::Debug + Send + 'static) -> Self {
         Self {

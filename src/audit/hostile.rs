@@ -52,8 +52,8 @@ fn demand() -> Demand {
     Demand::of(&filter(), None, None)
 }
 
-/// Writes a segment into a folder, plain or packed by the first byte, with the bytes after a blank line as its index
-/// and checkpoint, and runs all readers of a folder on it.
+/// Writes a segment into a folder, plain or packed by the first byte, with the bytes after a blank line as its index and
+/// checkpoint, and runs all readers of a folder on it.
 pub(crate) fn folder_hostile(bytes: &[u8]) {
     let Some((how, bytes)) = bytes.split_first() else { return };
     // An error here is one of the machine.

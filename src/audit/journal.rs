@@ -1,11 +1,10 @@
 //! Journal: the only writer of the log.
 //!
-//! This module does not decide what is recorded, and does not read the log. Sessions submit intents (and forward a
-//! statement only after its intent is written) and defer outcomes (for which they do not wait).
+//! This module does not decide what is recorded, and does not read the log. Sessions submit intents (and forward a statement
+//! only after its intent is written) and defer outcomes (for which they do not wait).
 //!
-//! INVARIANT: a submission that is `Done(Ok)` is written as [`super::Durability`] says. Without contention, a
-//! submission is a short lock and one `write`, on the caller's thread, without allocation and without a switch of
-//! threads.
+//! INVARIANT: a submission that is `Done(Ok)` is written as [`super::Durability`] says. Without contention, a submission is a
+//! short lock and one `write`, on the caller's thread, without allocation and without a switch of threads.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -26,8 +25,7 @@ use crate::clock::Clock;
 use crate::ids::LogId;
 use crate::supervision::{self, ThreadEnd};
 
-/// Handle of the journal. Cheap to clone; clones share one journal. When the last one is dropped, deferred records
-/// are written.
+/// Handle of the journal. Cheap to clone; clones share one journal. When the last one is dropped, deferred records are written.
 #[derive(Debug, Clone)]
 pub struct Journal(Arc<Owner>);
 
@@ -48,7 +46,7 @@ pub enum Health {
     Good,
     /// The last write failed. Each submission retries it, and so does the journal several times a second.
     Failed {
-        /// The disk is full.
+        /// True if the disk is full.
         disk_full: bool,
     },
 }
@@ -89,14 +87,14 @@ impl Future for Waiting {
 }
 
 impl Journal {
-    /// Opens the log's folder (created with mode 0700 if needed), locks it for this process, cuts off an unfinished
-    /// last line, and continues the chain. Faults that it finds in the log are recorded.
+    /// Opens the log's folder (created with mode 0700 if needed), locks it for this process, cuts off an unfinished last line,
+    /// and continues the chain. Faults that it finds in the log are recorded.
     pub fn open(settings: &Settings, clock: Clock) -> Result<Self, AuditError> {
         Self::open_remembered(settings, &RememberedTip::NotAsked, clock)
     }
 
-    /// Opens a log whose end a ledger remembers. Missing lines do not keep the journal from going on: they are the
-    /// first thing that it records.
+    /// Opens a log whose end a ledger remembers. Missing lines do not keep the journal from going on: they are the first thing
+    /// that it records.
     pub fn open_remembered(settings: &Settings, remembered: &RememberedTip, clock: Clock) -> Result<Self, AuditError> {
         let mut first = Lines::default();
         let writer = Writer::open(settings, remembered, clock.now(), &mut first)?;
@@ -147,9 +145,8 @@ impl Journal {
         submission
     }
 
-    /// Hands over records of what has already happened: they are written with the next submission, or within 20 ms.
-    /// If the log cannot be written they are kept until it can, up to a limit; beyond it they are counted, and the
-    /// count is recorded.
+    /// Hands over records of what has already happened: they are written with the next submission, or within 20 ms. If the log
+    /// cannot be written they are kept until it can, up to a limit; beyond it they are counted, and the count is recorded.
     pub fn defer(&self, batch: &mut Batch) {
         if !cfg!(feature = "unlogged") {
             self.0.shared.defer(&batch.lines);
@@ -157,8 +154,8 @@ impl Journal {
         batch.clear();
     }
 
-    /// Records one event with the current time, and waits until it is written. The journal's thread writes it: a disk
-    /// that hangs delays the caller of this function and not the thread that serves other sessions.
+    /// Records one event with the current time, and waits until it is written. The journal's thread writes it: a disk that
+    /// hangs delays the caller of this function and not the thread that serves other sessions.
     pub async fn record(&self, event: &Event<'_>) -> Result<(), AuditError> {
         let mut batch = Batch::new();
         batch.push(self.0.shared.clock.now(), event);
@@ -193,8 +190,7 @@ impl Journal {
         }
     }
 
-    /// Signs the unsigned lines and returns the line of the latest checkpoint; `None` if nothing was written in this
-    /// run.
+    /// Signs the unsigned lines and returns the line of the latest checkpoint; `None` if nothing was written in this run.
     pub async fn checkpoint(&self) -> Result<Option<String>, AuditError> {
         let (done, answer) = oneshot::channel();
         self.0.shared.ask(Errand::Checkpoint(done));
@@ -208,8 +204,8 @@ impl Journal {
         answer.blocking_recv().unwrap_or(Err(AuditError::Closed))
     }
 
-    /// Replaces the signing key by a new one, for which the old one vouches on record; returns the new one. After an
-    /// error the old one stays in use.
+    /// Replaces the signing key by a new one, for which the old one vouches on record; returns the new one. After an error the
+    /// old one stays in use.
     pub async fn rotate_key(&self, by: &str) -> Result<PublicKey, AuditError> {
         let (done, answer) = oneshot::channel();
         let by = by.to_owned();
@@ -217,8 +213,8 @@ impl Journal {
         answer.await.unwrap_or(Err(AuditError::Closed))
     }
 
-    /// Returns a handle for the end of the journal's thread. It ends with the journal; if it ends earlier, records
-    /// may not be written any more.
+    /// Returns a handle for the end of the journal's thread. It ends with the journal; if it ends earlier, records may not be
+    /// written any more.
     #[must_use]
     pub fn thread_end(&self) -> ThreadEnd {
         self.0.thread_end.clone()

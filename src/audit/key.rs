@@ -1,7 +1,7 @@
 //! Key that signs the log's checkpoints, and public keys that verify them.
 //!
-//! This module knows nothing of checkpoints or the chain: it signs bytes. Ed25519 (RFC 8032); files are PEM as
-//! OpenSSL reads them (RFC 8410), the private one with mode 0600 and created on first use.
+//! This module knows nothing of checkpoints or the chain: it signs bytes. Ed25519 (RFC 8032); files are PEM as OpenSSL reads
+//! them (RFC 8410), the private one with mode 0600 and created on first use.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -78,8 +78,7 @@ impl SigningKey {
         }
     }
 
-    /// Creates the successor of the key in this file, and keeps it beside: see [`Self::replace`] and
-    /// [`Self::recover`].
+    /// Creates the successor of the key in this file, and keeps it beside: see [`Self::replace`] and [`Self::recover`].
     pub fn prepare(path: &Path) -> Result<Self, KeyError> {
         Self::write(&next(path))
     }
@@ -93,8 +92,8 @@ impl SigningKey {
             .map_err(|error| KeyError::io(path, error))
     }
 
-    /// Finishes an interrupted change of keys if the prepared key is the one that `signs` the log; otherwise deletes
-    /// the prepared key.
+    /// Finishes an interrupted change of keys if the prepared key is the one that `signs` the log; otherwise deletes the
+    /// prepared key.
     pub fn recover(path: &Path, signs: Option<PublicKey>) -> Result<(), KeyError> {
         let next = next(path);
         match Self::load(&next) {

@@ -1,11 +1,10 @@
 //! Audit log: all events, in one order, in files on the local disk.
 //!
-//! This module decides nothing and sends nothing anywhere. [`Journal`] is the only writer, [`event`] the only
-//! vocabulary; [`read`](fn@read) and [`follow()`] read the log.
+//! This module decides nothing and sends nothing anywhere. [`Journal`] is the only writer, [`event`] the only vocabulary;
+//! [`read`](fn@read) and [`follow()`] read the log.
 //!
-//! INVARIANT: a record that was reported as written is with the operating system (or on the disk, see
-//! [`Durability`]), whole, on one line, numbered without gaps; a record that could not be written is reported as
-//! such, and nothing of it remains.
+//! INVARIANT: a record that was reported as written is with the operating system (or on the disk, see [`Durability`]), whole,
+//! on one line, numbered without gaps; a record that could not be written is reported as such, and nothing of it remains.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -135,7 +134,7 @@ pub enum AuditError {
     /// The operating system did not accept the record.
     #[error("the audit log cannot be written: {source}")]
     Write {
-        /// The cause is lack of space (of the disk, the quota or the allowed file size).
+        /// True if the cause is lack of space (of the disk, the quota or the allowed file size).
         disk_full: bool,
         /// Error of the operating system.
         source: Arc<io::Error>,

@@ -2,13 +2,11 @@
 //!
 //! This module does not touch the file (the writer does) and is private to the journal.
 //!
-//! The desk (writer and buffers) is a token: the thread that takes it is the leader, writes outside the lock, and
-//! puts it back. Other threads leave their lines in the queue as followers; the leader's next round writes them all
-//! at once.
+//! The desk (writer and buffers) is a token: the thread that takes it is the leader, writes outside the lock, and puts it back.
+//! Other threads leave their lines in the queue as followers; the leader's next round writes them all at once.
 //!
-//! INVARIANT: lines in `intents` always have a thread that will write them: a leader in its rounds, or the journal's
-//! thread, which was woken. Deferred lines are written before intents, so an outcome never comes after a later intent
-//! of its session.
+//! INVARIANT: lines in `intents` always have a thread that will write them: a leader in its rounds, or the journal's thread,
+//! which was woken. Deferred lines are written before intents, so an outcome never comes after a later intent of its session.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -32,13 +30,12 @@ mod threads_end;
 
 /// Number of bytes from which deferred lines are written at once.
 const DEFERRED: usize = 64 * 1024;
-/// Number of bytes of deferred lines that are kept while nothing can be written; further ones are counted and
-/// dropped.
+/// Number of bytes of deferred lines that are kept while nothing can be written; further ones are counted and dropped.
 const RETAINED: usize = 2 * 1024 * 1024;
 /// Number of times that a leader writes for others before it hands over: it is a session's task, too.
 const ROUNDS: u32 = 3;
-/// Interval of the journal's thread. Lines deferred before one tick and still there at the next are written, so after
-/// 20 ms at the latest.
+/// Interval of the journal's thread. Lines deferred before one tick and still there at the next are written, so after 20 ms at
+/// the latest.
 const TICK: Duration = Duration::from_millis(10);
 /// Retry interval while writing fails and no thread submits.
 const RETRY: Duration = Duration::from_millis(250);
@@ -63,7 +60,7 @@ pub(super) struct Shared {
 struct State {
     deferred: Lines,
     intents: Lines,
-    /// Threads that wait for `intents`.
+    /// Submissions that wait for `intents`.
     waiting: Vec<oneshot::Sender<Answer>>,
     /// Tasks for the thread.
     errands: Vec<Errand>,
@@ -74,11 +71,11 @@ struct State {
     lost: u64,
     /// Number of times that `deferred` was taken for writing.
     drains: u64,
-    /// The thread waits without a time limit.
+    /// True if the thread waits until it is woken, or until lines have to be signed.
     asleep: bool,
-    /// The next leader checks the file first.
+    /// True if the next leader checks the file first.
     check_due: bool,
-    /// The next leader writes a checkpoint after its lines.
+    /// True if the next leader writes a checkpoint after its lines.
     sign_due: bool,
     /// Time at which the oldest line that no checkpoint covers was written.
     unsigned_since: Option<Instant>,

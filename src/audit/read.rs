@@ -1,7 +1,7 @@
 //! Reads the log in order, line by line, also while it is being written.
 //!
-//! This module changes nothing in the log. A line that cannot be read is reported in its place and never skipped
-//! silently, unless it begins and ends like a record and cannot match the filter.
+//! This module changes nothing in the log. A line that cannot be read is reported in its place and never skipped silently,
+//! unless it begins and ends like a record and cannot match the filter.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -30,8 +30,7 @@ const MAX_SEGMENTS_AHEAD: usize = 5;
 /// Time between two attempts to read the end.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Reads the records of the log that pass the filter, oldest first, up to the end of the log when it is reached.
-/// Blocks.
+/// Reads the records of the log that pass the filter, oldest first, up to the end of the log when it is reached. Blocks.
 pub fn read(dir: &Path, filter: &Filter) -> Result<Records, ReadError> {
     Ok(Records {
         scan: Scan::oldest(dir, filter)?,
@@ -40,8 +39,8 @@ pub fn read(dir: &Path, filter: &Filter) -> Result<Records, ReadError> {
     })
 }
 
-/// Reads like [`read`], but looks at every line: no index, which is not signed, can leave one out. Used for results
-/// that are handed on as complete. Blocks.
+/// Reads like [`read`], but looks at every line: no index, which is not signed, can leave one out. Used for results that are
+/// handed on as complete. Blocks.
 pub fn read_whole(dir: &Path, filter: &Filter) -> Result<Records, ReadError> {
     read_since(dir, filter, 1)
 }
@@ -97,11 +96,11 @@ pub(super) struct Scan {
     sieve: Arc<Sieve>,
     /// Files up to this number are left out.
     before: u32,
-    /// Blocks may be skipped if an index rules them out.
+    /// True if blocks may be skipped if an index rules them out.
     by_index: bool,
     /// Scans for the wanted sessions and grants, which come first if the filter has a group, a run or a profile.
     origins: VecDeque<Scan>,
-    /// The wanted sessions and grants that began before this file are known.
+    /// Number of a file: the wanted sessions and grants that began before it are known.
     known: u32,
     /// Packed segments that are being unpacked already, in order, so that the processor does not wait.
     ahead: VecDeque<(Segment, Source)>,
@@ -184,8 +183,8 @@ impl Scan {
         }
     }
 
-    /// Passes the sessions and grants that were found to the selector. A line that cannot be read is reported when
-    /// the scan itself reads it.
+    /// Passes the sessions and grants that were found to the selector. A line that cannot be read is reported when the scan
+    /// itself reads it.
     fn learn(&mut self, found: &VecDeque<Result<Record, ReadError>>) {
         for record in found.iter().flatten() {
             self.selector.know(&record.event);
@@ -281,8 +280,8 @@ impl Scan {
         Ok(true)
     }
 
-    /// Starts to unpack the next packed segments, a few at once, but only those before `known`: for later ones,
-    /// wanted sessions may still be found that the index has to be asked for.
+    /// Starts to unpack the next packed segments, a few at once, but only those before `known`: for later ones, wanted sessions
+    /// may still be found that the index has to be asked for.
     fn look_ahead(&mut self, number: u32) -> Result<(), ReadError> {
         let last = self.ahead.back().map_or(number, |(segment, _)| segment.number);
         let most = thread::available_parallelism()

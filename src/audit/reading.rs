@@ -1,14 +1,13 @@
 //! Analyses an SQL text: the tables that it names, and the class of each statement.
 //!
-//! The result is no protection and no proof: it does not know the search path, definitions of views or bodies of
-//! functions. It is derived when the log is read (and indexed), never while a statement waits, and it is not stored
-//! in the chain: a better analysis in a later version applies to existing records.
+//! The result is no protection and no proof: it does not know the search path, definitions of views or bodies of functions. It
+//! is derived when the log is read (and indexed), never while a statement waits, and it is not stored in the chain: a better
+//! analysis in a later version applies to existing records.
 //!
-//! [`crate::lexer`] alone determines the ends of tokens; the parser gets whole tokens, with names and literals as
-//! PostgreSQL has them.
+//! [`crate::lexer`] alone determines the ends of tokens; the parser gets them whole, names and literals as PostgreSQL has them.
 //!
-//! INVARIANT: a text that could not be parsed is marked as such (`unparsed`); a search by table then goes by the
-//! words of the text, so that it finds too much rather than too little.
+//! INVARIANT: a text that could not be parsed is marked as such (`unparsed`); a search by table then goes by the words of the
+//! text, so that it finds too much rather than too little.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -36,19 +35,17 @@ const MEMORY: usize = 8 << 20;
 /// Result of the analysis of an SQL text.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Reading {
-    /// Tables and views that it names, each once, in order of appearance; also those that an `EXPLAIN` or a `PREPARE`
-    /// names.
+    /// Tables and views that it names, each once, in order of appearance; also those that an `EXPLAIN` or a `PREPARE` names.
     pub tables: Vec<Table>,
     /// Classes of its commands, each once, in order of appearance.
     pub classes: Vec<Class>,
-    /// It runs code that the text does not show (`EXECUTE`, `DO`, `CALL`): it may touch other tables, too.
+    /// True if it runs code that the text does not show (`EXECUTE`, `DO`, `CALL`): it may touch other tables, too.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub opaque: bool,
     /// Number of commands, if it could be parsed.
     #[serde(skip)]
     pub(crate) commands: u32,
-    /// Reason why it could not be parsed; its classes are then those of the first words of its commands, and tables
-    /// may be missing.
+    /// Reason why it could not be parsed; its classes are then those of its commands' first words, and tables may be missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unparsed: Option<Unparsed>,
 }
@@ -63,10 +60,9 @@ pub enum Unparsed {
     Long,
     /// Its expressions are nested too deep.
     Deep,
-    /// Its syntax is not known to the parser (or is wrong: the outcome tells).
+    /// Its syntax is unknown to the parser, or wrong (which the outcome shows).
     Syntax,
-    /// PostgreSQL's reading of it is not certain: it depends on an encoding, or on a setting that was not settled
-    /// when it came.
+    /// PostgreSQL's reading of it is not certain: it depends on an encoding, or on a setting that was not settled when it came.
     Ambiguous,
     /// The ends of its literals could not be determined, so everything that may be a literal is blanked.
     Unclear,
@@ -219,8 +215,7 @@ pub struct Table {
 pub struct InvalidTable;
 
 impl Table {
-    /// Returns true if the two may be the same table: their names are equal, and so are their schemas if both are
-    /// written.
+    /// Returns true if the two may be the same table: their names are equal, and so are their schemas if both are written.
     #[must_use]
     pub fn may_be(&self, other: &Self) -> bool {
         self.name == other.name && (self.schema.is_none() || other.schema.is_none() || self.schema == other.schema)
@@ -343,8 +338,8 @@ impl Reading {
         self.unparsed.is_none() && !self.opaque
     }
 
-    /// Returns true if the text, which this is the result of, names the table, or could not be parsed well enough to
-    /// rule that out.
+    /// Returns true if the text, which this is the result of, names the table, or could not be parsed well enough to rule that
+    /// out.
     #[must_use]
     pub fn may_name(&self, wanted: &Table, sql: &str) -> bool {
         self.tables.iter().any(|table| table.may_be(wanted))

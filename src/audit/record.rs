@@ -49,8 +49,8 @@ struct Head {
     chain: Mark,
 }
 
-/// Returns the name of a line's event, read from its first bytes without parsing the line; `None` if it does not
-/// begin like a record.
+/// Returns the name of a line's event, read from its first bytes without parsing the line; `None` if it does not begin like a
+/// record.
 #[must_use]
 pub(super) fn name_of(line: &[u8]) -> Option<&str> {
     let (_, rest) = time_of(line)?;
@@ -73,10 +73,10 @@ pub(super) fn time_of(line: &[u8]) -> Option<(&str, &[u8])> {
 /// Reason why a line is not a record.
 #[derive(Debug, thiserror::Error)]
 pub enum NotARecord {
-    /// It is not JSON, or not of the form of any event.
+    /// The line is not JSON, or not of the form of any event.
     #[error(transparent)]
     Malformed(#[from] serde_json::Error),
-    /// It was written by another version of the program.
+    /// The line was written by another version of the program.
     #[error("record version {0} is not known to this program")]
     Version(u32),
 }

@@ -1,15 +1,15 @@
 //! Redacts secrets in SQL text and values before they are recorded.
 //!
-//! This module does not choose the texts that are examined closely: callers pass only texts with one of [`TRIGGERS`].
-//! It protects secrets that people and programs write in the usual ways (passwords, keys, connection strings). It
-//! does not protect against users who hide a secret of their own on purpose: they harm only themselves.
+//! This module does not choose the texts that are examined closely: callers pass only texts with one of [`TRIGGERS`]. It
+//! protects secrets that people and programs write in the usual ways (passwords, keys, connection strings). It does not protect
+//! against users who hide a secret of their own on purpose: they harm only themselves.
 //!
-//! INVARIANT: only literals are blanked, never the executed code: text outside of literals, and code in bodies (`DO`,
-//! `CREATE FUNCTION`) outside of their literals, stays byte by byte. Numbers count as literals, and so do a word that
-//! gives a role or setting its secret without quotes, and a value assigned to a secret's name in a comment.
+//! INVARIANT: only literals are blanked, never the executed code: text outside of literals, and code in bodies (`DO`, `CREATE
+//! FUNCTION`) outside of their literals, stays byte by byte. Numbers count as literals, and so do a word that gives a role or
+//! setting its secret without quotes, and a value assigned to a secret's name in a comment.
 //!
-//! INVARIANT: if it is not clear which bytes are literals, those of every reading are blanked, and
-//! [`Redaction::unclear`] says so.
+//! INVARIANT: if it is not clear which bytes are literals, those of every reading are blanked, and [`Redaction::unclear`] says
+//! so.
 
 mod body;
 mod code;
@@ -99,8 +99,8 @@ static FINDER: LazyLock<AhoCorasick> = LazyLock::new(|| {
         .expect("an automaton")
 });
 
-/// Replacement for what is blanked. It has quotes, so that it cannot form another token with its surroundings
-/// (`6/***` would begin a comment).
+/// Replacement for what is blanked. It has quotes, so that it cannot form another token with its surroundings (`6/***` would
+/// begin a comment).
 const BLANK: &[u8] = b"'***'";
 
 /// Text as it may be recorded.
@@ -110,7 +110,7 @@ pub struct Redaction<'a> {
     pub text: Cow<'a, [u8]>,
     /// Number of places that were blanked.
     pub places: u32,
-    /// The bytes of literals could not be determined: all that may be literals are blanked.
+    /// True if the bytes of literals could not be determined: all that may be literals are blanked.
     pub unclear: bool,
     /// Parameters (`$1`) in the place of a secret.
     pub parameters: Secrets,
@@ -218,9 +218,8 @@ pub fn sql(text: &[u8], whole: bool, settings: LexerSettings) -> Redaction<'_> {
     }
 }
 
-/// Reports whether a value contains a connection string or other text with a password. It takes one pass: of a URI in
-/// a URI only the outer one is examined, of names in a name only the longest, because the inner ones reveal nothing
-/// more.
+/// Reports whether a value contains a connection string or other text that reveals a secret. It takes one pass: of a URI in a
+/// URI only the outer one is examined, of names in a name only the longest, because the inner ones reveal nothing more.
 #[must_use]
 pub fn gives_away(value: &[u8]) -> bool {
     let (mut address_end, mut name_end) = (0, 0);
@@ -291,8 +290,8 @@ fn has_place(text: &[u8]) -> bool {
     })
 }
 
-/// Reports whether a text ends with a secret's name, so that a secret may follow: `password`, `password=`, `…
-/// PASSWORD ''`, `{password}`.
+/// Reports whether a text ends with a secret's name, so that a secret may follow: `password`, `password=`, `… PASSWORD ''`,
+/// `{password}`.
 fn ends_in_name(text: &[u8]) -> bool {
     let open = |byte: &u8| is_space(*byte) || matches!(byte, b'=' | b':' | b'\'' | b'"' | b'\\' | b'}');
     let left = text.iter().rposition(|byte| !open(byte)).map_or(0, |at| at + 1);

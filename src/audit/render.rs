@@ -55,8 +55,8 @@ pub fn columns(record: &Record, zone: &TimeZone) -> Columns {
     }
 }
 
-/// Returns a record on one line: time in this zone, identity, target and profile, session, event, short text; safe
-/// for a terminal.
+/// Returns a record on one line: time in this zone, identity, target and profile, session, event, short text; safe for a
+/// terminal.
 #[must_use]
 pub fn line(record: &Record, zone: &TimeZone) -> String {
     let Columns {
@@ -74,8 +74,8 @@ pub fn line(record: &Record, zone: &TimeZone) -> String {
         .to_owned()
 }
 
-/// Returns a record as one line of JSON; a statement has the analysis of its text in `reading`, in addition to the
-/// fields of the log.
+/// Returns a record as one line of JSON; a statement has the analysis of its text in `reading`, in addition to the fields of
+/// the log.
 #[must_use]
 pub fn json(record: &Record, readings: &mut Readings) -> String {
     let mut line = record.json();

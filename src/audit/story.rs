@@ -2,8 +2,8 @@
 //!
 //! This module finds no records (the reader does) and leaves none out.
 //!
-//! INVARIANT: a statement without an outcome is shown as such, never as one that ran; numbers are those of the
-//! records, and if the session's own end record counts differently, both are shown.
+//! INVARIANT: a statement without an outcome is shown as such, never as one that ran; numbers are those of the records, and if
+//! the session's own end record counts differently, both are shown.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -57,8 +57,8 @@ pub struct Told {
     pub reading: Option<Arc<Reading>>,
 }
 
-/// Totals of a session's statements. Texts that were only prepared and statements that were skipped do not count:
-/// they were not executed.
+/// Totals of a session's statements. Texts that were only prepared and statements that were skipped do not count: they were not
+/// executed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Totals {
     /// Number of statements executed, or sent for execution.
@@ -86,8 +86,7 @@ pub struct Totals {
 }
 
 impl Story {
-    /// Combines records: those of the session, and those of its grant and request. Each may come in any order, and
-    /// twice.
+    /// Combines records: those of the session, and those of its grant and request. Each may come in any order, and twice.
     #[must_use]
     pub fn of(session: Vec<Record>, background: Vec<Record>) -> Self {
         let mut readings = Readings::default();

@@ -1,7 +1,7 @@
 //! State of the log that a gate finds at its start: the end of the chain, and faults.
 //!
-//! This module changes nothing. It checks only the newest segment, and that the log reaches to the checkpoints that
-//! say where its end has to be; [`super::verify`] checks the whole log.
+//! This module changes nothing. It checks only the newest segment, and that the log reaches to the checkpoints that say where
+//! its end has to be; [`super::verify`] checks the whole log.
 
 use std::io;
 use std::path::Path;
@@ -26,7 +26,7 @@ pub(super) struct Survey {
     pub(super) log: Option<LogId>,
     /// Newest segment, with its length up to its last whole line; absent in an empty folder.
     pub(super) newest: Option<(Segment, u64)>,
-    /// Time at which the newest segment began.
+    /// Time at which the newest segment with a line began.
     pub(super) began: Option<Timestamp>,
     pub(super) tip: Tip,
     /// Number of the last line that is signed or a signature.
@@ -35,9 +35,9 @@ pub(super) struct Survey {
     pub(super) key: Option<PublicKey>,
     /// Old and new key of a change that the old one has not vouched for yet.
     changing: Option<(PublicKey, PublicKey)>,
-    /// Nothing may be appended to the existing segment: a new one is due.
+    /// True if nothing may be appended to the existing segment: a new one is due.
     pub(super) broken: bool,
-    /// A segment before the newest ends in the middle of a line; the newest has no line yet, and its first one has to
+    /// True if a segment before the newest ends in the middle of a line; the newest has no line yet, and its first one has to
     /// say so.
     pub(super) rest_void: bool,
     pub(super) faults: Vec<JournalHealed>,
@@ -68,8 +68,8 @@ pub(super) fn survey(dir: &Path, remembered: &RememberedTip) -> io::Result<Surve
         broken: false,
         rest_void: false,
         faults: Vec::new(),
-        // The checkpoint is read before the log: a line that it covers is in the log before the checkpoint is beside
-        // it. One that cannot be read counts as absent, because the ledger has it, too.
+        // The checkpoint is read before the log: a line that it covers is in the log before the checkpoint is beside it. One
+        // that cannot be read counts as absent, because the ledger has it, too.
         ends: ends(remembered, Kept::beside(dir).ok().flatten()),
     };
     let segments = segment::list(dir)?;
@@ -137,8 +137,7 @@ impl Survey {
         Some(format!("{}: {detail}", gap.fault.words()))
     }
 
-    /// Follows the chain through a segment; returns the offset after its last whole line, and the number of bytes
-    /// after it.
+    /// Follows the chain through a segment; returns the offset after its last whole line, and the number of bytes after it.
     fn read(&mut self, segment: &Segment) -> io::Result<(u64, u64)> {
         let mut lines = segment.open()?;
         let mut line = Vec::new();
@@ -217,8 +216,8 @@ impl Survey {
         }
     }
 
-    /// Looks for the checkpoints' lines in segments before the newest: a ledger that could not be written for a while
-    /// remembers an earlier end.
+    /// Looks for the checkpoints' lines in segments before the newest: a ledger that could not be written for a while remembers
+    /// an earlier end.
     fn look_back(&mut self, segments: &[Segment]) -> io::Result<()> {
         let Self { log, tip, ends, .. } = self;
         let inside = |end: &&mut End| Some(&end.kept.checkpoint.log) == log.as_ref() && end.kept.checkpoint.covers <= tip.seq;
@@ -268,8 +267,7 @@ impl Survey {
         Some((Fault::LinesMissing, detail))
     }
 
-    /// Returns the fault of a signed line that is another one now. A line that was removed for its age cannot be
-    /// compared.
+    /// Returns the fault of a signed line that is another one now. A line that was removed for its age cannot be compared.
     fn rewritten(&self) -> Option<(Fault, String)> {
         let other = |end: &&End| end.found.is_some_and(|found| found != end.kept.checkpoint.link);
         let end = self.ends.iter().find(other)?;
@@ -295,8 +293,8 @@ impl Survey {
     }
 }
 
-/// Returns the link after this line, from the segment that has it; `None` if there is none, or the chain cannot be
-/// followed that far.
+/// Returns the link after this line, from the segment that has it; `None` if there is none, or the chain cannot be followed
+/// that far.
 fn link_at(segments: &[Segment], seq: u64) -> io::Result<Option<Link>> {
     let mut line = Vec::new();
     for segment in segments.iter().rev() {
@@ -328,8 +326,8 @@ fn link_at(segments: &[Segment], seq: u64) -> io::Result<Option<Link>> {
     Ok(None)
 }
 
-/// Returns the last line of the segments before, if the first line of the next one says that their files may have
-/// further bytes.
+/// Returns the last line of the segments before, if the first line of the next one says that their files may have further
+/// bytes.
 pub(super) fn voids_behind(first: &[u8]) -> Option<u64> {
     header(first)
         .filter(|began| began.rest_void)

@@ -25,10 +25,10 @@ pub(super) struct Tally {
     signed_tip: Mutex<Option<SignedTip>>,
 }
 
-/// Line that the newest checkpoint of this run is at.
+/// Position of the newest checkpoint of this run in the log.
 ///
-/// The ledger keeps it, apart from the log (`ledger::read_log_tip` reads it without a gate), so that a log that ends
-/// before it is noticed.
+/// The ledger keeps it, apart from the log (`ledger::read_log_tip` reads it without a gate), so that a log that ends before it
+/// is noticed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedTip {
     /// Id of the log.

@@ -1,10 +1,9 @@
 //! Access to a table: totals of the statements that name it, by identity and target.
 //!
-//! This module does not choose records (the filter does); it is given the statements that were found, those that
-//! could not be parsed, and their outcomes.
+//! This module does not choose records (the filter does); it is given the statements that were found, those that could not be
+//! parsed, and their outcomes.
 //!
-//! INVARIANT: the result never suggests that a table was not accessed while there are statements that could not be
-//! parsed.
+//! INVARIANT: the result never suggests that a table was not accessed while there are statements that could not be parsed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -41,8 +40,7 @@ pub struct Toucher {
     pub outcome_unknown: u64,
     /// Number of statements that have the table's name, but could not be parsed or do not show what they run.
     pub not_read: u64,
-    /// Number of further executed statements, without the name, that could not be parsed. Each may have accessed the
-    /// table.
+    /// Number of further executed statements, without the name, that could not be parsed. Each may have accessed the table.
     pub unread: u64,
     /// Number of rows returned or changed by these statements, whichever of their tables the rows came from.
     pub rows: u64,
@@ -57,8 +55,8 @@ pub struct Toucher {
 /// Identifier of a statement: session and number.
 type Key = (SessionId, u64);
 
-/// Number of items that are kept of each kind: identities on targets, sessions, statements without an outcome,
-/// statements that could not be parsed.
+/// Number of items that are kept of each kind: identities on targets, sessions, statements without an outcome, statements that
+/// could not be parsed.
 const MAX_KEPT: usize = 1_000_000;
 
 /// Statement that waits for its outcome.
@@ -108,8 +106,8 @@ impl LeftOut {
 }
 
 impl Touched {
-    /// Returns an accumulator for statements before `until`, whenever their outcomes came; `undone` has those that
-    /// were rolled back.
+    /// Returns an accumulator for statements before `until`, whenever their outcomes came; `undone` has those that were rolled
+    /// back.
     #[must_use]
     pub fn new(until: Option<Timestamp>, undone: Undone) -> Self {
         Self {

@@ -1,10 +1,10 @@
 //! Recording of parameter values: in full, as keyed hashes, or not at all; and the key for the hashes.
 //!
-//! This module formats no value: it hashes the text that would have been recorded. The same key hashes statements
-//! that were blanked or cut.
+//! This module formats no value: it hashes the text that would have been recorded. The same key hashes statements that were
+//! blanked or cut.
 //!
-//! INVARIANT: without the key, a hashed value reveals only whether it is equal to another one of the same log. A
-//! plain hash would not suffice: numbers, names and dates are few enough to be tried one by one.
+//! INVARIANT: without the key, a hashed value reveals only whether it is equal to another one of the same log. A plain hash
+//! would not suffice: numbers, names and dates are few enough to be tried one by one.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -113,8 +113,7 @@ impl ValueKey {
         Self(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &digits.to_ascii_lowercase())))
     }
 
-    /// Returns the hash of a value, in hexadecimal: 16 bytes, enough to make equal hashes of two values practically
-    /// impossible.
+    /// Returns the hash of a value, in hexadecimal: 16 bytes, enough to make equal hashes of two values practically impossible.
     #[must_use]
     pub fn hash(&self, value: &[u8]) -> String {
         short(&hmac::sign(&self.0, value))

@@ -1,11 +1,11 @@
 //! Verifies that a log is whole, from its files alone, or reports the first flaw.
 //!
-//! Verification changes nothing, needs no gate and no network, and keeps only the decisive lines in memory (first
-//! lines, the last checkpoints, key changes, removals), so it works on copies of any size.
+//! Verification changes nothing, needs no gate and no network, and keeps only the decisive lines in memory (first lines, the
+//! last checkpoints, key changes, removals), so it works on copies of any size.
 //!
-//! INVARIANT: if there is no flaw, the holder of a trusted key has signed every line up to [`Verdict::proven`], in
-//! its place, byte by byte, and no line between the first and that one is missing. Lines after the last checkpoint
-//! fit the chain, but are not signed yet: they are no more than a gate leaves when it crashes.
+//! INVARIANT: if there is no flaw, the holder of a trusted key has signed every line up to [`Verdict::proven`], in its place,
+//! byte by byte, and no line between the first and that one is missing. Lines after the last checkpoint fit the chain, but are
+//! not signed yet: they are no more than a gate leaves when it crashes.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,8 +30,8 @@ pub use judge::{Held, Verdict};
 /// Keys and checkpoints with which the log is compared.
 #[derive(Debug, Clone, Default)]
 pub struct Expected {
-    /// Key that must have signed the log; without one, the log's own key is used, which proves nothing against an
-    /// attacker who could rewrite the whole log.
+    /// Key that must have signed the log; without one, the log's own key is used, which proves nothing against an attacker who
+    /// could rewrite the whole log.
     pub key: Option<PublicKey>,
     /// Checkpoint that was kept elsewhere and that the log must contain.
     pub kept: Option<Kept>,
@@ -39,9 +39,9 @@ pub struct Expected {
     pub beside: Option<Kept>,
     /// Last checkpoint that the gate's ledger knows, which the log must contain, too.
     pub ledger: Option<Kept>,
-    /// Trusts `kept` for the segments before it, and does not read them again.
+    /// True to trust `kept` for the segments before it, and not to read them again.
     pub skip: bool,
-    /// The log must begin with its first segment, or have a record of the removal of those before.
+    /// True if the log must begin with its first segment, or have a record of the removal of those before.
     pub from_start: bool,
 }
 
@@ -58,16 +58,16 @@ impl Expected {
             .filter_map(|(source, kept)| kept.as_ref().map(|kept| (source, &kept.checkpoint)))
     }
 
-    /// Returns the line up to which faults in the log are accepted: a caller that continues from a checkpoint knows
-    /// those before it.
+    /// Returns the line up to which faults in the log are accepted: a caller that continues from a checkpoint knows those
+    /// before it.
     fn accepted(&self) -> u64 {
         let since = self.kept.as_ref().filter(|_| self.skip);
         since.map_or(0, |kept| kept.checkpoint.covers)
     }
 }
 
-/// Verifies the log in a folder, also against the checkpoint beside it. `progress` gets the number of further bytes
-/// read; it is called from several threads. A gate may be writing to the folder.
+/// Verifies the log in a folder, also against the checkpoint beside it. `progress` gets the number of further bytes read; it is
+/// called from several threads. A gate may be writing to the folder.
 pub fn verify_folder(dir: &Path, expected: &Expected, progress: impl Fn(u64) + Sync) -> Result<Verdict, Unreadable> {
     // The order matters: a line that a checkpoint covers is in the log before the checkpoint is beside it.
     let (beside, damaged) = match Kept::beside(dir) {
@@ -129,8 +129,7 @@ pub fn verify(segments: &[Segment], expected: &Expected, progress: impl Fn(u64) 
     Ok(judge::judge(skipped, &testimonies, expected))
 }
 
-/// Returns the number of segments that end before the checkpoint's line: all before the last one that begins before
-/// it.
+/// Returns the number of segments that end before the checkpoint's line: all before the last one that begins before it.
 fn covered(segments: &[Segment], kept: &Kept) -> Result<usize, Unreadable> {
     let mut covered = 0;
     for (index, segment) in segments.iter().enumerate() {
@@ -145,16 +144,15 @@ fn covered(segments: &[Segment], kept: &Kept) -> Result<usize, Unreadable> {
     Ok(covered)
 }
 
-/// Scans those segments again whose files have more than the log: the first line of a later segment, which is in the
-/// chain, says where they end. An attacker without the key cannot make a segment say so.
+/// Scans those segments again whose files have more than the log: the first line of a later segment, which is in the chain,
+/// says where they end. An attacker without the key cannot make a segment say so.
 fn leave_out_void(heard: &mut [Testimony], hearing: Hearing<'_>) -> Result<(), Unreadable> {
     for next in (1..heard.len()).rev() {
         let (before, from) = heard.split_at_mut(next);
         let Some(last) = from.first().and_then(Testimony::voids_behind) else {
             continue;
         };
-        // If the first line of a segment could not be written, the whole segment is void, and so is the end of the
-        // one before.
+        // If the first line of a segment could not be written, the whole segment is void, and so is the end of the one before.
         for segment in before.iter_mut().rev() {
             *segment = hearing.up_to(last).hear(&segment.segment, &|_| ())?;
             if segment.lines > 0 {

@@ -1,11 +1,11 @@
 //! Writes the segment that is open: lines are numbered, chained and written whole, or not at all.
 //!
-//! This module does not queue, wait or know the callers of the journal; one thread at a time uses it. It begins
-//! segments, and signs checkpoints on request; the keeper handles closed segments.
+//! This module does not queue, wait or know the callers of the journal; one thread at a time uses it. It begins segments, and
+//! signs checkpoints on request; the keeper handles closed segments.
 //!
-//! INVARIANT: after each call the segment ends with a whole line, or the writer knows that it does not and repairs it
-//! before anything else is written. Among the lines that were reported as written, no number is missing or used
-//! twice, and each line follows the one before it in the chain.
+//! INVARIANT: after each call the segment ends with a whole line, or the writer knows that it does not and repairs it before
+//! anything else is written. Among the lines that were reported as written, no number is missing or used twice, and each line
+//! follows the one before it in the chain.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -59,8 +59,7 @@ pub(super) struct Writer {
     signs: Option<u64>,
     pub(super) tally: Arc<Tally>,
     state: State,
-    /// The segment before may have bytes after its last line that could not be taken back; the first line of the next
-    /// segment says so.
+    /// True if the segment before may have further bytes after its last line; the first line of the next segment says so.
     rest_void: bool,
     out: Vec<u8>,
     own: Lines,
@@ -74,9 +73,9 @@ enum State {
     Whole,
     /// The file may have a part of a line that could not be cut off yet.
     Torn,
-    /// The file must not be written any more: a sync of it failed, so the kernel may have dropped pages and will not
-    /// report that again (the fsync behaviour found by the PostgreSQL project in 2018), or a reader would not find it
-    /// under its name, or it has bytes that no gate has written.
+    /// The file must not be written any more: a sync of it failed, so the kernel may have dropped pages and will not report
+    /// that again (the fsync behaviour found by the PostgreSQL project in 2018), or a reader would not find it under its name,
+    /// or it has bytes that no gate has written.
     Abandoned,
 }
 
@@ -91,8 +90,8 @@ impl Writer {
         self.gap.as_deref()
     }
 
-    /// Locks the folder and continues its log, or begins one. Faults, also those found by comparison with the ledger,
-    /// are put into `notes`.
+    /// Locks the folder and continues its log, or begins one. Faults, also those found by comparison with the ledger, are put
+    /// into `notes`.
     pub(super) fn open(
         settings: &Settings,
         remembered: &RememberedTip,
@@ -150,8 +149,8 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Writes lines with one system call (and one sync, if durability requires it), with a checkpoint after them if
-    /// `sign` is set and there is anything to sign. Either all lines are written or none.
+    /// Writes lines with one system call (and one sync, if durability requires it), with a checkpoint after them if `sign` is
+    /// set and there is anything to sign. Either all lines are written or none.
     pub(super) fn write(&mut self, parts: &[&Lines], sign: bool, now: Timestamp) -> Result<(), AuditError> {
         let sign = sign && (self.unsigned() > 0 || parts.iter().any(|lines| !lines.is_empty()));
         if !sign && parts.iter().all(|lines| lines.is_empty()) {
@@ -184,9 +183,9 @@ impl Writer {
         Ok(self.tally.signed_tip().map(|tip| tip.line))
     }
 
-    /// Replaces the signing key, in this order: the new key is stored beside the old one; one write has the change, a
-    /// signature with the old key and one with the new key; the new key replaces the old one. A start in between
-    /// finishes the change or discards it.
+    /// Replaces the signing key, in this order: the new key is stored beside the old one; one write has the change and
+    /// signatures with the old and the new key; the new key replaces the old one. A start in between finishes or discards the
+    /// change.
     pub(super) fn rotate_key(&mut self, by: &str, now: Timestamp) -> Result<PublicKey, AuditError> {
         let old = self.key.public();
         // Handles the leftover of an earlier attempt.
@@ -222,8 +221,8 @@ impl Writer {
         self.tip.seq - self.signed
     }
 
-    /// Checks that the file is still the one that a reader finds under its name; returns false, and makes the next
-    /// write begin a new file, if it is not. A file that was removed accepts writes without an error and loses them.
+    /// Checks that the file is still the one that a reader finds under its name; returns false, and makes the next write begin
+    /// a new file, if it is not. A file that was removed accepts writes without an error and loses them.
     pub(super) fn check_in_place(&mut self) -> bool {
         let same = folder::is_in_place(&self.file, &self.path, self.length);
         if !same {
@@ -241,12 +240,11 @@ impl Writer {
         self.unsigned_since.is_some_and(|since| now.duration_since(since) > LATE)
     }
 
-    /// Begins the output: with the first line of the segment, if that is due, and with a checkpoint if `late` (see
-    /// [`LATE`]).
+    /// Begins the output: with the first line of the segment, if that is due, and with a checkpoint if `late` (see [`LATE`]).
     ///
-    /// A segment that begins after unsigned lines (because the one before could not be written any more) signs them
-    /// in its second line, in the first page of its file, which the kernel writes as a whole: so only the newest
-    /// segment has unsigned lines.
+    /// A segment that begins after unsigned lines (because the one before could not be written any more) signs them in its
+    /// second line, in the first page of its file, which the kernel writes as a whole: only the newest segment has unsigned
+    /// lines.
     fn begin_out(&mut self, late: bool, now: Timestamp) -> Result<Tip, AuditError> {
         if self.out.capacity() > KEEP {
             self.out = Vec::new();
@@ -278,8 +276,8 @@ impl Writer {
         Ok(tip)
     }
 
-    /// Stores the last line of the output, a checkpoint of everything before it, beside the log, so that the next
-    /// start notices lines that are missing at the end.
+    /// Stores the last line of the output, a checkpoint of everything before it, beside the log, so that the next start notices
+    /// lines that are missing at the end.
     fn publish(&mut self, now: Timestamp) {
         let Some(line) = self.out.split_inclusive(|byte| *byte == b'\n').next_back() else {
             return;
@@ -308,8 +306,8 @@ impl Writer {
         let sync = durable || self.settings.durability == Durability::Power;
         if sync && let Err(error) = self.sync_written() {
             self.roll_back();
-            // In a file without any complete line the kernel has nothing to lose: it is begun again, so that a disk
-            // that fails for an hour does not leave a thousand files.
+            // In a file without any complete line the kernel has nothing to lose: it is begun again, so that a disk that fails
+            // for an hour does not leave a thousand files.
             if self.length > 0 {
                 (self.state, self.rest_void) = (State::Abandoned, true);
             }
@@ -388,8 +386,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Syncs the written bytes; after the first write of a file also its folder, so that the file's name survives a
-    /// power failure.
+    /// Syncs the file; after its first write also the folder, so that the file's name survives a power failure.
     fn sync_written(&self) -> io::Result<()> {
         self.file.sync_data()?;
         if self.length == 0 { self.sync_folder() } else { Ok(()) }

@@ -1,7 +1,7 @@
 //! Builds a report from records in the order of the log. Pure.
 //!
-//! This module reads no files and verifies nothing: it trusts the records it is given. Statements are only counted,
-//! so that memory grows with the grants, sessions and refusals of the period and not with the length of the log.
+//! This module reads no files and verifies nothing: it trusts the records it is given. Statements are only counted, so that
+//! memory grows with the grants, sessions and refusals of the period and not with the length of the log.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -20,8 +20,7 @@ use crate::audit::verify::Verdict;
 use crate::audit::{ReadError, Record};
 use crate::ids::SessionId;
 
-/// Number of kinds of refusals that are counted separately; a client that uses a new name for each login could fill
-/// memory.
+/// Number of kinds of refusals that are counted separately; a client that uses a new name for each login could fill memory.
 const MOST_KINDS: usize = 20_000;
 /// Number of delays that are kept to compute the median.
 const MAX_DELAYS: usize = 5_000_000;
@@ -77,8 +76,8 @@ impl Collector {
         }
     }
 
-    /// Takes the next record, or the error of the next line. All of the log up to the period's end has to be given:
-    /// records from before the period say how its grants came to be.
+    /// Takes the next record, or the error of the next line. All of the log up to the period's end has to be given: records
+    /// from before the period say how its grants came to be.
     pub fn take(&mut self, found: Result<&Record, &ReadError>) {
         match found {
             Ok(record) if record.time < self.period.to => {

@@ -1,7 +1,7 @@
 //! Controls, the tables of the report that are evidence for them, and what the report cannot show. Pure.
 //!
-//! This module does not judge whether a control is met; that is up to the auditor. Controls are those of NIST SP
-//! 800-53 Rev. 5 and of the AICPA's Trust Services Criteria (2017, points of focus of 2022), in our own wording.
+//! This module does not judge whether a control is met; that is up to the auditor. Controls are those of NIST SP 800-53 Rev. 5
+//! and of the AICPA's Trust Services Criteria (2017, points of focus of 2022), in our own wording.
 
 use super::tables::{Row, Table};
 

@@ -35,8 +35,7 @@ impl Database {
         self.unfollowed
     }
 
-    /// Takes a change of a grant's role; `over_at` is the time at which the grant was or will be over, if it is
-    /// known.
+    /// Takes a change of a grant's role; `over_at` is the time at which the grant was or will be over, if it is known.
     pub(super) fn role(&mut self, time: Timestamp, event: &RoleChanged, over_at: Option<Timestamp>, period: Period) {
         if self.roles.len() >= MAX_FOLLOWED && !self.roles.contains_key(&event.grant) {
             self.unfollowed += 1;
@@ -105,8 +104,7 @@ impl Database {
         }
     }
 
-    /// Returns the roles that existed in the period, in the order of their creation; `over_at` as in
-    /// [`Database::role`].
+    /// Returns the roles that existed in the period, in the order of their creation; `over_at` as in [`Database::role`].
     pub(super) fn roles(&mut self, over_at: impl Fn(&GrantId) -> Option<Timestamp>) -> Vec<RoleLife> {
         let mut roles: Vec<RoleLife> = std::mem::take(&mut self.roles).into_values().collect();
         for role in roles.iter_mut().filter(|role| role.retired_at.is_none()) {
@@ -116,8 +114,8 @@ impl Database {
         roles
     }
 
-    /// Returns the refusals of guard rails, the most frequent first, with the number of those that were left out; and
-    /// the statements that were rolled back.
+    /// Returns the refusals of guard rails, the most frequent first, with the number of those that were left out; and the
+    /// statements that were rolled back.
     pub(super) fn finish(self) -> (Vec<RailRefusals>, u64, Listed<Undone>) {
         let mut refusals: Vec<RailRefusals> = self.refusals.into_values().collect();
         refusals.sort_by(|a, b| {

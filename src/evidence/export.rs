@@ -1,5 +1,5 @@
-//! Export of records to a Parquet file: one row per record, with a column for each field that is often searched, and
-//! the line itself.
+//! Export of records to a Parquet file: one row per record, with a column for each field that is often searched, and the line
+//! itself.
 //!
 //! This module does not select records. Memory is bounded by one row group, however many records there are.
 //!

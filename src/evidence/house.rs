@@ -19,7 +19,7 @@ pub(super) struct House {
     pub(super) records_missing: u64,
     /// Number of times that the gate found its log damaged.
     pub(super) log_damaged: u64,
-    /// A gate started and has not stopped.
+    /// True if a gate started and has not stopped.
     running: bool,
 }
 

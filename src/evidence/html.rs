@@ -1,7 +1,7 @@
 //! Report as a single HTML page, to be read, printed and filed. Pure.
 //!
-//! The page has no script, loads nothing and has no links to other sites. INVARIANT: every text goes through the
-//! template, which escapes it.
+//! The page has no script, loads nothing and has no links to other sites. INVARIANT: every text goes through the template,
+//! which escapes it.
 
 use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -10,9 +10,8 @@ use super::report::{Report, RoleLife};
 use super::tables::{Row, Table};
 use crate::columns::{Column, fitted};
 
-/// Number of characters, with blanks between the columns, that fit side by side on the narrower of the usual paper
-/// sizes, Letter in landscape: 255 mm in the print style's 8 pixels. Columns that a terminal would cut are broken
-/// into lines here.
+/// Number of characters, with blanks between the columns, that fit side by side on the narrower of the usual paper sizes,
+/// Letter in landscape: 255 mm in the print style's 8 pixels. Columns that a terminal would cut are broken into lines here.
 const PAGE_CHARS: usize = 196;
 /// Number of rows of a table on the page; its CSV file has all rows.
 const MOST_ROWS: usize = 1_000;

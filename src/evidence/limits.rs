@@ -2,8 +2,7 @@
 //!
 //! Callers count what is beyond a limit.
 
-/// Number of grants, requests, roles and sessions that are followed at once: twice as many as anybody would read
-/// about.
+/// Number of grants, requests, roles and sessions that are followed at once: twice as many as anybody would read about.
 pub(super) const MAX_FOLLOWED: usize = 200_000;
 /// Number of characters that are kept of a text: four times the longest reason that a gate accepts.
 const MAX_TEXT_CHARS: usize = 4_000;

@@ -2,8 +2,8 @@
 //!
 //! This module decides nothing and does not change the log; [`crate::audit::verify`] says whether the log is whole.
 //!
-//! INVARIANT: all that is shown was counted from records in one pass; what was left out (records that cannot be read,
-//! rows beyond a limit) is reported in its place.
+//! INVARIANT: all that is shown was counted from records in one pass; what was left out (records that cannot be read, rows
+//! beyond a limit) is reported in its place.
 
 mod collect;
 mod controls;

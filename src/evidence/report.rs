@@ -130,16 +130,15 @@ pub struct GrantLife {
 }
 
 impl GrantLife {
-    /// Returns the time at which the grant was or will be over, as far as is known. A grant whose window was never
-    /// opened is over when it can no longer be opened.
+    /// Returns the time at which the grant was or will be over, as far as is known. A grant whose window was never opened is
+    /// over when it can no longer be opened.
     #[must_use]
     pub fn over_at(&self) -> Timestamp {
         let end = self.until.unwrap_or(self.activate_by);
         self.revoked.as_ref().map_or(end, |(at, _)| end.min(*at))
     }
 
-    /// Returns the profile on the grant's own records, or else on its request (in logs from before grants had it on
-    /// record).
+    /// Returns the profile on the grant's own records, or else on its request (in logs from before grants had it on record).
     #[must_use]
     pub fn profile(&self) -> Option<&ProfileName> {
         let asked = self.asked.as_ref().map(|asked| &asked.profile);
@@ -177,7 +176,7 @@ pub struct Asked {
     pub policies: Vec<String>,
     /// SHA-256 of the policy set that decided.
     pub policy_set: Option<String>,
-    /// The access was taken by break-glass, without waiting for an approval.
+    /// True if the access was taken by break-glass, without waiting for an approval.
     pub break_glass: bool,
     /// Reviewer of the break-glass access, time of the review, and comment.
     pub review: Option<(IdentityName, Timestamp, Option<String>)>,
@@ -259,7 +258,7 @@ pub struct RoleLife {
     pub over_at: Option<Timestamp>,
     /// Time at which the role was dropped.
     pub retired_at: Option<Timestamp>,
-    /// Last error with the role.
+    /// Last problem with the role: an error, or a login past the gate.
     pub trouble: Option<String>,
     /// Number of logins with the role past the gate that were found and ended.
     pub intruders: u64,
@@ -344,7 +343,7 @@ pub struct LateEnd {
     pub ending: String,
     /// Microseconds from the deadline until the backend was gone, if that is known.
     pub overshoot_us: Option<u64>,
-    /// The target confirmed that the backend is gone.
+    /// True if the target confirmed that the backend is gone.
     pub confirmed: bool,
 }
 
@@ -359,6 +358,6 @@ pub struct Change {
     pub by: String,
     /// Description of the change.
     pub detail: String,
-    /// The change needs attention.
+    /// True if the change needs attention.
     pub remarkable: bool,
 }

@@ -1,7 +1,7 @@
 //! Writes the tables of a report as CSV files, one for each (RFC 4180), and the page beside them.
 //!
-//! This module does not build tables. INVARIANT: no cell is a formula to a spreadsheet: a cell that begins like one
-//! gets an apostrophe before it (OWASP, "CSV injection").
+//! This module does not build tables. INVARIANT: no cell is a formula to a spreadsheet: a cell that begins like one gets an
+//! apostrophe before it (OWASP, "CSV injection").
 
 use std::borrow::Cow;
 use std::fs::DirBuilder;
@@ -34,8 +34,8 @@ pub enum SheetError {
     },
 }
 
-/// Writes `report.html` and a CSV file for each table into the folder, which is created if it does not exist. Files
-/// of these names are replaced. Returns the number of files written.
+/// Writes `report.html` and a CSV file for each table into the folder, which is created if it does not exist. Files of these
+/// names are replaced. Returns the number of files written.
 pub fn write(folder: &Path, page: &str, tables: &[Table]) -> Result<usize, SheetError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
     made.map_err(|source| SheetError::Io {
@@ -78,8 +78,8 @@ fn sheet(table: &Table) -> Result<Vec<u8>, csv::Error> {
     writer.into_inner().map_err(|error| error.into_error().into())
 }
 
-/// Returns a cell that no spreadsheet evaluates. Spreadsheets skip leading blanks, and take the full-width signs of
-/// East Asian keyboards for the ASCII ones.
+/// Returns a cell that no spreadsheet evaluates. Spreadsheets skip leading blanks, and take the full-width signs of East Asian
+/// keyboards for the ASCII ones.
 #[must_use]
 pub fn harmless(cell: &str) -> Cow<'_, str> {
     let begins = cell.trim_start().starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']);

@@ -34,7 +34,7 @@ pub struct Table {
 pub struct Row {
     /// Texts, one for each column.
     pub cells: Vec<String>,
-    /// The row needs attention.
+    /// True if the row needs attention.
     pub remarkable: bool,
 }
 

@@ -1,7 +1,7 @@
 //! Counts of statements that could not be parsed, by identity, target and reason. Pure.
 //!
-//! This module keeps the analysis of each statement that has no outcome yet, because the server's command tag may
-//! contradict it.
+//! This module keeps the analysis of each statement that has no outcome yet, because the server's command tag may contradict
+//! it.
 
 use std::collections::HashMap;
 use std::sync::Arc;

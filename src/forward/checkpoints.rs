@@ -1,8 +1,8 @@
 //! Sends the newest checkpoint of the audit log to the webhooks that subscribe to checkpoints, so that it can be kept
 //! elsewhere.
 //!
-//! This module signs nothing: it reads the checkpoint that the journal keeps beside the log. The outbox remembers
-//! what was sent, so each checkpoint is sent once.
+//! This module signs nothing: it reads the checkpoint that the journal keeps beside the log. The outbox remembers what was
+//! sent, so each checkpoint is sent once.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use crate::audit::verify::Kept;
 use crate::causes::in_one_line;
 use crate::notify::Notifier;
 
-/// Reads the newest checkpoint every `every` and enqueues it for the webhooks that want checkpoints. Returns only
-/// when the runtime shuts down.
+/// Reads the newest checkpoint every `every` and enqueues it for the webhooks that want checkpoints. Returns only when the
+/// runtime shuts down.
 pub async fn checkpoints(dir: PathBuf, every: Duration, notifier: Notifier) {
     let mut clock = tokio::time::interval(every);
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -1,7 +1,6 @@
 //! Delivers the lines of the log to the receiver, over one connection after the other, until it is dropped.
 //!
-//! This module does not look at what a line contains. Lines that wait stay on the disk: at most one parcel is in
-//! memory.
+//! This module does not look at what a line contains. Lines that wait stay on the disk: at most one parcel is in memory.
 
 use std::collections::VecDeque;
 use std::io;
@@ -59,7 +58,7 @@ struct Journey {
     sent: VecDeque<(Timestamp, Position)>,
     saved_at: Timestamp,
     saved: Position,
-    /// The log has a message that the receiver is behind.
+    /// True if the log has a message that the receiver is behind.
     told: bool,
 }
 

@@ -1,12 +1,12 @@
 //! Forwards the audit log, as it grows, to a syslog receiver, and checkpoints to webhooks.
 //!
-//! Forwarding only reads the files of the log. Sessions and the journal do not depend on it, so a receiver that is
-//! slow, hangs or is down delays none of them.
+//! Forwarding only reads the files of the log. Sessions and the journal do not depend on it, so a receiver that is slow, hangs
+//! or is down delays none of them.
 //!
-//! INVARIANT: every line is sent in order, byte by byte as it stands in the file, at least once; lines that can no
-//! longer be sent because their segment was removed are reported. Syslog has no acknowledgement: a line that the
-//! receiver took from the network and then lost is lost. A line therefore counts as sent only when its connection is
-//! still good 15 seconds later; after a failure or a restart, forwarding goes on after the last such line.
+//! INVARIANT: every line is sent in order, byte by byte as it stands in the file, at least once; lines that can no longer be
+//! sent because their segment was removed are reported. Syslog has no acknowledgement: a line that the receiver took from the
+//! network and then lost is lost. A line therefore counts as sent only when its connection is still good 15 seconds later;
+//! after a failure or a restart, forwarding continues after the last such line.
 
 mod checkpoints;
 mod courier;
@@ -99,8 +99,7 @@ pub struct Forwarder {
 #[derive(Debug, Default)]
 struct State {
     sent: AtomicU64,
-    /// Time at which the oldest line that is not sent was written, in microseconds since the epoch; 0: all lines are
-    /// sent.
+    /// Time at which the oldest line that is not sent was written, in microseconds since the epoch; 0: all lines are sent.
     waiting_since: AtomicI64,
     missed: AtomicU64,
     /// Notified each time the end of the log is reached with everything sent.
@@ -108,8 +107,8 @@ struct State {
 }
 
 impl Forwarder {
-    /// Starts to send the log in `dir` from the position in the position file; without one, from the beginning. Needs
-    /// a tokio runtime.
+    /// Starts to send the log in `dir` from the position in the position file; without one, from the beginning. Needs a tokio
+    /// runtime.
     pub fn start(settings: &ForwardSettings, dir: PathBuf, position: PathBuf, clock: Clock) -> Result<Self, TlsError> {
         Self::with_pace(settings, dir, position, clock, PACE)
     }

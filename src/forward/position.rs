@@ -1,7 +1,7 @@
 //! Position of forwarding, in a file that is replaced atomically.
 //!
-//! This module does not know what was sent. A file that cannot be read counts as absent: the log is then sent from
-//! its beginning, which is more than needed and never less.
+//! This module does not know what was sent. A file that cannot be read counts as absent: the log is then sent from its
+//! beginning, which is more than needed and never less.
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};

@@ -1,8 +1,7 @@
 //! Lines of the log as syslog messages (RFC 5424) in frames with a byte count (RFC 6587, 3.4.1; RFC 5425, 4.3). Pure.
 //!
-//! This module sends nothing. The text of a message is the line as it stands in the file, byte by byte, so that a
-//! receiver that has all lines can verify the log; the header and the structured data are for receivers that sort
-//! without reading JSON.
+//! This module sends nothing. The text of a message is the line as it stands in the file, byte by byte, so that a receiver that
+//! has all lines can verify the log; the header and the structured data are for receivers that sort without reading JSON.
 
 use std::borrow::Cow;
 
@@ -115,8 +114,7 @@ fn escaped(value: &str) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-/// Reduces a text to a header field: printable ASCII without spaces, at most `longest` characters; `-` if none is
-/// left.
+/// Reduces a text to a header field: printable ASCII without spaces, at most `longest` characters; `-` if none is left.
 fn printable(text: &str, longest: usize) -> String {
     let word: String = text.chars().filter(char::is_ascii_graphic).take(longest).collect();
     if word.is_empty() { "-".to_owned() } else { word }

@@ -1,12 +1,12 @@
 //! Lines of the log after a position, as bytes, also while segments are written, rolled, packed and removed. Blocks.
 //!
-//! This module parses nothing of a line but its sequence number and its mark. The position of a line comes from its
-//! place in the file: a line's own content cannot cause it, or other lines, to be left out.
+//! This module parses nothing of a line but its sequence number and its mark. The position of a line comes from its place in
+//! the file: a line's own content cannot cause it, or other lines, to be left out.
 //!
-//! INVARIANT: lines come in the order of the log, each whole, and none that is there is left out; where segments are
-//! missing, [`Tail::gap`] returns the range of the lines that were in them. If the log does not confirm a position
-//! (lines taken back for want of space or lost in a power failure, another log in the same folder), reading goes back
-//! to the last position that it confirms, so lines may come twice.
+//! INVARIANT: lines come in the order of the log, each whole, and none that is there is left out; where segments are missing,
+//! [`Tail::gap`] returns the range of the lines that were in them. If the log does not confirm a position (lines taken back for
+//! want of space or lost in a power failure, another log in the same folder), reading goes back to the last position that it
+//! confirms, so lines may come twice.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, Read, Seek, SeekFrom};
@@ -16,8 +16,7 @@ use super::position::Position;
 use crate::audit::chain::{Link, Mark, number, split};
 use crate::audit::segment::{self, LONGEST, Lines, Segment};
 
-/// Number of positions that are remembered in case the newest lines are taken back; a batch of the journal has fewer
-/// lines.
+/// Number of positions that are remembered in case the newest lines are taken back; a batch of the journal has fewer lines.
 const REMEMBERED: usize = 4096;
 
 /// Line with the position after it.
@@ -29,7 +28,7 @@ pub(super) struct Line {
     pub(super) position: Position,
 }
 
-/// Reader that goes on from a position.
+/// Reader that continues from a position.
 #[derive(Debug, Default)]
 pub(super) struct Tail {
     dir: PathBuf,
@@ -47,9 +46,9 @@ struct Open {
     segment: Segment,
     lines: Lines,
     offset: u64,
-    /// The end was reached, so the last lines may have been taken back before reading goes on.
+    /// True if the end was reached, so the last lines may have been taken back before reading continues.
     paused: bool,
-    /// A newer segment was seen; the end of this one is read once more because it may have grown until then.
+    /// True if a newer segment was seen; the end of this one is read once more because it may have grown until then.
     last_look: bool,
 }
 
@@ -244,8 +243,8 @@ impl Open {
         Ok(self.offset == position.offset && line.is_some_and(|line| mark(&line) == position.chain))
     }
 
-    /// Returns the next whole line. A line without a newline is read again from its beginning, because it may be
-    /// taken back meanwhile.
+    /// Returns the next whole line. A line without a newline is read again from its beginning, because it may be taken back
+    /// meanwhile.
     fn line(&mut self) -> io::Result<Option<Vec<u8>>> {
         let mut line = Vec::new();
         let read = Read::take(&mut self.lines, LONGEST).read_until(b'\n', &mut line)? as u64;

@@ -1,8 +1,8 @@
-//! Admission of clients that have proved a grant's secret: lets them in or returns the reason why not, and opens the
-//! window at the first one.
+//! Admission of clients that have proved a grant's secret: lets them in or returns the reason why not, and opens the window at
+//! the first one.
 //!
-//! This module does not decide: [`grant::permit`] does, here as on every later change. If the window is open,
-//! admission touches memory only.
+//! This module does not decide: [`grant::permit`] does, here as on every later change. If the window is open, admission touches
+//! memory only.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -55,8 +55,8 @@ impl From<LedgerError> for NotAdmitted {
 }
 
 impl Ledger {
-    /// Admits a client under a grant whose secret it has proved. `database` is the one that the client asked for, if
-    /// any. `recheck` checks a grant that came of a request once more before its window opens.
+    /// Admits a client under a grant whose secret it has proved. `database` is the one that the client asked for, if any.
+    /// `recheck` checks a grant that came of a request once more before its window opens.
     pub async fn admit(
         &self,
         id: &GrantId,
@@ -99,8 +99,8 @@ impl Ledger {
         })
     }
 
-    /// Ends the grants of an identity that is disabled, before one is used: this one was made while the identity was
-    /// being disabled, or the gate crashed before it was revoked with the others.
+    /// Ends the grants of an identity that is disabled, before one is used: this one was made while the identity was being
+    /// disabled, or the gate crashed before it was revoked with the others.
     fn shut_out(&self, entry: &Entry) {
         let grant = entry.current();
         if !grant.status(self.0.clock.now()).ended() {
@@ -109,8 +109,8 @@ impl Ledger {
         }
     }
 
-    /// Activates the grant, but not for a client that would be refused afterwards (a mistyped database must not start
-    /// the window).
+    /// Activates the grant, but not for a client that would be refused afterwards (a mistyped database must not start the
+    /// window).
     async fn open_window(
         &self,
         entry: &Arc<Entry>,

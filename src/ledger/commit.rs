@@ -1,5 +1,5 @@
-//! Creates and changes grants. A change that gives rights follows the ledger's order: check, audit, store, publish;
-//! one that takes rights away goes to [`super::restrict`].
+//! Creates and changes grants. A change that gives rights follows the ledger's order: check, audit, store, publish; one that
+//! takes rights away goes to [`super::restrict`].
 //!
 //! This module does not check the rights of the caller.
 
@@ -16,12 +16,11 @@ use crate::ids::GrantId;
 use crate::scram::Verifier;
 use crate::secret::Secret;
 
-/// Number of characters of a grant's secret: 32 × 5 = 160 random bits, in an alphabet that needs no quoting in shells
-/// and URLs.
+/// Number of characters of a grant's secret: 32 × 5 = 160 random bits, in an alphabet that needs no quoting in shells and URLs.
 const SECRET_LETTERS: usize = 32;
 const SECRET_ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-/// Number of SCRAM iterations. Guessing 160 random bits is hopeless with any number, so the usual one (RFC 7677
-/// section 4) suffices.
+/// Number of SCRAM iterations. Guessing 160 random bits is hopeless with any number, so the usual one (RFC 7677 section 4)
+/// suffices.
 const ITERATIONS: u32 = 4096;
 const SALT_BYTES: usize = 16;
 
@@ -124,8 +123,7 @@ impl Ledger {
             let now = ledger.0.clock.now();
             let seen = entry.restrictions.count();
             let current = entry.current();
-            // Many connections of one grant may come at once: another one has opened the window, or it has ended
-            // since.
+            // Many connections of one grant may come at once: another one has opened the window, or it has ended since.
             let Ok(next) = grant::apply(&current, &Change::Activate, now) else {
                 return Ok(());
             };
@@ -221,8 +219,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Publishes a change that is stored, unless it comes too late. Sessions decide about their end by the same value
-    /// and the same clock: a session whose time was up has ended, and one that lives gets the new end.
+    /// Publishes a change that is stored, unless it comes too late. Sessions decide about their end by the same value and the
+    /// same clock: a session whose time was up has ended, and one that lives gets the new end.
     fn publish(self: &Arc<Self>, entry: &Arc<Entry>, given: Given, deed: &Deed) -> Result<(), LedgerError> {
         let moment = self.clock.moment();
         let Given { change, next, at, seen } = given;
@@ -307,8 +305,8 @@ pub(super) fn random_letters(prefix: &str) -> Result<Secret<String>, LedgerError
     Ok(Secret::new(prefix.chars().chain(letters.copied().map(char::from)).collect()))
 }
 
-/// Returns a new secret and its verifier. Deriving a verifier takes about a millisecond of CPU, so it does not run on
-/// a thread that serves sessions.
+/// Returns a new secret and its verifier. Deriving a verifier takes about a millisecond of CPU, so it does not run on a thread
+/// that serves sessions.
 pub(super) async fn fresh_secret() -> Result<(Secret<String>, Verifier), LedgerError> {
     let secret = random_letters("")?;
     let mut salt = [0; SALT_BYTES];
@@ -320,8 +318,8 @@ pub(super) async fn fresh_secret() -> Result<(Secret<String>, Verifier), LedgerE
         .map_err(|_| StoreError::Stopped.into())
 }
 
-/// Runs a commit to its end even if the caller has gone away (a client that hangs up, an operator's Ctrl-C), because
-/// it may already be on record.
+/// Runs a commit to its end even if the caller has gone away (a client that hangs up, an operator's Ctrl-C), because it may
+/// already be on record.
 pub(super) async fn to_the_end<T, E>(commit: impl Future<Output = Result<T, E>> + Send + 'static) -> Result<T, E>
 where
     T: Send + 'static,

@@ -1,7 +1,7 @@
 //! Lists of grants, in pages.
 //!
-//! This module changes no grant. Grants that have not ended are found in memory, without a look at those that have;
-//! all grants are read from the store, by index.
+//! This module changes no grant. Grants that have not ended are found in memory, without a look at those that have; all grants
+//! are read from the store, by index.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub struct GrantFilter {
     pub identity: Option<IdentityName>,
     /// Target of the grants.
     pub target: Option<TargetName>,
-    /// Includes grants that have ended.
+    /// True to include grants that have ended.
     pub ended: bool,
     /// Only grants older than this one: the last one of the page before.
     pub before: Option<GrantId>,

@@ -18,8 +18,8 @@ use crate::names::{GroupName, IdentityName, nearest};
 const STORE_WAIT: Duration = Duration::from_secs(1);
 
 impl Ledger {
-    /// Reports whether there is such a user, or the identity ever had a grant or a request. If the store does not
-    /// answer in time, the result is true.
+    /// Reports whether there is such a user, or the identity ever had a grant or a request. If the store does not answer in
+    /// time, the result is true.
     pub async fn knows(&self, name: &IdentityName) -> bool {
         if self.user(name).is_some() {
             return true;
@@ -54,8 +54,7 @@ impl Ledger {
     }
 }
 
-/// Returns the local users of a store with their groups, for a reader other than the gate; empty if there is no store
-/// yet.
+/// Returns the local users of a store with their groups, for a reader other than the gate; empty if there is no store yet.
 pub fn groups_of_users(path: &Path) -> Result<BTreeMap<IdentityName, BTreeSet<GroupName>>, StoreError> {
     let read = |connection: &Connection| {
         let there: bool = connection.query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'users'", [], |row| {

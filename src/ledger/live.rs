@@ -1,7 +1,7 @@
 //! Index of the things an identity has that are not over, whatever the size of its past.
 //!
-//! This module does not know when a thing is over: the caller's predicate decides, and a thing that is over never
-//! becomes alive again.
+//! This module does not know when a thing is over: the caller's predicate decides, and a thing that is over never becomes alive
+//! again.
 
 use std::collections::HashMap;
 use std::hash::Hash;

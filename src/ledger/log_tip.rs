@@ -1,8 +1,7 @@
-//! State of the audit log as the ledger remembers it: the last signed tip, and the line up to which the store
-//! reflects the log.
+//! State of the audit log as the ledger remembers it: the last signed tip, and the line up to which the store reflects the log.
 //!
-//! A log that was cut or replaced together with its `checkpoint.json` cannot be told from a whole one by its files
-//! alone. The store is in another folder, so it can contradict the files.
+//! A log that was cut or replaced together with its `checkpoint.json` cannot be told from a whole one by its files alone. The
+//! store is in another folder, so it can contradict the files.
 //!
 //! This module does not read the log and judges nothing: the start of the gate, `audit verify` and `report` compare.
 
@@ -16,16 +15,16 @@ use super::{Ledger, LedgerError};
 use crate::audit::SignedTip;
 
 impl Ledger {
-    /// Keeps the newest signed tip of the log. It is not synced to the disk: after a power failure an older tip is
-    /// found, which is no accusation. A tip before the known one of the same log changes nothing.
+    /// Keeps the newest signed tip of the log. It is not synced to the disk: after a power failure an older tip is found, which
+    /// is no accusation. A tip before the known one of the same log changes nothing.
     pub async fn remember_log_tip(&self, tip: SignedTip, now: Timestamp) -> Result<(), LedgerError> {
         Ok(self.0.store.call(move |connection| put(connection, &tip, now)).await?)
     }
 }
 
 impl Ledger {
-    /// Takes this tip as the end of its log, even if a later one was known: the missing lines are on record by then
-    /// and must not be reported again.
+    /// Takes this tip as the end of its log, even if a later one was known: the missing lines are on record by then and must
+    /// not be reported again.
     pub async fn accept_log_tip(&self, tip: SignedTip, now: Timestamp) -> Result<(), LedgerError> {
         let accept = move |connection: &mut Connection| {
             let transaction = connection.transaction()?;
@@ -42,9 +41,9 @@ impl Ledger {
     }
 }
 
-/// Reads the last signed tip from the store at `path`, without a gate or beside a running one: it opens the SQLite
-/// file read-only, takes no lock that a gate would wait for, and changes nothing. Returns `None` if there is no
-/// store, or if its version is too old to have tips.
+/// Reads the last signed tip from the store at `path`, without a gate or beside a running one: it opens the SQLite file
+/// read-only, takes no lock that a gate would wait for, and changes nothing. Returns `None` if there is no store, or if its
+/// version is too old to have tips.
 ///
 /// A starting gate has to call it before [`Ledger::open`] and before it opens the log.
 pub fn read_log_tip(path: &Path) -> Result<Option<SignedTip>, StoreError> {
@@ -69,9 +68,9 @@ fn newest(connection: &Connection) -> Result<Option<SignedTip>, StoreError> {
     found.transpose()
 }
 
-/// Opens a store for reading. It also reads the write-ahead log of a gate that runs or was killed: SQLite needs the
-/// companion files (`-wal`, `-shm`) for that and creates them for the file's owner. In a folder without write
-/// permission it cannot; if there is no write-ahead log either, the file alone has everything.
+/// Opens a store for reading. It also reads the write-ahead log of a gate that runs or was killed: SQLite needs the companion
+/// files (`-wal`, `-shm`) for that and creates them for the file's owner. In a folder without write permission it cannot; if
+/// there is no write-ahead log either, the file alone has everything.
 fn open_to_read(path: &Path) -> Result<Connection, StoreError> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     connection.busy_timeout(BUSY)?;

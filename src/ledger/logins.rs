@@ -1,10 +1,9 @@
-//! Logins: user names and passwords with which clients connect under a grant. Several are valid at once, so that a
-//! login of one client does not end another's.
+//! Logins: user names and passwords with which clients connect under a grant. Several are valid at once, so that a login of one
+//! client does not end another's.
 //!
 //! This module does not decide about rights to a login, and keeps no secret: only verifiers.
 //!
-//! INVARIANT: a grant has at most [`MOST`] logins; a further one replaces the oldest. A grant that has ended gets
-//! none.
+//! INVARIANT: a grant has at most [`MOST`] logins; a further one replaces the oldest. A grant that has ended gets none.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, MutexGuard, PoisonError};

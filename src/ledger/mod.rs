@@ -1,13 +1,12 @@
-//! Ledger of grants, requests and users: the only place where they change. Each change is checked, audited, stored
-//! and published to its watchers.
+//! Ledger of grants, requests and users: the only place where they change. Each change is checked, audited, stored and
+//! published to its watchers.
 //!
 //! This module does not decide about the rights of the caller, and ends no session: sessions watch their grant.
 //!
-//! INVARIANT: a change that gives rights is on record durably before it is stored, and stored before it takes effect.
-//! If it cannot be put on record, nothing changes; if the store cannot be read, no client is let in. A change that
-//! takes rights away works the other way round: it takes effect first, in memory, and waits for nothing; then it is
-//! stored and put on record, each retried until it is done. After any crash, no identity has more rights than both
-//! the store and the log allow.
+//! INVARIANT: a change that gives rights is on record durably before it is stored, and stored before it takes effect. If it
+//! cannot be put on record, nothing changes; if the store cannot be read, no client is let in. A change that takes rights away
+//! works the other way round: it takes effect first, in memory, and waits for nothing; then it is stored and put on record,
+//! each retried until it is done. After any crash, no identity has more rights than both the store and the log allow.
 
 mod admit;
 mod commit;
@@ -68,8 +67,8 @@ use users::Users;
 
 pub(crate) use turns::Turns;
 
-/// Handle of all grants, requests and users, and of the sessions that may have to be ended after a restart. Cheap to
-/// clone; clones share one ledger.
+/// Handle of all grants, requests and users, and of the sessions that may have to be ended after a restart. Cheap to clone;
+/// clones share one ledger.
 #[derive(Clone)]
 pub struct Ledger(Arc<Inner>);
 
@@ -77,8 +76,8 @@ struct Inner {
     clock: Clock,
     recorder: Recorder,
     store: Store,
-    /// Key that generates the salts of grants that do not exist; kept forever, so that a probe after a restart gets
-    /// the same salt.
+    /// Key that generates the salts of grants that do not exist; kept forever, so that a probe after a restart gets the same
+    /// salt.
     mock_key: [u8; 32],
     book: Mutex<Book>,
     requests: Mutex<Requests>,
@@ -184,8 +183,8 @@ pub struct OpenSession {
     pub opened_at: Timestamp,
 }
 
-/// Time for which a client with the secret of an ended grant is told that it ended and when. Afterwards the grant
-/// does not exist for clients; the store and the log still have it.
+/// Time for which a client with the secret of an ended grant gets an error that says when it ended. Afterwards the grant does
+/// not exist for clients; the store and the log still have it.
 pub const REMEMBERED: Duration = Duration::from_hours(7 * 24);
 
 /// Time between two sweeps, which drop from memory what is over.
@@ -195,9 +194,8 @@ const SWEEP: Duration = Duration::from_mins(1);
 const NEWS: usize = 1024;
 
 impl Ledger {
-    /// Opens the store at `path` (created with mode 0600 if it does not exist) and reads the grants that have not
-    /// ended into memory. Blocks, so it is called at start. Fails if the store is damaged, or of a later version than
-    /// this program.
+    /// Opens the store at `path` (created with mode 0600 if it does not exist) and reads the grants that have not ended into
+    /// memory. Blocks, so it is called at start. Fails if the store is damaged, or of a later version than this program.
     pub fn open(path: &Path, journal: Journal, clock: Clock) -> Result<Self, LedgerError> {
         Self::open_with(path, Recorder::Journal(journal), clock)
     }
@@ -240,8 +238,8 @@ impl Ledger {
         Ok(Self(inner))
     }
 
-    /// Returns a handle for the end of the store's thread. It ends with the ledger; if it ends earlier, nothing can
-    /// be stored any more.
+    /// Returns a handle for the end of the store's thread. It ends with the ledger; if it ends earlier, nothing can be stored
+    /// any more.
     #[must_use]
     pub fn thread_end(&self) -> ThreadEnd {
         self.0.store.thread_end.clone()
@@ -253,8 +251,8 @@ impl Ledger {
         self.0.store.break_thread();
     }
 
-    /// What to check a login by `user` against. For a user that is no grant: a verifier that nothing fits, made with the
-    /// same work and always the same.
+    /// Returns the verifier for a login by `user`. For a user that is no grant: a verifier that no password fits, computed with
+    /// the same work and always the same.
     pub async fn verifier(&self, user: &str) -> Verifier {
         let mock = Verifier::mock(user, &self.0.mock_key);
         let Some(id) = self.grant_of_login(user) else {
@@ -270,8 +268,8 @@ impl Ledger {
         }
     }
 
-    /// Returns a grant that is in memory, or one that ended within [`REMEMBERED`]. Only grants that have ended come
-    /// from the store, and they give no rights: a grant that lives has exactly one entry, in memory.
+    /// Returns a grant that is in memory, or one that ended within [`REMEMBERED`]. Only grants that have ended come from the
+    /// store, and they give no rights: a grant that lives has exactly one entry, in memory.
     async fn recall(&self, id: &GrantId) -> Result<Option<Arc<Entry>>, LedgerError> {
         if let Some(entry) = self.0.entry(id) {
             return Ok(Some(entry));
@@ -300,8 +298,8 @@ impl Ledger {
 }
 
 impl Inner {
-    /// Locks the grants. A poisoned lock only means that a thread died while it read or wrote one field: each is
-    /// valid at any time.
+    /// Locks the grants. A poisoned lock only means that a thread died while it read or wrote one field: each is valid at any
+    /// time.
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -372,8 +370,7 @@ impl Entry {
         !self.grant.borrow().status(now).ended()
     }
 
-    /// Returns true if the grant has not ended or ended after `time`; for a revoked one, the end without the
-    /// revocation counts.
+    /// Returns true if the grant has not ended or ended after `time`; for a revoked one, the end without the revocation counts.
     fn ended_after(&self, time: Timestamp) -> bool {
         let grant = self.current();
         grant.until().unwrap_or(grant.activate_by()) > time

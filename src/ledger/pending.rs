@@ -2,11 +2,11 @@
 //!
 //! This module restricts nothing itself ([`super::restrict`] does, in memory, at once) and never takes a change back.
 //!
-//! INVARIANT: each item is retried until it is stored and on record, in the order in which the items took effect. The
-//! store comes first; a store that fails or is slow does not delay the record, nor does a failing log delay the
-//! store. Until then the grant, request or user concerned is given nothing. Each change is stored with a row in
-//! `unrecorded`, so that a gate that crashes in between records it at its next start; [`super::replay`] finds a
-//! record without a change in the store at the next start.
+//! INVARIANT: each item is retried until it is stored and on record, in the order in which the items took effect. The store
+//! comes first; a store that fails or is slow does not delay the record, nor does a failing log delay the store. Until then the
+//! grant, request or user concerned is given nothing. Each change is stored with a row in `unrecorded`, so that a gate that
+//! crashes in between records it at its next start; [`super::replay`] finds a record without a change in the store at the next
+//! start.
 
 #[cfg(test)]
 mod breaks;
@@ -35,8 +35,7 @@ use crate::supervision::restarted;
 pub(super) const ANSWER_WAIT: Duration = Duration::from_secs(1);
 /// Longest time that a record waits for the first attempt to store.
 const STORE_FIRST_WAIT: Duration = Duration::from_millis(500);
-/// Longest time that a record waits for an earlier change of the same object that is in progress and comes first in
-/// the log.
+/// Longest time that a record waits for an earlier change of the same object that is in progress and comes first in the log.
 const TURN_WAIT: Duration = Duration::from_secs(3);
 /// Time between two attempts after a failure.
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
@@ -358,8 +357,8 @@ impl Inner {
     }
 }
 
-/// Stores changes together with the events that are not on record yet, all or none, and removes the events that are
-/// on record by now. Returns for each item its remaining row.
+/// Stores changes together with the events that are not on record yet, all or none, and removes the events that are on record
+/// by now. Returns for each item its remaining row.
 fn write(connection: &Connection, items: &[Arc<Item>]) -> Result<Vec<Option<i64>>, super::StoreError> {
     restrict::together(connection, |connection| {
         let mut rows = Vec::with_capacity(items.len());

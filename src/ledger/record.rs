@@ -144,8 +144,7 @@ impl Step {
     }
 }
 
-/// Returns the reason to record with a step: of the denial, the comment of an approver or reviewer, or the
-/// requester's reason.
+/// Returns the reason to record with a step: of the denial, the comment of an approver or reviewer, or the requester's reason.
 fn words(request: &Request, change: &str) -> Option<String> {
     match (change, &request.outcome) {
         ("reviewed", _) => request.review.as_ref().map(|review| review.comment.clone()),

@@ -1,11 +1,10 @@
-//! Replay of the audit log at start: rights that were taken away on record, but not in the store when the gate
-//! crashed, are taken away now.
+//! Replay of the audit log at start: rights that were taken away on record, but not in the store when the gate crashed, are
+//! taken away now.
 //!
 //! This module gives nothing: if the log allows more than the store, the store holds.
 //!
-//! INVARIANT: after [`catch_up`], the store allows no identity more than the last records about it. Only records
-//! after the last line that the store is known to reflect are read: those of a few seconds, whatever the length of
-//! the log.
+//! INVARIANT: after [`catch_up`], the store allows no identity more than the last records about it. Only records after the last
+//! line that the store is known to reflect are read: those of a few seconds, whatever the length of the log.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
@@ -62,8 +61,8 @@ pub(super) fn catch_up(connection: &Connection, past: Option<&Past>, now: Timest
         segment: past.segment,
         seq: past.seq,
     };
-    // A store that does not know this log starts with its current end: no record in the log is the store's own,
-    // unless the store's version is too old to note the log.
+    // A store that does not know this log starts with its current end: no record in the log is the store's own, unless the
+    // store's version is too old to note the log.
     let words = match restrict::reflected(connection)? {
         Some(from) if from.log == past.log => LastWords::read(past, &from)?,
         _ => LastWords::default(),
@@ -103,8 +102,7 @@ impl LastWords {
             match record {
                 Ok(record) => words.hear(record.time, record.event),
                 Err(error @ ReadError::Io { .. }) => return Err(unreadable(error)),
-                // Opening the log has reported this and begun a new segment; restrictions are stored before they are
-                // recorded.
+                // Opening the log has reported this and begun a new segment; restrictions are stored before they are recorded.
                 Err(error) => {
                     tracing::error!(error = %in_one_line(&error), "a record newer than the store cannot be read: a change in it is not seen");
                 }

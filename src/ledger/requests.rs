@@ -1,7 +1,7 @@
 //! Requests as users and waiting logins see them: single ones, pages, and changes.
 //!
-//! This module changes no request ([`super::workflow`] does). Open requests are in memory; past ones are read from
-//! the store, by index.
+//! This module changes no request ([`super::workflow`] does). Open requests are in memory; past ones are read from the store,
+//! by index.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -92,7 +92,7 @@ pub struct RequestFilter {
     pub identity: Option<IdentityName>,
     /// Target of the requests.
     pub target: Option<TargetName>,
-    /// Only break-glass accesses that have not been reviewed.
+    /// True for break-glass accesses only that have not been reviewed.
     pub unreviewed: bool,
     /// Only requests older than this one: the last one of the page before.
     pub before: Option<RequestId>,
@@ -135,8 +135,8 @@ pub(super) struct Entry {
     pub(super) number: i64,
     pub(super) activate_within: Duration,
     pub(super) request: watch::Sender<Arc<Request>>,
-    /// Turn of steps that give rights, held over check, audit, store and publication. A step that settles a request
-    /// without giving rights does not take it.
+    /// Turn of steps that give rights, held over check, audit, store and publication. A step that settles a request without
+    /// giving rights does not take it.
     pub(super) stepping: tokio::sync::Mutex<()>,
     pub(super) restrictions: Restrictions,
 }
@@ -193,15 +193,14 @@ impl Ledger {
         views.filter(|view| view.request.wish.target == *target).collect()
     }
 
-    /// Returns a request, now and after every step; `None` if it is not in memory because it was settled a while ago.
-    /// No change is sent when a request lapses: [`Request::expires_at`] is that time.
+    /// Returns a request, now and after every step; `None` if it is not in memory because it was settled a while ago. No change
+    /// is sent when a request lapses: [`Request::expires_at`] is that time.
     #[must_use]
     pub fn watch_request(&self, id: &RequestId) -> Option<watch::Receiver<Arc<Request>>> {
         self.0.requests().get(id).map(|entry| entry.request.subscribe())
     }
 
-    /// Returns the grants of an identity for a target that can be used now (ready or active), the one that ends last
-    /// first.
+    /// Returns the grants of an identity for a target that can be used now (ready or active), the one that ends last first.
     #[must_use]
     pub fn live_grants(&self, who: &IdentityName, target: &TargetName) -> Vec<GrantView> {
         let now = self.0.clock.now();

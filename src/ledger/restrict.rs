@@ -1,10 +1,10 @@
-//! Restrictions: changes that take rights away. They take effect in memory first and at once, and wait for nothing;
-//! store and log follow ([`super::pending`]).
+//! Restrictions: changes that take rights away. They take effect in memory first and at once, and wait for nothing; store and
+//! log follow ([`super::pending`]).
 //!
 //! This module does not check the rights of the caller, and gives no rights.
 //!
-//! INVARIANT: no function in here awaits before the change is in effect: no turn, no store, no log. A concurrent
-//! change that gives rights notices the restriction (`restrictions`) and does not overwrite it.
+//! INVARIANT: no function in here awaits before the change is in effect: no turn, no store, no log. A concurrent change that
+//! gives rights notices the restriction (`restrictions`) and does not overwrite it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -42,8 +42,7 @@ impl Restrictions {
 }
 
 impl Ledger {
-    /// Settles a request without making it a grant. `change` is the name of the step in the log (`rejected`,
-    /// `withdrawn`).
+    /// Settles a request without making it a grant. `change` is the name of the step in the log (`rejected`, `withdrawn`).
     pub async fn settle<E>(
         &self,
         id: &RequestId,
@@ -65,8 +64,8 @@ impl Ledger {
         })
     }
 
-    /// Disables an identity (a local one or an issuer's): its grants are revoked, so its sessions end at once, and
-    /// its pending requests are rejected.
+    /// Disables an identity (a local one or an issuer's): its grants are revoked, so its sessions end at once, and its pending
+    /// requests are rejected.
     pub async fn disable_user(&self, name: &IdentityName, by: &str) -> Result<UserView, LedgerError> {
         let inner = &self.0;
         let (view, mut items) = inner.disable(name, by);
@@ -78,8 +77,8 @@ impl Ledger {
         })
     }
 
-    /// Ends the grants and requests that an identity still has, and waits until that is stored and on record. Called
-    /// before an identity is enabled again.
+    /// Ends the grants and requests that an identity still has, and waits until that is stored and on record. Called before an
+    /// identity is enabled again.
     pub(super) async fn end_what_is_left(&self, name: &IdentityName, by: &str) -> Result<(), LedgerError> {
         let items = self.0.end_all_of(name, by, IDENTITY_DISABLED);
         self.0.all_settled(&items).await
@@ -173,8 +172,7 @@ impl Inner {
         (UserView::of(&user), item.into_iter().collect())
     }
 
-    /// Restricts a user. Returns no item if the user was restricted like that already and no concurrent change gives
-    /// it more.
+    /// Restricts a user. Returns no item if the user was restricted like that already and no concurrent change gives it more.
     pub(super) fn restrict_user(
         &self,
         name: &IdentityName,
@@ -286,8 +284,8 @@ impl Inner {
         }
     }
 
-    /// Returns the combined progress of these changes; for none it is done. Waits up to [`ANSWER_WAIT`], to be able
-    /// to report more than that they are in effect.
+    /// Returns the combined progress of these changes; for none it is done. Waits up to [`ANSWER_WAIT`], to be able to report
+    /// more than that they are in effect.
     pub(super) async fn answer(self: &Arc<Self>, items: &[Arc<Item>]) -> Effect {
         self.pursue();
         let tried = async {
@@ -301,7 +299,7 @@ impl Inner {
     }
 }
 
-/// A request was not rejected because it is settled; one that is not pending cannot be approved either.
+/// Error for a request that is settled and cannot be rejected; one that is not pending cannot be approved either.
 #[derive(Debug)]
 struct NotRejected;
 

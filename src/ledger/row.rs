@@ -1,7 +1,6 @@
 //! Grants, sessions, requests, logins and users as rows of the store. Times are microseconds since the epoch.
 //!
-//! This module does not judge rows, but a row that cannot be read is an error and never skipped: it could be a
-//! revocation.
+//! This module does not judge rows, but a row that cannot be read is an error and never skipped: it could be a revocation.
 
 pub(super) mod logins;
 pub(super) mod requests;
@@ -71,8 +70,8 @@ fn with_verifier(row: &Row<'_>) -> Result<(Grant, Option<Verifier>), StoreError>
     Ok((grant, verifier))
 }
 
-/// Returns a page of grants, the latest first, by the index on the identity or on creation (SQLite: "Row Values",
-/// "Scrolling Window Queries").
+/// Returns a page of grants, the latest first, by the index on the identity or on creation (SQLite: "Row Values", "Scrolling
+/// Window Queries").
 pub(super) fn page(connection: &Connection, page: &Page) -> Result<Vec<Grant>, StoreError> {
     let (before, id) = match &page.before {
         Some((created_at, id)) => (created_at.as_microsecond(), id.as_str()),

@@ -2,8 +2,8 @@
 //!
 //! This module does not decide which of the two is right.
 //!
-//! INVARIANT: setting the time back revives nothing. Before gate time goes back, everything that would be alive again
-//! is ended for good, in memory and in the store, and that is on record.
+//! INVARIANT: setting the time back revives nothing. Before gate time goes back, everything that would be alive again is ended
+//! for good, in memory and in the store, and that is on record.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
@@ -45,8 +45,7 @@ impl Ledger {
         }
     }
 
-    /// Sets gate time to the machine's clock; if that is back, ends every grant and rejects every pending request
-    /// first.
+    /// Sets gate time to the machine's clock; if that is back, ends every grant and rejects every pending request first.
     pub async fn set_clock_right(&self, by: &str, reason: Option<&str>) -> Result<ClockView, LedgerError> {
         let ledger = self.clone();
         let (by, reason) = (by.to_owned(), reason.map(str::to_owned));
@@ -102,8 +101,7 @@ impl Inner {
     }
 }
 
-/// Ends in the store what is over by the old time and would not be by the new one, and stores the new time as the
-/// highest.
+/// Ends in the store what is over by the old time and would not be by the new one, and stores the new time as the highest.
 fn set_back(connection: &Connection, (from, to): (Timestamp, Timestamp), by: &str) -> Result<(), StoreError> {
     restrict::together(connection, |connection| {
         let back = to < from;

@@ -1,7 +1,7 @@
 //! SQLite file of the ledger, on a thread of its own.
 //!
-//! This module does not know what a change means. Changes of grants are synced to the disk (`synchronous=FULL`),
-//! sessions only reach the operating system; changes of sessions that wait together share a transaction.
+//! This module does not know what a change means. Changes of grants are synced to the disk (`synchronous=FULL`), sessions only
+//! reach the operating system; changes of sessions that wait together share a transaction.
 
 use std::fs::{DirBuilder, OpenOptions, Permissions};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -234,8 +234,7 @@ pub(super) fn open_existing(path: &Path) -> Result<Option<Connection>, StoreErro
     if !path.exists() {
         return Ok(None);
     }
-    // It is not opened read-only: the newest changes of a store that was not closed properly are in the write-ahead
-    // log.
+    // It is not opened read-only: the newest changes of a store that was not closed properly are in the write-ahead log.
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection.busy_timeout(BUSY)?;
     Ok(Some(connection))
@@ -278,8 +277,8 @@ fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     Ok(transaction.commit()?)
 }
 
-/// Creates the file readable for its owner only, because it holds verifiers. SQLite gives its companions (`-wal`,
-/// `-shm`) the same mode.
+/// Creates the file readable for its owner only, because it holds verifiers. SQLite gives its companions (`-wal`, `-shm`) the
+/// same mode.
 fn private_file(path: &Path) -> std::io::Result<()> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;

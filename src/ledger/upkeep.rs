@@ -1,5 +1,5 @@
-//! State in the store beside rights: open sessions, the time, the line of the log that the store reflects; and the
-//! health of the store.
+//! State in the store beside rights: open sessions, the time, the line of the log that the store reflects; and the health of
+//! the store.
 //!
 //! This module changes no grant, request or user.
 
@@ -12,8 +12,8 @@ use super::{Ledger, LedgerError, OpenSession, row, store};
 use crate::ids::{LogId, SessionId};
 
 impl Ledger {
-    /// Returns the reason why no rights can be given now, if there is one: the store cannot be written, or a
-    /// restriction is not durable yet.
+    /// Returns the reason why no rights can be given now, if there is one: the store cannot be written, or a restriction is not
+    /// durable yet.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         let overdue = self.0.pending.overdue(self.0.clock.moment().instant);
@@ -28,8 +28,8 @@ impl Ledger {
             .then(|| "the store in the state folder cannot be written".to_owned())
     }
 
-    /// Notes that the store reflects the log up to this line, if nothing is pending: `seq` and `segment` are from
-    /// before this call.
+    /// Notes that the store reflects the log up to this line, if nothing is pending: `seq` and `segment` are from before this
+    /// call.
     pub async fn reflects_log(&self, log: &LogId, segment: u32, seq: u64) -> Result<(), LedgerError> {
         if !self.0.pending.is_empty() {
             return Ok(());
@@ -48,9 +48,9 @@ impl Ledger {
         self.0.pending.settles(limit, || self.0.pending.is_empty()).await
     }
 
-    /// Remembers a session, so that the next start knows which backends this run had. The caller awaits it before the
-    /// session's first statement. The row survives a crash of the gate; it is not synced to the disk, because no
-    /// backend survives a power failure for longer than its own check interval.
+    /// Remembers a session, so that the next start knows which backends this run had. The caller awaits it before the session's
+    /// first statement. The row survives a crash of the gate; it is not synced to the disk, because no backend survives a power
+    /// failure for longer than its own check interval.
     pub async fn session_opened(&self, session: OpenSession) -> Result<(), LedgerError> {
         Ok(self.0.store.session(store::SessionChange::Opened(session)).await?)
     }
@@ -60,8 +60,8 @@ impl Ledger {
         Ok(self.0.store.session(store::SessionChange::Closed(session.clone())).await?)
     }
 
-    /// Returns the sessions that are remembered as open. At start, before the first session of this run: those that
-    /// the last run left behind.
+    /// Returns the sessions that are remembered as open. At start, before the first session of this run: those that the last
+    /// run left behind.
     pub async fn leftovers(&self) -> Result<Vec<OpenSession>, LedgerError> {
         Ok(self.0.store.call(|connection| row::open_sessions(connection)).await?)
     }

@@ -1,7 +1,7 @@
 //! Local users: their groups, their tokens (as hashes only), and the identities that are disabled.
 //!
-//! This module does not know a user's rights. A change that gives a user something is on record before it is stored,
-//! and stored before it takes effect; one that takes something away takes effect at once ([`super::restrict`]).
+//! This module does not know a user's rights. A change that gives a user something is on record before it is stored, and stored
+//! before it takes effect; one that takes something away takes effect at once ([`super::restrict`]).
 //!
 //! INVARIANT: a token is in here as its SHA-256 only, and is not valid for a disabled user.
 
@@ -32,9 +32,9 @@ pub struct UserView {
     pub name: IdentityName,
     /// Groups of the user.
     pub groups: BTreeSet<GroupName>,
-    /// The user is not let in.
+    /// True if the user is not let in.
     pub disabled: bool,
-    /// The user has a token here.
+    /// True if the user has a token here.
     pub local: bool,
     /// Time of creation.
     pub created_at: Timestamp,
@@ -73,8 +73,8 @@ pub(super) struct Users {
 }
 
 impl Ledger {
-    /// Creates a local user; only this call returns the token. An identity of an issuer that is known here because it
-    /// was disabled becomes a local user and stays disabled.
+    /// Creates a local user; only this call returns the token. An identity of an issuer that is known here because it was
+    /// disabled becomes a local user and stays disabled.
     pub async fn add_user(
         &self,
         name: &IdentityName,
@@ -162,9 +162,8 @@ impl Ledger {
         })
     }
 
-    /// Enables an identity again; its former grants do not come back. Grants that are still open (because the gate
-    /// crashed or could not write while the identity was disabled) are ended first; if that fails, the identity stays
-    /// disabled.
+    /// Enables an identity again; its former grants do not come back. Grants that are still open (because the gate crashed or
+    /// could not write while the identity was disabled) are ended first; if that fails, the identity stays disabled.
     pub async fn enable_user(&self, name: &IdentityName, by: &str) -> Result<UserView, LedgerError> {
         let wanted = name.clone();
         let enable = move |known: Option<StoredUser>, _| match known {
@@ -190,8 +189,8 @@ impl Ledger {
         self.0.users().by_name.get(name).map(UserView::of)
     }
 
-    /// Returns the identity of a token; `None` for an unknown token and for that of a disabled user. The lookup
-    /// compares a hash, which a caller cannot choose, so its duration reveals nothing about the token.
+    /// Returns the identity of a token; `None` for an unknown token and for that of a disabled user. The lookup compares a
+    /// hash, which a caller cannot choose, so its duration reveals nothing about the token.
     #[must_use]
     pub fn user_by_token(&self, token: &Secret<String>) -> Option<Identity> {
         let hash = hash(token);
@@ -205,8 +204,8 @@ impl Ledger {
         })
     }
 
-    /// Returns a counter that changes with every change of a user. A caller that caches a user's identity or rights
-    /// has to check again then.
+    /// Returns a counter that changes with every change of a user. A caller that caches a user's identity or rights has to
+    /// check again then.
     #[must_use]
     pub fn users_changed(&self) -> watch::Receiver<u64> {
         self.0.users_changed.subscribe()
@@ -281,8 +280,8 @@ impl Inner {
         self.users().get(name).is_some_and(|user| user.disabled)
     }
 
-    /// Holds a right to create things for an identity until they are in memory. Everything made before the identity
-    /// is disabled is thus found and ended when it is; after that nothing is made.
+    /// Holds a right to create things for an identity until they are in memory. Everything made before the identity is disabled
+    /// is thus found and ended when it is; after that nothing is made.
     pub(super) async fn let_in(&self, who: &IdentityName) -> Result<RwLockReadGuard<'_, ()>, LedgerError> {
         let held = self.users_turn.read().await;
         if self.is_disabled(who) {

@@ -2,8 +2,7 @@
 //!
 //! This module does not know who may take a step; the caller passes the step.
 //!
-//! INVARIANT: the steps of one request follow each other. A request that becomes a grant is stored with it, both or
-//! neither.
+//! INVARIANT: the steps of one request follow each other. A request that becomes a grant is stored with it, both or neither.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,8 +34,8 @@ struct Change {
 }
 
 impl Ledger {
-    /// Puts a new request on record, and makes its grant if it is granted at once. The same key of the same identity
-    /// means the same request, however often it is submitted.
+    /// Puts a new request on record, and makes its grant if it is granted at once. The same key of the same identity means the
+    /// same request, however often it is submitted.
     pub async fn submit(&self, new: NewRequest, reasons: Reasons) -> Result<RequestView, LedgerError> {
         let ledger = self.clone();
         to_the_end(async move {
@@ -53,9 +52,9 @@ impl Ledger {
         .await
     }
 
-    /// Takes a request one step further, in its turn: of two concurrent steps, the second one sees the result of the
-    /// first. `change` is the name of the step in the log (`approved`, `reviewed`); the grant id is for the step that
-    /// completes the request. [`Ledger::settle`] settles a request without giving rights.
+    /// Takes a request one step further, in its turn: of two concurrent steps, the second one sees the result of the first.
+    /// `change` is the name of the step in the log (`approved`, `reviewed`); the grant id is for the step that completes the
+    /// request. [`Ledger::settle`] settles a request without giving rights.
     pub async fn step<E>(
         &self,
         id: &RequestId,

@@ -1,7 +1,7 @@
 //! Delivers the messages of one webhook, one after the other.
 //!
-//! This module does not look at what a message contains. Log messages name the webhook and not its address, which may
-//! contain a secret.
+//! This module does not look at what a message contains. Log messages name the webhook and not its address, which may contain a
+//! secret.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -108,8 +108,8 @@ impl Courier {
         let response = response.map_err(|error| Trouble::passing(in_one_line(&error.without_url())))?;
         match response.status() {
             status if status.is_success() => Ok(()),
-            // These statuses say that the message was understood and refused. All others, even 404, may be a passing
-            // problem of the receiver.
+            // These statuses say that the message was understood and refused. All others, even 404, may be a passing problem of
+            // the receiver.
             status @ (StatusCode::BAD_REQUEST
             | StatusCode::GONE
             | StatusCode::PAYLOAD_TOO_LARGE
@@ -135,8 +135,7 @@ impl Courier {
         Ok((client, url))
     }
 
-    /// Returns the wait that the receiver asked for, but no less than the one after a first failure; without one, the
-    /// back-off.
+    /// Returns the wait that the receiver asked for, but no less than the one after a first failure; without one, the back-off.
     fn wait(&self, attempts: u32, retry_after: Option<Duration>) -> SignedDuration {
         let Some(asked) = retry_after else {
             return self.backoff(attempts);
@@ -144,8 +143,8 @@ impl Courier {
         SignedDuration::try_from(asked).map_or_else(|_| self.backoff(attempts), |asked| asked.max(self.backoff(0)))
     }
 
-    /// Returns the back-off: it doubles with each failure up to the limit, and is drawn from the upper half of that,
-    /// so that many gates do not retry at the same time.
+    /// Returns the back-off: it doubles with each failure up to the limit, and is drawn from the upper half of that, so that
+    /// many gates do not retry at the same time.
     fn backoff(&self, attempts: u32) -> SignedDuration {
         let wait = self.pace.first.saturating_mul(1 << attempts.min(20)).min(self.pace.most);
         let mut random = [0];

@@ -1,11 +1,11 @@
 //! Notifications about requests: signed webhooks from a durable outbox.
 //!
-//! This module decides nothing, and nothing waits for it: it subscribes to the changes of the ledger. A receiver that
-//! is slow or down delays neither a decision nor another receiver.
+//! This module decides nothing, and nothing waits for it: it subscribes to the changes of the ledger. A receiver that is slow
+//! or down delays neither a decision nor another receiver.
 //!
-//! INVARIANT: a notice that was accepted is on the disk before [`Notifier::enqueue`] returns. Each receiver gets its
-//! messages in order; a message is retried until it is received, is refused for good, or is a day old. A notice has
-//! the same id at each attempt, so receivers can recognise duplicates.
+//! INVARIANT: a notice that was accepted is on the disk before [`Notifier::enqueue`] returns. Each receiver gets its messages
+//! in order; a message is retried until it is received, is refused for good, or is a day old. A notice has the same id at each
+//! attempt, so receivers can recognise duplicates.
 
 mod deliver;
 mod notice;
@@ -157,15 +157,15 @@ impl Notifier {
         *now = receivers;
     }
 
-    /// Puts a notice into the outbox, for every receiver that wants it; it is on the disk when this returns. A notice
-    /// that is already there is not added again. A message that cannot be kept is logged and counted.
+    /// Puts a notice into the outbox, for every receiver that wants it; it is on the disk when this returns. A notice that is
+    /// already there is not added again. A message that cannot be kept is logged and counted.
     pub async fn enqueue(&self, notice: &Notice) {
         let body = |hook: &Hook, link: Option<&str>| payload::body(notice, hook.format, link);
         self.put(notice.event, notice.id(), body).await;
     }
 
-    /// Enqueues a checkpoint of the audit log: its line, the id of the log, the sequence number of the line it
-    /// covers, and the time of signing.
+    /// Enqueues a checkpoint of the audit log: its line, the id of the log, the sequence number of the line it covers, and the
+    /// time of signing.
     pub async fn checkpoint(&self, line: &str, log: &LogId, covers: u64, at: Timestamp) {
         let id = format!("{log}.{covers}.{}", EventKind::Checkpoint.name());
         let body = |hook: &Hook, _: Option<&str>| payload::checkpoint(line, &id, at, hook.format);
@@ -207,10 +207,9 @@ impl Notifier {
         self.0.lost.load(Ordering::Relaxed)
     }
 
-    /// Enqueues a notice for every request that changes, until the ledger is closed. `changes` is
-    /// [`Ledger::changes`], subscribed to before the first request can arrive. Changes may be missed (before the
-    /// start, or when too many come at once); the newest requests are then read again, and the outbox recognises
-    /// notices that it already has by their ids.
+    /// Enqueues a notice for every request that changes, until the ledger is closed. `changes` is [`Ledger::changes`],
+    /// subscribed to before the first request can arrive. Changes may be missed (before the start, or when too many come at
+    /// once); the newest requests are then read again, and the outbox recognises notices that it already has by their ids.
     pub async fn run(self, ledger: Ledger, mut changes: broadcast::Receiver<Changed>) {
         self.catch_up(&ledger).await;
         loop {

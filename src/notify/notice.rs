@@ -77,9 +77,9 @@ pub struct Notice {
 }
 
 impl Notice {
-    /// Returns the notices that follow from the state of a request, in order. A request that got one of several
-    /// approvals is still the same pending one. An outcome replaces the notice that the request is pending; a review
-    /// does not replace the notice of the break-glass access, which a receiver may not have got yet.
+    /// Returns the notices that follow from the state of a request, in order. A request that got one of several approvals is
+    /// still the same pending one. An outcome replaces the notice that the request is pending; a review does not replace the
+    /// notice of the break-glass access, which a receiver may not have got yet.
     pub fn of(request: &Arc<Request>) -> impl Iterator<Item = Self> + use<> {
         let settled = match &request.outcome {
             None => (EventKind::RequestPending, request.submitted_at),

@@ -1,7 +1,7 @@
 //! SQLite file with the messages that are still to be delivered, on a thread of its own.
 //!
-//! This module does not look at what a message contains. Delivered messages are remembered for a while, without their
-//! text, so that none is sent twice.
+//! This module does not look at what a message contains. Delivered messages are remembered for a while, without their text, so
+//! that none is sent twice.
 
 use std::fs::{OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -100,8 +100,7 @@ impl Outbox {
             .name("outbox".to_owned())
             .spawn(move || {
                 while let Ok(job) = queue.recv() {
-                    // A panic fails that job: its transaction is rolled back, and the caller gets
-                    // [`OutboxError::Stopped`].
+                    // A panic fails that job: its transaction is rolled back, and the caller gets [`OutboxError::Stopped`].
                     let _ = catch_unwind(AssertUnwindSafe(|| job(&mut connection)));
                 }
             })
@@ -109,8 +108,8 @@ impl Outbox {
         Ok(Self { jobs })
     }
 
-    /// Stores a notice for these hooks, each with its text, in one transaction. Returns the number of hooks whose
-    /// queue was full.
+    /// Stores a notice for these hooks, each with its text, in one transaction. Returns the number of hooks whose queue was
+    /// full.
     pub(super) async fn add(&self, id: String, messages: Vec<(String, String)>, now: Timestamp) -> Result<u64, OutboxError> {
         self.call(move |connection| {
             let at = now.as_microsecond();

@@ -1,7 +1,7 @@
 //! Bodies of messages. Pure.
 //!
-//! Texts that users wrote are escaped for a chat: they can neither mention a whole channel nor look like a link, and
-//! invisible characters are made visible. The JSON format has the texts as they are, in JSON that is safe to display.
+//! Texts that users wrote are escaped for a chat: they can neither mention a whole channel nor look like a link, and invisible
+//! characters are made visible. The JSON format has the texts as they are, in JSON that is safe to display.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};

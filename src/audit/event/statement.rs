@@ -28,15 +28,14 @@ pub struct Statement<'a> {
     /// Name of the portal (empty: the unnamed one).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub portal: Option<Text<'a>>,
-    /// The text may be another one: SQL (`PREPARE`, `DEALLOCATE`, `DISCARD`) may have reassigned the name since it
-    /// was parsed.
+    /// True if the text may be another one: SQL (`PREPARE`, `DEALLOCATE`, `DISCARD`) may have reassigned the name since it was
+    /// parsed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub text_uncertain: bool,
-    /// The Execute continues a portal that was executed in part before.
+    /// True if the Execute continues a portal that was executed in part before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub continued: bool,
-    /// The text does not show the effect: `DO`, `CALL`, SQL's `EXECUTE`; `PREPARE`, because of the statement it
-    /// names.
+    /// True if the text does not show the effect: `DO`, `CALL`, SQL's `EXECUTE`; `PREPARE`, because of the statement it names.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub opaque: bool,
     /// Parameters of the Bind.
@@ -58,8 +57,8 @@ pub enum Kind {
     Query,
     /// Parse: prepared, not executed.
     Parse,
-    /// Bind that failed: the server reads its values, and plans. A Bind that succeeded has no record of its own; its
-    /// values are in the records of its Executes.
+    /// Bind that failed: the server reads its values, and plans. A Bind that succeeded has no record of its own; its values are
+    /// in the records of its Executes.
     Bind,
     /// Describe that failed.
     Describe,
@@ -83,8 +82,8 @@ impl Kind {
         Self::FunctionCall,
     ];
 
-    /// Returns true if the server executes a statement of this kind; one that is only prepared, bound or described
-    /// has no effect.
+    /// Returns true if the server executes a statement of this kind; one that is only prepared, bound or described has no
+    /// effect.
     #[must_use]
     pub fn executes(self) -> bool {
         matches!(self, Self::Query | Self::Execute | Self::FunctionCall)
@@ -124,8 +123,8 @@ pub enum Parameter<'a> {
     Text(Text<'a>),
     /// HMAC-SHA-256 of the value as text under a key of this log (the first 16 bytes, in hexadecimal).
     Hashed(Cow<'a, str>),
-    /// Value in hexadecimal: a binary one of a type that is not decoded, or one sent as text that is invalid in the
-    /// session's encoding.
+    /// Value in hexadecimal: a binary one of a type that is not decoded, or one sent as text that is invalid in the session's
+    /// encoding.
     Binary {
         /// OID of the type, 0 if unknown.
         oid: u32,
@@ -213,11 +212,10 @@ pub struct Outcome<'a> {
     /// Command tags of a simple query, or the one of an Execute (`SELECT 1`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<Text<'a>>,
-    /// Number of rows returned or changed: for each command the count of its tag, or the rows that were sent if those
-    /// are more.
+    /// Number of rows returned or changed: for each command the count of its tag, or the rows that were sent if those are more.
     pub rows: u64,
-    /// Number of rows sent to the client, even if no tag counts them: those of a portal executed in part, or of a
-    /// statement that failed later.
+    /// Number of rows sent to the client, even if no tag counts them: those of a portal executed in part, or of a statement
+    /// that failed later.
     #[serde(default, skip_serializing_if = "is_default")]
     pub rows_sent: u64,
     /// Number of rows sent by all Executes of the portal so far, if there is more than this one.
@@ -236,8 +234,8 @@ pub struct Outcome<'a> {
     pub first_byte_us: Option<u64>,
     /// Microseconds from forwarding to the last byte of the response.
     pub duration_us: u64,
-    /// Transaction status after it, if the server sends it for each statement (simple protocol); for pipelined ones
-    /// see [`TransactionChanged`].
+    /// Transaction status after it, if the server sends it for each statement (simple protocol); for pipelined ones see
+    /// [`TransactionChanged`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transaction: Option<TransactionStatus>,
 }
@@ -256,8 +254,8 @@ impl Outcome<'_> {
     }
 }
 
-/// Change of the transaction status at a Sync; also a transaction that ended with an error which rolled back
-/// statements that had run.
+/// Change of the transaction status at a Sync; also a transaction that ended with an error which rolled back statements that
+/// had run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TransactionChanged<'a> {
     /// Session, grant, identity, target and profile.
@@ -272,9 +270,9 @@ pub struct TransactionChanged<'a> {
     pub rolled_back: Option<RolledBack<'a>>,
 }
 
-/// Statements that ran (their outcomes say so) and were rolled back because their transaction failed later: at an
-/// implicit commit (a deferred constraint, a serialization failure at a Sync), or at a later statement of the same
-/// pipeline. Statements among them that commit by themselves (`VACUUM`, a procedure's `COMMIT`) stay.
+/// Statements that ran (their outcomes say so) and were rolled back because their transaction failed later: at an implicit
+/// commit (a deferred constraint, a serialization failure at a Sync), or at a later statement of the same pipeline. Statements
+/// among them that commit by themselves (`VACUUM`, a procedure's `COMMIT`) stay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RolledBack<'a> {
     /// Number of the first one.
@@ -307,8 +305,8 @@ pub enum Done {
     Failed,
     /// A portal returned a part of its rows and can be executed further.
     Suspended,
-    /// It was not executed: a statement before it in the pipeline failed, or the session's time was over before it
-    /// could be forwarded.
+    /// It was not executed: a statement before it in the pipeline failed, or the session's time was over before it could be
+    /// forwarded.
     Skipped,
     /// The session ended before a response came.
     Unknown,

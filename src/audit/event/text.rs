@@ -16,36 +16,36 @@ pub struct Sql<'a> {
     /// Length of the original in bytes; set if anything is blanked or cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub length: Option<u64>,
-    /// SHA-256 of the original, in hexadecimal; set if `text` is only the beginning and no word in the original hints
-    /// at secrets.
+    /// SHA-256 of the original, in hexadecimal; set if `text` is only the beginning and no word in the original hints at
+    /// secrets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Cow<'a, str>>,
     /// HMAC-SHA-256 of the original under the log's value key, in hexadecimal; set if anything is blanked or cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hmac_sha256: Option<Cow<'a, str>>,
-    /// `text` is only the beginning.
+    /// True if `text` is only the beginning.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cut: bool,
     /// Number of places where a secret was replaced by `***`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub redacted: u32,
-    /// `standard_conforming_strings` of the session when the text came: `off`, or `unsettled` if an earlier statement
-    /// without a response yet might have changed it. Absent if it was on, and for a text without a backslash.
+    /// `standard_conforming_strings` of the session when the text came: `off`, or `unsettled` if an earlier statement without a
+    /// response yet might have changed it. Absent if it was on, and for a text without a backslash.
     #[serde(default, skip_serializing_if = "is_default")]
     pub scs: Backslashes,
-    /// `client_encoding` of the session when the text came, under the server's name, or `unsettled` as above. Absent
-    /// if it was UTF-8, and for a text of ASCII only.
+    /// `client_encoding` of the session when the text came, under the server's name, or `unsettled` as above. Absent if it was
+    /// UTF-8, and for a text of ASCII only.
     #[serde(default, skip_serializing_if = "is_default")]
     pub encoding: Encoding,
-    /// `text` is what the server reads, although it came in that encoding: no statement in progress could have
-    /// changed it.
+    /// True if `text` is what the server reads, although it came in that encoding: no statement in progress could have changed
+    /// it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub converted: bool,
-    /// Number of bytes that are invalid in the session's encoding and appear in `text` as `\xNN`. If there are none,
-    /// such sequences in `text` are the client's own.
+    /// Number of bytes that are invalid in the session's encoding and appear in `text` as `\xNN`. If there are none, such
+    /// sequences in `text` are the client's own.
     #[serde(default, skip_serializing_if = "is_default")]
     pub escaped: u32,
-    /// The ends of literals could not be determined: everything that may be a literal is blanked.
+    /// True if the ends of literals could not be determined: everything that may be a literal is blanked.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unclear: bool,
 }
@@ -57,8 +57,7 @@ impl<'a> Sql<'a> {
         Self { text, ..Self::default() }
     }
 
-    /// Returns true if `text` is only the beginning. Records from before there was a keyed hash show it by their
-    /// length alone.
+    /// Returns true if `text` is only the beginning. Records from before there was a keyed hash show it by their length alone.
     #[must_use]
     pub fn is_cut(&self) -> bool {
         self.cut || (self.length.is_some() && self.hmac_sha256.is_none())
@@ -102,8 +101,7 @@ impl<'a> Sql<'a> {
     }
 }
 
-/// Text from outside, which may be any bytes: valid text in its encoding stays as it is; an invalid byte is written
-/// as `\xNN`.
+/// Text from outside, which may be any bytes: valid text in its encoding stays as it is; an invalid byte is written as `\xNN`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Text<'a>(pub Cow<'a, str>);

@@ -27,8 +27,8 @@ impl<'a> Lease<'a> {
         }
     }
 
-    /// Writes the lines that were handed over and `own` (the leader's lines, which are not in the queue), then the
-    /// lines that others queued meanwhile; returns the result of the first write.
+    /// Writes the lines that were handed over and `own` (the leader's lines, which are not in the queue), then the lines that
+    /// others queued meanwhile; returns the result of the first write.
     pub(super) fn lead(&mut self, order: Order, own: &Lines) -> Answer {
         let Some(desk) = self.desk.as_mut() else {
             return Err(AuditError::Closed);

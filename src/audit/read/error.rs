@@ -73,8 +73,7 @@ pub enum ReadError {
         /// Error of the decompression.
         source: Arc<io::Error>,
     },
-    /// A file ends in the middle of a line: the gate crashed while writing it (its next start cuts it off and records
-    /// that).
+    /// A file ends in the middle of a line: the gate crashed while writing it (its next start cuts it off and records that).
     #[error("{}, line {line}: the file ends in the middle of it, after {bytes} bytes", file.display())]
     Unfinished {
         /// Path of the file.

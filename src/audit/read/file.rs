@@ -1,7 +1,6 @@
 //! File of the log, read line by line.
 //!
-//! This module parses nothing. A line that may still be in the course of being written is read again from its
-//! beginning.
+//! This module parses nothing. A line that may still be in the course of being written is read again from its beginning.
 
 use std::io::{self, BufRead, Read};
 use std::path::PathBuf;
@@ -17,7 +16,7 @@ pub(super) struct Open {
     pub(super) reader: Source,
     /// Number of lines so far, with those that were left out.
     pub(super) lines: u64,
-    /// There is a newer file, so this one no longer grows; its end was read once more since that was seen.
+    /// True if there is a newer file, so that this one no longer grows; its end was read once more since that was seen.
     pub(super) final_look: bool,
 }
 

@@ -1,7 +1,7 @@
 //! Lines of one segment that may match, as bytes.
 //!
-//! This module parses no line and chooses none: it leaves out lines that the index and the sieve rule out. A packed
-//! segment is unpacked and sifted on a thread of its own, so that several are read at once.
+//! This module parses no line and chooses none: it leaves out lines that the index and the sieve rule out. A packed segment is
+//! unpacked and sifted on a thread of its own, so that several are read at once.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -20,8 +20,8 @@ use crate::audit::survey::voids_behind;
 
 /// Number of bytes that are sifted at once; a line may be longer.
 const CHUNK: usize = 1 << 20;
-/// Size in bytes from which a batch is handed over (a line may be longer), and number of batches that wait before the
-/// thread does.
+/// Size in bytes from which a batch is handed over (a line may be longer), and number of batches that wait before the thread
+/// does.
 const BATCH: usize = 1 << 20;
 const AHEAD: usize = 1;
 /// Niceness of reading threads: lower priority than the threads of sessions.
@@ -31,8 +31,7 @@ const NICE: i32 = 10;
 #[derive(Debug, Default)]
 struct Batch {
     text: Vec<u8>,
-    /// Offsets of lines that do not directly follow those before, each with the number of the segment's lines before
-    /// it.
+    /// Offsets of lines that do not directly follow those before, each with the number of the segment's lines before it.
     marks: VecDeque<(usize, u64)>,
 }
 
@@ -88,7 +87,7 @@ struct Growing {
     /// Number of lines before it.
     lines: u64,
     chunk: Vec<u8>,
-    /// The end of the file was reached, in the middle of a line.
+    /// True if the end of the file was reached, in the middle of a line.
     partial: bool,
 }
 
@@ -176,8 +175,8 @@ impl Growing {
         }
     }
 
-    /// Returns the next lines that passed the sieve; an empty batch at the end of the file. The bytes of an
-    /// unfinished line come in a batch of their own, followed by the end of the file.
+    /// Returns the next lines that passed the sieve; an empty batch at the end of the file. The bytes of an unfinished line
+    /// come in a batch of their own, followed by the end of the file.
     fn next(&mut self) -> io::Result<Batch> {
         while !self.partial {
             self.chunk.clear();

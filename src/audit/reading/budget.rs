@@ -1,9 +1,9 @@
 //! PostgreSQL's dialect for sqlparser, with a limit on the work of the parser.
 //!
-//! The dialect does not change the language that is parsed. INVARIANT: the parser's work is bounded, whatever the
-//! text. sqlparser backtracks after a wrong guess (`maybe_parse`), and in nested brackets it does so twice at each
-//! level: `position(position(…` of thirty levels takes a minute. Each attempt begins with an expression, so these are
-//! counted; the first one beyond the budget and all later ones fail at once.
+//! The dialect does not change the language that is parsed. INVARIANT: the parser's work is bounded, whatever the text.
+//! sqlparser backtracks after a wrong guess (`maybe_parse`), and in nested brackets it does so twice at each level:
+//! `position(position(…` of thirty levels takes a minute. Each attempt begins with an expression, so these are counted; the
+//! first one beyond the budget and all later ones fail at once.
 
 use std::any::TypeId;
 use std::cell::Cell;

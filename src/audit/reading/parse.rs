@@ -2,9 +2,9 @@
 //!
 //! A text that the parser does not know is an error, and the result says so; this module guesses nothing.
 //!
-//! INVARIANT: no text makes it use more stack than a thread has: the possible depth of a tree is computed before the
-//! tree is built, because sqlparser builds `a + b + c + …` without recursion, and dropping such a tree recurses. Nor
-//! does it take more time than the text's length allows: [`Budgeted`].
+//! INVARIANT: no text makes it use more stack than a thread has: the possible depth of a tree is computed before the tree is
+//! built, because sqlparser builds `a + b + c + …` without recursion, and dropping such a tree recurses. Nor does it take more
+//! time than the text's length allows: [`Budgeted`].
 
 use std::ops::ControlFlow;
 
@@ -53,8 +53,8 @@ pub(crate) fn statements(tokens: Vec<Token>) -> Result<Vec<Statement>, Unparsed>
     Ok(statements)
 }
 
-/// Parses exactly one statement. The parser's own loop would ignore the tokens after `SELECT 1 END`, and take the
-/// tokens after `COPY t FROM STDIN;` for data.
+/// Parses exactly one statement. The parser's own loop would ignore the tokens after `SELECT 1 END`, and take the tokens after
+/// `COPY t FROM STDIN;` for data.
 fn statement(tokens: Vec<Token>, dialect: &Budgeted) -> Result<Statement, Unparsed> {
     let mut parser = Parser::new(dialect).with_tokens(tokens);
     let failed = |_| if dialect.spent() { Unparsed::Deep } else { Unparsed::Syntax };
@@ -74,9 +74,9 @@ pub(crate) fn read(statements: &Vec<Statement>) -> Reading {
     finder.reading
 }
 
-/// Returns a limit for the depth of the tree of these tokens (without brackets, which the parser limits). Any token
-/// that is no name, literal or comma may add a level to the list item it is in; an item's levels end with it; set
-/// operations continue across commas.
+/// Returns a limit for the depth of the tree of these tokens (without brackets, which the parser limits). Any token that is no
+/// name, literal or comma may add a level to the list item it is in; an item's levels end with it; set operations continue
+/// across commas.
 fn depth(tokens: &[Token]) -> usize {
     let mut deepest = 0;
     let mut unions = 0;
@@ -118,8 +118,8 @@ struct Finder {
     functions: Vec<*const ObjectName>,
 }
 
-/// Names that a `WITH` clause defines, and its queries by address. Without `RECURSIVE`, a query sees only the names
-/// before its own.
+/// Names that a `WITH` clause defines, and its queries by address. Without `RECURSIVE`, a query sees only the names before its
+/// own.
 #[derive(Default)]
 struct Scope {
     names: Vec<String>,

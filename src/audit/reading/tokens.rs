@@ -1,8 +1,7 @@
 //! Turns PostgreSQL's tokens into those of sqlparser, which does not determine the ends of tokens itself.
 //!
-//! This module parses nothing. Literals have their values, and names are as PostgreSQL stores them, whatever their
-//! spelling; some spellings that PostgreSQL reads and the parser does not are replaced by others with the same
-//! meaning.
+//! This module parses nothing. Literals have their values, and names are as PostgreSQL stores them, whatever their spelling;
+//! some spellings that PostgreSQL reads and the parser does not are replaced by others with the same meaning.
 //!
 //! INVARIANT: a token that is not certain is an error, and so is one that no grammar knows.
 
@@ -33,7 +32,7 @@ pub(crate) fn tokens(text: &[u8], settings: LexerSettings) -> Result<Vec<Token>,
 /// Text with its lexer.
 struct Source<'a> {
     lexer: Lexer<'a>,
-    /// Non-ASCII names are written as those in the log are. In an encoding that is not settled they mostly are; bytes
+    /// True if non-ASCII names are written as those in the log are. In an encoding that is not settled they mostly are; bytes
     /// that are not UTF-8 are no name in any case.
     compares: bool,
 }
@@ -183,10 +182,9 @@ fn operator(text: &[u8]) -> Option<Token> {
     })
 }
 
-/// Rewrites spellings that PostgreSQL reads and the parser does not: `TABLE t` becomes `SELECT * FROM t`, `FOR NO KEY
-/// UPDATE` a lock like `FOR UPDATE`, `BETWEEN SYMMETRIC` is treated like `BETWEEN`, `MOVE` like `FETCH`, `(row).*`
-/// like the row, `OPERATOR(pg_catalog.=)` like `=`; `ONLY` before a table's name, which would be taken for the name,
-/// is removed.
+/// Rewrites spellings that PostgreSQL reads and the parser does not: `TABLE t` becomes `SELECT * FROM t`, `FOR NO KEY UPDATE` a
+/// lock like `FOR UPDATE`, `BETWEEN SYMMETRIC` is treated like `BETWEEN`, `MOVE` like `FETCH`, `(row).*` like the row,
+/// `OPERATOR(pg_catalog.=)` like `=`; `ONLY` before a table's name, which would be taken for the name, is removed.
 pub(super) fn as_the_parser_knows(tokens: Vec<Token>) -> Vec<Token> {
     let mut known = Vec::with_capacity(tokens.len() + 2);
     let mut first = None;

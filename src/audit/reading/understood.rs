@@ -1,10 +1,10 @@
-//! Analysis of a statement as it is recorded: whether its text can be relied on, and whether the server ran the
-//! commands that were parsed.
+//! Analysis of a statement as it is recorded: whether its text can be relied on, and whether the server ran the commands that
+//! were parsed.
 //!
 //! All readers of the log use this, so that they agree on the statements that could not be parsed.
 //!
-//! INVARIANT: a text that is cut, is blanked where it may have commands, may be another one, or is contradicted by
-//! the server's command tags counts as not parsed, whatever it looks like.
+//! INVARIANT: a text that is cut, is blanked where it may have commands, may be another one, or is contradicted by the server's
+//! command tags counts as not parsed, whatever it looks like.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use super::{Class, Reading, Readings, Unparsed};
 use crate::audit::event::{Kind, Outcome, Statement};
 use crate::lexer::{self, Lexer};
 
-/// Number of command tags of one statement up to which their count is compared; from there on, the record has only
-/// the first tag of each command.
+/// Number of command tags of one statement up to which their count is compared; from there on, the record has only the first
+/// tag of each command.
 const MAX_TAGS: usize = 64;
 /// Classes that change rows and may be nested in other commands.
 const WITHIN: [Class; 4] = [Class::Insert, Class::Update, Class::Delete, Class::Merge];
@@ -89,8 +89,8 @@ impl Reading {
         self.unparsed.is_none()
     }
 
-    /// Returns the result corrected by the outcome: with the classes of the commands that the server ran, and as not
-    /// parsed if the text does not have them.
+    /// Returns the result corrected by the outcome: with the classes of the commands that the server ran, and as not parsed if
+    /// the text does not have them.
     #[must_use]
     pub fn with_outcome<'r>(&'r self, outcome: &Outcome<'_>) -> Cow<'r, Self> {
         let ran = || outcome.tags.iter().map(|tag| Class::of_tag(&tag.0));
@@ -187,8 +187,8 @@ fn is_do(sql: &str) -> bool {
     begins && only && bodies == 1
 }
 
-/// Returns the classes of the commands of a text that could not be parsed, by their first words, with those of nested
-/// commands that change rows. It finds too many rather than too few.
+/// Returns the classes of the commands of a text that could not be parsed, by their first words, with those of nested commands
+/// that change rows. It finds too many rather than too few.
 fn classes_by_words(sql: &str) -> Vec<Class> {
     let (mut lexer, mut classes) = (Lexer::new(sql.as_bytes()), Vec::new());
     let (mut begun, mut before) = (false, None::<lexer::Token<'_>>);

@@ -110,8 +110,8 @@ pub(super) fn ends_word(byte: u8) -> bool {
     is_space(byte) || matches!(byte, b';' | b',' | b'(' | b')' | b'\'' | b'"')
 }
 
-/// Finds values assigned to a secret's name in a text that is not SQL, as in a comment: each goes up to a byte that
-/// `ends` it or to an end of a comment.
+/// Finds values assigned to a secret's name in a text that is not SQL, as in a comment: each goes up to a byte that `ends` it
+/// or to an end of a comment.
 pub(super) fn assigned(text: &[u8], ends: fn(u8) -> bool) -> Vec<Cut> {
     let (mut cuts, mut at) = (Vec::new(), 0);
     for found in FINDER.find_iter(text) {

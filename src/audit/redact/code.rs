@@ -18,12 +18,12 @@ enum Command {
     Other,
 }
 
-/// Position in a text that says whether a literal would be the body of a `DO`, function or procedure. It has to be
-/// passed each token.
+/// Position in a text that says whether a literal would be the body of a `DO`, function or procedure. It has to be passed each
+/// token.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Place {
     command: Command,
-    /// The token before opens a body, or is one that may continue in the next literal.
+    /// True if the token before opens a body, or is one that may continue in the next literal.
     opens: bool,
 }
 
@@ -91,8 +91,8 @@ impl Unquoted {
         all
     }
 
-    /// Converts a place in the resolved text into one in the whole text; `None` if the replacement cannot be written
-    /// within so many quotes.
+    /// Converts a place in the resolved text into one in the whole text; `None` if the replacement cannot be written within so
+    /// many quotes.
     pub(super) fn place(&self, cut: &Cut) -> Option<Cut> {
         let at = |index: usize| self.at.get(index).copied().unwrap_or(self.end);
         Some(Cut {
@@ -122,8 +122,8 @@ fn gap(text: &[u8]) -> usize {
     }
 }
 
-/// Returns the byte that an escape stands for, and its length with the backslash (scan.l: `xeescape` and those after
-/// it). A character outside of ASCII becomes a single byte other than a quote: it ends no literal.
+/// Returns the byte that an escape stands for, and its length with the backslash (scan.l: `xeescape` and those after it). A
+/// character outside of ASCII becomes a single byte other than a quote: it ends no literal.
 fn escape(behind: &[u8]) -> (u8, usize) {
     let digits = |from: usize, most: usize, radix: u32| {
         let digit = |byte: u8| char::from(byte).to_digit(radix);

@@ -1,8 +1,8 @@
-//! Bodies of `DO`, functions and procedures in languages other than SQL and PL/pgSQL: their places, and what may be a
-//! literal in them.
+//! Bodies of `DO`, functions and procedures in languages other than SQL and PL/pgSQL: their places, and what may be a literal
+//! in them.
 //!
-//! This module does not know these languages. Text between two quotes of either kind counts as a literal, both if a
-//! backslash escapes a quote and if it does not.
+//! This module does not know these languages. Text between two quotes of either kind counts as a literal, both if a backslash
+//! escapes a quote and if it does not.
 
 use super::body::{assigned, ends_word, shifted, whole};
 use super::code::{Place, mark_length};
@@ -26,8 +26,7 @@ impl Bodies {
         self.places.is_empty()
     }
 
-    /// Replaces the places that begin in one of the bodies, because SQL's literals are not theirs, by those of the
-    /// bodies.
+    /// Replaces the places that begin in one of the bodies, because SQL's literals are not theirs, by those of the bodies.
     pub(super) fn replace(self, cuts: &mut Vec<Cut>) {
         let Self { places, cuts: own } = self;
         cuts.retain(|cut| !places.iter().any(|(start, end)| (*start..*end).contains(&cut.start)));
@@ -59,7 +58,7 @@ struct Command<'a> {
     bodies: Vec<Token<'a>>,
     /// Number of open parentheses: a word in them is a name.
     depth: usize,
-    /// The previous word is `LANGUAGE`.
+    /// True if the previous word is `LANGUAGE`.
     names_language: bool,
     foreign: bool,
 }

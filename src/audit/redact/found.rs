@@ -11,9 +11,9 @@ use crate::lexer::{Backslashes, LexerSettings};
 pub(super) struct Found {
     pub(super) cuts: Vec<Cut>,
     pub(super) parameters: Secrets,
-    /// Every literal ends, and the nesting is within the limit.
+    /// True if every literal ends, and the nesting is within the limit.
     ends: bool,
-    /// Another reading of backslashes might end a literal elsewhere.
+    /// True if another reading of backslashes might end a literal elsewhere.
     ambiguous: bool,
     pub(super) unclear: bool,
 }
@@ -50,8 +50,8 @@ impl Found {
         found
     }
 
-    /// Scans a text under both readings of backslashes. A text that is malformed under one of them runs under the
-    /// other or not at all.
+    /// Scans a text under both readings of backslashes. A text that is malformed under one of them runs under the other or not
+    /// at all.
     pub(super) fn of_both(text: &[u8], whole: bool, settings: LexerSettings) -> Self {
         let plain = Self::of(text, whole, with(settings, Backslashes::Ordinary));
         if !plain.ambiguous {

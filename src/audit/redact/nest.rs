@@ -1,5 +1,5 @@
-//! Position of the scan within an SQL text: the parentheses and CASEs around it, the values in their lists, and which
-//! of these are secret.
+//! Position of the scan within an SQL text: the parentheses and CASEs around it, the values in their lists, and which of these
+//! are secret.
 //!
 //! This module reads no tokens and knows no names: the scan calls it for each.
 //!
@@ -13,20 +13,20 @@ const DEEPEST: usize = 10_000;
 /// Range in which literals are secret: up to the end of the expression, or else of the parenthesis.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scope {
-    /// The range ends with the expression.
+    /// True if the range ends with the expression.
     pub(super) expression: bool,
-    /// The value comes directly after the name; anything after it is not part of the value.
+    /// True if the value comes directly after the name; anything after it is not part of the value.
     pub(super) right_behind: bool,
-    /// A value was seen.
+    /// True if a value was seen.
     pub(super) seen: bool,
 }
 
 /// State of an `INSERT INTO t (…) VALUES (…)`.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Insert {
-    /// Its columns have been listed.
+    /// True if its columns have been listed.
     pub(super) listed: bool,
-    /// `VALUES` was seen.
+    /// True if `VALUES` was seen.
     pub(super) values: bool,
     /// Secret columns, as bits.
     pub(super) secret: u64,
@@ -35,13 +35,13 @@ pub(super) struct Insert {
 /// Properties of an opening parenthesis.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Opening {
-    /// It is a `CASE` instead of a parenthesis.
+    /// True if it is a `CASE` instead of a parenthesis.
     pub(super) case: bool,
     /// Secret positions of the list, as bits.
     pub(super) secret: u64,
-    /// It lists the columns of an `INSERT`.
+    /// True if it lists the columns of an `INSERT`.
     pub(super) columns: bool,
-    /// A secret name before it continues after its end.
+    /// True if a secret name before it continues after its end.
     pub(super) resumes: bool,
 }
 
@@ -54,11 +54,11 @@ pub(super) struct Level {
     /// Numbers of values seen when the level began, and when its current expression did.
     opened: usize,
     start: usize,
-    /// A secret name was seen in it.
+    /// True if a secret name was seen in it.
     named: bool,
-    /// Everything within is secret because of what surrounds it.
+    /// True if everything within is secret because of what surrounds it.
     covered: bool,
-    /// Everything that follows is secret.
+    /// True if everything that follows is secret.
     pub(super) all: bool,
     pub(super) scope: Option<Scope>,
     pub(super) insert: Option<Insert>,

@@ -3,9 +3,8 @@
 //! The scan does not change the text. [`super`] determines the names of secrets and the literals that reveal one;
 //! [`nest`](super::nest) keeps the position within the text.
 //!
-//! INVARIANT: a secret name has a *scope*, from its operator to the end of its expression, in which every literal is
-//! secret; literals before it in its expression are secret, too; and a call with keys among its arguments marks
-//! these.
+//! INVARIANT: a secret name has a *scope*, from its operator to the end of its expression, in which every literal is secret;
+//! literals before it in its expression are secret, too; and a call with keys among its arguments marks these.
 
 mod bodies;
 
@@ -49,11 +48,11 @@ enum Before {
 /// Uncertainties of a text.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Doubts {
-    /// The last token does not end.
+    /// True if the last token does not end.
     pub(super) open: bool,
-    /// A literal ends elsewhere under another reading of backslashes.
+    /// True if a literal ends elsewhere under another reading of backslashes.
     pub(super) ambiguous: bool,
-    /// The literals in a body of code could not be determined.
+    /// True if the literals in a body of code could not be determined.
     pub(super) unclear: bool,
 }
 
@@ -69,8 +68,7 @@ pub(super) struct Scan<'a> {
     coming: Option<u64>,
     /// Token before the current one.
     before: Before,
-    /// Number of words of the command so far; the command may set a password or settings; its values may be bare
-    /// words.
+    /// Number of words of the command so far; the command may set a password or settings; its values may be bare words.
     words: u32,
     owner: bool,
     bare: bool,

@@ -16,8 +16,7 @@ use crate::ids::LogId;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
 #[serde(tag = "flaw", rename_all = "snake_case")]
 pub enum Flaw {
-    /// A line is not the one that was written there: changed, inserted, out of order, or after a line that was
-    /// dropped.
+    /// A line is not the one that was written there: changed, inserted, out of order, or after a line that was dropped.
     #[error("{}, line {line}: {breach}", file.display())]
     Line {
         /// Path of the segment.

@@ -1,11 +1,11 @@
 //! Scan of one segment: the chain through it, up to its first flaw, and the lines that decide about the log.
 //!
-//! This module does not know the other segments, and trusts no key: it only says whether a checkpoint is signed with
-//! the key it names.
+//! This module does not know the other segments, and trusts no key: it only says whether a checkpoint is signed with the key it
+//! names.
 //!
-//! INVARIANT: memory does not grow with the segment. Only decisive checkpoints are kept (a signature covers
-//! everything before it, so these are the last of each run with the same key, and those looked for), and no line is
-//! held that is longer than those of a gate.
+//! INVARIANT: memory does not grow with the segment. Only decisive checkpoints are kept (a signature covers everything before
+//! it, so these are the last of each run with the same key, and those looked for), and no line is held that is longer than
+//! those of a gate.
 
 use std::io;
 
@@ -21,8 +21,8 @@ use crate::audit::record::{Record, event_of, time_of};
 use crate::audit::segment::{Next, Segment, next_line};
 use crate::visible;
 
-/// Number of lines about the log itself that are kept of one segment: a gate that changed its key every second for a
-/// day has fewer.
+/// Number of lines about the log itself that are kept of one segment: a gate that changed its key every second for a day has
+/// fewer.
 const MOST_FRAMES: usize = 200_000;
 /// Number of lines about the log itself that are kept of all segments together.
 const MAX_FRAMES_OF_ALL: usize = 1_000_000;
@@ -116,7 +116,7 @@ pub(super) struct Hearing<'a> {
     wanted: &'a [Tip],
     /// Last line of the segment that belongs to the log.
     last: u64,
-    /// Checks every signature, and not only those that decide.
+    /// True to check every signature, and not only those that decide.
     every: bool,
 }
 
@@ -212,15 +212,14 @@ impl Testimony {
         }
     }
 
-    /// Returns the last line of the log in the segments before, if this one says that their files may have further
-    /// bytes.
+    /// Returns the last line of the log in the segments before, if this one says that their files may have further bytes.
     pub(super) fn voids_behind(&self) -> Option<u64> {
         let began = self.began.as_ref()?;
         began.rest_void.then_some(self.start.seq)
     }
 
-    /// Returns true if the next bytes (at least a part of a line) are after the last line of the segment that belongs
-    /// to the log.
+    /// Returns true if the next bytes (at least a part of a line) are after the last line of the segment that belongs to the
+    /// log.
     fn is_void_behind(&self, last: u64, next: &[u8], length: u64) -> bool {
         let done = match &self.began {
             Some(_) => self.end.seq >= last,

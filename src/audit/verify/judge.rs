@@ -17,13 +17,13 @@ use super::{Checkpoint, CheckpointSource, Expected, Flaw, PublicKey, Segment, Ti
 use crate::audit::event::{JournalHealed, SegmentsRemoved};
 use crate::ids::LogId;
 
-/// Limit for the span of unsigned lines, by their own times, of a gate: twice [`super::super::checkpoint::LATE`],
-/// with an allowance for clocks that are corrected meanwhile.
+/// Limit for the span of unsigned lines, by their own times, of a gate: twice [`super::super::checkpoint::LATE`], with an
+/// allowance for clocks that are corrected meanwhile.
 ///
-/// The rule does not depend on speed, so a gate that is killed, starved or hangs on its disk does not break it. Lines
-/// that are older than the checkpoint before them are exempt: a gate that could not write for an hour records the
-/// events of that hour afterwards, behind a checkpoint of that time. A forger can give lines such times, or all the
-/// same one, but not those of a day's work.
+/// The rule does not depend on speed, so a gate that is killed, starved or hangs on its disk does not break it. Lines that are
+/// older than the checkpoint before them are exempt: a gate that could not write for an hour records the events of that hour
+/// afterwards, behind a checkpoint of that time. A forger can give lines such times, or all the same one, but not those of a
+/// day's work.
 const MOST_APART: SignedDuration = SignedDuration::from_secs(5);
 /// Number of remarks about faults, removals and changes of keys in a verdict.
 const MOST_REMARKS: usize = 1_000;
@@ -47,7 +47,7 @@ pub struct Verdict {
     pub proven: u64,
     /// Short names of the keys that signed.
     pub keys: Vec<String>,
-    /// A key was given to verify the log with.
+    /// True if a key was given to verify the log with.
     pub key_given: bool,
     /// Line up to which the log had to exist, because one of the checkpoints below covers it.
     pub held_to: Option<u64>,
@@ -75,8 +75,7 @@ impl Verdict {
         self.flaw.is_none()
     }
 
-    /// Returns the verdict with paths relative to the folder that was verified: that of a copy which no longer
-    /// exists.
+    /// Returns the verdict with paths relative to the folder that was verified: that of a copy which no longer exists.
     #[must_use]
     pub fn without_folder(mut self, folder: &Path) -> Self {
         if let Some(file) = self.flaw.as_mut().and_then(Flaw::file_mut)
@@ -139,8 +138,7 @@ pub(super) fn judge(skipped: &[Segment], heard: &[Testimony], expected: &Expecte
         (None, Some(first)) if expected.from_start => first.segment.number - 1,
         _ => 0,
     };
-    // Removals in the log count as far as the log is proven; if it is not because of another flaw, that one is
-    // reported.
+    // Removals in the log count as far as the log is proven; if it is not because of another flaw, that one is reported.
     let believed = if flaw.is_some() { u64::MAX } else { verdict.proven };
     let missing = gap(skipped, heard).or_else(|| unsaid(heard, gone, believed));
     verdict.flaw = missing.or(flaw);
@@ -194,8 +192,8 @@ fn removals(heard: &[Testimony], believed: u64) -> impl Iterator<Item = &Segment
     })
 }
 
-/// Returns a flaw unless the log has a record that `gone` segments before its first one were removed. An interrupted
-/// removal has left the last segments that it names.
+/// Returns a flaw unless the log has a record that `gone` segments before its first one were removed. An interrupted removal
+/// has left the last segments that it names.
 fn unsaid(heard: &[Testimony], gone: u32, believed: u64) -> Option<Flaw> {
     let start = heard
         .iter()
@@ -206,8 +204,8 @@ fn unsaid(heard: &[Testimony], gone: u32, believed: u64) -> Option<Flaw> {
     (gone > 0 && !said).then_some(Flaw::Missing { first: 1, last: gone })
 }
 
-/// Returns a flaw if lines are not signed that a gate would have signed: lines before another segment, whose second
-/// line is a checkpoint at the latest, and lines that are too far apart.
+/// Returns a flaw if lines are not signed that a gate would have signed: lines before another segment, whose second line is a
+/// checkpoint at the latest, and lines that are too far apart.
 fn unsigned(heard: &[Testimony], proven: u64) -> Option<Flaw> {
     let mut spoken = heard.iter().rev().filter(|segment| segment.began.is_some());
     let newest = spoken.next()?;
@@ -243,8 +241,8 @@ fn adjoins(before: &Testimony, segment: &Testimony) -> Result<(), Flaw> {
     Ok(())
 }
 
-/// Checks that a segment begins at the tip of the log. A segment without a line does: the gate crashed before it
-/// wrote one, or could not, and the next segment begins where that one would have.
+/// Checks that a segment begins at the tip of the log. A segment without a line does: the gate crashed before it wrote one, or
+/// could not, and the next segment begins where that one would have.
 fn follows(log: Option<&LogId>, tip: Option<Tip>, segment: &Testimony) -> Result<(), Flaw> {
     let file = segment.segment.path.clone();
     let Some(began) = &segment.began else {

@@ -22,8 +22,8 @@ pub(super) fn lock_folder(dir: &Path) -> Result<File, AuditError> {
     take(dir)
 }
 
-/// Creates a folder again that was removed, and locks it. Its parent has to exist: if that is gone, no reader would
-/// look at a log begun there.
+/// Creates a folder again that was removed, and locks it. Its parent has to exist: if that is gone, no reader would look at a
+/// log begun there.
 pub(super) fn lock_again(dir: &Path) -> Result<File, AuditError> {
     match DirBuilder::new().mode(0o700).create(dir) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(AuditError::open(dir, error)),
@@ -38,8 +38,8 @@ fn take(dir: &Path) -> Result<File, AuditError> {
     })
 }
 
-/// Opens a segment to continue it, without the bytes after its last whole line. A packed segment is closed for good:
-/// it is only held open until the next one is begun.
+/// Opens a segment to continue it, without the bytes after its last whole line. A packed segment is closed for good: it is only
+/// held open until the next one is begun.
 pub(super) fn open_whole(path: &Path, length: u64, packed: bool) -> io::Result<File> {
     if packed {
         return File::open(path.with_extension("jsonl.zst"));

@@ -11,8 +11,8 @@ impl Table {
     }
 }
 
-/// Returns the priority of a column. Ids are whole and stay; columns that say who, where and what are cut at most;
-/// the others are dropped, those with the highest number first.
+/// Returns the priority of a column. Ids are whole and stay; columns that say who, where and what are cut at most; the others
+/// are dropped, those with the highest number first.
 fn column(name: &'static str) -> Column {
     match name {
         "grant" | "session" | "role" | "wanted" | "rule" | "count" | "state" | "ending" | "control" => whole(name),

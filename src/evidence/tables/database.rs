@@ -1,5 +1,4 @@
-//! Tables about the databases: roles, refused statements, statements that could not be parsed, rolled back
-//! statements. Pure.
+//! Tables about the databases: roles, refused statements, statements that could not be parsed, rolled back statements. Pure.
 //!
 //! This module does no layout.
 
@@ -9,8 +8,7 @@ use super::{Row, Table, maybe, optional, row, seconds, text, time};
 use crate::audit::reading::Unparsed;
 use crate::evidence::report::{Report, RoleLife};
 
-/// Time after its grant's end from which a role that still exists needs attention: the reaper has run since then.
-/// Microseconds.
+/// Time after its grant's end from which a role that still exists needs attention: the reaper has run since then. Microseconds.
 const LATE_US: u64 = 60_000_000;
 
 pub(super) fn roles(report: &Report) -> Table {

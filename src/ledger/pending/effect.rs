@@ -5,11 +5,11 @@ use serde::{Deserialize, Serialize};
 /// Progress of a restriction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Effect {
-    /// The restriction is in effect: sessions have been told to end, and no client is let in with the lost rights.
+    /// True if the restriction is in effect: sessions have been told to end, and no client is let in with the lost rights.
     pub in_effect: bool,
-    /// It is in the store, so it holds after a restart.
+    /// True if it is in the store, so it holds after a restart.
     pub stored: bool,
-    /// It is in the audit log.
+    /// True if it is in the audit log.
     pub recorded: bool,
 }
 

@@ -15,8 +15,8 @@ use crate::scram::Verifier;
 
 /// Returns the logins of all grants that have not ended.
 pub(in crate::ledger) fn load(connection: &Connection, now: Timestamp) -> Result<HashMap<GrantId, Logins>, StoreError> {
-    // `CROSS` makes SQLite begin with the few grants, and not with all logins ever made, which already have the order
-    // (SQLite: "Query Planner", manual control of join order).
+    // `CROSS` makes SQLite begin with the few grants, and not with all logins ever made, which already have the order (SQLite:
+    // "Query Planner", manual control of join order).
     let mut statement = connection.prepare(
         "SELECT l.name, l.grant_id, l.verifier FROM grants g CROSS JOIN logins l ON l.grant_id = g.id \
          WHERE coalesce(g.until, g.activate_by) > ?1 ORDER BY l.number",
@@ -53,8 +53,8 @@ fn read(row: &Row<'_>) -> Result<(GrantId, String, Verifier), StoreError> {
     Ok((grant, name, verifier))
 }
 
-/// Stores a login and deletes `dropped`. It is not synced to the disk: a client that loses its login in a power
-/// failure requests another one.
+/// Stores a login and deletes `dropped`. It is not synced to the disk: a client that loses its login in a power failure
+/// requests another one.
 pub(in crate::ledger) fn insert(
     connection: &Connection,
     grant: &GrantId,

@@ -66,10 +66,10 @@ pub(in crate::ledger) fn page(connection: &Connection, page: &Page) -> Result<Ve
     many(connection, &sql, values)
 }
 
-/// Returns the conditions of a page in SQL, with their values. SQLite does not know which of two conditions matches
-/// fewer rows: unreviewed requests are the fewest, then those of one identity. If there is such a condition, a `+`
-/// keeps SQLite from using the index of the others (SQLite: "The SQLite Query Optimizer Overview", unary "+"), which
-/// could go through everything that was ever approved.
+/// Returns the conditions of a page in SQL, with their values. SQLite does not know which of two conditions matches fewer rows:
+/// unreviewed requests are the fewest, then those of one identity. If there is such a condition, a `+` keeps SQLite from using
+/// the index of the others (SQLite: "The SQLite Query Optimizer Overview", unary "+"), which could go through everything that
+/// was ever approved.
 fn conditions(page: &Page) -> (String, Vec<Value>) {
     let (mut conditions, mut values) = ("1".to_owned(), Vec::new());
     let mut add = |condition: &str, value: Option<Value>| {

@@ -1,7 +1,7 @@
 //! Restrictions as rows: each write can only reduce the rights in the store, whatever they are.
 //!
-//! This module does not know the reason. A row that is missing, or already allows less, is no error: the restriction
-//! holds all the same.
+//! This module does not know the reason. A row that is missing, or already allows less, is no error: the restriction holds all
+//! the same.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};

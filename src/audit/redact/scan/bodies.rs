@@ -23,8 +23,8 @@ impl Scan<'_> {
         }
     }
 
-    /// Takes a literal whose end depends on the reading of backslashes. It is blanked even if the reading is known,
-    /// which does no harm.
+    /// Takes a literal whose end depends on the reading of backslashes. It is blanked even if the reading is known, which does
+    /// no harm.
     pub(super) fn ambiguous_literal(&mut self, token: &Token<'_>) {
         self.doubts.ambiguous = true;
         self.value_begins();
