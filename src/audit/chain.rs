@@ -1,13 +1,13 @@
-//! The chain: what binds each line of the log to all lines before it.
+//! Hash chain that binds each line of the log to all lines before it.
 //!
-//! It is pure arithmetic: it holds no file, signs nothing (checkpoints do) and does not know what a line means.
+//! This module only computes: it holds no file, signs nothing (checkpoints do) and does not look at what a line contains.
 //!
-//! The law: `link(n) = SHA-256(link(n-1) || body(n))`, where `body(n)` is the line from its opening brace up to, and without,
-//! `,"chain":"`; `link(0)` is 32 zero bytes. The line shows the first [`MARK`] hexadecimal digits of its link. Whoever follows the
-//! chain needs all lines and nothing else.
+//! INVARIANT: `link(n) = SHA-256(link(n-1) || body(n))`, where `body(n)` is the line from its opening brace up to, and without,
+//! `,"chain":"`; `link(0)` is 32 zero bytes. The line shows the first [`MARK`] hexadecimal digits of its link. All lines, and
+//! nothing else, are needed to follow the chain.
 //!
-//! A mark is shorter than its link on purpose. It only locates a fault: what proves a line is the whole link in a signed
-//! checkpoint behind it, and an unsigned line could be forged with a mark of any length. The rest would be a fifth of the log,
+//! A mark is shorter than its link on purpose. It only locates a fault: the proof of a line is the whole link in a signed
+//! checkpoint after it, and an unsigned line could be forged with a mark of any length. The rest would be a fifth of the log,
 //! and does not compress.
 
 use std::fmt;
@@ -19,24 +19,24 @@ use sha2::{Digest, Sha256};
 use super::encode::decimal;
 use super::excerpt::{hex, hex_digit};
 
-/// What a line begins with, in front of its number: the version is [`super::VERSION`].
+/// Start of a line before its sequence number; the version is [`super::VERSION`].
 const HEAD: &[u8] = br#"{"v":2,"seq":"#;
-/// Hexadecimal digits of a link that a line shows.
+/// Number of hexadecimal digits of its link that a line shows.
 pub const MARK: usize = 16;
-/// What stands between a line's body and its mark.
+/// Separator between a line's body and its mark.
 const JOINT: &[u8] = br#","chain":""#;
-/// What ends a line.
+/// End of a line.
 const END: &[u8] = b"\"}";
-/// A line's bytes behind its body, without the newline.
+/// Number of bytes of a line after its body, without the newline.
 const TAIL: usize = JOINT.len() + MARK + END.len();
 
-/// What a line shows of its link: the first [`MARK`] digits.
+/// First [`MARK`] digits of a link, as a line shows them.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Mark([u8; MARK]);
 
 impl Default for Mark {
-    /// That of no line: zeros.
+    /// Returns the mark before the first line: zeros.
     fn default() -> Self {
         Self([b'0'; MARK])
     }
@@ -58,7 +58,7 @@ impl TryFrom<String> for Mark {
     type Error = InvalidLink;
 
     fn try_from(text: String) -> Result<Self, InvalidLink> {
-        // Nothing else is written, and nothing else is shown.
+        // Only lower-case digits are ever written.
         let digits = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         let mark = text.as_bytes().try_into().ok().filter(|_| digits);
         mark.map(Self).ok_or(InvalidLink)
@@ -71,21 +71,21 @@ impl From<Mark> for String {
     }
 }
 
-/// The state of the chain after a line.
+/// State of the chain after a line.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Link([u8; 32]);
 
-/// A text that is not a link.
+/// Error for a text that is not a link.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a link of the chain: expected 64 hexadecimal digits")]
 pub struct InvalidLink;
 
 impl Link {
-    /// Before the first line.
+    /// Link before the first line.
     pub const START: Self = Self([0; 32]);
 
-    /// After one more line.
+    /// Returns the link after one more line.
     #[must_use]
     pub fn after(self, body: &[u8]) -> Self {
         let mut hash = Sha256::new();
@@ -94,7 +94,7 @@ impl Link {
         Self(hash.finalize().into())
     }
 
-    /// What a line shows of it.
+    /// Returns the mark of this link.
     #[must_use]
     pub fn mark(self) -> Mark {
         let mut mark = [0; MARK];
@@ -151,25 +151,25 @@ impl From<Link> for String {
     }
 }
 
-/// Where the log ends: the number of its last line and the state of the chain after it.
+/// End of the log: the number of its last line and the state of the chain after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tip {
-    /// The number of the last line; 0 before the first.
+    /// Number of the last line; 0 before the first.
     pub seq: u64,
-    /// The chain after it.
+    /// Link after that line.
     pub link: Link,
 }
 
 impl Tip {
-    /// Before the first line.
+    /// Tip before the first line.
     pub const START: Self = Self {
         seq: 0,
         link: Link::START,
     };
 
-    /// Gives a line its number and its place in the chain, and appends it to `out`. The one place where a line becomes final.
+    /// Gives a line its number and its place in the chain, and appends it to `out`. Lines become final only here.
     ///
-    /// `line` is what [`super::encode`] made: a line without its head, ending in `}` and a newline.
+    /// `line` comes from [`super::encode`]: a line without its head that ends in `}` and a newline.
     #[must_use]
     pub(super) fn seal(self, out: &mut Vec<u8>, line: &[u8]) -> Self {
         let start = out.len();
@@ -181,7 +181,7 @@ impl Tip {
     }
 }
 
-/// Appends a line with a number and a mark that are known already.
+/// Appends a line whose number and mark are known.
 pub(super) fn seal_as(out: &mut Vec<u8>, seq: u64, line: &[u8], mark: Mark) {
     head(out, seq, line);
     tail(out, mark);
@@ -201,7 +201,7 @@ fn tail(out: &mut Vec<u8>, mark: Mark) {
     out.push(b'\n');
 }
 
-/// A line (without its newline) as body and mark; `None` if it has no mark.
+/// Splits a line (without its newline) into body and mark; `None` if it has no mark.
 #[must_use]
 pub fn split(line: &[u8]) -> Option<(&[u8], Mark)> {
     let (body, tail) = line.split_at_checked(line.len().checked_sub(TAIL)?)?;
@@ -209,13 +209,13 @@ pub fn split(line: &[u8]) -> Option<(&[u8], Mark)> {
     Some((body, Mark(mark.try_into().ok()?)))
 }
 
-/// The digits of a line's number, and what stands behind them; `None` if it does not begin like a line.
+/// Returns the digits of a line's number and the rest after them; `None` if it does not begin like a line.
 pub(super) fn open(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let rest = line.strip_prefix(HEAD)?;
     rest.split_at_checked(rest.iter().position(|byte| !byte.is_ascii_digit())?)
 }
 
-/// The number of a line, read from its first bytes (40 are enough).
+/// Returns the number of a line, read from its first bytes (40 are enough).
 #[must_use]
 pub fn number(line: &[u8]) -> Option<u64> {
     let (digits, rest) = open(line)?;
@@ -223,27 +223,27 @@ pub fn number(line: &[u8]) -> Option<u64> {
     std::str::from_utf8(digits).ok().filter(|_| written)?.parse().ok()
 }
 
-/// Why a line does not follow the one before it.
+/// Reason why a line does not follow the one before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Breach {
-    /// It has no number or no mark.
+    /// The line has no number or no mark.
     #[error("it is not a line of this log")]
     Foreign,
-    /// Its number is not the next.
+    /// The line's number is not the next one.
     #[error("it has number {found} where {expected} is due")]
     Number {
-        /// The number due.
+        /// Number that is due.
         expected: u64,
-        /// The number it has.
+        /// Number of the line.
         found: u64,
     },
-    /// Its content, or that of a line before it, is not what was written.
+    /// The content of this line, or of one before it, is not as it was written.
     #[error("its content does not fit the chain")]
     Changed,
 }
 
 impl Tip {
-    /// The tip after this line (without its newline), if it is the one that was written there.
+    /// Returns the tip after this line (without its newline), if it is the line that was written there.
     pub fn follow(self, line: &[u8]) -> Result<Self, Breach> {
         let (body, mark) = split(line).ok_or(Breach::Foreign)?;
         let found = number(line).ok_or(Breach::Foreign)?;

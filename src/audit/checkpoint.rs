@@ -1,9 +1,10 @@
-//! A checkpoint: the gate's signature under the log as it stood at a line.
+//! Checkpoints: signatures of the gate under the log up to a line.
 //!
-//! It signs and checks; when one is due is the journal's business, and what it says of a log is [`super::verify`]'s.
+//! This module signs and checks signatures. The journal decides when a checkpoint is due; [`super::verify`] judges a log by its
+//! checkpoints.
 //!
-//! The law: the signed message is the five lines that `message` writes, and nothing in it can be exchanged for anything in
-//! another log, at another line, at another time.
+//! INVARIANT: the signed message is the five lines that `message` writes, and no part of it can be exchanged for one from
+//! another log, another line or another time.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -13,31 +14,31 @@ use super::encode::timestamp;
 use super::key::{PublicKey, Signature, SigningKey};
 use crate::ids::LogId;
 
-/// What a write has to sign in front of its own lines: lines that have been waiting for a signature for longer than this, and, where
-/// its own lines tell of what is longer ago, everything before them.
+/// Age from which unsigned lines are signed at the beginning of the next write, before its own lines. If the write's own lines
+/// are older than this, everything before them is signed, too.
 ///
 /// So lines that no checkpoint covers are, by their own times, at most twice as far apart, or older than the checkpoint before
-/// them: however long a disk hangs, a machine sleeps or a thread is not run, for the clock is asked once for each write, and a write
-/// that ends in the middle has its beginning. [`super::verify`] holds a log to that.
+/// them. This holds however long a disk hangs, a machine sleeps or a thread does not run, because the clock is read once for
+/// each write, and a write that ends in the middle has its beginning. [`super::verify`] checks a log for it.
 pub(super) const LATE: SignedDuration = SignedDuration::from_secs(2);
 
-/// All lines of a log up to a number, under one signature.
+/// Signature under all lines of a log up to a number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
-    /// The log.
+    /// Id of the log.
     pub log: LogId,
-    /// The number of the last line that it covers.
+    /// Number of the last line that it covers.
     pub covers: u64,
-    /// The chain after that line.
+    /// Link after that line.
     pub link: Link,
-    /// Whose signature it is.
+    /// Key of the signature.
     pub key: PublicKey,
-    /// Ed25519, of those five lines.
+    /// Ed25519 signature of the message.
     pub signature: Signature,
 }
 
 impl Checkpoint {
-    /// Signs the log as it stands.
+    /// Signs the log up to `tip`.
     #[must_use]
     pub fn sign(log: &LogId, tip: Tip, time: Timestamp, key: &SigningKey) -> Self {
         let message = message(log, tip, time);
@@ -50,13 +51,13 @@ impl Checkpoint {
         }
     }
 
-    /// Whether it was signed at this time with the key it names. Whether that key is to be trusted is another question.
+    /// Reports whether it was signed at this time with the key it names. It does not say that this key is to be trusted.
     #[must_use]
     pub fn is_genuine(&self, time: Timestamp) -> bool {
         self.key.proves(&message(&self.log, self.tip(), time), &self.signature)
     }
 
-    /// The tip that it covers.
+    /// Returns the tip that it covers.
     #[must_use]
     pub fn tip(&self) -> Tip {
         Tip {
@@ -66,7 +67,7 @@ impl Checkpoint {
     }
 }
 
-/// What is signed.
+/// Returns the signed message.
 fn message(log: &LogId, tip: Tip, time: Timestamp) -> Vec<u8> {
     let mut message = format!("tidegate audit checkpoint 1\n{log}\n{}\n{}\n", tip.seq, tip.link).into_bytes();
     timestamp(&mut message, time);

@@ -1,6 +1,6 @@
-//! What a leader has in its hands while it writes: the writer, the lines it was given, and what else it is asked to do.
+//! State that a leader holds while it writes: the writer, the lines to write, and other tasks.
 //!
-//! It does not know how one becomes the leader (the queue does).
+//! This module does not decide which thread leads (the queue does).
 
 use jiff::Timestamp;
 use tokio::sync::oneshot;
@@ -14,14 +14,14 @@ use crate::clock::Clock;
 
 pub(super) type Answer = Result<(), AuditError>;
 
-/// What is asked of the journal's thread beside writing.
+/// Task of the journal's thread other than writing.
 #[derive(Debug)]
 pub(super) enum Errand {
-    /// To sign what is not signed yet, and tell the checkpoint's line.
+    /// Signs the unsigned lines and answers with the checkpoint's line.
     Checkpoint(oneshot::Sender<Result<Option<String>, AuditError>>),
-    /// To go over to a new key.
+    /// Replaces the signing key.
     RotateKey {
-        /// Who wants it.
+        /// Name of the operator.
         by: String,
         done: oneshot::Sender<Result<PublicKey, AuditError>>,
     },
@@ -30,7 +30,7 @@ pub(super) enum Errand {
     Panic,
 }
 
-/// The right to write, with the buffers for it.
+/// Right to write, with the buffers for it.
 #[derive(Debug)]
 pub(super) struct Desk {
     pub(super) writer: Writer,
@@ -40,7 +40,7 @@ pub(super) struct Desk {
     pub(super) waiting: Vec<oneshot::Sender<Answer>>,
 }
 
-/// Since when nothing can be written.
+/// Time since which no record can be written, with the cause.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Outage {
     pub(super) since: Timestamp,
@@ -48,7 +48,7 @@ pub(super) struct Outage {
     pub(super) refused: u64,
 }
 
-/// What a leader was told when it took lines.
+/// Instructions for a leader that takes lines.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Order {
     pub(super) outage: Option<Outage>,
@@ -68,7 +68,8 @@ impl Desk {
         }
     }
 
-    /// One write: a note of what went wrong before, deferred lines, the followers' lines, the leader's own, a checkpoint if due.
+    /// Writes once: a note about earlier faults, deferred lines, the followers' lines, the leader's own, and a checkpoint if
+    /// one is due.
     pub(super) fn write(&mut self, order: Order, own: &Lines, clock: &Clock) -> Answer {
         self.note.clear();
         let now = clock.now();
@@ -104,7 +105,7 @@ impl Desk {
             .write(&[&self.note, &self.deferred, &self.intents, own], order.sign, now)
     }
 
-    /// Does what was asked. Who asked may have gone.
+    /// Runs a task. Its caller may have gone.
     pub(super) fn run(&mut self, errand: Errand, clock: &Clock) {
         match errand {
             Errand::Checkpoint(done) => drop(done.send(self.writer.checkpoint(clock.now()))),
@@ -115,7 +116,7 @@ impl Desk {
     }
 
     fn remark(&mut self, now: Timestamp, healed: JournalHealed) {
-        // Encoding this cannot fail, and if it did, the records themselves would still have to be written.
+        // Encoding this event cannot fail; if it did, the records themselves would still have to be written.
         let _ = self.note.push(now, &Event::JournalHealed(healed));
     }
 }

@@ -1,10 +1,11 @@
-//! Turns an event into one line of the log, fit to be shown to anybody and parsed by anything.
+//! Encodes an event as one line of the log that is safe to display and that any JSON parser reads.
 //!
-//! It does not number lines, hold files or read clocks: a line gets its number and its place in the chain when it is written.
+//! This module does not number lines, hold files or read clocks: a line gets its number and its place in the chain when it is
+//! written.
 //!
-//! INVARIANT: whatever bytes a client or a server sends, one event is one line of valid JSON, and no character that moves a
-//! cursor, breaks a line, turns text around or hides in it ([`visible::is_unseen`]) stands in it as itself: all are JSON escapes.
-//! Encoding allocates nothing but the growth of the buffer it writes to, and what texts with such characters take.
+//! INVARIANT: whatever bytes a client or a server sends, one event is one line of valid JSON, and every character that moves a
+//! cursor, breaks a line, changes the direction of text or is invisible ([`visible::is_unseen`]) is written as a JSON escape.
+//! Encoding allocates nothing but the growth of its output buffer, and memory for texts with such characters.
 
 mod hot;
 
@@ -20,17 +21,17 @@ use super::event::Event;
 use crate::causes::in_one_line;
 use crate::visible;
 
-/// Buffers larger than this are given back instead of being kept for the next use.
+/// Number of bytes of capacity from which a buffer is freed instead of being kept for reuse.
 const KEEP: usize = 64 * 1024;
-/// A time in a line, such as `2026-11-23T09:05:07.000042Z`.
+/// Number of bytes of a time in a line, such as `2026-11-23T09:05:07.000042Z`.
 pub(super) const TIME_LENGTH: usize = 27;
 
-/// Lines that have no number yet: their bytes, each ending in a newline, and where each ends.
+/// Encoded lines without a number yet: their bytes, each line with its newline, and the end of each.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     bytes: Vec<u8>,
     ends: Vec<usize>,
-    /// The earliest time in them.
+    /// Earliest time in the lines.
     oldest: Option<Timestamp>,
     second: Second,
 }
@@ -38,7 +39,7 @@ pub(super) struct Lines {
 impl Lines {
     /// Encodes one more event.
     ///
-    /// Fails only if serde does (no type of [`Event`] can make it); the lines are then as before.
+    /// Fails only if serde does (no type of [`Event`] can cause it); the lines are then unchanged.
     pub(super) fn push(&mut self, time: Timestamp, event: &Event<'_>) -> Result<(), serde_json::Error> {
         let start = self.bytes.len();
         let encoded = encode(&mut self.bytes, &mut self.second, time, event);
@@ -52,7 +53,7 @@ impl Lines {
         encoded
     }
 
-    /// Adds the lines of another.
+    /// Appends the lines of another.
     pub(super) fn append(&mut self, other: &Lines) {
         let base = self.bytes.len();
         self.bytes.extend_from_slice(&other.bytes);
@@ -60,7 +61,7 @@ impl Lines {
         self.oldest = earlier(self.oldest, other.oldest);
     }
 
-    /// The lines one by one.
+    /// Returns the lines one by one.
     pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let mut start = 0;
         self.ends.iter().map(move |&end| {
@@ -74,22 +75,22 @@ impl Lines {
         self.ends.is_empty()
     }
 
-    /// The earliest time in them: they may be written long after what they tell.
+    /// Returns the earliest time in the lines: they may be written long after the events.
     pub(super) fn oldest(&self) -> Option<Timestamp> {
         self.oldest
     }
 
-    /// How many lines.
+    /// Returns the number of lines.
     pub(super) fn count(&self) -> usize {
         self.ends.len()
     }
 
-    /// Their length in bytes.
+    /// Returns the length of the lines in bytes.
     pub(super) fn size(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Empties it; the memory is kept for reuse unless it is much.
+    /// Empties it; the memory is kept for reuse up to [`KEEP`] bytes.
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();
@@ -103,28 +104,28 @@ impl Lines {
     }
 }
 
-/// The earlier of two times, of which there may be one or none.
+/// Returns the earlier of two optional times.
 fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
     one.into_iter().chain(other).min()
 }
 
-/// Records on their way to the journal, encoded as they are pushed and before any lock is taken. Reusable: handing it to
-/// [`super::Journal::submit`] or [`super::Journal::defer`] empties it.
+/// Records for the journal, encoded when they are pushed and before any lock is taken. Reusable: [`super::Journal::submit`] and
+/// [`super::Journal::defer`] empty it.
 #[derive(Debug, Default)]
 pub struct Batch {
     pub(super) lines: Lines,
-    /// Set when an event could not be encoded, so that the batch is refused as a whole instead of lacking a record.
+    /// True if an event could not be encoded, so the batch is refused as a whole instead of lacking a record.
     pub(super) incomplete: bool,
 }
 
 impl Batch {
-    /// An empty batch; takes memory only when something is pushed.
+    /// Returns an empty batch; it allocates only when an event is pushed.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a record of what happened at `time`.
+    /// Adds a record of an event at `time`.
     pub fn push(&mut self, time: Timestamp, event: &Event<'_>) {
         if cfg!(feature = "unlogged") {
             return;
@@ -135,13 +136,13 @@ impl Batch {
         }
     }
 
-    /// Whether nothing was pushed.
+    /// Returns true if nothing was pushed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty() && !self.incomplete
     }
 
-    /// The length of its lines in bytes.
+    /// Returns the length of its lines in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         self.lines.size()
@@ -153,7 +154,7 @@ impl Batch {
     }
 }
 
-/// Appends `"time":"…","event":"…",…}` and a newline: a line without its head and its mark, which the chain supplies.
+/// Appends `"time":"…","event":"…",…}` and a newline: a line without its head and its mark, which the chain adds.
 fn encode(out: &mut Vec<u8>, second: &mut Second, time: Timestamp, event: &Event<'_>) -> Result<(), serde_json::Error> {
     out.extend_from_slice(br#""time":""#);
     second.write(out, time);
@@ -164,7 +165,7 @@ fn encode(out: &mut Vec<u8>, second: &mut Second, time: Timestamp, event: &Event
         event => {
             let brace = out.len();
             event.serialize(&mut Serializer::with_formatter(&mut *out, Harmless))?;
-            // The object's opening brace becomes the comma that continues the object begun by the head.
+            // The comma replaces the object's opening brace, because the head has begun the object.
             if let Some(byte) = out.get_mut(brace) {
                 *byte = b',';
             }
@@ -174,12 +175,12 @@ fn encode(out: &mut Vec<u8>, second: &mut Second, time: Timestamp, event: &Event
     Ok(())
 }
 
-/// Writes strings so that no character stands in them as itself which does something instead of being seen.
+/// JSON formatter that escapes every character that is invisible or controls the display.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Harmless;
 
 impl Formatter for Harmless {
-    /// serde_json has dealt with C0, the quote and the backslash; what comes here is the text between them.
+    /// Writes a piece of a string; serde_json has already escaped C0 characters, quotes and backslashes.
     fn write_string_fragment<W>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()>
     where
         W: ?Sized + io::Write,
@@ -188,7 +189,7 @@ impl Formatter for Harmless {
     }
 }
 
-/// The second that was written last: most records share it with the one before, and the calendar is slow.
+/// Text of the last second written: most records share it with the one before, and calendar arithmetic is slow.
 #[derive(Debug, Default)]
 struct Second {
     of: Option<i64>,
@@ -196,7 +197,7 @@ struct Second {
 }
 
 impl Second {
-    /// Appends a time as [`timestamp`] does.
+    /// Appends a time in the format of [`timestamp`].
     fn write(&mut self, out: &mut Vec<u8>, time: Timestamp) {
         let micros = time.as_microsecond();
         let second = micros.div_euclid(1_000_000);
@@ -209,7 +210,7 @@ impl Second {
                 out.extend_from_slice(&self.text);
                 return;
             }
-            // Without the fraction and its end.
+            // The fraction and the `Z` are cut off.
             self.text.truncate(TIME_LENGTH - 7);
         }
         out.extend_from_slice(&self.text);
@@ -221,7 +222,7 @@ impl Second {
     }
 }
 
-/// RFC 3339 in UTC with microseconds, always [`TIME_LENGTH`] bytes for years 0 to 9999.
+/// Appends a time as RFC 3339 in UTC with microseconds: always [`TIME_LENGTH`] bytes for years 0 to 9999.
 pub(super) fn timestamp(out: &mut Vec<u8>, time: Timestamp) {
     let civil = Offset::UTC.to_datetime(time);
     let Ok(year) = u16::try_from(civil.year()) else {
@@ -250,12 +251,12 @@ pub(super) fn timestamp(out: &mut Vec<u8>, time: Timestamp) {
     out.push(b'Z');
 }
 
-/// Two decimal digits.
+/// Appends two decimal digits.
 fn two(out: &mut Vec<u8>, value: u8) {
     out.extend_from_slice(&[b'0' + value / 10 % 10, b'0' + value % 10]);
 }
 
-/// A number in decimal.
+/// Appends a number in decimal.
 pub(super) fn decimal(out: &mut Vec<u8>, mut value: u64) {
     let mut digits = [0_u8; 20];
     let mut used = 0;

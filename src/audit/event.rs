@@ -1,6 +1,6 @@
-//! What the log records: one closed set of events.
+//! Events of the log: a closed set.
 //!
-//! An event is data; it does not know how it is written or stored. Names here are the names in the log file.
+//! An event is data; it does not know how it is written or stored. The names here are the names in the log file.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -21,164 +21,163 @@ use super::key::PublicKey;
 use crate::ids::{GrantId, LogId, RequestId, SessionId};
 use crate::names::{IdentityName, ProfileName, TargetName};
 
-/// One thing that happened.
+/// Event of the log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event<'a> {
     /// The gate started.
     GateStarted(Cow<'a, GateStarted>),
-    /// The gate stopped in order.
+    /// The gate stopped in an orderly way.
     GateStopped {},
-    /// Configuration and certificates were read again.
+    /// Configuration and certificates were reloaded.
     Reloaded(Reloaded),
-    /// An operator made the gate's time what the machine's clock says.
+    /// An operator set gate time to the machine's clock.
     ClockSet(ClockSet),
-    /// The journal met a fault and goes on.
+    /// The journal met a fault and continues.
     JournalHealed(JournalHealed),
-    /// A segment of the log begins: the first line of each.
+    /// A segment of the log begins; the first line of each segment.
     SegmentBegan(Cow<'a, SegmentBegan>),
-    /// The gate's signature under all lines before it.
+    /// A signature of the gate under all lines before it.
     Checkpoint(Cow<'a, Checkpoint>),
-    /// From here on another key signs.
+    /// The signing key changes here.
     KeyChanged(KeyChanged),
-    /// Old segments are removed, for they are older than is to be kept.
+    /// Old segments are removed after the retention period.
     SegmentsRemoved(SegmentsRemoved),
     /// A connection did not become a session.
     Refused(Cow<'a, Refused>),
-    /// Strangers were refused more often than has a record each.
+    /// Refusals of unauthenticated clients that have no record of their own.
     RefusalsCounted(RefusalsCounted),
-    /// Somebody sent a CancelRequest.
+    /// A client sent a CancelRequest.
     CancelRequested(CancelRequested),
-    /// A grant was made or changed.
+    /// A grant was created or changed.
     GrantChanged(Cow<'a, GrantChanged>),
-    /// A live grant was used for a reason of its own, not the one it was asked for.
+    /// A live grant was used for a reason other than the requested one.
     GrantJoined(Cow<'a, GrantJoined>),
-    /// Somebody asked for access, or a request took a step.
+    /// A request was submitted or took a step.
     RequestChanged(Cow<'a, RequestChanged>),
-    /// The policies allowed or forbade something other than a request: an approval, an extension, reading the log.
+    /// The policies allowed or denied an action other than a request: an approval, an extension, reading the log.
     DecisionMade(Cow<'a, DecisionMade>),
-    /// A grant's role at its target was made, or came closer to its end.
+    /// A grant's role at its target was created, changed or dropped.
     RoleChanged(Cow<'a, RoleChanged>),
-    /// A local user was made or changed.
+    /// A local user was created or changed.
     UserChanged(Cow<'a, UserChanged>),
-    /// Somebody did not prove who they are.
+    /// An authentication failed.
     IdentityRefused(Cow<'a, IdentityRefused>),
-    /// A set of policies was read.
+    /// A policy set was loaded.
     PolicyLoaded(Cow<'a, PolicyLoaded>),
     /// A session began.
     SessionStarted(Cow<'a, SessionStarted>),
     /// A session ended.
     SessionEnded(Cow<'a, SessionEnded>),
-    /// A backend is gone that the end of its session could not confirm.
+    /// A backend is gone that was not confirmed gone at the end of its session.
     BackendGone(BackendGone),
     /// A statement is about to be forwarded: the intent record.
     Statement(Statement<'a>),
-    /// What became of a statement: the outcome record.
+    /// The outcome record of a statement.
     Outcome(Outcome<'a>),
-    /// A transaction began, failed or ended where statements are pipelined.
+    /// A transaction began, failed or ended between pipelined statements.
     TransactionChanged(TransactionChanged<'a>),
 }
 
-/// Under whose name, through which grant, to which target.
+/// Session with its grant, identity, target and profile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Who {
-    /// The session.
+    /// Id of the session.
     pub session: SessionId,
-    /// The grant.
+    /// Id of the grant.
     pub grant: GrantId,
-    /// The person or workload.
+    /// Name of the user or workload.
     pub identity: IdentityName,
-    /// The target.
+    /// Name of the target.
     pub target: TargetName,
-    /// With which privileges; absent where the target has no profiles (and in logs from before it was recorded).
+    /// Profile; absent if the target has no profiles (and in logs from before it was recorded).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<ProfileName>,
 }
 
-/// The gate started.
+/// Start of the gate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GateStarted {
-    /// The program's version.
+    /// Version of the program.
     pub version: String,
-    /// Its process id.
+    /// Process id of the gate.
     pub pid: u32,
 }
 
-/// Configuration and certificates were read again.
+/// Reload of configuration and certificates.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reloaded {
-    /// Whether the new ones are in force; if not, the old ones stay.
+    /// True if the new ones are in force; if not, the old ones stay.
     pub accepted: bool,
-    /// What was wrong, or what changed.
+    /// Error, or list of the changes.
     pub detail: String,
 }
 
-/// An operator made the gate's time what the machine's clock says: written before it is done, in the time as it was.
+/// Change of gate time to the machine's clock, by an operator; recorded before it is done, at the old time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClockSet {
     /// Gate time before.
     pub from: Timestamp,
-    /// Gate time after. Where that is earlier, every grant was ended first, and later records have earlier times.
+    /// Gate time after. If it is earlier, every grant was ended first, and later records have earlier times.
     pub to: Timestamp,
-    /// An operator's name.
+    /// Name of the operator.
     pub by: String,
-    /// The reason given.
+    /// Reason given by the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// The journal met a fault and goes on: the first record after it.
+/// Fault that the journal met before it continued; the first record after the fault.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalHealed {
-    /// What had happened.
+    /// Kind of fault.
     pub fault: Fault,
-    /// Since when no record could be written.
+    /// Time since which no record could be written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
-    /// How many records were refused meanwhile; what they stood for did not take place.
+    /// Number of records that were refused meanwhile; the actions they announced did not take place.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub refused: u64,
-    /// How many records of what had already happened were given up, for there were too many to keep in memory.
+    /// Number of records of past events that were given up because memory for them is limited.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub lost: u64,
-    /// How many bytes of an unfinished line were cut off.
+    /// Number of bytes of an unfinished line that were cut off.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub cut_bytes: u64,
-    /// Where, for what was found in the files.
+    /// Place of a fault that was found in the files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }
 
-/// A fault of the journal.
+/// Fault of the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
-    /// The file ended in the middle of a line: the gate or the machine died while it was written.
+    /// The file ended in the middle of a line: the gate or the machine crashed while it was written.
     TornTail,
     /// The disk was full.
     DiskFull,
     /// The file could not be written or synced for another reason.
     WriteFailed,
-    /// The file was removed or replaced while the gate had it open; a new one was begun.
+    /// The file was removed or replaced while the gate had it open; a new file was begun.
     FileLost,
-    /// A line in the newest segment does not fit the chain: the file was changed while no gate wrote it. What follows is a new
-    /// segment.
+    /// A line in the newest segment does not fit the chain: the file was changed while no gate wrote it. A new segment follows.
     ChainBroken,
-    /// The log ends before the last checkpoint that was signed: lines are missing at its end (a machine that lost power can lose
-    /// them, with durability `process`).
+    /// The log ends before the last checkpoint that was signed: lines are missing at its end (a machine that lost power can
+    /// lose them, with durability `process`).
     LinesMissing,
-    /// The ledger knows the log up to a line, and there is no log: its folder was emptied, or is another.
+    /// The ledger knows the log up to a line, and there is no log: its folder was emptied, or is another one.
     LogMissing,
     /// The log is not the one that the ledger knows.
     LogReplaced,
-    /// The log has another line where the ledger knows one: it was written anew.
+    /// The log has another line where the ledger knows one: it was rewritten.
     LogRewritten,
-    /// There is a log, and no ledger that knows how far it had come.
+    /// There is a log, and no ledger that knows its end.
     LedgerMissing,
 }
 
 impl Fault {
-    /// What had happened, in words.
+    /// Returns a description of the fault.
     #[must_use]
     pub fn words(self) -> &'static str {
         match self {
@@ -195,13 +194,13 @@ impl Fault {
         }
     }
 
-    /// Whether records that were written are not there any more, or not as they were.
+    /// Returns true if written records are missing or changed.
     #[must_use]
     pub fn is_damage(self) -> bool {
         matches!(self, Self::FileLost | Self::ChainBroken) || self.is_gap()
     }
 
-    /// Whether a start found that something of the log is missing, or may be, which what is left of it does not show.
+    /// Returns true if the start found that a part of the log is or may be missing, which the rest of the log does not show.
     #[must_use]
     pub fn is_gap(self) -> bool {
         match self {
@@ -211,368 +210,369 @@ impl Fault {
     }
 }
 
-/// A segment of the log begins.
+/// Beginning of a segment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SegmentBegan {
-    /// The log.
+    /// Id of the log.
     pub log: LogId,
-    /// The segment's number, from 1.
+    /// Number of the segment, from 1.
     pub segment: u32,
-    /// The chain before this line: after the last line of the segment before.
+    /// Link before this line: after the last line of the segment before.
     pub previous: Link,
-    /// Whose signatures follow.
+    /// Key of the signatures that follow.
     pub key: PublicKey,
-    /// The file of the segment before may go on behind its last line with what could not be written whole, nor be taken back: that
-    /// is no part of the log, and nobody was told that it is.
+    /// True if the file of the segment before may have further bytes after its last line, which could not be written whole nor
+    /// taken back: they are no part of the log, and no caller was told that they are.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rest_void: bool,
 }
 
-/// From here on another key signs. The next checkpoint is still the old one's, which vouches for the new.
+/// Change of the signing key. The next checkpoint is still signed with the old key, which vouches for the new one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyChanged {
-    /// The new key.
+    /// New key.
     pub key: PublicKey,
-    /// The old one.
+    /// Old key.
     pub previous: PublicKey,
-    /// Whether the old one signs the checkpoint that follows; not if it was lost.
+    /// True if the old key signs the checkpoint that follows; false if it was lost.
     pub vouched: bool,
-    /// An operator's name, or `gate`.
+    /// Name of an operator, or `gate`.
     pub by: String,
 }
 
-/// Old segments are removed: written before it is done.
+/// Removal of old segments; recorded before it is done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SegmentsRemoved {
-    /// The number of the first of them.
+    /// Number of the first one.
     pub first: u32,
-    /// The number of the last.
+    /// Number of the last one.
     pub last: u32,
-    /// The number of the last line in them.
+    /// Number of the last line in them.
     pub last_seq: u64,
-    /// The chain after that line: the `previous` of the segment that is now the first.
+    /// Link after that line: the `previous` of the segment that is now the first.
     pub link: Link,
 }
 
-/// A connection did not become a session.
+/// Connection that did not become a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
-    /// The client's address.
+    /// Address of the client.
     pub client: IpAddr,
-    /// The client's port.
+    /// Port of the client.
     pub port: u16,
-    /// The user name it gave, if it came that far.
+    /// User name that the client sent, if it came that far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// The database it asked for.
+    /// Database that the client requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<String>,
-    /// The grant, once its secret was proved.
+    /// Grant, if its secret was proved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<GrantId>,
-    /// The identity, once the secret was proved.
+    /// Identity, if the secret was proved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<IdentityName>,
-    /// Why: [`crate::ending::Ending::name`].
+    /// Reason: [`crate::ending::Ending::name`].
     pub ending: String,
-    /// The SQLSTATE the client was given.
+    /// SQLSTATE that the client got.
     pub sqlstate: String,
-    /// More, for the operator; the client was not shown this.
+    /// Detail for the operator, which the client did not get.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }
 
-/// Strangers were refused more often than has a record each: one kind of refusal, from one address.
+/// Refusals of unauthenticated clients that have no record of their own: those of one kind, from one address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusalsCounted {
-    /// The address, of IPv6 its /64 network; absent where there were more of them than are told apart.
+    /// Address, for IPv6 its /64 network; absent if there were more addresses than are counted separately.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
-    /// The kind: `ending` of [`Refused`], or `identity_refused`, or `cancel_requested` for a key that fits no session.
+    /// Kind: `ending` of [`Refused`], or `identity_refused`, or `cancel_requested` for a key that fits no session.
     pub ending: String,
-    /// How many, beside those with a record of their own.
+    /// Number of refusals, without those that have a record of their own.
     pub count: u64,
-    /// When the first of them was.
+    /// Time of the first one.
     pub first: Timestamp,
-    /// When the last was.
+    /// Time of the last one.
     pub last: Timestamp,
 }
 
-/// Somebody sent a CancelRequest.
+/// CancelRequest of a client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CancelRequested {
-    /// Where it came from.
+    /// Address of the client.
     pub client: IpAddr,
-    /// Whose key it was; `None` when the key fits no live session.
+    /// Session of the key; `None` if the key fits no live session.
     #[serde(flatten)]
     pub who: Option<Who>,
-    /// Whether it was handed on to the target.
+    /// True if the request was forwarded to the target.
     pub forwarded: bool,
 }
 
-/// A grant was made or changed.
+/// Creation or change of a grant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GrantChanged {
-    /// The grant.
+    /// Id of the grant.
     pub grant: GrantId,
-    /// Whom it is for.
+    /// Identity of the grant.
     pub identity: IdentityName,
-    /// What it is for.
+    /// Target of the grant.
     pub target: TargetName,
-    /// With which privileges; absent where none were named (and in logs from before it was recorded).
+    /// Profile; absent if none was named (and in logs from before it was recorded).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<ProfileName>,
     /// `created`, `activated`, `extended`, `shortened`, `revoked`, `login_issued` (a further login), or `not_stored`.
     pub change: String,
-    /// Who did it: an operator's name, or the identity itself at activation.
+    /// Author: the name of an operator, or the identity itself at activation.
     pub by: String,
-    /// The reason given.
+    /// Reason given by the author.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// By when it has to be activated.
+    /// Time until which it has to be activated.
     pub activate_by: Timestamp,
-    /// The window's end, once it is activated.
+    /// End of the window, once it is activated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
-    /// The time that no window goes past, if the grant has one.
+    /// Latest end of any window, if the grant has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Timestamp>,
-    /// The window's length in seconds.
+    /// Length of the window in seconds.
     pub window_seconds: u64,
 }
 
-/// Somebody asked for access, or a request took a step.
+/// Submission or step of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestChanged {
-    /// The request.
+    /// Id of the request.
     pub request: RequestId,
-    /// Who asked.
+    /// Requester.
     pub identity: IdentityName,
-    /// Where to.
+    /// Target that is requested.
     pub target: TargetName,
-    /// With which privileges, as things stand.
+    /// Profile that is requested at this time.
     pub profile: ProfileName,
-    /// `denied`, `submitted` (it waits), `granted` (at once), `approved` (one approver's yes), `rejected`, `withdrawn`, `reviewed`,
-    /// or `not_stored` when the record before it came to nothing.
+    /// `denied`, `submitted` (it waits), `granted` (at once), `approved` (by one approver), `rejected`, `withdrawn`,
+    /// `reviewed`, or `not_stored` if the change in the record before it did not take place.
     pub change: String,
-    /// Who did it.
+    /// Author of the step.
     pub by: IdentityName,
-    /// The window asked for or given, in seconds.
+    /// Window that is requested or granted, in seconds.
     pub window_seconds: u64,
-    /// The reason, an approver's comment, or why it was denied.
+    /// Reason of the requester or of a denial, or comment of an approver.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The ticket.
+    /// Ticket of the requester.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ticket: Option<String>,
-    /// It was opened without waiting for anybody.
+    /// True if the access was taken by break-glass, without waiting for an approval.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub break_glass: bool,
-    /// The grant it became.
+    /// Grant that it became.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<GrantId>,
-    /// The policies that decided.
+    /// Policies that decided.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<String>,
-    /// SHA-256 of the set of policies, in hexadecimal.
+    /// SHA-256 of the policy set, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_set: Option<String>,
-    /// What could not be evaluated; they were not told this.
+    /// Errors of the policies' evaluation, which the caller did not get.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<String>,
-    /// Where whoever did it was, if on a network.
+    /// Address of the author, if on a network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<IpAddr>,
-    /// Where who asked was identified, if not here: the issuer of their token.
+    /// Issuer of the requester's token, if the requester was not authenticated locally.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
-    /// What that token said of them (a pipeline's repository, branch, run), as policies saw it; when they asked.
+    /// Claims of that token (a pipeline's repository, branch, run), as the policies saw them; only in the record of the
+    /// submission.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub claims: BTreeMap<String, String>,
 }
 
-/// The policies allowed or forbade something.
+/// Decision of the policies about an action.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DecisionMade {
-    /// Who wanted it.
+    /// Identity that wanted to act.
     pub identity: IdentityName,
-    /// What: an action of the policies.
+    /// Action of the policies.
     pub action: String,
-    /// What it was about: a request's, a grant's id, or `gate`.
+    /// Object of the action: the id of a request or grant, or `gate`.
     pub about: String,
-    /// Whether they may.
+    /// True if the action is allowed.
     pub allowed: bool,
-    /// Where they were, if on a network.
+    /// Address of the caller, if on a network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<IpAddr>,
-    /// The policies that decided.
+    /// Policies that decided.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<String>,
-    /// What could not be evaluated; they were not told this.
+    /// Errors of the policies' evaluation, which the caller did not get.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<String>,
-    /// SHA-256 of the set of policies, in hexadecimal.
+    /// SHA-256 of the policy set, in hexadecimal.
     pub policy_set: String,
 }
 
-/// A live grant was used for a reason of its own, not the one it was asked for.
+/// Use of a live grant for a reason other than the requested one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GrantJoined {
-    /// The grant.
+    /// Id of the grant.
     pub grant: GrantId,
-    /// Whose it is.
+    /// Identity of the grant.
     pub identity: IdentityName,
-    /// Where to.
+    /// Target of the grant.
     pub target: TargetName,
-    /// With which privileges.
+    /// Profile of the grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<ProfileName>,
-    /// The reason for using it now.
+    /// Reason of this use.
     pub reason: String,
-    /// From where, if on a network.
+    /// Address of the client, if on a network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<IpAddr>,
 }
 
-/// A grant's role at its target was made, or came closer to its end.
+/// Creation or change of a grant's role at its target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoleChanged {
-    /// The grant.
+    /// Id of the grant.
     pub grant: GrantId,
-    /// Where.
+    /// Target of the role.
     pub target: TargetName,
-    /// The role's name there.
+    /// Name of the role at the target.
     pub role: String,
-    /// `made` (written before it is, so that there is no role without a record; `not_made` follows where it came to nothing),
-    /// `extended` (its logins end at another time), `retired` (it is gone), `left` (it can log nobody in but is still there;
-    /// tried again until it is gone), `intruder_ended` (somebody logged in as it past the gate), `undone` (what sessions of its
-    /// profile gave others of what the profile owns was taken back; the detail has the statements).
+    /// `made` (recorded before it is created, so that there is no role without a record; `not_made` follows if the creation
+    /// failed), `extended` (its logins end at another time), `retired` (it was dropped), `left` (it has no login any more but
+    /// still exists; dropping is retried), `intruder_ended` (a login with it past the gate was ended), `undone` (privileges on
+    /// objects of the profile that its sessions granted to others were revoked; the detail has the statements).
     pub change: String,
-    /// Until when it can log in.
+    /// Time until which the role can log in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
-    /// Why not, or who.
+    /// Error, or the login that was ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }
 
-/// A local user was made or changed.
+/// Creation or change of a local user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserChanged {
-    /// Who.
+    /// Name of the user.
     pub identity: IdentityName,
-    /// `added`, `token_withdrawn` (the old token is good no more), `rotated` (there is a new one), `regrouped`, `disabled`, `enabled`, or
-    /// `not_stored`.
+    /// `added`, `token_withdrawn` (the old token is invalid), `rotated` (there is a new token), `regrouped`, `disabled`,
+    /// `enabled`, or `not_stored`.
     pub change: String,
-    /// An operator's name.
+    /// Name of the operator.
     pub by: String,
-    /// The groups after it.
+    /// Groups after the change.
     pub groups: Vec<String>,
 }
 
-/// Somebody did not prove who they are.
+/// Failed authentication.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdentityRefused {
-    /// Where they came from, if over a network.
+    /// Address of the client, if over a network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<IpAddr>,
-    /// The name they gave, or the token says; not proved.
+    /// Name that the client or its token claims; not proved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claimed: Option<String>,
-    /// Why; they were not told this.
+    /// Reason, which the client did not get.
     pub detail: String,
 }
 
-/// A set of policies was read.
+/// Loading of a policy set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyLoaded {
-    /// Whether it is in force; if not, the one before is.
+    /// True if the set is in force; if not, the one before is.
     pub accepted: bool,
-    /// SHA-256 of the set, in hexadecimal; of the one in force.
+    /// SHA-256 of the policy set in force, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_set: Option<String>,
-    /// How many policies there are, or what is wrong.
+    /// Number of policies, or the error.
     pub detail: String,
 }
 
-/// A session began: authenticated, admitted, connected to the target.
+/// Start of a session: authenticated, admitted, connected to the target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionStarted {
-    /// Who.
+    /// Session, grant, identity, target and profile.
     #[serde(flatten)]
     pub who: Who,
-    /// The client's address.
+    /// Address of the client.
     pub client: IpAddr,
-    /// The client's port.
+    /// Port of the client.
     pub port: u16,
     /// TLS version towards the client, or `none`.
     pub tls: String,
-    /// The application name the client gave.
+    /// Application name that the client sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub application: Option<String>,
-    /// The process id of the target's backend.
+    /// Process id of the target's backend.
     pub backend_pid: i32,
-    /// The deadline as it stands.
+    /// Deadline at the start.
     pub until: Timestamp,
-    /// The groups of the identity when its access was granted.
+    /// Groups of the identity when its access was granted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<String>,
-    /// The run it belongs to: as the client said, or else the pipeline's token.
+    /// Run that the session belongs to: as the client named it, or else from the pipeline's token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
-    /// How many tables its profile is shown through masks; absent where none.
+    /// Number of tables that the profile sees through masks; absent if there are none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub masked_tables: u64,
 }
 
-/// A session ended.
+/// End of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionEnded {
-    /// Who.
+    /// Session, grant, identity, target and profile.
     #[serde(flatten)]
     pub who: Who,
-    /// Why: [`crate::ending::Ending::name`].
+    /// Reason: [`crate::ending::Ending::name`].
     pub ending: String,
-    /// The SQLSTATE the client was given, by the gate or by the target; `00000` where it left by itself.
+    /// SQLSTATE that the client got, from the gate or the target; `00000` if it left by itself.
     pub sqlstate: String,
-    /// The words the client was given (the target's own, where it ended the session), or more for the operator.
+    /// Message that the client got (the target's own, if the target ended the session), or detail for the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// What became of the transaction: [`crate::ending::Fate::name`].
+    /// State of the transaction at the end: [`crate::ending::Fate::name`].
     pub fate: String,
     /// Microseconds from start to end.
     pub duration_us: u64,
-    /// Executed statements.
+    /// Number of executed statements.
     pub statements: u64,
-    /// Rows returned or changed: the sum of its outcomes' `rows`.
+    /// Number of rows returned or changed: the sum of the outcomes' `rows`.
     pub rows: u64,
-    /// Rows sent to the client: the sum of its outcomes' `rows_sent`.
+    /// Number of rows sent to the client: the sum of the outcomes' `rows_sent`.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub rows_sent: u64,
-    /// Bytes from the client.
+    /// Number of bytes from the client.
     pub bytes_in: u64,
-    /// Bytes to the client.
+    /// Number of bytes to the client.
     pub bytes_out: u64,
-    /// Whether the FATAL reached the client's socket whole; `None` where none was due.
+    /// True if the FATAL reached the client's socket whole; `None` if none was due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_told: Option<bool>,
-    /// Whether the target confirmed that the backend is gone; `None` where it was not ended by us.
+    /// True if the target confirmed that the backend is gone; `None` if the gate did not end it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend_gone: Option<bool>,
-    /// Microseconds from the deadline (or the order to end) until the backend was confirmed gone.
+    /// Microseconds from the deadline (or the command to end) until the backend was confirmed gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overshoot_us: Option<u64>,
 }
 
-/// A backend is gone that was not confirmed gone when the end of its session was put on record.
+/// Confirmation that a backend is gone, after the end of its session was recorded without one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackendGone {
-    /// Whose.
+    /// Session, grant, identity, target and profile.
     #[serde(flatten)]
     pub who: Who,
-    /// Its process id at the target.
+    /// Process id of the backend at the target.
     pub backend_pid: i32,
-    /// Microseconds from the deadline (or the order to end) until it was seen gone.
+    /// Microseconds from the deadline (or the command to end) until it was seen gone.
     pub overshoot_us: u64,
 }
 

@@ -1,9 +1,10 @@
-//! Cuts what is too long for a record, visibly: the beginning, the whole length, the hashes of the whole.
+//! Cuts texts and values that are too long for a record: a record then has the beginning, the whole length and hashes of the
+//! whole.
 //!
-//! It does not decide how long is too long.
+//! This module does not decide which length is too long.
 //!
-//! INVARIANT: whatever is cut or blanked has the length and the keyed hash of the original beside it. The plain hash is there only where
-//! no word speaks of a secret: who knows the rest of a text could try secrets until it fits.
+//! INVARIANT: everything that is cut or blanked has the length and the keyed hash of the original beside it. The plain hash is
+//! there only if no word hints at a secret: an attacker who knows the rest of a text could try secrets until the hash fits.
 
 use std::borrow::Cow;
 
@@ -14,7 +15,7 @@ use super::redact::{self, Secrets};
 use super::values::{KeyedHash, ValueKey};
 use crate::lexer::{Decoded, Encoding, LexerSettings};
 
-/// The beginning of an original, which may be all of it.
+/// Beginning of an original, which may be all of it.
 #[derive(Debug)]
 pub struct Beginning<'a> {
     start: &'a [u8],
@@ -22,7 +23,7 @@ pub struct Beginning<'a> {
 }
 
 impl<'a> Beginning<'a> {
-    /// Takes at most `max` bytes of `held`, which an original of `length` bytes begins with.
+    /// Takes at most `max` bytes of `held`, which is the start of an original of `length` bytes.
     #[must_use]
     pub fn of(held: &'a [u8], max: usize, length: u64) -> Self {
         Self {
@@ -36,7 +37,7 @@ impl<'a> Beginning<'a> {
     }
 }
 
-/// The hashes of an original.
+/// Hashes of an original.
 #[derive(Debug, Clone)]
 pub struct Hashes {
     sha256: Sha256,
@@ -44,7 +45,7 @@ pub struct Hashes {
 }
 
 impl Hashes {
-    /// Begins them.
+    /// Starts hashing.
     #[must_use]
     pub fn begin(key: &ValueKey) -> Self {
         Self {
@@ -53,13 +54,13 @@ impl Hashes {
         }
     }
 
-    /// Takes the next piece of the original.
+    /// Adds the next piece of the original.
     pub fn update(&mut self, piece: &[u8]) {
         self.sha256.update(piece);
         self.keyed.update(piece);
     }
 
-    /// Hashes an original that is here.
+    /// Hashes a whole original.
     #[must_use]
     pub fn of(original: &[u8], key: &ValueKey) -> Self {
         let mut hashes = Self::begin(key);
@@ -87,7 +88,7 @@ impl Hashes {
 }
 
 impl<'a> Sql<'a> {
-    /// Makes what is recorded of an SQL text that has none of [`redact::TRIGGERS`].
+    /// Returns the record of an SQL text that has none of [`redact::TRIGGERS`].
     #[must_use]
     pub fn of(text: &Beginning<'a>, encoding: Encoding, hashes: impl FnOnce() -> Hashes) -> Self {
         let recorded = Self::decoded(encoding.decode(text.start, text.is_whole()));
@@ -111,8 +112,8 @@ impl<'a> Sql<'a> {
         }
     }
 
-    /// Notes the settings of the session when the text came, where they matter to it; `bytes` are the text as it came. `settled`: no
-    /// statement is on its way that may have changed them.
+    /// Notes the settings of the session when the text came, if they affect it; `bytes` is the text as it came. `settled`: no
+    /// statement in progress may have changed them.
     #[must_use]
     pub fn under(self, settings: LexerSettings, settled: bool, bytes: &[u8]) -> Self {
         if settings == LexerSettings::default() {
@@ -127,7 +128,8 @@ impl<'a> Sql<'a> {
         }
     }
 
-    /// Returns the settings under which the recorded text can be read. `None`: its characters are not on record as they came.
+    /// Returns the settings under which the recorded text can be analysed. `None`: its characters are not on record as they
+    /// came.
     #[must_use]
     pub fn settings(&self) -> Option<LexerSettings> {
         if self.converted {
@@ -147,8 +149,8 @@ impl<'a> Sql<'a> {
         })
     }
 
-    /// The same for a text that has one of [`redact::TRIGGERS`] anywhere, with its secrets blanked; and which of its parameters are
-    /// secrets: all, where the names of some may stand beyond the cut.
+    /// Returns the record of an SQL text that has one of [`redact::TRIGGERS`], with its secrets blanked, and the set of its
+    /// parameters that are secrets: all, if the names of some may be after the cut.
     #[must_use]
     pub fn redacted(text: &Beginning<'a>, settings: LexerSettings, hashes: impl FnOnce() -> Hashes) -> (Self, Secrets) {
         let whole = text.is_whole();
@@ -168,8 +170,8 @@ impl<'a> Sql<'a> {
 }
 
 impl<'a> Parameter<'a> {
-    /// A value in text form, or its beginning when it is longer than `max` bytes; as a binary one, where it is no text in the session's
-    /// encoding.
+    /// Returns a value in text form, or its beginning if it is longer than `max` bytes; as a binary value if it is invalid in
+    /// the session's encoding.
     #[must_use]
     pub fn text(oid: u32, bytes: &'a [u8], max: usize, encoding: Encoding) -> Self {
         let start = beginning(bytes, max);
@@ -187,13 +189,14 @@ impl<'a> Parameter<'a> {
         }
     }
 
-    /// A value that gives a secret away, or is too long to tell.
+    /// Returns a value that contains a secret, or is too long to tell.
     #[must_use]
     pub fn blanked(length: u64, hmac_sha256: Cow<'a, str>) -> Self {
         Self::Blanked { length, hmac_sha256 }
     }
 
-    /// A value of so many bytes of which the `start` is at hand; in hexadecimal if it is no text, which has an encoding.
+    /// Returns a value of `length` bytes of which only the `start` is held; in hexadecimal if it has no encoding or is invalid
+    /// in it.
     #[must_use]
     pub fn long(start: &[u8], encoding: Option<Encoding>, length: u64, sha256: Cow<'a, str>) -> Self {
         let decoded = encoding.map(|encoding| encoding.decode(beginning(start, start.len()), false));
@@ -209,7 +212,7 @@ impl<'a> Parameter<'a> {
         }
     }
 
-    /// Bytes that are only bytes: their length and SHA-256.
+    /// Returns the length and the SHA-256 of bytes without any text.
     #[must_use]
     pub fn bytes(bytes: &[u8]) -> Self {
         Self::Long {
@@ -219,8 +222,8 @@ impl<'a> Parameter<'a> {
         }
     }
 
-    /// A binary value that is not decoded, in hexadecimal; of one longer than `max` bytes the beginning, written as
-    /// PostgreSQL writes a `bytea` (`\x…`).
+    /// Returns a binary value that is not decoded, in hexadecimal; if it is longer than `max` bytes, its beginning in
+    /// PostgreSQL's notation of a `bytea` (`\x…`).
     #[must_use]
     pub fn binary(oid: u32, bytes: &[u8], max: usize) -> Self {
         match bytes.get(..max) {
@@ -237,10 +240,10 @@ impl<'a> Parameter<'a> {
     }
 }
 
-/// At most `max` bytes from the start, without a part of a UTF-8 character at the end.
+/// Returns at most `max` bytes from the start, without a part of a UTF-8 character at the end.
 fn beginning(bytes: &[u8], max: usize) -> &[u8] {
     let continues = |at: usize| bytes.get(at).is_some_and(|byte| byte & 0xc0 == 0x80);
-    // A character has at most three continuation bytes; more is not UTF-8 and may be cut anywhere.
+    // A character has at most three continuation bytes; with more it is not UTF-8 and may be cut anywhere.
     let end = (max.saturating_sub(3)..=max).rev().find(|at| !continues(*at)).unwrap_or(max);
     bytes.get(..end).unwrap_or(bytes)
 }
@@ -249,14 +252,14 @@ fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// Lower-case hexadecimal.
+/// Returns bytes in lower-case hexadecimal.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     let digits = bytes.iter().flat_map(|byte| [hex_digit(byte >> 4), hex_digit(*byte)]);
     digits.map(char::from).collect()
 }
 
-/// The lower-case hexadecimal digit of the value's lowest four bits.
+/// Returns the lower-case hexadecimal digit of the value's lowest four bits.
 pub(super) fn hex_digit(value: u8) -> u8 {
     match value & 15 {
         value @ 0..=9 => b'0' + value,

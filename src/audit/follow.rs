@@ -1,7 +1,7 @@
-//! Reads the log without blocking the runtime, and goes on as it grows.
+//! Reads the log without blocking the runtime, and continues as the log grows.
 //!
-//! It does not filter or parse (the reader does). It looks at the file a few times a second instead of being told: the
-//! writer has nobody to wait for and nothing to tell.
+//! This module does not filter or parse (the reader does). It polls the file a few times a second, so that the writer has to
+//! wait for no reader and notify none.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -19,13 +19,13 @@ use super::read::{LOOKS, ReadError, Scan, Step};
 use super::record::Record;
 use super::segment;
 
-/// How often the end of the log is looked at.
+/// Interval at which the end of the log is read again.
 const POLL: Duration = Duration::from_millis(50);
-/// A turn on a blocking thread ends after this many lines, or this many records.
+/// Limits of a turn on a blocking thread: it ends after `LINES` lines or `RECORDS` records.
 const LINES: usize = 20_000;
 const RECORDS: usize = 256;
 
-/// How many times more segments are looked at where those looked at have too few records.
+/// Factor by which the number of segments grows if those read so far have too few records.
 const WIDER: u32 = 4;
 
 /// Opens the log for asynchronous reading.
@@ -54,31 +54,31 @@ pub fn follow(dir: &Path, filter: &Filter, extent: Extent) -> Result<Follow, Rea
     })
 }
 
-/// Records as they are found or come. Holds few of them at a time: whoever takes them slowly makes it read slowly.
+/// Stream of records that exist and, if wanted, of those to come. It holds few at a time: a slow consumer makes it read slowly.
 #[derive(Debug)]
 pub struct Follow {
     state: State,
     ready: VecDeque<Result<Record, ReadError>>,
-    /// What is held back until the end is reached for the first time.
+    /// Records that are held back until the end is reached for the first time.
     gather: Option<Gather>,
     older: Option<Older>,
-    /// How many more are wanted, where that was said.
+    /// Number of records that are still wanted, if there is a limit.
     left: Option<u32>,
     endless: bool,
-    /// How often an unfinished last line was looked at.
+    /// Number of times that an unfinished last line was read.
     looks: u32,
-    /// Where several share the threads that read.
+    /// Permits for reading threads that several streams share.
     threads: Option<Arc<Semaphore>>,
-    /// Held until the end of the log is reached for the first time.
+    /// Permit that is held until the end of the log is reached for the first time.
     place: Option<Box<dyn fmt::Debug + Send>>,
 }
 
-/// Where the newest records are looked for that were not in the segments looked at: in more of them.
+/// State of a search for the newest records that goes back over more and more segments.
 #[derive(Debug)]
 struct Older {
     dir: PathBuf,
     filter: Filter,
-    /// The first segment that was looked at, and how many there were.
+    /// First segment that was read, and the number of segments.
     from: u32,
     count: u32,
 }
@@ -94,7 +94,7 @@ impl Older {
         })
     }
 
-    /// A scan that begins further back; `None` where there is nothing further back.
+    /// Returns a scan that begins further back; `None` if there is no older segment.
     fn wider(&mut self) -> Result<Option<Scan>, ReadError> {
         let first = segment::list(&self.dir).map_err(|error| ReadError::io(&self.dir, error))?;
         if first.first().is_none_or(|first| first.number >= self.from) {
@@ -110,7 +110,7 @@ impl Older {
 enum State {
     Resting(Box<Scan>),
     Reading(JoinHandle<Option<Turn>>),
-    /// Waits before it looks again.
+    /// Waits before it reads again.
     Pausing(Box<Scan>),
     Over,
 }
@@ -123,8 +123,8 @@ struct Turn {
 }
 
 impl Follow {
-    /// The same, reading only while one of these threads is free: the readers of a gate are many. `place` is given back as soon as
-    /// all that was there is read; from then on it costs little.
+    /// Makes the stream read only while one of these permits is free, because a gate has many readers. `place` is dropped as
+    /// soon as all existing records are read; from then on the stream costs little.
     #[must_use]
     pub fn sharing(self, threads: Arc<Semaphore>, place: impl fmt::Debug + Send + 'static) -> Self {
         Self {
@@ -134,7 +134,7 @@ impl Follow {
         }
     }
 
-    /// The next record, or what is wrong with the next line; `None` at the end. May be dropped and called again without loss.
+    /// Returns the next record, or the error of the next line; `None` at the end. Cancel-safe.
     pub async fn next(&mut self) -> Option<Result<Record, ReadError>> {
         loop {
             if self.left == Some(0) {
@@ -154,14 +154,14 @@ impl Follow {
                 State::Reading(turn) => {
                     let turn = turn.await;
                     self.state = State::Over;
-                    // A reading thread that panicked ends the stream, as a runtime does that shuts down.
+                    // A reading thread that panicked ends the stream, as does a runtime that shuts down.
                     self.end_turn(turn.ok()??);
                 }
             }
         }
     }
 
-    /// The same as a stream.
+    /// Converts it into a stream.
     pub fn into_stream(self) -> impl Stream<Item = Result<Record, ReadError>> + Send {
         futures_util::stream::unfold(
             self,
@@ -183,7 +183,7 @@ impl Follow {
         }
         let over = match &turn.end {
             None => false,
-            // It is looked at again before it counts.
+            // An unfinished line is read again before it counts.
             Some(Step::Partial(_)) => self.endless || self.looks >= LOOKS,
             Some(_) => true,
         };
@@ -222,7 +222,7 @@ impl Follow {
 }
 
 impl Follow {
-    /// A scan that begins further back, where the newest are wanted and those found are too few.
+    /// Returns a scan that begins further back, if the newest records are wanted and too few were found.
     fn further_back(&mut self, end: Option<&Step>) -> Result<Option<Scan>, ReadError> {
         let (Some(gather), Some(older)) = (&mut self.gather, &mut self.older) else {
             return Ok(None);
@@ -238,7 +238,7 @@ impl Follow {
     }
 }
 
-/// A turn, as soon as there is a thread for it.
+/// Runs a turn as soon as a permit is free.
 async fn in_turn(scan: Box<Scan>, threads: Option<Arc<Semaphore>>) -> Option<Turn> {
     let _thread = match threads {
         Some(threads) => Some(threads.acquire_owned().await.ok()?),

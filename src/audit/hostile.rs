@@ -1,6 +1,6 @@
-//! The readers of the log as fuzzers call them ([`crate::fuzzing`]): bytes in, and nothing but time comes of it.
+//! Readers of the log as fuzzers call them ([`crate::fuzzing`]): they take bytes and have no effect.
 //!
-//! It is no part of the product.
+//! This module is no part of the product.
 
 use std::io;
 use std::path::Path;
@@ -17,7 +17,7 @@ use super::story::Story;
 use super::verify::{Expected, verify_folder};
 use super::{render, survey};
 
-/// Reads a line, and shows it in each form; nothing if it is not a record.
+/// Parses a line and renders it in each form; `None` if it is not a record.
 pub(crate) fn show_hostile(line: &[u8]) -> Option<String> {
     let _ = Kept::parse(line);
     let record = Record::parse(line).ok()?;
@@ -30,12 +30,12 @@ pub(crate) fn show_hostile(line: &[u8]) -> Option<String> {
     Some([render::line(&record, &TimeZone::UTC), json, record.json(), story].join("\n"))
 }
 
-/// Reads the index of a packed segment, and asks it.
+/// Opens bytes as the index of a packed segment, and queries it.
 pub(crate) fn index_hostile(bytes: &[u8]) {
     index::ask_hostile(bytes, &demand());
 }
 
-/// Unpacks a segment, and makes its index.
+/// Unpacks a segment and builds its index.
 pub(crate) fn packed_hostile(mut packed: &[u8]) {
     let _ = index::build_hostile(&mut packed);
 }
@@ -52,11 +52,11 @@ fn demand() -> Demand {
     Demand::of(&filter(), None, None)
 }
 
-/// Puts a segment into a folder, as it is written or packed by its first byte, with what is behind a blank line as its index and
-/// checkpoint, and has it read by all that read a folder.
+/// Writes a segment into a folder, plain or packed by the first byte, with the bytes after a blank line as its index and
+/// checkpoint, and runs all readers of a folder on it.
 pub(crate) fn folder_hostile(bytes: &[u8]) {
     let Some((how, bytes)) = bytes.split_first() else { return };
-    // Anything that fails here is the machine's.
+    // An error here is one of the machine.
     let _ = in_folder(*how, bytes);
 }
 
@@ -68,7 +68,7 @@ fn in_folder(how: u8, bytes: &[u8]) -> io::Result<()> {
     if how & 1 == 0 {
         std::fs::write(dir.path().join("audit-000001.jsonl"), segment)?;
     } else {
-        // Packed here, so that what is behind the packing is reached.
+        // Packed here, so that the fuzzer reaches the content.
         let packed = if how & 2 == 0 {
             zstd::bulk::compress(segment, 1)?
         } else {

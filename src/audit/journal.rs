@@ -1,10 +1,10 @@
-//! The journal: the one way into the log.
+//! Journal: the only writer of the log.
 //!
-//! It does not decide what is recorded, and does not read the log. Sessions submit intents (and forward only when they are
-//! written) and defer outcomes (which nobody waits for).
+//! This module does not decide what is recorded, and does not read the log. Sessions submit intents (and forward a statement
+//! only after its intent is written) and defer outcomes (for which they do not wait).
 //!
-//! The law: a submission that is `Done(Ok)` is written as [`super::Durability`] says. In the uncontended case submitting is
-//! a short lock and one `write`, on the caller's thread, with no allocation and no hand-over.
+//! INVARIANT: a submission that is `Done(Ok)` is written as [`super::Durability`] says. Without contention, a submission is a
+//! short lock and one `write`, on the caller's thread, without allocation and without a switch of threads.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -25,7 +25,7 @@ use crate::clock::Clock;
 use crate::ids::LogId;
 use crate::supervision::{self, ThreadEnd};
 
-/// The journal. Cheap to clone; clones are the same journal. When the last is dropped, what is deferred is written.
+/// Handle of the journal. Cheap to clone; clones share one journal. When the last one is dropped, deferred records are written.
 #[derive(Debug, Clone)]
 pub struct Journal(Arc<Owner>);
 
@@ -39,25 +39,25 @@ struct Owner {
     thread_end: ThreadEnd,
 }
 
-/// Whether records can be written.
+/// State of writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
     /// The last write succeeded.
     Good,
-    /// The last write failed. It is tried again with each submission, and several times a second without one.
+    /// The last write failed. Each submission retries it, and so does the journal several times a second.
     Failed {
-        /// For lack of space.
+        /// True if the disk is full.
         disk_full: bool,
     },
 }
 
-/// What became of a submission.
+/// State of a submission.
 #[derive(Debug)]
 #[must_use = "a statement may be forwarded only when its record is written"]
 pub enum Submission {
     /// It is written, or failed.
     Done(Result<(), AuditError>),
-    /// Somebody else is writing and takes it along.
+    /// Another thread is writing and includes it.
     Waiting(Waiting),
 }
 
@@ -71,7 +71,7 @@ impl Submission {
     }
 }
 
-/// Resolves when the submission is written or has failed. Dropping it does not take the submission back.
+/// Future of a submission that is being written. Dropping it does not cancel the submission.
 #[derive(Debug)]
 pub struct Waiting(oneshot::Receiver<Result<(), AuditError>>);
 
@@ -79,7 +79,7 @@ impl Future for Waiting {
     type Output = Result<(), AuditError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        // A sender that is gone without a word: not written as far as anybody knows.
+        // A sender that is dropped without an answer counts as not written.
         Pin::new(&mut self.0)
             .poll(context)
             .map(|answer| answer.unwrap_or(Err(AuditError::Closed)))
@@ -87,14 +87,14 @@ impl Future for Waiting {
 }
 
 impl Journal {
-    /// Opens the log's folder (making it, 0700, if need be), takes it for this process, cuts off an unfinished last line,
-    /// and goes on with the chain. What it finds to be wrong with the log it puts on record.
+    /// Opens the log's folder (created with mode 0700 if needed), locks it for this process, cuts off an unfinished last line,
+    /// and continues the chain. Faults that it finds in the log are recorded.
     pub fn open(settings: &Settings, clock: Clock) -> Result<Self, AuditError> {
         Self::open_remembered(settings, &RememberedTip::NotAsked, clock)
     }
 
-    /// The same for a log whose end a ledger remembers. What is missing of it does not keep the journal from going on: it is the first
-    /// thing on record.
+    /// Opens a log whose end a ledger remembers. Missing lines do not keep the journal from going on: they are the first thing
+    /// that it records.
     pub fn open_remembered(settings: &Settings, remembered: &RememberedTip, clock: Clock) -> Result<Self, AuditError> {
         let mut first = Lines::default();
         let writer = Writer::open(settings, remembered, clock.now(), &mut first)?;
@@ -113,21 +113,21 @@ impl Journal {
         })))
     }
 
-    /// Which log this is: the same for as long as the gate's log folder is.
+    /// Returns the id of the log, which stays the same for the life of the log folder.
     #[must_use]
     pub fn log(&self) -> &LogId {
         &self.0.log
     }
 
-    /// What this start found to be missing of the log, in words.
+    /// Returns a description of the lines that this start found to be missing.
     #[must_use]
     pub fn gap(&self) -> Option<&str> {
         self.0.gap.as_deref()
     }
 
-    /// Submits intents: records of what is about to happen. The batch is empty afterwards, whatever the answer.
+    /// Submits intents: records of what is about to happen. The batch is empty afterwards, whatever the result.
     ///
-    /// Only when the answer is `Ok` may that happen. An error means that none of the batch is in the log.
+    /// The caller may act only if the result is `Ok`. An error means that no record of the batch is in the log.
     pub fn submit(&self, batch: &mut Batch) -> Submission {
         if cfg!(feature = "unlogged") {
             batch.clear();
@@ -145,7 +145,7 @@ impl Journal {
         submission
     }
 
-    /// Hands over records of what has already happened: written with the next submission, or soon (20 ms). When the log
+    /// Hands over records of what has already happened: they are written with the next submission, or within 20 ms. If the log
     /// cannot be written they are kept until it can, up to a limit; beyond it they are counted, and the count is recorded.
     pub fn defer(&self, batch: &mut Batch) {
         if !cfg!(feature = "unlogged") {
@@ -154,8 +154,8 @@ impl Journal {
         batch.clear();
     }
 
-    /// Records one event, at this moment, and waits until it is written. The journal's thread writes it: a disk that hangs holds up
-    /// who waits for this answer, and not the thread that serves others.
+    /// Records one event with the current time, and waits until it is written. The journal's thread writes it: a disk that
+    /// hangs delays the caller of this function and not the thread that serves other sessions.
     pub async fn record(&self, event: &Event<'_>) -> Result<(), AuditError> {
         let mut batch = Batch::new();
         batch.push(self.0.shared.clock.now(), event);
@@ -171,7 +171,7 @@ impl Journal {
         }
     }
 
-    /// Hands over a record of what has happened, at this moment, and waits for nothing; see [`Journal::defer`].
+    /// Hands over a record of an event with the current time, without waiting; see [`Journal::defer`].
     pub fn note(&self, event: &Event<'_>) {
         let mut batch = Batch::new();
         batch.push(self.0.shared.clock.now(), event);
@@ -180,7 +180,7 @@ impl Journal {
         }
     }
 
-    /// The same for a thread that may block.
+    /// Records one event, on a thread that may block.
     pub(super) fn record_blocking(&self, event: &Event<'_>) -> Result<(), AuditError> {
         let mut batch = Batch::new();
         batch.push(self.0.shared.clock.now(), event);
@@ -190,22 +190,22 @@ impl Journal {
         }
     }
 
-    /// Signs what is not signed yet and gives the line of the latest checkpoint; none if nothing was ever written in this run.
+    /// Signs the unsigned lines and returns the line of the latest checkpoint; `None` if nothing was written in this run.
     pub async fn checkpoint(&self) -> Result<Option<String>, AuditError> {
         let (done, answer) = oneshot::channel();
         self.0.shared.ask(Errand::Checkpoint(done));
         answer.await.unwrap_or(Err(AuditError::Closed))
     }
 
-    /// The same for a thread that may block.
+    /// Signs like [`Journal::checkpoint`], on a thread that may block.
     pub(super) fn checkpoint_blocking(&self) -> Result<Option<String>, AuditError> {
         let (done, answer) = oneshot::channel();
         self.0.shared.ask(Errand::Checkpoint(done));
         answer.blocking_recv().unwrap_or(Err(AuditError::Closed))
     }
 
-    /// Signs with a new key from now on, for which the old one vouches on record; returns the new one. On an error the old one
-    /// goes on.
+    /// Replaces the signing key by a new one, for which the old one vouches on record; returns the new one. After an error the
+    /// old one stays in use.
     pub async fn rotate_key(&self, by: &str) -> Result<PublicKey, AuditError> {
         let (done, answer) = oneshot::channel();
         let by = by.to_owned();
@@ -213,7 +213,8 @@ impl Journal {
         answer.await.unwrap_or(Err(AuditError::Closed))
     }
 
-    /// Returns the end of its thread. It comes with the journal's own; earlier, nothing can be relied on to be written any more.
+    /// Returns a handle for the end of the journal's thread. It ends with the journal; if it ends earlier, records may not be
+    /// written any more.
     #[must_use]
     pub fn thread_end(&self) -> ThreadEnd {
         self.0.thread_end.clone()
@@ -225,34 +226,34 @@ impl Journal {
         self.0.shared.ask(Errand::Panic);
     }
 
-    /// What was written so far.
+    /// Returns counters of what was written so far.
     #[must_use]
     pub fn written(&self) -> Written {
         self.0.shared.tally.now()
     }
 
-    /// The place that the newest checkpoint of this run signs; none before the first write.
+    /// Returns the tip that the newest checkpoint of this run signs; `None` before the first write.
     #[must_use]
     pub fn signed_tip(&self) -> Option<SignedTip> {
         self.0.shared.tally.signed_tip()
     }
 
-    /// The settings it was opened with.
+    /// Returns the settings with which it was opened.
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.0.settings
     }
 
-    /// Whether records can be written, and news of it.
+    /// Returns the state of writing, and its changes.
     #[must_use]
     pub fn health(&self) -> watch::Receiver<Health> {
         self.0.shared.health.subscribe()
     }
 
-    /// Writes what is deferred, syncs the file and gives the folder free. Submissions after it fail with
+    /// Writes deferred records, syncs the file and unlocks the folder. Later submissions fail with
     /// [`AuditError::Closed`].
     pub async fn close(&self) {
-        // The sender is dropped when the journal is closed already: just as good.
+        // The sender is dropped if the journal is closed already, which is fine.
         let _ = self.0.shared.close().await;
     }
 }
@@ -262,7 +263,7 @@ impl Drop for Owner {
         drop(self.shared.close());
         let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
-            // Its result would only say whether it panicked, which the panic hook has told.
+            // Its result only says whether it panicked, which the panic hook has logged.
             let _ = thread.join();
         }
     }

@@ -1,7 +1,7 @@
-//! The key that signs the log's checkpoints, and the public keys that prove them.
+//! Key that signs the log's checkpoints, and public keys that verify them.
 //!
-//! It knows nothing of checkpoints or the chain: it signs bytes. Ed25519 (RFC 8032); files are PEM as OpenSSL reads them
-//! (RFC 8410), the private one with mode 0600 and made on first use.
+//! This module knows nothing of checkpoints or the chain: it signs bytes. Ed25519 (RFC 8032); files are PEM as OpenSSL reads
+//! them (RFC 8410), the private one with mode 0600 and created on first use.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -21,34 +21,34 @@ use zeroize::Zeroizing;
 
 use super::excerpt::hex;
 
-/// What stands before the 32 bytes of a seed in PKCS#8 (RFC 8410, section 7).
+/// Prefix of the 32 bytes of a seed in PKCS#8 (RFC 8410, section 7).
 const PRIVATE: [u8; 16] = *b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
-/// What stands before the 32 bytes of a public key in its SubjectPublicKeyInfo (RFC 8410, section 4).
+/// Prefix of the 32 bytes of a public key in its SubjectPublicKeyInfo (RFC 8410, section 4).
 const PUBLIC: [u8; 12] = *b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00";
 
-/// Why there is no key.
+/// Error of a key file.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// The file cannot be read or made.
+    /// The file cannot be read or created.
     #[error("the audit key {} cannot be used: {source}", path.display())]
     Io {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The operating system's reason.
+        /// Error of the operating system.
         source: io::Error,
     },
     /// The file holds no Ed25519 key.
     #[error("{} is not an Ed25519 private key in PEM (PKCS#8)", path.display())]
     Malformed {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
-    /// Others may read the file.
+    /// Other users may read the file.
     #[error("the audit key {} may be read by others (mode {mode:03o}): set it to 600, or let a new one be made", path.display())]
     Exposed {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its permission bits.
+        /// Permission bits of the file.
         mode: u32,
     },
     /// The operating system gave no random bytes.
@@ -65,12 +65,12 @@ impl KeyError {
     }
 }
 
-/// A private key, in memory. Shows only its public half.
+/// Private key in memory. Its `Debug` form shows only the public half.
 #[derive(Debug)]
 pub struct SigningKey(Ed25519KeyPair);
 
 impl SigningKey {
-    /// Loads the key in this file, or makes it, with its public half beside it (`.pub`).
+    /// Loads the key in this file, or creates it, with its public half beside it (`.pub`).
     pub fn load_or_make(path: &Path) -> Result<Self, KeyError> {
         match Self::load(path) {
             Err(KeyError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Self::make(path),
@@ -78,27 +78,28 @@ impl SigningKey {
         }
     }
 
-    /// Makes the key that is to follow the one in this file, and keeps it beside: see [`Self::replace`] and [`Self::recover`].
+    /// Creates the successor of the key in this file, and keeps it beside: see [`Self::replace`] and [`Self::recover`].
     pub fn prepare(path: &Path) -> Result<Self, KeyError> {
         Self::write(&next(path))
     }
 
-    /// Puts the key that was prepared in the place of the one in this file, which is gone then.
+    /// Replaces the key in this file by the prepared one; the old key is then gone.
     pub fn replace(&self, path: &Path) -> Result<(), KeyError> {
-        // The public half first: while the prepared key is there, a start does all of this again.
+        // The public half comes first: while the prepared key exists, a start repeats all of this.
         publish(path, &self.public())
             .and_then(|()| std::fs::rename(next(path), path))
             .and_then(|()| sync_folder(path))
             .map_err(|error| KeyError::io(path, error))
     }
 
-    /// Finishes a change of keys that was interrupted if the prepared key is the one that `signs` the log, or else forgets it.
+    /// Finishes an interrupted change of keys if the prepared key is the one that `signs` the log; otherwise deletes the
+    /// prepared key.
     pub fn recover(path: &Path, signs: Option<PublicKey>) -> Result<(), KeyError> {
         let next = next(path);
         match Self::load(&next) {
             Ok(key) if Some(key.public()) == signs => key.replace(path),
             Err(KeyError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
-            // Never used, or not even whole.
+            // The key was never used, or is not even complete.
             Ok(_) | Err(KeyError::Malformed { .. }) => std::fs::remove_file(&next).map_err(|error| KeyError::io(&next, error)),
             Err(error) => Err(error),
         }
@@ -121,7 +122,7 @@ impl SigningKey {
         Ok(Self(pair))
     }
 
-    /// Makes a key and its file, which must not exist.
+    /// Creates a key and its file, which must not exist.
     pub fn make(path: &Path) -> Result<Self, KeyError> {
         let key = Self::write(path)?;
         publish(path, &key.public()).map_err(|error| KeyError::io(&public_path(path), error))?;
@@ -139,7 +140,7 @@ impl SigningKey {
         Ok(Self(pair))
     }
 
-    /// Its public half.
+    /// Returns its public half.
     #[must_use]
     pub fn public(&self) -> PublicKey {
         let mut key = [0; 32];
@@ -156,59 +157,59 @@ impl SigningKey {
     }
 }
 
-/// Where the public half of the key in this file is.
+/// Returns the path of the public half of the key in this file.
 #[must_use]
 pub fn public_path(path: &Path) -> PathBuf {
     path.with_extension("pub")
 }
 
-/// Where the key waits that is to follow the one in this file.
+/// Returns the path of the prepared successor of the key in this file.
 fn next(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".next");
     name.into()
 }
 
-/// Puts the public half beside the key in this file. A leftover of a key that is gone would mislead whoever verifies with it.
+/// Writes the public half beside the key in this file. A leftover of an old key would mislead a verification.
 fn publish(path: &Path, key: &PublicKey) -> io::Result<()> {
     let public = public_path(path);
     let next = next(&public);
-    // Of a gate that died in between.
+    // Removes the leftover of a gate that crashed in between.
     let _ = std::fs::remove_file(&next);
     write_new(&next, 0o644, &key.pem())?;
     std::fs::rename(&next, &public)
 }
 
-/// A file's name survives a power failure only when its folder was synced.
+/// Syncs the folder of a file: a file's name survives a power failure only after that.
 fn sync_folder(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
-/// A public key. As text: base 64 of its 32 bytes; read also from PEM.
+/// Public key. As text: base 64 of its 32 bytes; PEM is parsed, too.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PublicKey([u8; 32]);
 
-/// A text that is not a public key.
+/// Error for a text that is not a public key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not an Ed25519 public key: expected PEM (`BEGIN PUBLIC KEY`) or base 64 of 32 bytes")]
 pub struct InvalidKey;
 
 impl PublicKey {
-    /// A short name for people: the first 16 hexadecimal digits of its SHA-256.
+    /// Returns a short name for people: the first 16 hexadecimal digits of its SHA-256.
     #[must_use]
     pub fn id(&self) -> String {
         hex(Sha256::digest(self.0).get(..8).unwrap_or_default())
     }
 
-    /// Whether the signature of the message was made with its private half.
+    /// Returns true if the signature of the message was made with its private half.
     #[must_use]
     pub fn proves(&self, message: &[u8], signature: &Signature) -> bool {
         UnparsedPublicKey::new(&ED25519, self.0).verify(message, &signature.0).is_ok()
     }
 
-    /// As OpenSSL reads it.
+    /// Returns the key in PEM as OpenSSL reads it.
     #[must_use]
     pub fn pem(&self) -> String {
         pem("PUBLIC KEY", &[&PUBLIC[..], &self.0[..]].concat())
@@ -260,7 +261,7 @@ impl From<PublicKey> for String {
     }
 }
 
-/// A signature: base 64 in text.
+/// Signature: base 64 in text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Signature(Vec<u8>);

@@ -1,9 +1,9 @@
-//! The audit log: what happened, in one order, in files on the local disk.
+//! Audit log: all events, in one order, in files on the local disk.
 //!
-//! It does not decide anything and sends nothing anywhere. [`Journal`] is the one writer, [`event`] the one vocabulary;
-//! [`read`](fn@read) and [`follow()`] are for those who look.
+//! This module decides nothing and sends nothing anywhere. [`Journal`] is the only writer, [`event`] the only vocabulary;
+//! [`read`](fn@read) and [`follow()`] read the log.
 //!
-//! The law: a record that was reported as written is with the operating system (or on the disk, see [`Durability`]), whole,
+//! INVARIANT: a record that was reported as written is with the operating system (or on the disk, see [`Durability`]), whole,
 //! on one line, numbered without gaps; a record that could not be written is reported as such, and nothing of it remains.
 
 use std::io;
@@ -59,29 +59,29 @@ pub use read::{ReadError, Records, read, read_since, read_whole};
 pub use record::{EventName, NotARecord, Record, UnknownEvent, VERSION};
 pub use tally::{SignedTip, Written};
 
-/// How the journal is to work.
+/// Settings of the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// The folder of the log's files; made if it does not exist.
+    /// Folder of the log's files; created if it does not exist.
     pub dir: PathBuf,
-    /// The file of the key that signs checkpoints; made if it does not exist.
+    /// File of the key that signs checkpoints; created if it does not exist.
     pub key: PathBuf,
-    /// A segment is closed when it has this many bytes.
+    /// Size in bytes from which a segment is closed.
     pub segment_bytes: u64,
-    /// A segment is closed when it is this old, at the next record.
+    /// Age from which a segment is closed, at the next record.
     pub segment_age: Duration,
-    /// Closed segments older than this are removed; without it, none ever is.
+    /// Age from which closed segments are removed; `None`: never.
     pub keep: Option<Duration>,
-    /// What a record must survive before the statement it announces is forwarded.
+    /// Durability that a record needs before the statement it announces is forwarded.
     pub durability: Durability,
-    /// SQL text longer than this is recorded in part, with its length and hash. Bytes.
+    /// Length in bytes from which SQL text is recorded in part, with its length and hash.
     pub max_sql_bytes: usize,
-    /// A parameter longer than this is recorded in part, with its length and hash. Bytes.
+    /// Length in bytes from which a parameter is recorded in part, with its length and hash.
     pub max_parameter_bytes: usize,
 }
 
 impl Settings {
-    /// What holds for a gate with this state folder where nothing else is said.
+    /// Returns the default settings for a gate with this state folder.
     #[must_use]
     pub fn in_folder(state: &Path) -> Self {
         Self {
@@ -96,56 +96,56 @@ impl Settings {
         }
     }
 
-    /// The file of the key that hashes parameters, beside the other key; made when a target asks for it.
+    /// Returns the path of the key that hashes parameters, beside the other key; created when a target needs it.
     #[must_use]
     pub fn value_key(&self) -> PathBuf {
         self.key.with_extension("values")
     }
 }
 
-/// What a record must survive.
+/// Failure that a record must survive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Durability {
-    /// The death of the gate: the record is with the operating system.
+    /// Crash of the gate: the record is with the operating system.
     #[default]
     Process,
-    /// The death of the machine: the record is on the disk (one sync for all that wait).
+    /// Crash of the machine or power failure: the record is on the disk (one sync for all that wait).
     Power,
 }
 
-/// Why a record is not in the log, or the log cannot be opened. Cheap to clone: one fault fails many waiting records.
+/// Error of writing a record or opening the log. Cheap to clone: one fault fails many waiting records.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AuditError {
-    /// The folder or a file cannot be made, opened or read.
+    /// The folder or a file cannot be created, opened or read.
     #[error("the audit log at {} cannot be opened: {source}", path.display())]
     Open {
-        /// The folder or file.
+        /// Path of the folder or file.
         path: PathBuf,
-        /// The operating system's reason.
+        /// Error of the operating system.
         source: Arc<io::Error>,
     },
-    /// Another gate writes there.
+    /// Another gate writes to the folder.
     #[error("the audit log at {} is in use by another gate", dir.display())]
     Locked {
-        /// The folder.
+        /// Path of the folder.
         dir: PathBuf,
     },
-    /// The operating system did not take the record.
+    /// The operating system did not accept the record.
     #[error("the audit log cannot be written: {source}")]
     Write {
-        /// Whether it is for lack of space (of the disk, the quota or the allowed file size).
+        /// True if the cause is lack of space (of the disk, the quota or the allowed file size).
         disk_full: bool,
-        /// The operating system's reason.
+        /// Error of the operating system.
         source: Arc<io::Error>,
     },
-    /// There is no key to sign with.
+    /// The signing key cannot be used.
     #[error(transparent)]
     Key(Arc<KeyError>),
     /// An event could not be encoded.
     #[error("a record could not be encoded")]
     Encode,
-    /// The journal was closed.
+    /// The journal is closed.
     #[error("the audit log is closed")]
     Closed,
 }
@@ -157,13 +157,13 @@ impl From<KeyError> for AuditError {
 }
 
 impl AuditError {
-    /// Whether the reason is lack of space.
+    /// Returns true if the cause is lack of space.
     #[must_use]
     pub fn disk_full(&self) -> bool {
         matches!(self, Self::Write { disk_full: true, .. })
     }
 
-    /// How the session ends whose statement could not be put on record.
+    /// Returns the ending of a session whose statement could not be recorded.
     #[must_use]
     pub fn ending(&self) -> Ending {
         Ending::AuditFailed {

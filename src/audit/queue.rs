@@ -1,12 +1,12 @@
-//! Who writes next, and what: lines from many sessions become few writes.
+//! Queue of the group commit: it decides which thread writes next, and turns lines of many sessions into few writes.
 //!
-//! It does not touch the file itself (the writer does) and is not seen outside (the journal is).
+//! This module does not touch the file (the writer does) and is private to the journal.
 //!
-//! The desk (writer and scratch buffers) is a token: whoever takes it is the leader, writes outside the lock, and puts it back.
-//! Who comes meanwhile leaves lines in the queue as a follower; the leader's next round writes them all at once.
+//! The desk (writer and buffers) is a token: the thread that takes it is the leader, writes outside the lock, and puts it back.
+//! Other threads leave their lines in the queue as followers; the leader's next round writes them all at once.
 //!
-//! INVARIANT: lines in `intents` always have somebody who will write them: a leader in its rounds, or the journal's thread, which
-//! was woken. Deferred lines go in front of intents, so an outcome never stands behind a later intent of its session.
+//! INVARIANT: lines in `intents` always have a thread that will write them: a leader in its rounds, or the journal's thread,
+//! which was woken. Deferred lines are written before intents, so an outcome never comes after a later intent of its session.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -28,22 +28,23 @@ use threads_end::ThreadsEnd;
 mod lease;
 mod threads_end;
 
-/// Deferred lines are written when they are more than this, at the latest.
+/// Number of bytes from which deferred lines are written at once.
 const DEFERRED: usize = 64 * 1024;
-/// While nothing can be written, deferred lines are kept up to this size; what comes then is counted, not kept.
+/// Number of bytes of deferred lines that are kept while nothing can be written; further ones are counted and dropped.
 const RETAINED: usize = 2 * 1024 * 1024;
-/// A leader writes for others this many times before it hands over: it is a session's task, too.
+/// Number of times that a leader writes for others before it hands over: it is a session's task, too.
 const ROUNDS: u32 = 3;
-/// Lines deferred before one tick and still there at the next are written: so after 20 ms at the latest.
+/// Interval of the journal's thread. Lines deferred before one tick and still there at the next are written, so after 20 ms at
+/// the latest.
 const TICK: Duration = Duration::from_millis(10);
-/// How often writing is tried again while it fails and nobody asks.
+/// Retry interval while writing fails and no thread submits.
 const RETRY: Duration = Duration::from_millis(250);
-/// Lines are signed when they have been unsigned for so long: a checkpoint stands at most this far behind the newest line.
+/// Age from which unsigned lines are signed: a checkpoint is at most this much older than the newest line.
 const UNSIGNED: Duration = Duration::from_secs(1);
-/// Every so many ticks the file is looked after (see [`Writer::check_in_place`]).
+/// Number of ticks between two checks of the file (see [`Writer::check_in_place`]).
 const CHECK_TICKS: u32 = 10;
 
-/// What the journal's clones and its thread share.
+/// State that the journal's clones and its thread share.
 #[derive(Debug)]
 pub(super) struct Shared {
     state: Mutex<State>,
@@ -59,24 +60,24 @@ pub(super) struct Shared {
 struct State {
     deferred: Lines,
     intents: Lines,
-    /// Who waits for `intents`.
+    /// Submissions that wait for `intents`.
     waiting: Vec<oneshot::Sender<Answer>>,
-    /// What the thread is to do.
+    /// Tasks for the thread.
     errands: Vec<Errand>,
-    /// Absent while somebody leads, and after the end.
+    /// Writer and buffers; absent while a thread leads, and after the end.
     desk: Option<Box<Desk>>,
     outage: Option<Outage>,
-    /// Deferred lines given up in an outage.
+    /// Number of deferred lines that were dropped in an outage.
     lost: u64,
-    /// Counts how often `deferred` was taken for writing.
+    /// Number of times that `deferred` was taken for writing.
     drains: u64,
-    /// The thread waits without a time limit.
+    /// True if the thread waits until it is woken, or until lines have to be signed.
     asleep: bool,
-    /// The next leader looks after the file first.
+    /// True if the next leader checks the file first.
     check_due: bool,
-    /// The next leader puts a checkpoint behind what it writes.
+    /// True if the next leader writes a checkpoint after its lines.
     sign_due: bool,
-    /// When the oldest line was written that no checkpoint covers.
+    /// Time at which the oldest line that no checkpoint covers was written.
     unsigned_since: Option<Instant>,
     life: Life,
     closers: Vec<oneshot::Sender<()>>,
@@ -86,12 +87,12 @@ struct State {
 enum Life {
     #[default]
     Open,
-    /// Takes nothing more; what was taken is being written.
+    /// Accepts no more lines; those accepted are being written.
     Closing,
     Closed,
 }
 
-/// How a submission stands after it was handed over.
+/// State of a submission that was handed over.
 #[derive(Debug)]
 pub(super) enum Queued {
     Done(Answer),
@@ -116,7 +117,7 @@ impl Shared {
         }
     }
 
-    /// Writes lines at once when nobody else is writing, or leaves them to who is.
+    /// Writes lines at once if no other thread is writing; otherwise queues them for the leader.
     pub(super) fn submit(&self, lines: &Lines) -> Queued {
         if lines.is_empty() {
             return Queued::Done(Ok(()));
@@ -134,7 +135,7 @@ impl Shared {
         self.queue(state, lines)
     }
 
-    /// Leaves lines to who is writing, or to the journal's thread.
+    /// Queues lines for the leader, or for the journal's thread.
     pub(super) fn leave(&self, lines: &Lines) -> Queued {
         if lines.is_empty() {
             return Queued::Done(Ok(()));
@@ -150,7 +151,7 @@ impl Shared {
         let (sender, receiver) = oneshot::channel();
         state.intents.append(lines);
         state.waiting.push(sender);
-        // A leader that is at work will see them; otherwise the thread must.
+        // A leader that is writing will see them; otherwise the thread must be woken.
         let idle = state.desk.is_some();
         drop(state);
         if idle {
@@ -159,7 +160,7 @@ impl Shared {
         Queued::Waiting(receiver)
     }
 
-    /// Keeps lines for the next write, which the caller never does itself.
+    /// Keeps lines for the next write, without ever writing on the caller's thread.
     pub(super) fn keep(&self, lines: &Lines) {
         let mut state = self.lock();
         if Self::take_over(&mut state, lines) {
@@ -171,7 +172,7 @@ impl Shared {
         }
     }
 
-    /// Whether there was room for lines that were deferred.
+    /// Takes over deferred lines; returns false, and counts them as lost, if there is no room.
     fn take_over(state: &mut State, lines: &Lines) -> bool {
         if state.is_closing() || (state.outage.is_some() && state.deferred.size() + lines.size() > RETAINED) {
             state.lost += lines.count() as u64;
@@ -181,7 +182,7 @@ impl Shared {
         true
     }
 
-    /// Keeps lines for the next write.
+    /// Keeps lines for the next write; writes them at once if too many wait.
     pub(super) fn defer(&self, lines: &Lines) {
         let mut state = self.lock();
         if !Self::take_over(&mut state, lines) {
@@ -192,7 +193,7 @@ impl Shared {
         if inline && let Some(mut desk) = state.desk.take() {
             let order = state.hand_over(&mut desk);
             drop(state);
-            // A failure keeps the lines and is told by the health.
+            // After a failure the lines are kept, and `health` reports it.
             let _ = Lease::of(self, desk).lead(order, &Lines::default());
             return;
         }
@@ -203,7 +204,7 @@ impl Shared {
         }
     }
 
-    /// Leaves the thread something to do. After the end it is dropped, and with it the sender of its answer.
+    /// Queues a task for the thread. After the end it is dropped, and with it the sender of its answer.
     pub(super) fn ask(&self, errand: Errand) {
         let mut state = self.lock();
         if !state.is_closing() {
@@ -213,7 +214,7 @@ impl Shared {
         self.wake.notify_one();
     }
 
-    /// Takes no more lines; the receiver hears when all that were taken are written and the file is closed.
+    /// Stops accepting lines; the receiver is notified when all accepted lines are written and the file is closed.
     pub(super) fn close(&self) -> oneshot::Receiver<()> {
         let (done, receiver) = oneshot::channel();
         let mut state = self.lock();
@@ -226,7 +227,7 @@ impl Shared {
         receiver
     }
 
-    /// The journal's thread: writes what nobody else writes, until the end.
+    /// Runs the journal's thread, which writes the lines that no other thread writes, until the end.
     pub(super) fn run(&self) {
         let _end = ThreadsEnd(self);
         let mut seen = 0;
@@ -258,7 +259,7 @@ impl Shared {
                     continue;
                 }
             }
-            // Those that came while the lock was given away.
+            // Tasks may have come while the lock was released.
             if !state.errands.is_empty() && state.desk.is_some() {
                 continue;
             }
@@ -275,13 +276,13 @@ impl Shared {
         waited.is_some_and(|waited| waited >= UNSIGNED)
     }
 
-    /// Waits until there may be something to do.
+    /// Waits until there may be work.
     fn rest<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         let pause = match (&state.outage, state.desk.is_some()) {
             (Some(_), true) if !state.is_closing() => Some(RETRY),
             _ if !state.deferred.is_empty() || state.is_closing() || state.desk.is_none() => Some(TICK),
             _ => {
-                // Whoever has something wakes it; until then there may only be something to sign.
+                // A thread with lines wakes it; until then there may only be lines to sign.
                 state.asleep = true;
                 state.check_due = true;
                 state.unsigned_since.map(|_| UNSIGNED)
@@ -305,7 +306,7 @@ impl State {
         self.life != Life::Open
     }
 
-    /// Gives the leader everything there is to write.
+    /// Gives the leader all lines that wait to be written.
     fn hand_over(&mut self, desk: &mut Desk) -> Order {
         std::mem::swap(&mut self.deferred, &mut desk.deferred);
         std::mem::swap(&mut self.intents, &mut desk.intents);
@@ -319,7 +320,7 @@ impl State {
         }
     }
 
-    /// After the last write: closes the file and tells who waits for that.
+    /// Closes the file after the last write and notifies the callers of `close`.
     fn end(&mut self) {
         if let Some(desk) = self.desk.take()
             && let Err(error) = desk.writer.sync()
@@ -336,12 +337,12 @@ impl State {
         self.life = Life::Closed;
         self.errands.clear();
         for closer in self.closers.drain(..) {
-            // Who asked may have gone.
+            // The caller may have gone.
             let _ = closer.send(());
         }
     }
 
-    /// Takes note of what became of it.
+    /// Notes the result of a write.
     fn settle(&mut self, desk: &mut Desk, order: Order, answer: &Answer, refused: u64, shared: &Shared) {
         match answer {
             Ok(()) => {
@@ -360,7 +361,7 @@ impl State {
                 }
             }
             Err(error) => {
-                // Lines that came meanwhile stand behind those that could not be written.
+                // Lines that came meanwhile follow those that could not be written.
                 desk.deferred.append(&self.deferred);
                 std::mem::swap(&mut self.deferred, &mut desk.deferred);
                 self.lost += order.lost;
@@ -368,7 +369,7 @@ impl State {
                 let disk_full = error.disk_full();
                 if self.outage.is_none() {
                     tracing::error!(error = %in_one_line(error), "the audit log cannot be written: statements are refused until it can");
-                    // The thread tries again when nobody else does.
+                    // The thread retries if no other thread submits.
                     shared.wake.notify_one();
                 }
                 let fault = if disk_full { Fault::DiskFull } else { Fault::WriteFailed };

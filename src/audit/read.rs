@@ -1,7 +1,7 @@
-//! Reads the log back, in order, line by line, also while it is being written.
+//! Reads the log in order, line by line, also while it is being written.
 //!
-//! It changes nothing in the log. A line that cannot be read is reported in its place, never skipped in silence, unless it
-//! begins and ends like a record and plainly has nothing of what was asked for.
+//! This module changes nothing in the log. A line that cannot be read is reported in its place and never skipped silently,
+//! unless it begins and ends like a record and cannot match the filter.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -21,16 +21,16 @@ mod error;
 mod file;
 mod source;
 
-/// An unfinished last line usually is one being written: it is looked at again this often before it is reported.
+/// Number of times that an unfinished last line is read again before it is reported: usually it is being written.
 pub(super) const LOOKS: u32 = 5;
-/// The records that say how grants came to be, and with which profile.
+/// Records that say how grants were created, and with which profile.
 const ORIGINS: [EventName; 3] = [EventName::GrantChanged, EventName::RequestChanged, EventName::SessionStarted];
-/// Packed segments that are unpacked at once: each may hold a few lines of the greatest length.
+/// Number of packed segments that are unpacked at once: each may hold a few lines of the greatest length.
 const MAX_SEGMENTS_AHEAD: usize = 5;
-/// Between two looks.
+/// Time between two attempts to read the end.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// The records of the log that pass the filter, oldest first, up to the end of the log at the time it is reached. Blocking.
+/// Reads the records of the log that pass the filter, oldest first, up to the end of the log when it is reached. Blocks.
 pub fn read(dir: &Path, filter: &Filter) -> Result<Records, ReadError> {
     Ok(Records {
         scan: Scan::oldest(dir, filter)?,
@@ -39,13 +39,13 @@ pub fn read(dir: &Path, filter: &Filter) -> Result<Records, ReadError> {
     })
 }
 
-/// As [`read`], of every line that there is: an index, which nobody has signed, leaves none out. For what is handed to others as
-/// complete. Blocking.
+/// Reads like [`read`], but looks at every line: no index, which is not signed, can leave one out. Used for results that are
+/// handed on as complete. Blocks.
 pub fn read_whole(dir: &Path, filter: &Filter) -> Result<Records, ReadError> {
     read_since(dir, filter, 1)
 }
 
-/// As [`read_whole`], from the beginning of a segment on. Blocking.
+/// Reads like [`read_whole`], from the beginning of a segment. Blocks.
 pub fn read_since(dir: &Path, filter: &Filter, segment: u32) -> Result<Records, ReadError> {
     let mut scan = Scan::from_segment(dir, filter, segment)?;
     scan.by_index = false;
@@ -57,7 +57,7 @@ pub fn read_since(dir: &Path, filter: &Filter, segment: u32) -> Result<Records, 
     })
 }
 
-/// Iterates over what [`read`] found. An error is reported in the place of the line; [`ReadError::Io`] is the last item.
+/// Iterator over the records of [`read`]. An error takes the place of its line; [`ReadError::Io`] is the last item.
 #[derive(Debug)]
 pub struct Records {
     scan: Scan,
@@ -88,7 +88,7 @@ impl Iterator for Records {
     }
 }
 
-/// Goes through the files line by line and lets the selector choose.
+/// Scan of the files line by line, with a selector that chooses records.
 #[derive(Debug)]
 pub(super) struct Scan {
     dir: PathBuf,
@@ -96,33 +96,33 @@ pub(super) struct Scan {
     sieve: Arc<Sieve>,
     /// Files up to this number are left out.
     before: u32,
-    /// Whether blocks may be passed over for what an index says.
+    /// True if blocks may be skipped if an index rules them out.
     by_index: bool,
-    /// Look for the sessions and grants that matter, where a group, a run or a profile is asked for, before anything else.
+    /// Scans for the wanted sessions and grants, which come first if the filter has a group, a run or a profile.
     origins: VecDeque<Scan>,
-    /// Those that began before this file are known, where they matter.
+    /// Number of a file: the wanted sessions and grants that began before it are known.
     known: u32,
-    /// Packed segments that are read already, in order, for the processor not to wait.
+    /// Packed segments that are being unpacked already, in order, so that the processor does not wait.
     ahead: VecDeque<(Segment, Source)>,
     file: Option<Open>,
     line: Vec<u8>,
 }
 
-/// What a step of the scan came to.
+/// Result of one step of a scan.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// A line was read; it may have given records or an error.
+    /// A line was read; it may have produced records or an error.
     Read,
-    /// The end of the log, for now.
+    /// The current end of the log is reached.
     End,
-    /// The log ends in the middle of a line, for now.
+    /// The log currently ends in the middle of a line.
     Partial(ReadError),
-    /// Reading cannot go on.
+    /// Reading cannot continue.
     Failed(ReadError),
 }
 
 impl Scan {
-    /// From the first line of the first file.
+    /// Starts at the first line of the first file.
     pub(super) fn oldest(dir: &Path, filter: &Filter) -> Result<Self, ReadError> {
         segment::list(dir).map_err(|error| ReadError::io(dir, error))?;
         let scan = |filter: Filter| Self {
@@ -146,14 +146,14 @@ impl Scan {
         })
     }
 
-    /// The same, from the beginning of a segment on.
+    /// Starts at the beginning of a segment.
     pub(super) fn from_segment(dir: &Path, filter: &Filter, segment: u32) -> Result<Self, ReadError> {
         let mut scan = Self::oldest(dir, filter)?;
         scan.before = segment.saturating_sub(1);
         Ok(scan)
     }
 
-    /// From the end of the newest file. Line numbers in errors count from there.
+    /// Starts at the end of the newest file. Line numbers in errors count from there.
     pub(super) fn newest(dir: &Path, filter: &Filter) -> Result<Self, ReadError> {
         let mut scan = Self::oldest(dir, filter)?;
         let newest = segment::list(dir).map_err(|error| ReadError::io(dir, error))?.pop();
@@ -183,19 +183,20 @@ impl Scan {
         }
     }
 
-    /// Lets the selector know what was found of sessions and grants. A line that cannot be read is reported when it is read for itself.
+    /// Passes the sessions and grants that were found to the selector. A line that cannot be read is reported when the scan
+    /// itself reads it.
     fn learn(&mut self, found: &VecDeque<Result<Record, ReadError>>) {
         for record in found.iter().flatten() {
             self.selector.know(&record.event);
         }
     }
 
-    /// Goes on with the next search where one is at its end.
+    /// Continues with the next search when one is at its end.
     fn end_of_origins(&mut self, step: &Step) -> Step {
         if !matches!(step, Step::Read)
             && let Some(scan) = self.origins.pop_front()
         {
-            // Without a file yet all of them may still have something.
+            // Without an open file yet, all files may still have some.
             let reached = scan.file.as_ref().map_or(0, |file| file.number);
             if self.selector.filter().by_session() || self.selector.filter().by_grant() {
                 self.known = self.known.min(reached);
@@ -261,7 +262,7 @@ impl Scan {
         }
     }
 
-    /// Opens the file after this one; `false` when there is none.
+    /// Opens the file after this one; returns false if there is none.
     fn next_file(&mut self, number: Option<u32>) -> Result<bool, ReadError> {
         let number = number.unwrap_or(self.before);
         self.look_ahead(number)?;
@@ -279,8 +280,8 @@ impl Scan {
         Ok(true)
     }
 
-    /// Begins to read the packed segments after this one, a few at once. Not those for which sessions may still be found that
-    /// are wanted: the index is asked for them.
+    /// Starts to unpack the next packed segments, a few at once, but only those before `known`: for later ones, wanted sessions
+    /// may still be found that the index has to be asked for.
     fn look_ahead(&mut self, number: u32) -> Result<(), ReadError> {
         let last = self.ahead.back().map_or(number, |(segment, _)| segment.number);
         let most = thread::available_parallelism()
@@ -300,7 +301,7 @@ impl Scan {
     }
 
     fn open(&self, segment: &Segment) -> Result<Source, ReadError> {
-        // Anew for each file: sessions that are wanted may have begun in the one before.
+        // The demand is built anew for each file: wanted sessions may have begun in the one before.
         let sure = segment.number < self.known;
         let (sessions, grants) = (self.selector.sessions(), self.selector.grants());
         let demand = Demand::of(self.selector.filter(), sessions.filter(|_| sure), grants.filter(|_| sure));
@@ -309,7 +310,7 @@ impl Scan {
     }
 }
 
-/// Parses a line, if it may be wanted, and offers it to the selector.
+/// Parses a line if it may match, and offers it to the selector.
 fn choose(
     line: &[u8],
     (file, number): (&Path, u64),

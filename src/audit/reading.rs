@@ -1,13 +1,13 @@
-//! Reads an SQL text: which tables it names, and which class of statement it is.
+//! Analyses an SQL text: the tables that it names, and the class of each statement.
 //!
-//! It is no wall and no proof: it knows no search path, no view's definition and no function's body. It is derived when the log is
-//! read (and indexed), never while a statement waits, and it is not stored in the chain: a better reading of tomorrow holds for the
-//! records of today.
+//! The result is no protection and no proof: it does not know the search path, definitions of views or bodies of functions. It
+//! is derived when the log is read (and indexed), never while a statement waits, and it is not stored in the chain: a better
+//! analysis in a later version applies to existing records.
 //!
-//! Where its tokens end is said by [`crate::lexer`] alone; the parser gets them whole, names and literals as PostgreSQL has them.
+//! [`crate::lexer`] alone determines the ends of tokens; the parser gets them whole, names and literals as PostgreSQL has them.
 //!
-//! The law: what could not be read is said to be so (`unparsed`); a search by table then goes by the words of the text,
-//! so that it finds too much rather than too little.
+//! INVARIANT: a text that could not be parsed is marked as such (`unparsed`); a search by table then goes by the words of the
+//! text, so that it finds too much rather than too little.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -25,32 +25,32 @@ pub(crate) mod parse;
 mod tokens;
 mod understood;
 
-/// A longer text is not read: statements that people and programs write are far shorter.
+/// Number of bytes from which a text is not parsed: statements of people and programs are far shorter.
 const LONGEST: usize = 1 << 20;
-/// Longer texts are read each time they come: they seldom come twice.
+/// Number of bytes up to which a text's result is cached; longer ones seldom come twice.
 const REMEMBERED: usize = 16 << 10;
-/// How much text is remembered, in bytes.
+/// Number of bytes of text in the cache.
 const MEMORY: usize = 8 << 20;
 
-/// What an SQL text is about.
+/// Result of the analysis of an SQL text.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Reading {
-    /// The tables and views it names, each once, in order of appearance; also those an `EXPLAIN` or a `PREPARE` names.
+    /// Tables and views that it names, each once, in order of appearance; also those that an `EXPLAIN` or a `PREPARE` names.
     pub tables: Vec<Table>,
-    /// The classes of its commands, each once, in order of appearance.
+    /// Classes of its commands, each once, in order of appearance.
     pub classes: Vec<Class>,
-    /// It runs what the text does not show (`EXECUTE`, `DO`, `CALL`): it may touch other tables, too.
+    /// True if it runs code that the text does not show (`EXECUTE`, `DO`, `CALL`): it may touch other tables, too.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub opaque: bool,
-    /// How many commands it has, where it could be read.
+    /// Number of commands, if it could be parsed.
     #[serde(skip)]
     pub(crate) commands: u32,
-    /// Why it could not be read; its classes are then those of the words that begin its commands, and tables may be missing.
+    /// Reason why it could not be parsed; its classes are then those of its commands' first words, and tables may be missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unparsed: Option<Unparsed>,
 }
 
-/// Why a text could not be read.
+/// Reason why a text could not be parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unparsed {
@@ -60,23 +60,23 @@ pub enum Unparsed {
     Long,
     /// Its expressions are nested too deep.
     Deep,
-    /// Its syntax is not known to the parser (or is wrong: the outcome tells).
+    /// Its syntax is unknown to the parser, or wrong (which the outcome shows).
     Syntax,
-    /// How PostgreSQL reads it is not certain: it depends on an encoding, or on a setting that was not settled when it came.
+    /// PostgreSQL's reading of it is not certain: it depends on an encoding, or on a setting that was not settled when it came.
     Ambiguous,
-    /// Where its literals end cannot be told, so whatever may be one is blanked.
+    /// The ends of its literals could not be determined, so everything that may be a literal is blanked.
     Unclear,
-    /// A literal is blanked that may be a command.
+    /// A blanked literal may be a command.
     Blanked,
-    /// What was executed may have had another text.
+    /// The executed statement may have had another text.
     Uncertain,
     /// There is no text.
     NoText,
-    /// The server ran other commands than it has.
+    /// The server ran commands that it does not have.
     Contradicted,
 }
 
-/// What a command does.
+/// Class of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "they say what they are")]
@@ -114,7 +114,7 @@ pub enum Class {
 }
 
 impl Class {
-    /// All of them.
+    /// All classes.
     pub const ALL: &'static [Self] = &[
         Self::Select,
         Self::Insert,
@@ -139,7 +139,7 @@ impl Class {
         Self::Other,
     ];
 
-    /// Its name, as in the filter and in what is printed.
+    /// Returns the name of the class, as in the filter and in output.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -167,7 +167,7 @@ impl Class {
         }
     }
 
-    /// By the first word of a command, for texts that could not be parsed.
+    /// Returns the class of a command by its first word, for texts that could not be parsed.
     pub(crate) fn of_word(word: &str) -> Self {
         match word.to_ascii_lowercase().as_str() {
             "select" | "values" | "table" | "with" => Self::Select,
@@ -199,23 +199,23 @@ impl Class {
     }
 }
 
-/// A table's name as PostgreSQL understands it: what is not quoted is in small letters.
+/// Name of a table as PostgreSQL has it: unquoted parts are in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Table {
-    /// The schema, where one is written.
+    /// Name of the schema, if it is written.
     pub schema: Option<String>,
-    /// The name.
+    /// Name of the table.
     pub name: String,
 }
 
-/// A text that is not a table's name.
+/// Error for a text that is not a table's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a table's name: expected `name` or `schema.name`, each in double quotes where SQL needs them")]
 pub struct InvalidTable;
 
 impl Table {
-    /// Whether the two may be the same table: their names are, and their schemas, where both are written.
+    /// Returns true if the two may be the same table: their names are equal, and so are their schemas if both are written.
     #[must_use]
     pub fn may_be(&self, other: &Self) -> bool {
         self.name == other.name && (self.schema.is_none() || other.schema.is_none() || self.schema == other.schema)
@@ -230,7 +230,8 @@ impl Table {
     }
 }
 
-/// As PostgreSQL stores it. It folds ASCII only, where characters have more than one byte (scansup.c, downcase_identifier).
+/// Returns an identifier as PostgreSQL stores it. PostgreSQL folds ASCII only, if characters have more than one byte
+/// (scansup.c, downcase_identifier).
 pub(crate) fn folded(ident: &Ident) -> String {
     match ident.quote_style {
         Some(_) => ident.value.clone(),
@@ -272,7 +273,7 @@ impl FromStr for Table {
     }
 }
 
-/// What stands in quotes, and what follows.
+/// Returns the text up to the closing quote, and the rest after it.
 fn unquote(text: &str) -> Option<(String, &str)> {
     let mut part = String::new();
     let mut rest = text;
@@ -323,7 +324,7 @@ impl From<Table> for String {
 }
 
 impl Reading {
-    /// Reads a text as PostgreSQL does under these settings.
+    /// Analyses a text as PostgreSQL reads it under these settings.
     #[must_use]
     pub fn under(settings: LexerSettings, sql: &str) -> Self {
         if sql.len() > LONGEST {
@@ -332,12 +333,13 @@ impl Reading {
         parse::parse(sql.as_bytes(), settings).unwrap_or_else(|why| Self::unparsed(sql, why))
     }
 
-    /// Whether the tables it has are all that the text can tell.
+    /// Returns true if its tables are all that the text can name.
     pub(super) fn is_complete(&self) -> bool {
         self.unparsed.is_none() && !self.opaque
     }
 
-    /// Whether the text, which this is the reading of, names the table, or cannot be read well enough to say that it does not.
+    /// Returns true if the text, which this is the result of, names the table, or could not be parsed well enough to rule that
+    /// out.
     #[must_use]
     pub fn may_name(&self, wanted: &Table, sql: &str) -> bool {
         self.tables.iter().any(|table| table.may_be(wanted))
@@ -345,7 +347,7 @@ impl Reading {
     }
 }
 
-/// Returns true where a name may be written in such a way that its letters are not seen (`U&"c\0061rds"`).
+/// Returns true if a name may be written with escapes that hide its letters (`U&"c\0061rds"`).
 pub(crate) fn hides_names(sql: &str) -> bool {
     memchr::memchr_iter(b'&', sql.as_bytes()).any(|at| {
         let around = at.checked_sub(1).and_then(|before| sql.as_bytes().get(before..at + 2));
@@ -353,13 +355,13 @@ pub(crate) fn hides_names(sql: &str) -> bool {
     })
 }
 
-/// The words of a text: what may be a name or a part of one. Comments and literals count as well.
+/// Returns the words of a text: each may be a name or a part of one. Words in comments and literals count as well.
 pub(crate) fn words(sql: &str) -> impl Iterator<Item = &str> {
     let inside = |character: char| character.is_alphanumeric() || character == '_' || character == '$';
     sql.split(move |character| !inside(character)).filter(|word| !word.is_empty())
 }
 
-/// Readings of texts, remembered: most statements of a session have the texts of others.
+/// Cache of results: most statements of a session have the same texts as others.
 #[derive(Debug, Default)]
 pub struct Readings {
     known: HashMap<Box<str>, Arc<Reading>>,
@@ -367,7 +369,7 @@ pub struct Readings {
 }
 
 impl Readings {
-    /// The reading of a text as it is recorded.
+    /// Returns the result for a text as it is recorded.
     pub fn of(&mut self, sql: &Sql<'_>) -> Arc<Reading> {
         let text = sql.text.0.as_ref();
         if sql.is_cut() {

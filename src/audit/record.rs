@@ -1,6 +1,6 @@
-//! A record as read back: an event with its place and time, and what every kind of event has in common.
+//! Record as read back: an event with its number and time, and accessors that all kinds of events have.
 //!
-//! It does not find records (the reader does) nor choose them (the filter does).
+//! This module does not find records (the reader does) and does not choose them (the filter does).
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,32 +15,32 @@ use super::event::{Event, Who};
 use crate::ids::{GrantId, SessionId};
 use crate::names::{IdentityName, ProfileName, TargetName};
 
-/// The version of the line format this program writes and reads.
+/// Version of the line format that this program writes and reads.
 pub const VERSION: u32 = 2;
 
-/// One line of the log.
+/// Line of the log.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Record {
-    /// The version of the line format.
+    /// Version of the line format.
     pub v: u32,
-    /// Its number: one more than the record before.
+    /// Sequence number: one more than that of the record before.
     pub seq: u64,
-    /// When it happened, in gate time.
+    /// Time of the event, in gate time.
     pub time: Timestamp,
-    /// What happened.
+    /// Event itself.
     #[serde(flatten)]
     pub event: Event<'static>,
-    /// What the line shows of the chain.
+    /// Mark of the chain.
     pub chain: Mark,
 }
 
-/// What says how to read the rest.
+/// Version of a line, which determines its format.
 #[derive(Deserialize)]
 struct Version {
     v: u32,
 }
 
-/// The part of a line that is the same for all events.
+/// Part of a line that all events have.
 #[derive(Deserialize)]
 struct Head {
     v: u32,
@@ -49,43 +49,45 @@ struct Head {
     chain: Mark,
 }
 
-/// The name of a line's event, read from its first bytes without parsing the line; `None` if it does not begin like a record.
+/// Returns the name of a line's event, read from its first bytes without parsing the line; `None` if it does not begin like a
+/// record.
 #[must_use]
 pub(super) fn name_of(line: &[u8]) -> Option<&str> {
     let (_, rest) = time_of(line)?;
     std::str::from_utf8(event_of(rest)?.0).ok()
 }
 
-/// The name of the event in what stands behind a line's time, and what stands behind the name.
+/// Returns the name of the event, and the rest after it, from the part of a line after its time.
 pub(super) fn event_of(behind_time: &[u8]) -> Option<(&[u8], &[u8])> {
     let rest = behind_time.strip_prefix(br#"","event":""#)?;
     rest.split_at_checked(rest.iter().position(|byte| *byte == b'"')?)
 }
 
-/// The text of a line's time, and what stands behind it, read as [`name_of`] does.
+/// Returns the text of a line's time, and the rest after it, like [`name_of`].
 pub(super) fn time_of(line: &[u8]) -> Option<(&str, &[u8])> {
     let (_, rest) = open(line)?;
     let (time, rest) = rest.strip_prefix(br#","time":""#)?.split_at_checked(TIME_LENGTH)?;
     Some((std::str::from_utf8(time).ok()?, rest))
 }
 
-/// Why a line is not a record.
+/// Reason why a line is not a record.
 #[derive(Debug, thiserror::Error)]
 pub enum NotARecord {
-    /// It is not JSON, or not of the form of any event.
+    /// The line is not JSON, or not of the form of any event.
     #[error(transparent)]
     Malformed(#[from] serde_json::Error),
-    /// It was written by another version of the program.
+    /// The line was written by another version of the program.
     #[error("record version {0} is not known to this program")]
     Version(u32),
 }
 
-/// A longer line is a statement's: of no other event does a gate write as much.
+/// Number of bytes from which a line must be a statement's: a gate writes no other event of that length.
 const MAX_SHORT_LINE_BYTES: usize = 1 << 20;
-/// A longer line is long for its texts: it has no more values than a statement can have parameters.
+/// Number of values of a long line: it is long because of its texts, and has no more values than a statement can have
+/// parameters.
 const MAX_LONG_LINE_VALUES: usize = 1 << 17;
 
-/// Refuses what would take many times its own length to read.
+/// Refuses lines that would take many times their own length in memory to parse.
 fn is_modest(line: &[u8]) -> Result<(), NotARecord> {
     if line.len() <= MAX_SHORT_LINE_BYTES {
         return Ok(());
@@ -99,7 +101,7 @@ fn is_modest(line: &[u8]) -> Result<(), NotARecord> {
     Ok(())
 }
 
-/// How many commas stand in it outside of strings.
+/// Returns the number of commas outside of strings.
 fn separators(json: &[u8]) -> usize {
     let (mut count, mut inside, mut escaped) = (0, false, false);
     for byte in json {
@@ -115,10 +117,10 @@ fn separators(json: &[u8]) -> usize {
 }
 
 impl Record {
-    /// Reads a line (without its newline). Says nothing of the chain.
+    /// Parses a line (without its newline). Does not check the chain.
     pub fn parse(line: &[u8]) -> Result<Self, NotARecord> {
         is_modest(line)?;
-        // One that begins like a line has said its version.
+        // A line that begins like a record has the right version.
         if open(line).is_none() {
             let Version { v } = serde_json::from_slice(line)?;
             if v != VERSION {
@@ -126,7 +128,7 @@ impl Record {
             }
         }
         let Head { v, seq, time, chain } = serde_json::from_slice(line)?;
-        // Shown again it would be another line.
+        // It would be displayed as another line.
         if time.subsec_nanosecond() % 1_000 != 0 {
             return Err(serde_json::Error::custom("a time finer than the microseconds of a record").into());
         }
@@ -140,12 +142,12 @@ impl Record {
         })
     }
 
-    /// The record as one line of JSON without the newline, as it stands in the file: harmless to show.
+    /// Returns the record as one line of JSON without the newline, as in the file: safe to display.
     #[must_use]
     pub fn json(&self) -> String {
         let mut lines = Lines::default();
         let mut out = Vec::new();
-        // Cannot fail for an event; an empty line would be the worst outcome.
+        // This cannot fail for an event; if it did, the line would be empty.
         let _ = lines.push(self.time, &self.event);
         lines.iter().for_each(|line| seal_as(&mut out, self.seq, line, self.chain));
         out.pop();
@@ -155,17 +157,17 @@ impl Record {
 
 macro_rules! names {
     ($($(#[$doc:meta])* $variant:ident = $text:literal,)+) => {
-        /// The name of an event, as in the field `event` of a line.
+        /// Name of an event, as in the field `event` of a line.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
         #[expect(missing_docs, reason = "described at the variants of Event")]
         pub enum EventName { $($variant,)+ }
 
         impl EventName {
-            /// All of them.
+            /// All names.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-            /// The name as text.
+            /// Returns the name as text.
             #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)+ }
@@ -173,7 +175,7 @@ macro_rules! names {
         }
 
         impl Event<'_> {
-            /// Its name.
+            /// Returns the name of the event.
             #[must_use]
             pub fn name(&self) -> EventName {
                 match self { $(Event::$variant { .. } => EventName::$variant,)+ }
@@ -217,7 +219,7 @@ impl fmt::Display for EventName {
     }
 }
 
-/// A text that is not the name of an event.
+/// Error for a text that is not the name of an event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not an event; events are: {}", names())]
 pub struct UnknownEvent {
@@ -239,7 +241,7 @@ impl FromStr for EventName {
 }
 
 impl Event<'_> {
-    /// Session, grant, identity and target, for events that have them all.
+    /// Returns session, grant, identity and target, for events that have them all.
     #[must_use]
     pub fn who(&self) -> Option<&Who> {
         match self {
@@ -254,13 +256,13 @@ impl Event<'_> {
         }
     }
 
-    /// The session it belongs to.
+    /// Returns the session that it belongs to.
     #[must_use]
     pub fn session(&self) -> Option<&SessionId> {
         self.who().map(|who| &who.session)
     }
 
-    /// The profile it is about: a session's, a grant's, that of a request.
+    /// Returns the profile that it concerns: that of a session, a grant or a request.
     #[must_use]
     pub fn profile(&self) -> Option<&ProfileName> {
         match self {
@@ -271,7 +273,7 @@ impl Event<'_> {
         }
     }
 
-    /// The grant it belongs to.
+    /// Returns the grant that it belongs to.
     #[must_use]
     pub fn grant(&self) -> Option<&GrantId> {
         match self {
@@ -284,7 +286,7 @@ impl Event<'_> {
         }
     }
 
-    /// Under whose name it is recorded.
+    /// Returns the identity under whose name it is recorded.
     #[must_use]
     pub fn identity(&self) -> Option<&IdentityName> {
         match self {
@@ -298,7 +300,7 @@ impl Event<'_> {
         }
     }
 
-    /// The target it concerns.
+    /// Returns the target that it concerns.
     #[must_use]
     pub fn target(&self) -> Option<&TargetName> {
         match self {
@@ -310,7 +312,7 @@ impl Event<'_> {
         }
     }
 
-    /// The SQLSTATE it ended with.
+    /// Returns the SQLSTATE that it ended with.
     #[must_use]
     pub fn sqlstate(&self) -> Option<&str> {
         match self {

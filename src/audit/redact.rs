@@ -1,13 +1,15 @@
-//! Takes secrets out of SQL text and values before they are recorded.
+//! Redacts secrets in SQL text and values before they are recorded.
 //!
-//! It does not choose which texts are looked at closely: whoever records a text asks only where one of [`TRIGGERS`] is in it.
-//! It guards against what people and programs write (passwords, keys, connection strings), not against somebody who hides a
-//! secret of their own: they hurt nobody else.
+//! This module does not choose the texts that are examined closely: callers pass only texts with one of [`TRIGGERS`]. It
+//! protects secrets that people and programs write in the usual ways (passwords, keys, connection strings). It does not protect
+//! against users who hide a secret of their own on purpose: they harm only themselves.
 //!
-//! INVARIANT: only literals are blanked, never what is executed: text outside of them, and bodies of code (`DO`, `CREATE FUNCTION`)
-//! outside of theirs, stays byte by byte. As literals count numbers, a word where a role or setting is given its secret without quotes,
-//! and what is assigned to a secret's name in a comment.
-//! INVARIANT: where it is not clear which bytes are literals, those of every reading are blanked, and [`Redaction::unclear`] says so.
+//! INVARIANT: only literals are blanked, never the executed code: text outside of literals, and code in bodies (`DO`, `CREATE
+//! FUNCTION`) outside of their literals, stays byte by byte. Numbers count as literals, and so do a word that gives a role or
+//! setting its secret without quotes, and a value assigned to a secret's name in a comment.
+//!
+//! INVARIANT: if it is not clear which bytes are literals, those of every reading are blanked, and [`Redaction::unclear`] says
+//! so.
 
 mod body;
 mod code;
@@ -27,7 +29,7 @@ use aho_corasick::AhoCorasick;
 use crate::lexer::{Backslashes, LexerSettings, in_word, is_space};
 use found::Found;
 
-/// A text without one of these, in capitals or not, has no secret that this module would find.
+/// Words, matched without regard to case; a text without any of them has no secret that this module would find.
 pub const TRIGGERS: [&str; 15] = [
     "password",
     "passwd",
@@ -46,12 +48,12 @@ pub const TRIGGERS: [&str; 15] = [
     AUTHORITY,
 ];
 
-/// What private keys in PEM begin with, after their kind.
+/// End of the first line of a private key in PEM, after the kind of key.
 const PEM: &str = "private key-----";
-/// What stands before the user and password of a URI.
+/// Separator before the user and password of a URI.
 const AUTHORITY: &str = "://";
 
-/// A column, option or setting whose name ends like this holds a secret.
+/// Endings of the names of columns, options and settings that hold a secret.
 const NAMES: [&str; 18] = [
     "password",
     "passwd",
@@ -73,7 +75,7 @@ const NAMES: [&str; 18] = [
     "passwordhash",
 ];
 
-/// Functions some of whose arguments are keys or passwords (contrib/pgcrypto), and which: a bit for each.
+/// Functions with arguments that are keys or passwords (contrib/pgcrypto), and the positions of these as bits.
 const KEYED: [(&str, u64); 12] = [
     ("pgp_sym_encrypt", 0b10),
     ("pgp_sym_encrypt_bytea", 0b10),
@@ -97,36 +99,37 @@ static FINDER: LazyLock<AhoCorasick> = LazyLock::new(|| {
         .expect("an automaton")
 });
 
-/// What stands in the place of what is blanked. In quotes, so that no other token can come of it (`6/***` would begin a comment).
+/// Replacement for what is blanked. It has quotes, so that it cannot form another token with its surroundings (`6/***` would
+/// begin a comment).
 const BLANK: &[u8] = b"'***'";
 
-/// A text as it may be recorded.
+/// Text as it may be recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Redaction<'a> {
-    /// The text, with `'***'` for each secret.
+    /// Text, with `'***'` in place of each secret.
     pub text: Cow<'a, [u8]>,
-    /// How many places were blanked.
+    /// Number of places that were blanked.
     pub places: u32,
-    /// Which bytes are literals could not be told: all that may be are blanked.
+    /// True if the bytes of literals could not be determined: all that may be literals are blanked.
     pub unclear: bool,
-    /// The parameters (`$1`) that stand where a secret belongs.
+    /// Parameters (`$1`) in the place of a secret.
     pub parameters: Secrets,
 }
 
-/// Which parameters of a text are secrets.
+/// Set of parameters that are secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Secrets {
-    /// Those of these numbers, in order.
+    /// Parameters with these numbers, in order.
     These(Vec<u16>),
-    /// Any may be one: not all of the text was looked at, or it was not understood.
+    /// All parameters: some of the text was not examined, or it was not understood.
     All,
 }
 
 impl Secrets {
-    /// None.
+    /// Empty set.
     pub const NONE: Self = Self::These(Vec::new());
 
-    /// Whether the parameter of this number is one.
+    /// Returns true if the parameter of this number is a secret.
     #[must_use]
     pub fn has(&self, number: u16) -> bool {
         match self {
@@ -135,7 +138,7 @@ impl Secrets {
         }
     }
 
-    /// How many were found.
+    /// Returns the number of secrets that were found by number.
     #[must_use]
     pub fn found(&self) -> usize {
         match self {
@@ -145,11 +148,11 @@ impl Secrets {
     }
 }
 
-/// A text is nested deeper than PostgreSQL goes.
+/// Error for a text that is nested deeper than PostgreSQL allows.
 #[derive(Debug, Clone, Copy)]
 struct Deep;
 
-/// A place to be blanked.
+/// Place that has to be blanked.
 #[derive(Debug, Clone, Copy)]
 struct Cut {
     start: usize,
@@ -163,7 +166,7 @@ impl Cut {
     }
 }
 
-/// Blanks the secrets in SQL text, which PostgreSQL reads under these settings. `whole` says that the text is not itself the
+/// Blanks the secrets in SQL text, which PostgreSQL reads under these settings. `whole`: the text is not the
 /// beginning of a longer one.
 #[must_use]
 pub fn sql(text: &[u8], whole: bool, settings: LexerSettings) -> Redaction<'_> {
@@ -193,7 +196,7 @@ pub fn sql(text: &[u8], whole: bool, settings: LexerSettings) -> Redaction<'_> {
             parameters,
         };
     }
-    // A name is found behind its value; of places that meet one comes of both.
+    // A name is found after its value, so the places are sorted; places that meet become one.
     cuts.sort_unstable_by_key(|cut| (cut.start, std::cmp::Reverse(cut.end)));
     let (mut out, mut at, mut places) = (Vec::with_capacity(text.len()), 0, 0);
     for cut in cuts {
@@ -215,8 +218,8 @@ pub fn sql(text: &[u8], whole: bool, settings: LexerSettings) -> Redaction<'_> {
     }
 }
 
-/// Whether a value has a connection string or other text in it that gives a password away. One pass: of a URI in a URI only the
-/// outer one is looked at, of names in a name only the longest, for the inner ones give away nothing that it does not.
+/// Reports whether a value contains a connection string or other text that reveals a secret. It takes one pass: of a URI in a
+/// URI only the outer one is examined, of names in a name only the longest, because the inner ones reveal nothing more.
 #[must_use]
 pub fn gives_away(value: &[u8]) -> bool {
     let (mut address_end, mut name_end) = (0, 0);
@@ -239,7 +242,7 @@ pub fn gives_away(value: &[u8]) -> bool {
         })
 }
 
-/// The `user:password` that what follows `://` begins with.
+/// Returns the `user:password` at the start of the text after `://`.
 fn login_of(address: &[u8]) -> Option<&[u8]> {
     let at = address.iter().rposition(|byte| *byte == b'@')?;
     let login = address.get(..at)?;
@@ -247,14 +250,14 @@ fn login_of(address: &[u8]) -> Option<&[u8]> {
     (colon + 1 < login.len()).then_some(login)
 }
 
-/// What begins at `start`, up to where it ends.
+/// Returns the text from `start` up to the first byte that `ends` it.
 fn until(text: &[u8], start: usize, ends: impl Fn(u8) -> bool) -> &[u8] {
     let rest = text.get(start..).unwrap_or_default();
     let length = rest.iter().position(|byte| ends(*byte)).unwrap_or(rest.len());
     rest.get(..length).unwrap_or_default()
 }
 
-/// The value that a name is given by what is behind it: `=x`, `": "x"`, ` 'x'`.
+/// Returns the value that a name gets from the text after it: `=x`, `": "x"`, ` 'x'`.
 fn value_behind(behind: &[u8]) -> Option<&[u8]> {
     let mut value = after(behind, |byte| is_space(byte) || matches!(byte, b'"' | b'\\'));
     let apart = behind.first().copied().is_some_and(is_space);
@@ -269,7 +272,7 @@ fn value_behind(behind: &[u8]) -> Option<&[u8]> {
     (!matches!(value, [] | [b'%', ..] | [b'$', b'0'..=b'9', ..])).then_some(value)
 }
 
-/// Whether a text has a place for a value behind a secret name, as `format` fills in (`PASSWORD %L`).
+/// Reports whether a text has a placeholder after a secret's name that `format` fills in (`PASSWORD %L`).
 fn has_place(text: &[u8]) -> bool {
     let mut name_end = 0;
     FINDER.find_iter(text).any(|found| {
@@ -282,19 +285,20 @@ fn has_place(text: &[u8]) -> bool {
         let value = after(rest, |byte| {
             is_space(byte) || matches!(byte, b'=' | b':' | b'\'' | b'"' | b'\\')
         });
-        // `LIKE '%password%'` has none.
+        // `LIKE '%password%'` has no placeholder.
         value.first() == Some(&b'%') && value.len() < rest.len() && is_secret(name)
     })
 }
 
-/// Whether a text ends with a secret name, so that a secret may follow: `password`, `password=`, `… PASSWORD ''`, `{password}`.
+/// Reports whether a text ends with a secret's name, so that a secret may follow: `password`, `password=`, `… PASSWORD ''`,
+/// `{password}`.
 fn ends_in_name(text: &[u8]) -> bool {
     let open = |byte: &u8| is_space(*byte) || matches!(byte, b'=' | b':' | b'\'' | b'"' | b'\\' | b'}');
     let left = text.iter().rposition(|byte| !open(byte)).map_or(0, |at| at + 1);
     is_secret(text.get(..left).unwrap_or_default())
 }
 
-/// Whether a name is that of a secret.
+/// Reports whether a name is that of a secret.
 fn is_secret(name: &[u8]) -> bool {
     let digits = name.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
     let name = name.get(..name.len() - digits).unwrap_or_default();
@@ -304,13 +308,13 @@ fn is_secret(name: &[u8]) -> bool {
     })
 }
 
-/// What is left behind the first bytes that are `like` this.
+/// Returns the text after its first bytes that are `like` this.
 fn after(text: &[u8], like: impl Fn(u8) -> bool) -> &[u8] {
     let start = text.iter().position(|byte| !like(*byte)).unwrap_or(text.len());
     text.get(start..).unwrap_or_default()
 }
 
-/// Whether a text is data and not SQL: JSON, a URI, or nothing but `name=value`.
+/// Reports whether a text is data and not SQL: JSON, a URI, or only `name=value` pairs.
 fn is_data(text: &[u8]) -> bool {
     let text = text.trim_ascii();
     if matches!(text, [b'{' | b'[', ..]) || (!text.iter().copied().any(is_space) && FINDER.is_match(text)) {

@@ -1,8 +1,8 @@
-//! A record as a person reads it in a table: short, on one line, safe for a terminal.
+//! Records as short lines of a table that are safe for a terminal.
 //!
-//! It prints nothing and redacts nothing: what is in the log is shown, cut to what fits.
+//! This module prints nothing and redacts nothing: it shows the contents of the log, cut to the width.
 //!
-//! INVARIANT: the result has no character that does something to a terminal instead of being seen: all are shown as escapes.
+//! INVARIANT: the result has no character that controls a terminal or is invisible: all are shown as escapes.
 
 mod gate;
 mod statement;
@@ -21,27 +21,27 @@ use crate::times;
 use crate::visible;
 use statement::{outcome_text, statement_text, transaction_text};
 
-/// A short text is cut after this many characters.
+/// Number of characters from which a short text is cut.
 const LONGEST: usize = 160;
-/// Of an SQL text so many are certainly shown.
+/// Number of characters of an SQL text that are certain to be shown.
 const SHORT: usize = 120;
 
-/// A record in the five columns of the table.
+/// Record in the five columns of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Columns {
-    /// Gate time in the reader's zone, to the millisecond.
+    /// Gate time in the reader's time zone, to the millisecond.
     pub time: String,
-    /// Under whose name; empty where there is none.
+    /// Identity; empty if there is none.
     pub identity: String,
-    /// The session, or else the grant; empty where there is none.
+    /// Session, or else the grant; empty if there is none.
     pub session: String,
-    /// The event's name.
+    /// Name of the event.
     pub event: &'static str,
-    /// What happened, in short.
+    /// Short description of the event.
     pub text: String,
 }
 
-/// A record in the columns of the table, with times in this zone; safe for a terminal.
+/// Returns a record in the columns of the table, with times in this zone; safe for a terminal.
 #[must_use]
 pub fn columns(record: &Record, zone: &TimeZone) -> Columns {
     let event = &record.event;
@@ -55,7 +55,8 @@ pub fn columns(record: &Record, zone: &TimeZone) -> Columns {
     }
 }
 
-/// A record on one line: time in this zone, identity, target and profile, session, event, short text; safe for a terminal.
+/// Returns a record on one line: time in this zone, identity, target and profile, session, event, short text; safe for a
+/// terminal.
 #[must_use]
 pub fn line(record: &Record, zone: &TimeZone) -> String {
     let Columns {
@@ -73,7 +74,8 @@ pub fn line(record: &Record, zone: &TimeZone) -> String {
         .to_owned()
 }
 
-/// A record as one line of JSON; a statement has what its text is about, beside what stands in the log: `reading`.
+/// Returns a record as one line of JSON; a statement has the analysis of its text in `reading`, in addition to the fields of
+/// the log.
 #[must_use]
 pub fn json(record: &Record, readings: &mut Readings) -> String {
     let mut line = record.json();
@@ -152,7 +154,7 @@ fn until(until: Option<Timestamp>, zone: &TimeZone) -> String {
         .unwrap_or_default()
 }
 
-/// Where a session began, how it ended.
+/// Describes the start or the end of a session.
 fn session(event: &Event<'_>, zone: &TimeZone) -> String {
     match event {
         Event::SessionStarted(event) => {
@@ -201,13 +203,13 @@ fn transaction_change(event: &TransactionChanged<'_>) -> String {
     }
 }
 
-/// As much of a long text as can be shown.
+/// Returns the part of a long text that may be shown.
 fn begin(text: &str) -> &str {
     let end = text.char_indices().nth(LONGEST + 1).map_or(text.len(), |(at, _)| at);
     text.get(..end).unwrap_or(text)
 }
 
-/// Microseconds as a person reads them.
+/// Formats microseconds for people.
 pub(super) fn span(micros: u64) -> String {
     let duration = Duration::from_micros(micros);
     match duration.as_secs() {

@@ -1,9 +1,9 @@
-//! A session told from its beginning to its end: what was asked, decided, done, and how it ended.
+//! Timeline of a session from its beginning to its end: request, decisions, statements, and the ending.
 //!
-//! It finds no records (the reader does) and leaves none out.
+//! This module finds no records (the reader does) and leaves none out.
 //!
-//! The law: a statement without an outcome is told as such, never as one that ran; numbers are those of the records, and where
-//! the session's own end counts differently, both are told.
+//! INVARIANT: a statement without an outcome is shown as such, never as one that ran; numbers are those of the records, and if
+//! the session's own end record counts differently, both are shown.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -22,71 +22,71 @@ use super::undone::Undone;
 use crate::times;
 use crate::visible;
 
-/// Words for a statement that nobody knows the end of.
+/// Text for a statement whose result is unknown.
 pub const OUTCOME_UNKNOWN: &str = "outcome unknown";
 
-/// Everything about a session.
+/// Timeline of a session.
 #[derive(Debug, Clone, Serialize)]
 pub struct Story {
-    /// Whose it was; `None` when there is no record of the session.
+    /// Session with its identity and grant; `None` if there is no record of the session.
     #[serde(flatten)]
     pub who: Option<Who>,
-    /// What led to it and what became of its grant, in order: request, decisions, changes of the grant.
+    /// Records of its request and grant, in order: request, decisions, changes of the grant.
     pub background: Vec<Record>,
-    /// The session's records but for statements and outcomes: start, cancel requests, end.
+    /// Records of the session without statements and outcomes: start, cancel requests, end.
     pub events: Vec<Record>,
-    /// Its statements, in order.
+    /// Statements of the session, in order.
     pub statements: Vec<Told>,
-    /// Sums.
+    /// Totals of the statements.
     pub totals: Totals,
 }
 
-/// A statement with what became of it.
+/// Statement with its outcome.
 #[derive(Debug, Clone, Serialize)]
 pub struct Told {
-    /// The intent; absent when only the outcome is in what was read.
+    /// Intent record; absent if only the outcome is among the records read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub statement: Option<Record>,
-    /// The outcome; `None`: unknown.
+    /// Outcome record; `None`: unknown.
     pub outcome: Option<Record>,
-    /// It ran, and was undone when its transaction failed with this SQLSTATE.
+    /// SQLSTATE with which its transaction failed after it ran, so that it was rolled back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rolled_back: Option<String>,
-    /// What its text is about.
+    /// Analysis of its text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reading: Option<Arc<Reading>>,
 }
 
-/// Sums over a session's statements. Texts that were only prepared do not count, nor statements that were skipped: these were
-/// not executed.
+/// Totals of a session's statements. Texts that were only prepared and statements that were skipped do not count: they were not
+/// executed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Totals {
-    /// Statements executed, or sent to be.
+    /// Number of statements executed, or sent for execution.
     pub statements: u64,
-    /// Beside them: statements that were not executed, for one before them failed.
+    /// Number of statements that were not executed, in addition to those: see [`Done::Skipped`].
     pub skipped: u64,
-    /// Those that failed.
+    /// Number of statements that failed.
     pub failed: u64,
-    /// Those that ran and were undone, for their transaction failed later.
+    /// Number of statements that ran and were rolled back because their transaction failed later.
     pub rolled_back: u64,
-    /// Those without an outcome, or whose outcome is not known.
+    /// Number of statements without a known outcome.
     pub outcome_unknown: u64,
-    /// Those whose text could not be read, or does not show what it runs.
+    /// Number of statements whose text could not be parsed, or does not show what it runs.
     pub not_read: u64,
-    /// Rows returned or changed.
+    /// Number of rows returned or changed.
     pub rows: u64,
-    /// Rows sent to the client.
+    /// Number of rows sent to the client.
     pub rows_sent: u64,
-    /// Bytes of the answers.
+    /// Number of bytes of the responses.
     pub bytes: u64,
-    /// The tables named.
+    /// Tables that the statements name.
     pub tables: Vec<Table>,
-    /// The classes of commands.
+    /// Classes of the commands.
     pub classes: Vec<Class>,
 }
 
 impl Story {
-    /// Puts records together: those of the session, and those of its grant and request. Each may come in any order, and twice.
+    /// Combines records: those of the session, and those of its grant and request. Each may come in any order, and twice.
     #[must_use]
     pub fn of(session: Vec<Record>, background: Vec<Record>) -> Self {
         let mut readings = Readings::default();
@@ -133,7 +133,7 @@ impl Story {
         }
     }
 
-    /// The story in lines for people, in the order of time, with times in this zone; safe for a terminal.
+    /// Returns the timeline as lines for people, in the order of time, with times in this zone; safe for a terminal.
     #[must_use]
     pub fn lines(&self, zone: &TimeZone) -> Vec<String> {
         let mut told: Vec<(u64, String)> = Vec::new();
@@ -165,7 +165,7 @@ impl Story {
         lines
     }
 
-    /// The story as one line of JSON, harmless to show.
+    /// Returns the timeline as one line of JSON that is safe to display.
     pub fn json(&self) -> Result<String, serde_json::Error> {
         let mut json = Vec::new();
         self.serialize(&mut serde_json::Serializer::with_formatter(&mut json, Harmless))?;
@@ -220,7 +220,7 @@ fn ending(ended: &SessionEnded) -> String {
 }
 
 impl Told {
-    /// Where it belongs, and how it reads.
+    /// Returns the sequence number by which it is sorted, and its line.
     fn line(&self, zone: &TimeZone) -> Option<(u64, String)> {
         let outcome = self.outcome.as_ref().map(|record| render::columns(record, zone).text);
         let Some(record) = &self.statement else {
@@ -228,7 +228,7 @@ impl Told {
             return Some((record.seq, at(record, &outcome.unwrap_or_default(), "outcome", zone)));
         };
         let mut line = at(record, &render::columns(record, zone).text, "statement", zone);
-        // A text that was prepared has an outcome only where it failed.
+        // A text that was prepared has an outcome only if it failed.
         if outcome.is_some() || self.is_executed() {
             let _ = write!(line, "\n{:47}-> {}", "", outcome.as_deref().unwrap_or(OUTCOME_UNKNOWN));
         }
@@ -245,7 +245,7 @@ impl Told {
         Some((record.seq, line))
     }
 
-    /// Holds what was read against what the server says it ran.
+    /// Compares the parsed commands with those that the server ran.
     fn compare(&mut self) {
         if let (Some(reading), Some(Event::Outcome(outcome))) = (&self.reading, self.outcome.as_ref().map(|record| &record.event))
             && let Cow::Owned(compared) = reading.with_outcome(outcome)

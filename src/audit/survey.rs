@@ -1,7 +1,7 @@
-//! What a gate finds in the log's folder when it starts: where the chain stands, and what is wrong with it.
+//! State of the log that a gate finds at its start: the end of the chain, and faults.
 //!
-//! It changes nothing and judges only the newest segment, and whether the log reaches to the checkpoints that tell where its end has to
-//! be; the whole log is [`super::verify`]'s.
+//! This module changes nothing. It checks only the newest segment, and that the log reaches to the checkpoints that say where
+//! its end has to be; [`super::verify`] checks the whole log.
 
 use std::io;
 use std::path::Path;
@@ -17,44 +17,45 @@ use super::record::{Record, name_of};
 use super::segment::{self, Next, Segment, next_line};
 use crate::ids::LogId;
 
-/// Faults that one start tells: a gate leaves a handful.
+/// Number of faults that one start reports: a gate leaves a handful.
 const MAX_FAULTS: usize = 100;
 
-/// Where the log stands.
+/// State of the log.
 #[derive(Debug)]
 pub(super) struct Survey {
     pub(super) log: Option<LogId>,
-    /// The newest segment, and how long it is up to its last whole line; absent in an empty folder.
+    /// Newest segment, with its length up to its last whole line; absent in an empty folder.
     pub(super) newest: Option<(Segment, u64)>,
-    /// When it began.
+    /// Time at which the newest segment with a line began.
     pub(super) began: Option<Timestamp>,
     pub(super) tip: Tip,
-    /// The number of the last line that is signed or a signature.
+    /// Number of the last line that is signed or a signature.
     pub(super) signed: u64,
-    /// Whose signature is due next.
+    /// Key of the next signature.
     pub(super) key: Option<PublicKey>,
-    /// A change of keys that the old one has not vouched for yet: old and new.
+    /// Old and new key of a change that the old one has not vouched for yet.
     changing: Option<(PublicKey, PublicKey)>,
-    /// Nothing may be written behind what is there: a new segment is due.
+    /// True if nothing may be appended to the existing segment: a new one is due.
     pub(super) broken: bool,
-    /// A segment before the newest ends in the middle of a line, which the newest has to say: it has no line yet.
+    /// True if a segment before the newest ends in the middle of a line; the newest has no line yet, and its first one has to
+    /// say so.
     pub(super) rest_void: bool,
     pub(super) faults: Vec<JournalHealed>,
-    /// Lines that checkpoints outside the log tell of, and how the log has them.
+    /// Checkpoints outside the log, with the log's links at their lines.
     ends: Vec<End>,
 }
 
-/// A checkpoint outside the log that it has to contain.
+/// Checkpoint outside the log that the log has to contain.
 #[derive(Debug)]
 struct End {
     kept: Kept,
-    /// In words.
+    /// Origin of the checkpoint, for messages.
     source: &'static str,
-    /// The chain after that line, as the log has it.
+    /// Link after that line, as the log has it.
     found: Option<Link>,
 }
 
-/// Looks at the folder, and holds the log against what the ledger remembers of it.
+/// Reads the state of the log in the folder, and compares it with what the ledger remembers of it.
 pub(super) fn survey(dir: &Path, remembered: &RememberedTip) -> io::Result<Survey> {
     let mut found = Survey {
         log: None,
@@ -67,12 +68,12 @@ pub(super) fn survey(dir: &Path, remembered: &RememberedTip) -> io::Result<Surve
         broken: false,
         rest_void: false,
         faults: Vec::new(),
-        // Read before the log: what a checkpoint covers is in the log before the checkpoint is beside it. One that cannot be read is as
-        // none, for the ledger has it, too.
+        // The checkpoint is read before the log: a line that it covers is in the log before the checkpoint is beside it. One
+        // that cannot be read counts as absent, because the ledger has it, too.
         ends: ends(remembered, Kept::beside(dir).ok().flatten()),
     };
     let segments = segment::list(dir)?;
-    // A segment without a line has nothing to say of the chain: the one before it has.
+    // A segment without a line says nothing about the chain; the one before it does.
     for segment in segments.iter().rev() {
         let (length, rest) = found.read(segment)?;
         found.rest_void |= found.newest.is_some() && rest > 0;
@@ -98,7 +99,7 @@ fn ends(remembered: &RememberedTip, beside: Option<Kept>) -> Vec<End> {
 }
 
 impl Survey {
-    /// Puts what is wrong on record, and that another key signs from here on.
+    /// Records the faults, and the change to another signing key.
     pub(super) fn note(&self, key: PublicKey, now: Timestamp, notes: &mut Lines) -> Result<(), serde_json::Error> {
         if let Some(gap) = self.gap() {
             tracing::error!(
@@ -129,14 +130,14 @@ impl Survey {
         notes.push(now, &Event::KeyChanged(changed))
     }
 
-    /// What is missing, in words, if anything is.
+    /// Returns a description of what is missing, if anything is.
     pub(super) fn gap(&self) -> Option<String> {
         let gap = self.faults.iter().find(|fault| fault.fault.is_gap())?;
         let detail = gap.detail.as_deref().unwrap_or_default();
         Some(format!("{}: {detail}", gap.fault.words()))
     }
 
-    /// Follows the chain through a segment; returns where its last whole line ends, and how much there is behind it.
+    /// Follows the chain through a segment; returns the offset after its last whole line, and the number of bytes after it.
     fn read(&mut self, segment: &Segment) -> io::Result<(u64, u64)> {
         let mut lines = segment.open()?;
         let mut line = Vec::new();
@@ -144,7 +145,7 @@ impl Survey {
         loop {
             match next_line(&mut lines, &mut line)? {
                 Next::Line => {}
-                // It does not fit, whatever is in it; nothing is written behind it, so it does not matter where it ends.
+                // The line cannot fit the chain; nothing is appended to this segment, so its end does not matter.
                 Next::TooLong => {
                     self.follow(b"", segment, count + 1);
                     return Ok((end + line.len() as u64 + io::copy(&mut lines, &mut io::sink())?, 0));
@@ -165,7 +166,7 @@ impl Survey {
         }
     }
 
-    /// The first line of a segment says where the chain stood before it.
+    /// Takes the state of the chain from the first line of a segment.
     fn begin(&mut self, line: &[u8]) {
         let Ok(record) = Record::parse(line) else { return };
         if let Event::SegmentBegan(began) = record.event {
@@ -188,7 +189,7 @@ impl Survey {
                     let place = format!("{}, line {count}: {breach}", segment.path.display());
                     self.fault(Fault::ChainBroken, 0, place);
                 }
-                // The chain goes on over what is there, so that it can be followed to what comes.
+                // The chain continues over the existing line, so that later lines can be followed.
                 let (body, _) = split(line).unwrap_or((line, Mark::default()));
                 self.tip = Tip {
                     seq: number(line).unwrap_or_default().max(self.tip.seq + 1),
@@ -201,7 +202,7 @@ impl Survey {
                 end.found = Some(self.tip.link);
             }
         }
-        // Few lines are of these kinds: most are not parsed.
+        // Only these few kinds of lines are parsed.
         if matches!(name_of(line), Some("checkpoint" | "key_changed")) {
             match Record::parse(line).map(|record| record.event) {
                 Ok(Event::Checkpoint(checkpoint)) => {
@@ -215,7 +216,8 @@ impl Survey {
         }
     }
 
-    /// Looks for lines that are in segments before the newest: a ledger that could not be written for a while knows of an end long ago.
+    /// Looks for the checkpoints' lines in segments before the newest: a ledger that could not be written for a while remembers
+    /// an earlier end.
     fn look_back(&mut self, segments: &[Segment]) -> io::Result<()> {
         let Self { log, tip, ends, .. } = self;
         let inside = |end: &&mut End| Some(&end.kept.checkpoint.log) == log.as_ref() && end.kept.checkpoint.covers <= tip.seq;
@@ -225,7 +227,7 @@ impl Survey {
         Ok(())
     }
 
-    /// Holds the log against the checkpoints that tell where its end has to be.
+    /// Compares the log with the checkpoints that say where its end has to be.
     fn compare(&mut self, remembered: &RememberedTip) {
         let gap = match (remembered, &self.log) {
             (RememberedTip::NoLedger | RememberedTip::Damaged, Some(_)) => Some((
@@ -252,7 +254,7 @@ impl Survey {
         }
     }
 
-    /// Tells how much is missing at the end.
+    /// Returns the number of lines that are missing at the end.
     fn shortened(&self) -> Option<(Fault, String)> {
         let ours = |end: &&End| self.log.as_ref().is_none_or(|log| *log == end.kept.checkpoint.log);
         let last = self.ends.iter().filter(ours).max_by_key(|end| end.kept.checkpoint.covers)?;
@@ -265,7 +267,7 @@ impl Survey {
         Some((Fault::LinesMissing, detail))
     }
 
-    /// Tells that a line which was signed is another now. A line that was removed for its age cannot be compared.
+    /// Returns the fault of a signed line that is another one now. A line that was removed for its age cannot be compared.
     fn rewritten(&self) -> Option<(Fault, String)> {
         let other = |end: &&End| end.found.is_some_and(|found| found != end.kept.checkpoint.link);
         let end = self.ends.iter().find(other)?;
@@ -291,7 +293,8 @@ impl Survey {
     }
 }
 
-/// The chain after this line, as the segment that has it says; `None` if there is none, or it cannot be followed that far.
+/// Returns the link after this line, from the segment that has it; `None` if there is none, or the chain cannot be followed
+/// that far.
 fn link_at(segments: &[Segment], seq: u64) -> io::Result<Option<Link>> {
     let mut line = Vec::new();
     for segment in segments.iter().rev() {
@@ -323,14 +326,15 @@ fn link_at(segments: &[Segment], seq: u64) -> io::Result<Option<Link>> {
     Ok(None)
 }
 
-/// The last line of the segments before, where the first line of the next one says that there may be more in their files.
+/// Returns the last line of the segments before, if the first line of the next one says that their files may have further
+/// bytes.
 pub(super) fn voids_behind(first: &[u8]) -> Option<u64> {
     header(first)
         .filter(|began| began.rest_void)
         .and_then(|_| number(first)?.checked_sub(1))
 }
 
-/// What the first line of a segment says, if it is one.
+/// Returns the event in the first line of a segment, if it is one.
 pub(super) fn header(line: &[u8]) -> Option<SegmentBegan> {
     match Record::parse(line).ok()?.event {
         Event::SegmentBegan(began) => Some(began.into_owned()),

@@ -1,6 +1,6 @@
-//! What writing the log has cost so far: counts for whoever watches the gate.
+//! Counters of the journal, for monitoring.
 //!
-//! It decides nothing; a count that is read while another is added may be one write behind.
+//! This module decides nothing; a counter that is read during an update may be one write behind.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::chain::{Link, Tip};
 use crate::ids::LogId;
 
-/// Counts since the start. One writes, many read.
+/// Counters since the start, with one writer and many readers.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     lines: AtomicU64,
@@ -18,46 +18,47 @@ pub(super) struct Tally {
     writes: AtomicU64,
     syncs: AtomicU64,
     segment: AtomicU64,
-    /// Microseconds of gate time; 0 before the first.
+    /// Time of the last signature, in microseconds of gate time; 0 before the first.
     signed: AtomicI64,
-    /// The number of the last line, counted over all runs.
+    /// Number of the last line, counted over all runs.
     last_seq: AtomicU64,
     signed_tip: Mutex<Option<SignedTip>>,
 }
 
-/// The place in the log that the newest checkpoint of this run signs.
+/// Position of the newest checkpoint of this run in the log.
 ///
-/// The ledger keeps it beside the log (`ledger::read_log_tip` reads it without a gate), so that a log that ends before it is noticed.
+/// The ledger keeps it, apart from the log (`ledger::read_log_tip` reads it without a gate), so that a log that ends before it
+/// is noticed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedTip {
-    /// The log.
+    /// Id of the log.
     pub log: LogId,
-    /// The number of the segment with the checkpoint's line.
+    /// Number of the segment with the checkpoint's line.
     pub segment: u32,
-    /// The number of the checkpoint's line.
+    /// Number of the checkpoint's line.
     pub seq: u64,
-    /// The chain after that line.
+    /// Link after that line.
     pub link: Link,
-    /// The checkpoint as its line, which proves itself by its signature.
+    /// Line of the checkpoint, which its signature proves.
     pub line: String,
 }
 
-/// The counts at one moment.
+/// Values of the counters at one time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Written {
-    /// Lines, with those that frame the log.
+    /// Number of lines, with those about the log itself.
     pub lines: u64,
-    /// Their bytes.
+    /// Number of bytes of these lines.
     pub bytes: u64,
-    /// System calls that wrote them.
+    /// Number of system calls that wrote them.
     pub writes: u64,
-    /// How many of these were synced to the disk.
+    /// Number of those that were synced to the disk.
     pub syncs: u64,
-    /// The number of the segment being written.
+    /// Number of the segment that is being written.
     pub segment: u64,
-    /// When the last checkpoint was signed, in gate time.
+    /// Time of the last checkpoint, in gate time.
     pub signed: Option<Timestamp>,
-    /// The number of the last line, counted over all runs.
+    /// Number of the last line, counted over all runs.
     pub last_seq: u64,
 }
 
@@ -75,7 +76,7 @@ impl SignedTip {
 }
 
 impl Tally {
-    /// A write that succeeded.
+    /// Counts a write that succeeded.
     pub(super) fn written(&self, lines: u64, bytes: u64, synced: bool) {
         let counts = [
             (&self.lines, lines),
@@ -88,17 +89,17 @@ impl Tally {
         }
     }
 
-    /// A segment was begun, or gone on with.
+    /// Notes the segment that is begun or continued.
     pub(super) fn begun(&self, segment: u32) {
         self.segment.store(segment.into(), Ordering::Relaxed);
     }
 
-    /// The log reaches to this line.
+    /// Notes the last line of the log.
     pub(super) fn reached(&self, seq: u64) {
         self.last_seq.store(seq, Ordering::Release);
     }
 
-    /// A checkpoint was signed.
+    /// Notes a checkpoint.
     pub(super) fn signed(&self, now: Timestamp, tip: SignedTip) {
         self.signed.store(now.as_microsecond(), Ordering::Relaxed);
         *self.signed_tip.lock().unwrap_or_else(PoisonError::into_inner) = Some(tip);

@@ -1,9 +1,9 @@
-//! Who touched a table: sums over the statements that name it.
+//! Access to a table: totals of the statements that name it, by identity and target.
 //!
-//! It chooses no records (the filter does); it is given those of statements that were found, those of statements that could not be
-//! read, and their outcomes.
+//! This module does not choose records (the filter does); it is given the statements that were found, those that could not be
+//! parsed, and their outcomes.
 //!
-//! The law: nobody may conclude that a table was not touched as long as there are statements that could not be read.
+//! INVARIANT: the result never suggests that a table was not accessed while there are statements that could not be parsed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -19,86 +19,86 @@ use super::undone::Undone;
 use crate::ids::SessionId;
 use crate::names::{IdentityName, TargetName};
 
-/// What an identity did with a table on a target.
+/// Access of an identity to a table on a target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Toucher {
-    /// Who.
+    /// Identity of the statements.
     pub identity: IdentityName,
-    /// Where.
+    /// Target of the statements.
     pub target: TargetName,
-    /// In which sessions.
+    /// Sessions of the statements.
     pub sessions: BTreeSet<SessionId>,
-    /// Statements executed, or sent to be.
+    /// Number of statements executed, or sent for execution.
     pub statements: u64,
-    /// Beside them: statements that were not executed, for one before them failed.
+    /// Number of statements that were not executed, in addition to those: see [`Done::Skipped`].
     pub skipped: u64,
-    /// Those that failed.
+    /// Number of statements that failed.
     pub failed: u64,
-    /// Those that ran and were undone, for their transaction failed later.
+    /// Number of statements that ran and were rolled back because their transaction failed later.
     pub rolled_back: u64,
-    /// Those without an outcome, or whose outcome is not known.
+    /// Number of statements without a known outcome.
     pub outcome_unknown: u64,
-    /// Those that have the table's name, but could not be read or do not show what they run.
+    /// Number of statements that have the table's name, but could not be parsed or do not show what they run.
     pub not_read: u64,
-    /// Beside them: executed statements without the name that could not be read. Each may have touched the table.
+    /// Number of further executed statements, without the name, that could not be parsed. Each may have accessed the table.
     pub unread: u64,
-    /// Rows returned or changed by these statements, whichever of their tables they came from.
+    /// Number of rows returned or changed by these statements, whichever of their tables the rows came from.
     pub rows: u64,
-    /// The first of them.
+    /// Time of the first statement.
     pub first: Timestamp,
-    /// The last of them.
+    /// Time of the last statement.
     pub last: Timestamp,
-    /// What they did.
+    /// Classes of their commands.
     pub classes: Vec<Class>,
 }
 
-/// What makes a statement one.
+/// Identifier of a statement: session and number.
 type Key = (SessionId, u64);
 
-/// The most that is kept account of at once: identities on targets, sessions, statements without an outcome, statements that could
-/// not be read.
+/// Number of items that are kept of each kind: identities on targets, sessions, statements without an outcome, statements that
+/// could not be parsed.
 const MAX_KEPT: usize = 1_000_000;
 
-/// A statement that waits for its outcome.
+/// Statement that waits for its outcome.
 #[derive(Debug)]
 struct Open {
     by: (IdentityName, TargetName),
     reading: Arc<Reading>,
 }
 
-/// Sums as they grow.
+/// Accumulator of the totals.
 #[derive(Debug)]
 pub struct Touched {
     by: BTreeMap<(IdentityName, TargetName), Toucher>,
     /// Statements without an outcome so far.
     open: BTreeMap<Key, Open>,
-    /// Statements that have the name and could not be read.
+    /// Statements that have the name and could not be parsed.
     named: HashSet<Key>,
-    /// Statements that could not be read, without an outcome so far.
+    /// Statements that could not be parsed, without an outcome so far.
     open_unread: HashMap<Key, (IdentityName, TargetName)>,
     readings: Readings,
-    /// Statements from then on do not count; outcomes do.
+    /// Time from which statements do not count; outcomes do.
     until: Option<Timestamp>,
     undone: Undone,
-    /// Sessions that are named in sums.
+    /// Number of sessions in the totals.
     sessions: usize,
     left_out: LeftOut,
     max_kept: usize,
 }
 
-/// What the sums leave out or cannot tell, for there was more than is kept account of.
+/// Numbers of what the totals lack because a limit was reached.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct LeftOut {
-    /// Statements of identities that have no sum.
+    /// Statements of identities that have no total.
     pub statements: u64,
-    /// Statements whose outcome, or whether they are counted twice as not read, could not be followed.
+    /// Statements whose outcome could not be followed, or that may be counted twice as not parsed.
     pub not_followed: u64,
-    /// Statements whose session is not named.
+    /// Statements whose session is not listed.
     pub sessions: u64,
 }
 
 impl LeftOut {
-    /// Whether nothing is.
+    /// Returns true if nothing is left out.
     #[must_use]
     pub fn is_nothing(&self) -> bool {
         *self == Self::default()
@@ -106,7 +106,8 @@ impl LeftOut {
 }
 
 impl Touched {
-    /// Statements before that time, whenever their outcomes came, of which these were undone.
+    /// Returns an accumulator for statements before `until`, whenever their outcomes came; `undone` has those that were rolled
+    /// back.
     #[must_use]
     pub fn new(until: Option<Timestamp>, undone: Undone) -> Self {
         Self {
@@ -159,7 +160,7 @@ impl Touched {
         }
     }
 
-    /// Takes a record of those that could not be read, when all that were found are added.
+    /// Takes a record of the statements that could not be parsed, after all records that were found.
     pub fn add_unread(&mut self, record: &Record) {
         match &record.event {
             Event::Statement(statement) if self.counts(record, statement) => {
@@ -192,7 +193,7 @@ impl Touched {
         statement.kind.executes() && self.until.is_none_or(|until| record.time < until)
     }
 
-    /// Keeps in mind that a statement which could not be read is counted by its name.
+    /// Remembers that a statement which could not be parsed is counted by its name.
     fn note_named(&mut self, key: Key) {
         if self.named.len() < self.max_kept {
             self.named.insert(key);
@@ -201,7 +202,7 @@ impl Touched {
         }
     }
 
-    /// The sum a statement belongs to; `None` where there are too many.
+    /// Returns the total that a statement belongs to; `None` if there are too many.
     fn toucher(&mut self, record: &Record, statement: &Statement<'_>) -> Option<&mut Toucher> {
         let who = &statement.who;
         let key = (who.identity.clone(), who.target.clone());
@@ -249,13 +250,13 @@ impl Touched {
         }
     }
 
-    /// Returns what the sums leave out or cannot tell.
+    /// Returns the numbers of what the totals lack.
     #[must_use]
     pub fn left_out(&self) -> LeftOut {
         self.left_out
     }
 
-    /// The sums, by identity and target.
+    /// Returns the totals, by identity and target.
     #[must_use]
     pub fn sums(mut self) -> Vec<Toucher> {
         for open in self.open.into_values() {

@@ -1,6 +1,6 @@
-//! Which statements were undone after they had run: ranges of numbers in a session, as the log tells them.
+//! Statements that were rolled back after they had run: ranges of numbers in a session, from the log.
 //!
-//! It finds no records; whoever reads hands them over, in order.
+//! This module finds no records; its callers pass them in order.
 
 use std::collections::HashMap;
 
@@ -8,14 +8,14 @@ use super::event::Event;
 use super::record::Record;
 use crate::ids::SessionId;
 
-/// What is known of it. Grows with the transactions that failed at their end, not with statements.
+/// Ranges of rolled back statements. Grows with the transactions that failed at their end, not with statements.
 #[derive(Debug, Default)]
 pub struct Undone {
     ranges: HashMap<SessionId, Vec<(u64, u64, String)>>,
 }
 
 impl Undone {
-    /// Takes a record that may tell of it.
+    /// Takes a record that may have a range.
     pub fn add(&mut self, record: &Record) {
         if let Event::TransactionChanged(changed) = &record.event
             && let Some(undone) = &changed.rolled_back
@@ -25,11 +25,11 @@ impl Undone {
         }
     }
 
-    /// The SQLSTATE with which a statement that ran was undone.
+    /// Returns the SQLSTATE of the error that rolled back a statement which had run.
     #[must_use]
     pub fn of(&self, session: &SessionId, statement: u64) -> Option<&str> {
         let ranges = self.ranges.get(session)?;
-        // They do not overlap, for a transaction ends before the next one begins.
+        // Ranges do not overlap, because a transaction ends before the next one begins.
         let at = ranges.partition_point(|(_, last, _)| *last < statement);
         let (first, _, sqlstate) = ranges.get(at)?;
         (*first <= statement).then_some(sqlstate)

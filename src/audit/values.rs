@@ -1,10 +1,10 @@
-//! What a log tells of parameters' values: all, only whether they are equal, or nothing; and the key for keyed hashes.
+//! Recording of parameter values: in full, as keyed hashes, or not at all; and the key for the hashes.
 //!
-//! It formats no value: what is hashed is the text that would have been recorded. The same key hashes statements of which something
-//! was blanked or cut.
+//! This module formats no value: it hashes the text that would have been recorded. The same key hashes statements that were
+//! blanked or cut.
 //!
-//! The law: without the key nobody learns more of a hashed value than whether it is equal to another one of the same log. A plain
-//! hash would not do: numbers, names and dates are few enough to be tried one by one.
+//! INVARIANT: without the key, a hashed value reveals only whether it is equal to another one of the same log. A plain hash
+//! would not suffice: numbers, names and dates are few enough to be tried one by one.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -17,63 +17,63 @@ use zeroize::Zeroizing;
 
 use super::excerpt::hex;
 
-/// What is recorded of parameters, as it is configured.
+/// Configured form in which parameters are recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ParameterPolicy {
-    /// The values.
+    /// Values themselves.
     #[default]
     Full,
-    /// A keyed hash of each.
+    /// Keyed hash of each value.
     Hashed,
-    /// How many there were.
+    /// Number of values only.
     None,
 }
 
-/// The same with what it takes to do it.
+/// Form in which parameters are recorded, with the key that it needs.
 #[derive(Debug, Clone, Default)]
 pub enum Show {
-    /// The values.
+    /// Values themselves.
     #[default]
     Full,
-    /// A hash of each.
+    /// Keyed hash of each value.
     Hashed(ValueKey),
-    /// How many there were.
+    /// Number of values only.
     None,
 }
 
-/// Why there is no key.
+/// Error of the key file.
 #[derive(Debug, thiserror::Error)]
 pub enum ValueKeyError {
-    /// The file cannot be read or made.
+    /// The file cannot be read or created.
     #[error("the key for hashed parameters {} cannot be used: {source}", path.display())]
     Io {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The operating system's reason.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// The file holds something else.
+    /// The file has no key.
     #[error("{} is not a key for hashed parameters: expected 64 hexadecimal digits", path.display())]
     Malformed {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
-    /// Others may read the file.
+    /// Other users may read the file.
     #[error("the key for hashed parameters {} may be read by others (mode {mode:03o}): set it to 600", path.display())]
     Exposed {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its permission bits.
+        /// Permission bits of the file.
         mode: u32,
     },
 }
 
-/// The key that hashes the values of one log. Shows nothing of itself.
+/// Key that hashes the values of one log. Its `Debug` form does not show it.
 #[derive(Debug, Clone)]
 pub struct ValueKey(Arc<hmac::Key>);
 
 impl ValueKey {
-    /// Loads the key in this file, or makes one (mode 0600).
+    /// Loads the key in this file, or creates one (mode 0600).
     pub fn load_or_make(path: &Path) -> Result<Self, ValueKeyError> {
         let failed = |source| ValueKeyError::Io {
             path: path.to_owned(),
@@ -113,7 +113,7 @@ impl ValueKey {
         Self(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &digits.to_ascii_lowercase())))
     }
 
-    /// Returns the hash of a value, in hexadecimal: 16 bytes, enough for two values never to have the same.
+    /// Returns the hash of a value, in hexadecimal: 16 bytes, enough to make equal hashes of two values practically impossible.
     #[must_use]
     pub fn hash(&self, value: &[u8]) -> String {
         short(&hmac::sign(&self.0, value))
@@ -125,7 +125,7 @@ impl ValueKey {
         hex(hmac::sign(&self.0, text).as_ref())
     }
 
-    /// Begins the hash of something that comes in pieces.
+    /// Begins the hash of data that comes in pieces.
     #[must_use]
     pub fn begin(&self) -> KeyedHash {
         KeyedHash(hmac::Context::with_key(&self.0))
@@ -139,12 +139,12 @@ impl ValueKey {
     }
 }
 
-/// A keyed hash of something that comes in pieces.
+/// Keyed hash of data that comes in pieces.
 #[derive(Debug, Clone)]
 pub struct KeyedHash(hmac::Context);
 
 impl KeyedHash {
-    /// Takes the next piece.
+    /// Adds the next piece.
     pub fn update(&mut self, piece: &[u8]) {
         self.0.update(piece);
     }

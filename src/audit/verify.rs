@@ -1,11 +1,11 @@
-//! Proves that a log is whole, from its files alone, or names the first thing that is wrong.
+//! Verifies that a log is whole, from its files alone, or reports the first flaw.
 //!
-//! It changes nothing, needs no gate and no network, and keeps only what decides (first lines, the last checkpoints, key changes,
-//! removals) in memory, so it works on copies of any size.
+//! Verification changes nothing, needs no gate and no network, and keeps only the decisive lines in memory (first lines, the
+//! last checkpoints, key changes, removals), so it works on copies of any size.
 //!
-//! The law: when there is no flaw, every line up to [`Verdict::proven`] is one that the holder of a trusted key has signed, in its
-//! place, byte by byte, and none between the first and that one is missing. Lines behind the last checkpoint fit the chain, but
-//! nobody has signed them yet: they are no more than a gate leaves that dies.
+//! INVARIANT: if there is no flaw, the holder of a trusted key has signed every line up to [`Verdict::proven`], in its place,
+//! byte by byte, and no line between the first and that one is missing. Lines after the last checkpoint fit the chain, but are
+//! not signed yet: they are no more than a gate leaves when it crashes.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,26 +27,26 @@ pub use super::kept::{Kept, NoneBeside, NotACheckpoint, Unreadable};
 pub use flaw::Flaw;
 pub use judge::{Held, Verdict};
 
-/// What the log is held against.
+/// Keys and checkpoints with which the log is compared.
 #[derive(Debug, Clone, Default)]
 pub struct Expected {
-    /// The key that must have signed it; without one the log's own word is taken, which proves nothing against somebody who
-    /// could write all of it anew.
+    /// Key that must have signed the log; without one, the log's own key is used, which proves nothing against an attacker who
+    /// could rewrite the whole log.
     pub key: Option<PublicKey>,
-    /// A checkpoint that was kept elsewhere: the log must contain it.
+    /// Checkpoint that was kept elsewhere and that the log must contain.
     pub kept: Option<Kept>,
-    /// The one beside the log, which it must contain, too; [`verify_folder`] finds it itself.
+    /// Checkpoint beside the log, which the log must contain, too; [`verify_folder`] finds it itself.
     pub beside: Option<Kept>,
-    /// The one that the gate's ledger was told last: the log must contain it, too.
+    /// Last checkpoint that the gate's ledger knows, which the log must contain, too.
     pub ledger: Option<Kept>,
-    /// Whether to trust that checkpoint for the segments before it, and not to read them again.
+    /// True to trust `kept` for the segments before it, and not to read them again.
     pub skip: bool,
-    /// Whether the log must begin with its first segment, or say that those before were removed.
+    /// True if the log must begin with its first segment, or have a record of the removal of those before.
     pub from_start: bool,
 }
 
 impl Expected {
-    /// All that the log must contain, and where that comes from.
+    /// Returns all checkpoints that the log must contain, with their origins.
     fn checkpoints(&self) -> impl Iterator<Item = (CheckpointSource, &Checkpoint)> {
         let sources = [
             (CheckpointSource::Given, &self.kept),
@@ -58,17 +58,18 @@ impl Expected {
             .filter_map(|(source, kept)| kept.as_ref().map(|kept| (source, &kept.checkpoint)))
     }
 
-    /// Faults that the gate noted up to this line are known to whoever names a checkpoint to go on from.
+    /// Returns the line up to which faults in the log are accepted: a caller that continues from a checkpoint knows those
+    /// before it.
     fn accepted(&self) -> u64 {
         let since = self.kept.as_ref().filter(|_| self.skip);
         since.map_or(0, |kept| kept.checkpoint.covers)
     }
 }
 
-/// Verifies the log in a folder, also against the checkpoint beside it. `progress` is told how many bytes more were read; it is
-/// called from several threads. A gate may be writing there.
+/// Verifies the log in a folder, also against the checkpoint beside it. `progress` gets the number of further bytes read; it is
+/// called from several threads. A gate may be writing to the folder.
 pub fn verify_folder(dir: &Path, expected: &Expected, progress: impl Fn(u64) + Sync) -> Result<Verdict, Unreadable> {
-    // In this order: what a checkpoint covers is in the log before the checkpoint is beside it.
+    // The order matters: a line that a checkpoint covers is in the log before the checkpoint is beside it.
     let (beside, damaged) = match Kept::beside(dir) {
         Ok(beside) => (beside, false),
         Err(NoneBeside::NotACheckpoint(_)) => (None, true),
@@ -105,7 +106,7 @@ pub fn verify(segments: &[Segment], expected: &Expected, progress: impl Fn(u64) 
     let hearing = Hearing::for_checkpoints(&wanted);
     let testimonies = Mutex::new((Vec::new(), 0));
     let next = AtomicUsize::new(0);
-    // Each segment says where the chain stood before it, so they are followed side by side, and joined afterwards.
+    // Each segment has the state of the chain before it, so segments are followed in parallel and joined afterwards.
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
@@ -128,7 +129,7 @@ pub fn verify(segments: &[Segment], expected: &Expected, progress: impl Fn(u64) 
     Ok(judge::judge(skipped, &testimonies, expected))
 }
 
-/// How many segments end before the checkpoint's line: all but the last that begins before it.
+/// Returns the number of segments that end before the checkpoint's line: all before the last one that begins before it.
 fn covered(segments: &[Segment], kept: &Kept) -> Result<usize, Unreadable> {
     let mut covered = 0;
     for (index, segment) in segments.iter().enumerate() {
@@ -143,15 +144,15 @@ fn covered(segments: &[Segment], kept: &Kept) -> Result<usize, Unreadable> {
     Ok(covered)
 }
 
-/// Hears those anew that have more in their files than the log: a segment after them says where it ends, in its first line, which is
-/// in the chain. Nobody without the key can make a segment say so.
+/// Scans those segments again whose files have more than the log: the first line of a later segment, which is in the chain,
+/// says where they end. An attacker without the key cannot make a segment say so.
 fn leave_out_void(heard: &mut [Testimony], hearing: Hearing<'_>) -> Result<(), Unreadable> {
     for next in (1..heard.len()).rev() {
         let (before, from) = heard.split_at_mut(next);
         let Some(last) = from.first().and_then(Testimony::voids_behind) else {
             continue;
         };
-        // Where the first line of a segment could not be written, all of it is void, and more in the one before.
+        // If the first line of a segment could not be written, the whole segment is void, and so is the end of the one before.
         for segment in before.iter_mut().rev() {
             *segment = hearing.up_to(last).hear(&segment.segment, &|_| ())?;
             if segment.lines > 0 {

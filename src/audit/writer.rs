@@ -1,11 +1,11 @@
-//! The segment being written: whole lines go in, numbered and chained, or nothing does.
+//! Writes the segment that is open: lines are numbered, chained and written whole, or not at all.
 //!
-//! It does not queue, wait or know who asked; one owner at a time calls it (see the journal). It begins segments and signs
-//! checkpoints when told to; what becomes of a closed segment is the keeper's business.
+//! This module does not queue, wait or know the callers of the journal; one thread at a time uses it. It begins segments, and
+//! signs checkpoints on request; the keeper handles closed segments.
 //!
-//! INVARIANT: after each call the segment ends with a whole line, or the writer knows that it does not and puts that right
-//! before anything else is written. Numbers have no gap and no double within what was reported as written, and each line follows
-//! the one before it in the chain.
+//! INVARIANT: after each call the segment ends with a whole line, or the writer knows that it does not and repairs it before
+//! anything else is written. Among the lines that were reported as written, no number is missing or used twice, and each line
+//! follows the one before it in the chain.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -31,67 +31,67 @@ use folder::{lock_again, lock_folder, open_whole, options, replace_private};
 
 mod folder;
 
-/// An output buffer larger than this is given back after use.
+/// Number of bytes of capacity from which the output buffer is freed after use.
 const KEEP: usize = 256 * 1024;
 
-/// Writes the log's newest segment.
+/// Writer of the log's newest segment.
 #[derive(Debug)]
 pub(super) struct Writer {
     settings: Settings,
-    /// The folder, locked as long as this is open.
+    /// Folder, locked as long as this is open.
     lock: File,
     file: File,
     path: PathBuf,
     segment: u32,
-    /// When the segment began, as far as this run knows.
+    /// Time at which the segment began, as far as this run knows.
     began: Timestamp,
-    /// The segment's length up to and including its last whole line.
+    /// Length of the segment in bytes, up to and including its last whole line.
     length: u64,
     log: LogId,
     key: SigningKey,
-    /// The log up to the last line written.
+    /// Tip of the log after the last line written.
     tip: Tip,
-    /// The number of the last line that is signed or a signature.
+    /// Number of the last line that is signed or a signature.
     signed: u64,
-    /// When the first line was written that no checkpoint covers.
+    /// Time at which the first line that no checkpoint covers was written.
     unsigned_since: Option<Timestamp>,
-    /// The number of the last checkpoint in the output.
+    /// Number of the last checkpoint in the output.
     signs: Option<u64>,
     pub(super) tally: Arc<Tally>,
     state: State,
-    /// The segment before may have, behind its last line, what could not be taken back: the next one's first line says so.
+    /// True if the segment before may have further bytes after its last line; the first line of the next segment says so.
     rest_void: bool,
     out: Vec<u8>,
     own: Lines,
-    /// What the start found to be missing, in words.
+    /// Description of what the start found to be missing.
     gap: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// The file ends where we think it does.
+    /// The file ends at the expected offset.
     Whole,
-    /// A part of a line may be in it and could not be cut off yet.
+    /// The file may have a part of a line that could not be cut off yet.
     Torn,
-    /// It must not be written any more: a sync of it failed, so the kernel may have thrown pages away and will not say so again
-    /// (the fsync behaviour found by the PostgreSQL project in 2018), or it is not where a reader would find it, or it holds what
-    /// no gate has written.
+    /// The file must not be written any more: a sync of it failed, so the kernel may have dropped pages and will not report
+    /// that again (the fsync behaviour found by the PostgreSQL project in 2018), or a reader would not find it under its name,
+    /// or it has bytes that no gate has written.
     Abandoned,
 }
 
 impl Writer {
-    /// Which log it is.
+    /// Returns the id of the log.
     pub(super) fn log(&self) -> &LogId {
         &self.log
     }
 
-    /// What this start found to be missing, in words.
+    /// Returns a description of what this start found to be missing.
     pub(super) fn gap(&self) -> Option<&str> {
         self.gap.as_deref()
     }
 
-    /// Takes the folder and goes on where its log ends, or begins one. What was found to be wrong, also by what the ledger remembers, is
-    /// put into `notes`.
+    /// Locks the folder and continues its log, or begins one. Faults, also those found by comparison with the ledger, are put
+    /// into `notes`.
     pub(super) fn open(
         settings: &Settings,
         remembered: &RememberedTip,
@@ -128,7 +128,7 @@ impl Writer {
             key,
             tip: found.tip,
             signed: found.signed,
-            // How long ago it was written nobody knows.
+            // The time of writing is unknown, so the lines count as overdue.
             unsigned_since: (found.signed < found.tip.seq).then_some(Timestamp::MIN),
             signs: None,
             tally: Arc::default(),
@@ -149,8 +149,8 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Writes lines with one system call (and one sync, where durability asks for it), with a checkpoint behind them if `sign`
-    /// says so and there is anything to sign. All are written or none is.
+    /// Writes lines with one system call (and one sync, if durability requires it), with a checkpoint after them if `sign` is
+    /// set and there is anything to sign. Either all lines are written or none.
     pub(super) fn write(&mut self, parts: &[&Lines], sign: bool, now: Timestamp) -> Result<(), AuditError> {
         let sign = sign && (self.unsigned() > 0 || parts.iter().any(|lines| !lines.is_empty()));
         if !sign && parts.iter().all(|lines| lines.is_empty()) {
@@ -162,7 +162,7 @@ impl Writer {
         }
         let told_late = |lines: &&Lines| lines.oldest().is_some_and(|oldest| now.duration_since(oldest) > LATE);
         let late = parts.iter().any(|lines| !lines.is_empty()) && self.is_overdue(now) || parts.iter().any(told_late);
-        // A log is signed from its first write on: one that nobody has signed proves nothing.
+        // A log is signed from its first write on: one without a signature proves nothing.
         let sign = sign || self.signed == 0;
         let mut tip = self.begin_out(late, now)?;
         for line in parts.iter().flat_map(|lines| lines.iter()) {
@@ -177,17 +177,18 @@ impl Writer {
         Ok(())
     }
 
-    /// Signs what is not signed yet; the line of the last checkpoint, if there is one of this run.
+    /// Signs the unsigned lines; returns the line of the last checkpoint of this run, if there is one.
     pub(super) fn checkpoint(&mut self, now: Timestamp) -> Result<Option<String>, AuditError> {
         self.write(&[], true, now)?;
         Ok(self.tally.signed_tip().map(|tip| tip.line))
     }
 
-    /// Goes over to a new key. In this order: the new one is kept beside the old; one write has the change, the old one's
-    /// signature under it and the new one's; the new one takes the old one's place. A start in between finishes or forgets it.
+    /// Replaces the signing key, in this order: the new key is stored beside the old one; one write has the change and
+    /// signatures with the old and the new key; the new key replaces the old one. A start in between finishes or discards the
+    /// change.
     pub(super) fn rotate_key(&mut self, by: &str, now: Timestamp) -> Result<PublicKey, AuditError> {
         let old = self.key.public();
-        // What an earlier attempt has left.
+        // Handles the leftover of an earlier attempt.
         SigningKey::recover(&self.settings.key, Some(old))?;
         let next = SigningKey::prepare(&self.settings.key)?;
         self.make_ready(now)?;
@@ -201,10 +202,10 @@ impl Writer {
         let tip = self.seal_own(tip, &change, now)?;
         let tip = self.sign(tip, now)?;
         let old = std::mem::replace(&mut self.key, next);
-        // On the disk before the old key is gone, whatever the setting.
+        // This is synced to the disk before the old key is gone, whatever the durability.
         if let Err(error) = self.sign(tip, now).and_then(|tip| self.put(tip, true, now)) {
             self.key = old;
-            // If this fails, the next attempt or start does it.
+            // If this fails, the next attempt or start repeats it.
             let _ = SigningKey::recover(&self.settings.key, Some(self.key.public()));
             return Err(error);
         }
@@ -215,13 +216,13 @@ impl Writer {
         Ok(self.key.public())
     }
 
-    /// The lines that nothing signs yet.
+    /// Returns the number of unsigned lines.
     pub(super) fn unsigned(&self) -> u64 {
         self.tip.seq - self.signed
     }
 
-    /// Looks whether the file is still the one that a reader finds under its name. If not, the next write begins a new one;
-    /// returns whether that is so. A file that was removed takes writes without complaint and loses them.
+    /// Checks that the file is still the one that a reader finds under its name; returns false, and makes the next write begin
+    /// a new file, if it is not. A file that was removed accepts writes without an error and loses them.
     pub(super) fn check_in_place(&mut self) -> bool {
         let same = folder::is_in_place(&self.file, &self.path, self.length);
         if !same {
@@ -230,7 +231,7 @@ impl Writer {
         same
     }
 
-    /// Makes everything written durable, whatever the setting: for an orderly stop.
+    /// Syncs everything that was written, whatever the durability: for an orderly stop.
     pub(super) fn sync(&self) -> Result<(), AuditError> {
         self.file.sync_data().map_err(AuditError::write)
     }
@@ -241,8 +242,9 @@ impl Writer {
 
     /// Begins the output: with the first line of the segment, if that is due, and with a checkpoint if `late` (see [`LATE`]).
     ///
-    /// A segment that was begun behind lines that nobody has signed (the one before could not be written any more) signs them in its
-    /// second line, in the first page of its file, which the kernel takes whole: so only the newest segment has such lines.
+    /// A segment that begins after unsigned lines (because the one before could not be written any more) signs them in its
+    /// second line, in the first page of its file, which the kernel writes as a whole: only the newest segment has unsigned
+    /// lines.
     fn begin_out(&mut self, late: bool, now: Timestamp) -> Result<Tip, AuditError> {
         if self.out.capacity() > KEEP {
             self.out = Vec::new();
@@ -274,8 +276,8 @@ impl Writer {
         Ok(tip)
     }
 
-    /// Everything is signed by the last line written, a checkpoint; puts it beside the log, so that what is missing at its end is
-    /// noticed at the next start.
+    /// Stores the last line of the output, a checkpoint of everything before it, beside the log, so that the next start notices
+    /// lines that are missing at the end.
     fn publish(&mut self, now: Timestamp) {
         let Some(line) = self.out.split_inclusive(|byte| *byte == b'\n').next_back() else {
             return;
@@ -295,7 +297,7 @@ impl Writer {
         Ok(own.iter().fold(tip, |tip, line| tip.seal(out, line)))
     }
 
-    /// Writes the output, which ends at `tip`, and syncs it where durability or the caller asks for it.
+    /// Writes the output, which ends at `tip`, and syncs it if durability or the caller requires it.
     fn put(&mut self, tip: Tip, durable: bool, now: Timestamp) -> Result<(), AuditError> {
         if let Err(error) = self.file.write_all(&self.out) {
             self.roll_back();
@@ -304,8 +306,8 @@ impl Writer {
         let sync = durable || self.settings.durability == Durability::Power;
         if sync && let Err(error) = self.sync_written() {
             self.roll_back();
-            // Of a file in which nothing counts yet the kernel has nothing to lose: it is begun again, so that a disk that fails for
-            // an hour does not leave a thousand of them.
+            // In a file without any complete line the kernel has nothing to lose: it is begun again, so that a disk that fails
+            // for an hour does not leave a thousand files.
             if self.length > 0 {
                 (self.state, self.rest_void) = (State::Abandoned, true);
             }
@@ -330,7 +332,7 @@ impl Writer {
         self.length >= self.settings.segment_bytes || (self.length > 0 && now.duration_since(self.began) >= age)
     }
 
-    /// Puts the last checkpoint into the segment and begins the next.
+    /// Writes the last checkpoint into the segment and begins the next one.
     fn close_segment(&mut self, now: Timestamp) -> Result<(), AuditError> {
         if self.unsigned() > 0 {
             self.out.clear();
@@ -341,14 +343,14 @@ impl Writer {
         self.begin_segment(now)
     }
 
-    /// Cuts off what a failed write may have left.
+    /// Cuts off the bytes that a failed write may have left.
     fn roll_back(&mut self) {
         if self.file.set_len(self.length).is_err() {
             self.state = State::Torn;
         }
     }
 
-    /// Puts right what an earlier failure left, so that a line can be written.
+    /// Repairs the leftover of an earlier failure, so that a line can be written.
     fn make_ready(&mut self, now: Timestamp) -> Result<(), AuditError> {
         if self.state == State::Torn {
             self.state = match self.file.set_len(self.length) {
@@ -364,7 +366,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Begins the next segment; makes and locks the folder again when it was removed.
+    /// Begins the next segment; if the folder was removed, creates and locks it again.
     fn begin_segment(&mut self, now: Timestamp) -> Result<(), AuditError> {
         let dir = &self.settings.dir;
         let open_folder = self.lock.metadata().map_err(AuditError::write)?;
@@ -384,7 +386,7 @@ impl Writer {
         Ok(())
     }
 
-    /// What was written survives a power failure; with the first of it the file's name, for which its folder is synced, too.
+    /// Syncs the file; after its first write also the folder, so that the file's name survives a power failure.
     fn sync_written(&self) -> io::Result<()> {
         self.file.sync_data()?;
         if self.length == 0 { self.sync_folder() } else { Ok(()) }

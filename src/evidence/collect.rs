@@ -1,7 +1,7 @@
-//! Records go in, in the log's order; a report comes out. Pure.
+//! Builds a report from records in the order of the log. Pure.
 //!
-//! It reads no files and proves nothing: it believes the records it is given. Statements are only counted, so that memory is
-//! that of the grants, sessions and refusals of the period, however long the log.
+//! This module reads no files and verifies nothing: it trusts the records it is given. Statements are only counted, so that
+//! memory grows with the grants, sessions and refusals of the period and not with the length of the log.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -20,14 +20,14 @@ use crate::audit::verify::Verdict;
 use crate::audit::{ReadError, Record};
 use crate::ids::SessionId;
 
-/// Kinds of refusals that are kept apart; whoever makes up a new name for each login fills it.
+/// Number of kinds of refusals that are counted separately; a client that uses a new name for each login could fill memory.
 const MOST_KINDS: usize = 20_000;
-/// Ends whose delays are kept, for the middle one of them.
+/// Number of delays that are kept to compute the median.
 const MAX_DELAYS: usize = 5_000_000;
-/// An end that comes later than this is listed by itself. Microseconds.
+/// Delay from which the end of a session is listed by itself. Microseconds.
 const LATE_US: u64 = 1_000_000;
 
-/// What has been seen so far.
+/// Accumulator of the records read so far.
 #[derive(Debug)]
 pub struct Collector {
     period: Period,
@@ -37,7 +37,7 @@ pub struct Collector {
     refusals_more: u64,
     endings: BTreeMap<String, u64>,
     open: HashSet<SessionId>,
-    /// Statements of the period, with those that have no outcome yet.
+    /// Statements of the period by why they could not be parsed, with those that have no outcome yet.
     unread: Unread,
     lost_sessions: u64,
     delays_us: Vec<u64>,
@@ -47,12 +47,12 @@ pub struct Collector {
     statements: Statements,
     records: u64,
     unreadable: Listed<String>,
-    /// What could not be followed, for there was too much of it.
+    /// Number of records that were not followed because a limit was reached.
     unfollowed: u64,
 }
 
 impl Collector {
-    /// Nothing seen yet.
+    /// Returns a collector without any records.
     #[must_use]
     pub fn new(period: Period) -> Self {
         Self {
@@ -76,8 +76,8 @@ impl Collector {
         }
     }
 
-    /// Takes the next record, or what is wrong with the next line. All of the log up to the period's end is to be given: what is
-    /// before it says how the grants in it came to be.
+    /// Takes the next record, or the error of the next line. All of the log up to the period's end has to be given: records
+    /// from before the period say how its grants came to be.
     pub fn take(&mut self, found: Result<&Record, &ReadError>) {
         match found {
             Ok(record) if record.time < self.period.to => {
@@ -108,7 +108,7 @@ impl Collector {
             Event::SessionEnded(event) => self.ended(time, event),
             Event::BackendGone(event) => self.gone_late(event),
             Event::GateStarted(_) => {
-                // What was open then died with the gate that had it.
+                // The sessions that were open ended with the gate that crashed.
                 let open = std::mem::take(&mut self.open).len() as u64;
                 self.statements.unknown += self.unread.end_all();
                 if within {
@@ -171,7 +171,7 @@ impl Collector {
         self.count_refusals((kept(why), kept(claimed), client), 1, (time, time));
     }
 
-    /// Those that have no record of their own: of no name, for they may have been of many.
+    /// Counts refusals that have no record of their own. They have no name, because they may have come from many.
     fn refusals_counted(&mut self, event: &RefusalsCounted) {
         let client = event.network.clone().unwrap_or_default();
         self.count_refusals(
@@ -201,7 +201,7 @@ impl Collector {
     }
 
     fn statement(&mut self, time: Timestamp, event: &Statement<'_>) {
-        // What was only prepared or bound did nothing.
+        // Statements that were only prepared or bound did nothing.
         if !event.kind.executes() {
             return;
         }
@@ -218,7 +218,7 @@ impl Collector {
     fn outcome(&mut self, time: Timestamp, event: &Outcome<'_>) {
         let profile = self.lives.get(&event.who.grant).and_then(GrantLife::profile);
         self.database.outcome(time, event, profile);
-        // That of a statement that was only prepared, or of one from before the period.
+        // Outcomes of statements that were only prepared, or that are from before the period.
         if !self.unread.outcome(event) {
             return;
         }
@@ -283,7 +283,7 @@ impl Collector {
         }
     }
 
-    /// The end of a session that could not be confirmed is, now.
+    /// Confirms the end of a session that could not be confirmed when it ended.
     fn gone_late(&mut self, event: &BackendGone) {
         let end = self.late.items.iter_mut().find(|late| late.session == event.who.session);
         if let Some(end) = end.filter(|end| !end.confirmed) {
@@ -293,7 +293,7 @@ impl Collector {
         }
     }
 
-    /// What it comes to, with what the proof of the log said.
+    /// Returns the report, with the result of the log's verification.
     #[must_use]
     pub fn report(mut self, verdict: Result<Verdict, String>, key_from: Option<String>) -> Report {
         let unfollowed = self.unfollowed + self.lives.unfollowed() + self.database.unfollowed();
@@ -343,7 +343,7 @@ impl Collector {
     }
 }
 
-/// As many names of policies as are shown.
+/// Returns the names of the policies, at most [`MAX_NAMED`].
 fn named(policies: &[String]) -> Vec<String> {
     policies.iter().take(MAX_NAMED).map(|name| kept(name)).collect()
 }

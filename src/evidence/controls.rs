@@ -1,11 +1,11 @@
-//! Which control asks for what, which table of the report shows something of it, and what it cannot show. Pure.
+//! Controls, the tables of the report that are evidence for them, and what the report cannot show. Pure.
 //!
-//! It judges nothing: whether a control is met is the auditor's to say. Controls are those of NIST SP 800-53 Rev. 5 and of the
-//! AICPA's Trust Services Criteria (2017, points of focus of 2022), in our words.
+//! This module does not judge whether a control is met; that is up to the auditor. Controls are those of NIST SP 800-53 Rev. 5
+//! and of the AICPA's Trust Services Criteria (2017, points of focus of 2022), in our own wording.
 
 use super::tables::{Row, Table};
 
-/// A control, what shows something of it, and what is left to others.
+/// Control with its evidence in the report, and with what has to come from elsewhere.
 struct Control {
     name: &'static str,
     asks: &'static str,
@@ -90,7 +90,7 @@ const CONTROLS: &[Control] = &[
     },
 ];
 
-/// The mapping.
+/// Returns the table of controls.
 pub(super) fn table() -> Table {
     let row = |control: &Control| Row {
         cells: [control.name, control.asks, control.shown, control.not_shown]

@@ -1,6 +1,6 @@
-//! What grants left at the databases, what guard rails refused there, and what was undone. Pure.
+//! Roles of grants at the databases, statements that guard rails refused, and statements that were rolled back. Pure.
 //!
-//! It knows when a grant was over only where it is told.
+//! This module does not follow grants: its callers pass the time at which a grant was over.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,30 +12,30 @@ use crate::audit::event::{Outcome, RoleChanged, TransactionChanged};
 use crate::ids::GrantId;
 use crate::names::{IdentityName, ProfileName, TargetName};
 
-/// Kinds of refusals that are kept apart: rules are few, but people and targets may be many.
+/// Number of kinds of refusals that are counted separately: rules are few, but identities and targets may be many.
 const MOST_KINDS: usize = 20_000;
 
-/// What makes refusals equal.
+/// Key by which refusals are grouped.
 type Kind = (IdentityName, TargetName, Option<ProfileName>, String);
 
-/// What has been seen so far.
+/// Accumulator of the records read so far.
 #[derive(Debug, Default)]
 pub(super) struct Database {
     roles: BTreeMap<GrantId, RoleLife>,
     refusals: HashMap<Kind, RailRefusals>,
     refusals_more: u64,
     undone: Listed<Undone>,
-    /// Records about roles that are too many to be followed.
+    /// Number of records that were left out because too many roles are followed.
     unfollowed: u64,
 }
 
 impl Database {
-    /// How many records were left out, for they were about too many.
+    /// Returns the number of records that were left out because too many roles are followed.
     pub(super) fn unfollowed(&self) -> u64 {
         self.unfollowed
     }
 
-    /// A grant's role changed; `over_at` is when the grant was over, or will be, as far as is known.
+    /// Takes a change of a grant's role; `over_at` is the time at which the grant was or will be over, if it is known.
     pub(super) fn role(&mut self, time: Timestamp, event: &RoleChanged, over_at: Option<Timestamp>, period: Period) {
         if self.roles.len() >= MAX_FOLLOWED && !self.roles.contains_key(&event.grant) {
             self.unfollowed += 1;
@@ -62,13 +62,13 @@ impl Database {
             }
             _ => {}
         }
-        // What is found of one that was not made after all comes to be `left`.
+        // A role that was not made after all and is found later is on record as `left`.
         if event.change == "not_made" || role.retired_at.is_some_and(|at| at < period.from) {
             self.roles.remove(&event.grant);
         }
     }
 
-    /// An outcome within the period; `profile` is its grant's.
+    /// Takes an outcome within the period; `profile` is that of its grant.
     pub(super) fn outcome(&mut self, time: Timestamp, event: &Outcome<'_>, profile: Option<&ProfileName>) {
         let Some(rule) = &event.rule else { return };
         let who = &event.who;
@@ -91,7 +91,7 @@ impl Database {
         refusals.last = time;
     }
 
-    /// A transaction within the period ended.
+    /// Takes the end of a transaction within the period.
     pub(super) fn transaction(&mut self, time: Timestamp, event: &TransactionChanged<'_>) {
         if let Some(undone) = &event.rolled_back {
             self.undone.push(Undone {
@@ -104,7 +104,7 @@ impl Database {
         }
     }
 
-    /// The roles that were there in the period, in the order they were made; `over_at` as in [`Database::role`].
+    /// Returns the roles that existed in the period, in the order of their creation; `over_at` as in [`Database::role`].
     pub(super) fn roles(&mut self, over_at: impl Fn(&GrantId) -> Option<Timestamp>) -> Vec<RoleLife> {
         let mut roles: Vec<RoleLife> = std::mem::take(&mut self.roles).into_values().collect();
         for role in roles.iter_mut().filter(|role| role.retired_at.is_none()) {
@@ -114,7 +114,8 @@ impl Database {
         roles
     }
 
-    /// What guard rails refused, the most frequent first, and how many more there were; and what was undone.
+    /// Returns the refusals of guard rails, the most frequent first, with the number of those that were left out; and the
+    /// statements that were rolled back.
     pub(super) fn finish(self) -> (Vec<RailRefusals>, u64, Listed<Undone>) {
         let mut refusals: Vec<RailRefusals> = self.refusals.into_values().collect();
         refusals.sort_by(|a, b| {

@@ -1,6 +1,6 @@
-//! The lives of grants, put together from the steps of their requests and their own changes. Pure.
+//! Histories of grants, built from the steps of their requests and their own changes. Pure.
 //!
-//! It keeps those that a period can still show, and drops what was over before it began.
+//! This module keeps the grants that the period can still show, and drops those that were over before it began.
 
 use std::collections::BTreeMap;
 
@@ -11,54 +11,54 @@ use super::report::{Asked, GrantLife, Period, Use};
 use crate::audit::event::{GrantChanged, RequestChanged};
 use crate::ids::{GrantId, RequestId};
 
-/// The change of a record that takes back the one before.
+/// Change of a record that takes back the change before it.
 pub(super) const NOT_STORED: &str = "not_stored";
 
-/// All grants and requests that may still matter.
+/// Grants and requests that the period may still show.
 #[derive(Debug, Default)]
 pub(super) struct Lives {
     grants: BTreeMap<GrantId, GrantLife>,
     requests: BTreeMap<RequestId, Steps>,
-    /// Which request a grant is of.
+    /// Request of each grant.
     of: BTreeMap<GrantId, RequestId>,
-    /// So many are dropped together.
+    /// Number of records about grants since the last sweep.
     since_sweep: usize,
-    /// Records about grants and requests that are too many to be followed.
+    /// Number of records that were left out because too many grants and requests are followed.
     unfollowed: u64,
 }
 
-/// A request on its way.
+/// Request with the steps it has taken.
 #[derive(Debug, Clone)]
 struct Steps {
     asked: Asked,
-    /// As it was before its last step, should that be taken back.
+    /// State before the last step, in case that step is taken back.
     before: Option<Box<Asked>>,
     grant: Option<GrantId>,
     touched: Timestamp,
 }
 
-/// How many grants are made between two looks for those that are over.
+/// Number of records about grants between two sweeps.
 const SWEEP: usize = 4096;
-/// A request that led to nothing in that time leads to nothing: pending ones lapse within days at most.
+/// Time after which a request without a grant is dropped: pending ones lapse within days.
 const STALE: jiff::SignedDuration = jiff::SignedDuration::from_hours(31 * 24);
 
 impl Lives {
-    /// What was used.
+    /// Returns the use of a grant.
     pub(super) fn used(&mut self, grant: &GrantId) -> Option<&mut Use> {
         self.grants.get_mut(grant).map(|life| &mut life.used)
     }
 
-    /// What is known of a grant.
+    /// Returns a grant, if it is known.
     pub(super) fn get(&self, grant: &GrantId) -> Option<&GrantLife> {
         self.grants.get(grant)
     }
 
-    /// How many records were left out, for they were about too many.
+    /// Returns the number of records that were left out because too many grants and requests are followed.
     pub(super) fn unfollowed(&self) -> u64 {
         self.unfollowed
     }
 
-    /// A request took a step.
+    /// Takes a step of a request.
     pub(super) fn request(&mut self, time: Timestamp, event: &RequestChanged) {
         if self.requests.len() >= MAX_FOLLOWED && !self.requests.contains_key(&event.request) {
             self.unfollowed += 1;
@@ -100,7 +100,7 @@ impl Lives {
         }
     }
 
-    /// A grant was made or changed.
+    /// Takes the creation or a change of a grant.
     pub(super) fn grant(&mut self, time: Timestamp, event: &GrantChanged, period: Period) {
         let undone = (event.change == NOT_STORED).then(|| event.reason.as_deref().unwrap_or_default());
         if undone.is_some_and(|reason| reason.contains("`created`")) {
@@ -123,7 +123,7 @@ impl Lives {
             asked: asked.map(|steps| steps.asked.clone()),
             by: kept(&event.by),
             reason: event.reason.as_deref().map(kept),
-            // Of one whose beginning is no longer in the log, this is the first that is known.
+            // If the creation is no longer in the log, this is the first record of the grant.
             created_at: time,
             activated_at: None,
             until: None,
@@ -152,7 +152,7 @@ impl Lives {
         }
     }
 
-    /// Drops what was over before the period, and requests that led to nothing.
+    /// Drops the grants that were over before the period, and stale requests without a grant.
     fn sweep(&mut self, now: Timestamp, period: Period) {
         self.since_sweep = 0;
         self.grants.retain(|_, life| life.over_at() >= period.from.min(now));
@@ -164,7 +164,7 @@ impl Lives {
         });
     }
 
-    /// All that were there in the period, oldest first.
+    /// Returns all grants that existed in the period, oldest first.
     pub(super) fn within(self, period: Period) -> Vec<GrantLife> {
         let mut lives: Vec<GrantLife> = self
             .grants
@@ -204,7 +204,7 @@ impl Steps {
 }
 
 impl GrantLife {
-    /// What was said to be done was not stored; the record has the grant as it stays.
+    /// Takes back a change that was not stored; the record has the grant's state without it.
     fn take_back(&mut self, undone: &str) {
         if undone.contains("`revoked`") {
             self.revoked = None;

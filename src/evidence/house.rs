@@ -1,6 +1,6 @@
-//! What operators change, and what the gate says of itself and its log. Pure.
+//! Changes by operators, and events of the gate and its log. Pure.
 //!
-//! It knows nothing of grants and sessions.
+//! This module does not look at grants and sessions.
 
 use jiff::Timestamp;
 
@@ -9,22 +9,22 @@ use super::limits::kept;
 use super::report::{Change, Listed};
 use crate::audit::event::{Event, JournalHealed};
 
-/// What has been seen so far.
+/// Accumulator of the records read so far.
 #[derive(Debug, Default)]
 pub(super) struct House {
     pub(super) identities: Listed<Change>,
     pub(super) policies: Listed<Change>,
     pub(super) operation: Listed<Change>,
-    /// Records that were given up.
+    /// Number of records that were given up.
     pub(super) records_missing: u64,
-    /// How often the gate found its log damaged.
+    /// Number of times that the gate found its log damaged.
     pub(super) log_damaged: u64,
-    /// A gate started and did not stop.
+    /// True if a gate started and has not stopped.
     running: bool,
 }
 
 impl House {
-    /// Takes a record; `within`: it is of the period.
+    /// Takes a record; `within`: its time is in the period.
     pub(super) fn take(&mut self, time: Timestamp, event: &Event<'_>, within: bool) {
         if within {
             self.administration(time, event);
@@ -32,7 +32,7 @@ impl House {
         self.operation(time, event, within);
     }
 
-    /// What operators change.
+    /// Takes a change of users, policies or configuration.
     fn administration(&mut self, time: Timestamp, event: &Event<'_>) {
         let gate = || "gate".to_owned();
         match event {
@@ -61,7 +61,7 @@ impl House {
         }
     }
 
-    /// What the gate says of itself and its log.
+    /// Takes an event of the gate or its log.
     fn operation(&mut self, time: Timestamp, event: &Event<'_>, within: bool) {
         let mut note = |what: &str, detail: String, remarkable: bool| {
             if within {

@@ -1,6 +1,7 @@
-//! A report as one page: to be read, printed and put into a folder. Pure.
+//! Report as a single HTML page, to be read, printed and filed. Pure.
 //!
-//! It has no script, loads nothing and links nowhere outside. INVARIANT: every text is escaped by the template, none is passed by it.
+//! The page has no script, loads nothing and has no links to other sites. INVARIANT: every text goes through the template,
+//! which escapes it.
 
 use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -9,10 +10,10 @@ use super::report::{Report, RoleLife};
 use super::tables::{Row, Table};
 use crate::columns::{Column, fitted};
 
-/// As many characters, with blanks between the columns, fit beside each other on the narrower of the usual sheets, Letter across:
-/// 255 mm of them, in the print's 8 pixels. What may be cut on a screen is broken into lines here.
+/// Number of characters, with blanks between the columns, that fit side by side on the narrower of the usual paper sizes,
+/// Letter in landscape: 255 mm in the print style's 8 pixels. Columns that a terminal would cut are broken into lines here.
 const PAGE_CHARS: usize = 196;
-/// A table on paper has this many rows at most; its file has them all.
+/// Number of rows of a table on the page; its CSV file has all rows.
 const MOST_ROWS: usize = 1_000;
 
 const STYLE: &str = "\
@@ -29,7 +30,7 @@ nav a{margin-right:1rem}\
 @media print{body{margin:0;max-width:none;font-size:10px}table{font-size:8px}th,td{padding:1px 3px}tr{break-inside:avoid}thead{display:table-header-group}nav{display:none}\
 @page{size:landscape;margin:12mm}}";
 
-/// The page; `made_at` is when it is made.
+/// Returns the page; `made_at` is the time of its creation.
 #[must_use]
 pub fn page(report: &Report, tables: &[Table], made_at: Timestamp) -> String {
     let period = format!("{:.0} to {:.0}", report.period.from, report.period.to);
@@ -59,7 +60,7 @@ pub fn page(report: &Report, tables: &[Table], made_at: Timestamp) -> String {
     page.into_string()
 }
 
-/// What nobody should have to look for, in words.
+/// Returns the findings that need attention, as sentences.
 #[must_use]
 pub fn alarms(report: &Report) -> Vec<String> {
     let mut alarms = Vec::new();
@@ -103,7 +104,7 @@ pub fn alarms(report: &Report) -> Vec<String> {
     alarms
 }
 
-/// The figures that sum it up.
+/// Returns the summary figures.
 #[must_use]
 pub fn figures(report: &Report) -> [(&'static str, u64); 11] {
     let sessions: u64 = report.grants.iter().map(|life| life.used.sessions).sum();
@@ -158,7 +159,7 @@ fn section(table: &Table) -> Markup {
     }
 }
 
-/// The columns that a sheet of paper has room for, by their places.
+/// Returns the indices of the columns that fit on a sheet of paper.
 fn on_page(table: &Table, columns: &[Column]) -> Vec<usize> {
     let rows = || table.rows.iter().take(MOST_ROWS);
     let widest = |place: usize| {
@@ -167,7 +168,7 @@ fn on_page(table: &Table, columns: &[Column]) -> Vec<usize> {
             .map(|cell| cell.chars().count())
             .max()
     };
-    // Headings are broken between words.
+    // Headings break between words.
     let heading = |name: &str| name.split(' ').map(str::len).max().unwrap_or(0);
     let natural: Vec<usize> = (0..)
         .zip(table.head)

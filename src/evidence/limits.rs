@@ -1,15 +1,15 @@
-//! Limits of what a report holds in memory, however much a log, or somebody who wrote one, has of it. Pure.
+//! Limits of what a report holds in memory, however large or hostile a log is. Pure.
 //!
-//! What is beyond them is counted by who keeps them.
+//! Callers count what is beyond a limit.
 
-/// The most grants, requests, roles and sessions that are followed at once: as many as anybody reads about, twice.
+/// Number of grants, requests, roles and sessions that are followed at once: twice as many as anybody would read about.
 pub(super) const MAX_FOLLOWED: usize = 200_000;
-/// As much of a text is kept: a gate takes reasons of a quarter of it.
+/// Number of characters that are kept of a text: four times the longest reason that a gate accepts.
 const MAX_TEXT_CHARS: usize = 4_000;
-/// The most policies and approvers that one access is shown with.
+/// Number of policies and of approvers that are shown with one access.
 pub(super) const MAX_NAMED: usize = 100;
 
-/// A text as it is kept.
+/// Returns a text, cut to [`MAX_TEXT_CHARS`].
 pub(super) fn kept(text: &str) -> String {
     text.chars().take(MAX_TEXT_CHARS).collect()
 }

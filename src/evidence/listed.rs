@@ -1,16 +1,14 @@
-//! Lists of bounded length.
-//!
-//! They hold anything, and look at nothing.
+//! Lists of bounded length, for items of any type.
 
-/// The most that one list holds: far more than anybody reads, and little enough to be held in memory.
+/// Number of items that one list holds: far more than a reader needs, and few enough to be held in memory.
 const MOST: usize = 100_000;
 
-/// A list that knows how many did not fit.
+/// List of bounded length that counts the items that did not fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed<T> {
-    /// The first of them.
+    /// Items that fit, in order of arrival.
     pub items: Vec<T>,
-    /// How many more there were.
+    /// Number of items that did not fit.
     pub more: u64,
 }
 
@@ -24,7 +22,7 @@ impl<T> Default for Listed<T> {
 }
 
 impl<T> Listed<T> {
-    /// Takes one more.
+    /// Adds an item, or only counts it if the list is full.
     pub fn push(&mut self, item: T) {
         if self.items.len() < MOST {
             self.items.push(item);
@@ -33,7 +31,7 @@ impl<T> Listed<T> {
         }
     }
 
-    /// How many there were.
+    /// Returns the number of items, with those that did not fit.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.more + self.items.len() as u64

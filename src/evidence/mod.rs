@@ -1,9 +1,9 @@
-//! What others are given of the log: evidence for auditors, and tables for their tools.
+//! Reports made from the log: evidence for auditors, and tables for their tools.
 //!
-//! It decides nothing and changes nothing in the log; whether the log is whole is [`crate::audit::verify`]'s to say.
+//! This module decides nothing and does not change the log; [`crate::audit::verify`] says whether the log is whole.
 //!
-//! The law: what is shown was counted from records, in one pass, and what was left out (records that could not be read, rows that
-//! were too many) is said where it would have stood.
+//! INVARIANT: all that is shown was counted from records in one pass; what was left out (records that cannot be read, rows
+//! beyond a limit) is reported in its place.
 
 mod collect;
 mod controls;

@@ -1,6 +1,6 @@
-//! What a report consists of: numbers and lists, and nothing of how they look.
+//! Contents of a report: numbers and lists, without their presentation.
 //!
-//! It is filled by [`super::Collector`] and shown by others.
+//! [`super::Collector`] fills a report.
 
 use std::collections::BTreeMap;
 
@@ -13,264 +13,265 @@ use crate::audit::verify::Verdict;
 use crate::ids::{GrantId, RequestId, SessionId};
 use crate::names::{IdentityName, ProfileName, TargetName};
 
-/// From when to when; the end is not in it.
+/// Half-open span of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Period {
-    /// The first moment.
+    /// Start; belongs to the period.
     pub from: Timestamp,
-    /// The first moment after it.
+    /// End; does not belong to the period.
     pub to: Timestamp,
 }
 
 impl Period {
-    /// Whether a time is in it.
+    /// Returns true if the period contains `time`.
     #[must_use]
     pub fn has(&self, time: Timestamp) -> bool {
         self.from <= time && time < self.to
     }
 }
 
-/// What a log says about a time.
+/// Report on a period of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// Which time.
+    /// Period of the report.
     pub period: Period,
-    /// Every grant that was there in it, oldest first.
+    /// Every grant that existed in the period, oldest first.
     pub grants: Vec<GrantLife>,
-    /// Requests and other wishes that were not granted.
+    /// Requests and actions that were not allowed.
     pub denials: Listed<Denial>,
-    /// Logins and tokens that were refused, equal ones together.
+    /// Logins and tokens that were refused, grouped.
     pub refusals: Vec<Refusals>,
-    /// Refusals of kinds that were too many to be listed.
+    /// Number of refusals in groups beyond the limit.
     pub refusals_more: u64,
-    /// Sessions by why they ended.
+    /// Number of sessions by ending.
     pub endings: BTreeMap<String, u64>,
-    /// Sessions that had not ended at its end.
+    /// Number of sessions that had not ended at the end of the period.
     pub open_sessions: u64,
-    /// Sessions whose end is not on record: the gate died.
+    /// Number of sessions whose end is not on record, because the gate crashed.
     pub lost_sessions: u64,
-    /// How late sessions that the gate ended were gone.
+    /// Delays between the deadline and the confirmed end of sessions that the gate ended.
     pub overshoots: Overshoots,
-    /// Local users that were made or changed.
+    /// Local users that were created or changed.
     pub identities: Listed<Change>,
-    /// Policies and configuration that were read.
+    /// Policies and configuration that were loaded.
     pub policies: Listed<Change>,
-    /// The gate's and its log's own life: starts, stops, faults, keys, removals.
+    /// Events of the gate and its log: starts, stops, faults, keys, removals.
     pub operation: Listed<Change>,
-    /// Records that were refused or given up while the log could not be written.
+    /// Number of records that were refused or given up while the log could not be written.
     pub records_missing: u64,
-    /// How often the gate itself found its log cut, changed, or its file gone.
+    /// Number of times that the gate found its log cut or changed, or its file gone.
     pub log_damaged: u64,
-    /// Every role of a grant that was at a database in it, oldest first.
+    /// Every grant's role that existed at a database in the period, oldest first.
     pub roles: Vec<RoleLife>,
-    /// What guard rails refused, equal ones together.
+    /// Statements that guard rails refused, grouped.
     pub rails: Vec<RailRefusals>,
-    /// Refusals of kinds that were too many to be listed.
+    /// Number of refusals in groups beyond the limit.
     pub rails_more: u64,
-    /// Executed statements that could not be read, equal ones together.
+    /// Executed statements that could not be parsed, grouped.
     pub unread: Listed<UnreadStatements>,
-    /// Statements that ran and were undone.
+    /// Statements that ran and were rolled back.
     pub undone: Listed<Undone>,
-    /// Statements that were let through, and what became of those that have no outcome.
+    /// Numbers of statements by result.
     pub statements: Statements,
-    /// Records read, up to the period's end.
+    /// Number of records read, up to the end of the period.
     pub records: u64,
-    /// Lines that could not be read.
+    /// Errors of lines that could not be read.
     pub unreadable: Listed<String>,
-    /// What the proof of the log came to; or why there is none.
+    /// Result of the verification of the log, or the reason why there is none.
     pub verdict: Result<Verdict, String>,
-    /// Where the key comes from that the log was held against; `None`: nobody had one.
+    /// Source of the key with which the log was verified; `None`: no key was given.
     pub key_from: Option<String>,
 }
 
-/// How many statements.
+/// Numbers of statements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Statements {
     /// Forwarded to be executed.
     pub executed: u64,
-    /// Of these, ended with an error.
+    /// Executed ones that ended with an error.
     pub failed: u64,
-    /// Of these, with an outcome that nobody knows: none is on record up to the period's end.
+    /// Executed ones without a known outcome: none is on record up to the end of the period.
     pub unknown: u64,
 }
 
-/// A grant: how it came to be, what it allowed, what was done with it.
+/// History of a grant: its creation, its limits and its use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GrantLife {
-    /// Which.
+    /// Id of the grant.
     pub grant: GrantId,
-    /// Whose.
+    /// Identity that may use it.
     pub identity: IdentityName,
-    /// Where to.
+    /// Target it gives access to.
     pub target: TargetName,
-    /// With which privileges; `None` where the log does not say.
+    /// Profile it gives; `None` if the log does not say.
     pub profile: Option<ProfileName>,
-    /// How it was asked for; `None`: an operator made it.
+    /// Request that led to it; `None`: an operator made it.
     pub asked: Option<Asked>,
-    /// Who made it, as the log has it.
+    /// Maker of the grant, as recorded.
     pub by: String,
-    /// The reason given with it.
+    /// Reason recorded with the grant itself.
     pub reason: Option<String>,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: Timestamp,
-    /// When its window opened.
+    /// Time at which the window opened.
     pub activated_at: Option<Timestamp>,
-    /// When its window ends.
+    /// Time at which the window ends.
     pub until: Option<Timestamp>,
-    /// By when it has to be used first.
+    /// Time until which the window can be opened.
     pub activate_by: Timestamp,
-    /// The window's length. Seconds.
+    /// Length of the window. Seconds.
     pub window_seconds: u64,
-    /// When it was revoked, by whom and why.
+    /// Time of the revocation, with the name and the reason of the one who revoked it.
     pub revoked: Option<(Timestamp, String)>,
-    /// How often its end was moved.
+    /// Number of times that the end was moved.
     pub moved: u32,
-    /// What was done with it in the period.
+    /// Use of the grant in the period.
     pub used: Use,
 }
 
 impl GrantLife {
-    /// When it was over, as far as is known: a window never opened is over when it cannot be opened any more.
+    /// Returns the time at which the grant was or will be over, as far as is known. A grant whose window was never opened is
+    /// over when it can no longer be opened.
     #[must_use]
     pub fn over_at(&self) -> Timestamp {
         let end = self.until.unwrap_or(self.activate_by);
         self.revoked.as_ref().map_or(end, |(at, _)| end.min(*at))
     }
 
-    /// With which privileges, as its own records have it, or else its request (in logs from before that was on record).
+    /// Returns the profile on the grant's own records, or else on its request (in logs from before grants had it on record).
     #[must_use]
     pub fn profile(&self) -> Option<&ProfileName> {
         let asked = self.asked.as_ref().map(|asked| &asked.profile);
         self.profile.as_ref().or(asked)
     }
 
-    /// Why it was asked for, or else why an operator made it.
+    /// Returns the reason of the request, or else the one recorded with the grant.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         let asked = self.asked.as_ref().and_then(|asked| asked.reason.as_deref());
         asked.or(self.reason.as_deref())
     }
 
-    /// Nobody ever logged in with it.
+    /// Returns true if the grant was never activated and has no session.
     #[must_use]
     pub fn is_unused(&self) -> bool {
         self.activated_at.is_none() && self.used.sessions == 0
     }
 }
 
-/// How access was asked for and by whom it was allowed.
+/// Request for access, with those who allowed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
-    /// The request.
+    /// Id of the request.
     pub request: RequestId,
-    /// With which privileges.
+    /// Profile that was requested.
     pub profile: ProfileName,
-    /// Why.
+    /// Reason that the requester gave.
     pub reason: Option<String>,
-    /// The ticket.
+    /// Ticket that the requester gave.
     pub ticket: Option<String>,
-    /// Who said yes: nobody where the policies grant at once.
+    /// Approvers; empty if the policies grant at once.
     pub approvers: Vec<IdentityName>,
-    /// The policies that decided, at each step.
+    /// Policies that decided, of all steps.
     pub policies: Vec<String>,
-    /// The set they are of.
+    /// SHA-256 of the policy set that decided.
     pub policy_set: Option<String>,
-    /// It was opened without waiting for anybody.
+    /// True if the access was taken by break-glass, without waiting for an approval.
     pub break_glass: bool,
-    /// Who looked at that afterwards, when, and what they said.
+    /// Reviewer of the break-glass access, time of the review, and comment.
     pub review: Option<(IdentityName, Timestamp, Option<String>)>,
 }
 
-/// What was done with a grant.
+/// Use of a grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Use {
-    /// Sessions begun.
+    /// Sessions started.
     pub sessions: u64,
     /// Statements executed.
     pub statements: u64,
     /// Rows returned or changed.
     pub rows: u64,
-    /// The first thing done.
+    /// Time of the first use.
     pub first: Option<Timestamp>,
-    /// The last.
+    /// Time of the last use.
     pub last: Option<Timestamp>,
 }
 
 impl Use {
-    /// Something was done.
+    /// Extends the span of use to `time`.
     pub fn at(&mut self, time: Timestamp) {
         self.first.get_or_insert(time);
         self.last = Some(time);
     }
 }
 
-/// Something wanted that was not allowed.
+/// Request or action that was not allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denial {
-    /// When.
+    /// Time of the decision.
     pub time: Timestamp,
-    /// Who wanted it.
+    /// Identity that was denied.
     pub identity: IdentityName,
-    /// What: a request's id and where to, or an action and what it was about.
+    /// Id of the request with target and profile, or the action and its object.
     pub wanted: String,
     /// `denied` (by policies) or `rejected` (by a person).
     pub how: String,
-    /// Who said no.
+    /// Approver, or `policies`.
     pub by: String,
-    /// Why.
+    /// Reason that was given.
     pub reason: Option<String>,
-    /// The policies that decided.
+    /// Policies that decided.
     pub policies: Vec<String>,
-    /// The set they are of.
+    /// SHA-256 of the policy set that decided.
     pub policy_set: Option<String>,
 }
 
-/// Equal refusals.
+/// Group of equal refusals.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusals {
-    /// Why: an ending's name, or what was wrong with the token.
+    /// Reason: the name of an ending, or the error of the token.
     pub why: String,
-    /// The name that was given, proved or not.
+    /// Name that was claimed, proved or not.
     pub claimed: String,
-    /// From where.
+    /// Address of the client, or the network of grouped ones.
     pub client: String,
-    /// How often.
+    /// Number of refusals.
     pub count: u64,
-    /// The first.
+    /// Time of the first one.
     pub first: Timestamp,
-    /// The last.
+    /// Time of the last one.
     pub last: Timestamp,
 }
 
-/// A grant's role at its database.
+/// History of a grant's role at its database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoleLife {
-    /// Whose.
+    /// Grant of the role.
     pub grant: GrantId,
-    /// Where.
+    /// Target of the database.
     pub target: TargetName,
-    /// Its name there.
+    /// Name of the role at the database.
     pub role: String,
-    /// When it was made; `None` where the log does not say.
+    /// Time of creation; `None` if the log does not say.
     pub made_at: Option<Timestamp>,
-    /// When its grant was over, or will be.
+    /// Time at which the grant was or will be over.
     pub over_at: Option<Timestamp>,
-    /// When it was gone.
+    /// Time at which the role was dropped.
     pub retired_at: Option<Timestamp>,
-    /// The last that went wrong with it.
+    /// Last problem with the role: an error, or a login past the gate.
     pub trouble: Option<String>,
-    /// How often somebody had logged in as it past the gate and was ended.
+    /// Number of logins with the role past the gate that were found and ended.
     pub intruders: u64,
 }
 
 impl RoleLife {
-    /// Whether it was still there at this time although its grant was over.
+    /// Returns true if the role still existed at `at` although its grant was over.
     #[must_use]
     pub fn is_left(&self, at: Timestamp) -> bool {
         self.retired_at.is_none() && self.over_at.is_some_and(|over| over < at)
     }
 
-    /// Microseconds from its grant's end until it was gone.
+    /// Returns the microseconds from the grant's end until the role was dropped.
     #[must_use]
     pub fn gone_after_us(&self) -> Option<u64> {
         let after = self.retired_at?.duration_since(self.over_at?);
@@ -278,85 +279,85 @@ impl RoleLife {
     }
 }
 
-/// Equal refusals of guard rails.
+/// Group of equal refusals by guard rails.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RailRefusals {
-    /// Whose statements.
+    /// Identity whose statements were refused.
     pub identity: IdentityName,
-    /// Where.
+    /// Target of the statements.
     pub target: TargetName,
-    /// Of which profile; `None` where the log does not say.
+    /// Profile of the grant; `None` if the log does not say.
     pub profile: Option<ProfileName>,
-    /// The rule.
+    /// Name of the rule.
     pub rule: String,
-    /// How often.
+    /// Number of refusals.
     pub count: u64,
-    /// The first.
+    /// Time of the first one.
     pub first: Timestamp,
-    /// The last.
+    /// Time of the last one.
     pub last: Timestamp,
 }
 
-/// Statements that ran and were undone when their transaction ended.
+/// Statements that ran and were rolled back when their transaction ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Undone {
-    /// When.
+    /// Time at which the transaction ended.
     pub time: Timestamp,
-    /// Whose.
+    /// Session with its grant, identity and target.
     pub who: Who,
-    /// The number of the first of them in the session.
+    /// Number of the first of them within the session.
     pub first: u64,
-    /// The number of the last of them.
+    /// Number of the last of them within the session.
     pub last: u64,
-    /// The SQLSTATE of what undid them.
+    /// SQLSTATE of the error that rolled them back.
     pub sqlstate: String,
 }
 
-/// How late the ends were that the gate made.
+/// Delays of the ends that the gate made.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Overshoots {
-    /// How many sessions were ended by the gate with a known delay.
+    /// Number of sessions that the gate ended with a known delay.
     pub count: u64,
-    /// Half of them were gone after so many microseconds.
+    /// Median delay. Microseconds.
     pub p50_us: u64,
-    /// The last of them. Microseconds.
+    /// Longest delay. Microseconds.
     pub max_us: u64,
-    /// Those that took more than a second, or whose backend was not confirmed gone.
+    /// Ends that took more than a second, or whose backend was not confirmed gone.
     pub late: Listed<LateEnd>,
 }
 
-/// A session that was not gone in time, or not for sure.
+/// End of a session that came late or was not confirmed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LateEnd {
-    /// When it ended.
+    /// Time of the end.
     pub time: Timestamp,
-    /// The session.
+    /// Id of the session.
     pub session: SessionId,
-    /// Its grant.
+    /// Grant of the session.
     pub grant: GrantId,
-    /// Whose.
+    /// Identity of the session.
     pub identity: IdentityName,
-    /// Where.
+    /// Target of the session.
     pub target: TargetName,
-    /// Why it ended.
+    /// Name of the ending.
     pub ending: String,
-    /// Microseconds from the deadline until the backend was gone, where that is known.
+    /// Microseconds from the deadline until the backend was gone, if that is known.
     pub overshoot_us: Option<u64>,
-    /// Whether the target confirmed that the backend is gone.
+    /// True if the target confirmed that the backend is gone.
     pub confirmed: bool,
 }
 
-/// Something about the gate itself that changed.
+/// Change of users, policies or configuration, or an event of the gate itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// When.
+    /// Time of the change.
     pub time: Timestamp,
-    /// Whom or what it concerns.
+    /// Object of the change, or the kind of event.
     pub what: String,
-    /// Who did it, if anybody.
+    /// Author of the change; empty if there is none.
     pub by: String,
-    /// In what way.
+    /// Description of the change.
     pub detail: String,
-    /// Whether it is one to look at.
+    /// True if the change needs attention.
     pub remarkable: bool,
 }

@@ -1,7 +1,7 @@
-//! A report's tables as CSV files, one for each (RFC 4180), and the page beside them.
+//! Writes the tables of a report as CSV files, one for each (RFC 4180), and the page beside them.
 //!
-//! It makes no tables. INVARIANT: no cell is a formula to a spreadsheet: what begins with one of its signs gets an apostrophe
-//! before it (OWASP, "CSV injection").
+//! This module does not build tables. INVARIANT: no cell is a formula to a spreadsheet: a cell that begins like one gets an
+//! apostrophe before it (OWASP, "CSV injection").
 
 use std::borrow::Cow;
 use std::fs::DirBuilder;
@@ -13,29 +13,29 @@ use tempfile::NamedTempFile;
 
 use super::tables::Table;
 
-/// Why the files were not written.
+/// Error of writing the files.
 #[derive(Debug, thiserror::Error)]
 pub enum SheetError {
-    /// The folder or a file.
+    /// The folder or a file cannot be written.
     #[error("{} cannot be written: {source}", path.display())]
     Io {
-        /// The folder or file.
+        /// Path of the folder or file.
         path: PathBuf,
-        /// The operating system's reason.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// A table.
+    /// A table cannot be written as CSV.
     #[error("{} cannot be written: {source}", path.display())]
     Csv {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the CSV writer.
         source: csv::Error,
     },
 }
 
-/// Writes `report.html` and a CSV file for each table into the folder, which is made if it does not exist. Files of these names
-/// are replaced. Returns how many files were written.
+/// Writes `report.html` and a CSV file for each table into the folder, which is created if it does not exist. Files of these
+/// names are replaced. Returns the number of files written.
 pub fn write(folder: &Path, page: &str, tables: &[Table]) -> Result<usize, SheetError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
     made.map_err(|source| SheetError::Io {
@@ -54,10 +54,10 @@ pub fn write(folder: &Path, page: &str, tables: &[Table]) -> Result<usize, Sheet
     Ok(tables.len() + 1)
 }
 
-/// Puts a file there whole, for its owner only, whatever was there before: a report has what people did.
+/// Replaces a file atomically, readable for its owner only: a report says what users did.
 fn replace(path: &Path, text: &[u8]) -> Result<(), SheetError> {
     let written = || {
-        // NamedTempFile is made with mode 0600.
+        // `NamedTempFile` creates files with mode 0600.
         let mut file = NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
         file.write_all(text)?;
         file.persist(path)?;
@@ -78,8 +78,8 @@ fn sheet(table: &Table) -> Result<Vec<u8>, csv::Error> {
     writer.into_inner().map_err(|error| error.into_error().into())
 }
 
-/// A cell that no spreadsheet computes: those pass over blanks at its beginning, and take the wide signs of East Asian keyboards
-/// for the others.
+/// Returns a cell that no spreadsheet evaluates. Spreadsheets skip leading blanks, and take the full-width signs of East Asian
+/// keyboards for the ASCII ones.
 #[must_use]
 pub fn harmless(cell: &str) -> Cow<'_, str> {
     let begins = cell.trim_start().starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']);

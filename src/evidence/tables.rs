@@ -1,6 +1,6 @@
-//! A report as tables: the same ones on paper and in CSV. Pure.
+//! Report as tables, for the page and for CSV. Pure.
 //!
-//! It lays nothing out. INVARIANT: every text that came from outside is made visible here, once, for all who show it.
+//! This module does no layout. INVARIANT: every text from outside is made visible here, once, for all that show it.
 
 use jiff::Timestamp;
 
@@ -12,33 +12,33 @@ mod columns;
 mod database;
 mod grants;
 
-/// One table.
+/// Table of a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
-    /// Its name in addresses and of its file.
+    /// Name in links, and of the CSV file without its extension.
     pub name: &'static str,
-    /// Its title.
+    /// Title above the table.
     pub title: &'static str,
-    /// What it shows, and what it does not.
+    /// Description of what the table shows and does not show.
     pub note: String,
-    /// The names of its columns.
+    /// Names of the columns.
     pub head: &'static [&'static str],
-    /// Its rows.
+    /// Rows that fit.
     pub rows: Vec<Row>,
-    /// How many rows did not fit.
+    /// Number of rows that did not fit.
     pub more: u64,
 }
 
-/// One row.
+/// Row of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// One for each column.
+    /// Texts, one for each column.
     pub cells: Vec<String>,
-    /// Whether it is one to look at.
+    /// True if the row needs attention.
     pub remarkable: bool,
 }
 
-/// All tables of a report, in the order of reading.
+/// Returns all tables of a report, in reading order.
 #[must_use]
 pub fn tables(report: &Report) -> Vec<Table> {
     vec![
@@ -285,7 +285,7 @@ fn overshoots(report: &Report) -> Table {
     }
 }
 
-/// Microseconds as seconds, with milliseconds.
+/// Formats microseconds as seconds with milliseconds.
 fn seconds(micros: u64) -> String {
     format!("{}.{:03}", micros / 1_000_000, micros / 1_000 % 1_000)
 }

@@ -1,6 +1,7 @@
-//! Statements that could not be read: how many, whose, and why. Pure.
+//! Counts of statements that could not be parsed, by identity, target and reason. Pure.
 //!
-//! It keeps the readings of statements that have no outcome yet, for what the server ran may contradict them.
+//! This module keeps the analysis of each statement that has no outcome yet, because the server's command tag may contradict
+//! it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,36 +14,36 @@ use crate::audit::reading::{Reading, Readings, Unparsed};
 use crate::ids::SessionId;
 use crate::names::{IdentityName, TargetName};
 
-/// Kinds that are kept apart: reasons are few, but people and targets may be many.
+/// Number of kinds that are counted separately: reasons are few, but identities and targets may be many.
 const MAX_KINDS: usize = 20_000;
 
-/// Statements without an outcome that are followed at once.
+/// Number of statements without an outcome that are followed at once.
 const MAX_IN_FLIGHT: usize = 2_000_000;
 
-/// Statements that could not be read, for the same reason.
+/// Group of statements that could not be parsed for the same reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnreadStatements {
-    /// Whose.
+    /// Identity of the statements.
     pub identity: IdentityName,
-    /// Where.
+    /// Target of the statements.
     pub target: TargetName,
-    /// Why.
+    /// Reason why they could not be parsed.
     pub why: Unparsed,
-    /// How many.
+    /// Number of statements.
     pub count: u64,
-    /// The first.
+    /// Time of the first one.
     pub first: Timestamp,
-    /// The last.
+    /// Time of the last one.
     pub last: Timestamp,
 }
 
-/// What has been seen so far.
+/// Accumulator of the statements seen so far.
 #[derive(Debug, Default)]
 pub(super) struct Unread {
     readings: Readings,
-    /// Executed statements that have no outcome yet.
+    /// Executed statements without an outcome, by session and number.
     flying: HashMap<SessionId, HashMap<u64, Flying>>,
-    /// How many those are.
+    /// Number of executed statements without an outcome.
     in_flight: usize,
     kinds: HashMap<(IdentityName, TargetName, Unparsed), UnreadStatements>,
     more: u64,
@@ -56,7 +57,7 @@ struct Flying {
 }
 
 impl Unread {
-    /// Takes a statement that is executed; returns false for one too many, which is not followed.
+    /// Takes a statement that is executed; returns false if it is beyond the limit and not followed.
     pub(super) fn statement(&mut self, time: Timestamp, event: &Statement<'_>) -> bool {
         if self.in_flight >= MAX_IN_FLIGHT {
             return false;
@@ -71,7 +72,7 @@ impl Unread {
         true
     }
 
-    /// Takes the outcome of a statement; returns whether it is of one that was taken.
+    /// Takes the outcome of a statement; returns true if that statement is followed.
     pub(super) fn outcome(&mut self, event: &Outcome<'_>) -> bool {
         let session = self.flying.get_mut(&event.who.session);
         let Some(flying) = session.and_then(|session| session.remove(&event.statement)) else {
@@ -85,7 +86,7 @@ impl Unread {
         true
     }
 
-    /// Takes the end of a session; returns how many of its statements have no outcome.
+    /// Takes the end of a session; returns the number of its statements without an outcome.
     pub(super) fn end(&mut self, session: &SessionId) -> u64 {
         let left = self.flying.remove(session).unwrap_or_default();
         self.in_flight -= left.len();
@@ -95,7 +96,7 @@ impl Unread {
         left.len() as u64
     }
 
-    /// Takes the end of all sessions there are; returns how many statements have no outcome.
+    /// Takes the end of all sessions; returns the number of statements without an outcome.
     pub(super) fn end_all(&mut self) -> u64 {
         let sessions: Vec<SessionId> = self.flying.keys().cloned().collect();
         sessions.iter().map(|session| self.end(session)).sum()
@@ -135,7 +136,7 @@ impl Unread {
 }
 
 impl Listed<UnreadStatements> {
-    /// Returns how many statements could not be read.
+    /// Returns the number of statements that could not be parsed.
     #[must_use]
     pub fn statements(&self) -> u64 {
         self.more + self.items.iter().map(|kind| kind.count).sum::<u64>()

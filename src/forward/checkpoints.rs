@@ -1,6 +1,8 @@
-//! Puts the newest checkpoint into the outbox of webhooks now and then, for those who keep it elsewhere.
+//! Sends the newest checkpoint of the audit log to the webhooks that subscribe to checkpoints, so that it can be kept
+//! elsewhere.
 //!
-//! It signs nothing: it reads the one that the journal left beside the log. It is sent once, however often it is looked at.
+//! This module signs nothing: it reads the checkpoint that the journal keeps beside the log. The outbox remembers what was
+//! sent, so each checkpoint is sent once.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,11 +11,12 @@ use crate::audit::verify::Kept;
 use crate::causes::in_one_line;
 use crate::notify::Notifier;
 
-/// For as long as it is let: looks every so often, and tells the webhooks that want checkpoints.
+/// Reads the newest checkpoint every `every` and enqueues it for the webhooks that want checkpoints. Returns only when the
+/// runtime shuts down.
 pub async fn checkpoints(dir: PathBuf, every: Duration, notifier: Notifier) {
     let mut clock = tokio::time::interval(every);
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    // The first tick is at once: what a gate leaves behind that goes down early is the checkpoint of its last start.
+    // The first tick fires at once: a gate that stops early has then sent at least the checkpoint of its last start.
     loop {
         clock.tick().await;
         let folder = dir.clone();
@@ -21,7 +24,7 @@ pub async fn checkpoints(dir: PathBuf, every: Duration, notifier: Notifier) {
             return;
         };
         match found {
-            // None is signed yet.
+            // No checkpoint has been signed yet.
             Ok(None) => {}
             Ok(Some(kept)) => {
                 let checkpoint = &kept.checkpoint;

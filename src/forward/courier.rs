@@ -1,6 +1,6 @@
-//! Brings the log's lines to the receiver, one connection after the other, for as long as it is let.
+//! Delivers the lines of the log to the receiver, over one connection after the other, until it is dropped.
 //!
-//! It does not know what a line says. What waits is on the disk: nothing is kept in memory but one parcel on its way.
+//! This module does not look at what a line contains. Lines that wait stay on the disk: at most one parcel is in memory.
 
 use std::collections::VecDeque;
 use std::io;
@@ -24,13 +24,13 @@ use crate::causes::in_one_line;
 use crate::clock::Clock;
 use crate::tls::CollectorTls;
 
-/// A parcel has so many lines at most, or is sent when it has so many bytes.
+/// Limits of a parcel: it is sent when it has `LINES` lines or `BYTES` bytes.
 const LINES: usize = 512;
 const BYTES: usize = 256 * 1024;
-/// What the operating system may hold that the receiver's has not taken: the less, the earlier a dead receiver is noticed.
+/// Size of the socket's send buffer, in bytes. The smaller it is, the earlier a dead receiver is noticed.
 const IN_FLIGHT: usize = 128 * 1024;
 
-/// Everything a delivery needs.
+/// Sender of the log, with all that a delivery needs.
 pub(super) struct Courier {
     pub(super) receiver: Receiver,
     pub(super) tls: Option<CollectorTls>,
@@ -42,23 +42,23 @@ pub(super) struct Courier {
     pub(super) state: Arc<State>,
 }
 
-/// Lines on their way.
+/// Framed lines that are sent together.
 struct Parcel {
     frames: Vec<u8>,
     count: u64,
-    /// When the first of them was written.
+    /// Time at which the first of these lines was written.
     since: Option<Timestamp>,
-    /// Behind the last of them.
+    /// Position after the last of these lines.
     position: Position,
 }
 
-/// What is on the way of one connection.
+/// State of one connection: lines that were sent and the position that was saved.
 struct Journey {
-    /// Sent, and not yet counted as received: when, and up to where.
+    /// Positions that were sent and do not count as received yet, each with the time of sending.
     sent: VecDeque<(Timestamp, Position)>,
     saved_at: Timestamp,
     saved: Position,
-    /// It was said that the receiver is behind.
+    /// True if the log has a message that the receiver is behind.
     told: bool,
 }
 
@@ -66,11 +66,11 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Courier {
-    /// Sends until it is dropped.
+    /// Sends lines until it is dropped; reconnects with back-off after an error.
     pub(super) async fn run(&self) {
         let file = self.position.clone();
         let loaded = tokio::task::spawn_blocking(move || file.load()).await;
-        // A runtime that goes down reads nothing more.
+        // The runtime is shutting down.
         let Ok(mut settled) = loaded else { return };
         let mut wait = self.pace.first;
         loop {
@@ -92,10 +92,10 @@ impl Courier {
         }
     }
 
-    /// Sends what is behind `received`, and what comes, over one connection; moves `received` on.
+    /// Sends the lines after `received`, and new ones as they are written, over one connection; advances `received`.
     async fn deliver(&self, received: &mut Position) -> Result<std::convert::Infallible, io::Error> {
         let mut tail = Tail::new(&self.dir, *received);
-        // Read before dialling: how far a receiver is behind that cannot be reached is known all the same.
+        // This reads before it connects, so that the lag is known even when the receiver cannot be reached.
         let mut next = self.load(&mut tail).await?;
         let stream = timeout(self.pace.patience, self.connect())
             .await
@@ -134,7 +134,7 @@ impl Courier {
         let receiver = &self.receiver;
         let tcp = TcpStream::connect((&*receiver.host, receiver.port)).await?;
         let socket = SockRef::from(&tcp);
-        // What the other machine does not take in that time, it will not take: better to know, and to send it again.
+        // If the other machine acknowledges nothing for that long, the connection fails and the lines are sent again.
         socket.set_tcp_user_timeout(Some(self.pace.patience))?;
         socket.set_send_buffer_size(IN_FLIGHT)?;
         tcp.set_nodelay(true)?;
@@ -144,7 +144,7 @@ impl Courier {
         }
     }
 
-    /// The next lines as they are sent; `None` at the end of the log.
+    /// Returns the next lines, framed; `None` at the end of the log.
     async fn load(&self, tail: &mut Tail) -> io::Result<Option<Parcel>> {
         let (origin, mut reading) = (self.origin.clone(), std::mem::take(tail));
         let turn = tokio::task::spawn_blocking(move || {
@@ -167,7 +167,7 @@ impl Courier {
         Ok(parcel)
     }
 
-    /// Moves on behind what was sent long enough ago, and writes that down now and then.
+    /// Advances `received` past the lines that were sent long enough ago, and saves it from time to time.
     async fn settle(&self, journey: &mut Journey, received: &mut Position) {
         let now = self.clock.now();
         while let Some((at, position)) = journey.sent.front()
@@ -190,7 +190,7 @@ impl Courier {
         }
     }
 
-    /// Says once that the receiver is far behind, and once that it is not any more.
+    /// Logs once that the receiver is far behind, and once that it has caught up.
     fn tell(&self, journey: &mut Journey, at_end: bool) {
         let lag = self.state.lag(self.clock.now());
         if at_end && journey.told {
@@ -203,7 +203,7 @@ impl Courier {
     }
 }
 
-/// Reads and frames the next lines. Blocking.
+/// Reads and frames the next lines. Blocks.
 fn pack(origin: &Origin, tail: &mut Tail) -> io::Result<Option<Parcel>> {
     let mut parcel: Option<Parcel> = None;
     while let Some(line) = tail.next()? {
@@ -224,7 +224,7 @@ fn pack(origin: &Origin, tail: &mut Tail) -> io::Result<Option<Parcel>> {
     Ok(parcel)
 }
 
-/// Writes all of it, as long as some of it is taken within `patience`.
+/// Writes all bytes. Fails if the receiver accepts none of them within `patience`.
 async fn send(writer: &mut (impl AsyncWrite + Unpin), bytes: &[u8], patience: Duration) -> io::Result<()> {
     let stuck = || timed_out("the receiver takes nothing");
     let mut rest = bytes;
@@ -238,7 +238,7 @@ async fn send(writer: &mut (impl AsyncWrite + Unpin), bytes: &[u8], patience: Du
     timeout(patience, writer.flush()).await.map_err(|_| stuck())?
 }
 
-/// A receiver has nothing to say; it is read to notice that it has gone.
+/// Reads from the receiver, which sends nothing in this protocol, to notice that it closed the connection.
 async fn drain(mut reader: impl AsyncRead + Unpin) -> io::Error {
     let mut buffer = [0; 256];
     loop {

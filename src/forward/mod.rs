@@ -1,11 +1,12 @@
-//! Sends the log on as it grows, to a syslog receiver; and checkpoints to whoever keeps them elsewhere.
+//! Forwards the audit log, as it grows, to a syslog receiver, and checkpoints to webhooks.
 //!
-//! It reads the log's files and nothing else: sessions and the journal do not know of it, so a receiver that is slow, hangs or is
-//! gone slows nobody.
+//! Forwarding only reads the files of the log. Sessions and the journal do not depend on it, so a receiver that is slow, hangs
+//! or is down delays none of them.
 //!
-//! The law: every line is sent in order, byte by byte as it stands in the file, at least once; what cannot be sent any more because
-//! its segment was removed is said. Syslog has no receipt: what a receiver took from the network and lost is lost. So a line
-//! counts as sent only when its connection has outlived it by a quarter of a minute; from there it goes on after a failure or a start.
+//! INVARIANT: every line is sent in order, byte by byte as it stands in the file, at least once; lines that can no longer be
+//! sent because their segment was removed are reported. Syslog has no acknowledgement: a line that the receiver took from the
+//! network and then lost is lost. A line therefore counts as sent only when its connection is still good 15 seconds later;
+//! after a failure or a restart, forwarding continues after the last such line.
 
 mod checkpoints;
 mod courier;
@@ -33,45 +34,45 @@ use crate::tls::{CollectorTls, TlsError};
 use courier::Courier;
 use position::PositionFile;
 
-/// `[audit.forward]`.
+/// Settings of `[audit.forward]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForwardSettings {
-    /// Where to.
+    /// Receiver of the log.
     pub receiver: Receiver,
-    /// What the receiver knows this gate as.
+    /// Host name of this gate in the messages.
     pub hostname: String,
 }
 
-/// Where the log is sent.
+/// Syslog receiver to which the log is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receiver {
     /// Host name or address.
     pub host: String,
     /// Port.
     pub port: u16,
-    /// How it is encrypted and verified; `None`: in clear, to this machine only.
+    /// CAs of TLS; `None`: unencrypted, to this machine only.
     pub tls: Option<CaFile>,
 }
 
-/// Which CAs are trusted: those in this PEM file, or the machine's.
+/// PEM file with the trusted CAs; `None`: the CAs that this machine trusts.
 pub type CaFile = Option<PathBuf>;
 
-/// How long things take and are given.
+/// Limits and intervals of forwarding.
 #[derive(Debug, Clone, Copy)]
 struct Pace {
-    /// After the first failure; twice as long after each further one.
+    /// Wait after the first failure; it doubles after each further one.
     first: Duration,
-    /// At most that.
+    /// Longest wait after a failure.
     most: Duration,
-    /// From dialling to the end of the TLS handshake; and for a receiver that takes nothing.
+    /// Limit for connecting including the TLS handshake, and for a receiver that accepts no bytes.
     patience: Duration,
-    /// So long after it was sent, a line counts as received if the connection is still good.
+    /// Time after which a line that was sent counts as received, if its connection is still good.
     settle: Duration,
-    /// How often the end of the log is looked at.
+    /// Interval at which the end of the log is read again.
     poll: Duration,
-    /// How often the position is written down.
+    /// Interval at which the position is saved.
     save: Duration,
-    /// A log line says so when the receiver is further behind.
+    /// Lag from which a warning is logged.
     behind: Duration,
 }
 
@@ -79,14 +80,14 @@ const PACE: Pace = Pace {
     first: Duration::from_secs(1),
     most: Duration::from_mins(1),
     patience: Duration::from_secs(10),
-    // Longer than what is sent may go without the receiver's machine having it (`patience`).
+    // Longer than bytes may wait in the socket unacknowledged (`patience`).
     settle: Duration::from_secs(15),
     poll: Duration::from_millis(100),
     save: Duration::from_secs(5),
     behind: Duration::from_mins(1),
 };
 
-/// The log's way to a receiver; ends when dropped.
+/// Task that forwards the log to a receiver; ends when dropped.
 #[derive(Debug)]
 pub struct Forwarder {
     state: Arc<State>,
@@ -94,20 +95,20 @@ pub struct Forwarder {
     task: JoinHandle<()>,
 }
 
-/// What can be seen of it from outside.
+/// State of forwarding that is visible from outside: counters and lag.
 #[derive(Debug, Default)]
 struct State {
     sent: AtomicU64,
-    /// When the oldest line that is not sent was written, in microseconds; 0: there is none.
+    /// Time at which the oldest line that is not sent was written, in microseconds since the epoch; 0: all lines are sent.
     waiting_since: AtomicI64,
     missed: AtomicU64,
-    /// Rung each time the end of the log was reached with everything sent.
+    /// Notified each time the end of the log is reached with everything sent.
     at_end: Notify,
 }
 
 impl Forwarder {
-    /// Begins to send the log in `dir`, from where the position file says that it was; without one, from its beginning. Needs a
-    /// tokio runtime.
+    /// Starts to send the log in `dir` from the position in the position file; without one, from the beginning. Needs a tokio
+    /// runtime.
     pub fn start(settings: &ForwardSettings, dir: PathBuf, position: PathBuf, clock: Clock) -> Result<Self, TlsError> {
         Self::with_pace(settings, dir, position, clock, PACE)
     }
@@ -136,28 +137,28 @@ impl Forwarder {
         Ok(Self { state, clock, task })
     }
 
-    /// How long the oldest line that is not sent has waited.
+    /// Returns the time that the oldest line that is not sent has waited.
     #[must_use]
     pub fn lag(&self) -> Duration {
         self.state.lag(self.clock.now())
     }
 
-    /// Lines sent since the start; a line that was sent twice counts twice.
+    /// Returns the number of lines sent since the start; a line that was sent twice counts twice.
     #[must_use]
     pub fn sent(&self) -> u64 {
         self.state.sent.load(Ordering::Relaxed)
     }
 
-    /// Lines that were removed before they could be sent, since the start.
+    /// Returns the number of lines, since the start, that were removed before they could be sent.
     #[must_use]
     pub fn missed(&self) -> u64 {
         self.state.missed.load(Ordering::Relaxed)
     }
 
-    /// Waits until the receiver has been sent all that there is, but not longer than `limit`.
+    /// Waits until all lines have been sent, at most for `limit`.
     pub async fn finish(&self, limit: Duration) {
         let sent = async {
-            // The look that is on its way may have begun before the last line; the one after it has not.
+            // The current pass may have begun before the last line was written; the next one did not.
             self.state.at_end.notified().await;
             self.state.at_end.notified().await;
         };

@@ -1,7 +1,7 @@
-//! Where the forwarding of the log was, in a file that is whole whenever it is read.
+//! Position of forwarding, in a file that is replaced atomically.
 //!
-//! It does not know what was sent. A file that cannot be read is as none: then the log is sent from its beginning, which is more
-//! than is needed and never less.
+//! This module does not know what was sent. A file that cannot be read counts as absent: the log is then sent from its
+//! beginning, which is more than needed and never less.
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -11,29 +11,29 @@ use serde::{Deserialize, Serialize};
 use crate::audit::chain::Mark;
 use crate::causes::in_one_line;
 
-/// Behind which line.
+/// Position after a line of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct Position {
-    /// The number of its segment; 0: before the first.
+    /// Number of the segment; 0: before the first.
     pub(super) segment: u32,
-    /// Where the line behind it begins, in bytes of the unpacked segment.
+    /// Offset at which the following line begins, in bytes of the unpacked segment.
     pub(super) offset: u64,
-    /// How long it is there, with its newline.
+    /// Length of the line in the file in bytes, with its newline.
     #[serde(default)]
     pub(super) length: u64,
-    /// Its number; of the last line that had one, if it is no record.
+    /// Sequence number of the line, or of the last line that had one if this line is no record.
     pub(super) seq: u64,
-    /// Its mark: that it is still the same line.
+    /// Mark of the line, to check that it is still the same line.
     pub(super) chain: Mark,
-    /// The mark of its segment's first line: that it is still the same log.
+    /// Mark of the first line of the segment, to check that it is still the same log.
     #[serde(default)]
     pub(super) began: Mark,
 }
 
-/// A longer file is none of ours.
+/// Number of bytes that are read of the file; a valid one is shorter.
 const MAX_BYTES: u64 = 4096;
 
-/// The file.
+/// Path of the position file.
 #[derive(Debug, Clone)]
 pub(super) struct PositionFile(PathBuf);
 
@@ -42,7 +42,7 @@ impl PositionFile {
         Self(path)
     }
 
-    /// What it says. Blocking.
+    /// Returns the saved position, or the beginning of the log if there is none that can be read. Blocks.
     pub(super) fn load(&self) -> Position {
         let mut text = Vec::new();
         let read = std::fs::File::open(&self.0).and_then(|file| file.take(MAX_BYTES).read_to_end(&mut text));
@@ -60,7 +60,7 @@ impl PositionFile {
         })
     }
 
-    /// Replaces it. Blocking.
+    /// Replaces the file. Blocks.
     pub(super) fn save(&self, position: Position) -> io::Result<()> {
         let folder = self.0.parent().unwrap_or(Path::new("."));
         let mut file = tempfile::NamedTempFile::new_in(folder)?;

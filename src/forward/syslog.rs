@@ -1,26 +1,26 @@
-//! A line of the log as a syslog message (RFC 5424) in a frame of counted bytes (RFC 6587, 3.4.1; RFC 5425, 4.3). Pure.
+//! Lines of the log as syslog messages (RFC 5424) in frames with a byte count (RFC 6587, 3.4.1; RFC 5425, 4.3). Pure.
 //!
-//! It sends nothing. The message's text is the line as it stands in the file, byte by byte, so that whoever has all of them can
-//! verify the log; what is before it is for receivers that sort without reading JSON.
+//! This module sends nothing. The text of a message is the line as it stands in the file, byte by byte, so that a receiver that
+//! has all lines can verify the log; the header and the structured data are for receivers that sort without reading JSON.
 
 use std::borrow::Cow;
 
 use jiff::Timestamp;
 use serde::Deserialize;
 
-/// "log audit" (RFC 5424, table 1).
+/// Facility "log audit" (RFC 5424, table 1).
 const FACILITY: u8 = 13;
 /// Severities (RFC 5424, table 2).
 const ERROR: u8 = 3;
 const WARNING: u8 = 4;
 const INFORMATIONAL: u8 = 6;
-/// The longest host name and message id (RFC 5424, section 6).
+/// Maximum length of host name and message id in characters (RFC 5424, section 6).
 const HOSTNAME: usize = 255;
 const MSGID: usize = 32;
-/// The name of our structured data. The number is the one for those who have none of their own (RFC 5612).
+/// Name of Tidegate's structured data. 32473 is the enterprise number for documentation (RFC 5612).
 const DATA: &str = "tidegate@32473";
 
-/// Who sends: the part of a header that is the same in every message.
+/// Part of the header that is the same in every message and names the sender.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     /// `HOSTNAME APP-NAME PROCID`.
@@ -28,7 +28,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// This gate.
+    /// Returns the origin for this gate's host name and process id.
     #[must_use]
     pub fn new(hostname: &str, pid: u32) -> Self {
         Self {
@@ -36,12 +36,12 @@ impl Origin {
         }
     }
 
-    /// Appends a line as a message in its frame; says when its record was written, if it is one.
+    /// Appends a line as a framed message; returns the time of its record, if it is one.
     pub(super) fn frame(&self, out: &mut Vec<u8>, line: &[u8]) -> Option<Timestamp> {
         let head = serde_json::from_slice::<Head<'_>>(line).ok();
         let time = head.as_ref().map(|head| head.time);
         let message = self.header(head.as_ref());
-        // The space between header and text is counted, too.
+        // The count includes the space between header and text.
         let length = message.len() + 1 + line.len();
         out.extend_from_slice(length.to_string().as_bytes());
         out.push(b' ');
@@ -51,7 +51,7 @@ impl Origin {
         time
     }
 
-    /// All before the text. A line that is no record is sent as an error without data.
+    /// Returns everything before the text. A line that is no record gets severity "error" and no structured data.
     fn header(&self, head: Option<&Head<'_>>) -> String {
         let Some(head) = head else {
             return format!("<{}>1 - {} - -", FACILITY * 8 + ERROR, self.words);
@@ -62,7 +62,7 @@ impl Origin {
             _ => INFORMATIONAL,
         };
         let (priority, event) = (FACILITY * 8 + severity, printable(&head.event, MSGID));
-        // As many digits as the log has; the standard takes six.
+        // Microseconds, as in the log; the standard allows up to six digits.
         let mut text = format!(
             "<{priority}>1 {:.6} {} {event} [{DATA} seq=\"{}\"",
             head.time, self.words, head.seq
@@ -82,7 +82,7 @@ impl Origin {
     }
 }
 
-/// What receivers sort by.
+/// Fields of a record that become header and structured data.
 #[derive(Deserialize)]
 struct Head<'a> {
     seq: u64,
@@ -99,7 +99,7 @@ struct Head<'a> {
     target: Option<Cow<'a, str>>,
 }
 
-/// A parameter's value: three characters have a backslash before them (RFC 5424, 6.3.3).
+/// Escapes a parameter's value: `"`, `\` and `]` get a backslash (RFC 5424, 6.3.3).
 fn escaped(value: &str) -> Cow<'_, str> {
     if !value.contains(['"', '\\', ']']) {
         return Cow::Borrowed(value);
@@ -114,13 +114,13 @@ fn escaped(value: &str) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-/// A word of the header: printable ASCII without spaces, and `-` for none.
+/// Reduces a text to a header field: printable ASCII without spaces, at most `longest` characters; `-` if none is left.
 fn printable(text: &str, longest: usize) -> String {
     let word: String = text.chars().filter(char::is_ascii_graphic).take(longest).collect();
     if word.is_empty() { "-".to_owned() } else { word }
 }
 
-/// This machine's own name.
+/// Returns this machine's host name.
 #[must_use]
 pub fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()

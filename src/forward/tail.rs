@@ -1,11 +1,12 @@
-//! The log's lines behind a position, as bytes, also while it is written, rolled, packed and removed. Blocking.
+//! Lines of the log after a position, as bytes, also while segments are written, rolled, packed and removed. Blocks.
 //!
-//! It does not parse a line, but for its number and its mark. A line's place is where it stands in its file: what a line says of
-//! itself cannot make it, or others, be left out.
+//! This module parses nothing of a line but its sequence number and its mark. The position of a line comes from its place in
+//! the file: a line's own content cannot cause it, or other lines, to be left out.
 //!
-//! INVARIANT: lines come in the order of the log, each whole, none left out that is there; where segments are missing,
-//! [`Tail::gap`] says which lines were in them. A position that the log does not bear out (lines taken back for want of space,
-//! lost with the machine's power, another log in the same folder) leads back to where it does, so lines may come twice.
+//! INVARIANT: lines come in the order of the log, each whole, and none that is there is left out; where segments are missing,
+//! [`Tail::gap`] returns the range of the lines that were in them. If the log does not confirm a position (lines taken back for
+//! want of space or lost in a power failure, another log in the same folder), reading goes back to the last position that it
+//! confirms, so lines may come twice.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, Read, Seek, SeekFrom};
@@ -15,28 +16,28 @@ use super::position::Position;
 use crate::audit::chain::{Link, Mark, number, split};
 use crate::audit::segment::{self, LONGEST, Lines, Segment};
 
-/// Lines given out that are remembered, in case that the newest are taken back: a batch of the journal is smaller.
+/// Number of positions that are remembered in case the newest lines are taken back; a batch of the journal has fewer lines.
 const REMEMBERED: usize = 4096;
 
-/// A line and where the next one begins.
+/// Line with the position after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Line {
-    /// Without its newline.
+    /// Bytes of the line without its newline.
     pub(super) bytes: Vec<u8>,
-    /// Behind it.
+    /// Position after the line.
     pub(super) position: Position,
 }
 
-/// Reads on.
+/// Reader that continues from a position.
 #[derive(Debug, Default)]
 pub(super) struct Tail {
     dir: PathBuf,
-    /// Behind the last line that was given out.
+    /// Position after the last line that was returned.
     position: Position,
-    /// Such positions of this segment, the newest last.
+    /// Positions of the lines returned from this segment, the newest last.
     given: VecDeque<Position>,
     open: Option<Open>,
-    /// Lines that are not in the log any more: the first and the last of them.
+    /// Sequence numbers of the first and the last line that are no longer in the log.
     gap: Option<(u64, u64)>,
 }
 
@@ -45,9 +46,9 @@ struct Open {
     segment: Segment,
     lines: Lines,
     offset: u64,
-    /// Its end was reached, so that its last lines may have been taken back before it is read on.
+    /// True if the end was reached, so the last lines may have been taken back before reading continues.
     paused: bool,
-    /// A newer segment was seen; its end is looked at once more, for it may have grown until then.
+    /// True if a newer segment was seen; the end of this one is read once more because it may have grown until then.
     last_look: bool,
 }
 
@@ -60,12 +61,12 @@ impl Tail {
         }
     }
 
-    /// The first and the last of the lines that are missing before the one given out last. Says it once.
+    /// Returns, once, the first and the last sequence number that are missing before the line returned last.
     pub(super) fn gap(&mut self) -> Option<(u64, u64)> {
         self.gap.take()
     }
 
-    /// The next line; `None` at the end of the log, for now.
+    /// Returns the next line; `None` at the current end of the log.
     pub(super) fn next(&mut self) -> io::Result<Option<Line>> {
         loop {
             let Some(open) = &mut self.open else {
@@ -96,7 +97,7 @@ impl Tail {
         }
     }
 
-    /// Moves behind a line of that segment, which ends at `offset`.
+    /// Advances the position past a line of `segment` that ends at `offset`.
     fn give(&mut self, bytes: Vec<u8>, segment: u32, offset: u64, start: bool) -> Line {
         let (found, chain) = (number(&bytes), mark(&bytes));
         let due = self.position.seq + 1;
@@ -110,7 +111,7 @@ impl Tail {
             segment,
             offset,
             length: bytes.len() as u64 + 1,
-            // What is no record is sent on as it is: whoever verifies the copy is to see it.
+            // A line that is no record is sent as it is, so that a verification of the copy finds it.
             seq: found.unwrap_or(self.position.seq),
             chain,
             began: if start { chain } else { self.position.began },
@@ -125,7 +126,7 @@ impl Tail {
         }
     }
 
-    /// Opens the segment of the position, or the first there is after it.
+    /// Opens the segment of the position, or the first one after it.
     fn find(&mut self) -> io::Result<Option<Open>> {
         let segments = segment::list(&self.dir)?;
         let wanted = self.position.segment;
@@ -153,18 +154,18 @@ impl Tail {
         } else {
             self.begin_anew();
         }
-        // With another look at what there is.
+        // Lists the segments once more.
         self.find()
     }
 
-    /// The log is another one: all of it is sent.
+    /// Resets the position to the beginning, because this is another log: all of it is sent.
     fn begin_anew(&mut self) {
         tracing::warn!("the audit log is not the one whose forwarding is to go on: all of it is sent");
         self.position = Position::default();
         self.given.clear();
     }
 
-    /// Lines given out were taken back: goes on behind the last one that is still there.
+    /// Goes back to the last line that is still there, after lines that were returned have been taken back.
     fn go_back(&mut self) -> io::Result<()> {
         let Some(open) = &mut self.open else { return Ok(()) };
         while let Some(position) = self.given.pop_back() {
@@ -178,7 +179,7 @@ impl Tail {
         open.go_to(0)
     }
 
-    /// Goes on to the segment after this one.
+    /// Moves on to the next segment.
     fn leave(&mut self) {
         if let Some(open) = self.open.take() {
             self.position.segment = open.segment.number + 1;
@@ -188,12 +189,12 @@ impl Tail {
     }
 }
 
-/// What a line is known by: its mark, or one made of it if it is no record.
+/// Returns the mark of a line, or one computed from its bytes if it is no record.
 fn mark(line: &[u8]) -> Mark {
     split(line).map_or_else(|| Link::START.after(line).mark(), |(_, mark)| mark)
 }
 
-/// Whether there is a segment with a higher number.
+/// Reports whether there is a segment with a higher number.
 fn newer(dir: &Path, number: u32) -> io::Result<bool> {
     Ok(segment::list(dir)?.last().is_some_and(|last| last.number > number))
 }
@@ -215,7 +216,7 @@ impl Open {
         Ok(open)
     }
 
-    /// Goes to a place in a segment as it is written.
+    /// Seeks to an offset in a segment that is not packed.
     fn go_to(&mut self, offset: u64) -> io::Result<()> {
         if let Lines::Plain(reader) = &mut self.lines {
             reader.seek(SeekFrom::Start(offset))?;
@@ -224,7 +225,7 @@ impl Open {
         Ok(())
     }
 
-    /// Goes behind the position, and says whether its line is there. What is packed does not change any more.
+    /// Seeks past `position` and reports whether its line is still there. A packed segment does not change any more.
     fn bears_out(&mut self, position: &Position) -> io::Result<bool> {
         if self.offset == 0 || !matches!(self.lines, Lines::Plain(_)) {
             return Ok(true);
@@ -236,13 +237,14 @@ impl Open {
         self.ends_with(position)
     }
 
-    /// Whether the next line is the position's.
+    /// Reports whether the next line is the one of `position`.
     fn ends_with(&mut self, position: &Position) -> io::Result<bool> {
         let line = self.line()?;
         Ok(self.offset == position.offset && line.is_some_and(|line| mark(&line) == position.chain))
     }
 
-    /// The next whole line. One that has no end yet is read again from its beginning: it may be taken back meanwhile.
+    /// Returns the next whole line. A line without a newline is read again from its beginning, because it may be taken back
+    /// meanwhile.
     fn line(&mut self) -> io::Result<Option<Vec<u8>>> {
         let mut line = Vec::new();
         let read = Read::take(&mut self.lines, LONGEST).read_until(b'\n', &mut line)? as u64;

@@ -1,6 +1,8 @@
-//! Lets a client that has proved a grant's secret in, or says why not; opens the window at the first.
+//! Admission of clients that have proved a grant's secret: lets them in or returns the reason why not, and opens the window at
+//! the first one.
 //!
-//! It does not decide: [`grant::permit`] does, here as on every later change. With an open window it touches memory only.
+//! This module does not decide: [`grant::permit`] does, here as on every later change. If the window is open, admission touches
+//! memory only.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,18 +15,18 @@ use crate::ending::Ending;
 use crate::grant::{self, Grant, Permit, Question, Status};
 use crate::ids::GrantId;
 
-/// A session that may begin.
+/// Right to begin a session.
 #[derive(Debug)]
 pub struct Admission {
-    /// Proof that the grant covers it, and until when.
+    /// Proof that the grant covers the session, with the time until which it does.
     pub permit: Permit,
-    /// The grant, now and after every change. To be asked again by [`Permit::renew`] whenever it changes.
+    /// Grant, now and after every change. [`Permit::renew`] has to check it again whenever it changes.
     pub changes: watch::Receiver<Arc<Grant>>,
-    /// The session's place among those the grant allows; dropping it frees the place.
+    /// Place of the session among those that the grant allows.
     pub slot: Slot,
 }
 
-/// One of the places a grant has for sessions. Free again when dropped.
+/// One of the concurrent sessions that a grant allows. Free again when dropped.
 pub struct Slot(Arc<Entry>);
 
 impl Drop for Slot {
@@ -40,7 +42,7 @@ impl std::fmt::Debug for Slot {
     }
 }
 
-/// Why a client is not let in: the grant says no, or the ledger cannot say yes.
+/// Reason why a client is not let in: the grant refuses it, or the ledger failed.
 enum NotAdmitted {
     Refused(Ending),
     Failed(LedgerError),
@@ -53,8 +55,8 @@ impl From<LedgerError> for NotAdmitted {
 }
 
 impl Ledger {
-    /// Admits a client under a grant whose secret it has proved. `database` is what it asked for, if it did.
-    /// `recheck` is asked once more about a grant that came of a request, before its window opens.
+    /// Admits a client under a grant whose secret it has proved. `database` is the one that the client asked for, if any.
+    /// `recheck` checks a grant that came of a request once more before its window opens.
     pub async fn admit(
         &self,
         id: &GrantId,
@@ -64,7 +66,7 @@ impl Ledger {
     ) -> Result<Admission, Ending> {
         let found = self.recall(id).await.map_err(|error| error.at_login())?;
         let Some(entry) = found else {
-            // Whoever proved a secret had a grant; it has been forgotten since.
+            // A client that proved a secret had a grant; the ledger has forgotten it since.
             return Err(Ending::BadSecret {
                 user: id.to_string(),
                 held: None,
@@ -74,7 +76,7 @@ impl Ledger {
         if !entry.current().status(self.0.clock.now()).ended() {
             self.0.is_settled(&entry).await.map_err(|error| error.at_login())?;
         }
-        // Before the check: a change made after it is then seen as a change.
+        // The subscription comes before the check: a change made after the check is then seen as a change.
         let mut changes = entry.grant.subscribe();
         if entry.current().status(self.0.clock.now()) == Status::Ready {
             self.open_window(&entry, database, client, recheck).await?;
@@ -97,17 +99,18 @@ impl Ledger {
         })
     }
 
-    /// A grant of an identity that is shut out goes before it is used: it was made meanwhile, or the gate died before it
-    /// was revoked with the others.
+    /// Ends the grants of an identity that is disabled, before one is used: this one was made while the identity was being
+    /// disabled, or the gate crashed before it was revoked with the others.
     fn shut_out(&self, entry: &Entry) {
         let grant = entry.current();
         if !grant.status(self.0.clock.now()).ended() {
-            // It is revoked by this, and refused as such below.
+            // This revokes the grant; the check of the grant then refuses the client.
             let _ = self.0.end_if_shut_out(grant.identity());
         }
     }
 
-    /// Activates the grant, but not for a client that would be refused then (a mistyped database must not start the time).
+    /// Activates the grant, but not for a client that would be refused afterwards (a mistyped database must not start the
+    /// window).
     async fn open_window(
         &self,
         entry: &Arc<Entry>,
@@ -141,7 +144,7 @@ impl Ledger {
 }
 
 impl LedgerError {
-    /// What a client is told that cannot be let in because of it.
+    /// Returns the ending for a client that cannot be let in because of this error.
     pub(crate) fn at_login(&self) -> Ending {
         match self {
             Self::Audit(error) => Ending::AuditFailed {

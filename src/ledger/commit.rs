@@ -1,7 +1,7 @@
-//! Makes and changes grants. What gives something goes in the one order that keeps the ledger's law: check, audit, store, publish; what
-//! takes something away goes to [`super::restrict`].
+//! Creates and changes grants. A change that gives rights follows the ledger's order: check, audit, store, publish; one that
+//! takes rights away goes to [`super::restrict`].
 //!
-//! It does not check who asks.
+//! This module does not check the rights of the caller.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,27 +16,28 @@ use crate::ids::GrantId;
 use crate::scram::Verifier;
 use crate::secret::Secret;
 
-/// Letters of a grant's secret: 32 × 5 = 160 random bits, of an alphabet that needs no quoting in shells and URLs.
+/// Number of characters of a grant's secret: 32 × 5 = 160 random bits, in an alphabet that needs no quoting in shells and URLs.
 const SECRET_LETTERS: usize = 32;
 const SECRET_ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-/// Guessing 160 random bits is hopeless with any number of rounds, so the customary number (RFC 7677 section 4) will do.
+/// Number of SCRAM iterations. Guessing 160 random bits is hopeless with any number, so the usual one (RFC 7677 section 4)
+/// suffices.
 const ITERATIONS: u32 = 4096;
 const SALT_BYTES: usize = 16;
 
 impl Ledger {
-    /// Makes a grant. The secret is returned here and nowhere else: only its verifier is kept.
+    /// Creates a grant. Only this call returns the secret: the ledger keeps its verifier only.
     pub async fn create(&self, terms: Terms, by: &str) -> Result<(Grant, Secret<String>), LedgerError> {
         let ledger = self.clone();
         let by = by.to_owned();
         to_the_end(async move { ledger.0.create(terms, &by).await }).await
     }
 
-    /// Moves the end of the window further off; sessions that live hear of it at once.
+    /// Moves the end of the window to a later time; live sessions get the new end at once.
     pub async fn extend(&self, id: &GrantId, length: Duration, by: &str, reason: Option<&str>) -> Result<GrantView, LedgerError> {
         self.change(id, Change::Extend(length), by, reason).await
     }
 
-    /// Moves the end of the window nearer by `length`; at most to now, which ends the grant and its sessions.
+    /// Moves the end of the window nearer by `length`, at most to now, which ends the grant and its sessions.
     pub async fn shorten_by(
         &self,
         id: &GrantId,
@@ -70,7 +71,7 @@ impl Ledger {
     /// Makes any change to a grant.
     pub async fn change(&self, id: &GrantId, change: Change, by: &str, reason: Option<&str>) -> Result<GrantView, LedgerError> {
         let Some(entry) = self.0.entry(id) else {
-            // Not in memory: never was, or ended long ago; the answer to the second is better for whoever asks.
+            // It is not in memory: it never existed, or ended long ago. `grant` tells the two apart for the caller.
             let view = self.grant(id).await?;
             let now = self.0.clock.now();
             return Err(IllegalChange::Ended(view.grant.status(now)).into());
@@ -108,7 +109,7 @@ impl Ledger {
         .await
     }
 
-    /// Opens the window, if `admissible` still has nothing against it when the turn comes.
+    /// Opens the window, if `admissible` still accepts the grant when its turn comes.
     pub(super) async fn activate<E, F>(&self, entry: &Arc<Entry>, admissible: F) -> Result<(), E>
     where
         E: From<LedgerError> + Send + 'static,
@@ -122,7 +123,7 @@ impl Ledger {
             let now = ledger.0.clock.now();
             let seen = entry.restrictions.count();
             let current = entry.current();
-            // Many connections of one grant come at once, and the first has opened the window; or it has ended meanwhile.
+            // Many connections of one grant may come at once: another one has opened the window, or it has ended since.
             let Ok(next) = grant::apply(&current, &Change::Activate, now) else {
                 return Ok(());
             };
@@ -151,13 +152,13 @@ impl Ledger {
     }
 }
 
-/// A change that gives something, on its way.
+/// Change that gives rights, before it is stored.
 struct Given {
     change: Change,
     next: Grant,
-    /// When it was decided.
+    /// Time of the decision.
     at: Timestamp,
-    /// What had been taken from the grant by then.
+    /// Number of restrictions of the grant at that time.
     seen: u64,
 }
 
@@ -184,14 +185,14 @@ impl Inner {
         Ok((grant, secret))
     }
 
-    /// A grant that is stored comes into force.
+    /// Publishes a grant that is stored.
     pub(super) fn publish_new(&self, grant: Grant, verifier: Option<Verifier>, now: Timestamp) {
         let view = GrantView::of(&grant, now, 0);
         self.book().add(grant, verifier, now);
         self.tell(|| Changed::Grant(Box::new(view)));
     }
 
-    /// Whether nothing that was taken from the grant is still to be stored or put on record. Until then it is given nothing.
+    /// Reports whether all restrictions of the grant are stored and on record. Until then it is given nothing.
     pub(super) async fn is_settled(&self, entry: &Entry) -> Result<(), LedgerError> {
         let key = Key::Grant(entry.current().id().clone());
         if self.pending.is_settled(&key).await {
@@ -201,7 +202,7 @@ impl Inner {
         }
     }
 
-    /// Audit, store, publish. The caller has checked, and holds the grant's turn.
+    /// Audits, stores and publishes. The caller has checked the change and holds the grant's turn.
     async fn commit(self: &Arc<Self>, entry: &Arc<Entry>, given: Given, deed: &Deed) -> Result<(), LedgerError> {
         self.recorder.record(&deed.event(&given.next)).await?;
         let (row, asked, seen) = (given.next.clone(), Arc::clone(entry), given.seen);
@@ -218,15 +219,15 @@ impl Inner {
         Ok(())
     }
 
-    /// What is stored comes into force, unless it comes too late: sessions decide about their end by the same value and the same clock,
-    /// so one whose time was up has ended, and one that lives has the new end.
+    /// Publishes a change that is stored, unless it comes too late. Sessions decide about their end by the same value and the
+    /// same clock: a session whose time was up has ended, and one that lives gets the new end.
     fn publish(self: &Arc<Self>, entry: &Arc<Entry>, given: Given, deed: &Deed) -> Result<(), LedgerError> {
         let moment = self.clock.moment();
         let Given { change, next, at, seen } = given;
         let (mut late, mut behind) = (None, None);
         entry.grant.send_if_modified(|grant| {
             let overtaken = entry.restrictions.count() != seen;
-            // The first connect came in time, however long the disk took; what was taken meanwhile holds for it.
+            // The first connect came in time, however long the disk took; restrictions made since then apply to it.
             let next = match change {
                 Change::Activate if overtaken => grant::apply(grant, &change, at).map_err(LedgerError::from),
                 Change::Activate => Ok(next),
@@ -237,7 +238,7 @@ impl Inner {
                     ended.map_or(Ok(next), |ended| Err(ended.into()))
                 }
             };
-            // The store has more than this: it is taken back there.
+            // The store has more than that, so it is corrected there.
             if overtaken || next.is_err() {
                 let less = next.as_ref().map_or_else(|_| Grant::clone(grant), Grant::clone);
                 let event = if next.is_ok() {
@@ -262,7 +263,7 @@ impl Inner {
         late.map_or(Ok(()), Err)
     }
 
-    /// A record of something that was then not stored must not stand alone.
+    /// Takes back the record of a change if that change was then not stored.
     pub(super) async fn settle(&self, stored: Result<(), StoreError>, unchanged: &Grant, deed: &Deed) -> Result<(), LedgerError> {
         let Err(error) = stored else { return Ok(()) };
         self.recorder.take_back(&deed.undone().event(unchanged)).await;
@@ -296,7 +297,7 @@ pub(super) fn name(change: &Change) -> &'static str {
     }
 }
 
-/// `prefix` and 160 random bits.
+/// Returns `prefix` followed by 160 random bits in letters.
 pub(super) fn random_letters(prefix: &str) -> Result<Secret<String>, LedgerError> {
     let mut random = [0; SECRET_LETTERS];
     getrandom::fill(&mut random)?;
@@ -304,7 +305,8 @@ pub(super) fn random_letters(prefix: &str) -> Result<Secret<String>, LedgerError
     Ok(Secret::new(prefix.chars().chain(letters.copied().map(char::from)).collect()))
 }
 
-/// Deriving a verifier takes about a millisecond of CPU: not on a thread that serves sessions.
+/// Returns a new secret and its verifier. Deriving a verifier takes about a millisecond of CPU, so it does not run on a thread
+/// that serves sessions.
 pub(super) async fn fresh_secret() -> Result<(Secret<String>, Verifier), LedgerError> {
     let secret = random_letters("")?;
     let mut salt = [0; SALT_BYTES];
@@ -316,8 +318,8 @@ pub(super) async fn fresh_secret() -> Result<(Secret<String>, Verifier), LedgerE
         .map_err(|_| StoreError::Stopped.into())
 }
 
-/// Runs a commit even when whoever asked for it has gone away (a client that hangs up, an operator's Ctrl-C): what is on
-/// record as done is done.
+/// Runs a commit to its end even if the caller has gone away (a client that hangs up, an operator's Ctrl-C), because it may
+/// already be on record.
 pub(super) async fn to_the_end<T, E>(commit: impl Future<Output = Result<T, E>> + Send + 'static) -> Result<T, E>
 where
     T: Send + 'static,
@@ -325,7 +327,7 @@ where
 {
     match tokio::spawn(commit).await {
         Ok(result) => result,
-        // The runtime is going down.
+        // The runtime is shutting down.
         Err(_) => Err(LedgerError::from(StoreError::Stopped).into()),
     }
 }

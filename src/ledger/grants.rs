@@ -1,7 +1,7 @@
-//! Lists of grants, a page at a time.
+//! Lists of grants, in pages.
 //!
-//! It changes none. Those that have not ended are found in memory, without a look at those that have; all of them in the store, by
-//! index.
+//! This module changes no grant. Grants that have not ended are found in memory, without a look at those that have; all grants
+//! are read from the store, by index.
 
 use std::sync::Arc;
 
@@ -13,26 +13,26 @@ use crate::grant::{Grant, Status};
 use crate::ids::GrantId;
 use crate::names::{IdentityName, TargetName};
 
-/// Which grants.
+/// Filter and page of a list of grants.
 #[derive(Debug, Clone, Default)]
 pub struct GrantFilter {
-    /// Of this identity.
+    /// Identity of the grants.
     pub identity: Option<IdentityName>,
-    /// For this target.
+    /// Target of the grants.
     pub target: Option<TargetName>,
-    /// Those that have ended, too.
+    /// True to include grants that have ended.
     pub ended: bool,
-    /// Older than this one: the last of the page before.
+    /// Only grants older than this one: the last one of the page before.
     pub before: Option<GrantId>,
-    /// At most so many; 0: 1,000.
+    /// Maximum number of grants; 0: 1,000.
     pub limit: usize,
 }
 
-/// So many grants are shown when nothing is said.
+/// Number of grants on a page by default.
 const PAGE: usize = 1000;
 
 impl Ledger {
-    /// A grant whose window is open, now and after every change; `None` for every other.
+    /// Returns a grant whose window is open, now and after every change; `None` for every other grant.
     #[must_use]
     pub fn watch(&self, id: &GrantId) -> Option<watch::Receiver<Arc<Grant>>> {
         let changes = self.0.entry(id)?.grant.subscribe();
@@ -40,7 +40,7 @@ impl Ledger {
         active.then_some(changes)
     }
 
-    /// Grants, the newest first.
+    /// Returns grants, the newest first.
     pub async fn grants(&self, filter: &GrantFilter) -> Result<Vec<GrantView>, LedgerError> {
         let before = match &filter.before {
             Some(id) => Some(self.grant(id).await?.grant),
@@ -58,7 +58,7 @@ impl Ledger {
         };
         let found = self.0.store.call(move |connection| row::page(connection, &page)).await?;
         let now = self.0.clock.now();
-        // Only memory knows of sessions.
+        // Only memory has the number of live sessions.
         let view = |grant: &Grant| match self.0.entry(grant.id()) {
             Some(entry) => entry.view(now),
             None => GrantView::of(grant, now, 0),
@@ -84,7 +84,7 @@ impl super::Inner {
             })
             .collect();
         if found.len() > limit {
-            // Only what is shown is put in order.
+            // Only the page that is shown is sorted.
             found.select_nth_unstable_by(limit, |(a, _), (b, _)| place(b).cmp(&place(a)));
             found.truncate(limit);
         }
@@ -93,7 +93,7 @@ impl super::Inner {
     }
 }
 
-/// Its place among all, the oldest first.
+/// Returns the key that sorts grants by creation.
 fn place(grant: &Grant) -> (jiff::Timestamp, &GrantId) {
     (grant.created_at(), grant.id())
 }

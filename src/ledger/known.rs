@@ -1,6 +1,6 @@
-//! Names the ledger has met: users, and identities that grants or requests are of.
+//! Names that the ledger knows: users, and identities with grants or requests.
 //!
-//! It changes nothing.
+//! This module changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -14,12 +14,12 @@ use super::store::open_existing;
 use super::{GrantFilter, Ledger, RequestFilter, StoreError};
 use crate::names::{GroupName, IdentityName, nearest};
 
-/// The longest wait for the store. What is to be taken from somebody does not wait for a store that is not well.
+/// Longest wait for the store. A restriction does not wait for a store that is slow or failing.
 const STORE_WAIT: Duration = Duration::from_secs(1);
 
 impl Ledger {
-    /// Returns whether there is such a user, or a grant or a request was ever such an identity's. Where the store does not tell in
-    /// time, there may have been, and the answer is yes.
+    /// Reports whether there is such a user, or the identity ever had a grant or a request. If the store does not answer in
+    /// time, the result is true.
     pub async fn knows(&self, name: &IdentityName) -> bool {
         if self.user(name).is_some() {
             return true;
@@ -42,7 +42,7 @@ impl Ledger {
         timeout(STORE_WAIT, looking).await.unwrap_or(true)
     }
 
-    /// Returns the user most likely meant by a name that nobody has.
+    /// Returns the user whose name is most similar to an unknown one.
     #[must_use]
     pub fn nearest_user(&self, name: &IdentityName) -> Option<IdentityName> {
         let users = self.users();
@@ -54,7 +54,7 @@ impl Ledger {
     }
 }
 
-/// Returns the local users of a store with their groups, for someone who looks at it from outside; none where there is no store yet.
+/// Returns the local users of a store with their groups, for a reader other than the gate; empty if there is no store yet.
 pub fn groups_of_users(path: &Path) -> Result<BTreeMap<IdentityName, BTreeSet<GroupName>>, StoreError> {
     let read = |connection: &Connection| {
         let there: bool = connection.query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'users'", [], |row| {

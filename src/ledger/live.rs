@@ -1,6 +1,7 @@
-//! Finds what an identity has that is not over yet, however much of its past is kept.
+//! Index of the things an identity has that are not over, whatever the size of its past.
 //!
-//! It does not know when something is over: whoever asks says so, and what is over never comes back.
+//! This module does not know when a thing is over: the caller's predicate decides, and a thing that is over never becomes alive
+//! again.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 
 use crate::names::IdentityName;
 
-/// What each identity has that was not over when it was last asked for.
+/// Things by identity that were alive at the last look.
 pub(super) struct Live<T>(HashMap<IdentityName, Vec<Arc<T>>>);
 
 impl<T> Default for Live<T> {
@@ -22,7 +23,7 @@ impl<T> Live<T> {
         self.0.entry(who).or_default().push(thing);
     }
 
-    /// What `who` has that is alive; what is not is forgotten.
+    /// Returns the things of `who` that are alive, and forgets the others.
     pub(super) fn of(&mut self, who: &IdentityName, alive: impl Fn(&T) -> bool) -> Vec<Arc<T>> {
         let Some(things) = self.0.get_mut(who) else {
             return Vec::new();
@@ -35,13 +36,13 @@ impl<T> Live<T> {
         found
     }
 
-    /// What everybody has; some of it may be over meanwhile.
+    /// Returns the things of all identities; some may be over since.
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<T>> {
         self.0.values().flatten()
     }
 
-    /// Forgets what is over, here and among `entries`. There it stays while somebody holds it, or watches it (`is_watched`): a second entry of it
-    /// would be a second turn.
+    /// Forgets things that are over, here and in `entries`. An entry stays there while it is referenced or watched
+    /// (`is_watched`): a second entry of the same thing would have a second turn.
     pub(super) fn sweep<K: Eq + Hash>(
         &mut self,
         entries: &mut HashMap<K, Arc<T>>,

@@ -1,9 +1,9 @@
-//! The ledger's memory of where the audit log stood: the last signed tip, and up to which line the store reflects it.
+//! State of the audit log as the ledger remembers it: the last signed tip, and the line up to which the store reflects the log.
 //!
-//! A log that was cut, or replaced by another, together with its own `checkpoint.json` cannot be told from a whole one by its files
-//! alone. The store is in another folder, so it remembers what the files may deny.
+//! A log that was cut or replaced together with its `checkpoint.json` cannot be told from a whole one by its files alone. The
+//! store is in another folder, so it can contradict the files.
 //!
-//! It does not read the log and judges nothing: the start, `audit verify` and `report` compare.
+//! This module does not read the log and judges nothing: the start of the gate, `audit verify` and `report` compare.
 
 use std::path::Path;
 
@@ -15,16 +15,16 @@ use super::{Ledger, LedgerError};
 use crate::audit::SignedTip;
 
 impl Ledger {
-    /// Keeps the newest signed tip of the log. Not awaited onto the disk: after a loss of power an older tip is found, which
-    /// accuses nobody. A tip that stands before the one known of the same log changes nothing.
+    /// Keeps the newest signed tip of the log. It is not synced to the disk: after a power failure an older tip is found, which
+    /// is no accusation. A tip before the known one of the same log changes nothing.
     pub async fn remember_log_tip(&self, tip: SignedTip, now: Timestamp) -> Result<(), LedgerError> {
         Ok(self.0.store.call(move |connection| put(connection, &tip, now)).await?)
     }
 }
 
 impl Ledger {
-    /// Takes this tip for the end of its log, also where one further on was known: what is missing in between is on record by then, and
-    /// is not to be found missing again.
+    /// Takes this tip as the end of its log, even if a later one was known: the missing lines are on record by then and must
+    /// not be reported again.
     pub async fn accept_log_tip(&self, tip: SignedTip, now: Timestamp) -> Result<(), LedgerError> {
         let accept = move |connection: &mut Connection| {
             let transaction = connection.transaction()?;
@@ -35,17 +35,17 @@ impl Ledger {
         Ok(self.0.store.call(accept).await?)
     }
 
-    /// The last signed tip that it knows, as [`read_log_tip`] finds it.
+    /// Returns the last signed tip that the ledger knows, as [`read_log_tip`] does.
     pub async fn log_tip(&self) -> Result<Option<SignedTip>, LedgerError> {
         Ok(self.0.store.call(|connection| newest(connection)).await?)
     }
 }
 
-/// Reads the last signed tip that the store at `path` knows, without a gate and beside a running one: it opens the SQLite file
-/// read-only, takes no lock that a gate would wait for, and changes nothing. `None` where there is no store, or where it is of a
-/// version that kept no tip.
+/// Reads the last signed tip from the store at `path`, without a gate or beside a running one: it opens the SQLite file
+/// read-only, takes no lock that a gate would wait for, and changes nothing. Returns `None` if there is no store, or if its
+/// version is too old to have tips.
 ///
-/// For a gate's own start it is to be called before [`Ledger::open`] and before the log is opened.
+/// A starting gate has to call it before [`Ledger::open`] and before it opens the log.
 pub fn read_log_tip(path: &Path) -> Result<Option<SignedTip>, StoreError> {
     if !path.exists() {
         return Ok(None);
@@ -68,9 +68,9 @@ fn newest(connection: &Connection) -> Result<Option<SignedTip>, StoreError> {
     found.transpose()
 }
 
-/// Opens a store to read it. The write-ahead log of a gate that runs, or was killed, is read too: SQLite needs its companion files
-/// (`-wal`, `-shm`) for that and makes them for the file's owner. In a folder that cannot be written they cannot be made; where there
-/// is no write-ahead log either, the file alone is all there is.
+/// Opens a store for reading. It also reads the write-ahead log of a gate that runs or was killed: SQLite needs the companion
+/// files (`-wal`, `-shm`) for that and creates them for the file's owner. In a folder without write permission it cannot; if
+/// there is no write-ahead log either, the file alone has everything.
 fn open_to_read(path: &Path) -> Result<Connection, StoreError> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     connection.busy_timeout(BUSY)?;

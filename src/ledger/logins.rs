@@ -1,8 +1,9 @@
-//! Logins: what clients connect with under a grant. Several are good at once, so that one client's does not end another's.
+//! Logins: user names and passwords with which clients connect under a grant. Several are valid at once, so that a login of one
+//! client does not end another's.
 //!
-//! It does not know who may have one, and keeps no secret: only verifiers.
+//! This module does not decide about rights to a login, and keeps no secret: only verifiers.
 //!
-//! INVARIANT: a grant has at most [`MOST`] logins; the oldest makes room for a further one. A grant that has ended gets none.
+//! INVARIANT: a grant has at most [`MOST`] logins; a further one replaces the oldest. A grant that has ended gets none.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -14,10 +15,10 @@ use crate::grant::IllegalChange;
 use crate::ids::GrantId;
 use crate::scram::Verifier;
 
-/// As many logins of one grant are good at once.
+/// Number of logins of one grant that are valid at once.
 pub(super) const MOST: usize = 32;
 
-/// The logins of one grant, the oldest first.
+/// Logins of one grant, the oldest first.
 #[derive(Default)]
 pub(super) struct Logins(VecDeque<(String, Verifier)>);
 
@@ -35,20 +36,20 @@ impl Logins {
             .find_map(|(known, verifier)| (known == name).then_some(verifier))
     }
 
-    /// The one that a further one would push out.
+    /// Returns the login that a further one would replace.
     fn next_out(&self) -> Option<&str> {
         self.0.front().filter(|_| self.0.len() >= MOST).map(|(name, _)| name.as_str())
     }
 }
 
 impl Ledger {
-    /// The grant that a client logs in to under this user name: the grant's id, or one of its logins.
+    /// Returns the grant that a client logs in to with this user name: a grant's id, or one of its logins.
     #[must_use]
     pub fn grant_of_login(&self, user: &str) -> Option<GrantId> {
         GrantId::of_login(user)
     }
 
-    /// A fresh login of a grant; others of the same grant stay good (up to 32, then the oldest goes).
+    /// Issues a new login of a grant; its other logins stay valid (up to 32, then the oldest is dropped).
     pub async fn issue_login(&self, grant: &GrantId, by: &str) -> Result<GrantLogin, LedgerError> {
         let Some(entry) = self.0.entry(grant) else {
             let view = self.grant(grant).await?;
@@ -94,7 +95,7 @@ impl Entry {
         self.logins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a login by `user` is checked against, if it is one of this grant's.
+    /// Returns the verifier for a login by `user`, if that is a login of this grant.
     pub(super) fn verifier(&self, user: &str) -> Option<Verifier> {
         if user == self.current().id().as_str() {
             return self.verifier.clone();

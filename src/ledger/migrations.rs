@@ -1,10 +1,10 @@
-//! What the store's tables are, and how a store of a former version becomes one of this.
+//! Tables of the store, and the migrations of a store from older versions.
 //!
-//! It runs nothing. What is written here once is never changed: the next version is a further entry.
+//! This module runs nothing. An entry is never changed once it is released: the next version is a further entry.
 //!
-//! INVARIANT: what is settled stays settled, whatever the program above does: the triggers refuse anything else.
+//! INVARIANT: a settled row stays settled, whatever the program does: the triggers refuse any other change.
 
-/// Each entry takes the store from the version of its index to the next.
+/// Migrations: each entry takes the store from the version of its index to the next one.
 pub(super) const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE grants (

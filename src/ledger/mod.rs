@@ -1,11 +1,12 @@
-//! The only place where a grant, a request or a user changes: check, audit, store, tell watchers.
+//! Ledger of grants, requests and users: the only place where they change. Each change is checked, audited, stored and
+//! published to its watchers.
 //!
-//! It does not decide who may ask for a change (its callers do), and it ends no session: sessions watch their grant.
+//! This module does not decide about the rights of the caller, and ends no session: sessions watch their grant.
 //!
-//! INVARIANT: what gives rights is on record durably before it is stored, and stored before anybody acts on it. If it cannot be put
-//! on record, nothing changes; if the store cannot be read, nobody is let in. What takes rights away is the other way round: it is in
-//! effect first, in memory, and waits for nothing; then it is stored, then put on record, each tried until it is done. After any crash
-//! nobody has more than both the store and the log allow.
+//! INVARIANT: a change that gives rights is on record durably before it is stored, and stored before it takes effect. If it
+//! cannot be put on record, nothing changes; if the store cannot be read, no client is let in. A change that takes rights away
+//! works the other way round: it takes effect first, in memory, and waits for nothing; then it is stored and put on record,
+//! each retried until it is done. After any crash, no identity has more rights than both the store and the log allow.
 
 mod admit;
 mod commit;
@@ -66,7 +67,8 @@ use users::Users;
 
 pub(crate) use turns::Turns;
 
-/// All grants, and the sessions that may have to be reaped. Cheap to clone; clones are one ledger.
+/// Handle of all grants, requests and users, and of the sessions that may have to be ended after a restart. Cheap to clone;
+/// clones share one ledger.
 #[derive(Clone)]
 pub struct Ledger(Arc<Inner>);
 
@@ -74,125 +76,126 @@ struct Inner {
     clock: Clock,
     recorder: Recorder,
     store: Store,
-    /// Makes the salts of grants that do not exist; kept for good, so that asking again after a restart tells nothing.
+    /// Key that generates the salts of grants that do not exist; kept forever, so that a probe after a restart gets the same
+    /// salt.
     mock_key: [u8; 32],
     book: Mutex<Book>,
     requests: Mutex<Requests>,
-    /// Submissions under one key follow each other.
+    /// Serialises submissions with the same key.
     key_turns: Turns,
     users: Mutex<Users>,
-    /// Changes of users follow each other, and nothing is made for anybody meanwhile: see [`Inner::let_in`].
+    /// Serialises changes of users, and keeps grants and requests from being made meanwhile: see [`Inner::let_in`].
     users_turn: tokio::sync::RwLock<()>,
     users_changed: watch::Sender<u64>,
-    /// What was taken away and is not stored, or not on record, yet.
+    /// Restrictions that are not stored or not on record yet.
     pending: Pending,
     news: broadcast::Sender<Changed>,
 }
 
-/// What is held in memory: every grant that has not ended, and those that somebody still holds. The others are in the store
-/// ([`Ledger::recall`]), so that neither a start nor the memory grows with the past.
+/// Grants in memory: all that have not ended, and those that are still referenced. The others are in the store
+/// ([`Ledger::recall`]), so that neither the start nor memory grows with the past.
 struct Book {
     entries: HashMap<GrantId, Arc<Entry>>,
-    /// Those that have not ended.
+    /// Grants that have not ended.
     live: Live<Entry>,
     swept_at: Timestamp,
 }
 
 struct Entry {
-    /// Of the secret that was made with the grant; a grant that came of a request has logins only.
+    /// Verifier of the secret that was made with the grant; a grant that came of a request has logins only.
     verifier: Option<Verifier>,
     logins: Mutex<Logins>,
     grant: watch::Sender<Arc<Grant>>,
-    /// Sessions that hold a [`Slot`].
+    /// Number of sessions that hold a [`Slot`].
     live: Mutex<u32>,
-    /// Held over check, audit, store and publication: changes that give follow each other. What takes away does not ask for it.
+    /// Turn of changes that give rights, held over check, audit, store and publication. Restrictions do not take it.
     committing: tokio::sync::Mutex<()>,
     restrictions: Restrictions,
 }
 
-/// Why the ledger did not do what it was asked.
+/// Error of the ledger.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// No such grant (the caller's fault).
+    /// There is no such grant (the caller's fault).
     #[error("there is no grant {0}")]
     NoSuchGrant(GrantId),
-    /// No such request (the caller's fault).
+    /// There is no such request (the caller's fault).
     #[error("there is no request {0}")]
     NoSuchRequest(RequestId),
-    /// No such user (the caller's fault).
+    /// There is no such user (the caller's fault).
     #[error("there is no user {0}")]
     NoSuchUser(IdentityName),
-    /// There is a user of that name (the caller's fault).
+    /// A user of that name exists (the caller's fault).
     #[error("there is a user {0} already")]
     UserExists(IdentityName),
-    /// The identity is shut out, so nothing is made for it (the caller's fault).
+    /// The identity is disabled, so it gets no grants and requests (the caller's fault).
     #[error("{0} is disabled")]
     Disabled(IdentityName),
-    /// The change may not follow what the grant is (the caller's fault).
+    /// The grant's state does not allow the change (the caller's fault).
     #[error(transparent)]
     Illegal(#[from] IllegalChange),
-    /// The terms make no grant (the caller's fault).
+    /// The terms of a new grant are invalid (the caller's fault).
     #[error(transparent)]
     Terms(#[from] InvalidTerms),
-    /// It could not be put on record, so it was not done.
+    /// The change could not be put on record, so it was not made.
     #[error("the change could not be put on record, so it was not made")]
     Audit(#[from] AuditError),
-    /// Something was taken away there and is not stored and on record yet, so nothing is given.
+    /// An earlier restriction is not stored and on record yet, so no rights are given.
     #[error("something was taken away here that is not stored and on record yet, so nothing is given meanwhile")]
     Unsettled,
     /// The store failed.
     #[error("the grant store failed")]
     Store(#[from] StoreError),
-    /// The operating system gives no random numbers.
+    /// The operating system returned no random numbers.
     #[error("the operating system gives no random numbers")]
     Random(#[from] getrandom::Error),
 }
 
-/// A grant as operators see it.
+/// Grant as operators see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GrantView {
-    /// The grant.
+    /// Grant itself.
     #[serde(flatten)]
     pub grant: Grant,
-    /// [`crate::grant::Status::name`] at the time of asking.
+    /// [`crate::grant::Status::name`] at the time of the call.
     pub status: String,
-    /// Sessions that live under it now.
+    /// Number of live sessions under it.
     pub live_sessions: u32,
-    /// How far a change that took something away has come, in the answer to it.
+    /// Progress of a restriction; only in the answer to one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect: Option<Effect>,
 }
 
-/// A session as the store remembers it, so that the next start can reap what this one left behind.
+/// Session as the store remembers it, so that the next start can end backends that this run left behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenSession {
-    /// The session.
+    /// Id of the session.
     pub session: SessionId,
-    /// Its grant.
+    /// Grant of the session.
     pub grant: GrantId,
-    /// Under whose name.
+    /// Identity of the session.
     pub identity: IdentityName,
-    /// On which target.
+    /// Target of the session.
     pub target: TargetName,
-    /// The process id of the target's backend.
+    /// Process id of the target's backend.
     pub backend_pid: i32,
-    /// When it was opened (gate time).
+    /// Time at which it was opened (gate time).
     pub opened_at: Timestamp,
 }
 
-/// How long a client with the secret of an ended grant is told that and when it ended. Afterwards it is as if it had never
-/// been, to a client; the store and the log still have it.
+/// Time for which a client with the secret of an ended grant gets an error that says when it ended. Afterwards the grant does
+/// not exist for clients; the store and the log still have it.
 pub const REMEMBERED: Duration = Duration::from_hours(7 * 24);
 
-/// The time between two sweeps, which drop from memory what is over.
+/// Time between two sweeps, which drop from memory what is over.
 const SWEEP: Duration = Duration::from_mins(1);
 
-/// Whoever listens to news and falls further behind than this reads again.
+/// Number of changes that a subscriber may fall behind; after more, it has to read again.
 const NEWS: usize = 1024;
 
 impl Ledger {
-    /// Opens the store at `path` (made with mode 0600 if it is not there) and reads the grants that have not ended into memory.
-    /// Blocks: to be called at start. Fails when the store is damaged, or of a later version than this program.
+    /// Opens the store at `path` (created with mode 0600 if it does not exist) and reads the grants that have not ended into
+    /// memory. Blocks, so it is called at start. Fails if the store is damaged, or of a later version than this program.
     pub fn open(path: &Path, journal: Journal, clock: Clock) -> Result<Self, LedgerError> {
         Self::open_with(path, Recorder::Journal(journal), clock)
     }
@@ -235,7 +238,8 @@ impl Ledger {
         Ok(Self(inner))
     }
 
-    /// Returns the end of the store's thread. It comes with the ledger's own; earlier, nothing is stored any more.
+    /// Returns a handle for the end of the store's thread. It ends with the ledger; if it ends earlier, nothing can be stored
+    /// any more.
     #[must_use]
     pub fn thread_end(&self) -> ThreadEnd {
         self.0.store.thread_end.clone()
@@ -247,8 +251,8 @@ impl Ledger {
         self.0.store.break_thread();
     }
 
-    /// What to check a login by `user` against. For a user that is no grant: a verifier that nothing fits, made with the
-    /// same work and always the same.
+    /// Returns the verifier for a login by `user`. For a user that is no grant: a verifier that no password fits, computed with
+    /// the same work and always the same.
     pub async fn verifier(&self, user: &str) -> Verifier {
         let mock = Verifier::mock(user, &self.0.mock_key);
         let Some(id) = self.grant_of_login(user) else {
@@ -256,7 +260,7 @@ impl Ledger {
         };
         match self.recall(&id).await {
             Ok(entry) => entry.and_then(|entry| entry.verifier(user)).unwrap_or(mock),
-            // Nobody is let in by what cannot be read.
+            // A grant that cannot be read lets no client in.
             Err(error) => {
                 tracing::error!(grant = %id, error = %in_one_line(&error), "a grant could not be looked up");
                 mock
@@ -264,8 +268,8 @@ impl Ledger {
         }
     }
 
-    /// A grant that is in memory, or one that ended within [`REMEMBERED`]. From the store comes only what has ended, so nothing
-    /// can be had of it but that: what lives is in memory, once.
+    /// Returns a grant that is in memory, or one that ended within [`REMEMBERED`]. Only grants that have ended come from the
+    /// store, and they give no rights: a grant that lives has exactly one entry, in memory.
     async fn recall(&self, id: &GrantId) -> Result<Option<Arc<Entry>>, LedgerError> {
         if let Some(entry) = self.0.entry(id) {
             return Ok(Some(entry));
@@ -278,7 +282,7 @@ impl Ledger {
         Ok(told.map(Arc::new))
     }
 
-    /// One grant; also an ended one that is only in the store.
+    /// Returns one grant, even if it has ended and is only in the store.
     pub async fn grant(&self, id: &GrantId) -> Result<GrantView, LedgerError> {
         let now = self.0.clock.now();
         if let Some(entry) = self.0.entry(id) {
@@ -294,7 +298,8 @@ impl Ledger {
 }
 
 impl Inner {
-    /// A poisoned lock only means that a thread died while reading or writing one field: each is whole at any time.
+    /// Locks the grants. A poisoned lock only means that a thread died while it read or wrote one field: each is valid at any
+    /// time.
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -303,12 +308,12 @@ impl Inner {
         self.book().entries.get(id).cloned()
     }
 
-    /// The grants of an identity that have not ended.
+    /// Returns the grants of an identity that have not ended.
     fn live(&self, who: &IdentityName, now: Timestamp) -> Vec<Arc<Entry>> {
         self.book().live.of(who, |entry| entry.lives(now))
     }
 
-    /// Tells whoever listens; nobody has to.
+    /// Sends a change to all subscribers, if there are any.
     fn tell(&self, news: impl FnOnce() -> Changed) {
         if self.news.receiver_count() > 0 {
             let _ = self.news.send(news());
@@ -365,7 +370,7 @@ impl Entry {
         !self.grant.borrow().status(now).ended()
     }
 
-    /// Whether it has not ended, or did so after `time`; where it was revoked, whether it would have.
+    /// Returns true if the grant has not ended or ended after `time`; for a revoked one, the end without the revocation counts.
     fn ended_after(&self, time: Timestamp) -> bool {
         let grant = self.current();
         grant.until().unwrap_or(grant.activate_by()) > time

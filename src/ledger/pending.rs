@@ -1,11 +1,12 @@
-//! Changes that took rights away and are not durable yet: what is in effect is stored and put on record as soon as it can be.
+//! Restrictions that are in effect and not durable yet: they are stored and put on record as soon as possible.
 //!
-//! It takes nothing away itself ([`super::restrict`] does, in memory, at once) and never takes a change back.
+//! This module restricts nothing itself ([`super::restrict`] does, in memory, at once) and never takes a change back.
 //!
-//! INVARIANT: what is in here is tried again until it is stored and on record, in the order it took effect. The store comes first; a
-//! store that fails or takes long does not hold up the record, nor a log that fails the store. Until then nothing is given to whom or
-//! what it concerns. A row of `unrecorded` is written with each change, so that a gate that dies in between records it at its next
-//! start; a record without a change in the store is found at the next start by [`super::replay`].
+//! INVARIANT: each item is retried until it is stored and on record, in the order in which the items took effect. The store
+//! comes first; a store that fails or is slow does not delay the record, nor does a failing log delay the store. Until then the
+//! grant, request or user concerned is given nothing. Each change is stored with a row in `unrecorded`, so that a gate that
+//! crashes in between records it at its next start; [`super::replay`] finds a record without a change in the store at the next
+//! start.
 
 #[cfg(test)]
 mod breaks;
@@ -30,30 +31,30 @@ use crate::ids::{GrantId, RequestId};
 use crate::names::IdentityName;
 use crate::supervision::restarted;
 
-/// The longest that an answer waits to be able to say more than "in effect".
+/// Longest time that an answer waits to report more than "in effect".
 pub(super) const ANSWER_WAIT: Duration = Duration::from_secs(1);
-/// The longest that a record waits for the store to have been tried.
+/// Longest time that a record waits for the first attempt to store.
 const STORE_FIRST_WAIT: Duration = Duration::from_millis(500);
-/// The longest that a record waits for a change of the same thing that was on its way before, and keeps its place in the log.
+/// Longest time that a record waits for an earlier change of the same object that is in progress and comes first in the log.
 const TURN_WAIT: Duration = Duration::from_secs(3);
-/// The time between two tries of what failed.
+/// Time between two attempts after a failure.
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
-/// The longest that whoever gives something waits for what is pending there.
+/// Longest time that a change that gives rights waits for pending restrictions of the same object.
 const SETTLE_WAIT: Duration = Duration::from_secs(2);
-/// Pending for longer than this is told as trouble: an untroubled store and log need a few milliseconds.
+/// Time after which a pending restriction is reported as trouble: a healthy store and log need a few milliseconds.
 const TROUBLE_AFTER: Duration = Duration::from_secs(1);
 
-/// The thing that something was taken from.
+/// Object of a restriction.
 #[derive(Clone)]
 pub(super) enum Subject {
     Grant(Arc<Entry>),
     Request(Arc<requests::Entry>),
     User,
-    /// Of a former run: only its record is missing.
+    /// Object of a restriction of a former run: only the record is missing.
     Past,
 }
 
-/// Names a [`Subject`].
+/// Identifier of a [`Subject`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Key {
     Grant(GrantId),
@@ -61,7 +62,7 @@ pub(super) enum Key {
     User(IdentityName),
 }
 
-/// One change that is in effect.
+/// Restriction that is in effect.
 pub(super) struct Item {
     subject: Subject,
     key: Option<Key>,
@@ -81,7 +82,7 @@ struct Progress {
     stored: bool,
     record_tried: bool,
     recorded: bool,
-    /// The row of `unrecorded` that is to be removed, once there is one.
+    /// Row of `unrecorded` that has to be removed, once there is one.
     row: Option<i64>,
 }
 
@@ -100,7 +101,7 @@ impl Progress {
 }
 
 impl Item {
-    /// A change that takes from a grant and makes it `less`.
+    /// Returns the item of a restriction that leaves the grant as `less`.
     pub(super) fn about_grant(entry: &Arc<Entry>, less: Grant, event: Event<'static>, since: Instant) -> Arc<Self> {
         let key = Key::Grant(less.id().clone());
         Self::keyed(Subject::Grant(Arc::clone(entry)), key, Write::Grant(less), event, since)
@@ -117,7 +118,7 @@ impl Item {
         })
     }
 
-    /// One whose change a former run has stored.
+    /// Returns the item of a change that a former run has stored.
     pub(super) fn unrecorded(row: i64, event: Event<'static>, since: Instant) -> Arc<Self> {
         let progress = Progress {
             store_tried: true,
@@ -140,7 +141,7 @@ impl Item {
         let mut progress = self.progress.subscribe();
         let tried = progress
             .wait_for(|progress| (progress.stored || progress.store_tried) && (progress.recorded || progress.record_tried));
-        // Its sender lives as long as this.
+        // The sender lives as long as `self`.
         let _ = tried.await;
     }
 
@@ -153,11 +154,11 @@ impl Item {
     }
 }
 
-/// All of them, in the order they took effect.
+/// Pending restrictions, in the order in which they took effect.
 #[derive(Default)]
 pub(super) struct Pending {
     queue: Mutex<Queue>,
-    /// Counts what was settled.
+    /// Counter that changes whenever items were stored or recorded.
     settled: watch::Sender<u64>,
     #[cfg(test)]
     pub(super) breaks: breaks::Breaks,
@@ -171,7 +172,7 @@ struct Queue {
 }
 
 impl Pending {
-    /// Whether nothing is pending.
+    /// Returns true if nothing is pending.
     pub(super) fn is_empty(&self) -> bool {
         self.queue().items.is_empty()
     }
@@ -181,19 +182,19 @@ impl Pending {
         self.queue().items.iter().all(|item| item.progress().recorded)
     }
 
-    /// How many changes have been pending for longer than they should.
+    /// Returns the number of restrictions that have been pending for longer than [`TROUBLE_AFTER`].
     pub(super) fn overdue(&self, now: Instant) -> usize {
         let overdue = |item: &&Arc<Item>| now.saturating_duration_since(item.since) > TROUBLE_AFTER;
         self.queue().items.iter().filter(overdue).count()
     }
 
-    /// The newest change that is pending for `key`.
+    /// Returns the newest change that is pending for `key`.
     pub(super) fn latest(&self, key: &Key) -> Option<Arc<Item>> {
         let queue = self.queue();
         queue.items.iter().rev().find(|item| item.key.as_ref() == Some(key)).cloned()
     }
 
-    /// Waits a little until nothing is pending for `key`; false if there still is.
+    /// Waits up to [`SETTLE_WAIT`] until nothing is pending for `key`; returns false if something still is.
     pub(super) async fn is_settled(&self, key: &Key) -> bool {
         self.settles(SETTLE_WAIT, || {
             self.queue().items.iter().all(|item| item.key.as_ref() != Some(key))
@@ -201,16 +202,16 @@ impl Pending {
         .await
     }
 
-    /// Waits a little until nothing is pending; false if something still is.
+    /// Waits up to [`SETTLE_WAIT`] until nothing is pending; returns false if something still is.
     pub(super) async fn is_all_settled(&self) -> bool {
         self.settles(SETTLE_WAIT, || self.is_empty()).await
     }
 
-    /// Waits until `settled` holds, at most so long.
+    /// Waits until `settled` holds, at most for `limit`.
     pub(super) async fn settles(&self, limit: Duration, settled: impl Fn() -> bool) -> bool {
         let mut news = self.settled.subscribe();
         let until = async {
-            // Its sender lives as long as this.
+            // The sender lives as long as `self`.
             while !settled() && news.changed().await.is_ok() {}
         };
         timeout(limit, until).await.is_ok()
@@ -220,7 +221,7 @@ impl Pending {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The changes the store is to be told of now; none ends the lane.
+    /// Returns the items that have to be written to the store now; none ends the task.
     fn for_the_store(&self) -> Vec<Arc<Item>> {
         #[cfg(test)]
         self.breaks.break_store();
@@ -235,7 +236,7 @@ impl Pending {
         wanted
     }
 
-    /// The next change to be put on record; none ends the lane.
+    /// Returns the next item to be put on record; none ends the task.
     fn for_the_log(&self) -> Option<Arc<Item>> {
         #[cfg(test)]
         self.breaks.break_log();
@@ -252,12 +253,12 @@ impl Pending {
 }
 
 impl Inner {
-    /// Queues a change that takes effect now. Waits for nothing, so it may be called where the change is made.
+    /// Queues a change that takes effect now. It does not block, so it may be called where the change is made.
     pub(super) fn queue_pending(&self, item: Arc<Item>) {
         self.pending.queue().items.push_back(item);
     }
 
-    /// Sees to it that what is queued is stored and put on record.
+    /// Starts the tasks that store and record the queue, if they do not run.
     pub(super) fn pursue(self: &Arc<Self>) {
         let (store, log) = {
             let mut queue = self.pending.queue();
@@ -322,7 +323,7 @@ impl Inner {
                         (progress.record_tried, progress.recorded) = (true, true);
                     });
                     self.pending.tell();
-                    // There may be a row to remove.
+                    // The store may have a row to remove.
                     self.pursue();
                 }
                 Err(error) => {
@@ -336,7 +337,7 @@ impl Inner {
         }
     }
 
-    /// Behind the record of a change of the same thing that was on its way before.
+    /// Records an item after earlier changes of the same object that are in progress.
     async fn record_in_turn(&self, item: &Item) -> Result<(), crate::audit::AuditError> {
         match &item.subject {
             Subject::Grant(entry) => {
@@ -356,8 +357,8 @@ impl Inner {
     }
 }
 
-/// Stores changes and the events that are still to be put on record, all or none; removes those that have been. Returns for each item
-/// the row that is still there.
+/// Stores changes together with the events that are not on record yet, all or none, and removes the events that are on record
+/// by now. Returns for each item its remaining row.
 fn write(connection: &Connection, items: &[Arc<Item>]) -> Result<Vec<Option<i64>>, super::StoreError> {
     restrict::together(connection, |connection| {
         let mut rows = Vec::with_capacity(items.len());

@@ -1,6 +1,6 @@
-//! Puts the ledger's changes on record.
+//! Records changes of the ledger in the audit log.
 //!
-//! It does not know why a change was made; in tests it can be told to fail, as a full disk would make it.
+//! This module does not know the reason of a change. In tests its recorder can fail on demand, as with a full disk.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -15,12 +15,12 @@ use crate::request::{Outcome, Request};
 use super::replay::Past;
 use super::requests::Reasons;
 
-/// The change of a record that takes back the one before: it was not stored, so it did not take place.
+/// Change of a record that takes back the change before it, which was not stored and so did not take place.
 pub(super) const NOT_STORED: &str = "not_stored";
 
-/// Where the records go.
+/// Destination of the records.
 pub(super) enum Recorder {
-    /// The audit log.
+    /// Audit log.
     Journal(Journal),
     /// A list that can be told to fail.
     #[cfg(test)]
@@ -28,7 +28,7 @@ pub(super) enum Recorder {
 }
 
 impl Recorder {
-    /// When this returns well, the record is as durable as records are.
+    /// Records an event; if it succeeds, the record is as durable as the journal makes it.
     pub(super) async fn record(&self, event: &Event<'_>) -> Result<(), AuditError> {
         match self {
             Self::Journal(journal) => journal.record(event).await,
@@ -37,7 +37,7 @@ impl Recorder {
         }
     }
 
-    /// The log as former runs have left it, and where it is now.
+    /// Returns the log as former runs have left it, and its current end.
     #[cfg_attr(not(test), expect(clippy::unnecessary_wraps, reason = "a scripted log has no past"))]
     pub(super) fn past(&self) -> Option<Past> {
         match self {
@@ -55,7 +55,7 @@ impl Recorder {
         }
     }
 
-    /// Takes back `undone` (a record of what was then not stored): it must not stand alone.
+    /// Records `undone`, which takes back the record of a change that was then not stored.
     pub(super) async fn take_back(&self, undone: &Event<'_>) {
         if let Err(error) = self.record(undone).await {
             tracing::error!(error = %in_one_line(&error), record = ?undone, "a failed change is on record as made");
@@ -63,7 +63,7 @@ impl Recorder {
     }
 }
 
-/// Who changed a grant, how and why.
+/// Change of a grant with its author and reason.
 #[derive(Debug, Clone)]
 pub(super) struct Deed {
     /// `created`, `activated`, `extended`, `shortened`, `revoked`, `login_issued`, or [`NOT_STORED`].
@@ -73,7 +73,7 @@ pub(super) struct Deed {
 }
 
 impl Deed {
-    /// That `grant` has become what it is by this.
+    /// Returns the event of this change, with the state of `grant` after it.
     pub(super) fn event(&self, grant: &Grant) -> Event<'static> {
         Event::GrantChanged(Cow::Owned(GrantChanged {
             grant: grant.id().clone(),
@@ -90,7 +90,7 @@ impl Deed {
         }))
     }
 
-    /// The deed that takes this one back.
+    /// Returns the change that takes this one back.
     pub(super) fn undone(&self) -> Self {
         Self {
             change: NOT_STORED,
@@ -100,7 +100,7 @@ impl Deed {
     }
 }
 
-/// Who took a request a step further, which step, and by which policies.
+/// Step of a request with its author and the policies that decided.
 #[derive(Debug, Clone)]
 pub(super) struct Step {
     /// `denied`, `submitted`, `granted`, `approved`, `rejected`, `withdrawn`, `reviewed`, or [`NOT_STORED`].
@@ -110,12 +110,12 @@ pub(super) struct Step {
 }
 
 impl Step {
-    /// That `request` has become what it is by this.
+    /// Returns the event of this step, with the state of `request` after it.
     pub(super) fn event(&self, request: &Request) -> Event<'static> {
         self.record(request, self.change, words(request, self.change))
     }
 
-    /// The record that takes this one back.
+    /// Returns the event that takes this step back.
     pub(super) fn undone(&self, unchanged: &Request) -> Event<'static> {
         self.record(unchanged, NOT_STORED, Some(undone(self.change)))
     }
@@ -144,7 +144,7 @@ impl Step {
     }
 }
 
-/// What was said at the step: why it was denied, an approver's comment, the requester's reason.
+/// Returns the reason to record with a step: of the denial, the comment of an approver or reviewer, or the requester's reason.
 fn words(request: &Request, change: &str) -> Option<String> {
     match (change, &request.outcome) {
         ("reviewed", _) => request.review.as_ref().map(|review| review.comment.clone()),
@@ -156,7 +156,7 @@ fn words(request: &Request, change: &str) -> Option<String> {
     }
 }
 
-/// What happened to a user, and by whom.
+/// Returns the event of a user's change.
 pub(super) fn user_event<'a>(
     identity: &IdentityName,
     groups: impl Iterator<Item = &'a crate::names::GroupName>,

@@ -1,10 +1,10 @@
-//! What a start makes of a log that knows more than the store: rights that were taken away on record, and not yet in the store when the
-//! gate died, are taken away.
+//! Replay of the audit log at start: rights that were taken away on record, but not in the store when the gate crashed, are
+//! taken away now.
 //!
-//! It gives nothing: where the log allows more than the store, the store holds.
+//! This module gives nothing: if the log allows more than the store, the store holds.
 //!
-//! INVARIANT: after [`catch_up`] the store allows nobody more than the log's last word on them. It reads the records behind the last line
-//! that the store is known to reflect: those of a few seconds, whatever the log's length.
+//! INVARIANT: after [`catch_up`], the store allows no identity more than the last records about it. Only records after the last
+//! line that the store is known to reflect are read: those of a few seconds, whatever the length of the log.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
@@ -24,27 +24,27 @@ use crate::ids::{GrantId, LogId, RequestId};
 use crate::names::{GroupName, IdentityName};
 use crate::request::{Outcome, Request};
 
-/// The log as it stands at the start.
+/// Log at the time of the start.
 #[derive(Debug)]
 pub(super) struct Past {
     pub(super) dir: PathBuf,
     pub(super) log: LogId,
-    /// Where its end is.
+    /// Segment of the last line.
     pub(super) segment: u32,
     pub(super) seq: u64,
 }
 
-/// The log's last words, on everything that records behind a line are about.
+/// Last recorded state of everything that the new records are about.
 #[derive(Debug, Default)]
 struct LastWords {
     grants: HashMap<GrantId, (GrantChanged, Option<Revocation>)>,
     requests: HashMap<RequestId, Outcome>,
     users: HashMap<IdentityName, UserWords>,
-    /// All events, as they are kept for being recorded.
+    /// All these events, in the form in which `unrecorded` has them.
     seen: HashSet<String>,
 }
 
-/// On one user.
+/// Last recorded state of one user.
 #[derive(Debug, Default)]
 struct UserWords {
     disabled: bool,
@@ -53,7 +53,7 @@ struct UserWords {
     at: Timestamp,
 }
 
-/// Takes from the store what the log says was taken, and forgets events to be recorded that are on record. Blocks.
+/// Applies the restrictions in the log to the store, and forgets those unrecorded events that are on record. Blocks.
 pub(super) fn catch_up(connection: &Connection, past: Option<&Past>, now: Timestamp) -> Result<(), StoreError> {
     let Some(past) = past else { return Ok(()) };
     let reached = Reflected {
@@ -61,8 +61,8 @@ pub(super) fn catch_up(connection: &Connection, past: Option<&Past>, now: Timest
         segment: past.segment,
         seq: past.seq,
     };
-    // A store that knows nothing of this log begins with it: no record in it is one of its own, unless it is of a version that noted
-    // nothing.
+    // A store that does not know this log starts with its current end: no record in the log is the store's own, unless the
+    // store's version is too old to note the log.
     let words = match restrict::reflected(connection)? {
         Some(from) if from.log == past.log => LastWords::read(past, &from)?,
         _ => LastWords::default(),
@@ -102,7 +102,7 @@ impl LastWords {
             match record {
                 Ok(record) => words.hear(record.time, record.event),
                 Err(error @ ReadError::Io { .. }) => return Err(unreadable(error)),
-                // The start of the log has told of it and begun a new segment; the store has been told first of what was taken.
+                // Opening the log has reported this and begun a new segment; restrictions are stored before they are recorded.
                 Err(error) => {
                     tracing::error!(error = %in_one_line(&error), "a record newer than the store cannot be read: a change in it is not seen");
                 }
@@ -134,7 +134,7 @@ impl LastWords {
             reason: changed.reason.clone(),
         });
         let before = self.grants.remove(&changed.grant).and_then(|(_, revoked)| revoked);
-        // There is no way back from a revocation.
+        // A revocation is final.
         self.grants.insert(changed.grant.clone(), (changed, before.or(revoked)));
     }
 
@@ -164,7 +164,7 @@ impl LastWords {
         }
     }
 
-    /// What the store has to lose.
+    /// Returns the writes that restrict the store to the log's last state.
     fn less_than_stored(&self, connection: &Connection, now: Timestamp) -> Result<Vec<Write>, StoreError> {
         let mut writes = Vec::new();
         for (id, (changed, revoked)) in &self.grants {
@@ -194,7 +194,7 @@ impl LastWords {
     }
 }
 
-/// The grant with no more than the log's last word allows.
+/// Returns the grant with no more rights than its last record allows.
 fn less_of_grant(stored: &Grant, last: &GrantChanged, revoked: Option<&Revocation>) -> Grant {
     let earlier = |a: Option<Timestamp>, b: Option<Timestamp>| match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
@@ -202,7 +202,7 @@ fn less_of_grant(stored: &Grant, last: &GrantChanged, revoked: Option<&Revocatio
     };
     Grant {
         activate_by: stored.activate_by.min(last.activate_by),
-        // Records have whole seconds; of an open window its end says how long it is.
+        // Records have whole seconds; the length of an open window follows from its end.
         window: match stored.activated_at {
             Some(_) => stored.window,
             None => stored.window.min(std::time::Duration::from_secs(last.window_seconds)),
@@ -215,10 +215,10 @@ fn less_of_grant(stored: &Grant, last: &GrantChanged, revoked: Option<&Revocatio
 }
 
 impl UserWords {
-    /// The user with no more than the log's last word allows; `None` if there is nobody to take from.
+    /// Returns the user with no more rights than the last record allows; `None` if there is no such user.
     fn less_of_user(&self, name: &IdentityName, stored: Option<&StoredUser>) -> Option<StoredUser> {
         let Some(stored) = stored else {
-            // An issuer's identity is known here only because it is shut out.
+            // An issuer's identity is known here only because it is disabled.
             return self.disabled.then(|| StoredUser {
                 name: name.clone(),
                 groups: BTreeSet::new(),

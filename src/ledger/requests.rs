@@ -1,6 +1,7 @@
-//! Requests, as people and waiting logins see them: one, pages of them, and what changes.
+//! Requests as users and waiting logins see them: single ones, pages, and changes.
 //!
-//! It changes none ([`super::workflow`] does). Open ones are in memory; the past is read from the store, by index.
+//! This module changes no request ([`super::workflow`] does). Open requests are in memory; past ones are read from the store,
+//! by index.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -22,126 +23,126 @@ use crate::names::{IdentityName, TargetName};
 use crate::request::{How, Request, Status, Wish};
 use crate::secret::Secret;
 
-/// A request to be put on record.
+/// New request, before it is on record.
 #[derive(Debug, Clone)]
 pub struct NewRequest {
-    /// What is asked for.
+    /// Specification of the access that is requested.
     pub wish: Wish,
-    /// What becomes of it.
+    /// First decision about it.
     pub submitted: Submitted,
-    /// The caller's own key: the same key of the same identity is the same request.
+    /// Idempotency key: the same key of the same identity means the same request.
     pub key: Option<String>,
-    /// How long the grant waits for its first connect, if it becomes one.
+    /// Time that the grant waits for its first connect, if the request becomes one.
     pub activate_within: Duration,
 }
 
-/// What becomes of a new request at once.
+/// First decision about a new request.
 #[derive(Debug, Clone)]
 pub enum Submitted {
-    /// The policies forbid it.
+    /// The policies deny it.
     Denied {
-        /// Why.
+        /// Reason of the denial.
         why: String,
     },
-    /// It is a grant.
+    /// It becomes a grant at once.
     Granted(How),
-    /// It waits.
+    /// It waits for approval.
     Waiting {
-        /// For so many approvers.
+        /// Number of approvals that it needs.
         approvals: u32,
-        /// Until then.
+        /// Time at which it lapses.
         expires_at: Timestamp,
     },
 }
 
-/// By what a step was decided.
+/// Grounds on which a step was decided.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reasons {
-    /// The ids of the policies.
+    /// Ids of the policies that decided.
     pub policies: Vec<String>,
-    /// SHA-256 of the set.
+    /// SHA-256 of the policy set.
     pub policy_set: Option<String>,
-    /// What could not be evaluated.
+    /// Errors of the evaluation.
     pub errors: Vec<String>,
-    /// Where whoever takes the step is, if on a network.
+    /// Address of the caller, if it came over a network.
     pub client: Option<IpAddr>,
 }
 
-/// A request as people see it.
+/// Request as users see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestView {
-    /// The request.
+    /// Request itself.
     #[serde(flatten)]
     pub request: Request,
-    /// [`Status::name`] at the time of asking.
+    /// [`Status::name`] at the time of the call.
     pub status: String,
-    /// How many approvals are missing.
+    /// Number of approvals that are missing.
     pub approvals_missing: u32,
-    /// How far a change that took something away has come, in the answer to it.
+    /// Progress of a restriction; only in the answer to one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect: Option<Effect>,
 }
 
-/// Which requests.
+/// Filter and page of a list of requests.
 #[derive(Debug, Clone, Default)]
 pub struct RequestFilter {
-    /// With this status.
+    /// Status of the requests.
     pub status: Option<Status>,
-    /// Of this identity.
+    /// Identity of the requests.
     pub identity: Option<IdentityName>,
-    /// For this target.
+    /// Target of the requests.
     pub target: Option<TargetName>,
-    /// Break-glass accesses nobody has reviewed.
+    /// True for break-glass accesses only that have not been reviewed.
     pub unreviewed: bool,
-    /// Older than this one: the last of the page before.
+    /// Only requests older than this one: the last one of the page before.
     pub before: Option<RequestId>,
-    /// At most so many; 0: 100.
+    /// Maximum number of requests; 0: 100.
     pub limit: usize,
 }
 
-/// Something changed; whoever hears of it late or not at all reads again.
+/// Change of a request or grant. A subscriber that misses one has to read again.
 #[derive(Debug, Clone)]
 pub enum Changed {
-    /// A request.
+    /// New state of a request.
     Request(Arc<Request>),
-    /// A grant.
+    /// New state of a grant.
     Grant(Box<GrantView>),
 }
 
-/// A login of a grant: what a client connects with.
+/// Login of a grant, with which a client connects.
 #[derive(Debug, Clone)]
 pub struct GrantLogin {
-    /// The user name.
+    /// User name.
     pub user: String,
-    /// The password.
+    /// Password.
     pub secret: Secret<String>,
 }
 
-/// So many requests are shown when nothing is said, and at most.
+/// Number of requests on a page, by default and at most.
 const PAGE: usize = 100;
 const LONGEST_PAGE: usize = 1000;
 
-/// What is held in memory: every pending request, and those that were looked after lately.
+/// Requests in memory: all that are pending, and those that were used since the last sweep.
 pub(super) struct Requests {
     entries: HashMap<RequestId, Arc<Entry>>,
-    /// Those that are pending.
+    /// Requests that are pending.
     live: Live<Entry>,
     swept_at: Timestamp,
 }
 
-/// One request in memory.
+/// Request in memory.
 pub(super) struct Entry {
     pub(super) number: i64,
     pub(super) activate_within: Duration,
     pub(super) request: watch::Sender<Arc<Request>>,
-    /// Held over check, audit, store and publication: steps that give follow each other. What settles a request without giving does not
-    /// ask for it.
+    /// Turn of steps that give rights, held over check, audit, store and publication. A step that settles a request without
+    /// giving rights does not take it.
     pub(super) stepping: tokio::sync::Mutex<()>,
     pub(super) restrictions: Restrictions,
 }
 
 impl Ledger {
-    /// One request.
+    /// Returns one request.
     pub async fn request(&self, id: &RequestId) -> Result<RequestView, LedgerError> {
         let now = self.0.clock.now();
         if let Some(entry) = self.0.requests().get(id) {
@@ -150,7 +151,7 @@ impl Ledger {
         Ok(RequestView::of(&self.stored_request(id).await?.request, now))
     }
 
-    /// Requests, the newest first.
+    /// Returns requests, the newest first.
     pub async fn requests(&self, filter: RequestFilter) -> Result<Vec<RequestView>, LedgerError> {
         let now = self.0.clock.now();
         let before = match &filter.before {
@@ -182,7 +183,7 @@ impl Ledger {
         Ok(found.iter().map(|stored| RequestView::of(&stored.request, now)).collect())
     }
 
-    /// The pending requests of an identity for a target, the latest first.
+    /// Returns the pending requests of an identity for a target, the latest first.
     #[must_use]
     pub fn pending_requests(&self, who: &IdentityName, target: &TargetName) -> Vec<RequestView> {
         let now = self.0.clock.now();
@@ -192,20 +193,20 @@ impl Ledger {
         views.filter(|view| view.request.wish.target == *target).collect()
     }
 
-    /// A request, now and after every step; `None` where there is none in memory, for it was settled a while ago. Nothing is
-    /// sent when a request lapses: [`Request::expires_at`] says when that is.
+    /// Returns a request, now and after every step; `None` if it is not in memory because it was settled a while ago. No change
+    /// is sent when a request lapses: [`Request::expires_at`] is that time.
     #[must_use]
     pub fn watch_request(&self, id: &RequestId) -> Option<watch::Receiver<Arc<Request>>> {
         self.0.requests().get(id).map(|entry| entry.request.subscribe())
     }
 
-    /// The grants of an identity for a target that can be used now (ready or active); the one that ends last comes first.
+    /// Returns the grants of an identity for a target that can be used now (ready or active), the one that ends last first.
     #[must_use]
     pub fn live_grants(&self, who: &IdentityName, target: &TargetName) -> Vec<GrantView> {
         let now = self.0.clock.now();
         let views = self.0.live(who, now).into_iter().map(|entry| entry.view(now));
         let mut found: Vec<_> = views.filter(|view| view.grant.target() == target).collect();
-        // One that is not open yet would end at this time if it were opened now.
+        // The end of a window that is not open yet counts as if it were opened now.
         let end = |grant: &Grant| {
             let opened_now = now.checked_add(grant.window()).unwrap_or(Timestamp::MAX);
             let opened_now = grant.deadline().map_or(opened_now, |deadline| deadline.min(opened_now));
@@ -215,20 +216,20 @@ impl Ledger {
         found
     }
 
-    /// How many grants of an identity have not ended.
+    /// Returns the number of grants of an identity that have not ended.
     #[must_use]
     pub fn active_grants(&self, who: &IdentityName) -> u32 {
         u32::try_from(self.0.live(who, self.0.clock.now()).len()).unwrap_or(u32::MAX)
     }
 
-    /// How many requests wait for approvers.
+    /// Returns the number of requests that wait for approval.
     #[must_use]
     pub fn requests_pending(&self) -> usize {
         let now = self.0.clock.now();
         self.0.requests().live.all().filter(|entry| entry.pending(now)).count()
     }
 
-    /// News of requests and grants.
+    /// Subscribes to changes of requests and grants.
     #[must_use]
     pub fn changes(&self) -> broadcast::Receiver<Changed> {
         self.0.news.subscribe()
@@ -253,7 +254,7 @@ impl Ledger {
 }
 
 impl Inner {
-    /// Poisoned or not: see [`Inner::book`].
+    /// Locks the requests; for a poisoned lock see [`Inner::book`].
     pub(super) fn requests(&self) -> MutexGuard<'_, Requests> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -276,12 +277,12 @@ impl Requests {
         self.entries.get(id).cloned()
     }
 
-    /// What an identity has that waits for approvers.
+    /// Returns the requests of an identity that wait for approval.
     pub(super) fn pending_entries(&mut self, who: &IdentityName, now: Timestamp) -> Vec<Arc<Entry>> {
         self.live.of(who, |entry| entry.pending(now))
     }
 
-    /// Everybody who has something that waits, or did lately.
+    /// Returns the identities of all requests in memory.
     pub(super) fn identities(&self) -> Vec<IdentityName> {
         self.entries
             .values()
@@ -289,14 +290,14 @@ impl Requests {
             .collect()
     }
 
-    /// Drops what lapsed: after the time has gone back it would be pending again.
+    /// Drops unsettled requests, because one that has lapsed would be pending again after the time has gone back.
     pub(super) fn forget_unsettled(&mut self, now: Timestamp) {
         self.swept_at = now;
         self.live = Live::default();
         self.entries.retain(|_, entry| entry.current().outcome.is_some());
     }
 
-    /// The request's entry; one that is there already stays, for its turn may be taken.
+    /// Adds the request, or returns the entry that is there already, whose turn may be taken.
     pub(super) fn add(&mut self, stored: StoredRequest, now: Timestamp) -> Arc<Entry> {
         self.sweep(now);
         let StoredRequest {
@@ -332,7 +333,7 @@ impl Requests {
     }
 
     fn pending(&self, filter: &RequestFilter, before: Option<i64>, limit: usize, now: Timestamp) -> Vec<RequestView> {
-        // A break-glass access does not wait, so nothing that waits is to be reviewed.
+        // A break-glass access does not wait, so no pending request has to be reviewed.
         let entries = self.entries.values().filter(|_| !filter.unreviewed);
         let mut found: Vec<_> = entries
             .filter(|entry| entry.pending(now) && before.is_none_or(|before| entry.number < before))

@@ -1,9 +1,10 @@
-//! Takes rights away: in memory first and at once, waiting for nothing; store and log follow ([`super::pending`]).
+//! Restrictions: changes that take rights away. They take effect in memory first and at once, and wait for nothing; store and
+//! log follow ([`super::pending`]).
 //!
-//! It does not check who asks, and gives nothing.
+//! This module does not check the rights of the caller, and gives no rights.
 //!
-//! INVARIANT: no step in here awaits before the change is in effect: no turn, no store, no log. A change that gives something and is on
-//! its way meanwhile notices (`restrictions`), and does not overwrite what was taken.
+//! INVARIANT: no function in here awaits before the change is in effect: no turn, no store, no log. A concurrent change that
+//! gives rights notices the restriction (`restrictions`) and does not overwrite it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use crate::ids::RequestId;
 use crate::names::{GroupName, IdentityName};
 use crate::request::{IllegalStep, Request};
 
-/// Counts what was taken from one thing, so that a change on its way notices.
+/// Number of restrictions of one object, so that a concurrent change notices them.
 #[derive(Debug, Default)]
 pub(super) struct Restrictions(AtomicU64);
 
@@ -41,7 +42,7 @@ impl Restrictions {
 }
 
 impl Ledger {
-    /// Settles a request without making it a grant. `change` names the step in the log (`rejected`, `withdrawn`).
+    /// Settles a request without making it a grant. `change` is the name of the step in the log (`rejected`, `withdrawn`).
     pub async fn settle<E>(
         &self,
         id: &RequestId,
@@ -63,8 +64,8 @@ impl Ledger {
         })
     }
 
-    /// Shuts an identity out (a local one or an issuer's): its grants are revoked, so its sessions end at once; what it has pending
-    /// is rejected.
+    /// Disables an identity (a local one or an issuer's): its grants are revoked, so its sessions end at once, and its pending
+    /// requests are rejected.
     pub async fn disable_user(&self, name: &IdentityName, by: &str) -> Result<UserView, LedgerError> {
         let inner = &self.0;
         let (view, mut items) = inner.disable(name, by);
@@ -76,7 +77,8 @@ impl Ledger {
         })
     }
 
-    /// Ends what an identity still has, and waits until that is stored and on record: before it is let in again.
+    /// Ends the grants and requests that an identity still has, and waits until that is stored and on record. Called before an
+    /// identity is enabled again.
     pub(super) async fn end_what_is_left(&self, name: &IdentityName, by: &str) -> Result<(), LedgerError> {
         let items = self.0.end_all_of(name, by, IDENTITY_DISABLED);
         self.0.all_settled(&items).await
@@ -84,7 +86,7 @@ impl Ledger {
 }
 
 impl Inner {
-    /// Takes from a grant. What is returned is in effect; [`Inner::pursue`] sees to the rest.
+    /// Restricts a grant. The returned item is in effect; [`Inner::pursue`] stores and records it.
     pub(super) fn restrict_grant(&self, entry: &Arc<Entry>, change: &Change, deed: &Deed) -> Result<Arc<Item>, IllegalChange> {
         let moment = self.clock.moment();
         let mut done = Err(IllegalChange::Active);
@@ -104,7 +106,7 @@ impl Inner {
         Ok(item)
     }
 
-    /// Takes from a grant and answers how far that has come.
+    /// Restricts a grant and returns the progress of the change.
     pub(super) async fn restrict(
         self: &Arc<Self>,
         entry: &Arc<Entry>,
@@ -119,7 +121,7 @@ impl Inner {
         })
     }
 
-    /// Settles a request.
+    /// Settles a request without making it a grant.
     fn restrict_request<E>(
         &self,
         entry: &Arc<RequestEntry>,
@@ -153,7 +155,7 @@ impl Inner {
         settled
     }
 
-    /// Shuts an identity out, if it is not already.
+    /// Disables an identity, if it is not disabled already.
     fn disable(&self, name: &IdentityName, by: &str) -> (UserView, Vec<Arc<Item>>) {
         let now = self.clock.now();
         let disable = |known: Option<StoredUser>| match known {
@@ -170,7 +172,7 @@ impl Inner {
         (UserView::of(&user), item.into_iter().collect())
     }
 
-    /// Makes less of a user. No item: it was that already, and nothing that gives it more is on its way.
+    /// Restricts a user. Returns no item if the user was restricted like that already and no concurrent change gives it more.
     pub(super) fn restrict_user(
         &self,
         name: &IdentityName,
@@ -183,7 +185,7 @@ impl Inner {
         let next = less(known.clone());
         users.restrict(name);
         if known.as_ref() == Some(&next) && !users.is_changing(name) {
-            // It may have been taken a moment ago, and not be stored yet.
+            // The same restriction may have been made a moment ago and not be stored yet.
             return (next, self.pending.latest(&Key::User(name.clone())));
         }
         let event = user_event(name, next.groups.iter(), what, by);
@@ -200,7 +202,7 @@ impl Inner {
         (next, Some(item))
     }
 
-    /// Takes groups away from a user at once; `None` where it loses none.
+    /// Takes groups away from a user at once; returns `None` if it loses none.
     pub(super) fn take_groups(&self, name: &IdentityName, groups: &BTreeSet<GroupName>, by: &str) -> Option<Arc<Item>> {
         let known = self.users().get(name).cloned()?;
         let kept: BTreeSet<GroupName> = known.groups.intersection(groups).cloned().collect();
@@ -214,7 +216,7 @@ impl Inner {
         self.restrict_user(name, "regrouped", by, less).1
     }
 
-    /// Makes a user's token good for nothing, at once.
+    /// Invalidates a user's token at once.
     pub(super) fn take_token(&self, name: &IdentityName, by: &str) -> Option<Arc<Item>> {
         let known = self.users().get(name).cloned()?;
         let less = |now: Option<StoredUser>| {
@@ -227,7 +229,7 @@ impl Inner {
         self.restrict_user(name, TOKEN_WITHDRAWN, by, less).1
     }
 
-    /// Revokes what an identity has and rejects what it has asked for.
+    /// Revokes all grants of an identity and rejects its pending requests.
     pub(super) fn end_all_of(self: &Arc<Self>, who: &IdentityName, by: &str, why: &str) -> Vec<Arc<Item>> {
         let now = self.clock.now();
         let revoke = Change::Revoke {
@@ -239,7 +241,7 @@ impl Inner {
             by: by.to_owned(),
             reason: Some(why.to_owned()),
         };
-        // What has ended meanwhile has ended.
+        // A grant that has ended since then needs no revocation.
         let ended = self.live(who, now).into_iter();
         let mut items: Vec<_> = ended
             .filter_map(|entry| self.restrict_grant(&entry, &revoke, &deed).ok())
@@ -264,7 +266,7 @@ impl Inner {
         })
     }
 
-    /// Ends at once what has just been made for an identity that was shut out meanwhile.
+    /// Ends at once what was made for an identity that was disabled meanwhile.
     pub(super) fn end_if_shut_out(self: &Arc<Self>, who: &IdentityName) -> Result<(), LedgerError> {
         if !self.is_disabled(who) {
             return Ok(());
@@ -273,7 +275,7 @@ impl Inner {
         Err(LedgerError::Disabled(who.clone()))
     }
 
-    /// Whether all that was taken away, these changes and those before them, is stored and on record; waits a little for it.
+    /// Waits a little, and fails unless these changes and all earlier restrictions are stored and on record.
     pub(super) async fn all_settled(self: &Arc<Self>, items: &[Arc<Item>]) -> Result<(), LedgerError> {
         if self.answer(items).await.is_done() && self.pending.is_all_settled().await {
             Ok(())
@@ -282,7 +284,8 @@ impl Inner {
         }
     }
 
-    /// How far these changes have come, together; none is done. Waits a little, so that it can say more than that they are in effect.
+    /// Returns the combined progress of these changes; for none it is done. Waits up to [`ANSWER_WAIT`], to be able to report
+    /// more than that they are in effect.
     pub(super) async fn answer(self: &Arc<Self>, items: &[Arc<Item>]) -> Effect {
         self.pursue();
         let tried = async {
@@ -290,13 +293,13 @@ impl Inner {
                 item.tried().await;
             }
         };
-        // Too long: what has happened so far is told.
+        // After that time, the answer is the progress so far.
         let _ = timeout(ANSWER_WAIT, tried).await;
         items.iter().fold(Effect::DONE, |effect, item| effect.and(item.effect()))
     }
 }
 
-/// A request was not rejected, for it is settled; what is not pending cannot be approved either.
+/// Error for a request that is settled and cannot be rejected; one that is not pending cannot be approved either.
 #[derive(Debug)]
 struct NotRejected;
 
@@ -312,10 +315,10 @@ impl From<LedgerError> for NotRejected {
     }
 }
 
-/// The change of a user whose token was taken away without another in its place yet.
+/// Change of a user whose token was withdrawn and not replaced yet.
 pub(super) const TOKEN_WITHDRAWN: &str = "token_withdrawn";
 
-/// Stands for the hash of a token where there is none: no hash looks like it, and no two users share it.
+/// Returns the placeholder for the hash of a withdrawn token: it is equal to no hash, and different for each user.
 pub(super) fn no_token(name: &IdentityName) -> String {
     format!("none:{name}")
 }

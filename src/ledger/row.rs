@@ -1,7 +1,6 @@
 //! Grants, sessions, requests, logins and users as rows of the store. Times are microseconds since the epoch.
 //!
-//! It does not judge them, except that a row that cannot be read is an error and never skipped: what is unreadable could be
-//! a revocation.
+//! This module does not judge rows, but a row that cannot be read is an error and never skipped: it could be a revocation.
 
 pub(super) mod logins;
 pub(super) mod requests;
@@ -24,20 +23,20 @@ use crate::scram::Verifier;
 const COLUMNS: &str = "id, identity, target, reason, created_at, created_by, activate_by, window_us, deadline, max_sessions, \
     client_network, activated_at, until, revoked_at, revoked_by, revoke_reason, profile, request, verifier";
 
-/// The verifier of a grant that has logins only.
+/// Verifier column of a grant that has logins only.
 const NO_SECRET: &str = "";
 
-/// Which grants, of all that were ever made.
+/// Filter and page over all grants that were ever made.
 #[derive(Debug)]
 pub(super) struct Page {
     pub(super) identity: Option<IdentityName>,
     pub(super) target: Option<TargetName>,
-    /// Those made before this one.
+    /// Only grants made before this one.
     pub(super) before: Option<(Timestamp, GrantId)>,
     pub(super) limit: usize,
 }
 
-/// The grants that have not ended; of the revoked ones also those that would not have.
+/// Returns the grants that have not ended, and those revoked ones that would not have ended otherwise.
 pub(super) fn load(connection: &Connection, now: Timestamp) -> Result<Vec<(Grant, Option<Verifier>)>, StoreError> {
     let mut statement = connection.prepare(&format!(
         "SELECT {COLUMNS} FROM grants WHERE coalesce(until, activate_by) > ?1"
@@ -50,7 +49,7 @@ pub(super) fn load(connection: &Connection, now: Timestamp) -> Result<Vec<(Grant
     Ok(grants)
 }
 
-/// A grant with what its logins are checked against.
+/// Returns a grant with the verifiers of its logins.
 pub(super) fn recall(connection: &Connection, id: &GrantId) -> Result<Option<(Grant, Option<Verifier>, Logins)>, StoreError> {
     let found = connection
         .prepare_cached(&format!("SELECT {COLUMNS} FROM grants WHERE id = ?1"))?
@@ -71,7 +70,8 @@ fn with_verifier(row: &Row<'_>) -> Result<(Grant, Option<Verifier>), StoreError>
     Ok((grant, verifier))
 }
 
-/// The latest first, by the index of an identity's or of all (SQLite: "Row Values", "Scrolling Window Queries").
+/// Returns a page of grants, the latest first, by the index on the identity or on creation (SQLite: "Row Values", "Scrolling
+/// Window Queries").
 pub(super) fn page(connection: &Connection, page: &Page) -> Result<Vec<Grant>, StoreError> {
     let (before, id) = match &page.before {
         Some((created_at, id)) => (created_at.as_microsecond(), id.as_str()),
@@ -141,7 +141,7 @@ fn insert_within(connection: &Connection, grant: &Grant, verifier: &str) -> Resu
     Ok(())
 }
 
-/// Writes what can change of a grant. What was revoked stays as it is.
+/// Updates the columns of a grant that can change. A revoked grant cannot be updated.
 pub(super) fn update(connection: &Connection, grant: &Grant) -> Result<(), StoreError> {
     onto_the_disk(connection, |connection| {
         let rows = connection.execute(

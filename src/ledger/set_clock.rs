@@ -1,9 +1,9 @@
-//! Sets gate time right, for an operator who has seen that the machine's clock is.
+//! Sets gate time to the machine's clock, on behalf of an operator who has checked that the clock is right.
 //!
-//! It does not decide which of the two is right.
+//! This module does not decide which of the two is right.
 //!
-//! INVARIANT: going back revives nothing. Before gate time goes back, everything that would not be over then is ended for good, in memory
-//! and in the store, and that is on record.
+//! INVARIANT: setting the time back revives nothing. Before gate time goes back, everything that would be alive again is ended
+//! for good, in memory and in the store, and that is on record.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
@@ -18,23 +18,23 @@ use crate::grant::Revocation;
 use crate::names::IdentityName;
 use crate::request::{Outcome, Request};
 
-/// The gate's time beside the machine's.
+/// Gate time and machine time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClockView {
-    /// Gate time: what deadlines and records go by.
+    /// Gate time, by which deadlines and records go.
     pub gate_time: Timestamp,
-    /// What the machine's clock says.
+    /// Time of the machine's clock.
     pub machine_time: Timestamp,
-    /// Why the machine's clock is not believed, if so.
+    /// Reason why the gate does not trust the machine's clock, if it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doubt: Option<String>,
 }
 
-/// The reason of what ends because the time goes back.
+/// Reason of a revocation because the time goes back.
 const SET_BACK: &str = "the gate's clock was set back";
 
 impl Ledger {
-    /// The gate's time beside the machine's.
+    /// Returns gate time and machine time.
     #[must_use]
     pub fn clock(&self) -> ClockView {
         let clock = &self.0.clock;
@@ -45,13 +45,13 @@ impl Ledger {
         }
     }
 
-    /// Makes gate time what the machine's clock says; where that is back, ends every grant and rejects every pending request first.
+    /// Sets gate time to the machine's clock; if that is back, ends every grant and rejects every pending request first.
     pub async fn set_clock_right(&self, by: &str, reason: Option<&str>) -> Result<ClockView, LedgerError> {
         let ledger = self.clone();
         let (by, reason) = (by.to_owned(), reason.map(str::to_owned));
         to_the_end(async move {
             let inner = &ledger.0;
-            // Nothing is made for anybody meanwhile.
+            // Meanwhile no grant or request is made.
             let _turn = inner.users_turn.write().await;
             let (from, to) = (inner.clock.now(), inner.clock.wall());
             if to < from {
@@ -91,7 +91,7 @@ impl Inner {
         who.iter().flat_map(|who| self.end_all_of(who, by, SET_BACK)).collect()
     }
 
-    /// What is over stays in the store only: in memory it would be live again.
+    /// Forgets everything that is over, so that it stays in the store only: in memory it would be alive again.
     fn forget_the_future(&self, now: Timestamp) {
         let mut book = self.book();
         book.entries.retain(|_, entry| entry.current().revoked().is_some());
@@ -101,7 +101,7 @@ impl Inner {
     }
 }
 
-/// Ends in the store what was over by the old time and would not be by the new one; the highest time is the new one.
+/// Ends in the store what is over by the old time and would not be by the new one, and stores the new time as the highest.
 fn set_back(connection: &Connection, (from, to): (Timestamp, Timestamp), by: &str) -> Result<(), StoreError> {
     restrict::together(connection, |connection| {
         let back = to < from;

@@ -1,7 +1,7 @@
-//! The SQLite file behind the ledger, on a thread of its own.
+//! SQLite file of the ledger, on a thread of its own.
 //!
-//! It does not know what a change means. Grants are written onto the disk (`synchronous=FULL`), sessions to the operating
-//! system only; whatever waits for the thread together is written together.
+//! This module does not know what a change means. Changes of grants are synced to the disk (`synchronous=FULL`), sessions only
+//! reach the operating system; changes of sessions that wait together share a transaction.
 
 use std::fs::{DirBuilder, OpenOptions, Permissions};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -27,15 +27,15 @@ use crate::ids::SessionId;
 use crate::scram::Verifier;
 use crate::supervision::{self, ThreadEnd};
 
-/// Why the store did not do what it was asked. Cheap to clone: one fault can fail many that were written together.
+/// Error of the store. Cheap to clone: one error can fail many changes that were written together.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
-    /// The file cannot be made or its mode be set.
+    /// The file cannot be created or its mode be set.
     #[error("cannot open {path}: {source}")]
     File {
-        /// The file.
+        /// Path of the file.
         path: String,
-        /// The operating system's reason.
+        /// Error of the operating system.
         source: Arc<std::io::Error>,
     },
     /// SQLite failed.
@@ -44,26 +44,26 @@ pub enum StoreError {
     /// The file was written by a later version of this program.
     #[error("the store has version {found}, this program knows up to {known}: use the program that wrote it")]
     TooNew {
-        /// Its version.
+        /// The file's version.
         found: u32,
-        /// The latest known.
+        /// Latest version that this program knows.
         known: u32,
     },
-    /// A row says what no row can say; somebody else wrote it.
+    /// A row has an impossible value; another program wrote it.
     #[error("the store has a damaged row: {what} of `{of}`")]
     Damaged {
-        /// Which column.
+        /// Name of the column.
         what: &'static str,
-        /// Of which grant or session.
+        /// Id or name of the row.
         of: String,
     },
-    /// The audit log's newest records cannot be read, so it is not known what they take away.
+    /// The newest records of the audit log cannot be read, so the rights that they take away are unknown.
     #[error("the newest records of the audit log cannot be read: {0}")]
     Log(Arc<ReadError>),
-    /// Something was taken away from what this would have changed, while it was on its way.
+    /// A restriction of the same object overtook the change.
     #[error("something was taken away meanwhile, so the change was not made")]
     Overtaken,
-    /// The store's thread has stopped: the gate is going down.
+    /// The store's thread has stopped: the gate is shutting down.
     #[error("the store is closed")]
     Stopped,
 }
@@ -74,29 +74,29 @@ impl From<rusqlite::Error> for StoreError {
     }
 }
 
-/// What is in the store at start.
+/// Contents of the store at start.
 pub(super) struct Loaded {
-    /// Those that have not ended, with their logins.
+    /// Grants that have not ended, with their logins.
     pub(super) grants: Vec<(Grant, Option<Verifier>, Logins)>,
-    /// Those that are pending.
+    /// Requests that are pending.
     pub(super) requests: Vec<StoredRequest>,
     pub(super) users: Vec<StoredUser>,
-    /// What is stored and still has to be put on record.
+    /// Events of stored changes that still have to be put on record.
     pub(super) unrecorded: Vec<(i64, Event<'static>)>,
     pub(super) mock_key: [u8; 32],
 }
 
-/// What is written about a session.
+/// Change of the sessions in the store.
 pub(super) enum SessionChange {
     Opened(OpenSession),
     Closed(SessionId),
 }
 
-/// Speaks to the thread. The thread ends when this is dropped.
+/// Handle of the store's thread, which ends when this is dropped.
 pub(super) struct Store {
     jobs: mpsc::Sender<Job>,
     pub(super) thread_end: ThreadEnd,
-    /// Whether the last write failed.
+    /// The last write failed.
     failing: Arc<AtomicBool>,
 }
 
@@ -107,13 +107,13 @@ enum Job {
     Session(SessionChange, Reply),
 }
 
-/// Another process that looks into the file (`sqlite3`, a backup) may hold it that long.
+/// Time that SQLite waits for another process that has locked the file (`sqlite3`, a backup).
 pub(super) const BUSY: Duration = Duration::from_secs(2);
-/// At most so many changes of sessions in one transaction.
+/// Number of session changes in one transaction.
 const MOST_TOGETHER: usize = 512;
 
 impl Store {
-    /// Opens the file and starts the thread. Loads what may still matter `now`.
+    /// Opens the file and starts the thread. Loads all that may still matter at `now`.
     pub(super) fn open(
         path: &Path,
         now: Timestamp,
@@ -165,14 +165,14 @@ impl Store {
     {
         let (reply, answer) = oneshot::channel();
         let job = Job::Call(Box::new(move |connection| {
-            // Nobody waits any more: the work is done all the same.
+            // If the caller has gone, the work is done all the same.
             let _ = reply.send(job(connection));
         }));
         self.jobs.send(job).map_err(|_| StoreError::Stopped)?;
         answer.await.map_err(|_| StoreError::Stopped)?
     }
 
-    /// Runs a `job` that writes, and notes whether it could.
+    /// Runs a `job` that writes, and notes whether it succeeded.
     pub(super) async fn write<T, F>(&self, job: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -184,12 +184,12 @@ impl Store {
         written
     }
 
-    /// Whether the last write failed.
+    /// Reports whether the last write failed.
     pub(super) fn is_failing(&self) -> bool {
         self.failing.load(Ordering::Acquire)
     }
 
-    /// Writes about a session, together with whatever else waits.
+    /// Stores the change of a session, together with other session changes that wait.
     pub(super) async fn session(&self, change: SessionChange) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
         self.jobs.send(Job::Session(change, reply)).map_err(|_| StoreError::Stopped)?;
@@ -213,7 +213,8 @@ fn load(connection: &Connection, now: Timestamp, mock_key: [u8; 32]) -> Result<L
     })
 }
 
-/// The latest gate time on disk, if the store exists: needed before the clock is made, hence before [`super::Ledger::open`].
+/// Returns the latest gate time on disk, if the store exists. It is needed before the clock is created, hence before
+/// [`super::Ledger::open`].
 pub fn highest_time(path: &Path) -> Result<Option<Timestamp>, StoreError> {
     let Some(connection) = open_existing(path)? else {
         return Ok(None);
@@ -228,12 +229,12 @@ pub fn highest_time(path: &Path) -> Result<Option<Timestamp>, StoreError> {
     Ok(micros.and_then(|micros| Timestamp::from_microsecond(micros).ok()))
 }
 
-/// Opens a store to be looked at; `None` where there is none.
+/// Opens a store in order to read it; `None` if there is none.
 pub(super) fn open_existing(path: &Path) -> Result<Option<Connection>, StoreError> {
     if !path.exists() {
         return Ok(None);
     }
-    // Not read-only: a store that was not closed in order has its last words in the write-ahead log.
+    // It is not opened read-only: the newest changes of a store that was not closed properly are in the write-ahead log.
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection.busy_timeout(BUSY)?;
     Ok(Some(connection))
@@ -246,7 +247,7 @@ pub(super) fn remember_time(connection: &Connection, now: Timestamp) -> Result<(
     Ok(())
 }
 
-/// Runs `job` so that what it wrote is on the disk when this returns (SQLite: "PRAGMA synchronous", WAL mode).
+/// Runs `job` so that its writes are on the disk when this returns (SQLite: "PRAGMA synchronous", WAL mode).
 pub(super) fn onto_the_disk<T>(
     connection: &Connection,
     job: impl FnOnce(&Connection) -> Result<T, StoreError>,
@@ -276,7 +277,8 @@ fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     Ok(transaction.commit()?)
 }
 
-/// The file holds verifiers: for its owner only. SQLite gives its companions (`-wal`, `-shm`) the same mode.
+/// Creates the file readable for its owner only, because it holds verifiers. SQLite gives its companions (`-wal`, `-shm`) the
+/// same mode.
 fn private_file(path: &Path) -> std::io::Result<()> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;

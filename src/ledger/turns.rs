@@ -1,20 +1,20 @@
-//! Turns: whoever has the turn of something is alone with it.
+//! Turns: locks by key, so that a task is alone with the object whose turn it holds.
 //!
-//! It does not know what a turn is for.
+//! This module does not know the purpose of a turn.
 
 use std::hash::{BuildHasher as _, Hash, RandomState};
 
 use tokio::sync::{Mutex, MutexGuard};
 
-/// Turns at once; two that share one wait for each other without need, which does no harm.
+/// Number of locks; two keys with the same lock wait for each other without need, which does no harm.
 const TURNS: usize = 64;
 
-/// A bounded number of queues, one of which each thing belongs to.
+/// Fixed number of locks, to which keys are assigned by hash.
 #[derive(Debug)]
 pub(crate) struct Turns {
     hash: RandomState,
     places: [Mutex<()>; TURNS],
-    /// Never taken by anybody else; there is always a turn to take.
+    /// Lock for an index out of range, which does not occur.
     spare: Mutex<()>,
 }
 
@@ -29,7 +29,7 @@ impl Default for Turns {
 }
 
 impl Turns {
-    /// Waits for the turn of `what`; it is over when the guard is dropped.
+    /// Waits for the turn of `what`; it ends when the guard is dropped.
     pub(crate) async fn take(&self, what: &(impl Hash + ?Sized)) -> MutexGuard<'_, ()> {
         let place = self.hash.hash_one(what) % TURNS as u64;
         let place = usize::try_from(place).unwrap_or(0);

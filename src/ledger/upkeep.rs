@@ -1,6 +1,7 @@
-//! What the gate keeps in the store beside rights: open sessions, the time, how far the store reflects the log; and whether it can.
+//! State in the store beside rights: open sessions, the time, the line of the log that the store reflects; and the health of
+//! the store.
 //!
-//! It changes no grant, request or user.
+//! This module changes no grant, request or user.
 
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use super::{Ledger, LedgerError, OpenSession, row, store};
 use crate::ids::{LogId, SessionId};
 
 impl Ledger {
-    /// Why nothing can be given now, if so: the store cannot be written, or what was taken away is not durable yet.
+    /// Returns the reason why no rights can be given now, if there is one: the store cannot be written, or a restriction is not
+    /// durable yet.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         let overdue = self.0.pending.overdue(self.0.clock.moment().instant);
@@ -26,7 +28,8 @@ impl Ledger {
             .then(|| "the store in the state folder cannot be written".to_owned())
     }
 
-    /// Notes that the store reflects the log up to here, where it does: `seq` and `segment` are of before this call.
+    /// Notes that the store reflects the log up to this line, if nothing is pending: `seq` and `segment` are from before this
+    /// call.
     pub async fn reflects_log(&self, log: &LogId, segment: u32, seq: u64) -> Result<(), LedgerError> {
         if !self.0.pending.is_empty() {
             return Ok(());
@@ -40,14 +43,14 @@ impl Ledger {
         Ok(self.0.store.write(write).await?)
     }
 
-    /// Waits until everything that was taken away is stored and on record, at most so long: before an orderly stop.
+    /// Waits until all restrictions are stored and on record, at most for `limit`: before an orderly stop.
     pub async fn finish(&self, limit: Duration) -> bool {
         self.0.pending.settles(limit, || self.0.pending.is_empty()).await
     }
 
-    /// Remembers a session, so that the next start knows which backends this one had. Await it before the session's
-    /// first statement. Survives the death of the gate; not awaited onto the disk, for no backend survives a power cut longer
-    /// than its own check interval.
+    /// Remembers a session, so that the next start knows which backends this run had. The caller awaits it before the session's
+    /// first statement. The row survives a crash of the gate; it is not synced to the disk, because no backend survives a power
+    /// failure for longer than its own check interval.
     pub async fn session_opened(&self, session: OpenSession) -> Result<(), LedgerError> {
         Ok(self.0.store.session(store::SessionChange::Opened(session)).await?)
     }
@@ -57,13 +60,14 @@ impl Ledger {
         Ok(self.0.store.session(store::SessionChange::Closed(session.clone())).await?)
     }
 
-    /// The sessions that are remembered as open. At start, before the first of this run: those the last run left behind.
+    /// Returns the sessions that are remembered as open. At start, before the first session of this run: those that the last
+    /// run left behind.
     pub async fn leftovers(&self) -> Result<Vec<OpenSession>, LedgerError> {
         Ok(self.0.store.call(|connection| row::open_sessions(connection)).await?)
     }
 
-    /// Puts gate time on disk, so that a wall clock set back while the gate is down lengthens nothing; see [`super::highest_time`].
-    /// The app calls it every few seconds.
+    /// Puts gate time on disk, so that a wall clock set back while the gate is down lengthens nothing; see
+    /// [`super::highest_time`]. The app calls it every few seconds.
     pub async fn remember_time(&self, now: Timestamp) -> Result<(), LedgerError> {
         Ok(self
             .0

@@ -1,9 +1,9 @@
-//! Local users: their groups, their tokens (as hashes only), and which identities are shut out.
+//! Local users: their groups, their tokens (as hashes only), and the identities that are disabled.
 //!
-//! It does not know what a user may do. What gives a user something is on record before it is stored, and stored before it counts;
-//! what takes something away counts at once ([`super::restrict`]).
+//! This module does not know a user's rights. A change that gives a user something is on record before it is stored, and stored
+//! before it takes effect; one that takes something away takes effect at once ([`super::restrict`]).
 //!
-//! INVARIANT: a token is in here as its SHA-256 only, and good for nobody who is shut out.
+//! INVARIANT: a token is in here as its SHA-256 only, and is not valid for a disabled user.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -25,56 +25,56 @@ use crate::identity::{Identity, Source};
 use crate::names::{GroupName, IdentityName};
 use crate::secret::Secret;
 
-/// A local user, or an identity of an issuer that was disabled here.
+/// Local user, or an identity of an issuer that was disabled here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserView {
-    /// Its name.
+    /// Name of the user.
     pub name: IdentityName,
-    /// Its groups.
+    /// Groups of the user.
     pub groups: BTreeSet<GroupName>,
-    /// Whether it may come in.
+    /// True if the user is not let in.
     pub disabled: bool,
-    /// Whether it has a token here.
+    /// True if the user has a token here.
     pub local: bool,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: Timestamp,
-    /// How far a change that took something from it has come, in the answer to it.
+    /// Progress of a restriction; only in the answer to one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect: Option<Effect>,
 }
 
-/// A user's fresh token, as far as there is one.
+/// Result of a rotation of a user's token.
 #[derive(Debug)]
 pub struct RotatedToken {
-    /// The new token; `None` where it could not be made: the old one is good no more all the same.
+    /// New token; `None` if it could not be stored: the old one is invalid all the same.
     pub token: Option<Secret<String>>,
-    /// How far the withdrawal of the old one has come.
+    /// Progress of the withdrawal of the old token.
     pub effect: Effect,
 }
 
-/// The longest that an answer waits for what is given along with what was taken.
+/// Longest time that an answer waits for rights that are given together with a restriction.
 const GIVE_WAIT: Duration = Duration::from_secs(3);
-/// What a token of a local user begins with.
+/// Prefix of the tokens of local users.
 const TOKEN_PREFIX: &str = "tg_";
-/// Who ends those that came up meanwhile.
+/// Author of revocations that the gate makes itself.
 pub(super) const DISABLED_BY: &str = "tidegate";
-/// Who rejects requests when the operator's own name is none of an identity.
+/// Author of rejections if the operator's own name is no identity name.
 pub(super) const OPERATOR: &str = "operator";
 
-/// All users in memory.
+/// Users in memory.
 pub(super) struct Users {
     by_name: BTreeMap<IdentityName, StoredUser>,
-    /// By the SHA-256 of their token.
+    /// Names by the SHA-256 of the token.
     by_hash: HashMap<String, IdentityName>,
-    /// What was taken from each, counted, so that a change on its way notices.
+    /// Number of restrictions of each user, so that a concurrent change notices them.
     restrictions: HashMap<IdentityName, u64>,
-    /// Those of whom a change that gives something is on its way.
+    /// Users to whom a concurrent change gives something.
     changing: HashSet<IdentityName>,
 }
 
 impl Ledger {
-    /// Makes a local user; the token is returned here and nowhere else. An identity of an issuer that is known here because
-    /// it was disabled becomes a local user, and stays disabled.
+    /// Creates a local user; only this call returns the token. An identity of an issuer that is known here because it was
+    /// disabled becomes a local user and stays disabled.
     pub async fn add_user(
         &self,
         name: &IdentityName,
@@ -97,7 +97,7 @@ impl Ledger {
         Ok(token)
     }
 
-    /// A fresh token; the old one is good no more, whatever becomes of the new one.
+    /// Issues a new token; the old one is invalid at once, even if the new one cannot be stored.
     pub async fn rotate_user(&self, name: &IdentityName, by: &str) -> Result<RotatedToken, LedgerError> {
         let (token, hash) = fresh_token()?;
         local(self.0.users().get(name).cloned(), name.clone())?;
@@ -117,7 +117,7 @@ impl Ledger {
         Ok(RotatedToken { token, effect })
     }
 
-    /// Other groups. Those it loses are gone at once; those it gets, once that is on record.
+    /// Replaces the groups of a user. Lost groups are gone at once; new ones take effect when that is on record.
     pub async fn regroup_user(
         &self,
         name: &IdentityName,
@@ -162,8 +162,8 @@ impl Ledger {
         })
     }
 
-    /// Lets it in again; what it had does not come back. What is still open (the gate died, or could not write, while it was shut
-    /// out) is ended first; where that fails it stays shut out.
+    /// Enables an identity again; its former grants do not come back. Grants that are still open (because the gate crashed or
+    /// could not write while the identity was disabled) are ended first; if that fails, the identity stays disabled.
     pub async fn enable_user(&self, name: &IdentityName, by: &str) -> Result<UserView, LedgerError> {
         let wanted = name.clone();
         let enable = move |known: Option<StoredUser>, _| match known {
@@ -177,20 +177,20 @@ impl Ledger {
         self.change_user(name, "enabled", by, enable).await
     }
 
-    /// All that are known, by name.
+    /// Returns all known users, by name.
     #[must_use]
     pub fn users(&self) -> Vec<UserView> {
         self.0.users().by_name.values().map(UserView::of).collect()
     }
 
-    /// One that is known.
+    /// Returns one user, if it is known.
     #[must_use]
     pub fn user(&self, name: &IdentityName) -> Option<UserView> {
         self.0.users().by_name.get(name).map(UserView::of)
     }
 
-    /// Whose token it is; `None` for a token nobody has, and for a disabled user's. What is compared is a hash, which nobody
-    /// can choose: how long it takes tells nothing of the token.
+    /// Returns the identity of a token; `None` for an unknown token and for that of a disabled user. The lookup compares a
+    /// hash, which a caller cannot choose, so its duration reveals nothing about the token.
     #[must_use]
     pub fn user_by_token(&self, token: &Secret<String>) -> Option<Identity> {
         let hash = hash(token);
@@ -204,19 +204,20 @@ impl Ledger {
         })
     }
 
-    /// Another number after every change of a user: whoever goes on by what a token proved, or remembers who may do what, asks again.
+    /// Returns a counter that changes with every change of a user. A caller that caches a user's identity or rights has to
+    /// check again then.
     #[must_use]
     pub fn users_changed(&self) -> watch::Receiver<u64> {
         self.0.users_changed.subscribe()
     }
 
-    /// Whether an identity is shut out.
+    /// Reports whether an identity is disabled.
     #[must_use]
     pub fn is_disabled(&self, name: &IdentityName) -> bool {
         self.0.is_disabled(name)
     }
 
-    /// Changes one user in the ledger's order. `change` says what it becomes; `None`: it is that already.
+    /// Changes one user in the ledger's order. `change` returns the new user, or `None` if nothing changes.
     async fn change_user(
         &self,
         name: &IdentityName,
@@ -253,7 +254,7 @@ impl Ledger {
 }
 
 impl Inner {
-    /// Record, store, memory, unless something was taken from the user since `seen`. The caller has the turn.
+    /// Records, stores and publishes a user, unless it was restricted since `seen`. The caller has the turn.
     async fn give_user(self: &Arc<Self>, next: &StoredUser, what: &'static str, by: &str, seen: u64) -> Result<(), LedgerError> {
         self.users().changing.insert(next.name.clone());
         self.recorder
@@ -279,8 +280,8 @@ impl Inner {
         self.users().get(name).is_some_and(|user| user.disabled)
     }
 
-    /// Whoever makes something for an identity holds this until it is in memory. So what is made before it is shut out is found by
-    /// whoever shuts it out, and ended; and after that nothing is made.
+    /// Holds a right to create things for an identity until they are in memory. Everything made before the identity is disabled
+    /// is thus found and ended when it is; after that nothing is made.
     pub(super) async fn let_in(&self, who: &IdentityName) -> Result<RwLockReadGuard<'_, ()>, LedgerError> {
         let held = self.users_turn.read().await;
         if self.is_disabled(who) {
@@ -289,7 +290,7 @@ impl Inner {
         Ok(held)
     }
 
-    /// Poisoned or not: see [`Inner::book`].
+    /// Locks the users; for a poisoned lock see [`Inner::book`].
     pub(super) fn users(&self) -> MutexGuard<'_, Users> {
         self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -351,7 +352,7 @@ impl UserView {
     }
 }
 
-/// Only a local user has a token and groups here.
+/// Returns the user if it is a local one: only these have a token and groups here.
 fn local(known: Option<StoredUser>, name: IdentityName) -> Result<StoredUser, LedgerError> {
     known
         .filter(|user| user.token_hash.is_some())

@@ -1,6 +1,6 @@
-//! Takes requests from step to step, in the order that keeps the ledger's law: check, audit, store, publish.
+//! Steps of requests, in the ledger's order: check, audit, store, publish.
 //!
-//! It does not know who may take a step; whoever calls says what the step is.
+//! This module does not know who may take a step; the caller passes the step.
 //!
 //! INVARIANT: the steps of one request follow each other. A request that becomes a grant is stored with it, both or neither.
 
@@ -21,20 +21,20 @@ use crate::ids::{GrantId, RequestId};
 use crate::names::IdentityName;
 use crate::request::{Next, Request};
 
-/// The deed of a grant's beginning.
+/// Name of a grant's creation in the log.
 const CREATED: &str = "created";
 
-/// What is to be stored and published together.
+/// Step of a request, with all that is stored and published together.
 struct Change {
     step: Step,
     before: Arc<Request>,
     after: Request,
-    /// The grant it became by this.
+    /// Grant that the request becomes by this step.
     grant: Option<Grant>,
 }
 
 impl Ledger {
-    /// Puts a new request on record, and makes its grant where it is granted at once. The same key of the same identity is the
+    /// Puts a new request on record, and makes its grant if it is granted at once. The same key of the same identity means the
     /// same request, however often it is submitted.
     pub async fn submit(&self, new: NewRequest, reasons: Reasons) -> Result<RequestView, LedgerError> {
         let ledger = self.clone();
@@ -52,9 +52,9 @@ impl Ledger {
         .await
     }
 
-    /// Takes a request a step further, in its turn: of two that come at once, the second sees what the first has made.
-    /// `change` names the step in the log (`approved`, `reviewed`); the grant id is for the step that completes it. What settles a request
-    /// without giving anything is [`Ledger::settle`].
+    /// Takes a request one step further, in its turn: of two concurrent steps, the second one sees the result of the first.
+    /// `change` is the name of the step in the log (`approved`, `reviewed`); the grant id is for the step that completes the
+    /// request. [`Ledger::settle`] settles a request without giving rights.
     pub async fn step<E>(
         &self,
         id: &RequestId,
@@ -111,7 +111,7 @@ impl Ledger {
 }
 
 impl Inner {
-    /// What was submitted under the same key before.
+    /// Returns the request that was submitted with the same key before.
     async fn submitted(&self, new: &NewRequest) -> Result<Option<RequestView>, LedgerError> {
         let Some(key) = new.key.clone() else { return Ok(None) };
         let who = new.wish.identity.clone();
@@ -132,7 +132,7 @@ impl Inner {
             key,
             activate_within,
         } = new;
-        // Whole seconds are what is shown and stored.
+        // Windows are shown and stored in whole seconds.
         wish.window = Duration::from_secs(wish.window.as_secs());
         let by = wish.identity.clone();
         let (change, request) = match submitted {
@@ -144,7 +144,7 @@ impl Inner {
         };
         let mut grant = None;
         if change != "denied" {
-            // What makes no grant is said now, and not to whoever approves it.
+            // Terms that are invalid are refused now, and not only when the request is approved.
             let made = made(&grant_id, &request, activate_within, by.as_str(), now)?;
             grant = request.grant().is_some().then_some(made);
         }
@@ -172,7 +172,7 @@ impl Inner {
         Ok(RequestView::of(&request, now))
     }
 
-    /// Audit, store, publish. The caller has checked, and holds the request's turn.
+    /// Audits, stores and publishes. The caller has checked the step and holds the request's turn.
     async fn take(self: &Arc<Self>, entry: &Arc<Entry>, taken: Change, (now, seen): (Timestamp, u64)) -> Result<(), LedgerError> {
         self.put_on_record(&taken).await?;
         let (request, grant) = (taken.after.clone(), taken.grant.clone());
@@ -191,7 +191,7 @@ impl Inner {
             })
             .await;
         self.or_take_back(stored, &taken).await?;
-        // The grant first: whoever hears that the request became one finds it.
+        // The grant is published first: a watcher of the request then finds it.
         let (after, who) = (Arc::new(taken.after.clone()), taken.after.wish.identity.clone());
         let grant = taken.grant.clone();
         self.published(taken, now);
@@ -203,7 +203,7 @@ impl Inner {
             in_time
         });
         if let Some(grant) = grant.filter(|_| !in_time) {
-            // Somebody said no while the yes was being stored: what it gave ends.
+            // The request was settled while its approval was being stored: the grant ends.
             self.end_at_once(grant.id());
             return Err(StoreError::Overtaken.into());
         }
@@ -223,7 +223,7 @@ impl Inner {
             reason,
         };
         if let Some(entry) = self.entry(grant) {
-            // If it has ended, all the better.
+            // An error means that the grant has ended already.
             let _ = self.restrict_grant(&entry, &revoke, &deed);
             self.pursue();
         }
@@ -239,7 +239,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Records of something that was then not stored must not stand alone.
+    /// Takes back the records of a step if that step was then not stored.
     async fn or_take_back<T>(&self, stored: Result<T, StoreError>, taken: &Change) -> Result<T, LedgerError> {
         let error = match stored {
             Ok(done) => return Ok(done),
@@ -260,7 +260,7 @@ impl Inner {
     }
 }
 
-/// The grant that a request becomes: with what its wish says now.
+/// Returns the grant that a request becomes, with the terms of its specification.
 fn made(
     id: &GrantId,
     request: &Request,

@@ -1,6 +1,7 @@
-//! Brings the messages of one hook to it, one after the other.
+//! Delivers the messages of one webhook, one after the other.
 //!
-//! It does not know what they say. What goes wrong is told with the hook's name; its address may have a secret in it.
+//! This module does not look at what a message contains. Log messages name the webhook and not its address, which may contain a
+//! secret.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,21 +21,21 @@ use crate::causes::in_one_line;
 use crate::clock::Clock;
 use crate::tls::{web_address, web_client};
 
-/// Serves one hook.
+/// Delivery task of one webhook.
 pub(super) struct Courier {
     pub(super) hook: Hook,
     pub(super) outbox: Outbox,
     pub(super) clock: Clock,
     pub(super) pace: Pace,
     pub(super) bell: Arc<Notify>,
-    /// Counts what is given up.
+    /// Counter of messages that were given up.
     pub(super) lost: Arc<AtomicU64>,
 }
 
 enum Trouble {
-    /// May go away; not before `retry_after`, where the receiver says so.
+    /// Failure that may pass; the next attempt is not before `retry_after`, if the receiver sent it.
     Passing { reason: String, retry_after: Option<Duration> },
-    /// This message will never be taken.
+    /// Permanent refusal of this message.
     Lasting(String),
 }
 
@@ -48,7 +49,7 @@ impl Trouble {
 }
 
 impl Courier {
-    /// For as long as it is let.
+    /// Delivers messages until it is dropped.
     pub(super) async fn run(&self) {
         let mut way = None;
         loop {
@@ -107,7 +108,8 @@ impl Courier {
         let response = response.map_err(|error| Trouble::passing(in_one_line(&error.without_url())))?;
         match response.status() {
             status if status.is_success() => Ok(()),
-            // It was understood and is not wanted. Everything else may be the receiver's own trouble, even 404.
+            // These statuses say that the message was understood and refused. All others, even 404, may be a passing problem of
+            // the receiver.
             status @ (StatusCode::BAD_REQUEST
             | StatusCode::GONE
             | StatusCode::PAYLOAD_TOO_LARGE
@@ -133,7 +135,7 @@ impl Courier {
         Ok((client, url))
     }
 
-    /// As long as the receiver says, but no shorter than after a first failure; else ever longer.
+    /// Returns the wait that the receiver asked for, but no less than the one after a first failure; without one, the back-off.
     fn wait(&self, attempts: u32, retry_after: Option<Duration>) -> SignedDuration {
         let Some(asked) = retry_after else {
             return self.backoff(attempts);
@@ -141,18 +143,19 @@ impl Courier {
         SignedDuration::try_from(asked).map_or_else(|_| self.backoff(attempts), |asked| asked.max(self.backoff(0)))
     }
 
-    /// Twice as long after each failure; somewhere in its upper half, so that many gates do not come together.
+    /// Returns the back-off: it doubles with each failure up to the limit, and is drawn from the upper half of that, so that
+    /// many gates do not retry at the same time.
     fn backoff(&self, attempts: u32) -> SignedDuration {
         let wait = self.pace.first.saturating_mul(1 << attempts.min(20)).min(self.pace.most);
         let mut random = [0];
-        // Without randomness it is the whole.
+        // If there is no randomness, the full time is used.
         let part = getrandom::fill(&mut random).map_or(256, |()| 128 + u32::from(random[0] / 2));
         let wait = wait.checked_mul(part).map_or(wait, |wait| wait / 256);
         SignedDuration::try_from(wait.max(Duration::from_millis(1))).unwrap_or(SignedDuration::MAX)
     }
 }
 
-/// `t=SECONDS,v1=HEX`: HMAC-SHA256 over the seconds, a dot, and the body.
+/// Returns `t=SECONDS,v1=HEX`: HMAC-SHA256 over the seconds, a dot, and the body.
 pub(super) fn signature(hook: &Hook, seconds: i64, body: &str) -> String {
     // An HMAC takes a key of any length.
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(hook.secret.expose().as_bytes()) else {

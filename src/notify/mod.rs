@@ -1,10 +1,11 @@
-//! Tells others what happens to requests: signed webhooks, from a durable outbox.
+//! Notifications about requests: signed webhooks from a durable outbox.
 //!
-//! It decides nothing and nothing waits for it: it listens to the ledger, and a receiver that is slow or gone holds up neither a
-//! decision nor another receiver.
+//! This module decides nothing, and nothing waits for it: it subscribes to the changes of the ledger. A receiver that is slow
+//! or down delays neither a decision nor another receiver.
 //!
-//! The law: a notice that was taken is on the disk before [`Notifier::enqueue`] returns, goes to each receiver in order, and again
-//! and again until it is received or a day old. The same notice has the same id each time, so receivers can tell.
+//! INVARIANT: a notice that was accepted is on the disk before [`Notifier::enqueue`] returns. Each receiver gets its messages
+//! in order; a message is retried until it is received, is refused for good, or is a day old. A notice has the same id at each
+//! attempt, so receivers can recognise duplicates.
 
 mod deliver;
 mod notice;
@@ -36,49 +37,49 @@ use crate::supervision::restarted;
 use deliver::Courier;
 use outbox::Outbox;
 
-/// `[notify]`.
+/// Settings of `[notify]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NotifySettings {
-    /// Who is told.
+    /// Receivers of notices.
     pub hooks: Vec<Hook>,
-    /// Where requests can be seen and approved; `/requests/ID` is put behind it.
+    /// Base address of the page with requests, where they can be seen and approved; `/requests/ID` is appended.
     pub link: Option<String>,
 }
 
-/// One receiver: `[[notify.webhooks]]`.
+/// Receiver of notices: `[[notify.webhooks]]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hook {
-    /// Its name, for the outbox and the gate's messages.
+    /// Name of the receiver in the outbox and in log messages.
     pub name: String,
-    /// Where to. Chat services put a secret into it.
+    /// Address. Secret because chat services put a token into it.
     pub url: Secret<String>,
-    /// What its messages are signed with.
+    /// Key with which the messages are signed.
     pub secret: Secret<String>,
-    /// In which form.
+    /// Format of its messages.
     pub format: Format,
-    /// Of what it is told.
+    /// Events that are sent to it.
     pub events: BTreeSet<EventKind>,
 }
 
-/// The form of a message.
+/// Format of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// An object with the event and the request.
     Json,
-    /// What Slack, and what is compatible with it, shows.
+    /// Message for Slack and compatible services.
     Slack,
 }
 
-/// How messages are tried again.
+/// Limits and intervals of delivery.
 #[derive(Debug, Clone, Copy)]
 struct Pace {
-    /// After the first failure; twice as long after each further one.
+    /// Wait after the first failure; it doubles after each further one.
     first: Duration,
-    /// At most that.
+    /// Longest wait between attempts.
     most: Duration,
-    /// Older ones are given up.
+    /// Age from which a message is given up.
     give_up: SignedDuration,
-    /// From dialling to the answer.
+    /// Limit for an attempt, from connecting to the response.
     timeout: Duration,
 }
 
@@ -89,12 +90,12 @@ const PACE: Pace = Pace {
     timeout: Duration::from_secs(10),
 };
 
-/// Requests that changed longer ago are no news when the gate starts.
+/// Age up to which changes of requests are notified after a start.
 const NEWS: SignedDuration = SignedDuration::from_hours(24);
-/// So many requests are read again after a start, or when changes were missed.
+/// Number of requests that are read again after a start, or when changes were missed.
 const READ_AGAIN: usize = 1000;
 
-/// Takes notices and delivers them. Cheap to clone; deliveries stop when the last clone is dropped.
+/// Handle that accepts notices and delivers them. Cheap to clone; deliveries stop when the last clone is dropped.
 #[derive(Clone)]
 pub struct Notifier(Arc<Inner>);
 
@@ -109,13 +110,13 @@ struct Inner {
 #[derive(Default)]
 struct Receivers {
     settings: Arc<NotifySettings>,
-    /// Rung when there is something for the hook of that name.
+    /// Wake-up signals by the name of the webhook, notified when there is a message for it.
     bells: BTreeMap<String, Arc<Notify>>,
     tasks: JoinSet<()>,
 }
 
 impl Notifier {
-    /// Opens the outbox and starts to deliver what was left in it. Needs a tokio runtime.
+    /// Opens the outbox and starts to deliver the messages that it holds. Needs a tokio runtime.
     pub fn start(path: &Path, settings: NotifySettings, clock: Clock) -> Result<Self, OutboxError> {
         Self::with_pace(path, settings, clock, PACE)
     }
@@ -132,7 +133,7 @@ impl Notifier {
         Ok(notifier)
     }
 
-    /// Other receivers from now on: for a reload. A message on its way may go twice, with the same id.
+    /// Replaces the receivers, for a reload. A message that is being sent may be delivered twice, with the same id.
     pub fn renew(&self, settings: NotifySettings) {
         let mut now = self.0.now.lock().unwrap_or_else(PoisonError::into_inner);
         let mut receivers = Receivers::default();
@@ -152,18 +153,19 @@ impl Notifier {
                 .spawn(async move { restarted("a webhook", async || courier.run().await).await });
         }
         receivers.settings = Arc::new(settings);
-        // The tasks of the former receivers end with them.
+        // Dropping the former receivers ends their tasks.
         *now = receivers;
     }
 
-    /// Puts a notice into the outbox, for every receiver that wants it; it is on the disk when this returns. One that was put
-    /// there before is not put there again. What cannot be kept is logged and counted.
+    /// Puts a notice into the outbox, for every receiver that wants it; it is on the disk when this returns. A notice that is
+    /// already there is not added again. A message that cannot be kept is logged and counted.
     pub async fn enqueue(&self, notice: &Notice) {
         let body = |hook: &Hook, link: Option<&str>| payload::body(notice, hook.format, link);
         self.put(notice.event, notice.id(), body).await;
     }
 
-    /// The same for a checkpoint of the audit log: its line, the log, the number of the line it covers, and when it was signed.
+    /// Enqueues a checkpoint of the audit log: its line, the id of the log, the sequence number of the line it covers, and the
+    /// time of signing.
     pub async fn checkpoint(&self, line: &str, log: &LogId, covers: u64, at: Timestamp) {
         let id = format!("{log}.{covers}.{}", EventKind::Checkpoint.name());
         let body = |hook: &Hook, _: Option<&str>| payload::checkpoint(line, &id, at, hook.format);
@@ -199,15 +201,15 @@ impl Notifier {
         }
     }
 
-    /// Messages that could not be kept or were given up, since the start.
+    /// Returns the number of messages, since the start, that could not be kept or were given up.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.0.lost.load(Ordering::Relaxed)
     }
 
-    /// Enqueues a notice for every request that changes, until the ledger is gone. `changes` is [`Ledger::changes`], taken before
-    /// anybody can ask for anything. Changes may be missed (before the start, or when too many come at once): then the newest
-    /// requests are read again; those that were told of before are known by their ids.
+    /// Enqueues a notice for every request that changes, until the ledger is closed. `changes` is [`Ledger::changes`],
+    /// subscribed to before the first request can arrive. Changes may be missed (before the start, or when too many come at
+    /// once); the newest requests are then read again, and the outbox recognises notices that it already has by their ids.
     pub async fn run(self, ledger: Ledger, mut changes: broadcast::Receiver<Changed>) {
         self.catch_up(&ledger).await;
         loop {
@@ -237,7 +239,7 @@ impl Notifier {
         }
     }
 
-    /// Old ones are no news.
+    /// Enqueues those notices that are not older than [`NEWS`].
     async fn told_of(&self, oldest_first: impl Iterator<Item = Notice>) {
         let now = self.0.clock.now();
         for notice in oldest_first.filter(|notice| now.duration_since(notice.at) < NEWS) {

@@ -1,4 +1,4 @@
-//! What there is to tell of a request. Pure.
+//! Notices that follow from the state of a request. Pure.
 
 use std::sync::Arc;
 
@@ -6,31 +6,31 @@ use jiff::Timestamp;
 
 use crate::request::{How, Outcome, Request};
 
-/// What happened.
+/// Kind of event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EventKind {
-    /// Somebody has to approve it.
+    /// The request waits for approval.
     RequestPending,
-    /// A request that nobody enabled may approve.
+    /// The request waits for approval, and no enabled user may approve it.
     RequestWithoutApprover,
-    /// It became a grant.
+    /// The request became a grant.
     RequestApproved,
-    /// The policies forbade it.
+    /// The policies denied the request.
     RequestDenied,
-    /// An approver said no.
+    /// An approver rejected the request.
     RequestRejected,
-    /// Whoever asked took it back.
+    /// The requester withdrew the request.
     RequestWithdrawn,
-    /// Somebody got in without approval; it has to be reviewed.
+    /// The request was granted by break-glass, without approval; it has to be reviewed.
     BreakGlass,
-    /// Somebody has looked at such an access.
+    /// A break-glass access was reviewed.
     BreakGlassReviewed,
-    /// A checkpoint of the audit log, to be kept elsewhere; only for those who name it.
+    /// A checkpoint of the audit log, to be kept elsewhere; sent only to receivers that subscribe to it by name.
     Checkpoint,
 }
 
 impl EventKind {
-    /// All of them.
+    /// All kinds of events.
     pub const ALL: [Self; 9] = [
         Self::RequestPending,
         Self::RequestWithoutApprover,
@@ -43,12 +43,12 @@ impl EventKind {
         Self::Checkpoint,
     ];
 
-    /// Those a receiver is told of that names none: what happens to requests.
+    /// Returns the events of a receiver that names none: all that concern requests.
     pub fn usual() -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(|event| *event != Self::Checkpoint)
     }
 
-    /// A stable name for settings and receivers.
+    /// Returns the stable name for settings and receivers.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -65,21 +65,21 @@ impl EventKind {
     }
 }
 
-/// Something to be told.
+/// Event of a request, to be sent to receivers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
-    /// What happened.
+    /// Kind of event.
     pub event: EventKind,
-    /// When.
+    /// Time of the event.
     pub at: Timestamp,
-    /// To which request.
+    /// Request that the event concerns.
     pub request: Arc<Request>,
 }
 
 impl Notice {
-    /// What the state of a request says, in order. A request that got one of several approvals is still the same pending one.
-    /// That it is settled replaces that it was pending; that it was reviewed does not replace that somebody broke the glass, which
-    /// whoever was not told of it yet still has to hear.
+    /// Returns the notices that follow from the state of a request, in order. A request that got one of several approvals is
+    /// still the same pending one. An outcome replaces the notice that the request is pending; a review does not replace the
+    /// notice of the break-glass access, which a receiver may not have got yet.
     pub fn of(request: &Arc<Request>) -> impl Iterator<Item = Self> + use<> {
         let settled = match &request.outcome {
             None => (EventKind::RequestPending, request.submitted_at),
@@ -107,7 +107,7 @@ impl Notice {
         std::iter::once(Self { event, at, request }).chain(reviewed)
     }
 
-    /// The same for the same notice, whenever it is made.
+    /// Returns an id that is the same each time the same notice is made.
     #[must_use]
     pub fn id(&self) -> String {
         format!("{}.{}", self.request.id, self.event.name())

@@ -1,7 +1,7 @@
-//! The SQLite file with the messages that are still to be delivered, on a thread of its own.
+//! SQLite file with the messages that are still to be delivered, on a thread of its own.
 //!
-//! It does not know what a message says. Delivered ones are remembered for a while, without their text, so that nothing is told
-//! twice.
+//! This module does not look at what a message contains. Delivered messages are remembered for a while, without their text, so
+//! that none is sent twice.
 
 use std::fs::{OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -14,39 +14,39 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::sync::oneshot;
 
-/// Why the outbox did not do what it was asked.
+/// Error of the outbox.
 #[derive(Debug, thiserror::Error)]
 pub enum OutboxError {
-    /// The file cannot be made.
+    /// The file cannot be opened, or the thread cannot be started.
     #[error("the outbox of notifications cannot be opened: {path}")]
     File {
-        /// The file.
+        /// Path of the file.
         path: String,
-        /// Why.
+        /// Cause.
         source: std::io::Error,
     },
     /// SQLite failed.
     #[error("the outbox of notifications: {0}")]
     Sqlite(#[from] rusqlite::Error),
-    /// The gate is going down.
+    /// The gate is shutting down.
     #[error("the outbox of notifications is closed")]
     Stopped,
 }
 
-/// A message on its way to a receiver.
+/// Message that is to be delivered to a receiver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Message {
     pub(super) seq: i64,
-    /// Of the notice; the same at each attempt.
+    /// Id of the notice; the same at each attempt.
     pub(super) id: String,
     pub(super) body: String,
     pub(super) made_at: Timestamp,
     pub(super) attempts: u32,
-    /// Not to be tried before.
+    /// Time of the next attempt.
     pub(super) next_at: Timestamp,
 }
 
-/// Speaks to the thread, which ends with the last clone.
+/// Handle of the outbox thread, which ends with the last clone.
 #[derive(Clone)]
 pub(super) struct Outbox {
     jobs: mpsc::Sender<Job>,
@@ -68,11 +68,11 @@ const SCHEMA: &str = "
     CREATE INDEX IF NOT EXISTS messages_waiting ON messages (hook, seq) WHERE body IS NOT NULL;
 ";
 
-/// Another process that looks into the file may hold it that long.
+/// Time that SQLite waits for another process that has locked the file.
 const BUSY: Duration = Duration::from_secs(2);
-/// A receiver that is further behind gets no more.
+/// Number of waiting messages of a receiver from which further ones are dropped.
 const MOST_WAITING: i64 = 10_000;
-/// Longer than requests are news when the gate starts.
+/// Age from which delivered and undelivered messages are deleted; longer than changes are notified after a start.
 const REMEMBERED: SignedDuration = SignedDuration::from_hours(72);
 
 impl Outbox {
@@ -81,7 +81,7 @@ impl Outbox {
             path: path.display().to_string(),
             source,
         };
-        // Reasons and tickets are in it: for its owner only.
+        // The messages contain reasons and tickets: only the owner may read the file.
         let file = OpenOptions::new()
             .append(true)
             .create(true)
@@ -100,7 +100,7 @@ impl Outbox {
             .name("outbox".to_owned())
             .spawn(move || {
                 while let Ok(job) = queue.recv() {
-                    // A panic fails that job: its transaction is rolled back, and whoever waits for it hears of it.
+                    // A panic fails that job: its transaction is rolled back, and the caller gets [`OutboxError::Stopped`].
                     let _ = catch_unwind(AssertUnwindSafe(|| job(&mut connection)));
                 }
             })
@@ -108,7 +108,8 @@ impl Outbox {
         Ok(Self { jobs })
     }
 
-    /// Keeps a notice for these hooks, each with its text, in one transaction. Returns for how many there was no room.
+    /// Stores a notice for these hooks, each with its text, in one transaction. Returns the number of hooks whose queue was
+    /// full.
     pub(super) async fn add(&self, id: String, messages: Vec<(String, String)>, now: Timestamp) -> Result<u64, OutboxError> {
         self.call(move |connection| {
             let at = now.as_microsecond();
@@ -138,7 +139,7 @@ impl Outbox {
         .await
     }
 
-    /// The first message a hook has not received.
+    /// Returns the oldest message that a hook has not received.
     pub(super) async fn first(&self, hook: String) -> Result<Option<Message>, OutboxError> {
         self.call(move |connection| {
             let mut query = connection.prepare_cached(
@@ -161,7 +162,7 @@ impl Outbox {
         .await
     }
 
-    /// Received, or given up.
+    /// Marks a message as delivered or given up.
     pub(super) async fn done(&self, seq: i64) -> Result<(), OutboxError> {
         self.call(move |connection| {
             connection.execute("UPDATE messages SET body = NULL WHERE seq = ?1", [seq])?;
@@ -170,7 +171,7 @@ impl Outbox {
         .await
     }
 
-    /// Not received; to be tried again then.
+    /// Schedules the next attempt of a message.
     pub(super) async fn failed(&self, seq: i64, next_at: Timestamp) -> Result<(), OutboxError> {
         self.call(move |connection| {
             connection.execute(
@@ -188,7 +189,7 @@ impl Outbox {
     ) -> Result<T, OutboxError> {
         let (reply, answer) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
-            // Nobody waits any more: the work is done all the same.
+            // If the caller has gone, the work is done all the same.
             let _ = reply.send(job(connection));
         });
         self.jobs.send(job).map_err(|_| OutboxError::Stopped)?;

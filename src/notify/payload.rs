@@ -1,7 +1,7 @@
-//! What receivers read. Pure.
+//! Bodies of messages. Pure.
 //!
-//! What people wrote is quoted: in a chat it can neither call everybody nor look like a link, and nothing hides in it. A machine gets the
-//! texts as they are, in JSON that is harmless to show.
+//! Texts that users wrote are escaped for a chat: they can neither mention a whole channel nor look like a link, and invisible
+//! characters are made visible. The JSON format has the texts as they are, in JSON that is safe to display.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -10,10 +10,10 @@ use super::{EventKind, Format, Notice};
 use crate::request::{How, Outcome, Request};
 use crate::visible;
 
-/// More of what somebody wrote is cut off in a chat; Slack takes 3000 characters.
+/// Number of characters of a user's text that a chat message shows; Slack takes 3000.
 const MOST_CHARS: usize = 500;
 
-/// The body of a message.
+/// Returns the body of a message.
 pub(super) fn body(notice: &Notice, format: Format, link: Option<&str>) -> String {
     let request = &notice.request;
     let link = link.map(|base| format!("{}/requests/{}", base.trim_end_matches('/'), request.id));
@@ -24,7 +24,7 @@ pub(super) fn body(notice: &Notice, format: Format, link: Option<&str>) -> Strin
     visible::json(&body.to_string()).into_owned()
 }
 
-/// The body of a message with a checkpoint: the line as the log has it, which proves it.
+/// Returns the body of a message with a checkpoint: the line as the log has it, which proves the checkpoint.
 pub(super) fn checkpoint(line: &str, id: &str, at: Timestamp, format: Format) -> String {
     match format {
         Format::Json => json!({ "event": EventKind::Checkpoint.name(), "id": id, "time": at, "line": line }),
@@ -36,7 +36,7 @@ pub(super) fn checkpoint(line: &str, id: &str, at: Timestamp, format: Format) ->
     .to_string()
 }
 
-/// What a person can do about it in a terminal.
+/// Returns the command that acts on the event in a terminal.
 fn command(notice: &Notice) -> Option<String> {
     match notice.event {
         EventKind::RequestPending => Some(format!("tidegate approve {}", notice.request.id)),
@@ -113,7 +113,7 @@ fn headline(notice: &Notice) -> String {
         },
         EventKind::RequestWithdrawn => format!("{who} no longer asks for {what}"),
         EventKind::BreakGlass => format!(":rotating_light: Break-glass: {who} took {what} without approval"),
-        // It has a form of its own.
+        // Checkpoints have a body of their own: [`checkpoint`].
         EventKind::Checkpoint => "a checkpoint".to_owned(),
         EventKind::BreakGlassReviewed => match &request.review {
             Some(review) => format!("{} reviewed the break-glass access of {who}: {what}", review.by),
@@ -122,7 +122,7 @@ fn headline(notice: &Notice) -> String {
     }
 }
 
-/// What was said about it.
+/// Returns the comment of the reviewer or approver, or the reason of the denial.
 fn answer(request: &Request) -> Option<&str> {
     match (&request.outcome, &request.review) {
         (_, Some(review)) => Some(&review.comment),
@@ -132,12 +132,12 @@ fn answer(request: &Request) -> Option<&str> {
     }
 }
 
-/// One line, not too long.
+/// Returns a text in one line, cut to [`MOST_CHARS`] and escaped.
 fn quoted(text: &str) -> String {
     escaped(&visible::start(text, MOST_CHARS))
 }
 
-/// One line; `&`, `<` and `>` as Slack wants them ("Formatting text for app surfaces").
+/// Returns a text in one line, with `&`, `<` and `>` escaped as Slack requires ("Formatting text for app surfaces").
 fn escaped(text: &str) -> String {
     let mut quoted = String::new();
     for c in visible::visible(text).chars() {

@@ -1,6 +1,6 @@
-//! The header `Retry-After`: when a receiver that has had too much wants to be asked again (RFC 9110 section 10.2.3).
+//! Header `Retry-After`: the wait that an overloaded receiver asks for (RFC 9110 section 10.2.3).
 //!
-//! It waits for nothing.
+//! This module only parses; it does not wait.
 
 use std::time::Duration;
 
@@ -8,19 +8,19 @@ use jiff::{SignedDuration, Timestamp};
 use reqwest::StatusCode;
 use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 
-/// A receiver may put one off for so long. More would hold up its other messages for longer than anybody expects.
+/// Longest wait that a receiver can ask for. A longer one would hold up its other messages for too long.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
-/// Returns how long a receiver wants to be left alone, if it says so with an answer that may say so.
+/// Returns the wait that a receiver asks for, if the status is one that may carry it (429, 503).
 ///
-/// A time of day is held against the receiver's own clock, where it tells that as well, else against ours.
+/// An HTTP date is compared with the `Date` header of the same response, if there is one, else with the local clock.
 pub(super) fn retry_after(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     if !matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
         return None;
     }
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() {
-        // More digits than a number has are a long time.
+        // A number that is too large to parse counts as the longest wait.
         text.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs)
     } else {
         let at = date(text)?;

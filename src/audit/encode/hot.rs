@@ -1,6 +1,6 @@
-//! Writes the two records that every statement costs without going through serde: a third of the time (see `benches`).
+//! Encodes the two records of every statement without serde, in a third of the time (see `benches`).
 //!
-//! It has no format of its own: what it writes is what serde would, byte by byte, and a property test holds it to that.
+//! This module has no format of its own: it writes what serde would, byte by byte; a property test checks that.
 
 use serde::Serialize as _;
 use serde_json::{Error, Serializer};
@@ -9,7 +9,7 @@ use super::{Harmless, decimal};
 use crate::audit::event::{Done, Outcome, Parameter, Sql, Statement, TransactionStatus, Who};
 use crate::lexer::{Backslashes, Encoding};
 
-/// `,"event":"statement",…}`
+/// Appends `,"event":"statement",…}`.
 #[expect(clippy::too_many_lines, reason = "the fields of a record, one after the other")]
 pub(super) fn statement(out: &mut Vec<u8>, statement: &Statement<'_>) -> Result<(), Error> {
     out.extend_from_slice(br#","event":"statement""#);
@@ -82,7 +82,7 @@ pub(super) fn statement(out: &mut Vec<u8>, statement: &Statement<'_>) -> Result<
     Ok(())
 }
 
-/// `,"event":"outcome",…}`
+/// Appends `,"event":"outcome",…}`.
 pub(super) fn outcome(out: &mut Vec<u8>, outcome: &Outcome<'_>) -> Result<(), Error> {
     out.extend_from_slice(br#","event":"outcome""#);
     who(out, &outcome.who)?;
@@ -129,7 +129,7 @@ pub(super) fn outcome(out: &mut Vec<u8>, outcome: &Outcome<'_>) -> Result<(), Er
     Ok(())
 }
 
-/// How the session read the text, where that is not as usual.
+/// Appends the session's settings for the text that differ from the defaults.
 fn settings_of_text(out: &mut Vec<u8>, scs: Backslashes, encoding: Encoding) -> Result<(), Error> {
     out.extend_from_slice(match scs {
         Backslashes::Ordinary => b"",
@@ -174,7 +174,7 @@ fn optional(out: &mut Vec<u8>, key: &[u8], value: Option<u64>) {
 )]
 fn string(out: &mut Vec<u8>, key: &[u8], text: &str) -> Result<(), Error> {
     out.extend_from_slice(key);
-    // Printable ASCII without quote and backslash: most of what there is.
+    // Printable ASCII without quote and backslash is the common case.
     let plain = text.bytes().fold(true, |plain, byte| {
         plain & matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\')
     });

@@ -1,6 +1,6 @@
-//! What is recorded of a statement: its intent, its outcome, and where transactions change between.
+//! Records of a statement: its intent, its outcome, and changes of the transaction.
 //!
-//! It holds what it is given: texts are cut and secrets taken out before.
+//! This module holds texts as they are given: they are cut and redacted before.
 
 use std::borrow::Cow;
 
@@ -9,68 +9,69 @@ use serde::{Deserialize, Serialize};
 use super::Who;
 use super::text::{Sql, Text, is_default};
 
-/// A statement is about to be forwarded.
+/// Intent record of a statement, written before it is forwarded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Statement<'a> {
-    /// Who.
+    /// Session, grant, identity, target and profile.
     #[serde(flatten)]
     pub who: Cow<'a, Who>,
-    /// Counts the statements of a session from 1; its outcome has the same number.
+    /// Number of the statement within its session, from 1; its outcome has the same number.
     pub statement: u64,
-    /// How it came.
+    /// Message that carried it.
     pub kind: Kind,
-    /// Its text, as far as it is kept; absent for a function call and for a name the gate has seen no text for.
+    /// Text, as far as it is kept; absent for a function call and for a name without a text known to the gate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sql: Option<Sql<'a>>,
-    /// The name of the prepared statement (empty: the unnamed one).
+    /// Name of the prepared statement (empty: the unnamed one).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prepared: Option<Text<'a>>,
-    /// The portal executed (empty: the unnamed one).
+    /// Name of the portal (empty: the unnamed one).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub portal: Option<Text<'a>>,
-    /// The text may be another: SQL (`PREPARE`, `DEALLOCATE`, `DISCARD`) may have given the name away since it was parsed.
+    /// True if the text may be another one: SQL (`PREPARE`, `DEALLOCATE`, `DISCARD`) may have reassigned the name since it was
+    /// parsed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub text_uncertain: bool,
-    /// This Execute goes on with a portal that was executed in part before.
+    /// True if the Execute continues a portal that was executed in part before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub continued: bool,
-    /// What it does is not in its text: `DO`, `CALL`, SQL's `EXECUTE`; `PREPARE`, for what it names.
+    /// True if the text does not show the effect: `DO`, `CALL`, SQL's `EXECUTE`; `PREPARE`, because of the statement it names.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub opaque: bool,
-    /// The parameters of the Bind.
+    /// Parameters of the Bind.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parameters: Vec<Parameter<'a>>,
-    /// How many parameters there were, when not all are listed: there were too many, or the target's policy lists none.
+    /// Number of parameters, if not all are listed: there were too many, or the target's policy lists none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameter_count: Option<u32>,
-    /// The function's OID, for a function call.
+    /// OID of the function, for a function call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub function: Option<u32>,
 }
 
-/// How a statement came.
+/// Message that carried a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// A Query message (simple protocol): one or more commands in one text.
+    /// Query (simple protocol): one or more commands in one text.
     Query,
-    /// A Parse message: prepared, not executed.
+    /// Parse: prepared, not executed.
     Parse,
-    /// A Bind message that failed: the server reads its values, and plans. One that did not has no record of its own, its values are
-    /// in those of its Executes.
+    /// Bind that failed: the server reads its values, and plans. A Bind that succeeded has no record of its own; its values are
+    /// in the records of its Executes.
     Bind,
-    /// A Describe message that failed.
+    /// Describe that failed.
     Describe,
-    /// An Execute message (extended protocol).
+    /// Execute (extended protocol).
     Execute,
-    /// A Close message that failed.
+    /// Close that failed.
     Close,
-    /// A FunctionCall message.
+    /// FunctionCall.
     FunctionCall,
 }
 
 impl Kind {
-    /// All there are.
+    /// All kinds.
     pub const ALL: [Self; 7] = [
         Self::Query,
         Self::Parse,
@@ -81,13 +82,14 @@ impl Kind {
         Self::FunctionCall,
     ];
 
-    /// Returns whether the server executes a statement of this kind: what is only prepared, bound or described did nothing.
+    /// Returns true if the server executes a statement of this kind; one that is only prepared, bound or described has no
+    /// effect.
     #[must_use]
     pub fn executes(self) -> bool {
         matches!(self, Self::Query | Self::Execute | Self::FunctionCall)
     }
 
-    /// Returns its name in records.
+    /// Returns the name of the kind in records.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -102,45 +104,46 @@ impl Kind {
     }
 }
 
-/// A parameter's value as recorded.
+/// Value of a parameter as recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Parameter<'a> {
     /// SQL NULL.
     Null,
-    /// A secret by its place. In older records also a value that gives one away.
+    /// Value in the place of a secret. In older records also a value that contains one.
     Redacted,
-    /// A value that gives a secret away, or is too long to tell.
+    /// Value that contains a secret, or is too long to tell.
     Blanked {
-        /// Its length in bytes.
+        /// Length in bytes.
         length: u64,
-        /// HMAC-SHA-256 of it under the log's value key, in hexadecimal.
+        /// HMAC-SHA-256 of the value under the log's value key, in hexadecimal.
         hmac_sha256: Cow<'a, str>,
     },
-    /// The value as text: sent as text, or a binary one that was decoded.
+    /// Value as text: sent as text, or a decoded binary one.
     Text(Text<'a>),
-    /// HMAC-SHA-256 of the value as text under a key of this log (its first 16 bytes, in hexadecimal).
+    /// HMAC-SHA-256 of the value as text under a key of this log (the first 16 bytes, in hexadecimal).
     Hashed(Cow<'a, str>),
-    /// A binary value of a type that is not decoded, or one sent as text that is none in the session's encoding: hexadecimal.
+    /// Value in hexadecimal: a binary one of a type that is not decoded, or one sent as text that is invalid in the session's
+    /// encoding.
     Binary {
-        /// The type's OID, 0 if not known.
+        /// OID of the type, 0 if unknown.
         oid: u32,
-        /// The bytes in hexadecimal.
+        /// Bytes in hexadecimal.
         hex: Cow<'a, str>,
     },
-    /// A value too long to keep: its beginning, its length and the SHA-256 of the whole.
+    /// Value that is too long to keep: its beginning, its length and its SHA-256.
     Long {
-        /// The beginning.
+        /// Beginning of the value.
         start: Text<'a>,
-        /// The whole length in bytes.
+        /// Length of the whole value in bytes.
         length: u64,
-        /// SHA-256 of the whole, in hexadecimal.
+        /// SHA-256 of the whole value, in hexadecimal.
         sha256: Cow<'a, str>,
     },
 }
 
 impl<'a> Parameter<'a> {
-    /// The same, its own.
+    /// Returns an owned copy.
     #[must_use]
     pub fn into_owned(self) -> Parameter<'static> {
         let own = |text: Text<'_>| Text(Cow::Owned(text.0.into_owned()));
@@ -165,7 +168,7 @@ impl<'a> Parameter<'a> {
         }
     }
 
-    /// The same, borrowed.
+    /// Returns a borrowing copy.
     #[must_use]
     pub fn borrowed(&'a self) -> Self {
         match self {
@@ -190,126 +193,127 @@ impl<'a> Parameter<'a> {
     }
 }
 
-/// What became of a statement.
+/// Outcome record of a statement.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome<'a> {
-    /// Who.
+    /// Session, grant, identity, target and profile.
     #[serde(flatten)]
     pub who: Cow<'a, Who>,
-    /// The statement's number in its session.
+    /// Number of the statement within its session.
     pub statement: u64,
-    /// What happened.
+    /// Result of the statement.
     pub result: Done,
-    /// The SQLSTATE of the error.
+    /// SQLSTATE of the error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sqlstate: Option<Text<'a>>,
-    /// The guard rail that refused it: then nothing of it was executed.
+    /// Guard rail that refused it; it was then not executed at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<Text<'a>>,
-    /// The command tags of a simple query, or the one of an Execute (`SELECT 1`).
+    /// Command tags of a simple query, or the one of an Execute (`SELECT 1`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<Text<'a>>,
-    /// Rows returned or changed: of each command what its tag counts, or the rows that were sent, where those are more.
+    /// Number of rows returned or changed: for each command the count of its tag, or the rows that were sent if those are more.
     pub rows: u64,
-    /// Rows sent to the client, also where no tag counts them: those of a portal executed in part, of a statement that failed later.
+    /// Number of rows sent to the client, even if no tag counts them: those of a portal executed in part, or of a statement
+    /// that failed later.
     #[serde(default, skip_serializing_if = "is_default")]
     pub rows_sent: u64,
-    /// The same over all Executes of the portal until now, where there is more than this one.
+    /// Number of rows sent by all Executes of the portal so far, if there is more than this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub portal_rows_sent: Option<u64>,
-    /// Bytes of the answer.
+    /// Number of bytes of the response.
     pub bytes: u64,
-    /// COPY data from the client.
+    /// Number of bytes of COPY data from the client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy_in_bytes: Option<u64>,
-    /// COPY data to the client.
+    /// Number of bytes of COPY data to the client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy_out_bytes: Option<u64>,
-    /// Microseconds from forwarding to the first byte of the answer; absent where none came.
+    /// Microseconds from forwarding to the first byte of the response; absent if none came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_byte_us: Option<u64>,
-    /// Microseconds from forwarding to the last byte of the answer.
+    /// Microseconds from forwarding to the last byte of the response.
     pub duration_us: u64,
-    /// The transaction after it, where the server says so for each statement (simple protocol); for pipelined ones see
+    /// Transaction status after it, if the server sends it for each statement (simple protocol); for pipelined ones see
     /// [`TransactionChanged`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transaction: Option<TransactionStatus>,
 }
 
 impl Outcome<'_> {
-    /// Returns the rows returned or changed, of a portal those of all its Executes until now.
+    /// Returns the number of rows returned or changed; for a portal, by all its Executes so far.
     #[must_use]
     pub fn rows_in_all(&self) -> u64 {
         self.rows.max(self.portal_rows_sent.unwrap_or(0))
     }
 
-    /// Returns whether anything of the statement was executed, or may have been.
+    /// Returns true if any part of the statement was or may have been executed.
     #[must_use]
     pub fn was_executed(&self) -> bool {
         self.rule.is_none() && self.result != Done::Skipped
     }
 }
 
-/// The transaction's status as the server told it at a Sync, where it is another than before; and where a transaction ended with
-/// an error that undid statements which had run.
+/// Change of the transaction status at a Sync; also a transaction that ended with an error which rolled back statements that
+/// had run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TransactionChanged<'a> {
-    /// Who.
+    /// Session, grant, identity, target and profile.
     #[serde(flatten)]
     pub who: Cow<'a, Who>,
-    /// The number of the last statement before it.
+    /// Number of the last statement before the change.
     pub statement: u64,
-    /// What it is now.
+    /// New status.
     pub transaction: TransactionStatus,
-    /// What was undone.
+    /// Statements that were rolled back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rolled_back: Option<RolledBack<'a>>,
 }
 
-/// Statements that ran (their outcome says so) and were undone, for their transaction failed later: at a commit that was not
-/// asked for by a statement (a deferred constraint, a serialization failure at a Sync), or at a later statement of the same
-/// pipeline. What commits by itself among them (`VACUUM`, a procedure's `COMMIT`) stays.
+/// Statements that ran (their outcomes say so) and were rolled back because their transaction failed later: at an implicit
+/// commit (a deferred constraint, a serialization failure at a Sync), or at a later statement of the same pipeline. Statements
+/// among them that commit by themselves (`VACUUM`, a procedure's `COMMIT`) stay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RolledBack<'a> {
-    /// The number of the first of them.
+    /// Number of the first one.
     pub first: u64,
-    /// The number of the last of them.
+    /// Number of the last one.
     pub last: u64,
-    /// The SQLSTATE of the error.
+    /// SQLSTATE of the error.
     pub sqlstate: Text<'a>,
 }
 
-/// The status of a session's transaction.
+/// Transaction status of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TransactionStatus {
     /// No transaction is open.
     Idle,
-    /// One is open.
+    /// A transaction is open.
     Open,
-    /// One is open, has failed, and can only be rolled back.
+    /// A transaction is open, has failed, and can only be rolled back.
     Failed,
 }
 
-/// What happened to a statement.
+/// Result of a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Done {
-    /// It ran to its end. Its transaction may come to nothing later: see [`TransactionChanged`].
+    /// It ran to its end. Its transaction may still be rolled back: see [`TransactionChanged`].
     Completed,
     /// It failed, with an SQLSTATE.
     Failed,
-    /// A portal delivered its rows in part and can be executed further.
+    /// A portal returned a part of its rows and can be executed further.
     Suspended,
     /// It was not executed: a statement before it in the pipeline failed, or the session's time was over before it could be
     /// forwarded.
     Skipped,
-    /// The session ended before an answer came.
+    /// The session ended before a response came.
     Unknown,
 }
 
 impl Done {
-    /// Whether it did what it was to do, all or a part of it.
+    /// Returns true if the statement ran, as a whole or in part.
     #[must_use]
     pub fn ran(self) -> bool {
         matches!(self, Self::Completed | Self::Suspended)

@@ -1,6 +1,6 @@
 //! Texts from outside as they are recorded: SQL, values, names.
 //!
-//! It holds what it is given: texts are cut and secrets taken out before.
+//! This module holds texts as they are given: they are cut and redacted before.
 
 use std::borrow::Cow;
 
@@ -11,57 +11,59 @@ use crate::lexer::{Backslashes, Encoding};
 /// SQL text as recorded.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sql<'a> {
-    /// The text: as it came, or its beginning, with secrets blanked.
+    /// Text as it came, or its beginning, with secrets blanked.
     pub text: Text<'a>,
-    /// Set when anything is blanked or cut: the length of the original in bytes.
+    /// Length of the original in bytes; set if anything is blanked or cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub length: Option<u64>,
-    /// Set when `text` is only the beginning and no word in the original speaks of secrets: SHA-256 of the original, in hexadecimal.
+    /// SHA-256 of the original, in hexadecimal; set if `text` is only the beginning and no word in the original hints at
+    /// secrets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Cow<'a, str>>,
-    /// Set when anything is blanked or cut: HMAC-SHA-256 of the original under the log's value key, in hexadecimal.
+    /// HMAC-SHA-256 of the original under the log's value key, in hexadecimal; set if anything is blanked or cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hmac_sha256: Option<Cow<'a, str>>,
-    /// `text` is only the beginning.
+    /// True if `text` is only the beginning.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cut: bool,
-    /// In how many places something was replaced by `***`.
+    /// Number of places where a secret was replaced by `***`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub redacted: u32,
-    /// `standard_conforming_strings` of the session when the text came: `off`, or `unsettled` where a statement before it might have
-    /// changed it and was not answered yet. Absent where it was on, and in a text without a backslash.
+    /// `standard_conforming_strings` of the session when the text came: `off`, or `unsettled` if an earlier statement without a
+    /// response yet might have changed it. Absent if it was on, and for a text without a backslash.
     #[serde(default, skip_serializing_if = "is_default")]
     pub scs: Backslashes,
-    /// `client_encoding` of the session when the text came, as the server names it, or `unsettled` as above. Absent where it was UTF-8,
-    /// and in a text of ASCII only.
+    /// `client_encoding` of the session when the text came, under the server's name, or `unsettled` as above. Absent if it was
+    /// UTF-8, and for a text of ASCII only.
     #[serde(default, skip_serializing_if = "is_default")]
     pub encoding: Encoding,
-    /// `text` is what the server reads, although it came in that encoding: no statement was on its way that could have changed it.
+    /// True if `text` is what the server reads, although it came in that encoding: no statement in progress could have changed
+    /// it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub converted: bool,
-    /// How many bytes are no text in the session's encoding, and stand in `text` as `\xNN`. Where there is none, what looks like it was
-    /// typed so.
+    /// Number of bytes that are invalid in the session's encoding and appear in `text` as `\xNN`. If there are none, such
+    /// sequences in `text` are the client's own.
     #[serde(default, skip_serializing_if = "is_default")]
     pub escaped: u32,
-    /// Where literals end could not be told: everything is blanked that may be one.
+    /// True if the ends of literals could not be determined: everything that may be a literal is blanked.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unclear: bool,
 }
 
 impl<'a> Sql<'a> {
-    /// Returns a text of which nothing is blanked or cut.
+    /// Returns a text with nothing blanked or cut.
     #[must_use]
     pub fn whole(text: Text<'a>) -> Self {
         Self { text, ..Self::default() }
     }
 
-    /// Returns whether `text` is only the beginning. Records from before there was a keyed hash say so by their length alone.
+    /// Returns true if `text` is only the beginning. Records from before there was a keyed hash show it by their length alone.
     #[must_use]
     pub fn is_cut(&self) -> bool {
         self.cut || (self.length.is_some() && self.hmac_sha256.is_none())
     }
 
-    /// Returns the same, its own.
+    /// Returns an owned copy.
     #[must_use]
     pub fn into_owned(self) -> Sql<'static> {
         let own = |hash: Cow<'_, str>| Cow::Owned(hash.into_owned());
@@ -80,7 +82,7 @@ impl<'a> Sql<'a> {
         }
     }
 
-    /// Returns the same, borrowed.
+    /// Returns a borrowing copy.
     #[must_use]
     pub fn borrowed(&'a self) -> Self {
         Self {
@@ -99,19 +101,19 @@ impl<'a> Sql<'a> {
     }
 }
 
-/// Text from outside: any bytes. What is text in its encoding stays as it is; a byte that is none is written `\xNN`.
+/// Text from outside, which may be any bytes: valid text in its encoding stays as it is; an invalid byte is written as `\xNN`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Text<'a>(pub Cow<'a, str>);
 
 impl<'a> Text<'a> {
-    /// Takes bytes as they come: UTF-8, as far as they are.
+    /// Returns bytes as text, decoded as UTF-8.
     #[must_use]
     pub fn of(bytes: &'a [u8]) -> Self {
         Self::of_encoded(bytes, Encoding::UTF8)
     }
 
-    /// Takes bytes of a session with this encoding.
+    /// Returns bytes as text, decoded from this encoding.
     #[must_use]
     pub fn of_encoded(bytes: &'a [u8], encoding: Encoding) -> Self {
         Self(encoding.decode(bytes, true).text)

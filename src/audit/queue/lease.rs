@@ -1,10 +1,10 @@
-//! Leading: the desk in somebody's hands, from taking it out of the queue to putting it back.
+//! Leadership: the desk in use by a thread, from taking it out of the queue to putting it back.
 //!
-//! It does not decide who leads (the queue does).
+//! This module does not decide which thread leads (the queue does).
 
 use super::{Answer, AuditError, Desk, Errand, Lines, Order, ROUNDS, Shared};
 
-/// The desk in a leader's hands; comes back even if the leader unwinds.
+/// Desk in use by a leader; it goes back even if the leader panics.
 pub(super) struct Lease<'a> {
     shared: &'a Shared,
     desk: Option<Box<Desk>>,
@@ -18,7 +18,7 @@ impl<'a> Lease<'a> {
         }
     }
 
-    /// Does what the thread was asked to do.
+    /// Runs the tasks of the journal's thread.
     pub(super) fn run(&mut self, errands: Vec<Errand>) {
         if let Some(desk) = self.desk.as_mut() {
             for errand in errands {
@@ -27,8 +27,8 @@ impl<'a> Lease<'a> {
         }
     }
 
-    /// Writes what was handed over and `own` (the leader's lines, which are not in the queue), then what others left in the
-    /// queue meanwhile; returns what became of the first.
+    /// Writes the lines that were handed over and `own` (the leader's lines, which are not in the queue), then the lines that
+    /// others queued meanwhile; returns the result of the first write.
     pub(super) fn lead(&mut self, order: Order, own: &Lines) -> Answer {
         let Some(desk) = self.desk.as_mut() else {
             return Err(AuditError::Closed);
@@ -66,7 +66,7 @@ impl<'a> Lease<'a> {
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
         if let Some(mut desk) = self.desk.take() {
-            // There is anything in it only after a panic: who waits hears that it failed, for the sender is gone.
+            // The desk has lines only after a panic: their submitters get an error, because the sender is dropped.
             desk.waiting.clear();
             desk.intents.clear();
             self.shared.lock().desk = Some(desk);

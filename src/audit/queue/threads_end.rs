@@ -1,8 +1,8 @@
-//! The end of the journal's thread, whatever brought it about.
+//! End of the journal's thread, for whatever reason.
 
 use super::{Health, Life, Shared};
 
-/// Closes the journal when its thread ends, however it does: nobody is left who would write what waits.
+/// Closes the journal when its thread ends, because no thread is left that would write waiting lines.
 pub(super) struct ThreadsEnd<'a>(pub(super) &'a Shared);
 
 impl Drop for ThreadsEnd<'_> {
@@ -11,7 +11,7 @@ impl Drop for ThreadsEnd<'_> {
         if state.life == Life::Closed {
             return;
         }
-        // Whoever waits is told by the end of its channel.
+        // Waiting submitters are notified by the end of their channels.
         state.life = Life::Closed;
         state.waiting.clear();
         state.errands.clear();

@@ -1,6 +1,6 @@
-//! What can be wrong with a line of the log, or with reading it, in words.
+//! Errors of reading the log.
 //!
-//! It finds nothing (the reader does).
+//! This module detects nothing (the reader does).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,79 +8,79 @@ use std::sync::Arc;
 
 use super::LONGEST;
 
-/// What is wrong with a line, or with reading as such.
+/// Error of a line, or of reading as such.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ReadError {
     /// The folder or a file cannot be read. Reading ends here.
     #[error("{} cannot be read: {source}", path.display())]
     Io {
-        /// The folder or file.
+        /// Path of the folder or file.
         path: PathBuf,
-        /// The operating system's reason.
+        /// Error of the operating system.
         source: Arc<io::Error>,
     },
     /// A line is not a record.
     #[error("{}, line {line}: not a record: {source}", file.display())]
     Malformed {
-        /// The file.
+        /// Path of the file.
         file: PathBuf,
-        /// The line, from 1.
+        /// Number of the line, from 1.
         line: u64,
-        /// What the parser says.
+        /// Error of the parser.
         source: Arc<serde_json::Error>,
     },
-    /// A line was written by a program that is newer than this one.
+    /// The line was written by a newer program.
     #[error("{}, line {line}: record version {version} is not known to this program", file.display())]
     Version {
-        /// The file.
+        /// Path of the file.
         file: PathBuf,
-        /// The line, from 1.
+        /// Number of the line, from 1.
         line: u64,
-        /// Its version.
+        /// Version of the line.
         version: u32,
     },
-    /// A line longer than any record.
+    /// The line is longer than any record.
     #[error("{}, line {line}: longer than {LONGEST} bytes", file.display())]
     TooLong {
-        /// The file.
+        /// Path of the file.
         file: PathBuf,
-        /// The line, from 1.
+        /// Number of the line, from 1.
         line: u64,
     },
-    /// So many statements have no outcome, or so many sessions are wanted, that not all can be remembered: no gate leaves as many.
+    /// More statements without an outcome, or more wanted sessions, than can be remembered: no gate leaves as many.
     #[error("{}, line {line}: too much is to be remembered of what stands before it: records may be missing from what is shown", file.display())]
     TooMuch {
-        /// The file.
+        /// Path of the file.
         file: PathBuf,
-        /// The line, from 1.
+        /// Number of the line, from 1.
         line: u64,
     },
-    /// Records that were to be held back, to be sorted or for the newest of them, take too much memory.
+    /// Records that have to be held back, for sorting or for the newest ones, take too much memory.
     #[error(
         "{count} of the records asked for are too large to be held back with the others: ask for fewer, or for a shorter time"
     )]
     NotHeldBack {
-        /// How many.
+        /// Number of the records that were not held back.
         count: u64,
     },
-    /// A packed segment cannot be unpacked. Reading goes on with the next.
+    /// A packed segment cannot be unpacked. Reading continues with the next one.
     #[error("{}: damaged behind line {after}: what is behind it in that file is not shown: {source}", file.display())]
     Damaged {
-        /// The file.
+        /// Path of the file.
         file: PathBuf,
-        /// The last line of it that was read, from 1.
+        /// Number of the last line that was read, from 1.
         after: u64,
-        /// What the unpacker says.
+        /// Error of the decompression.
         source: Arc<io::Error>,
     },
-    /// A file ends in the middle of a line: the gate died while writing it (its next start cuts it off and says so).
+    /// A file ends in the middle of a line: the gate crashed while writing it (its next start cuts it off and records that).
     #[error("{}, line {line}: the file ends in the middle of it, after {bytes} bytes", file.display())]
     Unfinished {
-        /// The file.
+        /// Path of the file.
         file: PathBuf,
-        /// The line, from 1.
+        /// Number of the line, from 1.
         line: u64,
-        /// How much there is of it.
+        /// Number of bytes of the line.
         bytes: u64,
     },
 }

@@ -1,6 +1,6 @@
-//! A file of the log, read line by line.
+//! File of the log, read line by line.
 //!
-//! It parses nothing. A line that somebody may still be writing is read anew from its beginning.
+//! This module parses nothing. A line that may still be in the course of being written is read again from its beginning.
 
 use std::io::{self, BufRead, Read};
 use std::path::PathBuf;
@@ -8,24 +8,24 @@ use std::path::PathBuf;
 use super::source::Source;
 use crate::audit::segment::{LONGEST, Segment};
 
-/// The file being read.
+/// File that is being read.
 #[derive(Debug)]
 pub(super) struct Open {
     pub(super) number: u32,
     pub(super) path: PathBuf,
     pub(super) reader: Source,
-    /// Lines so far, with those that were left out.
+    /// Number of lines so far, with those that were left out.
     pub(super) lines: u64,
-    /// There is a newer file, so this one does not grow any more: its end was read once more since that was seen.
+    /// True if there is a newer file, so that this one no longer grows; its end was read once more since that was seen.
     pub(super) final_look: bool,
 }
 
-/// The next line of a file.
+/// Next line of a file.
 pub(super) enum Line {
-    /// A whole line; the newline is cut off.
+    /// Whole line, without its newline.
     Whole,
     TooLong,
-    /// Nothing more, or this many bytes of a line without its end.
+    /// End of the file, after this many bytes of a line without its end.
     End(u64),
 }
 
@@ -55,7 +55,7 @@ impl Open {
             line.shrink_to(0);
             return Ok(Line::TooLong);
         }
-        // The writer may take an unfinished line back and write another: it is read anew from its beginning.
+        // The writer may take an unfinished line back and write another one, so it is read again from its beginning.
         self.lines = self.reader.jumped().unwrap_or(self.lines);
         self.reader.take_back(read);
         Ok(Line::End(read))

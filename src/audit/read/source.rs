@@ -1,7 +1,7 @@
-//! The lines of one segment that may be wanted, as bytes to read them from.
+//! Lines of one segment that may match, as bytes.
 //!
-//! It parses no line and chooses none: it leaves out what the index and the sieve rule out. A packed segment is unpacked and
-//! sifted by a thread of its own, so that several are read at once.
+//! This module parses no line and chooses none: it leaves out lines that the index and the sieve rule out. A packed segment is
+//! unpacked and sifted on a thread of its own, so that several are read at once.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -18,29 +18,30 @@ use crate::audit::index::{self, Demand};
 use crate::audit::segment::{self, Segment};
 use crate::audit::survey::voids_behind;
 
-/// As much is sifted at once; a line may be longer.
+/// Number of bytes that are sifted at once; a line may be longer.
 const CHUNK: usize = 1 << 20;
-/// As much of what is left is handed over at once (a line may be longer), and so many times before the thread waits.
+/// Size in bytes from which a batch is handed over (a line may be longer), and number of batches that wait before the thread
+/// does.
 const BATCH: usize = 1 << 20;
 const AHEAD: usize = 1;
-/// Below the threads of sessions.
+/// Niceness of reading threads: lower priority than the threads of sessions.
 const NICE: i32 = 10;
 
-/// Lines that are left.
+/// Lines that passed the sieve.
 #[derive(Debug, Default)]
 struct Batch {
     text: Vec<u8>,
-    /// Where in it lines begin that do not follow those before, and how many lines of the segment are in front of them.
+    /// Offsets of lines that do not directly follow those before, each with the number of the segment's lines before it.
     marks: VecDeque<(usize, u64)>,
 }
 
-/// Collects lines that are left.
+/// Collector of the lines that passed the sieve.
 #[derive(Debug, Default)]
 struct Collector {
     batch: Batch,
-    /// The line that would follow, counted from 0.
+    /// Index of the next line, counted from 0.
     next: u64,
-    /// The number of the segment's last line, where there may be more in its file.
+    /// Number of the segment's last line, if its file may have further bytes.
     last: Option<u64>,
 }
 
@@ -58,21 +59,21 @@ impl Collector {
     }
 }
 
-/// The lines of a segment.
+/// Lines of a segment.
 #[derive(Debug)]
 pub(super) struct Source {
     from: Origin,
     batch: Batch,
-    /// What was read of the batch.
+    /// Offset in the batch up to which it was read.
     at: usize,
     jumped: Option<u64>,
 }
 
 #[derive(Debug)]
 enum Origin {
-    /// A thread unpacks and sifts it.
+    /// Batches of a thread that unpacks and sifts the segment.
     Packed(Receiver<io::Result<Batch>>),
-    /// It is being written, or was.
+    /// File that is being written, or was.
     Growing(Growing),
 }
 
@@ -81,24 +82,24 @@ struct Growing {
     file: File,
     sieve: Arc<Sieve>,
     left: Collector,
-    /// Where the next line begins that was not looked at.
+    /// Offset of the next line that was not sifted.
     offset: u64,
-    /// Lines in front of it.
+    /// Number of lines before it.
     lines: u64,
     chunk: Vec<u8>,
-    /// The end of the file was reached, in the middle of a line.
+    /// True if the end of the file was reached, in the middle of a line.
     partial: bool,
 }
 
 impl Source {
-    /// Opens a segment, from its first line; without a demand no index is asked.
+    /// Opens a segment at its first line; without a demand, no index is used.
     pub(super) fn open(dir: &Path, segment: &Segment, demand: Option<Demand>, sieve: &Arc<Sieve>) -> io::Result<Self> {
         let from = if segment.packed {
             Origin::Packed(spawn(dir, segment, demand, sieve)?)
         } else {
             match File::open(&segment.path) {
                 Ok(file) => Origin::Growing(Growing::new(file, sieve, last_line(dir, segment.number)?)),
-                // It was packed since it was listed.
+                // The segment was packed since it was listed.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     let packed = Segment {
                         path: segment.path.with_extension("jsonl.zst"),
@@ -118,17 +119,17 @@ impl Source {
         })
     }
 
-    /// How many lines of the segment lie before the one that was read last, if some were left out in front of it.
+    /// Returns the number of lines of the segment before the one read last, if lines before it were left out.
     pub(super) fn jumped(&mut self) -> Option<u64> {
         self.jumped.take()
     }
 
-    /// Whether it is a packed one, which nobody writes.
+    /// Returns true if the segment is packed and thus no longer written.
     pub(super) fn is_packed(&self) -> bool {
         matches!(self.from, Origin::Packed(_))
     }
 
-    /// Leaves out what is in the segment, up to the end of its last whole line.
+    /// Skips everything up to the end of the last whole line.
     pub(super) fn skip_to_end(&mut self) -> io::Result<()> {
         match &mut self.from {
             Origin::Growing(growing) => growing.offset = segment::end_of_last_line(&mut growing.file)?,
@@ -141,7 +142,7 @@ impl Source {
         Ok(())
     }
 
-    /// Takes back the part of a line that was read last: it is read anew from its beginning.
+    /// Takes back the part of a line that was read last, so that the line is read again from its beginning.
     pub(super) fn take_back(&mut self, bytes: u64) {
         match &mut self.from {
             Origin::Growing(growing) => growing.partial = false,
@@ -149,7 +150,7 @@ impl Source {
         }
     }
 
-    /// There is a segment behind it, which may say where this one ends.
+    /// Notes that there is a later segment, which may say where this one ends.
     pub(super) fn is_closed(&mut self, dir: &Path, number: u32) -> io::Result<()> {
         if let Origin::Growing(growing) = &mut self.from {
             growing.left.last = last_line(dir, number)?;
@@ -174,8 +175,8 @@ impl Growing {
         }
     }
 
-    /// The next lines that are left; an empty batch at the end of the file. What it has of an unfinished line is in a batch of its own,
-    /// with the end of the file behind it.
+    /// Returns the next lines that passed the sieve; an empty batch at the end of the file. The bytes of an unfinished line
+    /// come in a batch of their own, followed by the end of the file.
     fn next(&mut self) -> io::Result<Batch> {
         while !self.partial {
             self.chunk.clear();
@@ -205,7 +206,7 @@ impl Growing {
         let text = std::mem::take(&mut self.chunk);
         if (text.len() as u64) < LONGEST {
             self.partial = true;
-            // Behind the segment's last line there is nothing that somebody is writing.
+            // Bytes after the segment's last line are not in the course of being written.
             if self.left.last.is_some() {
                 return Batch::default();
             }
@@ -221,7 +222,7 @@ impl Growing {
     }
 }
 
-/// Reads on behind what is in the chunk, which begins at this place; `false` at the end of the file.
+/// Reads more bytes after those in the chunk, which begins at `start`; returns false at the end of the file.
 fn read_more(file: &File, start: u64, chunk: &mut Vec<u8>) -> io::Result<bool> {
     let had = chunk.len();
     chunk.resize(had + CHUNK, 0);
@@ -253,7 +254,7 @@ impl BufRead for Source {
                 Origin::Growing(growing) => growing.next()?,
                 Origin::Packed(batches) => match batches.recv() {
                     Ok(batch) => batch?,
-                    // The thread has ended: so has the segment.
+                    // The thread has ended, and so has the segment.
                     Err(_) => return Ok(&[]),
                 },
             };
@@ -270,7 +271,7 @@ impl BufRead for Source {
     }
 }
 
-/// The number of the last line that a segment has of the log, where the next one says that there may be more in its file.
+/// Returns the number of the segment's last line, if the next segment says that its file may have further bytes.
 fn last_line(dir: &Path, number: u32) -> io::Result<Option<u64>> {
     for next in segment::list(dir)?.iter().filter(|next| next.number > number) {
         let mut line = Vec::new();
@@ -278,11 +279,11 @@ fn last_line(dir: &Path, number: u32) -> io::Result<Option<u64>> {
             .open()
             .and_then(|lines| Read::take(lines, LONGEST).read_until(b'\n', &mut line));
         match first {
-            // A packed one that is damaged says nothing, and is reported in its place.
+            // A packed segment that is damaged gives no answer, and is reported in its place.
             Err(_) if next.packed => return Ok(None),
             answer => answer?,
         };
-        // One without a line says nothing.
+        // A segment without a line gives no answer.
         if line.pop_if(|byte| *byte == b'\n').is_some() {
             return Ok(voids_behind(&line));
         }
@@ -291,12 +292,12 @@ fn last_line(dir: &Path, number: u32) -> io::Result<Option<u64>> {
 }
 
 fn spawn(dir: &Path, segment: &Segment, demand: Option<Demand>, sieve: &Arc<Sieve>) -> io::Result<Receiver<io::Result<Batch>>> {
-    // Here and not in the thread: retention may take the file away.
+    // The file is opened here and not in the thread, because retention may remove it.
     let file = File::open(&segment.path)?;
     let (send, batches) = sync_channel(AHEAD);
     let (dir, segment, sieve) = (dir.to_owned(), segment.clone(), Arc::clone(sieve));
     std::thread::Builder::new().name("audit-read".to_owned()).spawn(move || {
-        // Linux counts niceness by thread. Without it the reader works all the same.
+        // Linux has a niceness for each thread. If it cannot be set, the reader works all the same.
         let _ = rustix::process::setpriority_process(None, NICE);
         let mut unpacking = Unpacking {
             sieve,
@@ -316,7 +317,7 @@ fn spawn(dir: &Path, segment: &Segment, demand: Option<Demand>, sieve: &Arc<Siev
                 None => unpacking.all(file),
             }
         });
-        // Nobody is told when nobody listens any more. What was read in front of a damage is not lost with it.
+        // Errors of sending are ignored: the receiver has gone. Lines before a damage are sent before the error.
         let rest = std::mem::take(&mut unpacking.left.batch);
         if !rest.text.is_empty() {
             let _ = unpacking.send.send(Ok(rest));
@@ -328,7 +329,7 @@ fn spawn(dir: &Path, segment: &Segment, demand: Option<Demand>, sieve: &Arc<Siev
     Ok(batches)
 }
 
-/// What a thread does.
+/// Work of an unpacking thread.
 struct Unpacking {
     sieve: Arc<Sieve>,
     left: Collector,
@@ -336,7 +337,7 @@ struct Unpacking {
 }
 
 impl Unpacking {
-    /// Sifts lines that have so many lines in front of them.
+    /// Sifts lines that come after `lines` other lines of the segment.
     fn take(&mut self, lines: u64, text: &[u8]) -> io::Result<()> {
         let left = &mut self.left;
         self.sieve.sift(text, |at, line| left.add(lines + at, line));
@@ -349,13 +350,13 @@ impl Unpacking {
         Ok(())
     }
 
-    /// Without an index: all of it.
+    /// Unpacks and sifts the whole segment, without an index.
     fn all(&mut self, file: File) -> io::Result<()> {
         let mut reader = io::BufReader::with_capacity(CHUNK, zstd::Decoder::new(file)?);
         let (mut chunk, mut lines) = (Vec::new(), 0);
         loop {
             let read = Read::take(&mut reader, LONGEST).read_until(b'\n', &mut chunk);
-            // At its end, or at a damage: what is in front of that is shown.
+            // This is the end, or a damage: the lines before it are handed over.
             let over = !matches!(read, Ok(1..));
             if chunk.len() >= CHUNK || (over && !chunk.is_empty()) {
                 self.take(lines, &chunk)?;

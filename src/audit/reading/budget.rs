@@ -1,9 +1,9 @@
-//! PostgreSQL's dialect for a parser that may not think for ever.
+//! PostgreSQL's dialect for sqlparser, with a limit on the work of the parser.
 //!
-//! It changes nothing about what is parsed. The law: what a parser tries is bounded by a number, whatever the text. sqlparser goes back
-//! where it guessed wrong (`maybe_parse`), and within brackets within brackets it does so twice at each level: `position(position(…`
-//! of thirty levels takes a minute. Each try begins with an expression, so these are counted, and the first beyond the budget and
-//! all after it fail at once.
+//! The dialect does not change the language that is parsed. INVARIANT: the parser's work is bounded, whatever the text.
+//! sqlparser backtracks after a wrong guess (`maybe_parse`), and in nested brackets it does so twice at each level:
+//! `position(position(…` of thirty levels takes a minute. Each attempt begins with an expression, so these are counted; the
+//! first one beyond the budget and all later ones fail at once.
 
 use std::any::TypeId;
 use std::cell::Cell;
@@ -13,14 +13,14 @@ use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 
-/// What it stands in for.
+/// Dialect that it stands for.
 const POSTGRES: PostgreSqlDialect = PostgreSqlDialect {};
-/// Expressions that a text may begin, besides [`PER_TOKEN`] for each of its tokens.
+/// Number of expressions that any text may begin, in addition to [`PER_TOKEN`] for each of its tokens.
 const AT_LEAST: usize = 1_000;
-/// An expression is begun for each of its operands and brackets; where the parser guesses, some times over.
+/// Number of expressions per token: one begins for each operand and bracket, and several if the parser guesses.
 const PER_TOKEN: usize = 16;
 
-/// Of one text.
+/// Dialect with the budget of one text.
 #[derive(Debug)]
 pub(super) struct Budgeted {
     left: Cell<usize>,
@@ -33,19 +33,19 @@ impl Budgeted {
         }
     }
 
-    /// Whether the parser was stopped.
+    /// Reports whether the parser was stopped.
     pub(super) fn spent(&self) -> bool {
         self.left.get() == 0
     }
 }
 
-/// What the dialect says of itself. Whatever it says in a version to come and is not named here is the trait's default.
+/// Forwards properties of the dialect. A property of a later version that is not listed here has the trait's default.
 macro_rules! as_postgres {
     ($($question:ident)*) => { $(fn $question(&self) -> bool { POSTGRES.$question() })* };
 }
 
 impl Dialect for Budgeted {
-    /// The parser asks here, too, whether it reads PostgreSQL's.
+    /// Returns PostgreSQL's type id, because the parser compares it, too.
     fn dialect(&self) -> TypeId {
         TypeId::of::<PostgreSqlDialect>()
     }

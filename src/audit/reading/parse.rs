@@ -1,10 +1,10 @@
-//! From sqlparser's tree to a reading.
+//! Turns sqlparser's tree into a [`Reading`].
 //!
-//! It decides nothing about what the parser does not know: that is an error, and the reading says so.
+//! A text that the parser does not know is an error, and the result says so; this module guesses nothing.
 //!
-//! INVARIANT: no text makes it use more stack than a thread has: how deep a tree can become is counted before it is built, for
-//! sqlparser builds `a + b + c + …` without recursion, and dropping such a tree recurses. Nor more time than its length allows:
-//! [`Budgeted`].
+//! INVARIANT: no text makes it use more stack than a thread has: the possible depth of a tree is computed before the tree is
+//! built, because sqlparser builds `a + b + c + …` without recursion, and dropping such a tree recurses. Nor does it take more
+//! time than the text's length allows: [`Budgeted`].
 
 use std::ops::ControlFlow;
 
@@ -21,7 +21,7 @@ pub(crate) use super::tokens::tokens;
 use super::{Class, Reading, Table, Unparsed, folded};
 use crate::lexer::LexerSettings;
 
-/// The deepest tree that is built.
+/// Maximum depth of a tree that is built.
 const DEEPEST: usize = 500;
 
 pub(super) fn parse(text: &[u8], settings: LexerSettings) -> Result<Reading, Unparsed> {
@@ -32,7 +32,7 @@ pub(super) fn parse(text: &[u8], settings: LexerSettings) -> Result<Reading, Unp
     })
 }
 
-/// The statements that the tokens of a text are.
+/// Parses tokens into statements.
 pub(crate) fn statements(tokens: Vec<Token>) -> Result<Vec<Statement>, Unparsed> {
     if depth(&tokens) > DEEPEST {
         return Err(Unparsed::Deep);
@@ -40,7 +40,7 @@ pub(crate) fn statements(tokens: Vec<Token>) -> Result<Vec<Statement>, Unparsed>
     let dialect = Budgeted::new(tokens.len());
     let mut rest = as_the_parser_knows(tokens);
     let mut statements = Vec::new();
-    // From the back, so that what is left need not be moved; mostly there is one.
+    // Taking them from the end avoids moving the rest; mostly there is one statement.
     while let Some(last) = rest.iter().rposition(|token| *token != Token::SemiColon) {
         rest.truncate(last + 1);
         let command = match rest.iter().rposition(|token| *token == Token::SemiColon) {
@@ -53,7 +53,7 @@ pub(crate) fn statements(tokens: Vec<Token>) -> Result<Vec<Statement>, Unparsed>
     Ok(statements)
 }
 
-/// One statement, which is all of it. The parser's own loop would pass over what follows `SELECT 1 END`, and take what follows
+/// Parses exactly one statement. The parser's own loop would ignore the tokens after `SELECT 1 END`, and take the tokens after
 /// `COPY t FROM STDIN;` for data.
 fn statement(tokens: Vec<Token>, dialect: &Budgeted) -> Result<Statement, Unparsed> {
     let mut parser = Parser::new(dialect).with_tokens(tokens);
@@ -66,20 +66,21 @@ fn statement(tokens: Vec<Token>, dialect: &Budgeted) -> Result<Statement, Unpars
     }
 }
 
-/// What statements are about.
+/// Returns the tables and classes of statements.
 pub(crate) fn read(statements: &Vec<Statement>) -> Reading {
     let mut finder = Finder::default();
-    // It never breaks off.
+    // The visitor never breaks off.
     let _ = statements.visit(&mut finder);
     finder.reading
 }
 
-/// No tree of these tokens is deeper (brackets aside, which the parser limits). Whatever is no name, literal or comma may add a
-/// level to the list item it stands in; an item's levels end with it; set operations go on over commas.
+/// Returns a limit for the depth of the tree of these tokens (without brackets, which the parser limits). Any token that is no
+/// name, literal or comma may add a level to the list item it is in; an item's levels end with it; set operations continue
+/// across commas.
 fn depth(tokens: &[Token]) -> usize {
     let mut deepest = 0;
     let mut unions = 0;
-    // Levels of the items that are open, and their sum.
+    // Levels of the open items, and their sum.
     let (mut open, mut sum) = (vec![0_usize], 0_usize);
     for token in tokens {
         match token {
@@ -107,17 +108,18 @@ fn depth(tokens: &[Token]) -> usize {
     deepest
 }
 
-/// Collects tables and classes.
+/// Visitor that collects tables and classes.
 #[derive(Default)]
 struct Finder {
     reading: Reading,
-    /// The `WITH` clauses around the place that is looked at.
+    /// `WITH` clauses around the current position.
     scopes: Vec<Scope>,
     /// Names in `FROM` that are functions.
     functions: Vec<*const ObjectName>,
 }
 
-/// The names a `WITH` clause gives, and its queries by address. Without `RECURSIVE` a query sees the names before its own.
+/// Names that a `WITH` clause defines, and its queries by address. Without `RECURSIVE`, a query sees only the names before its
+/// own.
 #[derive(Default)]
 struct Scope {
     names: Vec<String>,
@@ -148,7 +150,7 @@ impl Finder {
         }
     }
 
-    /// The tables that a statement names where the visitor does not look for relations.
+    /// Collects tables at those places of a statement that the visitor does not treat as relations.
     fn others(&mut self, statement: &Statement) {
         match statement {
             Statement::Copy {
@@ -240,7 +242,7 @@ impl Visitor for Finder {
     }
 }
 
-/// A statement's class; `None` where a statement in it says it.
+/// Returns the class of a statement; `None` if a nested statement determines it.
 pub(crate) fn class(statement: &Statement) -> Option<Class> {
     Some(match statement {
         Statement::Query(query) => match query.body.as_ref() {
@@ -249,12 +251,12 @@ pub(crate) fn class(statement: &Statement) -> Option<Class> {
         },
         Statement::Explain { .. } | Statement::ExplainTable { .. } => Class::Explain,
         Statement::CreateRole(_) | Statement::AlterRole { .. } => Class::Privilege,
-        // The first word of the rest says it; the parser writes a statement as it understood it.
+        // The first word determines the class; the parser prints a statement as it understood it.
         other => Class::of_word(first_word(&first(other))),
     })
 }
 
-/// Whether a statement takes something away that is not a row.
+/// Returns true if a statement is a `DROP`.
 pub(crate) fn drops(statement: &Statement) -> bool {
     first_word(&first(statement)).eq_ignore_ascii_case("drop")
 }
@@ -263,16 +265,16 @@ fn first_word(text: &str) -> &str {
     super::words(text).next().unwrap_or_default()
 }
 
-/// The beginning of a statement's text.
+/// Returns the beginning of a statement's text.
 fn first(statement: &Statement) -> String {
     use std::fmt::Write as _;
     let mut beginning = Beginning(String::new());
-    // It ends with an error on purpose.
+    // The writer stops it with an error on purpose.
     let _ = write!(beginning, "{statement}");
     beginning.0
 }
 
-/// Takes a word and no more: to write a whole statement takes longer than to parse it.
+/// Writer that stops after the first word: printing a whole statement takes longer than parsing it.
 struct Beginning(String);
 
 impl std::fmt::Write for Beginning {

@@ -1,9 +1,9 @@
-//! From the tokens of PostgreSQL to those of sqlparser, which has no word of its own in where a token ends.
+//! Turns PostgreSQL's tokens into those of sqlparser, which does not determine the ends of tokens itself.
 //!
-//! It parses nothing. Literals come with their values and names as PostgreSQL stores them, however they are written; and of what
-//! PostgreSQL reads and the parser does not, a few spellings become others that mean the same here.
+//! This module parses nothing. Literals have their values, and names are as PostgreSQL stores them, whatever their spelling;
+//! some spellings that PostgreSQL reads and the parser does not are replaced by others with the same meaning.
 //!
-//! The law: a token that is not certain is an error, and so is one that no grammar knows.
+//! INVARIANT: a token that is not certain is an error, and so is one that no grammar knows.
 
 use std::borrow::Cow;
 
@@ -14,14 +14,14 @@ use sqlparser::tokenizer::Token;
 use super::Unparsed;
 use crate::lexer::{self, Encoding, Kind, Lexer, LexerSettings};
 
-/// Takes a text apart into tokens, as PostgreSQL does under these settings; without blanks and comments.
+/// Splits a text into tokens, as PostgreSQL does under these settings, without blanks and comments.
 pub(crate) fn tokens(text: &[u8], settings: LexerSettings) -> Result<Vec<Token>, Unparsed> {
     let masked = settings.mask(text).ok_or(Unparsed::Ambiguous)?;
     let mut source = Source {
         lexer: Lexer::under(&masked, settings),
         compares: settings.encoding.is_utf8() || settings.encoding == Encoding::UNSETTLED,
     };
-    // Between four and five bytes go on a token.
+    // A token has four to five bytes on average.
     let mut tokens = Vec::with_capacity(text.len() / 4 + 1);
     while let Some(token) = source.lexer.next_code() {
         tokens.push(source.token(&token)?);
@@ -29,11 +29,11 @@ pub(crate) fn tokens(text: &[u8], settings: LexerSettings) -> Result<Vec<Token>,
     Ok(tokens)
 }
 
-/// A text with its lexer.
+/// Text with its lexer.
 struct Source<'a> {
     lexer: Lexer<'a>,
-    /// Names that are not ASCII are written as those in the log are. Where the encoding is not settled they mostly are; bytes that are
-    /// not UTF-8 are no name in any case.
+    /// True if non-ASCII names are written as those in the log are. In an encoding that is not settled they mostly are; bytes
+    /// that are not UTF-8 are no name in any case.
     compares: bool,
 }
 
@@ -71,7 +71,7 @@ impl Source<'_> {
                 .map(Token::SingleQuotedString)
                 .ok_or(Unparsed::Syntax);
         }
-        // What it says is compared with words of ASCII only, so the bytes that are masked may stay so.
+        // The value is compared with ASCII words only, so masked bytes may stay.
         let value = lossy(&token.value().ok_or(Unparsed::Syntax)?);
         Ok(match (token.kind, token.prefix()) {
             (Kind::Dollar, _) => Token::DollarQuotedString(DollarQuotedString { value, tag: None }),
@@ -82,7 +82,7 @@ impl Source<'_> {
         })
     }
 
-    /// Takes a `UESCAPE` that follows, and returns the character that begins an escape.
+    /// Takes a `UESCAPE` clause that follows, and returns the escape character.
     fn escape(&mut self) -> Result<u8, Unparsed> {
         let mut ahead = self.lexer;
         if !ahead.next_code().is_some_and(|next| next.is("uescape")) {
@@ -104,7 +104,7 @@ fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// An operator, or another sign. `None`: there is no such sign in SQL.
+/// Returns the token of an operator or another sign. `None`: SQL has no such sign.
 fn sign(text: &[u8]) -> Option<Token> {
     Some(match text {
         b"," => Token::Comma,
@@ -134,7 +134,7 @@ fn sign(text: &[u8]) -> Option<Token> {
     })
 }
 
-/// An operator that is none of SQL's own.
+/// Returns the token of an operator that is not one of standard SQL.
 fn operator(text: &[u8]) -> Option<Token> {
     Some(match text {
         b"||" => Token::StringConcat,
@@ -182,9 +182,9 @@ fn operator(text: &[u8]) -> Option<Token> {
     })
 }
 
-/// Puts what PostgreSQL reads and the parser does not into words that it knows: `TABLE t` is `SELECT * FROM t`, `FOR NO KEY UPDATE`
-/// is a lock like `FOR UPDATE`, `BETWEEN SYMMETRIC` is like `BETWEEN`, `MOVE` goes where `FETCH` does, `(row).*` is the row,
-/// `OPERATOR(pg_catalog.=)` is `=`, and `ONLY` in front of a table's name, which would be taken for the name, goes.
+/// Rewrites spellings that PostgreSQL reads and the parser does not: `TABLE t` becomes `SELECT * FROM t`, `FOR NO KEY UPDATE` a
+/// lock like `FOR UPDATE`, `BETWEEN SYMMETRIC` is treated like `BETWEEN`, `MOVE` like `FETCH`, `(row).*` like the row,
+/// `OPERATOR(pg_catalog.=)` like `=`; `ONLY` before a table's name, which would be taken for the name, is removed.
 pub(super) fn as_the_parser_knows(tokens: Vec<Token>) -> Vec<Token> {
     let mut known = Vec::with_capacity(tokens.len() + 2);
     let mut first = None;
@@ -236,7 +236,7 @@ pub(super) fn as_the_parser_knows(tokens: Vec<Token>) -> Vec<Token> {
     known
 }
 
-/// Words that names of tables follow.
+/// Keywords that come before names of tables.
 const BEFORE_TABLES: [Keyword; 8] = [
     Keyword::FROM,
     Keyword::JOIN,
@@ -248,7 +248,7 @@ const BEFORE_TABLES: [Keyword; 8] = [
     Keyword::USING,
 ];
 
-/// Whether `TABLE` begins a query, in a command that begins with `first`, behind this token.
+/// Returns true if `TABLE` begins a query, after this token and in a command that begins with `first`.
 fn is_query(first: Option<Keyword>, word: Option<Keyword>, before: Option<&Token>) -> bool {
     let Some(first) = first else { return true };
     let set = [
@@ -272,7 +272,7 @@ fn is_query(first: Option<Keyword>, word: Option<Keyword>, before: Option<&Token
     }
 }
 
-/// The keyword that a token is, if it is one.
+/// Returns the keyword of a token, if it is one.
 fn keyword(token: &Token) -> Keyword {
     match token {
         Token::Word(word) => word.keyword,

@@ -1,9 +1,10 @@
-//! Reading of a statement as it is recorded: how far its text can be relied on, and whether the server ran what was read in it.
+//! Analysis of a statement as it is recorded: whether its text can be relied on, and whether the server ran the commands that
+//! were parsed.
 //!
-//! All who read the log ask here, so that a statement that could not be read is one for all of them.
+//! All readers of the log use this, so that they agree on the statements that could not be parsed.
 //!
-//! The law: a text that is cut, blanked where it says what is done, perhaps another, or contradicted by the server's command tags could
-//! not be read, whatever it looks like.
+//! INVARIANT: a text that is cut, is blanked where it may have commands, may be another one, or is contradicted by the server's
+//! command tags counts as not parsed, whatever it looks like.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -12,13 +13,14 @@ use super::{Class, Reading, Readings, Unparsed};
 use crate::audit::event::{Kind, Outcome, Statement};
 use crate::lexer::{self, Lexer};
 
-/// Command tags of one statement that are compared by number; beyond, the record has only the first of each command.
+/// Number of command tags of one statement up to which their count is compared; from there on, the record has only the first
+/// tag of each command.
 const MAX_TAGS: usize = 64;
-/// What changes rows and may stand within other commands.
+/// Classes that change rows and may be nested in other commands.
 const WITHIN: [Class; 4] = [Class::Insert, Class::Update, Class::Delete, Class::Merge];
 
 impl Readings {
-    /// Returns the reading of a statement as it is recorded.
+    /// Returns the analysis of a statement as it is recorded.
     pub fn of_statement(&mut self, statement: &Statement<'_>) -> Arc<Reading> {
         let Some(sql) = &statement.sql else {
             let call = statement.kind == Kind::FunctionCall;
@@ -55,7 +57,7 @@ impl Readings {
 }
 
 impl Reading {
-    /// Returns what can be told of a text that could not be read.
+    /// Returns what is known of a text that could not be parsed.
     pub(super) fn unparsed(sql: &str, why: Unparsed) -> Self {
         if why == Unparsed::Syntax && is_do(sql) {
             return Self {
@@ -67,7 +69,7 @@ impl Reading {
         }
         let mut classes = classes_by_words(sql);
         if why == Unparsed::Cut {
-            // Its beginning does not speak for the rest.
+            // The beginning does not determine the rest.
             for class in &mut classes {
                 *class = class.by_itself();
             }
@@ -81,13 +83,14 @@ impl Reading {
         }
     }
 
-    /// Returns whether the text could be read. Of one that could, [`Reading::opaque`] may still say that it does not show all.
+    /// Returns true if the text could be parsed. [`Reading::opaque`] may still say that it does not show everything.
     #[must_use]
     pub fn is_read(&self) -> bool {
         self.unparsed.is_none()
     }
 
-    /// Returns the reading as it is once the outcome is known: with what the server says it ran, and as not read if that is not in it.
+    /// Returns the result corrected by the outcome: with the classes of the commands that the server ran, and as not parsed if
+    /// the text does not have them.
     #[must_use]
     pub fn with_outcome<'r>(&'r self, outcome: &Outcome<'_>) -> Cow<'r, Self> {
         let ran = || outcome.tags.iter().map(|tag| Class::of_tag(&tag.0));
@@ -111,13 +114,13 @@ impl Reading {
         Cow::Owned(reading)
     }
 
-    /// Returns whether a command of this class is among those that were read, by the tag a server gives it.
+    /// Returns true if a command of this class, as a server's tag names it, is among the parsed ones.
     fn covers(&self, class: Class) -> bool {
         let has = |class| self.classes.contains(&class);
         match class {
             // `CREATE TABLE … AS`, `SELECT … INTO`: "SELECT 5".
             Class::Select => has(Class::Select) || has(Class::Ddl),
-            // `CREATE ROLE` is a privilege's command.
+            // `CREATE ROLE` has the class of privileges.
             Class::Ddl => has(Class::Ddl) || has(Class::Privilege),
             Class::Other => true,
             class => has(class),
@@ -145,12 +148,12 @@ impl Unparsed {
 }
 
 impl Class {
-    /// Returns the class of what a server's command tag tells ("INSERT 0 1").
+    /// Returns the class of a command tag of the server ("INSERT 0 1").
     pub(crate) fn of_tag(tag: &str) -> Self {
         Self::of_word(tag.split(' ').next().unwrap_or_default())
     }
 
-    /// Returns the class that a text has by this one alone, where more may stand in it: what is harmless by itself says nothing.
+    /// Returns the class of a text that may have more commands than this one: harmless classes then say nothing.
     fn by_itself(self) -> Self {
         match self {
             Self::Select
@@ -166,7 +169,7 @@ impl Class {
     }
 }
 
-/// Returns whether a text is a `DO` and no more: the parser does not know it, but all of it is known.
+/// Returns true if a text is exactly one `DO`: the parser does not know it, but all of it is known.
 fn is_do(sql: &str) -> bool {
     let mut lexer = Lexer::new(sql.as_bytes());
     let begins = lexer.next_code().is_some_and(|token| token.is("do"));
@@ -184,8 +187,8 @@ fn is_do(sql: &str) -> bool {
     begins && only && bodies == 1
 }
 
-/// Returns the classes of the commands of a text that could not be parsed, by their first words, and of those within that change rows.
-/// It finds too many rather than too few.
+/// Returns the classes of the commands of a text that could not be parsed, by their first words, with those of nested commands
+/// that change rows. It finds too many rather than too few.
 fn classes_by_words(sql: &str) -> Vec<Class> {
     let (mut lexer, mut classes) = (Lexer::new(sql.as_bytes()), Vec::new());
     let (mut begun, mut before) = (false, None::<lexer::Token<'_>>);

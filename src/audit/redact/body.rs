@@ -1,21 +1,21 @@
-//! Literals of a text that cannot be taken apart, and secrets in text that is no SQL.
+//! Literals of a text that cannot be split reliably, and secrets in text that is not SQL.
 //!
-//! It asks for no grammar: all literals count.
+//! This module uses no grammar: all literals count.
 
 use super::code::{Place, Unquoted, mark_length};
 use super::{AUTHORITY, BLANK, Cut, FINDER, PEM, TRIGGERS, is_secret, is_space, login_of, until, value_behind};
 use crate::lexer::{Backslashes, Kind, Lexer, LexerSettings, Token, in_word};
 
-/// Bodies in bodies are followed so far.
+/// Depth up to which bodies in bodies are examined.
 const MAX_DEPTH: u8 = 8;
 
-/// The literals of a text, as one reading has them.
+/// Literals of a text under one reading.
 #[derive(Debug, Default)]
 pub(super) struct Literals {
     pub(super) cuts: Vec<Cut>,
 }
 
-/// Finds all literals, those of bodies of code within these. One that does not end goes to the end of the text.
+/// Finds all literals, and those of bodies of code within them. A literal without an end goes to the end of the text.
 pub(super) fn literals(text: &[u8], settings: LexerSettings) -> Literals {
     let mut found = Literals::default();
     found.look(text, settings, 0);
@@ -47,16 +47,16 @@ impl Literals {
     }
 }
 
-/// What stands in a literal, finished or not.
+/// Content of a literal, finished or not.
 #[derive(Debug)]
 pub(super) enum Body<'a> {
-    /// As it is, from this place on.
+    /// Content without escapes, and its offset.
     Plain(&'a [u8], usize),
     Quoted(Unquoted),
 }
 
 impl<'a> Body<'a> {
-    /// Returns it, where a token is a literal or begins one.
+    /// Returns the content if a token is a literal or the beginning of one.
     pub(super) fn of(token: &Token<'a>, settings: LexerSettings) -> Option<Self> {
         let open = matches!(token.kind, Kind::Unfinished | Kind::Ambiguous);
         let quote = memchr::memchr(b'\'', token.text.get(..3).unwrap_or(token.text));
@@ -68,7 +68,7 @@ impl<'a> Body<'a> {
                 Some(Self::Plain(token.text.get(mark..end).unwrap_or_default(), token.start + mark))
             }
             Kind::Literal | Kind::Escaped | Kind::Unfinished | Kind::Ambiguous if !matches!(token.text, [b'"' | b'/', ..]) => {
-                // `U&"…` has no quote of a literal in front.
+                // `U&"…` has no literal's quote in its prefix.
                 let from = quote? + 1;
                 let end = token.text.len() - usize::from(!open);
                 let inner = token.text.get(from..end).unwrap_or_default();
@@ -100,18 +100,18 @@ pub(super) fn whole(token: &Token<'_>) -> Cut {
     }
 }
 
-/// Returns whether a byte ends a line.
+/// Returns true if a byte ends a line.
 pub(super) fn ends_line(byte: u8) -> bool {
     matches!(byte, b'\n' | b'\r')
 }
 
-/// Returns whether a byte ends a value without quotes.
+/// Returns true if a byte ends a value without quotes.
 pub(super) fn ends_word(byte: u8) -> bool {
     is_space(byte) || matches!(byte, b';' | b',' | b'(' | b')' | b'\'' | b'"')
 }
 
-/// Finds what is assigned to a secret's name in a text that is no SQL, as in a comment: up to a byte that `ends` it or to an end of a
-/// comment.
+/// Finds values assigned to a secret's name in a text that is not SQL, as in a comment: each goes up to a byte that `ends` it
+/// or to an end of a comment.
 pub(super) fn assigned(text: &[u8], ends: fn(u8) -> bool) -> Vec<Cut> {
     let (mut cuts, mut at) = (Vec::new(), 0);
     for found in FINDER.find_iter(text) {
@@ -139,7 +139,7 @@ pub(super) fn assigned(text: &[u8], ends: fn(u8) -> bool) -> Vec<Cut> {
                 })
             }
         };
-        // With its quotes, and without the spaces in front of a comment's end.
+        // The place includes the quotes, and excludes the spaces before a comment's end.
         let quoted = |at: &usize| text.get(*at).is_some_and(|byte| matches!(byte, b'\'' | b'"' | b'\\'));
         let place = place.map(|(start, end)| {
             let spaces = text.get(start..end).unwrap_or_default().iter().rev();
@@ -157,7 +157,7 @@ pub(super) fn assigned(text: &[u8], ends: fn(u8) -> bool) -> Vec<Cut> {
     cuts
 }
 
-/// Bytes up to one that `ends` it, or up to where a comment begins or ends.
+/// Returns the number of bytes up to one that `ends` the value, or up to the beginning or end of a comment.
 fn length(text: &[u8], ends: impl Fn(u8) -> bool) -> usize {
     let mark = |at: usize| matches!(text.get(at..at + 2), Some(b"*/" | b"/*"));
     (0..text.len())

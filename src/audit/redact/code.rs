@@ -1,14 +1,14 @@
-//! Literals that are code: which ones they are, and what stands in them without their quotes.
+//! Literals that are code: it determines which ones are, and their content without quotes.
 //!
-//! It looks for no secrets.
+//! This module looks for no secrets.
 
 use super::{BLANK, Cut};
 use crate::lexer::{Kind, Token, is_space};
 
-/// The command that a literal stands in.
+/// Command that a literal is in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Command {
-    /// No word of it has come.
+    /// Before the first word.
     #[default]
     None,
     Do,
@@ -18,21 +18,22 @@ enum Command {
     Other,
 }
 
-/// Where in a text a literal would be the body of `DO`, of a function or of a procedure. It is told of each token that has come.
+/// Position in a text that says whether a literal would be the body of a `DO`, function or procedure. It has to be passed each
+/// token.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Place {
     command: Command,
-    /// The token before opens a body, or is one and may go on in the next literal.
+    /// True if the token before opens a body, or is one that may continue in the next literal.
     opens: bool,
 }
 
 impl Place {
-    /// Returns whether a literal that comes next is code.
+    /// Returns true if a literal that comes next is code.
     pub(super) fn is_code(self) -> bool {
         self.opens
     }
 
-    /// Takes the next token that is no comment.
+    /// Takes the next token, without comments.
     pub(super) fn pass(&mut self, token: &Token<'_>) {
         if token.is_sign(b';') {
             *self = Self::default();
@@ -55,11 +56,11 @@ impl Place {
     }
 }
 
-/// What stands in a quoted literal, with its doubled quotes and its escapes resolved.
+/// Content of a quoted literal, with its doubled quotes and its escapes resolved.
 #[derive(Debug, Default)]
 pub(super) struct Unquoted {
     pub(super) text: Vec<u8>,
-    /// Where in the whole text each byte comes from.
+    /// Offset in the whole text from which each byte comes.
     at: Vec<usize>,
     end: usize,
 }
@@ -75,7 +76,7 @@ impl Unquoted {
         while let Some(byte) = inner.get(at).copied() {
             let (resolved, length) = match byte {
                 b'\'' if inner.get(at + 1) == Some(&b'\'') => (b'\'', 2),
-                // It was closed and goes on behind the next quote.
+                // The literal was closed and continues after the next quote.
                 b'\'' => {
                     at += gap(inner.get(at + 1..).unwrap_or_default()) + 1;
                     continue;
@@ -90,7 +91,8 @@ impl Unquoted {
         all
     }
 
-    /// Returns a place of the resolved text as one of the whole text; `None` where its mark cannot be written in so many quotes.
+    /// Converts a place in the resolved text into one in the whole text; `None` if the replacement cannot be written within so
+    /// many quotes.
     pub(super) fn place(&self, cut: &Cut) -> Option<Cut> {
         let at = |index: usize| self.at.get(index).copied().unwrap_or(self.end);
         Some(Cut {
@@ -101,7 +103,7 @@ impl Unquoted {
     }
 }
 
-/// How long what stands between the parts of a literal is, with the quote behind it (scan.l: `quotecontinue`).
+/// Returns the length of the text between the parts of a literal, with the quote after it (scan.l: `quotecontinue`).
 fn gap(text: &[u8]) -> usize {
     let mut at = 0;
     loop {
@@ -120,8 +122,8 @@ fn gap(text: &[u8]) -> usize {
     }
 }
 
-/// The byte that an escape stands for, and how long it is with its backslash (scan.l: `xeescape` and those after it). Of a character
-/// of several bytes the first one does: it ends no literal.
+/// Returns the byte that an escape stands for, and its length with the backslash (scan.l: `xeescape` and those after it). A
+/// character outside of ASCII becomes a single byte other than a quote: it ends no literal.
 fn escape(behind: &[u8]) -> (u8, usize) {
     let digits = |from: usize, most: usize, radix: u32| {
         let digit = |byte: u8| char::from(byte).to_digit(radix);
@@ -152,7 +154,7 @@ fn escape(behind: &[u8]) -> (u8, usize) {
     })
 }
 
-/// A mark as it is written within one more pair of quotes.
+/// Returns a replacement as it is written within one more pair of quotes.
 fn quoted(mark: &'static [u8]) -> Option<&'static [u8]> {
     const TWICE: &[u8] = b"''***''";
     match mark {
@@ -162,7 +164,7 @@ fn quoted(mark: &'static [u8]) -> Option<&'static [u8]> {
     }
 }
 
-/// The length of the mark that a dollar-quoted text begins with.
+/// Returns the length of the tag at the start of a dollar-quoted text.
 pub(super) fn mark_length(text: &[u8]) -> usize {
     let tag = text.iter().skip(1).position(|byte| *byte == b'$');
     tag.map_or(0, |tag| tag + 2)

@@ -1,22 +1,23 @@
-//! Bodies of `DO`, functions and procedures in other languages than SQL and PL/pgSQL: where they are, and what may be a literal there.
+//! Bodies of `DO`, functions and procedures in languages other than SQL and PL/pgSQL: their places, and what may be a literal
+//! in them.
 //!
-//! It does not know these languages. What stands between two quotes of either kind counts as a literal, whether a backslash escapes a
-//! quote or not.
+//! This module does not know these languages. Text between two quotes of either kind counts as a literal, both if a backslash
+//! escapes a quote and if it does not.
 
 use super::body::{assigned, ends_word, shifted, whole};
 use super::code::{Place, mark_length};
 use super::{BLANK, Cut};
 use crate::lexer::{Backslashes, Kind, Lexer, LexerSettings, Token};
 
-/// The languages whose literals are SQL's.
+/// Languages whose literals are SQL's.
 const OURS: [&str; 2] = ["sql", "plpgsql"];
 
-/// The bodies of other languages in a text.
+/// Bodies of other languages in a text.
 #[derive(Default)]
 pub(super) struct Bodies {
-    /// Where they begin and end, with their quotes.
+    /// Start and end of each body, with its quotes.
     places: Vec<(usize, usize)>,
-    /// What is to be blanked in them.
+    /// Places to blank in the bodies.
     cuts: Vec<Cut>,
 }
 
@@ -25,7 +26,7 @@ impl Bodies {
         self.places.is_empty()
     }
 
-    /// Takes out what begins in one of them, for SQL's literals are not theirs, and puts in their own.
+    /// Replaces the places that begin in one of the bodies, because SQL's literals are not theirs, by those of the bodies.
     pub(super) fn replace(self, cuts: &mut Vec<Cut>) {
         let Self { places, cuts: own } = self;
         cuts.retain(|cut| !places.iter().any(|(start, end)| (*start..*end).contains(&cut.start)));
@@ -51,13 +52,13 @@ pub(super) fn bodies(text: &[u8], settings: LexerSettings) -> Bodies {
     all
 }
 
-/// What is known of one command.
+/// State of one command.
 #[derive(Default)]
 struct Command<'a> {
     bodies: Vec<Token<'a>>,
-    /// How many parentheses are open: in them a word is a name.
+    /// Number of open parentheses: a word in them is a name.
     depth: usize,
-    /// The word before is `LANGUAGE`.
+    /// True if the previous word is `LANGUAGE`.
     names_language: bool,
     foreign: bool,
 }
@@ -109,7 +110,7 @@ impl Command<'_> {
     }
 }
 
-/// What stands between two quotes of a kind, with these. A quote that has no other is none.
+/// Returns the text between two quotes of a kind, with the quotes. A quote without a second one does not count.
 fn quoted_runs(text: &[u8], escapes: bool) -> Vec<Cut> {
     let (mut runs, mut at) = (Vec::new(), 0);
     while let Some(found) = text.get(at..).and_then(|rest| memchr::memchr2(b'\'', b'"', rest)) {
@@ -130,7 +131,7 @@ fn quoted_runs(text: &[u8], escapes: bool) -> Vec<Cut> {
     runs
 }
 
-/// The length up to and with the closing quote.
+/// Returns the length up to and including the closing quote.
 fn end_of_run(text: &[u8], quote: u8, escapes: bool) -> Option<usize> {
     let mut at = 0;
     loop {

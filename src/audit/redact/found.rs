@@ -1,25 +1,25 @@
-//! What is to be blanked in a text, where how PostgreSQL reads it is known, and where it is not.
+//! Places to blank in a text, both if PostgreSQL's reading of it is known and if it is not.
 //!
-//! It blanks nothing and looks at no token: [`Scan`] does.
+//! This module blanks nothing and looks at no token: [`Scan`] does.
 
 use super::scan::Scan;
 use super::{Cut, Secrets, body};
 use crate::lexer::{Backslashes, LexerSettings};
 
-/// What a text comes to under one reading of it.
+/// Result for a text under one reading of it.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) cuts: Vec<Cut>,
     pub(super) parameters: Secrets,
-    /// Every literal ends, and nothing is nested too deep.
+    /// True if every literal ends, and the nesting is within the limit.
     ends: bool,
-    /// Another reading of backslashes might end a literal elsewhere.
+    /// True if another reading of backslashes might end a literal elsewhere.
     ambiguous: bool,
     pub(super) unclear: bool,
 }
 
 impl Found {
-    /// Looks at a text, masked, under settings that are known. Of one that is not `whole` the last token may have lost its end.
+    /// Scans a masked text under known settings. If it is not `whole`, its last token may lack its end.
     pub(super) fn of(text: &[u8], whole: bool, settings: LexerSettings) -> Self {
         let mut scan = Scan::new(text, 0, settings);
         let deep = scan.run().is_err();
@@ -42,7 +42,7 @@ impl Found {
             unclear: doubts.unclear,
         };
         if deep || (whole && !ends) {
-            // PostgreSQL refuses it as a whole, and who wrote it may have meant it otherwise.
+            // PostgreSQL refuses it as a whole, and its author may have meant another text.
             found.cuts.extend(body::literals(text, settings).cuts);
             found.cuts.extend(body::assigned(text, body::ends_word));
             found.unclear = true;
@@ -50,8 +50,8 @@ impl Found {
         found
     }
 
-    /// Looks at a text under both readings of backslashes. One that is not in order under one of them runs under the other or not at
-    /// all.
+    /// Scans a text under both readings of backslashes. A text that is malformed under one of them runs under the other or not
+    /// at all.
     pub(super) fn of_both(text: &[u8], whole: bool, settings: LexerSettings) -> Self {
         let plain = Self::of(text, whole, with(settings, Backslashes::Ordinary));
         if !plain.ambiguous {
@@ -77,7 +77,7 @@ impl Found {
         }
     }
 
-    /// Looks at a text of which it is not known where its characters end: as it is, and under both readings of backslashes.
+    /// Scans a text whose character boundaries are unknown: as it is, under both readings of backslashes.
     pub(super) fn of_any(text: &[u8], whole: bool, settings: LexerSettings) -> Self {
         let [plain, escaped] = [Backslashes::Ordinary, Backslashes::Escape].map(|strings| {
             let settings = with(settings, strings);

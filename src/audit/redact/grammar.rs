@@ -1,10 +1,10 @@
-//! The words of SQL by which the scan finds its way.
+//! SQL keywords that the scan looks at.
 //!
-//! It knows no order of them: that is in [`scan`](super::scan).
+//! This module does not know their order: that is in [`scan`](super::scan).
 
 use crate::lexer::Token;
 
-/// Words that stand between a name and its value, and do not end the expression.
+/// Keywords between a name and its value that do not end the expression.
 pub(super) const BETWEEN: [&str; 13] = [
     "to",
     "in",
@@ -20,7 +20,7 @@ pub(super) const BETWEEN: [&str; 13] = [
     "default",
     "materialized",
 ];
-/// Words at which another expression begins.
+/// Keywords that begin another expression.
 pub(super) const CLAUSES: [&str; 45] = [
     "select",
     "from",
@@ -68,16 +68,16 @@ pub(super) const CLAUSES: [&str; 45] = [
     "insert",
     "update",
 ];
-/// Between the columns of an `INSERT` and its rows.
+/// Keywords between the columns of an `INSERT` and its rows.
 pub(super) const PLAIN: [&str; 6] = ["values", "overriding", "system", "user", "value", "default"];
-/// What joins further rows to those of `VALUES`.
+/// Keywords that join further rows to those of `VALUES`.
 pub(super) const JOINING: [&str; 3] = ["union", "intersect", "except"];
-/// Values that are none, where a password without quotes is looked for.
+/// Keywords that are no value, in a place where an unquoted password is looked for.
 pub(super) const NO_VALUES: [&str; 3] = ["null", "default", "to"];
-/// After `ALTER` or `CREATE`: what has a password or settings of its own.
+/// Objects after `ALTER` or `CREATE` that have a password or settings of their own.
 pub(super) const OWNERS: [&str; 5] = ["role", "user", "group", "database", "system"];
 
-/// Whether a token is one of these.
+/// Returns true if a token is one of these words.
 pub(super) fn is_one_of(token: &Token<'_>, words: &[&str]) -> bool {
     words.iter().any(|word| token.is(word))
 }

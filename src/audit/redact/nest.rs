@@ -1,82 +1,83 @@
-//! Where in an SQL text the scan is: the parentheses and CASEs around it, what stands in their places, and what of it is secret.
+//! Position of the scan within an SQL text: the parentheses and CASEs around it, the values in their lists, and which of these
+//! are secret.
 //!
-//! It reads no tokens and knows no names: it is told that one has come.
+//! This module reads no tokens and knows no names: the scan calls it for each.
 //!
-//! INVARIANT: whatever the text, a step costs the same on average: no shape of it makes the whole slow.
+//! INVARIANT: each step has the same average cost, so that no shape of a text makes the scan slow.
 
 use super::{Cut, Deep};
 
-/// PostgreSQL's parser goes no deeper (`YYMAXDEPTH` of bison).
+/// Maximum depth of PostgreSQL's parser (`YYMAXDEPTH` of bison).
 const DEEPEST: usize = 10_000;
 
-/// Where literals are secret: to the end of the expression, or else of the parenthesis.
+/// Range in which literals are secret: up to the end of the expression, or else of the parenthesis.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scope {
-    /// It ends with the expression.
+    /// True if the range ends with the expression.
     pub(super) expression: bool,
-    /// The value stands right behind the name: what comes after it is something else.
+    /// True if the value comes directly after the name; anything after it is not part of the value.
     pub(super) right_behind: bool,
-    /// A value has come.
+    /// True if a value was seen.
     pub(super) seen: bool,
 }
 
-/// An `INSERT INTO t (…) VALUES (…)`.
+/// State of an `INSERT INTO t (…) VALUES (…)`.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Insert {
-    /// Its columns have been listed.
+    /// True if its columns have been listed.
     pub(super) listed: bool,
-    /// `VALUES` has come.
+    /// True if `VALUES` was seen.
     pub(super) values: bool,
-    /// Which columns are secret.
+    /// Secret columns, as bits.
     pub(super) secret: u64,
 }
 
-/// What a parenthesis is.
+/// Properties of an opening parenthesis.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Opening {
-    /// It is no parenthesis but a `CASE`.
+    /// True if it is a `CASE` instead of a parenthesis.
     pub(super) case: bool,
-    /// Which places of the list are secret.
+    /// Secret positions of the list, as bits.
     pub(super) secret: u64,
-    /// The columns of an `INSERT`.
+    /// True if it lists the columns of an `INSERT`.
     pub(super) columns: bool,
-    /// There is a secret name before it that its end goes on with.
+    /// True if a secret name before it continues after its end.
     pub(super) resumes: bool,
 }
 
-/// One level: between two parentheses, or the outermost.
+/// Level of nesting: within a parenthesis, or the outermost.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Level {
     of: Opening,
-    /// Where in the list.
+    /// Position in the list.
     index: u32,
-    /// The values seen when it began, and when its expression did.
+    /// Numbers of values seen when the level began, and when its current expression did.
     opened: usize,
     start: usize,
-    /// A secret name has come in it.
+    /// True if a secret name was seen in it.
     named: bool,
-    /// All within is secret, for what is around it.
+    /// True if everything within is secret because of what surrounds it.
     covered: bool,
-    /// All that follows is secret.
+    /// True if everything that follows is secret.
     pub(super) all: bool,
     pub(super) scope: Option<Scope>,
     pub(super) insert: Option<Insert>,
 }
 
-/// A value that is no secret, as long as no name behind it says otherwise (`'x' AS password`).
+/// Value that is not secret, unless a name after it makes it so (`'x' AS password`).
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Value {
     Text(Cut),
     Parameter(u16),
 }
 
-/// How the secret name before a parenthesis goes on behind it.
+/// Secret name before a parenthesis, as it continues after the end.
 pub(super) enum Closed {
-    /// There was none.
+    /// There was no name.
     Plain,
-    /// One stands within: it is as if the whole were the name.
+    /// A name was within: the whole counts as the name.
     Named,
-    /// One stands before it.
+    /// A name was before it.
     Resumed,
 }
 
@@ -86,7 +87,7 @@ impl Level {
     }
 }
 
-/// All levels, and what was found in them.
+/// Stack of levels, with the results found in them.
 #[derive(Debug, Default)]
 pub(super) struct Nest {
     outer: Vec<Level>,
@@ -97,18 +98,18 @@ pub(super) struct Nest {
 }
 
 impl Nest {
-    /// Whether a value here is secret.
+    /// Returns true if a value at this position is secret.
     pub(super) fn is_secret(&self) -> bool {
         let top = &self.top;
         top.covered || top.all || top.scope.is_some() || top.of.secret & bit(top.index) != 0
     }
 
-    /// Whether an expression waits for its first secret value.
+    /// Returns true if an expression waits for its first secret value.
     pub(super) fn is_fresh(&self) -> bool {
         self.top.scope.is_some_and(|scope| !scope.seen)
     }
 
-    /// A secret value.
+    /// Takes a secret value.
     pub(super) fn secret(&mut self, value: Value) {
         match value {
             Value::Text(cut) => self.cuts.push(cut),
@@ -119,12 +120,12 @@ impl Nest {
         }
     }
 
-    /// A value that is not secret so far.
+    /// Takes a value that is not secret so far.
     pub(super) fn plain(&mut self, value: Value) {
         self.values.push(value);
     }
 
-    /// A secret name has come: the values before it in its expression are its own, and so may be a column.
+    /// Takes a secret name: the values before it in its expression belong to it, and a column may be secret.
     pub(super) fn name(&mut self) {
         let start = self.top.start;
         self.reveal(start, self.values.len());
@@ -137,7 +138,7 @@ impl Nest {
         }
     }
 
-    /// Nobody knows what comes next: it may be a secret name.
+    /// Makes the values of the current expression secret, because the next token is unknown and may be a secret name.
     pub(super) fn give_up(&mut self) {
         self.reveal(self.top.start, self.values.len());
     }
@@ -151,13 +152,13 @@ impl Nest {
         }
     }
 
-    /// An expression begins, and the one before it is over.
+    /// Ends an expression and begins the next one.
     pub(super) fn next_expression(&mut self) {
         self.top.scope = self.top.scope.filter(|scope| !scope.expression);
         self.top.start = self.values.len();
     }
 
-    /// The next place of a list.
+    /// Moves on to the next position of a list.
     pub(super) fn next_place(&mut self) {
         self.next_expression();
         self.top.index += 1;
@@ -178,7 +179,7 @@ impl Nest {
         Ok(())
     }
 
-    /// The end of a parenthesis, and of any `CASE` that was left open in it; or of a `CASE`.
+    /// Closes a parenthesis, with any `CASE` that is still open in it; or closes a `CASE`.
     pub(super) fn close(&mut self, case: bool) -> Closed {
         let mut named = false;
         while case == self.top.of.case || !case {
@@ -202,7 +203,7 @@ impl Nest {
         Closed::Plain
     }
 
-    /// A command ends; what was found stays found.
+    /// Ends a command; results stay.
     pub(super) fn end(&mut self) {
         self.outer.clear();
         self.values.clear();
@@ -210,7 +211,7 @@ impl Nest {
     }
 }
 
-/// A place in a list; all beyond the 63rd share one.
+/// Returns the bit of a position in a list; all beyond the 63rd share one.
 fn bit(index: u32) -> u64 {
     1 << index.min(63)
 }

@@ -1,10 +1,10 @@
-//! Walks through the tokens of an SQL text and notes where secrets stand.
+//! Scan of the tokens of an SQL text for the places of secrets.
 //!
-//! It changes no text. What a secret's name is, and which literals give one away, is said by [`super`]; where in the text it is,
-//! by [`nest`](super::nest).
+//! The scan does not change the text. [`super`] determines the names of secrets and the literals that reveal one;
+//! [`nest`](super::nest) keeps the position within the text.
 //!
-//! The law: a secret name has a *scope*, from its operator to the end of its expression, in which every literal is secret; what
-//! stood before it in its expression is secret, too; and a call whose arguments are keys marks these.
+//! INVARIANT: a secret name has a *scope*, from its operator to the end of its expression, in which every literal is secret;
+//! literals before it in its expression are secret, too; and a call with keys among its arguments marks these.
 
 mod bodies;
 
@@ -15,44 +15,44 @@ use super::nest::{Closed, Insert, Nest, Opening, Scope, Value};
 use super::{BLANK, Cut, Deep, FINDER, KEYED, ends_in_name, gives_away, has_place, is_data, is_secret};
 use crate::lexer::{Kind, Lexer, LexerSettings, Token};
 
-/// SQL in SQL in SQL (dollar quotes) is followed so far.
+/// Depth up to which SQL in SQL (dollar quotes) is examined.
 const DEEPEST: u8 = 8;
-/// The secret name right before, if any.
+/// Secret name directly before the current token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Name {
     None,
-    /// A word: `password`, `"db_secret"`.
+    /// Word: `password`, `"db_secret"`.
     Word,
-    /// The keyword of `ALTER ROLE`.
+    /// Keyword of `ALTER ROLE`.
     Password,
-    /// A literal that is or ends with one: `'app.password'`.
+    /// Literal that is or ends with one: `'app.password'`.
     Literal,
-    /// A parenthesis with one in it: `(name, password)`, `lower(password)`.
+    /// Parenthesis with one in it: `(name, password)`, `lower(password)`.
     Row,
-    /// A name, and then a word like `TO`.
+    /// Name followed by a word like `TO`.
     Operated,
-    /// A name, and then other words: `password text`.
+    /// Name followed by other words: `password text`.
     Trailing,
 }
 
-/// The token before a word, where it decides what the word is.
+/// Token before a word, if it determines the meaning of the word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Before {
     Other,
     /// `::`
     Cast,
-    /// `EXECUTE`, of SQL and not of PL/pgSQL.
+    /// `EXECUTE` of SQL, not of PL/pgSQL.
     Execute,
 }
 
-/// What of a text is not certain.
+/// Uncertainties of a text.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Doubts {
-    /// The last token does not end.
+    /// True if the last token does not end.
     pub(super) open: bool,
-    /// A literal ends elsewhere if backslashes are read otherwise.
+    /// True if a literal ends elsewhere under another reading of backslashes.
     pub(super) ambiguous: bool,
-    /// In a body of code it could not be told what is a literal.
+    /// True if the literals in a body of code could not be determined.
     pub(super) unclear: bool,
 }
 
@@ -64,11 +64,11 @@ pub(super) struct Scan<'a> {
     pub(super) doubts: Doubts,
     place: Place,
     name: Name,
-    /// The next parenthesis opens a list with these secrets.
+    /// Secret positions of the list that the next parenthesis opens, as bits.
     coming: Option<u64>,
-    /// The token before.
+    /// Token before the current one.
     before: Before,
-    /// Words of the command so far, and whether a value may be a bare word there.
+    /// Number of words of the command so far; the command may set a password or settings; its values may be bare words.
     words: u32,
     owner: bool,
     bare: bool,
@@ -92,7 +92,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Looks at all tokens. What was found before an error stays found.
+    /// Scans all tokens. Results from before an error stay.
     pub(super) fn run(&mut self) -> Result<(), Deep> {
         while let Some(token) = self.lexer.next() {
             let code = self.place.is_code();
@@ -128,7 +128,7 @@ impl<'a> Scan<'a> {
     fn word(&mut self, token: &Token<'_>) -> Result<(), Deep> {
         self.count_word(token);
         if self.before == Before::Cast {
-            // A type: `password::text = 'x'` is still about the password.
+            // This is a type: `password::text = 'x'` still concerns the password.
             return Ok(());
         }
         let before = std::mem::replace(&mut self.name, Name::None);
@@ -159,7 +159,7 @@ impl<'a> Scan<'a> {
             let keyed = KEYED
                 .iter()
                 .find(|(name, _)| token.inner.eq_ignore_ascii_case(name.as_bytes()));
-            // A prepared statement's parameters, and those of `set_password('bob', 'x')`.
+            // These are the parameters of a prepared statement, or of a call like `set_password('bob', 'x')`.
             let whole = self.before == Before::Execute || (secret && !self.owner);
             self.coming = if whole {
                 Some(u64::MAX)
@@ -179,7 +179,7 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    /// The secret name behind this word, where `before` was that before it.
+    /// Returns the secret name after this word, if `before` was the one before it.
     fn name_at(&mut self, token: &Token<'_>, before: Name, secret: bool, clause: bool) -> Name {
         let operated = before == Name::Operated && token.is("from");
         if before != Name::None && (operated || is_one_of(token, &BETWEEN)) {
@@ -208,7 +208,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// What kind of command it is.
+    /// Determines the kind of the command from its first words.
     fn count_word(&mut self, token: &Token<'_>) {
         match self.words {
             0 => {
@@ -221,7 +221,7 @@ impl<'a> Scan<'a> {
         self.words += 1;
     }
 
-    /// Where in an `INSERT` it is: what has secret columns and more than plain rows has secrets anywhere.
+    /// Follows the parts of an `INSERT`: one with secret columns and more than plain rows may have secrets anywhere.
     fn note_insert(&mut self, token: &Token<'_>) {
         let top = &mut self.nest.top;
         if token.is("insert") {
@@ -379,7 +379,7 @@ impl<'a> Scan<'a> {
         });
     }
 
-    /// A value right behind a name is the name's.
+    /// Opens a scope for a value that comes directly after a name.
     fn value_begins(&mut self) {
         match self.name {
             Name::Word | Name::Password => self.open_scope(true, true),
@@ -388,7 +388,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// A value without quotes, as far as it goes.
+    /// Blanks a value without quotes, up to its end.
     fn cut_bare(&mut self, token: &Token<'_>) {
         let end = self.lexer.skip_unquoted().max(token.end());
         self.nest.secret(Value::Text(Cut {

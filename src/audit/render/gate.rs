@@ -1,13 +1,13 @@
-//! Records about the gate, its log and who takes part, in short words.
+//! Short descriptions of records about the gate, its log, and access.
 //!
-//! As all of rendering it prints nothing; what it makes is made safe for a terminal by who asks for it.
+//! This module prints nothing; its callers make the result safe for a terminal.
 
 use jiff::tz::TimeZone;
 
 use crate::audit::event::Event;
 use crate::times;
 
-/// What the log says of itself.
+/// Describes an event of the log itself.
 pub(super) fn of_log(event: &Event<'_>, zone: &TimeZone) -> String {
     match event {
         Event::JournalHealed(event) => {
@@ -47,7 +47,7 @@ pub(super) fn of_log(event: &Event<'_>, zone: &TimeZone) -> String {
     }
 }
 
-/// Requests, decisions and who takes part in them.
+/// Describes requests, decisions and changes of identities.
 pub(super) fn access(event: &Event<'_>, zone: &TimeZone) -> String {
     let allowed = |yes| if yes { "allowed" } else { "forbidden" };
     match event {

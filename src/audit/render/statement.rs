@@ -1,4 +1,4 @@
-//! A statement and its outcome as a person reads them.
+//! Short descriptions of statements and their outcomes.
 
 use std::fmt::Write as _;
 
@@ -59,7 +59,7 @@ pub(super) fn statement_text(statement: &Statement<'_>) -> String {
     text
 }
 
-/// What is said in front of a text that is too long to be shown: its end may be what matters.
+/// Returns a summary to put before a text that is too long to be shown: its end may be the relevant part.
 fn not_shown(statement: &Statement<'_>, sql: &Sql<'_>) -> String {
     if sql.text.0.chars().nth(SHORT).is_none() && !sql.is_cut() {
         return String::new();

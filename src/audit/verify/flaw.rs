@@ -1,6 +1,6 @@
-//! What can be wrong with a log, in words, and what to do about it.
+//! Flaws of a log, with messages and remedies.
 //!
-//! It finds nothing (the judge does).
+//! This module finds no flaw (the judge does).
 
 use std::path::PathBuf;
 
@@ -12,145 +12,145 @@ use crate::audit::event::Fault;
 use crate::audit::kept::CheckpointSource;
 use crate::ids::LogId;
 
-/// What is wrong with a log.
+/// Flaw of a log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
 #[serde(tag = "flaw", rename_all = "snake_case")]
 pub enum Flaw {
-    /// A line is not the one that was written there: changed, dropped before it, inserted or out of order.
+    /// A line is not the one that was written there: changed, inserted, out of order, or after a line that was dropped.
     #[error("{}, line {line}: {breach}", file.display())]
     Line {
-        /// The segment.
+        /// Path of the segment.
         file: PathBuf,
-        /// The line in it, from 1.
+        /// Number of the line in the segment, from 1.
         line: u64,
-        /// The number it should have.
+        /// Sequence number that is due.
         seq: u64,
-        /// In what way.
+        /// Difference from the line that is due.
         #[serde(serialize_with = "as_text")]
         breach: Breach,
     },
     /// A packed segment cannot be unpacked.
     #[error("{}: cannot be unpacked behind line {after}: it is damaged or cut", file.display())]
     Damaged {
-        /// The segment.
+        /// Path of the segment.
         file: PathBuf,
-        /// The last line that could be read.
+        /// Number of the last line that could be read.
         after: u64,
     },
-    /// Segments are not there, and nothing says that they were removed.
+    /// Segments are missing, and the log has no record of their removal.
     #[error("segments {first} to {last} are missing, and the log does not say that they were removed")]
     Missing {
-        /// The first of them.
+        /// Number of the first one.
         first: u32,
-        /// The last.
+        /// Number of the last one.
         last: u32,
     },
-    /// A segment is of another log, or of another time of this one.
+    /// A segment is from another log, or from another state of this one.
     #[error("{}: does not follow the segment before it{}", file.display(), other.as_ref().map(|log| format!(": it is of log {log}")).unwrap_or_default())]
     Follows {
-        /// The segment.
+        /// Path of the segment.
         file: PathBuf,
-        /// The log it is of, if that is another.
+        /// Log of the segment, if it is another.
         other: Option<LogId>,
     },
     /// A segment before the last ends in the middle of a line.
     #[error("{}: ends in the middle of a line, though another segment follows", file.display())]
     Unfinished {
-        /// The segment.
+        /// Path of the segment.
         file: PathBuf,
     },
-    /// A checkpoint's signature is not that of the key it names.
+    /// The signature of a checkpoint was not made with the key it names.
     #[error("{}, line {line}: the signature is not genuine", file.display())]
     Forged {
-        /// The segment.
+        /// Path of the segment.
         file: PathBuf,
-        /// The line in it, from 1.
+        /// Number of the line in the segment, from 1.
         line: u64,
     },
-    /// There is more of something than a gate writes.
+    /// The log exceeds a limit that every gate keeps.
     #[error("{}, line {line}: {excess} than any that a gate writes", file.display())]
     Excess {
-        /// The segment.
+        /// Path of the segment.
         file: PathBuf,
-        /// The line in it, from 1.
+        /// Number of the line in the segment, from 1.
         line: u64,
-        /// Of what.
+        /// Limit that is exceeded.
         excess: Excess,
     },
-    /// There is no line in it.
+    /// The log has no line.
     #[error("there is no line in the log: nothing is proven by it")]
     Empty,
-    /// Lines are not signed, and are not such as a gate leaves unsigned.
+    /// Lines are not signed that a gate would have signed.
     #[error("lines {first} to {last} are not signed, though a gate would have signed them: {why}")]
     Unsigned {
-        /// The first of them.
+        /// Number of the first one.
         first: u64,
-        /// The last.
+        /// Number of the last one.
         last: u64,
-        /// How that is known.
+        /// Evidence that a gate would have signed them.
         why: Sign,
     },
-    /// The log begins behind a checkpoint that was kept, and nothing says why.
+    /// The log begins after a checkpoint that was kept, without a record of a removal.
     #[error(
         "the log begins at line {first}, but {held_against} covers line {covers}: what was before is not there, and the log does not say that it was removed"
     )]
     Beheaded {
-        /// Where the checkpoint comes from.
+        /// Origin of the checkpoint.
         held_against: CheckpointSource,
-        /// The log's first line.
+        /// First line of the log.
         first: u64,
-        /// The last that the checkpoint covers.
+        /// Last line that the checkpoint covers.
         covers: u64,
     },
-    /// Nothing in it is signed with the key that was given.
+    /// The given key has signed no checkpoint of the log.
     #[error("no checkpoint is signed with the key {expected}; {}", if found.is_empty() { "nobody has signed any of it".to_owned() } else { format!("it is signed with {}", found.join(", ")) })]
     WrongKey {
-        /// The key given.
+        /// Key that was given.
         expected: String,
-        /// Those that signed.
+        /// Keys that signed.
         found: Vec<String>,
     },
-    /// From a line on it is signed with a key that nobody vouched for.
+    /// Lines are signed with a key that no trusted key vouches for.
     #[error("lines behind {after} are signed with key {key}, which no trusted key has vouched for")]
     Unvouched {
-        /// The last proven line.
+        /// Last line that is proven.
         after: u64,
-        /// The key.
+        /// Key of the later signatures.
         key: String,
     },
     /// The log ends before a checkpoint that was kept.
     #[error("the log ends at line {last}, but {held_against} covers line {covers}: lines are missing at the end")]
     Truncated {
-        /// Where the checkpoint comes from.
+        /// Origin of the checkpoint.
         held_against: CheckpointSource,
-        /// The log's last line.
+        /// Last line of the log.
         last: u64,
-        /// The last that must be there.
+        /// Last line that must be there.
         covers: u64,
     },
-    /// The log is another than that of the checkpoint that was kept, or was written anew.
+    /// The log differs from that of a checkpoint that was kept, or was rewritten.
     #[error("line {covers} is not the one that {held_against} has signed: the log was written anew, or is another")]
     Diverged {
-        /// Where the checkpoint comes from.
+        /// Origin of the checkpoint.
         held_against: CheckpointSource,
-        /// The line.
+        /// Last line that the checkpoint covers.
         covers: u64,
     },
-    /// The gate found at a start that something was missing, and put that on record: for good, for that does not come back.
+    /// The gate found at a start that something was missing, and recorded that. The flaw is permanent.
     #[error("{}, on record in line {seq} of {time:.0}: {detail}", fault.words())]
     Gap {
-        /// The line that says so.
+        /// Line with the record.
         seq: u64,
-        /// When the gate found it.
+        /// Time at which the gate found it.
         time: Timestamp,
-        /// What it found.
+        /// Kind of the fault.
         fault: Fault,
-        /// What is missing.
+        /// Description of what is missing.
         detail: String,
     },
 }
 
-/// Of what there is too much.
+/// Limit that every gate keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Excess {
@@ -162,20 +162,20 @@ pub enum Excess {
     Frames,
 }
 
-/// How it is known that a gate would have signed lines.
+/// Evidence that a gate would have signed lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sign {
-    /// Only the newest segment has lines that are not signed.
+    /// A segment follows them: only the newest segment has unsigned lines.
     #[error("a segment follows them")]
     Followed,
-    /// It signs them within seconds.
+    /// They are old enough: a gate signs lines within seconds.
     #[error("by their own times it had long enough for that")]
     Late,
 }
 
 impl Flaw {
-    /// The file with the flaw, where it is in one.
+    /// Returns the path of the file with the flaw, if it is in one.
     pub(super) fn file_mut(&mut self) -> Option<&mut PathBuf> {
         match self {
             Self::Line { file, .. }
@@ -188,7 +188,7 @@ impl Flaw {
         }
     }
 
-    /// What whoever finds it does next.
+    /// Returns the next step for a reader who finds the flaw.
     #[must_use]
     pub fn remedy(&self) -> &'static str {
         match self {

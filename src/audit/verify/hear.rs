@@ -1,10 +1,11 @@
-//! What one segment has to say: the chain through it, up to its first flaw, and what decides about the log.
+//! Scan of one segment: the chain through it, up to its first flaw, and the lines that decide about the log.
 //!
-//! It does not know the other segments, and trusts no key: that a checkpoint is signed with the key it names is all it says.
+//! This module does not know the other segments, and trusts no key: it only says whether a checkpoint is signed with the key it
+//! names.
 //!
-//! The law: memory does not grow with the segment. Of checkpoints only those are kept that decide (a signature covers everything
-//! before it, so that is the last of those one key has made in a row, and one that is looked for), and no line is held that is
-//! longer than a gate writes.
+//! INVARIANT: memory does not grow with the segment. Only decisive checkpoints are kept (a signature covers everything before
+//! it, so these are the last of each run with the same key, and those looked for), and no line is held that is longer than
+//! those of a gate.
 
 use std::io;
 
@@ -20,42 +21,43 @@ use crate::audit::record::{Record, event_of, time_of};
 use crate::audit::segment::{Next, Segment, next_line};
 use crate::visible;
 
-/// Lines of one segment that frame the log and are kept, at most: a gate that changed its key every second for a day has fewer.
+/// Number of lines about the log itself that are kept of one segment: a gate that changed its key every second for a day has
+/// fewer.
 const MOST_FRAMES: usize = 200_000;
-/// The same of all segments together.
+/// Number of lines about the log itself that are kept of all segments together.
 const MAX_FRAMES_OF_ALL: usize = 1_000_000;
-/// As much is kept of what the gate said about a fault.
+/// Number of characters that are kept of the detail of a fault.
 const MAX_DETAIL_CHARS: usize = 1_000;
-/// Faults of one segment that the gate noted and that are told, at most.
+/// Number of faults of one segment that are kept.
 const MOST_FAULTS: u64 = 1_000;
-/// How much is read between two words about it. Bytes.
+/// Number of bytes between two reports of progress.
 const STEP: u64 = 1 << 22;
 
-/// What a segment has to say.
+/// Result of the scan of a segment.
 #[derive(Debug)]
 pub(super) struct Testimony {
     pub(super) segment: Segment,
     pub(super) began: Option<SegmentBegan>,
-    /// The chain before its first line and after its last good one.
+    /// Tips of the chain before its first line and after its last good one.
     pub(super) start: Tip,
     pub(super) end: Tip,
     pub(super) lines: u64,
     pub(super) bytes: u64,
     pub(super) frames: Vec<Frame>,
-    /// Faults that are not among the frames, for they are too many.
+    /// Number of faults that are not among the frames because there are too many.
     pub(super) more_faults: u64,
     pub(super) unsigned: Unsigned,
     pub(super) flaw: Option<Flaw>,
-    /// Bytes behind the last whole line.
+    /// Number of bytes after the last whole line.
     pub(super) unfinished: u64,
-    /// Bytes that the segment after it says are no part of the log.
+    /// Number of bytes that are no part of the log, as the segment after it says.
     pub(super) void: u64,
     faults: u64,
-    /// Where among the frames the last checkpoint is.
+    /// Index of the last checkpoint among the frames.
     last_checkpoint: Option<usize>,
 }
 
-/// A line that says something about the log itself.
+/// Line about the log itself.
 #[derive(Debug)]
 pub(super) struct Frame {
     pub(super) seq: u64,
@@ -64,17 +66,17 @@ pub(super) struct Frame {
 
 #[derive(Debug)]
 pub(super) enum What {
-    /// With the time that is signed with it.
+    /// Checkpoint, with the time that is signed with it.
     Checkpoint(Checkpoint, Timestamp),
     KeyChanged(KeyChanged),
     Removed(SegmentsRemoved),
     Healed(JournalHealed, Timestamp),
 }
 
-/// A time as it stands in a line: the order of such texts is that of the times.
+/// Time as it is written in a line: the order of such texts is that of the times.
 type Time = [u8; TIME_LENGTH];
 
-/// When what stands behind the last checkpoint has happened.
+/// Range of the times of the lines after the last checkpoint.
 #[derive(Debug, Default)]
 pub(super) struct Unsigned {
     signed_at: Option<Time>,
@@ -82,7 +84,7 @@ pub(super) struct Unsigned {
 }
 
 impl Unsigned {
-    /// How far those lines are apart that are younger than the checkpoint; nothing if one of them has no time.
+    /// Returns the span of those lines that are younger than the checkpoint; `None` if one of them has no valid time.
     pub(super) fn span(&self) -> Option<SignedDuration> {
         let time = |text: &Time| str::from_utf8(text).ok()?.parse::<Timestamp>().ok();
         match &self.first_and_last {
@@ -107,19 +109,19 @@ impl Unsigned {
     }
 }
 
-/// How a segment is heard.
+/// Options of the scan of a segment.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Hearing<'a> {
     /// Tips of checkpoints that are looked for.
     wanted: &'a [Tip],
-    /// The last line that the segment has of the log.
+    /// Last line of the segment that belongs to the log.
     last: u64,
-    /// Looks at every signature, and not only at those that decide.
+    /// True to check every signature, and not only those that decide.
     every: bool,
 }
 
 impl<'a> Hearing<'a> {
-    /// Keeps the checkpoints with these tips.
+    /// Returns options that keep the checkpoints with these tips.
     pub(super) fn for_checkpoints(wanted: &'a [Tip]) -> Self {
         Self {
             wanted,
@@ -128,18 +130,18 @@ impl<'a> Hearing<'a> {
         }
     }
 
-    /// The same, but nothing behind this line.
+    /// Returns the same options, but with nothing after this line.
     pub(super) fn up_to(self, last: u64) -> Self {
         Self { last, ..self }
     }
 
-    /// Follows the chain through one segment, up to its first flaw, or to the last line that it has of the log.
+    /// Follows the chain through one segment, up to its first flaw, or to its last line that belongs to the log.
     pub(super) fn hear(self, segment: &Segment, progress: &impl Fn(u64)) -> Result<Testimony, Unreadable> {
         let heard = self.follow(segment, progress)?;
         if self.every || heard.is_genuine() {
             return Ok(heard);
         }
-        // To name the first of them.
+        // A second scan finds the first false signature.
         Self { every: true, ..self }.follow(segment, &|_| ())
     }
 
@@ -151,7 +153,7 @@ impl<'a> Hearing<'a> {
         let mut told = 0;
         loop {
             let next = match next_line(&mut lines, &mut line) {
-                // A packed segment that is damaged or cut is a flaw of the log, not of reading.
+                // A packed segment that is damaged or cut is a flaw of the log, not an error of reading.
                 Err(_) if segment.packed => {
                     heard.flaw = Some(Flaw::Damaged {
                         file: segment.path.clone(),
@@ -163,7 +165,7 @@ impl<'a> Hearing<'a> {
             };
             let read = line.len() as u64 + u64::from(next == Next::Line);
             if heard.is_void_behind(self.last, &line, read) {
-                // What cannot be read of it does not matter.
+                // An error in the void part does not matter.
                 heard.void = read + io::copy(&mut lines, &mut io::sink()).unwrap_or(0);
                 break;
             }
@@ -210,13 +212,14 @@ impl Testimony {
         }
     }
 
-    /// The last line of the log in the segments before it, where it says that there may be more in their files.
+    /// Returns the last line of the log in the segments before, if this one says that their files may have further bytes.
     pub(super) fn voids_behind(&self) -> Option<u64> {
         let began = self.began.as_ref()?;
         began.rest_void.then_some(self.start.seq)
     }
 
-    /// Whether what comes next (there is something, if only a part of a line) is behind the last line that it has of the log.
+    /// Returns true if the next bytes (at least a part of a line) are after the last line of the segment that belongs to the
+    /// log.
     fn is_void_behind(&self, last: u64, next: &[u8], length: u64) -> bool {
         let done = match &self.began {
             Some(_) => self.end.seq >= last,
@@ -225,7 +228,7 @@ impl Testimony {
         done && length > 0
     }
 
-    /// Lets go of what it has kept if all segments together have kept too much: then it has a flaw.
+    /// Frees the kept lines if all segments together have kept too many; this is then a flaw.
     pub(super) fn fit(&mut self, kept: &mut usize) {
         *kept += self.frames.len();
         if *kept > MAX_FRAMES_OF_ALL {
@@ -235,7 +238,7 @@ impl Testimony {
         }
     }
 
-    /// Whether the signatures that decide were made with the keys that they name.
+    /// Returns true if the decisive signatures were made with the keys that they name.
     fn is_genuine(&self) -> bool {
         self.frames.iter().all(|frame| match &frame.what {
             What::Checkpoint(checkpoint, time) => checkpoint.is_genuine(*time),
@@ -243,7 +246,7 @@ impl Testimony {
         })
     }
 
-    /// Takes the next line; `false` at a flaw.
+    /// Takes the next line; returns false at a flaw.
     fn take(&mut self, line: &[u8], hearing: Hearing<'_>) -> bool {
         if self.lines == 1
             && let Ok(Event::SegmentBegan(began)) = Record::parse(line).map(|record| record.event)
@@ -257,7 +260,7 @@ impl Testimony {
         }
         let before = self.end;
         match self.end.follow(line) {
-            // Without its first line nothing in a segment can be followed.
+            // Without its first line, a segment cannot be followed.
             Ok(tip) if self.began.is_some() => self.end = tip,
             Ok(_) => self.breach(Breach::Foreign),
             Err(breach) => self.breach(breach),
@@ -285,7 +288,7 @@ impl Testimony {
         });
     }
 
-    /// Notes when a line says it was, and keeps it if it frames the log.
+    /// Notes the time of a line, and keeps the line if it is about the log itself.
     fn look(&mut self, line: &[u8], before: Tip, hearing: Hearing<'_>) {
         let Some((time, rest)) = time_of(line) else {
             return self.breach(Breach::Foreign);
@@ -320,7 +323,7 @@ impl Testimony {
         }
     }
 
-    /// Keeps a checkpoint in the place of the one before it that it speaks for.
+    /// Keeps a checkpoint, in place of the one before it if that one is superseded.
     fn checkpoint(&mut self, checkpoint: Checkpoint, time: Timestamp, hearing: Hearing<'_>) {
         if hearing.every && !checkpoint.is_genuine(time) {
             self.flaw = Some(Flaw::Forged {
@@ -344,7 +347,7 @@ impl Testimony {
 
     fn fault(&mut self, mut healed: JournalHealed, time: Timestamp) {
         self.faults += 1;
-        // Gaps are kept however many other faults there are: the log is not whole with one.
+        // Gaps are kept whatever the number of other faults, because a log with a gap is not whole.
         if self.faults > MOST_FAULTS && !healed.fault.is_gap() {
             self.more_faults += 1;
             return;

@@ -1,6 +1,6 @@
-//! Joins what the segments say into one verdict. Pure.
+//! Joins the scans of the segments into one verdict. Pure.
 //!
-//! It reads nothing: the segments were heard. The first flaw in the order of the log decides.
+//! This module reads nothing: the segments were scanned before. The first flaw in the order of the log decides.
 
 mod trust;
 
@@ -17,65 +17,65 @@ use super::{Checkpoint, CheckpointSource, Expected, Flaw, PublicKey, Segment, Ti
 use crate::audit::event::{JournalHealed, SegmentsRemoved};
 use crate::ids::LogId;
 
-/// Lines that nobody has signed are less far apart than this, by their own times, where a gate wrote them: twice
-/// [`super::super::checkpoint::LATE`], and something for clocks that are set right meanwhile.
+/// Limit for the span of unsigned lines, by their own times, of a gate: twice [`super::super::checkpoint::LATE`], with an
+/// allowance for clocks that are corrected meanwhile.
 ///
-/// The rule does not depend on how fast anything is, so a gate that is killed, starved or hangs on its disk does not break it. Lines
-/// that are older than the checkpoint before them are left out of it: a gate that could not write for an hour tells of that hour when
-/// it can, behind a checkpoint of that moment. Whoever forges lines can give them such times, or all the same one, but not those of a
+/// The rule does not depend on speed, so a gate that is killed, starved or hangs on its disk does not break it. Lines that are
+/// older than the checkpoint before them are exempt: a gate that could not write for an hour records the events of that hour
+/// afterwards, behind a checkpoint of that time. A forger can give lines such times, or all the same one, but not those of a
 /// day's work.
 const MOST_APART: SignedDuration = SignedDuration::from_secs(5);
-/// Faults that the gate noted and that are told, at most.
+/// Number of remarks about faults, removals and changes of keys in a verdict.
 const MOST_REMARKS: usize = 1_000;
 
-/// What was found.
+/// Result of a verification.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Verdict {
-    /// The log.
+    /// Id of the log.
     pub log: Option<LogId>,
-    /// How many segments were read.
+    /// Number of segments that were read.
     pub segments: usize,
-    /// How many lines.
+    /// Number of lines.
     pub lines: u64,
-    /// How many bytes, unpacked.
+    /// Number of bytes, unpacked.
     pub bytes: u64,
-    /// The first line's number; 0 where there is none.
+    /// Number of the first line; 0 if there is none.
     pub first: u64,
-    /// The last good line's number.
+    /// Number of the last good line.
     pub last: u64,
-    /// Lines up to this number are signed with a trusted key.
+    /// Number of the last line that is signed with a trusted key.
     pub proven: u64,
-    /// The keys that signed, by their short names.
+    /// Short names of the keys that signed.
     pub keys: Vec<String>,
-    /// Whether a key was given to hold the log against.
+    /// True if a key was given to verify the log with.
     pub key_given: bool,
-    /// The line up to which the log had to be there, for one of the checkpoints below covers that.
+    /// Line up to which the log had to exist, because one of the checkpoints below covers it.
     pub held_to: Option<u64>,
-    /// The checkpoints that its end was held against.
+    /// Checkpoints with which the end of the log was compared.
     pub held_against: Vec<Held>,
-    /// What is wrong first, in the order of the log.
+    /// First flaw, in the order of the log.
     pub flaw: Option<Flaw>,
-    /// What the gate itself has put on record about its log, and what else a reader should know.
+    /// Faults that the gate recorded about its log, and other remarks for the reader.
     pub remarks: Vec<String>,
 }
 
-/// A checkpoint that the log's end was held against.
+/// Checkpoint with which the end of the log was compared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Held {
-    /// Where it comes from.
+    /// Origin of the checkpoint.
     pub source: CheckpointSource,
-    /// The last line it covers.
+    /// Last line it covers.
     pub covers: u64,
 }
 
 impl Verdict {
-    /// Whether nothing is wrong.
+    /// Returns true if there is no flaw.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.flaw.is_none()
     }
 
-    /// The same of files named without the folder they were verified in: that of a copy, which is there no longer.
+    /// Returns the verdict with paths relative to the folder that was verified: that of a copy which no longer exists.
     #[must_use]
     pub fn without_folder(mut self, folder: &Path) -> Self {
         if let Some(file) = self.flaw.as_mut().and_then(Flaw::file_mut)
@@ -91,7 +91,7 @@ impl Verdict {
     }
 }
 
-/// Judges segments that are in the order of their numbers. The `skipped` stand before them and were not read.
+/// Judges segments in the order of their numbers. The `skipped` ones come before them and were not read.
 pub(super) fn judge(skipped: &[Segment], heard: &[Testimony], expected: &Expected) -> Verdict {
     let spoken = heard.iter().find(|segment| segment.began.is_some()).or(heard.first());
     let first = spoken.map_or(0, |first| first.start.seq + 1);
@@ -99,7 +99,7 @@ pub(super) fn judge(skipped: &[Segment], heard: &[Testimony], expected: &Expecte
         .iter()
         .find_map(|segment| segment.began.as_ref())
         .map(|began| &began.log);
-    // What is older than the checkpoint for which segments were skipped is in those, if it is of this log.
+    // A checkpoint older than the one for which segments were skipped is in those, if it is of this log.
     let comparable = |kept: &Checkpoint| skipped.is_empty() || kept.covers >= first || log.is_some_and(|log| *log != kept.log);
     let checkpoints = || expected.checkpoints().filter(|(_, kept)| comparable(kept));
     let mut verdict = Verdict {
@@ -108,7 +108,7 @@ pub(super) fn judge(skipped: &[Segment], heard: &[Testimony], expected: &Expecte
         lines: heard.iter().map(|segment| segment.lines).sum(),
         bytes: heard.iter().map(|segment| segment.bytes).sum(),
         first,
-        // The newest segment has no line yet where a gate died before it wrote one.
+        // The newest segment has no line yet if a gate crashed before it wrote one.
         last: heard.iter().map(|segment| segment.end.seq).max().unwrap_or(0),
         proven: 0,
         keys: Vec::new(),
@@ -138,7 +138,7 @@ pub(super) fn judge(skipped: &[Segment], heard: &[Testimony], expected: &Expecte
         (None, Some(first)) if expected.from_start => first.segment.number - 1,
         _ => 0,
     };
-    // What the log says counts as far as it is proven; where it is not because of another flaw, that one is told.
+    // Removals in the log count as far as the log is proven; if it is not because of another flaw, that one is reported.
     let believed = if flaw.is_some() { u64::MAX } else { verdict.proven };
     let missing = gap(skipped, heard).or_else(|| unsaid(heard, gone, believed));
     verdict.flaw = missing.or(flaw);
@@ -146,7 +146,7 @@ pub(super) fn judge(skipped: &[Segment], heard: &[Testimony], expected: &Expecte
     verdict
 }
 
-/// Whether segments are missing among those that were not read.
+/// Returns a flaw if segments are missing among those that were not read.
 fn gap(skipped: &[Segment], heard: &[Testimony]) -> Option<Flaw> {
     let mut numbers = skipped.iter().chain(heard.first().map(|first| &first.segment));
     let mut before = numbers.next()?.number;
@@ -159,14 +159,14 @@ fn gap(skipped: &[Segment], heard: &[Testimony]) -> Option<Flaw> {
     })
 }
 
-/// Goes through the segments in order.
+/// Follows the chain through the segments in order.
 fn chain(heard: &[Testimony], trust: &mut Trust) -> Result<(), Flaw> {
     let mut before: Option<&Testimony> = None;
-    // The log and where its chain stands, as far as segments have said: one without a line says nothing.
+    // These are the log and its tip so far; a segment without a line does not change them.
     let (mut log, mut tip) = (None, None);
     for segment in heard {
         match before {
-            // Nothing is before the first one, whichever are read.
+            // The first segment read has no predecessor.
             None => tip = (segment.segment.number == 1).then_some(Tip::START),
             Some(before) => adjoins(before, segment)?,
         }
@@ -183,7 +183,7 @@ fn chain(heard: &[Testimony], trust: &mut Trust) -> Result<(), Flaw> {
     Ok(())
 }
 
-/// What the log says of segments that were removed, in lines up to this one.
+/// Returns the records of removed segments, in lines up to this one.
 fn removals(heard: &[Testimony], believed: u64) -> impl Iterator<Item = &SegmentsRemoved> {
     let frames = heard.iter().flat_map(|segment| &segment.frames);
     frames.filter_map(move |frame| match &frame.what {
@@ -192,8 +192,8 @@ fn removals(heard: &[Testimony], believed: u64) -> impl Iterator<Item = &Segment
     })
 }
 
-/// Whether the log does not say that so many segments before its first one were removed. A removal that was interrupted has left the
-/// last of what it names.
+/// Returns a flaw unless the log has a record that `gone` segments before its first one were removed. An interrupted removal
+/// has left the last segments that it names.
 fn unsaid(heard: &[Testimony], gone: u32, believed: u64) -> Option<Flaw> {
     let start = heard
         .iter()
@@ -204,8 +204,8 @@ fn unsaid(heard: &[Testimony], gone: u32, believed: u64) -> Option<Flaw> {
     (gone > 0 && !said).then_some(Flaw::Missing { first: 1, last: gone })
 }
 
-/// Whether lines are not signed that a gate would have signed: those in front of another segment, whose second line is a checkpoint at
-/// the latest, and those that are too far apart.
+/// Returns a flaw if lines are not signed that a gate would have signed: lines before another segment, whose second line is a
+/// checkpoint at the latest, and lines that are too far apart.
 fn unsigned(heard: &[Testimony], proven: u64) -> Option<Flaw> {
     let mut spoken = heard.iter().rev().filter(|segment| segment.began.is_some());
     let newest = spoken.next()?;
@@ -225,7 +225,7 @@ fn unsigned(heard: &[Testimony], proven: u64) -> Option<Flaw> {
     })
 }
 
-/// Whether it is the file after the one before, and that one ends with the end of a line.
+/// Checks that a segment has the number after the one before, and that this one ends with a whole line.
 fn adjoins(before: &Testimony, segment: &Testimony) -> Result<(), Flaw> {
     if segment.segment.number != before.segment.number + 1 {
         return Err(Flaw::Missing {
@@ -241,12 +241,12 @@ fn adjoins(before: &Testimony, segment: &Testimony) -> Result<(), Flaw> {
     Ok(())
 }
 
-/// Whether it begins where the log stands. A segment without a line does: the gate died before it wrote one, or could not, and the
-/// next begins where that one would have.
+/// Checks that a segment begins at the tip of the log. A segment without a line does: the gate crashed before it wrote one, or
+/// could not, and the next segment begins where that one would have.
 fn follows(log: Option<&LogId>, tip: Option<Tip>, segment: &Testimony) -> Result<(), Flaw> {
     let file = segment.segment.path.clone();
     let Some(began) = &segment.began else {
-        // What is wrong with its first line it says itself, if nothing is before it.
+        // The scan reports a flaw of its first line, if no segment is before it.
         return match log {
             Some(_) if segment.lines > 0 => Err(Flaw::Follows { file, other: None }),
             _ => Ok(()),
@@ -259,7 +259,7 @@ fn follows(log: Option<&LogId>, tip: Option<Tip>, segment: &Testimony) -> Result
     Ok(())
 }
 
-/// The first gap behind this line that the gate found and put on record.
+/// Returns the first gap after this line that the gate found and recorded.
 fn gap_on_record(heard: &[Testimony], accepted: u64) -> Option<Flaw> {
     let mut frames = heard.iter().flat_map(|segment| &segment.frames);
     frames.find_map(|frame| match &frame.what {
@@ -273,7 +273,7 @@ fn gap_on_record(heard: &[Testimony], accepted: u64) -> Option<Flaw> {
     })
 }
 
-/// Whether the checkpoint is not in the log.
+/// Returns a flaw if the checkpoint is not in the log.
 fn missed(heard: &[Testimony], held_against: CheckpointSource, kept: &Checkpoint, verdict: &Verdict) -> Option<Flaw> {
     let covers = kept.covers;
     if verdict.log.as_ref().is_some_and(|log| *log != kept.log) {
@@ -287,7 +287,7 @@ fn missed(heard: &[Testimony], held_against: CheckpointSource, kept: &Checkpoint
         });
     }
     if verdict.first > covers {
-        // What it covers may have been removed as a whole since.
+        // All lines that it covers may have been removed since.
         let removed = removals(heard, verdict.proven).any(|removed| removed.last_seq >= covers);
         return (!removed).then_some(Flaw::Beheaded {
             held_against,
@@ -301,7 +301,7 @@ fn missed(heard: &[Testimony], held_against: CheckpointSource, kept: &Checkpoint
     (!found).then_some(Flaw::Diverged { held_against, covers })
 }
 
-/// A fault that the gate noted, in words.
+/// Describes a fault that the gate recorded.
 fn noted(seq: u64, healed: &JournalHealed) -> String {
     let mut parts = vec![format!("at line {seq} the gate noted: {}", healed.fault.words())];
     if healed.cut_bytes > 0 {

@@ -1,6 +1,6 @@
-//! The folder and files of the log, as the one that writes them opens them.
+//! Opens the folder and the files of the log for writing.
 //!
-//! It writes no line and knows nothing of what is in them.
+//! This module writes no line and does not look at the content of files.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -12,7 +12,7 @@ use crate::audit::AuditError;
 use crate::folder_lock::{self, FolderLockError};
 use crate::ids::LogId;
 
-/// Makes the folder (0700) if need be, with those it is in, and takes it for this process.
+/// Creates the folder (0700) and its parents if needed, and locks it for this process.
 pub(super) fn lock_folder(dir: &Path) -> Result<File, AuditError> {
     DirBuilder::new()
         .recursive(true)
@@ -22,8 +22,8 @@ pub(super) fn lock_folder(dir: &Path) -> Result<File, AuditError> {
     take(dir)
 }
 
-/// Makes the folder again that was removed, and takes it. What it was in has to be there: where that is gone, a log begun in its
-/// place would be one that nobody looks at.
+/// Creates a folder again that was removed, and locks it. Its parent has to exist: if that is gone, no reader would look at a
+/// log begun there.
 pub(super) fn lock_again(dir: &Path) -> Result<File, AuditError> {
     match DirBuilder::new().mode(0o700).create(dir) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(AuditError::open(dir, error)),
@@ -38,8 +38,8 @@ fn take(dir: &Path) -> Result<File, AuditError> {
     })
 }
 
-/// Opens a segment for going on with it, without what stands behind its last whole line. A packed one is closed for good: it is only
-/// held until the next is begun.
+/// Opens a segment to continue it, without the bytes after its last whole line. A packed segment is closed for good: it is only
+/// held open until the next one is begun.
 pub(super) fn open_whole(path: &Path, length: u64, packed: bool) -> io::Result<File> {
     if packed {
         return File::open(path.with_extension("jsonl.zst"));
@@ -51,10 +51,10 @@ pub(super) fn open_whole(path: &Path, length: u64, packed: bool) -> io::Result<F
     Ok(file)
 }
 
-/// Replaces a file, whole or not at all, by one that only its owner can read.
+/// Replaces a file atomically by one that only its owner can read.
 pub(super) fn replace_private(path: &Path, text: &[u8]) -> io::Result<()> {
     let next = path.with_extension("next");
-    // One that a process left which died just here may have any mode.
+    // A leftover of a process that crashed here may have any mode.
     match std::fs::remove_file(&next) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -70,14 +70,14 @@ pub(super) fn options() -> OpenOptions {
     options
 }
 
-/// Makes the name of a log that has none yet.
+/// Generates the id of a new log.
 pub(super) fn new_log() -> Result<LogId, AuditError> {
     let mut bytes = [0; 10];
     getrandom::fill(&mut bytes).map_err(|_| AuditError::Key(Arc::new(crate::audit::key::KeyError::Random)))?;
     Ok(LogId::from_random(bytes))
 }
 
-/// Returns whether a file is the one that a reader finds under its name, and as long as it was.
+/// Returns true if a file is the one that a reader finds under its name, and at least as long as it was.
 pub(super) fn is_in_place(file: &File, path: &Path, length: u64) -> bool {
     match (std::fs::symlink_metadata(path), file.metadata()) {
         (Ok(named), Ok(open)) => named.ino() == open.ino() && named.dev() == open.dev() && open.len() >= length,

@@ -1,17 +1,18 @@
-//! The importance of a report's columns where there is no room for all of them: on a page, in a terminal. Pure.
+//! Priorities of a report's columns where there is no room for all of them: on the page, in a terminal. Pure.
 
 use super::Table;
 use crate::columns::{Column, cut, cut_or_less, less, whole};
 
 impl Table {
-    /// Its columns, by their importance.
+    /// Returns the columns with their priorities.
     #[must_use]
     pub fn columns(&self) -> Vec<Column> {
         self.head.iter().map(|name| column(name)).collect()
     }
 }
 
-/// Ids are whole and stay; what says who, where and what is cut at most; the others go, those with the highest number first.
+/// Returns the priority of a column. Ids are whole and stay; columns that say who, where and what are cut at most; the others
+/// are dropped, those with the highest number first.
 fn column(name: &'static str) -> Column {
     match name {
         "grant" | "session" | "role" | "wanted" | "rule" | "count" | "state" | "ending" | "control" => whole(name),

@@ -1,6 +1,6 @@
-//! The tables about what happened at the databases beside the work itself. Pure.
+//! Tables about the databases: roles, refused statements, statements that could not be parsed, rolled back statements. Pure.
 //!
-//! As all tables, they lay nothing out.
+//! This module does no layout.
 
 use jiff::Timestamp;
 
@@ -8,12 +8,12 @@ use super::{Row, Table, maybe, optional, row, seconds, text, time};
 use crate::audit::reading::Unparsed;
 use crate::evidence::report::{Report, RoleLife};
 
-/// A role that is there for longer than this after its grant's end is one to look at: the reaper has come by since. Microseconds.
+/// Time after its grant's end from which a role that still exists needs attention: the reaper has run since then. Microseconds.
 const LATE_US: u64 = 60_000_000;
 
 pub(super) fn roles(report: &Report) -> Table {
     let mut rows: Vec<Row> = report.roles.iter().map(|role| one(role, report.period.to)).collect();
-    // What is still there comes first.
+    // Roles that need attention come first.
     rows.sort_by_key(|row| !row.remarkable);
     Table {
         name: "roles",

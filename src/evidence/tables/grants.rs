@@ -1,6 +1,6 @@
-//! The tables about grants. Pure.
+//! Tables about grants. Pure.
 //!
-//! As all tables, they lay nothing out.
+//! This module does no layout.
 
 use super::{Row, Table, listed, maybe, optional, row, text, time};
 use crate::evidence::report::{Asked, GrantLife, Report};
@@ -34,7 +34,7 @@ pub(super) fn break_glass(report: &Report) -> Table {
             }
         })
         .collect();
-    // What nobody has looked at comes first.
+    // Accesses without a review come first.
     rows.sort_by_key(|row| !row.remarkable);
     Table {
         name: "break_glass",

@@ -1,27 +1,27 @@
-//! How far a change that takes rights away has come, as whoever made it is told.
+//! Progress of a restriction, as its caller sees it.
 
 use serde::{Deserialize, Serialize};
 
-/// How far a change that takes rights away has come.
+/// Progress of a restriction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Effect {
-    /// Sessions have been told to end, and nobody is let in by what was taken away.
+    /// True if the restriction is in effect: sessions have been told to end, and no client is let in with the lost rights.
     pub in_effect: bool,
-    /// It is in the store, so it holds after a restart.
+    /// True if it is in the store, so it holds after a restart.
     pub stored: bool,
-    /// It is in the audit log.
+    /// True if it is in the audit log.
     pub recorded: bool,
 }
 
 impl Effect {
-    /// What a change has come to that needs nothing more.
+    /// Progress of a change with nothing left to do.
     pub const DONE: Self = Self {
         in_effect: true,
         stored: true,
         recorded: true,
     };
 
-    /// Whether it is in effect, stored and on record.
+    /// Returns true if the change is in effect, stored and on record.
     #[must_use]
     pub fn is_done(self) -> bool {
         self == Self::DONE

@@ -1,6 +1,6 @@
-//! Logins of grants as rows: the name and the verifier, in the order they were made.
+//! Logins of grants as rows: name and verifier, in the order of creation.
 //!
-//! It does not know when a login is good.
+//! This module does not know when a login is valid.
 
 use std::collections::HashMap;
 
@@ -13,10 +13,10 @@ use super::{damaged, parsed};
 use crate::ids::GrantId;
 use crate::scram::Verifier;
 
-/// Of the grants that have not ended.
+/// Returns the logins of all grants that have not ended.
 pub(in crate::ledger) fn load(connection: &Connection, now: Timestamp) -> Result<HashMap<GrantId, Logins>, StoreError> {
-    // CROSS: the few grants first, and not all logins that there ever were because these have the order (SQLite: "Query
-    // Planner", manual control of join order).
+    // `CROSS` makes SQLite begin with the few grants, and not with all logins ever made, which already have the order (SQLite:
+    // "Query Planner", manual control of join order).
     let mut statement = connection.prepare(
         "SELECT l.name, l.grant_id, l.verifier FROM grants g CROSS JOIN logins l ON l.grant_id = g.id \
          WHERE coalesce(g.until, g.activate_by) > ?1 ORDER BY l.number",
@@ -30,7 +30,7 @@ pub(in crate::ledger) fn load(connection: &Connection, now: Timestamp) -> Result
     Ok(logins)
 }
 
-/// Of one grant.
+/// Returns the logins of one grant.
 pub(super) fn of(connection: &Connection, grant: &GrantId) -> Result<Logins, StoreError> {
     let mut statement =
         connection.prepare_cached("SELECT name, grant_id, verifier FROM logins WHERE grant_id = ?1 ORDER BY number")?;
@@ -53,8 +53,8 @@ fn read(row: &Row<'_>) -> Result<(GrantId, String, Verifier), StoreError> {
     Ok((grant, name, verifier))
 }
 
-/// Stores a login, and forgets `dropped`. With the operating system, not on the disk: whoever loses one to a power cut
-/// asks for another.
+/// Stores a login and deletes `dropped`. It is not synced to the disk: a client that loses its login in a power failure
+/// requests another one.
 pub(in crate::ledger) fn insert(
     connection: &Connection,
     grant: &GrantId,

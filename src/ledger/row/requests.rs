@@ -1,6 +1,6 @@
-//! Requests as rows: the request itself as JSON, with what is searched for beside it.
+//! Requests as rows: the request itself as JSON, beside the columns that are searched.
 //!
-//! It does not judge a step; the store's triggers refuse one that may not follow.
+//! This module does not judge a step; the store's triggers refuse an illegal one.
 
 use std::time::Duration;
 
@@ -18,20 +18,20 @@ use crate::request::{Outcome, Request, Status};
 
 const COLUMNS: &str = "number, id, identity, target, outcome, activate_within_us, body";
 
-/// A request as it is stored.
+/// Request as it is stored.
 #[derive(Debug, Clone)]
 pub(in crate::ledger) struct StoredRequest {
-    /// Later ones have higher ones.
+    /// Number in the order of arrival.
     pub(in crate::ledger) number: i64,
     pub(in crate::ledger) request: Request,
-    /// How long the grant it becomes waits for its first connect.
+    /// Time that its grant waits for the first connect.
     pub(in crate::ledger) activate_within: Duration,
 }
 
-/// Which requests, of those in the store.
+/// Filter and page over the requests in the store.
 #[derive(Debug, Clone)]
 pub(in crate::ledger) struct Page {
-    /// Not [`Status::Pending`]: these are in memory.
+    /// Status other than [`Status::Pending`]: pending requests are in memory.
     pub(in crate::ledger) status: Option<Status>,
     pub(in crate::ledger) identity: Option<IdentityName>,
     pub(in crate::ledger) target: Option<TargetName>,
@@ -58,7 +58,7 @@ pub(in crate::ledger) fn find_by_key(
     one(connection, "identity = ?1 AND key = ?2", [identity.as_str(), key])
 }
 
-/// The latest first.
+/// Returns a page of requests, the latest first.
 pub(in crate::ledger) fn page(connection: &Connection, page: &Page) -> Result<Vec<StoredRequest>, StoreError> {
     let (conditions, mut values) = conditions(page);
     values.push(Value::Integer(i64::try_from(page.limit).unwrap_or(i64::MAX)));
@@ -66,9 +66,10 @@ pub(in crate::ledger) fn page(connection: &Connection, page: &Page) -> Result<Ve
     many(connection, &sql, values)
 }
 
-/// What a page's requests have in common, in SQL. SQLite does not know which of two conditions fits fewer rows: what nobody has
-/// reviewed is the least, then come one identity's. Where there is one of these, a `+` keeps the others from being looked up by
-/// their index (SQLite: "The SQLite Query Optimizer Overview", unary "+"), for it would be through all that was ever approved.
+/// Returns the conditions of a page in SQL, with their values. SQLite does not know which of two conditions matches fewer rows:
+/// unreviewed requests are the fewest, then those of one identity. If there is such a condition, a `+` keeps SQLite from using
+/// the index of the others (SQLite: "The SQLite Query Optimizer Overview", unary "+"), which could go through everything that
+/// was ever approved.
 fn conditions(page: &Page) -> (String, Vec<Value>) {
     let (mut conditions, mut values) = ("1".to_owned(), Vec::new());
     let mut add = |condition: &str, value: Option<Value>| {
@@ -101,7 +102,7 @@ fn conditions(page: &Page) -> (String, Vec<Value>) {
     (conditions, values)
 }
 
-/// Stores a new request, and the grant it became at once, both or neither. Returns its number.
+/// Stores a new request and the grant that it became at once, both or neither. Returns the request's number.
 pub(in crate::ledger) fn insert(
     connection: &Connection,
     stored: &StoredRequest,
@@ -135,7 +136,7 @@ pub(in crate::ledger) fn insert(
     })
 }
 
-/// Stores what a step made of a request that was pending, and the grant it became, both or neither.
+/// Stores the result of a step of a pending request and the grant that it became, both or neither.
 pub(in crate::ledger) fn step(
     connection: &Connection,
     request: &Request,
@@ -164,7 +165,7 @@ pub(in crate::ledger) fn step(
     })
 }
 
-/// Stores how a pending request was settled without becoming a grant; one that is settled already keeps its outcome.
+/// Stores the outcome of a pending request that did not become a grant; a settled request keeps its outcome.
 pub(in crate::ledger) fn settle(connection: &Connection, request: &Request) -> Result<(), StoreError> {
     connection
         .prepare_cached("UPDATE requests SET outcome = ?2, unreviewed = 0, body = ?3 WHERE id = ?1 AND outcome IS NULL")?
@@ -213,7 +214,7 @@ fn read(row: &Row<'_>) -> Result<StoredRequest, StoreError> {
     let id: String = row.get("id")?;
     let body: String = row.get("body")?;
     let request: Request = serde_json::from_str(&body).map_err(|_| damaged("body", &id))?;
-    // What is searched for and what is shown must be the same request.
+    // The searched columns and the body must describe the same request.
     let beside: Option<String> = row.get("outcome")?;
     let identity: String = row.get("identity")?;
     let target: String = row.get("target")?;

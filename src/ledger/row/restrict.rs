@@ -1,6 +1,7 @@
-//! What takes rights away, as rows: each write can only make less of what the store allows, whatever is in it already.
+//! Restrictions as rows: each write can only reduce the rights in the store, whatever they are.
 //!
-//! It does not know why. A row that is not there, or says less already, is no error: the change holds all the same.
+//! This module does not know the reason. A row that is missing, or already allows less, is no error: the restriction holds all
+//! the same.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -13,18 +14,18 @@ use crate::grant::Grant;
 use crate::ids::LogId;
 use crate::request::Request;
 
-/// What becomes of a row.
+/// Restriction of a row.
 #[derive(Debug, Clone)]
 pub(in crate::ledger) enum Write {
-    /// No more than this grant has.
+    /// Reduces the grant to this one.
     Grant(Grant),
-    /// Settled as this request is, if it is pending.
+    /// Settles the request like this one, if it is pending.
     Request(Request),
-    /// As this user is.
+    /// Replaces the user by this one.
     User(StoredUser),
 }
 
-/// Up to where the store reflects a log.
+/// Line of a log up to which the store reflects it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::ledger) struct Reflected {
     pub(in crate::ledger) log: LogId,
@@ -32,13 +33,13 @@ pub(in crate::ledger) struct Reflected {
     pub(in crate::ledger) seq: u64,
 }
 
-/// One transaction, on the disk when this returns.
+/// Runs a job in one transaction, which is on the disk when this returns.
 pub(in crate::ledger) fn together<T>(
     connection: &Connection,
     job: impl FnOnce(&Connection) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
     onto_the_disk(connection, |connection| {
-        // Unchecked is only that the compiler does not see that there is no other: the store's thread begins none.
+        // Unchecked means only that the compiler cannot rule out another transaction: the store's thread begins none.
         let transaction = connection.unchecked_transaction()?;
         let done = job(&transaction)?;
         transaction.commit()?;
@@ -89,7 +90,7 @@ pub(in crate::ledger) fn remove_unrecorded(connection: &Connection, row: i64) ->
     Ok(())
 }
 
-/// The events that a former run stored and did not put on record, as far as it knew.
+/// Returns the events that a former run stored and, as far as it knew, did not put on record.
 pub(in crate::ledger) fn unrecorded(connection: &Connection) -> Result<Vec<(i64, Event<'static>)>, StoreError> {
     let mut statement = connection.prepare("SELECT number, event FROM unrecorded ORDER BY number")?;
     let mut rows = statement.query([])?;

@@ -1,6 +1,6 @@
-//! Users as rows. Of a token there is the SHA-256 only.
+//! Users as rows. Of a token, only the SHA-256 is stored.
 //!
-//! It does not judge them.
+//! This module does not judge rows.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use super::super::store::{StoreError, onto_the_disk};
 use super::{damaged, time};
 use crate::names::{GroupName, IdentityName};
 
-/// A user as it is stored.
+/// User as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::ledger) struct StoredUser {
     pub(in crate::ledger) name: IdentityName,
@@ -40,7 +40,7 @@ pub(in crate::ledger) fn load(connection: &Connection) -> Result<Vec<StoredUser>
     Ok(users)
 }
 
-/// Stores a new user, or what one has become.
+/// Inserts or replaces a user.
 pub(in crate::ledger) fn put(connection: &Connection, user: &StoredUser) -> Result<(), StoreError> {
     onto_the_disk(connection, |connection| put_within(connection, user))
 }

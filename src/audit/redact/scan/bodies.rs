@@ -1,6 +1,6 @@
-//! What the scan does with whole tokens: comments, literals without a clear end, bodies of code.
+//! Treatment of whole tokens in the scan: comments, literals without a clear end, bodies of code.
 //!
-//! It looks at no name.
+//! This module looks at no name.
 
 use super::super::body::{self, Body, shifted, whole};
 use super::super::nest::Value;
@@ -14,7 +14,7 @@ impl Scan<'_> {
         self.nest.cuts.extend(secrets.iter().map(|cut| shifted(cut, token.start)));
     }
 
-    /// A token without an end: nobody knows what the rest of it is.
+    /// Takes a token without an end: the rest of it is unknown.
     pub(super) fn unfinished(&mut self, token: &Token<'_>) {
         if token.text.starts_with(b"/*") {
             self.comment(token);
@@ -23,7 +23,8 @@ impl Scan<'_> {
         }
     }
 
-    /// Where it ends depends on how backslashes are read. That it is blanked even where this is known costs nobody anything.
+    /// Takes a literal whose end depends on the reading of backslashes. It is blanked even if the reading is known, which does
+    /// no harm.
     pub(super) fn ambiguous_literal(&mut self, token: &Token<'_>) {
         self.doubts.ambiguous = true;
         self.value_begins();
@@ -31,12 +32,12 @@ impl Scan<'_> {
         self.nest.secret(Value::Text(whole(token)));
     }
 
-    /// A body of code, with or without an end: only its own literals are blanked.
+    /// Takes a body of code, with or without an end: only its own literals are blanked.
     pub(super) fn code(&mut self, token: &Token<'_>) {
         self.name = Name::None;
         let open = token.kind == Kind::Unfinished;
         let body = Body::of(token, self.settings);
-        // Its letters are not seen.
+        // Escapes hide its letters.
         let hidden = matches!(token.text, [b'u' | b'U', ..]);
         let cuts = match &body {
             Some(Body::Plain(inner, start)) => self.within(inner, open, |cut| shifted(cut, *start)),
@@ -55,7 +56,7 @@ impl Scan<'_> {
         }
     }
 
-    /// What is to be blanked in a body of code; `None` if it is one in too many others.
+    /// Returns the places to blank in a body of code; `None` if it is nested too deep.
     fn within(&mut self, text: &[u8], open: bool, place: impl Fn(&Cut) -> Cut) -> Option<Vec<Cut>> {
         if self.level >= DEEPEST {
             return None;

@@ -6,15 +6,15 @@ use crate::audit::key::PublicKey;
 use crate::audit::verify::Flaw;
 use crate::audit::verify::hear::{Testimony, What};
 
-/// Keys that are trusted, and up to where they prove the log.
+/// Keys that are trusted, and the line up to which they prove the log.
 pub(super) struct Trust {
     pub(super) given: Option<PublicKey>,
     pub(super) trusted: BTreeSet<String>,
     pub(super) signed_by: Vec<PublicKey>,
     pub(super) proven: u64,
-    /// A new key that counts as soon as the old one signs.
+    /// Old and new key of a change; the new key is trusted as soon as the old one signs.
     pub(super) pending: Option<(PublicKey, PublicKey)>,
-    /// A key that is not trusted has signed behind all proven lines.
+    /// Key without trust that has signed after all proven lines.
     pub(super) stranger: Option<PublicKey>,
 }
 
@@ -30,7 +30,7 @@ impl Trust {
         }
     }
 
-    /// Takes what decides in a segment, up to its flaw: the signatures of those checkpoints were looked at.
+    /// Takes the decisive lines of a segment, up to its flaw; the signatures of its checkpoints were checked.
     pub(super) fn hear(&mut self, segment: &Testimony) {
         for frame in &segment.frames {
             match &frame.what {
@@ -61,7 +61,7 @@ impl Trust {
 
     pub(super) fn flaw(&self) -> Option<Flaw> {
         match (&self.given, &self.stranger) {
-            // A log that nobody has signed is as little proven as one that somebody else has.
+            // An unsigned log is proven as little as one with a foreign signature.
             (Some(given), _) if self.proven == 0 => Some(Flaw::WrongKey {
                 expected: given.id(),
                 found: self.signed_by.iter().map(PublicKey::id).collect(),
