@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Settings;
 use crate::names::{GroupName, IdentityName, nearest};
+use crate::policy::Policies;
 
 /// Returns a line for each name that is not known as far as that can be told; `users` are the local ones, with their groups.
 #[must_use]
@@ -54,15 +55,16 @@ pub fn unknown_names(settings: &Settings, users: &BTreeMap<IdentityName, BTreeSe
             lines.push(format!("a policy names the profile `{profile}`, which no target has{meant}"));
         }
     }
-    lines.extend(groups(settings, policies.groups(), users));
+    lines.extend(groups(settings, policies, users));
     lines
 }
 
 /// The groups of users that no policy names; and those of policies in which nobody is, where all who have groups are known here.
-fn groups(settings: &Settings, named: &BTreeSet<GroupName>, users: &BTreeMap<IdentityName, BTreeSet<GroupName>>) -> Vec<String> {
+fn groups(settings: &Settings, policies: &Policies, users: &BTreeMap<IdentityName, BTreeSet<GroupName>>) -> Vec<String> {
     let mut lines = Vec::new();
+    let named = policies.groups();
     let known: BTreeSet<&GroupName> = users.values().flatten().collect();
-    for group in known.iter().filter(|group| !named.contains(**group)) {
+    for group in &known {
         let members: Vec<&str> = users
             .iter()
             .filter(|(_, groups)| groups.contains(*group))
@@ -74,10 +76,7 @@ fn groups(settings: &Settings, named: &BTreeSet<GroupName>, users: &BTreeMap<Ide
         } else {
             format!(" and {others} more")
         };
-        let meant = meant(group.as_str(), named.iter().map(GroupName::as_str));
-        lines.push(format!(
-            "no policy names the group `{group}` of {first}{others}: it gives them nothing{meant}"
-        ));
+        lines.extend(policies.unnamed(group, &format!("{first}{others}")));
     }
     if !users.is_empty() && settings.issuers.is_empty() {
         for group in named.iter().filter(|group| !known.contains(group)) {
