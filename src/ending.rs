@@ -307,12 +307,12 @@ pub enum Ending {
         /// When.
         at: Timestamp,
     },
-    /// An operator ended this session.
+    /// Somebody ended this session before its time.
     Killed {
         /// The grant.
         grant: GrantId,
-        /// The operator.
-        by: String,
+        /// The one who did.
+        by: EndedBy,
         /// The reason given, if any.
         reason: Option<String>,
     },
@@ -344,6 +344,17 @@ pub enum Ending {
     GateFault,
     /// The gate died; found by the next start.
     GateDied,
+}
+
+/// The one who ended a session before its time, as their token proved them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EndedBy {
+    /// The identity whose grant it is.
+    Owner(IdentityName),
+    /// Another identity, which the policies let administer the gate.
+    Person(IdentityName),
+    /// The holder of the admin token, by the name they gave for the record.
+    Operator(String),
 }
 
 /// The rule by which a startup parameter is not handed on.

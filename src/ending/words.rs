@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Ending, IDENTITY_DISABLED, OptionsFault, ParameterRule, Words};
+use super::{EndedBy, Ending, IDENTITY_DISABLED, OptionsFault, ParameterRule, Words};
 use crate::ids::GrantId;
 use crate::visible::visible;
 
@@ -262,9 +262,17 @@ impl Ending {
                 }.to_owned()),
             ),
             Self::Killed { grant, by, reason } => (
-                format!("operator {} ended this session under grant {grant}", visible(by)),
+                match by {
+                    EndedBy::Owner(by) => format!("{by} ended this session under their own grant {grant}"),
+                    EndedBy::Person(by) => format!("{by} ended this session under grant {grant}"),
+                    EndedBy::Operator(by) => format!("operator {} ended this session under grant {grant}", visible(by)),
+                },
                 reason.as_ref().map(|reason| format!("Reason: {}.", visible(reason))),
-                Some("the grant itself is still valid: connect again, or ask the operator".to_owned()),
+                Some(match by {
+                    EndedBy::Owner(_) => "the grant itself is still valid: connect again".to_owned(),
+                    EndedBy::Person(by) => format!("the grant itself is still valid: connect again, or ask {by}"),
+                    EndedBy::Operator(_) => "the grant itself is still valid: connect again, or ask the operator".to_owned(),
+                }),
             ),
             Self::Idle { limit } => (
                 format!("the session was idle for more than {}", span(*limit)),

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use super::admit::TargetRoom;
 use crate::audit::event::Who;
+use crate::ending::EndedBy;
 use crate::grant::{Grant, Status};
 use crate::ids::SessionId;
 use crate::ledger::Effect;
@@ -30,10 +31,10 @@ use crate::upstream::BackendKey;
 pub(crate) enum Order {
     /// Go on.
     None,
-    /// End now, for an operator wants it.
+    /// End now, for somebody wants it.
     Kill {
-        /// Who gave the order.
-        by: String,
+        /// The one who gave the order.
+        by: EndedBy,
         /// The reason given.
         reason: Option<String>,
     },
@@ -252,13 +253,10 @@ impl Registry {
     }
 
     /// Tells a session to end, and waits a little to be able to say more of it. `None` when there is none of that id.
-    pub async fn kill(&self, session: &SessionId, by: &str, reason: Option<String>) -> Option<SessionView> {
+    pub async fn kill(&self, session: &SessionId, by: EndedBy, reason: Option<String>) -> Option<SessionView> {
         let live = self.lock().get(session).cloned()?;
         let view = live.view();
-        let before = live.orders.send_replace(Order::Kill {
-            by: by.to_owned(),
-            reason,
-        });
+        let before = live.orders.send_replace(Order::Kill { by, reason });
         if before == Order::DrainNow {
             return None;
         }

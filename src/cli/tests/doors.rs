@@ -13,7 +13,7 @@ use crate::cli::wait::{WaitError, settled, waiting};
 use crate::cli::{run, wait};
 use crate::control::ApiError;
 use crate::control::model::{GrantView, RequestBody, RequestView};
-use crate::ending::{Ending, Fate, HeldBack, HeldBackBy, IDENTITY_DISABLED, Scope, TargetRefusal};
+use crate::ending::{EndedBy, Ending, Fate, HeldBack, HeldBackBy, IDENTITY_DISABLED, Scope, TargetRefusal};
 use crate::grant::{IllegalChange, Status};
 use crate::ids::{GrantId, RequestId};
 use crate::ledger::LedgerError;
@@ -188,12 +188,18 @@ fn ends(table: &mut Table) {
     table.situation("it is extended");
     table.command(&seen(json!({"until": "2026-08-01T13:00:00.7Z"})));
     table.api(LedgerError::Illegal(IllegalChange::Deadline(at("2026-08-01T13:00:00Z"))));
-    table.situation("an operator ends one session");
-    table.plain(&Ending::Killed {
-        grant: id(),
-        by: "olga".to_owned(),
-        reason: None,
-    });
+    table.situation("one session is ended: by an operator, by somebody who may administer, by the grant's owner");
+    for by in [
+        EndedBy::Operator("olga".to_owned()),
+        EndedBy::Person(name("lea")),
+        EndedBy::Owner(name("ana")),
+    ] {
+        table.plain(&Ending::Killed {
+            grant: id(),
+            by,
+            reason: Some("holds a lock".to_owned()),
+        });
+    }
     table.situation("the gate drains: a session, a login");
     table.plain(&Ending::Drained);
     table.plain(&Ending::Draining);
