@@ -6,6 +6,7 @@
 //! desk or the ledger, which put it on record first.
 
 mod caller;
+mod displaced;
 mod files;
 mod hold;
 mod listen;

@@ -16,6 +16,7 @@ use crate::ending::HeldBack;
 use crate::ids::SessionId;
 use crate::ledger::LedgerError;
 use crate::names::{IdentityName, ProfileName, TargetName};
+use crate::strangers::Displaced;
 
 /// How to prove oneself.
 const PROVE: &str = "send `Authorization: Bearer …` with your token, or as an operator with the content of admin.token in the gate's state folder";
@@ -79,6 +80,13 @@ pub enum ApiError {
     /// Too many callers wait for something already.
     #[error("too many callers are waiting already")]
     Busy,
+    /// A connection that gave way to a newer one.
+    #[error(
+        "this connection gave way to a newer one: at most {} that have not proved who they are may be open{}",
+        .0.limit,
+        if .0.of_address { " from one address, which others may share" } else { "" }
+    )]
+    Displaced(Displaced),
     /// One identity holds too many answers open.
     #[error("{identity} has {limit} answers of this kind open already")]
     HoldsTooMany {
@@ -155,10 +163,11 @@ impl ApiError {
     }
 
     /// After how many seconds trying again makes sense, where it does.
-    fn retry_after(&self) -> Option<u32> {
+    pub(super) fn retry_after(&self) -> Option<u32> {
         match self {
             Self::Access(AccessError::TooMany { wait, .. }) => Some(u32::try_from(wait.as_secs().max(1)).unwrap_or(u32::MAX)),
-            Self::Busy | Self::HoldsTooMany { .. } => Some(5),
+            Self::Displaced(_) => Some(1),
+            Self::Busy | Self::HoldsTooMany { .. } | Self::Stopping => Some(5),
             _ => None,
         }
     }
@@ -179,7 +188,7 @@ impl ApiError {
                 some("ask for access (`tidegate request`), or have another operator do it"),
             ),
             Self::NoSuchUser { nearest, .. } | Self::NeverSeen { nearest, .. } => self.nobody(nearest.as_ref()),
-            Self::Busy | Self::HoldsTooMany { .. } | Self::Stopping => self.too_much(),
+            Self::Busy | Self::Displaced(_) | Self::HoldsTooMany { .. } | Self::Stopping => self.too_much(),
             Self::NotReloaded(_) => inner::not_reloaded(),
             Self::IssuersName { .. } => (
                 StatusCode::CONFLICT,
@@ -248,7 +257,13 @@ impl ApiError {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "stopping",
                 "Shutting down",
-                some("start it again"),
+                some("try again in a moment; if nobody answers then, its operator starts it again"),
+            ),
+            Self::Displaced(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "displaced",
+                "Too many callers",
+                some("connect again, and send a request with a token at once"),
             ),
             _ => (
                 StatusCode::SERVICE_UNAVAILABLE,
