@@ -195,6 +195,8 @@ pub enum Ending {
         request: RequestId,
         /// Who can approve it.
         approvers: Vec<IdentityName>,
+        /// As far as is known, there is nobody.
+        nobody: bool,
         /// How long the login waited.
         waited: Duration,
     },

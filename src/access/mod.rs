@@ -38,7 +38,7 @@ use crate::identity::{Identity, Issuers};
 use crate::ids::{GrantId, RequestId};
 use crate::ledger::{GrantView, Ledger, LedgerError, RequestView, Turns};
 use crate::names::{IdentityName, ProfileName, TargetName};
-use crate::policy::Policies;
+use crate::policy::{Action, Policies};
 use crate::request::{IllegalStep, Request};
 use crate::strangers::RefusalLog;
 
@@ -194,6 +194,8 @@ pub enum AccessError {
     /// The policies do not allow it.
     #[error("not allowed: {why}")]
     Denied {
+        /// The action.
+        action: Action,
         /// Why, in words.
         why: String,
         /// The policies that decided.

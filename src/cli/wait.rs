@@ -28,7 +28,7 @@ pub enum WaitError {
     #[error("{0}")]
     Refused(String),
     /// Nobody said anything in time.
-    #[error("nobody has decided about request {0} in time, and it has lapsed; ask again, or ask an approver first")]
+    #[error("request {0} has lapsed: it did not get its approvals in time; ask again, or ask an approver first")]
     Lapsed(RequestId),
     /// It is still pending when `--wait-at-most` is over.
     #[error(

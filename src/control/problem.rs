@@ -302,11 +302,11 @@ fn access(error: &AccessError) -> Class {
             (unprocessable, "no-such-profile", "No such profile", Some(remedy))
         }
         AccessError::Invalid(_) => (unprocessable, "invalid-request", "Not a request", None),
-        AccessError::Denied { .. } => (
+        AccessError::Denied { action, .. } => (
             StatusCode::FORBIDDEN,
             "denied",
             "The policies do not allow it",
-            some("`tidegate policy explain --target NAME` tells what would have to change"),
+            Some(inner::explanation(*action)),
         ),
         AccessError::TooMany { .. } => (
             StatusCode::TOO_MANY_REQUESTS,
@@ -326,11 +326,11 @@ fn access(error: &AccessError) -> Class {
             "Not your grant",
             some("`tidegate grants` shows yours"),
         ),
-        AccessError::Illegal(_) => (
+        AccessError::Illegal(step) => (
             StatusCode::CONFLICT,
             "illegal-step",
             "Not as things stand",
-            some("`tidegate requests --all` tells how they stand; what is settled is asked for anew"),
+            inner::next_step(step).map(str::to_owned),
         ),
         AccessError::Ledger(error) => inner::ledger(error),
     }

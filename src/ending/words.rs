@@ -133,14 +133,18 @@ impl Ending {
                 (!policies.is_empty()).then(|| format!("Decided by: {}.", policies.join(", "))),
                 Some("a reason goes with options='-c tidegate.reason=TEXT' (in TEXT a backslash before each space); what else would have to change: tidegate policy explain --target NAME".to_owned()),
             ),
-            Self::ApprovalPending { request, approvers, waited } => (
+            Self::ApprovalPending { request, approvers, nobody, waited } => (
                 if waited.is_zero() {
                     format!("request {request} has to be approved first")
                 } else {
                     format!("request {request} was not approved within {}", span(*waited))
                 },
                 (!approvers.is_empty()).then(|| format!("It can be approved by: {}.", listed(approvers))),
-                Some(format!("it stays pending: have it approved (tidegate approve {request}), then connect again")),
+                Some(if *nobody {
+                    "nobody who may approve it is enabled at this gate: tell its operator; until then it stays pending".to_owned()
+                } else {
+                    format!("it stays pending: have it approved (tidegate approve {request}), then connect again")
+                }),
             ),
             Self::RequestRejected { request, by, comment } => (
                 format!("request {request} was rejected by {by}"),
@@ -153,7 +157,7 @@ impl Ending {
                 Some("connect again to ask anew".to_owned()),
             ),
             Self::RequestLapsed { request, until } => (
-                format!("nobody approved request {request} by {}", clock_time(*until)),
+                format!("request {request} lapsed at {}: it did not get its approvals in time", clock_time(*until)),
                 None,
                 Some("connect again to ask anew".to_owned()),
             ),

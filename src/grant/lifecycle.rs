@@ -92,9 +92,9 @@ impl Change {
 /// Why a change cannot be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IllegalChange {
-    /// It has ended; there is no way back.
-    #[error("the grant has ended ({}) and cannot be changed any more", .0.name())]
-    Ended(Status),
+    /// It has ended, by its standing; there is no way back.
+    #[error("the grant has ended ({0}) and cannot be changed any more")]
+    Ended(&'static str),
     /// Its window is open already.
     #[error("the grant is active already")]
     Active,
@@ -151,7 +151,7 @@ pub fn create(id: GrantId, terms: Terms, by: &str, now: Timestamp) -> Result<Gra
 pub fn apply(grant: &Grant, change: &Change, now: Timestamp) -> Result<Grant, IllegalChange> {
     let status = grant.status(now);
     if status.ended() {
-        return Err(IllegalChange::Ended(status));
+        return Err(IllegalChange::Ended(grant.standing(now)));
     }
     match (status, change) {
         (_, Change::Revoke { by, reason }) => Ok(Grant {

@@ -73,7 +73,7 @@ impl Ledger {
             // Not in memory: never was, or ended long ago; the answer to the second is better for whoever asks.
             let view = self.grant(id).await?;
             let now = self.0.clock.now();
-            return Err(IllegalChange::Ended(view.grant.status(now)).into());
+            return Err(IllegalChange::Ended(view.grant.standing(now)).into());
         };
         let deed = Deed {
             change: name(&change),
@@ -232,8 +232,8 @@ impl Inner {
                 Change::Activate => Ok(next),
                 _ if overtaken => Err(StoreError::Overtaken.into()),
                 _ => {
-                    let status = grant.status(self.clock.now());
-                    let ended = status.ended().then_some(IllegalChange::Ended(status));
+                    let now = self.clock.now();
+                    let ended = grant.status(now).ended().then_some(IllegalChange::Ended(grant.standing(now)));
                     ended.map_or(Ok(next), |ended| Err(ended.into()))
                 }
             };
