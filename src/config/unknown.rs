@@ -81,7 +81,9 @@ fn groups(settings: &Settings, policies: &Policies, users: &BTreeMap<IdentityNam
     if !users.is_empty() && settings.issuers.is_empty() {
         for group in named.iter().filter(|group| !known.contains(group)) {
             let meant = meant(group.as_str(), known.iter().map(|group| group.as_str()));
-            lines.push(format!("policies name the group `{group}`, in which nobody is{meant}"));
+            lines.push(format!(
+                "policies name the group `{group}`, in which no enabled user is{meant}"
+            ));
         }
     }
     lines
@@ -129,7 +131,7 @@ mod tests {
                 "policy write names `orders/read-wite`, and no target has such a profile; did you mean `orders/read-write`?",
                 "a policy names the profile `read-olny`, which no target has; did you mean `read-only`?",
                 "no policy names the group `qaa` of ana and 1 more: it gives them nothing; did you mean `qa`?",
-                "policies name the group `qa`, in which nobody is; did you mean `qaa`?",
+                "policies name the group `qa`, in which no enabled user is; did you mean `qaa`?",
             ]
         );
     }
