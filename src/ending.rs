@@ -197,7 +197,9 @@ pub enum Ending {
         request: RequestId,
         /// Identities that can approve it.
         approvers: Vec<IdentityName>,
-        /// Time that the login waited.
+        /// As far as is known, there is nobody.
+        nobody: bool,
+        /// How long the login waited.
         waited: Duration,
     },
     /// An approver rejected the request while the login waited.
@@ -309,13 +311,13 @@ pub enum Ending {
         /// Time of the release.
         at: Timestamp,
     },
-    /// An operator ended this session.
+    /// Somebody ended this session before its time.
     Killed {
         /// Grant of the session.
         grant: GrantId,
-        /// Operator who ended it.
-        by: String,
-        /// Reason given, if any.
+        /// The one who did.
+        by: EndedBy,
+        /// The reason given, if any.
         reason: Option<String>,
     },
     /// The client sent nothing for longer than the limit.
@@ -348,7 +350,18 @@ pub enum Ending {
     GateDied,
 }
 
-/// Rule by which a startup parameter is not forwarded.
+/// The one who ended a session before its time, as their token proved them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EndedBy {
+    /// The identity whose grant it is.
+    Owner(IdentityName),
+    /// Another identity, which the policies let administer the gate.
+    Person(IdentityName),
+    /// The holder of the admin token, by the name they gave for the record.
+    Operator(String),
+}
+
+/// The rule by which a startup parameter is not handed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ParameterRule {
     /// The gate sets the parameter itself, so that the target detects a broken connection.

@@ -128,9 +128,9 @@ impl Desk {
     }
 
     fn lasting(&self, grant: &Grant) -> Result<(), AccessError> {
-        let status = grant.status(self.0.clock.now());
-        if status.ended() {
-            return Err(LedgerError::Illegal(IllegalChange::Ended(status)).into());
+        let now = self.0.clock.now();
+        if grant.status(now).ended() {
+            return Err(LedgerError::Illegal(IllegalChange::Ended(grant.standing(now))).into());
         }
         Ok(())
     }

@@ -39,7 +39,7 @@ use crate::identity::{Identity, Issuers};
 use crate::ids::{GrantId, RequestId};
 use crate::ledger::{GrantView, Ledger, LedgerError, RequestView, Turns};
 use crate::names::{IdentityName, ProfileName, TargetName};
-use crate::policy::Policies;
+use crate::policy::{Action, Policies};
 use crate::request::{IllegalStep, Request};
 use crate::strangers::RefusalLog;
 
@@ -195,7 +195,9 @@ pub enum AccessError {
     /// The policies refuse the operation.
     #[error("not allowed: {why}")]
     Denied {
-        /// Reason, in words for the caller.
+        /// The action.
+        action: Action,
+        /// Why, in words.
         why: String,
         /// Ids of the policies that decided.
         policies: Vec<String>,

@@ -83,6 +83,7 @@ impl Desk {
                 tracing::error!(error = %in_one_line(&error), who = %ruling.who, about, "a refusal could not be put on record");
             }
             return Err(AccessError::Denied {
+                action: ruling.action,
                 why: decide::why(ruling.action, &ruling.decision),
                 policies: ruling.decision.policies.clone(),
             });

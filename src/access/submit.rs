@@ -80,6 +80,7 @@ impl Desk {
         }
         match &view.request.outcome {
             Some(Outcome::Denied { why, .. }) => Err(AccessError::Denied {
+                action: Action::Request,
                 why: why.clone(),
                 policies,
             }),

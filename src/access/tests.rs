@@ -202,7 +202,7 @@ async fn what_is_denied_is_an_error_with_words() {
     let bench = Bench::new();
     let ana = bench.user("ana", &["qa"]).await;
     match bench.desk.submit(&ana, asked("payments", "default")).await {
-        Err(AccessError::Denied { why, policies }) => {
+        Err(AccessError::Denied { why, policies, .. }) => {
             assert_eq!(
                 (why.as_str(), policies),
                 ("say why", vec!["payments-need-a-reason".to_owned()])

@@ -67,10 +67,13 @@ impl Access {
 
 fn in_force(settings: &Settings) -> String {
     if let Some(policies) = &settings.policies {
-        format!("{} policies in force", policies.ids().count())
+        match policies.ids().count() {
+            1 => "1 policy".to_owned(),
+            count => format!("{count} policies"),
+        }
     } else {
         tracing::warn!("there are no policies: nobody can ask for access, grants are made by hand");
-        "there are no policies: nobody can ask for access".to_owned()
+        "no policies, so nobody can ask for access".to_owned()
     }
 }
 
@@ -147,7 +150,15 @@ mod tests {
         assert!(access.replace(&settings(folder.path(), "third")).await.is_err());
         assert_eq!(in_force(), "second");
         let records = audit::read(&log.dir, &audit::Filter::default()).unwrap();
-        let loaded = records.filter_map(|record| match record.unwrap().event {
+        let records: Vec<_> = records.map(Result::unwrap).collect();
+        let shown = records
+            .iter()
+            .map(|record| audit::render::columns(record, &jiff::tz::TimeZone::UTC))
+            .filter(|shown| shown.event == "policy_loaded")
+            .map(|shown| shown.text);
+        let expected = ["in force: 1 policy", "in force: 1 policy", "refused: a mistake"];
+        assert_eq!(shown.collect::<Vec<_>>(), expected);
+        let loaded = records.into_iter().filter_map(|record| match record.event {
             Event::PolicyLoaded(loaded) => Some((loaded.accepted, loaded.policy_set.clone().unwrap())),
             _ => None,
         });

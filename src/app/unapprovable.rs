@@ -36,3 +36,103 @@ pub(super) async fn watch(mut changes: Receiver<Changed>, ledger: Ledger, desk: 
         notifier.enqueue(&notice).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use axum::Router;
+    use axum::body::Bytes;
+    use axum::routing::post;
+    use jiff::Timestamp;
+    use serde_json::Value;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::access::{Asked, Rules, testing};
+    use crate::audit::{self, Journal};
+    use crate::clock::Clock;
+    use crate::notify::{Format, Hook, NotifySettings};
+    use crate::policy::{Policies, Source};
+    use crate::secret::Secret;
+    use crate::strangers::RefusalLog;
+
+    const POLICIES: &str = r#"
+@id("ask") permit (principal in Tidegate::Group::"qa", action == Tidegate::Action::"request", resource);
+@id("orders") permit (principal == Tidegate::Identity::"lea", action == Tidegate::Action::"approve", resource in Tidegate::Target::"orders");
+@id("payments") permit (principal == Tidegate::Identity::"bo", action == Tidegate::Action::"approve", resource in Tidegate::Target::"payments");
+"#;
+
+    fn rules() -> Rules {
+        let source = |name: &str, text: &str| Source {
+            name: name.to_owned(),
+            text: text.to_owned(),
+        };
+        let schema = source("schema.cedarschema", include_str!("../../policies/schema.cedarschema"));
+        let policies = Policies::parse(&schema, &[source("test.cedar", POLICIES)], jiff::tz::TimeZone::UTC).unwrap();
+        testing::rules(Some(Arc::new(policies)))
+    }
+
+    /// Where messages are received, and what was.
+    async fn receiver() -> (String, mpsc::UnboundedReceiver<Value>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let (sender, received) = mpsc::unbounded_channel();
+        let take = async move |body: Bytes| {
+            let _ = sender.send(serde_json::from_slice(&body).unwrap());
+        };
+        let router = Router::new().route("/", post(take));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        (url, received)
+    }
+
+    #[tokio::test]
+    async fn it_is_told_only_of_what_nobody_enabled_may_approve() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::manual(Timestamp::from_second(1_800_000_000).unwrap());
+        let journal = Journal::open(&audit::Settings::in_folder(folder.path()), clock.clone()).unwrap();
+        let ledger = Ledger::open(&folder.path().join("ledger.sqlite"), journal.clone(), clock.clone()).unwrap();
+        let rules = tokio::sync::watch::channel(Arc::new(rules())).1;
+        let refusals = RefusalLog::new(journal.clone(), clock.clone());
+        let desk = Desk::new(ledger.clone(), journal, refusals, clock.clone(), rules);
+        let mut tokens = Vec::new();
+        for name in ["ana", "lea", "bo"] {
+            let groups = ["qa".parse().unwrap()].into();
+            tokens.push(ledger.add_user(&name.parse().unwrap(), groups, "ops").await.unwrap());
+        }
+        ledger.disable_user(&"bo".parse().unwrap(), "ops").await.unwrap();
+        let (url, mut received) = receiver().await;
+        let hook = Hook {
+            name: "desk".to_owned(),
+            url: Secret::new(url),
+            secret: Secret::new("shared".to_owned()),
+            format: Format::Json,
+            events: [EventKind::RequestWithoutApprover].into(),
+        };
+        let settings = NotifySettings {
+            hooks: vec![hook],
+            link: None,
+        };
+        let notifier = Notifier::start(&folder.path().join("outbox.sqlite"), settings, clock).unwrap();
+        let watching = tokio::spawn(watch(ledger.changes(), ledger.clone(), desk.clone(), notifier));
+
+        let here = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let ana = desk.identify(&tokens[0], here).await.unwrap();
+        let ask = async |target: &str| {
+            let asked = Asked {
+                target: target.to_owned(),
+                reason: Some("bug 17".to_owned()),
+                ..Asked::default()
+            };
+            desk.submit(&ana, asked).await.unwrap().request.id
+        };
+        // Lea may approve the first; nobody but Bo, who is disabled, the second.
+        ask("orders").await;
+        let second = ask("payments").await;
+        let told = tokio::time::timeout(std::time::Duration::from_secs(20), received.recv());
+        let told = told.await.unwrap().unwrap();
+        assert_eq!(told["event"], "request_without_approver");
+        assert_eq!(told["request"]["id"], second.as_str());
+        watching.abort();
+    }
+}

@@ -97,8 +97,8 @@ pub enum ClientError {
     /// The answer is not one of the control API.
     #[error("the answer is not one of a gate (is something else listening there?)")]
     Answer(#[from] serde_json::Error),
-    /// The gate does not accept the token.
-    #[error("{} is not accepted at {address}: it may be mistyped, replaced or expired; {}", words.what, words.remedy)]
+    /// The gate does not know the token.
+    #[error("{} is not accepted at {address}: it may be mistyped, replaced or expired, or its owner be shut out; {}", words.what, words.remedy)]
     Unaccepted {
         /// Address that the token was sent to.
         address: Address,

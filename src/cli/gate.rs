@@ -70,7 +70,7 @@ pub(super) fn serve(path: &Path) -> anyhow::Result<u8> {
     let code = match served {
         Ok(()) => 0,
         Err(error) => {
-            super::complain_to(&mut diagnostics.clone(), &format!("{:#}", anyhow::Error::from(error)));
+            super::complain_to(&mut diagnostics.clone(), &format!("{:#}", anyhow::Error::from(error)), None);
             1
         }
     };

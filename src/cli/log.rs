@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::args::Output;
 use super::client::Client;
 use super::reach::Whose;
-use super::render::{print, print_line, visible};
+use super::render::{print, print_line, print_words, visible};
 use super::zone::{self, zone};
 use crate::audit::event::Event;
 use crate::audit::reading::Readings;
@@ -240,7 +240,7 @@ impl Shown {
         }
         let printed = match self.form {
             Form::Json => print_line(&words::json(&record, &mut self.readings)),
-            Form::Table => print_line(&words::line(&record, &zone())),
+            Form::Table => print_words(&words::line(&record, &zone())),
             Form::Csv => table::csv_line(table::cells(&record, &mut self.readings)).is_ok_and(|line| print_line(&line)),
         };
         self.gone |= !printed;

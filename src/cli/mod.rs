@@ -37,7 +37,7 @@ mod wait;
 mod watch;
 mod zone;
 
-use std::io::Write;
+use std::io::{IsTerminal as _, Write};
 use std::process::ExitCode;
 
 use clap::FromArgMatches as _;
@@ -139,12 +139,15 @@ fn exit_code(error: &anyhow::Error) -> u8 {
 }
 
 fn complain(text: &str) {
-    complain_to(&mut std::io::stderr(), text);
+    let columns = std::io::stderr().is_terminal().then(terminal::columns);
+    complain_to(&mut std::io::stderr(), text, columns);
 }
 
-/// Prints an error. If the output is closed, there is no other way to report it.
-fn complain_to(output: &mut impl Write, text: &str) {
+/// Tells the user what went wrong. Where nobody can be told any more there is nothing else to do.
+fn complain_to(output: &mut impl Write, text: &str, columns: Option<usize>) {
     for line in text.lines() {
-        let _ = output.write_all(format!("tidegate: {}\n", render::visible(line)).as_bytes());
+        let line = format!("tidegate: {}", render::visible(line));
+        let line = columns.map_or_else(|| line.clone(), |columns| terminal::wrapped(&line, columns));
+        let _ = output.write_all(format!("{line}\n").as_bytes());
     }
 }

@@ -16,7 +16,6 @@ use serde::Serialize;
 use super::args::Output;
 use super::speech;
 use super::table::{self, Column, cut, less, whole};
-#[cfg(not(test))]
 use super::terminal;
 use super::zone::zone;
 use crate::control::model::{Effect, GrantView, Issued};
@@ -54,7 +53,15 @@ pub(super) fn print_line(text: &str) -> bool {
         .is_ok()
 }
 
-/// Writes `value` as JSON, or as the text that `text` makes of it.
+/// The same for a line that people read: no wider than the terminal, where there is one.
+pub(super) fn print_words(text: &str) -> bool {
+    match width() {
+        Some(columns) => print_line(&terminal::wrapped(text, columns)),
+        None => print_line(text),
+    }
+}
+
+/// Writes `value` as JSON, or as `text` makes of it.
 pub(super) fn show<T: Serialize>(output: Output, value: &T, text: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
     match output {
         Output::Json => print(&json(value)?)?,
@@ -153,6 +160,7 @@ pub(super) fn grant(view: &GrantView, now: Timestamp) -> String {
     }
     match grant.activated_at() {
         Some(at) => rows.push(("first used", time(at))),
+        None if grant.revoked().is_some() => {}
         None => rows.push((
             "first use by",
             format!("{} ({})", time(grant.activate_by()), relative(grant.activate_by(), now)),
@@ -173,15 +181,13 @@ pub(super) fn grant(view: &GrantView, now: Timestamp) -> String {
         rows.push(("only from", network.to_string()));
     }
     if let Some(revocation) = grant.revoked() {
-        let reason = revocation
-            .reason
-            .as_deref()
-            .map(|reason| format!(": {}", visible(reason)))
-            .unwrap_or_default();
-        rows.push((
-            if grant.given_back() { "given back" } else { "revoked" },
-            format!("{} by {}{reason}", time(revocation.at), visible(&revocation.by)),
-        ));
+        let (by, reason) = (visible(&revocation.by), revocation.reason.as_deref().map(visible));
+        let told = format!("{} by {by}", time(revocation.at));
+        rows.push(match reason {
+            _ if grant.given_back() => ("given back", told),
+            Some(reason) => ("revoked", format!("{told}: {reason}")),
+            None => ("revoked", told),
+        });
     }
     rows.extend(view.effect.map(|come| ("effect", effect(come))));
     list(&rows)

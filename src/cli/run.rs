@@ -31,7 +31,7 @@ use super::{CannotRun, complain, render};
 use crate::clock::Clock;
 use crate::control::model::{AccessBody, EmptyBody, GrantLoginBody, GrantView};
 use crate::duration;
-use crate::ids::GrantId;
+use crate::ids::{GrantId, RequestId};
 use crate::lab::on_path;
 use variables::Variables;
 use verification::Verification;
@@ -217,6 +217,9 @@ async fn obtain(client: &Client, wanted: &Wanted, stops: &mut Stops) -> anyhow::
         .grant()
         .context("the gate approved the request and names no grant")?
         .clone();
+    if request.wish.break_glass {
+        note(&broken(&request.id));
+    }
     if let Ok(view) = client.get::<GrantView>(&format!("/v1/grants/{grant}"), &()).await {
         note(&window(&view, Clock::system(None).now()));
     }
@@ -234,7 +237,12 @@ pub(super) fn joining(view: &GrantView, wanted: &Wanted) -> String {
     format!("joining your live grant {}{}{now}", grant.id(), before.unwrap_or_default())
 }
 
-/// Returns the message with the end of the window, shown before the program starts.
+/// That nobody has approved it, and that this is not the end of it.
+pub(super) fn broken(request: &RequestId) -> String {
+    format!("break-glass: nobody has approved this; request {request} waits for somebody to review it")
+}
+
+/// Until when one can work, said before one begins.
 pub(super) fn window(view: &GrantView, now: Timestamp) -> String {
     let grant = &view.grant;
     match grant.until() {

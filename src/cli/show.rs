@@ -22,9 +22,9 @@ pub(super) fn requests(requests: &[RequestView], now: Timestamp) -> String {
         cut("IDENTITY", 12),
         whole("TARGET"),
         whole("FOR"),
-        less("STATUS", 2),
+        less("STATUS", 1),
         less("ASKED", 3),
-        less("TICKET", 1),
+        less("TICKET", 2),
         cut("REASON", 12),
     ];
     let row = |view: &RequestView| {

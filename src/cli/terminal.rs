@@ -35,7 +35,30 @@ pub(super) fn fitted(text: &str, columns: usize) -> String {
     text.chars().take(columns.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// Capabilities of a terminal, by its name (`TERM`).
+/// Blanks in front of what a line goes on with.
+const INDENT: &str = "    ";
+
+/// The line, broken between words where it is wider than so many columns, so that no id is cut in two.
+#[must_use]
+pub(super) fn wrapped(line: &str, columns: usize) -> String {
+    let mut lines = Vec::new();
+    let mut rest = line.to_owned();
+    while let Some((end, _)) = rest.char_indices().nth(columns) {
+        let (head, tail) = rest.split_at(end);
+        let at = if tail.starts_with(' ') { Some(end) } else { head.rfind(' ') };
+        let (before, after) = rest.split_at(at.unwrap_or(0));
+        // A word that is longer than a line is left to the terminal.
+        if before.trim().is_empty() {
+            break;
+        }
+        lines.push(before.trim_end().to_owned());
+        rest = format!("{INDENT}{}", after.trim_start());
+    }
+    lines.push(rest);
+    lines.join("\n")
+}
+
+/// What a terminal is able to do, by its name (`TERM`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ability {
     /// Writes one line after the other.
@@ -119,6 +142,24 @@ mod tests {
         assert_eq!(fitted("orders", 6), "orders");
         assert_eq!(fitted("orders", 5), "orde…");
         assert_eq!(fitted("orders", 0), "…");
+    }
+
+    #[test]
+    fn a_word_is_never_broken_in_two() {
+        let line = "request rq_4k2m9x0a7b is still pending; tidegate withdraw rq_4k2m9x0a7b takes it back";
+        for columns in 17..100 {
+            let wrapped = wrapped(line, columns);
+            assert!(
+                wrapped.lines().all(|line| line.chars().count() <= columns),
+                "{columns}: {wrapped}"
+            );
+            let words: Vec<_> = wrapped.split_whitespace().collect();
+            assert_eq!(words, line.split_whitespace().collect::<Vec<_>>());
+        }
+        assert_eq!(wrapped(line, 100), line);
+        assert_eq!(wrapped("a  b  rq_4k2m9x0a7b", 8), "a  b\n    rq_4k2m9x0a7b");
+        assert_eq!(wrapped("rq_4k2m9x0a7b", 8), "rq_4k2m9x0a7b");
+        assert_eq!(wrapped("", 8), "");
     }
 
     #[test]

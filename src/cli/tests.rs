@@ -412,3 +412,19 @@ fn tables_for_people() {
     ];
     insta::assert_snapshot!(parts.join("\n---\n"));
 }
+
+#[test]
+fn no_target_is_named_as_a_command_that_stands_in_its_place() {
+    let mut command = groups::command();
+    command.build();
+    let mut names = Vec::new();
+    let mut below: Vec<&clap::Command> = command.get_subcommands().collect();
+    while let Some(command) = below.pop() {
+        if command.get_positionals().next().is_some() {
+            names.extend(command.get_subcommands().map(|command| command.get_name().to_owned()));
+        }
+        below.extend(command.get_subcommands());
+    }
+    names.sort();
+    assert_eq!(names, crate::config::RESERVED_NAMES);
+}

@@ -10,8 +10,8 @@ use super::args::Remote;
 use super::client::{Client, escape};
 use super::reach::Whose;
 use super::speech::note;
-use super::{render, show};
-use crate::control::model::{DisableBody, EmptyBody, GroupsBody, IssuedUser, NewUserBody, UserView, Users};
+use super::{complain, render, show};
+use crate::control::model::{DisableBody, EmptyBody, GroupsBody, IssuedUser, NewUserBody, RegroupedUser, UserView, Users};
 use crate::names::{GroupName, IdentityName};
 
 /// Makes, lists and changes local users.
@@ -115,12 +115,24 @@ pub(super) async fn run(config: &Path, command: Command) -> anyhow::Result<()> {
             let body = GroupsBody {
                 groups: groups.into_iter().collect(),
             };
-            changed(&remote, &client(&remote)?.post(&path(&name, "groups"), &body).await?)
+            let regrouped: RegroupedUser = client(&remote)?.post(&path(&name, "groups"), &body).await?;
+            warn(&regrouped.warnings);
+            render::show(remote.printing.output, &regrouped, |regrouped| {
+                show::users(std::slice::from_ref(&regrouped.user))
+            })
         }
     }
 }
 
+/// Says what was done all the same; also where only errors are wanted, for it is most often one.
+fn warn(warnings: &[String]) {
+    for warning in warnings {
+        complain(&format!("warning: {warning}"));
+    }
+}
+
 fn issued(remote: &Remote, issued: &IssuedUser) -> anyhow::Result<()> {
+    warn(&issued.warnings);
     render::show(remote.printing.output, issued, show::issued_user)
 }
 

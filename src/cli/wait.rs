@@ -28,8 +28,8 @@ pub enum WaitError {
     /// The request was denied or rejected.
     #[error("{0}")]
     Refused(String),
-    /// The request was not decided in time.
-    #[error("nobody has decided about request {0} in time, and it has lapsed; ask again, or ask an approver first")]
+    /// Nobody said anything in time.
+    #[error("request {0} has lapsed: it did not get its approvals in time; ask again, or ask an approver first")]
     Lapsed(RequestId),
     /// The request is still pending at the end of `--wait-at-most`.
     #[error(

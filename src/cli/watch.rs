@@ -87,7 +87,7 @@ fn changed(data: &[u8]) -> Option<RequestView> {
 fn print(output: Output, view: &RequestView) -> bool {
     match output {
         Output::Json => serde_json::to_string(view).is_ok_and(|line| render::print_line(&line)),
-        Output::Table => render::print_line(&line(view, Clock::system(None).now())),
+        Output::Table => render::print_words(&line(view, Clock::system(None).now())),
     }
 }
 

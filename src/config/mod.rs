@@ -35,6 +35,8 @@ pub use file::{Control, Limits, LogFormat, Logging, SessionTable};
 pub use mistake::Mistake;
 pub use profiles::ProfileSettings;
 pub use settings::{AccountSettings, Settings, TargetSettings, TlsFiles};
+#[cfg(test)]
+pub(crate) use targets::RESERVED_NAMES;
 pub use targets::SharedAccount;
 pub use unknown::unknown_names;
 

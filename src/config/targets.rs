@@ -60,6 +60,9 @@ pub enum SharedAccount {
 
 const POSTGRES_PORT: u16 = 5432;
 
+/// Names that `tidegate request` takes for commands of its own.
+pub(crate) const RESERVED_NAMES: [&str; 2] = ["help", "show"];
+
 const SSL_MODES: &[(&str, TlsMode)] = &[
     ("disable", TlsMode::Disable),
     ("prefer", TlsMode::Prefer),
@@ -85,6 +88,12 @@ const AUTH_METHODS: &[(&str, AuthMethod)] = &[
 
 pub(super) fn read(name: &str, table: &Section<'_, '_>) -> Option<TargetTable> {
     let name = match name.parse::<TargetName>() {
+        Ok(name) if RESERVED_NAMES.contains(&name.as_str()) => {
+            table.mistake_here(format!(
+                "a target cannot be named `{name}`, for `tidegate request {name}` is a command of its own: give it another name"
+            ));
+            None
+        }
         Ok(name) => Some(name),
         Err(error) => {
             table.mistake_here(error.to_string());

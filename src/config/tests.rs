@@ -520,3 +520,16 @@ fn one_target_is_read_without_the_secrets_of_others() {
             .contains("there is no target payments; there are: orders, other")
     );
 }
+
+#[test]
+fn a_target_is_not_named_as_a_command_that_takes_one() {
+    for name in RESERVED_NAMES {
+        let said = said(&SMALLEST.replace("targets.orders", &format!("targets.{name}")));
+        assert_eq!(
+            said,
+            [format!(
+                "tidegate.toml:1: targets.{name}: a target cannot be named `{name}`, for `tidegate request {name}` is a command of its own: give it another name"
+            )]
+        );
+    }
+}

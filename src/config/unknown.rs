@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Settings;
 use crate::names::{GroupName, IdentityName, nearest};
+use crate::policy::Policies;
 
 /// Returns a line for each unknown name, as far as it can be determined. `users` are the local users with their groups.
 #[must_use]
@@ -54,15 +55,16 @@ pub fn unknown_names(settings: &Settings, users: &BTreeMap<IdentityName, BTreeSe
             lines.push(format!("a policy names the profile `{profile}`, which no target has{meant}"));
         }
     }
-    lines.extend(groups(settings, policies.groups(), users));
+    lines.extend(groups(settings, policies, users));
     lines
 }
 
-/// Reports groups of users that no policy names and, if all users are local, groups in policies that have no members.
-fn groups(settings: &Settings, named: &BTreeSet<GroupName>, users: &BTreeMap<IdentityName, BTreeSet<GroupName>>) -> Vec<String> {
+/// The groups of users that no policy names; and those of policies in which nobody is, where all who have groups are known here.
+fn groups(settings: &Settings, policies: &Policies, users: &BTreeMap<IdentityName, BTreeSet<GroupName>>) -> Vec<String> {
     let mut lines = Vec::new();
+    let named = policies.groups();
     let known: BTreeSet<&GroupName> = users.values().flatten().collect();
-    for group in known.iter().filter(|group| !named.contains(**group)) {
+    for group in &known {
         let members: Vec<&str> = users
             .iter()
             .filter(|(_, groups)| groups.contains(*group))
@@ -74,15 +76,14 @@ fn groups(settings: &Settings, named: &BTreeSet<GroupName>, users: &BTreeMap<Ide
         } else {
             format!(" and {others} more")
         };
-        let meant = meant(group.as_str(), named.iter().map(GroupName::as_str));
-        lines.push(format!(
-            "no policy names the group `{group}` of {first}{others}: it gives them nothing{meant}"
-        ));
+        lines.extend(policies.unnamed(group, &format!("{first}{others}")));
     }
     if !users.is_empty() && settings.issuers.is_empty() {
         for group in named.iter().filter(|group| !known.contains(group)) {
             let meant = meant(group.as_str(), known.iter().map(|group| group.as_str()));
-            lines.push(format!("policies name the group `{group}`, in which nobody is{meant}"));
+            lines.push(format!(
+                "policies name the group `{group}`, in which no enabled user is{meant}"
+            ));
         }
     }
     lines
@@ -130,7 +131,7 @@ mod tests {
                 "policy write names `orders/read-wite`, and no target has such a profile; did you mean `orders/read-write`?",
                 "a policy names the profile `read-olny`, which no target has; did you mean `read-only`?",
                 "no policy names the group `qaa` of ana and 1 more: it gives them nothing; did you mean `qa`?",
-                "policies name the group `qa`, in which nobody is; did you mean `qaa`?",
+                "policies name the group `qa`, in which no enabled user is; did you mean `qaa`?",
             ]
         );
     }

@@ -6,9 +6,10 @@
 //! INVARIANT: an unauthenticated TCP connection gives way to a newer one, so that no crowd keeps others out; handshakes have a
 //! deadline and delay no other connection; a client that sends no whole request, or does not read, is disconnected.
 
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,13 +26,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use super::caller::Client;
+use super::displaced::{Displacements, Owed};
 use super::stall::StallLimit;
 use crate::causes::in_one_line;
-use crate::strangers::{ConnectionPermit, StrangerLimits, Strangers, canonical};
+use crate::strangers::{ConnectionPermit, Displaced, StrangerLimits, Strangers, canonical};
 use crate::tls::{ServerTlsCell, Transport};
 
 /// Number of simultaneous connections per listener; a person or pipeline that waits for an event holds one.
@@ -102,7 +104,7 @@ pub(super) async fn answer_unix(mut listener: UnixListener, most: usize, served:
             ((io, _), place) = accept => {
                 let served = served.clone();
                 connections.spawn(async move {
-                    converse(io, Client::default(), served).await;
+                    converse(io, Client::default(), served, pending()).await;
                     drop(place);
                 });
             }
@@ -117,6 +119,7 @@ pub(super) async fn answer_unix(mut listener: UnixListener, most: usize, served:
 pub(super) async fn answer_tcp(front: Front, strangers: Strangers, served: Served) {
     let Front { tcp: listener, tls } = front;
     let mut connections = JoinSet::new();
+    let mut displacements = Displacements::default();
     loop {
         tokio::select! {
             () = told(served.stopped.clone()) => break,
@@ -131,31 +134,40 @@ pub(super) async fn answer_tcp(front: Front, strangers: Strangers, served: Serve
                     sleep(BREATH).await;
                 }
             },
-            Some(_) = connections.join_next() => {}
+            Some(ended) = connections.join_next() => {
+                if let Ok(Some(displaced)) = ended {
+                    displacements.say(displaced, Instant::now());
+                }
+            }
         }
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
 }
 
-/// Serves one TCP connection, until it ends or, while unauthenticated, gives way to a newer one.
-async fn meet(tcp: TcpStream, address: SocketAddr, mut permit: ConnectionPermit, tls: Option<ServerTlsCell>, served: Served) {
-    // Answers are small, and clients wait for them.
+/// One connection over TCP, until it ends or, as a stranger's, gives way to a newer one: then it returns which limit that was.
+async fn meet(
+    tcp: TcpStream,
+    address: SocketAddr,
+    mut permit: ConnectionPermit,
+    tls: Option<ServerTlsCell>,
+    served: Served,
+) -> Option<Displaced> {
+    // Answers are small and waited for.
     let _ = tcp.set_nodelay(true);
     let proof = permit.proof().clone();
-    let talking = async {
-        match shake(tcp, tls).await {
-            Ok(stream) => converse(stream, Client::over_tcp(address.ip(), proof), served).await,
-            Err(error) => {
-                // There is no answer to hold back.
-                let _ = proof.failed(None);
-                tracing::debug!(client = %address, error = %in_one_line(&error), "a caller of the control API did not get through the TLS handshake");
-            }
-        }
+    let shaken = tokio::select! {
+        displaced = permit.taken() => return Some(displaced),
+        shaken = shake(tcp, tls) => shaken,
     };
-    tokio::select! {
-        displaced = permit.taken() => tracing::debug!(client = %address, limit = displaced.limit, "a connection to the control API gave way to a newer one"),
-        () = talking => {}
+    match shaken {
+        Ok(stream) => converse(stream, Client::over_tcp(address.ip(), proof), served, permit.taken()).await,
+        Err(error) => {
+            // Nobody waits for an answer that could be held back.
+            let _ = proof.failed(None);
+            tracing::debug!(client = %address, error = %in_one_line(&error), "a caller of the control API did not get through the TLS handshake");
+            None
+        }
     }
 }
 
@@ -168,11 +180,19 @@ async fn shake(tcp: TcpStream, tls: Option<ServerTlsCell>) -> io::Result<Transpo
     Ok(Transport::Tls(Box::new(TlsStream::Server(stream))))
 }
 
-/// Serves one connection, from its first byte to its end.
-async fn converse(io: impl AsyncRead + AsyncWrite + Unpin, client: Client, served: Served) {
+/// One connection, from its first byte to its end, or until it has to give way: then it returns which limit that was.
+async fn converse(
+    io: impl AsyncRead + AsyncWrite + Unpin,
+    client: Client,
+    served: Served,
+    displaced: impl Future<Output = Displaced>,
+) -> Option<Displaced> {
     let Served { service, stopped } = served;
     let address = client.address;
+    let owed = Owed::default();
+    let io = TokioIo::new(owed.watch(StallLimit::new(io)));
     let service = service_fn(move |mut request: Request<Incoming>| {
+        owed.begin();
         request.extensions_mut().insert(ConnectInfo(client.clone()));
         service.call(request)
     });
@@ -180,17 +200,25 @@ async fn converse(io: impl AsyncRead + AsyncWrite + Unpin, client: Client, serve
     http.timer(TokioTimer::new())
         .header_read_timeout(SILENCE)
         .max_buf_size(MAX_HEAD_BYTES);
-    let mut connection = pin!(http.serve_connection(TokioIo::new(StallLimit::new(io)), service));
+    let mut connection = http.serve_connection(io, service);
     let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = told(stopped) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+        ended = &mut connection => Some(ended),
+        () = told(stopped) => None,
+        displaced = displaced => {
+            connection.into_parts().io.into_inner().give_way(displaced).await;
+            return Some(displaced);
         }
+    };
+    let ended = if let Some(ended) = ended {
+        ended
+    } else {
+        Pin::new(&mut connection).graceful_shutdown();
+        connection.await
     };
     if let Err(error) = ended {
         tracing::debug!(client = ?address, error = %in_one_line(&error), "a connection to the control API broke off");
     }
+    None
 }
 
 async fn told(mut stopped: watch::Receiver<bool>) {

@@ -6,6 +6,7 @@
 //! ledger, which record it first.
 
 mod caller;
+mod displaced;
 mod files;
 mod hold;
 mod listen;

@@ -16,6 +16,7 @@ use crate::ending::HeldBack;
 use crate::ids::SessionId;
 use crate::ledger::LedgerError;
 use crate::names::{IdentityName, ProfileName, TargetName};
+use crate::strangers::Displaced;
 
 /// Remedy for a missing or wrong token.
 const PROVE: &str = "send `Authorization: Bearer …` with your token, or as an operator with the content of admin.token in the gate's state folder";
@@ -79,6 +80,13 @@ pub enum ApiError {
     /// Too many callers are waiting already.
     #[error("too many callers are waiting already")]
     Busy,
+    /// A connection that gave way to a newer one.
+    #[error(
+        "this connection gave way to a newer one: at most {} that have not proved who they are may be open{}",
+        .0.limit,
+        if .0.of_address { " from one address, which others may share" } else { "" }
+    )]
+    Displaced(Displaced),
     /// One identity holds too many answers open.
     #[error("{identity} has {limit} answers of this kind open already")]
     HoldsTooMany {
@@ -154,11 +162,12 @@ impl ApiError {
         }
     }
 
-    /// Returns the number of seconds after which a retry makes sense, if it does.
-    fn retry_after(&self) -> Option<u32> {
+    /// After how many seconds trying again makes sense, where it does.
+    pub(super) fn retry_after(&self) -> Option<u32> {
         match self {
             Self::Access(AccessError::TooMany { wait, .. }) => Some(u32::try_from(wait.as_secs().max(1)).unwrap_or(u32::MAX)),
-            Self::Busy | Self::HoldsTooMany { .. } => Some(5),
+            Self::Displaced(_) => Some(1),
+            Self::Busy | Self::HoldsTooMany { .. } | Self::Stopping => Some(5),
             _ => None,
         }
     }
@@ -179,7 +188,7 @@ impl ApiError {
                 some("ask for access (`tidegate request`), or have another operator do it"),
             ),
             Self::NoSuchUser { nearest, .. } | Self::NeverSeen { nearest, .. } => self.nobody(nearest.as_ref()),
-            Self::Busy | Self::HoldsTooMany { .. } | Self::Stopping => self.too_much(),
+            Self::Busy | Self::Displaced(_) | Self::HoldsTooMany { .. } | Self::Stopping => self.too_much(),
             Self::NotReloaded(_) => inner::not_reloaded(),
             Self::IssuersName { .. } => (
                 StatusCode::CONFLICT,
@@ -248,7 +257,13 @@ impl ApiError {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "stopping",
                 "Shutting down",
-                some("start it again"),
+                some("try again in a moment; if nobody answers then, its operator starts it again"),
+            ),
+            Self::Displaced(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "displaced",
+                "Too many callers",
+                some("connect again, and send a request with a token at once"),
             ),
             _ => (
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -287,11 +302,11 @@ fn access(error: &AccessError) -> Class {
             (unprocessable, "no-such-profile", "No such profile", Some(remedy))
         }
         AccessError::Invalid(_) => (unprocessable, "invalid-request", "Not a request", None),
-        AccessError::Denied { .. } => (
+        AccessError::Denied { action, .. } => (
             StatusCode::FORBIDDEN,
             "denied",
             "The policies do not allow it",
-            some("`tidegate policy explain --target NAME` tells what would have to change"),
+            Some(inner::explanation(*action)),
         ),
         AccessError::TooMany { .. } => (
             StatusCode::TOO_MANY_REQUESTS,
@@ -311,11 +326,11 @@ fn access(error: &AccessError) -> Class {
             "Not your grant",
             some("`tidegate grants` shows yours"),
         ),
-        AccessError::Illegal(_) => (
+        AccessError::Illegal(step) => (
             StatusCode::CONFLICT,
             "illegal-step",
             "Not as things stand",
-            some("`tidegate requests --all` tells how they stand; what is settled is asked for anew"),
+            inner::next_step(step).map(str::to_owned),
         ),
         AccessError::Ledger(error) => inner::ledger(error),
     }

@@ -48,6 +48,7 @@ fn readable() -> Vec<Ending> {
             policies: Vec::new(),
         },
         Ending::ApprovalPending {
+            nobody: false,
             request: request(),
             approvers: Vec::new(),
             waited: Duration::ZERO,

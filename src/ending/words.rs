@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Ending, IDENTITY_DISABLED, OptionsFault, ParameterRule, Words};
+use super::{EndedBy, Ending, IDENTITY_DISABLED, OptionsFault, ParameterRule, Words};
 use crate::ids::GrantId;
 use crate::visible::visible;
 
@@ -133,14 +133,18 @@ impl Ending {
                 (!policies.is_empty()).then(|| format!("Decided by: {}.", policies.join(", "))),
                 Some("a reason goes with options='-c tidegate.reason=TEXT' (in TEXT a backslash before each space); what else would have to change: tidegate policy explain --target NAME".to_owned()),
             ),
-            Self::ApprovalPending { request, approvers, waited } => (
+            Self::ApprovalPending { request, approvers, nobody, waited } => (
                 if waited.is_zero() {
                     format!("request {request} has to be approved first")
                 } else {
                     format!("request {request} was not approved within {}", span(*waited))
                 },
                 (!approvers.is_empty()).then(|| format!("It can be approved by: {}.", listed(approvers))),
-                Some(format!("it stays pending: have it approved (tidegate approve {request}), then connect again")),
+                Some(if *nobody {
+                    "nobody who may approve it is enabled at this gate: tell its operator; until then it stays pending".to_owned()
+                } else {
+                    format!("it stays pending: have it approved (tidegate approve {request}), then connect again")
+                }),
             ),
             Self::RequestRejected { request, by, comment } => (
                 format!("request {request} was rejected by {by}"),
@@ -153,7 +157,7 @@ impl Ending {
                 Some("connect again to ask anew".to_owned()),
             ),
             Self::RequestLapsed { request, until } => (
-                format!("nobody approved request {request} by {}", clock_time(*until)),
+                format!("request {request} lapsed at {}: it did not get its approvals in time", clock_time(*until)),
                 None,
                 Some("connect again to ask anew".to_owned()),
             ),
@@ -262,9 +266,17 @@ impl Ending {
                 }.to_owned()),
             ),
             Self::Killed { grant, by, reason } => (
-                format!("operator {} ended this session under grant {grant}", visible(by)),
+                match by {
+                    EndedBy::Owner(by) => format!("{by} ended this session under their own grant {grant}"),
+                    EndedBy::Person(by) => format!("{by} ended this session under grant {grant}"),
+                    EndedBy::Operator(by) => format!("operator {} ended this session under grant {grant}", visible(by)),
+                },
                 reason.as_ref().map(|reason| format!("Reason: {}.", visible(reason))),
-                Some("the grant itself is still valid: connect again, or ask the operator".to_owned()),
+                Some(match by {
+                    EndedBy::Owner(_) => "the grant itself is still valid: connect again".to_owned(),
+                    EndedBy::Person(by) => format!("the grant itself is still valid: connect again, or ask {by}"),
+                    EndedBy::Operator(_) => "the grant itself is still valid: connect again, or ask the operator".to_owned(),
+                }),
             ),
             Self::Idle { limit } => (
                 format!("the session was idle for more than {}", span(*limit)),

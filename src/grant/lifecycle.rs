@@ -92,10 +92,10 @@ impl Change {
 /// Error of a change that cannot be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IllegalChange {
-    /// The grant has ended, and no change reverses that.
-    #[error("the grant has ended ({}) and cannot be changed any more", .0.name())]
-    Ended(Status),
-    /// The window is open already.
+    /// It has ended, by its standing; there is no way back.
+    #[error("the grant has ended ({0}) and cannot be changed any more")]
+    Ended(&'static str),
+    /// Its window is open already.
     #[error("the grant is active already")]
     Active,
     /// The extension has no effect: the window ends at the absolute deadline of the grant already.
@@ -151,7 +151,7 @@ pub fn create(id: GrantId, terms: Terms, by: &str, now: Timestamp) -> Result<Gra
 pub fn apply(grant: &Grant, change: &Change, now: Timestamp) -> Result<Grant, IllegalChange> {
     let status = grant.status(now);
     if status.ended() {
-        return Err(IllegalChange::Ended(status));
+        return Err(IllegalChange::Ended(grant.standing(now)));
     }
     match (status, change) {
         (_, Change::Revoke { by, reason }) => Ok(Grant {

@@ -74,7 +74,7 @@ impl Ledger {
             // It is not in memory: it never existed, or ended long ago. `grant` tells the two apart for the caller.
             let view = self.grant(id).await?;
             let now = self.0.clock.now();
-            return Err(IllegalChange::Ended(view.grant.status(now)).into());
+            return Err(IllegalChange::Ended(view.grant.standing(now)).into());
         };
         let deed = Deed {
             change: name(&change),
@@ -233,8 +233,8 @@ impl Inner {
                 Change::Activate => Ok(next),
                 _ if overtaken => Err(StoreError::Overtaken.into()),
                 _ => {
-                    let status = grant.status(self.clock.now());
-                    let ended = status.ended().then_some(IllegalChange::Ended(status));
+                    let now = self.clock.now();
+                    let ended = grant.status(now).ended().then_some(IllegalChange::Ended(grant.standing(now)));
                     ended.map_or(Ok(next), |ended| Err(ended.into()))
                 }
             };

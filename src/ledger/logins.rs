@@ -54,7 +54,7 @@ impl Ledger {
         let Some(entry) = self.0.entry(grant) else {
             let view = self.grant(grant).await?;
             let now = self.0.clock.now();
-            return Err(IllegalChange::Ended(view.grant.status(now)).into());
+            return Err(IllegalChange::Ended(view.grant.standing(now)).into());
         };
         let ledger = self.clone();
         let by = by.to_owned();
@@ -66,9 +66,9 @@ impl Ledger {
         self.0.is_settled(entry).await?;
         let _turn = entry.committing.lock().await;
         let grant = entry.current();
-        let status = grant.status(self.0.clock.now());
-        if status.ended() {
-            return Err(IllegalChange::Ended(status).into());
+        let now = self.0.clock.now();
+        if grant.status(now).ended() {
+            return Err(IllegalChange::Ended(grant.standing(now)).into());
         }
         let user = entry.fresh_name()?;
         let dropped = entry.logins().next_out().map(str::to_owned);

@@ -17,6 +17,8 @@ mod tests;
 
 pub use notice::{EventKind, Notice};
 pub use outbox::OutboxError;
+#[cfg(test)]
+pub(crate) use payload::body as message;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -3,18 +3,22 @@
 //! Texts that users wrote are escaped for a chat: they can neither mention a whole channel nor look like a link, and invisible
 //! characters are made visible. The JSON format has the texts as they are, in JSON that is safe to display.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{EventKind, Format, Notice};
+use crate::duration;
+use crate::names::ProfileName;
 use crate::request::{How, Outcome, Request};
 use crate::visible;
 
 /// Number of characters of a user's text that a chat message shows; Slack takes 3000.
 const MOST_CHARS: usize = 500;
 
-/// Returns the body of a message.
-pub(super) fn body(notice: &Notice, format: Format, link: Option<&str>) -> String {
+/// The body of a message.
+pub(crate) fn body(notice: &Notice, format: Format, link: Option<&str>) -> String {
     let request = &notice.request;
     let link = link.map(|base| format!("{}/requests/{}", base.trim_end_matches('/'), request.id));
     let body = match format {
@@ -40,6 +44,7 @@ pub(super) fn checkpoint(line: &str, id: &str, at: Timestamp, format: Format) ->
 fn command(notice: &Notice) -> Option<String> {
     match notice.event {
         EventKind::RequestPending => Some(format!("tidegate approve {}", notice.request.id)),
+        EventKind::BreakGlass => Some(format!("tidegate review {} --comment TEXT", notice.request.id)),
         _ => None,
     }
 }
@@ -66,9 +71,8 @@ fn slack(notice: &Notice, link: Option<&str>) -> Value {
     if let Some(ticket) = &wish.ticket {
         details.push(format!("Ticket: {}", quoted(ticket)));
     }
-    if let Some(words) = answer(request) {
-        details.push(quoted(words));
-    }
+    details.extend(answers(request).iter().map(|answer| quoted(answer)));
+    details.extend(open(notice));
     if let Some(command) = command(notice) {
         details.push(format!("`{command}`"));
     }
@@ -88,11 +92,7 @@ fn slack(notice: &Notice, link: Option<&str>) -> Value {
 fn headline(notice: &Notice) -> String {
     let request = &notice.request;
     let wish = &request.wish;
-    let what = format!(
-        "{} for {}",
-        wish.target.with(Some(&wish.profile)),
-        minutes(wish.window.as_secs())
-    );
+    let what = extent(request, &wish.profile, wish.window);
     let who = &wish.identity;
     match notice.event {
         EventKind::RequestPending => format!("{who} asks for {what}"),
@@ -102,18 +102,23 @@ fn headline(notice: &Notice) -> String {
         EventKind::RequestApproved => match request.outcome {
             Some(Outcome::Approved { how: How::People, .. }) => {
                 let by: Vec<&str> = request.approvals.iter().map(|approval| approval.by.as_str()).collect();
-                format!("{who} gets {what}, approved by {}", by.join(", "))
+                let less = request.narrowed_from.as_ref().map_or_else(String::new, |asked| {
+                    format!("; asked for: {}", extent(request, &asked.profile, asked.window))
+                });
+                format!("{who} gets {what}, approved by {}{less}", by.join(" and "))
             }
             _ => format!("{who} gets {what}, as the policies say"),
         },
-        EventKind::RequestDenied => format!("{who} was denied {what}"),
+        EventKind::RequestDenied => format!("{who} was denied {what} by the policies"),
         EventKind::RequestRejected => match &request.outcome {
-            Some(Outcome::Rejected { by, .. }) => format!("{by} rejected: {who}, {what}"),
-            _ => format!("rejected: {who}, {what}"),
+            Some(Outcome::Rejected { by, .. }) => format!("{by} rejected what {who} asked for: {what}"),
+            _ => format!("what {who} asked for was rejected: {what}"),
         },
         EventKind::RequestWithdrawn => format!("{who} no longer asks for {what}"),
-        EventKind::BreakGlass => format!(":rotating_light: Break-glass: {who} took {what} without approval"),
-        // Checkpoints have a body of their own: [`checkpoint`].
+        EventKind::BreakGlass => {
+            format!(":rotating_light: Break-glass: {who} took {what} without approval; it is to be reviewed")
+        }
+        // It has a form of its own.
         EventKind::Checkpoint => "a checkpoint".to_owned(),
         EventKind::BreakGlassReviewed => match &request.review {
             Some(review) => format!("{} reviewed the break-glass access of {who}: {what}", review.by),
@@ -122,12 +127,36 @@ fn headline(notice: &Notice) -> String {
     }
 }
 
-/// Returns the comment of the reviewer or approver, or the reason of the denial.
-fn answer(request: &Request) -> Option<&str> {
+/// Returns what was said about it.
+fn answers(request: &Request) -> Vec<String> {
     match (&request.outcome, &request.review) {
-        (_, Some(review)) => Some(&review.comment),
-        (Some(Outcome::Denied { why, .. }), _) => Some(why),
-        (Some(Outcome::Rejected { comment, .. }), _) => comment.as_deref(),
+        (_, Some(review)) => vec![review.comment.clone()],
+        (Some(Outcome::Denied { why, .. }), _) => vec![why.clone()],
+        (Some(Outcome::Rejected { comment, .. }), _) => comment.iter().cloned().collect(),
+        (Some(Outcome::Approved { .. }), _) => {
+            let comments = request.approvals.iter().filter_map(|approval| {
+                let comment = approval.comment.as_ref()?;
+                Some(format!("{}: {comment}", approval.by))
+            });
+            comments.collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Returns what is still to be done about it, and by when.
+fn open(notice: &Notice) -> Option<String> {
+    let request = &notice.request;
+    let until = request.expires_at.strftime("%Y-%m-%d %H:%M:%S UTC");
+    match notice.event {
+        EventKind::RequestPending => Some(match request.approvals_needed {
+            0 | 1 => format!("Needs 1 approval, by {until}"),
+            more => format!("Needs {more} approvals, by {until}"),
+        }),
+        EventKind::RequestWithoutApprover => Some(format!(
+            "For the operator: `tidegate user list` shows who is disabled and in which groups, `tidegate user enable` and \
+             `tidegate user groups` change it. Otherwise it lapses at {until}."
+        )),
         _ => None,
     }
 }
@@ -151,11 +180,6 @@ fn escaped(text: &str) -> String {
     quoted
 }
 
-fn minutes(secs: u64) -> String {
-    match (secs / 3600, secs / 60 % 60, secs % 60) {
-        (0, 0, secs) => format!("{secs}s"),
-        (0, minutes, _) => format!("{minutes}m"),
-        (hours, 0, _) => format!("{hours}h"),
-        (hours, minutes, _) => format!("{hours}h{minutes}m"),
-    }
+fn extent(request: &Request, profile: &ProfileName, window: Duration) -> String {
+    format!("{} for {}", request.wish.target.with(Some(profile)), duration::show(window))
 }

@@ -25,7 +25,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 
 use crate::identity::Identity;
-use crate::names::{GroupName, ProfileName, TargetName};
+use crate::names::{GroupName, ProfileName, TargetName, nearest};
 use crate::request::{Request, Wish};
 
 /// Action that an identity wants to take.
@@ -175,7 +175,18 @@ impl Policies {
         &self.words.groups
     }
 
-    /// Returns the profiles it names, with or without their targets.
+    /// Returns the sentence about a group that no policy names, and what it does for those who are in it.
+    #[must_use]
+    pub fn unnamed(&self, group: &GroupName, members: &str) -> Option<String> {
+        let groups = self.groups();
+        (!groups.contains(group)).then(|| {
+            let meant = nearest(group.as_str(), groups.iter().map(GroupName::as_str));
+            let meant = meant.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+            format!("no policy names the group `{group}` of {members}: it gives them nothing{meant}")
+        })
+    }
+
+    /// The profiles it names, with their targets or without.
     #[must_use]
     pub fn profiles(&self) -> &BTreeSet<ProfileName> {
         &self.words.profiles

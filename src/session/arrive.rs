@@ -230,7 +230,7 @@ fn refused(error: AccessError, identity: &IdentityName) -> Ending {
         AccessError::NoSuchTarget { asked, nearest, known } => Ending::NoSuchTarget { asked, nearest, known },
         AccessError::NoSuchProfile { target, asked, known } => Ending::NoSuchProfile { target, asked, known },
         AccessError::Invalid(why) => Ending::InvalidRequest { why },
-        AccessError::Denied { why, policies } => Ending::AccessDenied { why, policies },
+        AccessError::Denied { why, policies, .. } => Ending::AccessDenied { why, policies },
         AccessError::TooMany { identity, limit, wait } => Ending::TooMany {
             scope: Scope::Requests { identity, wait },
             limit,

@@ -51,6 +51,8 @@ pub use masked::MaskedTables;
 pub use registry::{Registry, SessionView};
 pub use statement::Keep;
 pub use waiting::{Lobby, WaitSettings};
+#[cfg(test)]
+pub(crate) use waiting::{narrowed, waits};
 
 use registry::Live;
 use start::Started;

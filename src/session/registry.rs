@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use super::admit::TargetRoom;
 use crate::audit::event::Who;
+use crate::ending::EndedBy;
 use crate::grant::{Grant, Status};
 use crate::ids::SessionId;
 use crate::ledger::Effect;
@@ -31,11 +32,11 @@ use crate::upstream::BackendKey;
 pub(crate) enum Order {
     /// Continue.
     None,
-    /// End now, by order of an operator.
+    /// End now, for somebody wants it.
     Kill {
-        /// Name of the operator.
-        by: String,
-        /// Reason given.
+        /// The one who gave the order.
+        by: EndedBy,
+        /// The reason given.
         reason: Option<String>,
     },
     /// End as soon as nothing is running.
@@ -252,15 +253,11 @@ impl Registry {
         })
     }
 
-    /// Orders a session to end, and waits briefly to be able to report the result. `None` if there is no session with that id, or
-    /// if it is already ending because the gate stops.
-    pub async fn kill(&self, session: &SessionId, by: &str, reason: Option<String>) -> Option<SessionView> {
-        let live = Arc::clone(&*self.sessions.get(session)?);
+    /// Tells a session to end, and waits a little to be able to say more of it. `None` when there is none of that id.
+    pub async fn kill(&self, session: &SessionId, by: EndedBy, reason: Option<String>) -> Option<SessionView> {
+        let live = self.lock().get(session).cloned()?;
         let view = live.view();
-        let before = live.orders.send_replace(Order::Kill {
-            by: by.to_owned(),
-            reason,
-        });
+        let before = live.orders.send_replace(Order::Kill { by, reason });
         if before == Order::DrainNow {
             return None;
         }

@@ -202,31 +202,36 @@ impl Wait {
         Ending::ApprovalPending {
             request: request.clone(),
             approvers: self.approvers.clone(),
+            nobody: self.nobody,
             waited,
         }
     }
 
     pub(super) fn notice(&self, out: &mut BytesMut, request: &Request, what: &str) {
-        let id = &request.id;
-        let message = match (request.approvals.len(), request.approvals_needed) {
-            (0, 0 | 1) => format!("{what}: {id}"),
-            (have, needed) => format!("{what}: {id} ({have} of {needed} approvals)"),
-        };
-        let hint = match self.approvers.as_slice() {
-            [] if self.nobody => "nobody who may approve it is enabled at this gate: tell its operator".to_owned(),
-            [] => format!("somebody the policies let approve it can: tidegate approve {id}"),
-            names => {
-                let names: Vec<_> = names.iter().take(10).map(ToString::to_string).collect();
-                format!("{} can approve it: tidegate approve {id}", names.join(", "))
-            }
-        };
-        let words = Words {
-            code: "01000",
-            message,
-            detail: None,
-            hint: Some(hint),
-        };
-        error_response::notice(out, &words);
+        error_response::notice(out, &waits(request, what, &self.approvers, self.nobody));
+    }
+}
+
+/// The words for a client that waits.
+pub(crate) fn waits(request: &Request, what: &str, approvers: &[IdentityName], nobody: bool) -> Words {
+    let id = &request.id;
+    let message = match (request.approvals.len(), request.approvals_needed) {
+        (0, 0 | 1) => format!("{what}: {id}"),
+        (have, needed) => format!("{what}: {id} ({have} of {needed} approvals)"),
+    };
+    let hint = match approvers {
+        [] if nobody => "nobody who may approve it is enabled at this gate: tell its operator".to_owned(),
+        [] => format!("somebody the policies let approve it can: tidegate approve {id}"),
+        names => {
+            let names: Vec<_> = names.iter().take(10).map(ToString::to_string).collect();
+            format!("{} can approve it: tidegate approve {id}", names.join(", "))
+        }
+    };
+    Words {
+        code: "01000",
+        message,
+        detail: None,
+        hint: Some(hint),
     }
 }
 
@@ -248,8 +253,8 @@ pub(super) fn answer(request: &Request) -> Option<Result<GrantId, Ending>> {
     })
 }
 
-/// Returns the text for a request that was approved for less than it asked for.
-pub(super) fn narrowed(request: &Request) -> Option<Words> {
+/// The words for a request that was approved for less than it asked for.
+pub(crate) fn narrowed(request: &Request) -> Option<Words> {
     let asked = request.narrowed_from.as_ref()?;
     let (wish, extent) = (&request.wish, request.asked_for());
     let said = |profile: &ProfileName, window| format!("{}/{profile} for {}", wish.target, length(window));

@@ -8,6 +8,7 @@
 //! - `audit_fails`: a log that cannot be written stops statements, and nothing else for longer than that
 //! - `cancel`: Ctrl-C, and whose statement it stops
 //! - `changes`: extend, shorten, revoke, warnings: what reaches a session that runs
+//! - `commands`: the program at a shell: quiet, warnings that stop nothing, words completed by bash
 //! - `deadline`: two hundred sessions of one grant end at one time
 //! - `demo`: what a newcomer runs first
 //! - `descriptors`: the limit of open files, and strangers who take all they can
@@ -69,6 +70,7 @@ mod audit;
 mod audit_fails;
 mod cancel;
 mod changes;
+mod commands;
 mod deadline;
 mod decisions;
 mod demo;

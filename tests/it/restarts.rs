@@ -33,9 +33,9 @@ const PEOPLE: [(&str, &str); 13] = [
 ];
 
 /// A receiver of webhooks that takes messages, and answers none of them while it is held.
-struct Receiver {
-    port: u16,
-    held: watch::Sender<bool>,
+pub(crate) struct Receiver {
+    pub(crate) port: u16,
+    pub(crate) held: watch::Sender<bool>,
     /// By the id of the notice, how often it was received (answered).
     received: Arc<Mutex<Vec<String>>>,
 }
@@ -43,7 +43,7 @@ struct Receiver {
 type Shared = (watch::Receiver<bool>, Arc<Mutex<Vec<String>>>);
 
 impl Receiver {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("its address").port();
         let (held, holding) = watch::channel(true);
@@ -60,7 +60,7 @@ impl Receiver {
         Self { port, held, received }
     }
 
-    fn received(&self) -> Vec<String> {
+    pub(crate) fn received(&self) -> Vec<String> {
         self.received.lock().expect("not poisoned").clone()
     }
 }

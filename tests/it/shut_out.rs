@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
+use crate::restarts::Receiver;
 use crate::support::{House, active, database, eventually, records, records_of, said, within};
 
 const PEOPLE: [(&str, &str); 3] = [("ana", "qa"), ("bob", "qa"), ("lea", "leads")];
@@ -116,4 +117,34 @@ async fn whoever_is_disabled_is_out_at_once() {
         .map(|record| record["change"].clone())
         .collect();
     assert_eq!(changes, [json!("added"), json!("disabled"), json!("enabled")]);
+}
+
+/// A request for which nobody is left is told to the webhooks, beside that it waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn that_nobody_is_left_to_approve_is_told() {
+    let receiver = Receiver::start().await;
+    receiver.held.send_replace(false);
+    let hook = format!(
+        "[[notify.webhooks]]\nname = \"desk\"\nurl = \"http://127.0.0.1:{}/\"\nsecret_file = \"hook.secret\"\n",
+        receiver.port
+    );
+    let house = House::open(&PEOPLE, &hook, &[("hook.secret", "0123456789abcdef0123456789abcdef")]).await;
+    let approvable = house.asked("ana", "read-write").await;
+    let told = async |notice: String| {
+        eventually("it is told", async || receiver.received().contains(&notice).then_some(())).await;
+    };
+    told(format!("{approvable}.request_pending")).await;
+    house
+        .call("operator", "POST", "/v1/users/lea/disable", &json!({}))
+        .await
+        .good();
+    let unapprovable = house.asked("bob", "read-write").await;
+    told(format!("{unapprovable}.request_pending")).await;
+    told(format!("{unapprovable}.request_without_approver")).await;
+    // Plain psql reads it, too.
+    let mut waits = house.psql("bob", "read-write", "SELECT 'in'");
+    let mut notices = BufReader::new(waits.stderr.take().expect("its errors")).lines();
+    within("a notice", notices.next_line()).await.expect("text").expect("a line");
+    let hint = within("its hint", notices.next_line()).await.expect("text").expect("a line");
+    assert!(hint.contains("nobody who may approve it is enabled at this gate"), "{hint}");
 }

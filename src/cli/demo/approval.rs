@@ -96,6 +96,9 @@ async fn scene(screen: &Screen, stage: &Stage, psql: &Path) -> anyhow::Result<St
 /// Starts psql with a request in its options, until it waits; returns it with the request's id.
 async fn wish(screen: &Screen, stage: &Stage, psql: &Path) -> anyhow::Result<(Psql, String)> {
     let ana = &stage.ana;
+    screen
+        .note("under a ticket (BUG-...) the rules would let her write at once, from 8 to 18 o'clock on working days; its text")?;
+    screen.note("is not looked up, only recorded. She names none, and a reason, which they want for writing:")?;
     let connection = connection_string(stage.gate.port(), ana.name, &format!("{TARGET}/{PROFILE}"));
     screen.command_of(
         ana.short(),

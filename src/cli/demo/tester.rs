@@ -24,8 +24,8 @@ use crate::lab::Driver;
 
 /// Length of the tester's window; short enough to watch it close.
 const WINDOW: &str = "6s";
-const REASON: &str = "BUG-812";
-/// Statements of the tester: some permitted, one with masked columns, and one that her role may not run.
+const TICKET: &str = "BUG-812";
+/// What the tester types: what she may, what she sees masked, and what her role may not.
 const SCRIPT: &str = "\
 SELECT status, count(*), sum(total) FROM orders GROUP BY status ORDER BY status;
 COPY (SELECT id, total, placed_at FROM orders WHERE status = 'returned' ORDER BY id LIMIT 3) TO STDOUT WITH CSV HEADER;
@@ -48,7 +48,7 @@ enum Client {
 /// Plays the scene up to the deadline and past it.
 pub(super) async fn work(screen: &Screen, stage: &Stage) -> anyhow::Result<Moments> {
     let all = async {
-        let ask = ["psql", TARGET, "--for", WINDOW, "--reason", REASON];
+        let ask = ["psql", TARGET, "--for", WINDOW, "--ticket", TICKET];
         screen.command_of(stage.ana.short(), &shown(&ask))?;
         let (mut client, first_row) = match stage.server.binaries().tool("psql") {
             Some(psql) => with_psql(screen, stage, &ask, &psql).await?,
@@ -106,7 +106,7 @@ async fn without_psql(screen: &Screen, stage: &Stage) -> anyhow::Result<(Client,
     let begun = stage.clock.moment().instant;
     let since = || stage.clock.moment().instant.saturating_duration_since(begun);
     let mut config = config(&stage.ana);
-    config.options(format!("-c tidegate.for={WINDOW} -c tidegate.reason={REASON}"));
+    config.options(format!("-c tidegate.for={WINDOW} -c tidegate.ticket={TICKET}"));
     let driver = Driver::connect(stage.gate.address(), &config, true).await?;
     let mut first_row = None;
     for statement in SCRIPT.lines() {

@@ -1,23 +1,31 @@
-//! Situations, and what is read in each of them at each door: a plain client of the wire, `tidegate psql`, the control API. One
-//! snapshot, to be read as a whole: is it true there, and can its reader do what it advises?
+//! Situations, and what is read in each of them at each door: a plain client of the wire, `tidegate psql`, the control API, a chat
+//! that a webhook leads to. One snapshot, to be read as a whole: is it true there, and can its reader do what it advises?
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::access::AccessError;
+use crate::cli::client::ClientError;
 use crate::cli::countdown::Countdown;
+use crate::cli::reach::TokenFrom;
 use crate::cli::wait::{WaitError, settled, waiting};
 use crate::cli::{run, wait};
 use crate::control::ApiError;
 use crate::control::model::{GrantView, RequestBody, RequestView};
-use crate::ending::{Ending, Fate, HeldBack, HeldBackBy, IDENTITY_DISABLED, Scope, TargetRefusal};
-use crate::grant::{IllegalChange, Status};
+use crate::ending::{EndedBy, Ending, Fate, HeldBack, HeldBackBy, IDENTITY_DISABLED, Scope, TargetRefusal, Words};
+use crate::grant::IllegalChange;
 use crate::ids::{GrantId, RequestId};
 use crate::ledger::LedgerError;
+use crate::names::IdentityName;
+use crate::notify::{self, EventKind, Format, Notice};
+use crate::policy::Action;
 use crate::request::{IllegalStep, Status as RequestStatus};
+use crate::session;
+use crate::strangers::Displaced;
 
 const GRANT: &str = "gr_4k2m9x0a7b";
 const REQUEST: &str = "rq_7c1n5d8e2f";
@@ -101,7 +109,10 @@ impl Table {
     }
 
     fn plain(&mut self, ending: &Ending) {
-        let words = ending.words().expect("words");
+        self.words(ending.words().expect("words"));
+    }
+
+    fn words(&mut self, words: Words) {
         let _ = writeln!(self.0, "psql           {} {}", words.code, words.message);
         for (part, text) in [("DETAIL", words.detail), ("HINT", words.hint)] {
             if let Some(text) = text {
@@ -118,6 +129,18 @@ impl Table {
         let _ = writeln!(self.0, "tidegate psql  {text}");
     }
 
+    /// What a chat shows of the last thing that the state of a request says.
+    fn chat(&mut self, change: Value) {
+        let request = Arc::new(request(change).request);
+        self.notice(&Notice::of(&request).last().expect("a notice"));
+    }
+
+    fn notice(&mut self, notice: &Notice) {
+        let body: Value = serde_json::from_str(&notify::message(notice, Format::Slack, None)).unwrap();
+        let text = body["blocks"][0]["text"]["text"].as_str().expect("a text");
+        let _ = writeln!(self.0, "chat           {}", text.replace('\n', "\n               "));
+    }
+
     fn api(&mut self, error: impl Into<ApiError>) {
         let problem = error.into().problem();
         let _ = writeln!(
@@ -131,8 +154,8 @@ impl Table {
     }
 }
 
-fn illegal(status: Status) -> LedgerError {
-    LedgerError::Illegal(IllegalChange::Ended(status))
+fn illegal(standing: &'static str) -> LedgerError {
+    LedgerError::Illegal(IllegalChange::Ended(standing))
 }
 
 /// Ends of a grant and of its sessions.
@@ -147,7 +170,7 @@ fn ends(table: &mut Table) {
     table.situation("the window closes on a session");
     table.plain(&expired(true));
     table.command(&over());
-    table.api(illegal(Status::Expired { until: until() }));
+    table.api(illegal("expired"));
     table.situation("the same, of a grant made by hand");
     table.plain(&expired(false));
     table.situation("its owner gives the grant back from elsewhere");
@@ -158,6 +181,7 @@ fn ends(table: &mut Table) {
     table.command(&seen(
         json!({"status": "released", "revoked": {"at": "2026-08-01T12:10:00Z", "by": "ana", "reason": crate::grant::GIVEN_BACK}}),
     ));
+    table.api(illegal("released"));
     table.situation("somebody revokes it");
     let revoked = |reason: &str| Ending::Revoked {
         grant: id(),
@@ -169,13 +193,26 @@ fn ends(table: &mut Table) {
         |reason| json!({"status": "revoked", "revoked": {"at": "2026-08-01T12:10:00Z", "by": "olga", "reason": reason}});
     table.plain(&revoked("locks the nightly load"));
     table.command(&seen(by_olga("locks the nightly load")));
-    table.api(illegal(Status::Revoked {
-        at: at("2026-08-01T12:10:00Z"),
-    }));
+    table.api(illegal("revoked"));
     table.situation("its identity is disabled");
     table.plain(&revoked(IDENTITY_DISABLED));
     table.command(&seen(by_olga(IDENTITY_DISABLED)));
     table.api(LedgerError::Disabled(name("ana")));
+    table.situation("its identity is disabled, and logs in: by the grant's secret, by its token");
+    table.plain(&Ending::IdentityDisabled { grant: id() });
+    table.plain(&Ending::BadToken {
+        user: "ana".to_owned(),
+        held: None,
+    });
+    let login = TokenFrom::Login("token".into());
+    table.command(
+        &ClientError::Unaccepted {
+            address: crate::cli::dial::address("https://gate.example.org:7433").unwrap(),
+            words: login.words(),
+        }
+        .to_string(),
+    );
+    table.api(ApiError::Unauthorized);
     table.situation("its owner's token is rotated, and the old one is used");
     table.plain(&Ending::BadToken {
         user: "ana".to_owned(),
@@ -188,12 +225,18 @@ fn ends(table: &mut Table) {
     table.situation("it is extended");
     table.command(&seen(json!({"until": "2026-08-01T13:00:00.7Z"})));
     table.api(LedgerError::Illegal(IllegalChange::Deadline(at("2026-08-01T13:00:00Z"))));
-    table.situation("an operator ends one session");
-    table.plain(&Ending::Killed {
-        grant: id(),
-        by: "olga".to_owned(),
-        reason: None,
-    });
+    table.situation("one session is ended: by an operator, by somebody who may administer, by the grant's owner");
+    for by in [
+        EndedBy::Operator("olga".to_owned()),
+        EndedBy::Person(name("lea")),
+        EndedBy::Owner(name("ana")),
+    ] {
+        table.plain(&Ending::Killed {
+            grant: id(),
+            by,
+            reason: Some("holds a lock".to_owned()),
+        });
+    }
     table.situation("the gate drains: a session, a login");
     table.plain(&Ending::Drained);
     table.plain(&Ending::Draining);
@@ -222,28 +265,61 @@ fn ends(table: &mut Table) {
 /// Requests and what becomes of them.
 fn requests(table: &mut Table) {
     let id = || name::<RequestId>(REQUEST);
-    let pending = |waited| Ending::ApprovalPending {
-        request: id(),
-        approvers: vec![name("lea")],
-        waited,
+    let waits = |table: &mut Table, approvers: &[IdentityName]| {
+        let (approvers, nobody) = (approvers.to_vec(), approvers.is_empty());
+        table.words(session::waits(
+            &request(json!({})).request,
+            "waiting for approval",
+            &approvers,
+            nobody,
+        ));
+        for waited in [Duration::ZERO, Duration::from_mins(5)] {
+            table.plain(&Ending::ApprovalPending {
+                request: id(),
+                approvers: approvers.clone(),
+                nobody,
+                waited,
+            });
+        }
+        table.command(&waiting(&RequestBody {
+            request: request(json!({})),
+            approvers,
+            waits_for_nobody: nobody,
+        }));
     };
     table.situation("a request waits, and the client waits no longer");
-    table.plain(&pending(Duration::ZERO));
-    table.plain(&pending(Duration::from_mins(5)));
-    let body = RequestBody {
-        request: request(json!({})),
-        approvers: vec![name("lea")],
-        waits_for_nobody: false,
-    };
-    table.command(&waiting(&body));
+    waits(table, &[name("lea")]);
     table.command(&WaitError::Pending(id()).to_string());
-    table.situation("it is approved for less");
+    table.chat(json!({}));
+    table.chat(json!({"approvals_needed": 2}));
+    table.situation("nobody who may approve it is enabled");
+    waits(table, &[]);
+    let pending = Arc::new(request(json!({})).request);
+    table.notice(&Notice {
+        event: EventKind::RequestWithoutApprover,
+        at: pending.submitted_at,
+        request: pending,
+    });
+    table.situation("it is approved");
     let approval = json!([{"by": "lea", "at": "2026-08-01T12:05:00Z", "comment": "reading will do"}]);
-    table.command(&wait::decision(&request(json!({
-        "profile": "read-only", "window_seconds": 900, "status": "approved", "approvals": approval, "approvals_missing": 0,
-        "narrowed_from": {"profile": "read-write", "window_seconds": 1800},
-        "outcome": {"outcome": "approved", "at": "2026-08-01T12:05:00Z", "grant": GRANT, "how": "people"},
-    }))));
+    let approved = |how: &str| json!({"outcome": "approved", "at": "2026-08-01T12:05:00Z", "grant": GRANT, "how": how});
+    let by_lea = json!({"status": "approved", "approvals": approval, "approvals_missing": 0, "outcome": approved("people")});
+    table.command(&wait::decision(&request(by_lea.clone())));
+    table.chat(by_lea.clone());
+    table.situation("the policies approve it");
+    table.chat(json!({"status": "approved", "approvals_missing": 0, "outcome": approved("automatic")}));
+    table.situation("it is approved for less");
+    let mut less = by_lea;
+    merge(
+        &mut less,
+        json!({
+            "profile": "read-only", "window_seconds": 900,
+            "narrowed_from": {"profile": "read-write", "window_seconds": 1800},
+        }),
+    );
+    table.words(session::narrowed(&request(less.clone()).request).expect("less"));
+    table.command(&wait::decision(&request(less.clone())));
+    table.chat(less);
     table.command(&run::window(&grant(json!({})), at("2026-08-01T12:00:00.7Z")));
     table.situation("it is rejected");
     table.plain(&Ending::RequestRejected {
@@ -251,9 +327,11 @@ fn requests(table: &mut Table) {
         by: name("lea"),
         comment: Some("not today".to_owned()),
     });
-    table.command(&refused(json!({
+    let rejected = json!({
         "status": "rejected", "outcome": {"outcome": "rejected", "at": "2026-08-01T12:05:00Z", "by": "lea", "comment": "not today"},
-    })));
+    });
+    table.command(&refused(rejected.clone()));
+    table.chat(rejected);
     table.api(AccessError::Illegal(IllegalStep::Settled(RequestStatus::Rejected)));
     table.situation("nobody decides in time");
     table.plain(&Ending::RequestLapsed {
@@ -262,15 +340,74 @@ fn requests(table: &mut Table) {
     });
     table.command(&WaitError::Lapsed(id()).to_string());
     table.api(AccessError::Illegal(IllegalStep::Settled(RequestStatus::Lapsed)));
+    table.situation("its requester takes it back");
+    let withdrawn = json!({"status": "withdrawn", "outcome": {"outcome": "withdrawn", "at": "2026-08-01T12:05:00Z"}});
+    table.plain(&Ending::RequestWithdrawn { request: id() });
+    table.command(&refused(withdrawn.clone()));
+    table.api(AccessError::Illegal(IllegalStep::Settled(RequestStatus::Withdrawn)));
+    table.chat(withdrawn);
+    table.situation("somebody breaks the glass");
+    let mut glass =
+        json!({"status": "approved", "approvals_missing": 0, "break_glass": true, "outcome": approved("break_glass")});
+    table.command(&run::broken(&id()));
+    table.chat(glass.clone());
+    table.situation("somebody reviews that");
+    merge(
+        &mut glass,
+        json!({"review": {"by": "lea", "at": "2026-08-01T14:00:00Z", "comment": "was right"}}),
+    );
+    table.chat(glass);
     table.situation("the policies say no");
     table.plain(&Ending::AccessDenied {
         why: "say why: give a reason".to_owned(),
         policies: vec!["testers-say-why".to_owned()],
     });
     table.api(AccessError::Denied {
+        action: Action::Request,
         why: "say why: give a reason".to_owned(),
         policies: vec!["testers-say-why".to_owned()],
     });
+    table.chat(json!({
+        "status": "denied", "outcome": {"outcome": "denied", "at": "2026-08-01T12:00:00Z", "why": "say why: give a reason"},
+    }));
+}
+
+/// Steps that cannot be taken, or are not allowed.
+fn steps(table: &mut Table) {
+    let mins = Duration::from_mins;
+    for (situation, step) in [
+        ("one's own request is approved", IllegalStep::OwnRequest),
+        ("it is approved twice by one person", IllegalStep::Twice(name("lea"))),
+        (
+            "for longer than was asked",
+            IllegalStep::Longer {
+                asked: mins(30),
+                given: mins(120),
+            },
+        ),
+        (
+            "with more than was asked",
+            IllegalStep::Wider {
+                asked: name("read-only"),
+                given: name("read-write"),
+            },
+        ),
+        ("another's request is withdrawn", IllegalStep::NotYours(name("ana"))),
+        ("what was no break-glass access is reviewed", IllegalStep::NothingToReview),
+        ("one's own access is reviewed", IllegalStep::OwnReview),
+        ("it is reviewed twice", IllegalStep::Reviewed(name("sec"))),
+    ] {
+        table.situation(situation);
+        table.api(AccessError::Illegal(step));
+    }
+    for action in Action::ALL.into_iter().skip(3) {
+        table.situation(&format!("no policy permits to {}", action.name()));
+        table.api(AccessError::Denied {
+            action,
+            why: "no policy lets you".to_owned(),
+            policies: Vec::new(),
+        });
+    }
 }
 
 /// Limits that were reached.
@@ -303,6 +440,10 @@ fn limits(table: &mut Table) {
     ] {
         table.plain(&Ending::TooMany { scope, limit: 5 });
     }
+    table.situation("more callers of the API that have proved nothing");
+    for of_address in [false, true] {
+        table.api(ApiError::Displaced(Displaced { limit: 128, of_address }));
+    }
     table.situation("logins that fail too often");
     for by in [HeldBackBy::Name, HeldBackBy::Address] {
         let held = HeldBack {
@@ -322,11 +463,17 @@ fn what_is_read_in_each_situation_at_each_door() {
     let mut table = Table::default();
     ends(&mut table);
     requests(&mut table);
+    steps(&mut table);
     limits(&mut table);
     let Table(text) = table;
     // A grant that is over gets no more time.
     let after_the_end = text.split("== it is shortened").next().unwrap();
     assert!(!after_the_end.contains("extend"), "{after_the_end}");
+    // Of a revoked grant and of a request that has lapsed no chat is told: the message that it waits says until when.
+    for title in ["somebody revokes it", "nobody decides in time"] {
+        let told = text.split("\n== ").find(|situation| situation.starts_with(title)).unwrap();
+        assert!(!told.contains("\nchat"), "{told}");
+    }
     // What is announced is the second in which it ends.
     assert!(text.contains("12:30:00") && !text.contains("12:30:01"), "{text}");
     insta::assert_snapshot!(text);

@@ -380,6 +380,21 @@ pub struct IssuedUser {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub token: Option<String>,
+    /// What was done all the same, and may be a slip: groups that no policy names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// The answer of `POST /v1/users/{name}/groups`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RegroupedUser {
+    /// The user.
+    #[serde(flatten)]
+    #[schema(value_type = UserShape)]
+    pub user: UserView,
+    /// What was done all the same, and may be a slip: groups that no policy names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// New groups of a user, in place of the old ones: `POST /v1/users/{name}/groups`.

@@ -4,7 +4,10 @@ use axum::http::StatusCode;
 
 use super::Class;
 use crate::audit::AuditError;
+use crate::grant::IllegalChange;
 use crate::ledger::{LedgerError, StoreError};
+use crate::policy::Action;
+use crate::request::IllegalStep;
 
 pub(super) fn ledger(error: &LedgerError) -> Class {
     let some = |text: &str| Some(text.to_owned());
@@ -39,11 +42,11 @@ pub(super) fn ledger(error: &LedgerError) -> Class {
             "The identity is shut out",
             some("`tidegate user enable` lets it in again"),
         ),
-        LedgerError::Illegal(_) => (
+        LedgerError::Illegal(change) => (
             StatusCode::CONFLICT,
             "illegal-change",
             "Not as things stand",
-            some("`tidegate grant show` tells how they stand; what has ended is replaced by a new grant"),
+            some(remedy(change)),
         ),
         LedgerError::Terms(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-terms", "Not a grant", None),
         LedgerError::Unsettled => (
@@ -65,6 +68,45 @@ pub(super) fn ledger(error: &LedgerError) -> Class {
             "Not done: the gate cannot store it",
             some("look into the gate's own messages"),
         ),
+    }
+}
+
+fn remedy(change: &IllegalChange) -> &'static str {
+    match change {
+        IllegalChange::Ended(_) => {
+            "what has ended is replaced by a new grant: `tidegate request`, or `tidegate grant create` by an operator"
+        }
+        IllegalChange::Active => "`tidegate grant show` tells until when; `tidegate extend` asks for more",
+        IllegalChange::Deadline(_) => "for longer than that, ask for a new grant when this one has ended",
+        IllegalChange::TooLong => "ask for less, and for a new grant when this one has ended",
+        IllegalChange::TooShort => "`tidegate grant revoke` ends it at once",
+        IllegalChange::NotShorter => "name less time than is left: `tidegate grant show` tells when it ends",
+    }
+}
+
+/// Returns where it is explained what would have to change for an action to be allowed.
+pub(super) fn explanation(action: Action) -> String {
+    let question = match action {
+        Action::Request | Action::AutoApprove | Action::BreakGlass => "--target NAME".to_owned(),
+        Action::Approve => format!("{} --request REQUEST", action.name()),
+        Action::Extend | Action::Revoke => format!("{} --grant GRANT", action.name()),
+        Action::ReadLog | Action::Administer => action.name().to_owned(),
+    };
+    format!("`tidegate policy explain {question}` tells what would have to change")
+}
+
+/// Returns what can be done instead of a step that cannot be taken.
+pub(super) fn next_step(step: &IllegalStep) -> Option<&'static str> {
+    match step {
+        IllegalStep::Settled(_) => Some("`tidegate requests --all` tells how they stand; what is settled is asked for anew"),
+        IllegalStep::OwnRequest => Some("ask somebody else: `tidegate request show REQUEST` names those who can"),
+        IllegalStep::Twice(_) => Some("it waits for somebody else: `tidegate request show REQUEST` names those who can"),
+        IllegalStep::Longer { .. } => Some("approve it without --for, or with less; for more it is asked for anew"),
+        IllegalStep::Wider { .. } => Some("approve it without --profile, or with a narrower one; for more it is asked for anew"),
+        IllegalStep::NotYours(_) => Some("who may approve it can reject it: `tidegate reject REQUEST`"),
+        IllegalStep::NothingToReview => Some("`tidegate requests --unreviewed` lists what is to be reviewed"),
+        IllegalStep::OwnReview => Some("ask somebody else who may approve it"),
+        IllegalStep::Reviewed(_) => Some("`tidegate request show REQUEST` tells what was found"),
     }
 }
 

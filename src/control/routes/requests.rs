@@ -21,6 +21,7 @@ use crate::control::problem::ApiError;
 use crate::control::{Gate, IDEMPOTENCY_HEADER};
 use crate::ids::RequestId;
 use crate::ledger::{RequestFilter, RequestView};
+use crate::policy::Action;
 use crate::request::{Outcome, Status};
 
 #[utoipa::path(post, path = "/v1/requests", tag = "requests", summary = "Asks for access", request_body = NewRequestBody,
@@ -81,6 +82,7 @@ pub(super) fn wanted(body: NewRequestBody, key: Option<String>) -> Asked {
 fn not_denied(view: RequestView) -> Result<RequestView, AccessError> {
     match &view.request.outcome {
         Some(Outcome::Denied { why, .. }) => Err(AccessError::Denied {
+            action: Action::Request,
             why: why.clone(),
             policies: Vec::new(),
         }),

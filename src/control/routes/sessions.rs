@@ -13,6 +13,7 @@ use crate::control::caller::Caller;
 use crate::control::model::{ReasonBody, Sessions, SessionsQuery};
 use crate::control::problem::ApiError;
 use crate::control::schema::SessionShape;
+use crate::ending::EndedBy;
 use crate::ids::SessionId;
 use crate::policy::Action;
 use crate::session::SessionView;
@@ -41,11 +42,20 @@ pub(in crate::control) async fn kill(
     let ReasonBody { reason } = body(&bytes)?;
     let id: SessionId = named(&id)?;
     let view = gate.registry.list().into_iter().find(|view| view.who.session == id);
-    if !view.as_ref().is_some_and(|view| caller.is(&view.who.identity)) {
+    let own = view.as_ref().is_some_and(|view| caller.is(&view.who.identity));
+    if !own {
         caller.may_take_away(&gate, Action::Administer).await?;
     }
-    let killed = gate.registry.kill(&id, caller.name(), reason).await;
+    let killed = gate.registry.kill(&id, ended_by(&caller, own), reason).await;
     let view = killed.ok_or(ApiError::NoSuchSession(id))?;
     let effect = view.effect;
     Ok(taken(view, effect))
+}
+
+fn ended_by(caller: &Caller, own: bool) -> EndedBy {
+    match caller {
+        Caller::Admin { operator } => EndedBy::Operator(operator.clone()),
+        Caller::Person(person, _) if own => EndedBy::Owner(person.name().clone()),
+        Caller::Person(person, _) => EndedBy::Person(person.name().clone()),
+    }
 }

@@ -1,5 +1,6 @@
 //! `/v1/users`: local users and their tokens; for operators and administrators.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Json;
@@ -11,11 +12,11 @@ use axum::response::{IntoResponse, Response};
 use super::{Answer, Taken, body, named, taken};
 use crate::control::Gate;
 use crate::control::caller::Caller;
-use crate::control::model::{DisableBody, EmptyBody, GroupsBody, IssuedUser, NewUserBody, UserView, Users};
+use crate::control::model::{DisableBody, EmptyBody, GroupsBody, IssuedUser, NewUserBody, RegroupedUser, UserView, Users};
 use crate::control::problem::ApiError;
 use crate::control::schema::UserShape;
 use crate::ledger::{Effect, LedgerError, RequestFilter, RotatedToken};
-use crate::names::IdentityName;
+use crate::names::{GroupName, IdentityName};
 use crate::policy::Action;
 use crate::secret::Secret;
 
@@ -36,8 +37,13 @@ pub(in crate::control) async fn create(
     caller.may(&gate, Action::Administer).await?;
     let NewUserBody { name, groups } = body(&bytes)?;
     nobody_elses(&gate, &name).await?;
+    let warnings = unnamed(&gate, &name, &groups);
     let token = gate.ledger.add_user(&name, groups, caller.name()).await?;
-    Ok((StatusCode::CREATED, Json(issued(&gate, name, Some(&token))?)).into_response())
+    let issued = IssuedUser {
+        warnings,
+        ..issued(&gate, name, Some(&token))?
+    };
+    Ok((StatusCode::CREATED, Json(issued)).into_response())
 }
 
 #[utoipa::path(post, path = "/v1/users/{name}/rotate", tag = "users", summary = "Gives a user a fresh token", params(("name" = String, Path, description = "The user")), request_body = EmptyBody, responses((status = 200, description = "The user and its token; the old one is good no more", body = IssuedUser), (status = 202, description = "In effect; `effect` says what is still to come", body = IssuedUser)))]
@@ -95,23 +101,35 @@ pub(in crate::control) async fn enable(
     Ok(Json(enabled.map_err(|error| with_nearest(&gate, error))?))
 }
 
-#[utoipa::path(post, path = "/v1/users/{name}/groups", tag = "users", summary = "Puts a user into other groups", params(("name" = String, Path, description = "The user")), request_body = GroupsBody, responses((status = 200, description = "The user", body = UserShape), (status = 202, description = "In effect; `effect` says what is still to come", body = UserShape)))]
+#[utoipa::path(post, path = "/v1/users/{name}/groups", tag = "users", summary = "Puts a user into other groups", params(("name" = String, Path, description = "The user")), request_body = GroupsBody, responses((status = 200, description = "The user", body = RegroupedUser), (status = 202, description = "In effect; `effect` says what is still to come", body = RegroupedUser)))]
 pub(in crate::control) async fn groups(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
     Path(name): Path<String>,
     bytes: Bytes,
-) -> Taken<UserView> {
+) -> Taken<RegroupedUser> {
     caller.may_take_away(&gate, Action::Administer).await?;
     let GroupsBody { groups } = body(&bytes)?;
     let name: IdentityName = named(&name)?;
     if caller.is(&name) {
         return Err(ApiError::ForOneself);
     }
+    let warnings = unnamed(&gate, &name, &groups);
     let regrouped = gate.ledger.regroup_user(&name, groups, caller.name()).await;
-    let view = regrouped.map_err(|error| with_nearest(&gate, error))?;
-    let effect = view.effect;
-    Ok(taken(view, effect))
+    let user = regrouped.map_err(|error| with_nearest(&gate, error))?;
+    let effect = user.effect;
+    Ok(taken(RegroupedUser { user, warnings }, effect))
+}
+
+/// Returns a sentence for each group that no policy in force names.
+fn unnamed(gate: &Gate, name: &IdentityName, groups: &BTreeSet<GroupName>) -> Vec<String> {
+    let Some(policies) = gate.rules.borrow().policies.clone() else {
+        return Vec::new();
+    };
+    groups
+        .iter()
+        .filter_map(|group| policies.unnamed(group, name.as_str()))
+        .collect()
 }
 
 /// Checks that the name belongs to no issuer, now or when it was used in a request. A new user takes over all that belongs to
@@ -159,5 +177,6 @@ fn issued(gate: &Gate, name: IdentityName, token: Option<&Secret<String>>) -> Re
     Ok(IssuedUser {
         user,
         token: token.map(|token| token.expose().clone()),
+        warnings: Vec::new(),
     })
 }

@@ -250,10 +250,15 @@ async fn the_silent_make_room_and_who_has_proved_something_stays() {
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
     let mut oldest = silent.remove(0);
-    let closed = timeout(Duration::from_secs(10), oldest.read(&mut [0; 64]))
+    let mut said = String::new();
+    timeout(Duration::from_secs(10), oldest.read_to_string(&mut said))
         .await
-        .expect("it gave way");
-    assert!(!matches!(closed, Ok(1..)), "{closed:?}");
+        .expect("it gave way")
+        .expect("and is told so");
+    assert!(
+        said.starts_with("HTTP/1.1 503") && said.contains("retry-after: 1\r\n") && said.contains("at most 4 that"),
+        "{said}"
+    );
     assert!(served.gate.strangers.len() <= 4);
     let quiet = timeout(Duration::from_millis(50), async {
         loop {

@@ -239,7 +239,31 @@ async fn users_come_and_go() {
     let fresh = rotated["token"].as_str().unwrap();
     assert_eq!(team.says(fresh, "GET /v1/me", &Value::Null).await.0, 200);
     let regrouped = team.served.json("POST /v1/users/ana/groups", r#"{"groups":["leads"]}"#).await;
-    assert_eq!(regrouped["groups"], json!(["leads"]));
+    assert_eq!(
+        (&regrouped["groups"], &regrouped["warnings"]),
+        (&json!(["leads"]), &Value::Null)
+    );
+    // A group that no policy names is given, and said.
+    let warning = |name: &str| {
+        json!([format!(
+            "no policy names the group `qaa` of {name}: it gives them nothing; did you mean `qa`?"
+        )])
+    };
+    let slip = team.served.json("POST /v1/users", r#"{"name":"sam","groups":["qaa"]}"#).await;
+    assert_eq!(
+        (&slip["user"]["groups"], &slip["warnings"]),
+        (&json!(["qaa"]), &warning("sam"))
+    );
+    valid(&document, &document["paths"]["/v1/users"]["post"], &slip);
+    let slip = team
+        .served
+        .json("POST /v1/users/ana/groups", r#"{"groups":["leads","qaa"]}"#)
+        .await;
+    assert_eq!(
+        (&slip["groups"], &slip["warnings"]),
+        (&json!(["leads", "qaa"]), &warning("ana"))
+    );
+    valid(&document, &document["paths"]["/v1/users/{name}/groups"]["post"], &slip);
     let disabled = team.served.json("POST /v1/users/ana/disable", "").await;
     assert_eq!(disabled["disabled"], true);
     valid(&document, &document["paths"]["/v1/users/{name}/disable"]["post"], &disabled);

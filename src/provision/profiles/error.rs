@@ -94,7 +94,12 @@ fn concurrently(said: &DbError) -> bool {
 /// Returns the server's message with a remedy.
 fn said(error: &tokio_postgres::Error) -> String {
     let Some(said) = error.as_db_error() else {
-        return crate::causes::in_one_line(error);
+        let mut told = crate::causes::in_one_line(error);
+        // The driver has no kind for it.
+        if told.ends_with("password missing") {
+            told.push_str(": the server wants one (--password-file or --password-env beside --user, else password_file in the configuration)");
+        }
+        return told;
     };
     let code = said.code();
     // A standby reports this already when a transaction wants to write (check_transaction_read_only in commands/variable.c).
@@ -131,5 +136,36 @@ impl From<LinkError> for ProfilesError {
             LinkError::Postgres(error) => Self::Postgres(error),
             LinkError::Timeout(limit) => Self::Timeout(limit),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// A server that asks for a password, and an account without one.
+    #[tokio::test]
+    async fn a_password_that_is_missing_is_said_with_where_it_goes() {
+        let (near, mut far) = tokio::io::duplex(1024);
+        let server = async move {
+            let mut startup = [0; 4];
+            far.read_exact(&mut startup).await.unwrap();
+            far.write_all(b"R\0\0\0\x08\0\0\0\x03").await.unwrap();
+            far
+        };
+        let config = {
+            let mut config = tokio_postgres::Config::new();
+            config.user("postgres").ssl_mode(tokio_postgres::config::SslMode::Disable);
+            config
+        };
+        let (connected, _server) = tokio::join!(config.connect_raw(near, tokio_postgres::NoTls), server);
+        let Err(error) = connected else { panic!("let in") };
+        let told = ProfilesError::from(error).to_string();
+        assert!(
+            told.contains("password missing: the server wants one (--password-file"),
+            "{told}"
+        );
     }
 }
