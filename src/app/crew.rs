@@ -1,7 +1,7 @@
 //! The threads that carry sessions: few, and apart from all others.
 //!
 //! Few, because sessions that share a thread share its wake-ups: on two cores, one thread for eight busy sessions costs 15 to
-//! 20 percent less CPU per statement than two that steal from each other (ARCHITECTURE.md has the figures). Apart, because a
+//! 20 percent less CPU per statement than two that steal from each other (docs/adr/0027 has the figures). Apart, because a
 //! session writes its records itself: while a disk hangs its thread hangs, and ends, control and the clock must go on
 //! ([`super::overdue`] ends the backends of sessions that cannot do it themselves).
 
