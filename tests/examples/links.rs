@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use super::{repository, text};
 
 /// Returns every Markdown file of the project, as paths from its root.
-fn documents() -> BTreeSet<PathBuf> {
+pub(super) fn documents() -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     let mut folders = vec![PathBuf::new()];
     while let Some(folder) = folders.pop() {

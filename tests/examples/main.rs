@@ -1,5 +1,6 @@
 //! The documents are true: the example configuration and its defaults, the reference of the configuration, the policies.
 //!
+//! - `commands`: command lines, as the program takes them
 //! - `links`: links, anchors, paths and names of types
 //! - `reference`: commands, calls and metrics, as the code has them
 #![allow(
@@ -11,6 +12,7 @@
     reason = "tests, not a library"
 )]
 
+mod commands;
 mod links;
 mod reference;
 
