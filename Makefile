@@ -2,7 +2,7 @@
 
 export PATH := $(PATH):$(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: help demo test bench figures deadline kill9 taken disk strangers soak regress versions fuzz fuzz-targets drivers lint setup
+.PHONY: help demo test bench figures deadline kill9 taken disk strangers soak regress versions fuzz fuzz-targets drivers lint docs setup
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -69,6 +69,9 @@ lint: setup ## formatting, lints, documentation
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
+
+docs: ## the generated parts of docs/ anew: commands, calls, metrics
+	TIDEGATE_BLESS=1 cargo test --locked --test examples reference::
 
 setup: ## what building and testing needs, installed if missing (Debian, Ubuntu)
 	@.ci/setup

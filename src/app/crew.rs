@@ -1,7 +1,7 @@
 //! Thread pool of the sessions: a few threads, separate from all others.
 //!
 //! It is small, because sessions on one thread share its wake-ups: on two cores, one thread for eight busy sessions costs 15 to
-//! 20 percent less CPU per statement than two threads that steal work from each other (ARCHITECTURE.md has the figures). It is
+//! 20 percent less CPU per statement than two threads that steal work from each other (docs/adr/0027 has the figures). It is
 //! separate, because a session writes its records itself: if a disk hangs, its thread hangs, while session ends, the control
 //! API and the clock must go on ([`super::overdue`] ends the backends of sessions that cannot do it themselves).
 

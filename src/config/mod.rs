@@ -145,7 +145,7 @@ fn read(path: &Path) -> Result<String, Mistake> {
     std::fs::read_to_string(path).map_err(|error| {
         let mistake = Mistake::new(path, None, None, format!("cannot be read: {error}"));
         if error.kind() == std::io::ErrorKind::NotFound {
-            mistake.remedy("name the file with --config, or start from the example in README.md")
+            mistake.remedy("name the file with --config, or write one: docs/quickstart.md has one to start from")
         } else {
             mistake
         }

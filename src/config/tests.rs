@@ -257,7 +257,7 @@ fn a_missing_file_is_named() {
         mistakes.first().map(ToString::to_string).as_deref(),
         Some(
             "/nonexistent/tidegate.toml: cannot be read: No such file or directory (os error 2); \
-             name the file with --config, or start from the example in README.md"
+             name the file with --config, or write one: docs/quickstart.md has one to start from"
         )
     );
 }

@@ -30,7 +30,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use listen::{MOST, strangers};
 pub use problem::ApiError;
-pub use serve::{ListenError, Listeners, serve};
+pub use serve::{ListenError, Listeners, document, serve};
 pub use token::{AdminToken, TokenError};
 
 use crate::access::{self, Desk};

@@ -132,7 +132,7 @@ pub async fn serve(listeners: Listeners, gate: Arc<Gate>, stop: impl Future<Outp
     let most = gate.places;
     let (stopping, stopped) = watch::channel(false);
     let strangers = gate.strangers.clone();
-    let (router, _) = router(gate, stopped.clone());
+    let router = router(gate, stopped.clone());
     let served = Served {
         service: TowerToHyperService::new(router),
         stopped,
@@ -155,9 +155,17 @@ pub async fn serve(listeners: Listeners, gate: Arc<Gate>, stop: impl Future<Outp
     Ok(())
 }
 
-/// Returns the router of the whole API, and the document that describes it.
-pub(super) fn router(gate: Arc<Gate>, stopped: watch::Receiver<bool>) -> (Router, utoipa::openapi::OpenApi) {
-    let v1 = OpenApiRouter::with_openapi(Document::openapi())
+/// Returns the document that describes the API, as `GET /v1/openapi.json` serves it.
+#[must_use]
+pub fn document() -> utoipa::openapi::OpenApi {
+    let mut document = authenticated().merge(open()).split_for_parts().1;
+    openapi::complete(&mut document);
+    document
+}
+
+/// Returns the calls that need a proof of the caller.
+fn authenticated() -> OpenApiRouter<Arc<Gate>> {
+    OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(routes::me))
         .routes(routes!(targets::list))
         .routes(routes!(targets::status))
@@ -193,23 +201,32 @@ pub(super) fn router(gate: Arc<Gate>, stopped: watch::Receiver<bool>) -> (Router
         .routes(routes!(clock::set_right))
         .routes(routes!(reload::reload))
         .routes(routes!(openapi::openapi))
-        .route_layer(middleware::from_fn_with_state(Arc::clone(&gate), caller::settle))
+}
+
+/// Returns the calls that everybody may make.
+fn open() -> OpenApiRouter<Arc<Gate>> {
+    OpenApiRouter::new()
         .routes(routes!(health))
         .routes(routes!(alive))
         .routes(routes!(ready))
-        .routes(routes!(metrics));
+        .routes(routes!(metrics))
+}
+
+/// Returns the whole API.
+pub(super) fn router(gate: Arc<Gate>, stopped: watch::Receiver<bool>) -> Router {
+    let written = Written(document().to_json().unwrap_or_default().into());
     let places = gate.places;
-    let (router, mut document) = v1.split_for_parts();
-    openapi::complete(&mut document);
-    let written = Written(document.to_json().unwrap_or_default().into());
-    let router = router
+    authenticated()
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&gate), caller::settle))
+        .merge(open())
+        .split_for_parts()
+        .0
         .fallback(|uri: Uri| async move { ApiError::NoSuchPath(uri.path().to_owned()) })
         .method_not_allowed_fallback(|method: Method| async move { ApiError::Method(method.to_string()) })
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .layer(Extension(Hold::new(stopped, places)))
         .layer(Extension(written))
-        .with_state(gate);
-    (router, document)
+        .with_state(gate)
 }
 
 #[utoipa::path(get, path = "/healthz", tag = "health", summary = "Whether the gate runs", responses((status = 200, description = "It does", content_type = "text/plain", body = String)))]

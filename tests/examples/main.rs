@@ -1,4 +1,8 @@
-//! What the documentation shows is true: the example configuration, its defaults, the reference table in README.md, the policies.
+//! The documents are true: the example configuration and its defaults, the reference of the configuration, the policies.
+//!
+//! - `commands`: command lines, as the program takes them
+//! - `links`: links, anchors, paths and names of types
+//! - `reference`: commands, calls and metrics, as the code has them
 #![allow(
     missing_docs,
     clippy::expect_used,
@@ -7,6 +11,10 @@
     clippy::string_slice,
     reason = "tests, not a library"
 )]
+
+mod commands;
+mod links;
+mod reference;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -72,20 +80,20 @@ fn the_example_is_good_and_its_defaults_are_the_real_ones() {
 }
 
 #[test]
-fn the_readme_has_every_key_of_the_example_and_no_other() {
-    let readme = text("README.md");
-    let mut rows: Vec<_> = readme
+fn the_reference_has_every_key_of_the_example_and_no_other() {
+    let reference = text("docs/configuration.md");
+    let mut rows: Vec<_> = reference
         .lines()
         .filter_map(|line| line.strip_prefix("| `")?.split_once("` | "))
         .filter(|(key, _)| key.contains('.') || ["listen", "advertise", "state_dir"].contains(key))
         .collect();
     for (key, value, default) in example() {
         let row = rows.iter().position(|(name, _)| *name == key);
-        let (_, rest) = rows.remove(row.unwrap_or_else(|| panic!("README.md has no `{key}`")));
+        let (_, rest) = rows.remove(row.unwrap_or_else(|| panic!("docs/configuration.md has no `{key}`")));
         if default {
             assert!(
                 rest.starts_with(&format!("`{value}` |")),
-                "`{key}` is {value}, README.md says {rest}"
+                "`{key}` is {value}, docs/configuration.md says {rest}"
             );
         }
     }
@@ -94,21 +102,35 @@ fn the_readme_has_every_key_of_the_example_and_no_other() {
 
 #[test]
 fn the_configurations_in_the_documents_are_good() {
-    let mut seen = 0;
-    for file in ["README.md", "deploy/README.md"] {
-        for block in text(file).split("```toml\n").skip(1) {
-            let block = block.split("```").next().expect("split has a first part");
-            let settings = load(folder().path(), block).unwrap_or_else(|mistakes| panic!("{file}: {mistakes:?} in\n{block}"));
+    for file in [
+        "README.md",
+        "docs/quickstart.md",
+        "docs/team.md",
+        "docs/least-privilege.md",
+        "deploy/README.md",
+    ] {
+        let blocks = configurations(file);
+        assert!(!blocks.is_empty(), "{file}");
+        for block in blocks {
+            let settings = load(folder().path(), &block).unwrap_or_else(|mistakes| panic!("{file}: {mistakes:?} in\n{block}"));
             // None shows an account that ends its own sessions.
             let shared = settings
                 .targets
                 .iter()
                 .find(|target| target.is_ended_by_its_sessions_account());
             assert!(shared.is_none(), "{file}: {block}");
-            seen += 1;
         }
     }
-    assert!(seen > 0);
+}
+
+/// Returns the configurations that a document shows: blocks of TOML, and files that a console prints.
+fn configurations(file: &str) -> Vec<String> {
+    let mut found = blocks(file, "toml");
+    for console in blocks(file, "console") {
+        let printed = console.split("$ cat tidegate.toml\n").nth(1);
+        found.extend(printed.and_then(|printed| printed.split("\n$ ").next()).map(str::to_owned));
+    }
+    found
 }
 
 /// The blocks of a document that are in this language.
