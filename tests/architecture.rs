@@ -68,7 +68,7 @@ const LAYERS: &[(&str, &str)] = &[
     ),
     (
         "notify",
-        "causes clock ids secret supervision tls request audit ledger visible",
+        "backoff causes clock ids secret supervision tls request ledger visible",
     ),
     ("forward", "causes clock supervision tls audit notify"),
     (

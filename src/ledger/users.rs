@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -20,7 +21,6 @@ use super::pending::{Effect, Key};
 use super::record::{NOT_STORED, user_event};
 use super::row::users::StoredUser;
 use super::{Inner, Ledger, LedgerError, StoreError, row};
-use crate::audit::hex;
 use crate::identity::{Identity, Source};
 use crate::names::{GroupName, IdentityName};
 use crate::secret::Secret;
@@ -366,5 +366,5 @@ fn fresh_token() -> Result<(Secret<String>, String), LedgerError> {
 }
 
 fn hash(token: &Secret<String>) -> String {
-    hex(&Sha256::digest(token.expose().as_bytes()))
+    HEXLOWER.encode(&Sha256::digest(token.expose().as_bytes()))
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use jiff::{SignedDuration, Timestamp};
 use reqwest::{Client, StatusCode, Url};
@@ -16,7 +17,6 @@ use tokio::sync::Notify;
 use super::outbox::{Message, Outbox, OutboxError};
 use super::retry_after::retry_after;
 use super::{Hook, Pace};
-use crate::audit::hex;
 use crate::causes::in_one_line;
 use crate::clock::Clock;
 use crate::tls::{web_address, web_client};
@@ -162,5 +162,5 @@ pub(super) fn signature(hook: &Hook, seconds: i64, body: &str) -> String {
         return String::new();
     };
     mac.update(format!("{seconds}.{body}").as_bytes());
-    format!("t={seconds},v1={}", hex(&mac.finalize().into_bytes()))
+    format!("t={seconds},v1={}", HEXLOWER.encode(&mac.finalize().into_bytes()))
 }

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -55,7 +56,7 @@ impl Fingerprint {
 
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&HEXLOWER.encode(&self.0))
     }
 }
 
@@ -66,17 +67,8 @@ impl FromStr for Fingerprint {
     fn from_str(text: &str) -> Result<Self, NoFingerprint> {
         let bare = text.trim().rsplit('=').next().unwrap_or_default();
         let digits: Vec<u8> = bare.bytes().filter(|byte| *byte != b':').collect();
-        let mut bytes = [0; 32];
-        if digits.len() != 2 * bytes.len() {
-            return Err(NoFingerprint);
-        }
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
-            for digit in pair {
-                let value = char::from(*digit).to_digit(16).ok_or(NoFingerprint)?;
-                *byte = (*byte << 4) | u8::try_from(value).map_err(|_| NoFingerprint)?;
-            }
-        }
-        Ok(Self(bytes))
+        let bytes = HEXLOWER_PERMISSIVE.decode(&digits).map_err(|_| NoFingerprint)?;
+        bytes.try_into().map(Self).map_err(|_| NoFingerprint)
     }
 }
 

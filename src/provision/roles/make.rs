@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -293,10 +294,7 @@ async fn fresh_password() -> Result<(Secret<String>, MadeKeys, Verifier), RoleEr
     getrandom::fill(&mut bytes)
         .and_then(|()| getrandom::fill(&mut salt))
         .map_err(|_| RoleError::Internal("random bytes"))?;
-    let password = Secret::new(bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    }));
+    let password = Secret::new(HEXLOWER.encode(&bytes));
     let given = password.clone();
     let derived = tokio::task::spawn_blocking(move || ClientKeys::derive(given.expose().as_bytes(), &salt, ITERATIONS));
     let keys = derived.await.map_err(|_| RoleError::Internal("deriving keys"))?;
