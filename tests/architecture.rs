@@ -69,7 +69,7 @@ const LAYERS: &[(&str, &str)] = &[
     ),
     (
         "notify",
-        "backoff causes clock ids secret supervision tls request audit ledger visible",
+        "backoff causes clock ids secret supervision tls request ledger visible",
     ),
     ("forward", "backoff causes clock supervision tls audit notify"),
     (
