@@ -3,6 +3,7 @@
 //! A wire-protocol gate in front of QA databases. This page is the table of contents, in layer order: a module imports only
 //! from those above it (`tests/architecture.rs` holds the exact graph).
 //!
+//! - [`backoff`]: waits between attempts (pure)
 //! - [`causes`], [`clock`], [`folder_lock`], [`duration`], [`times`], [`columns`], [`ids`], [`visible`], [`names`], [`secret`]:
 //!   the nouns
 //! - [`diagnostics`]: non-blocking output of the gate's own messages
@@ -16,7 +17,6 @@
 //! - [`request`]: requests for access, and their legal steps (pure)
 //! - [`tls`]: TLS configurations
 //! - [`identity`]: identities and their verification
-//! - [`metrics`]: counters of the gate, for Prometheus
 //! - [`quota`]: limits on the resources of one identity
 //! - [`audit`]: the audit log: event, journal, reader
 //! - [`evidence`]: reports and exports of the log for auditors and their tools
@@ -28,6 +28,7 @@
 //! - [`frontend`]: handshake with a client, up to its authentication or refusal
 //! - [`upstream`]: authenticated connection to the target; requires a `Permit`
 //! - [`provision`]: provisioning connections: end backends, create and drop the roles of grants, apply profiles
+//! - [`metrics`]: counters of the gate, for Prometheus
 //! - [`session`]: one connection from accept to ending
 //! - [`notify`]: signed webhooks about requests, from a durable outbox
 //! - [`forward`]: forwarding of the log to a syslog receiver, and of checkpoints to webhooks
@@ -41,6 +42,7 @@
 pub mod access;
 pub mod app;
 pub mod audit;
+pub mod backoff;
 pub mod causes;
 pub mod cli;
 pub mod clock;

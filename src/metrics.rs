@@ -19,29 +19,13 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-pub use log::Log;
-
 use labels::{ByBoth, ByEnding, ByOutcome, ByProfile, ByReason, ByRule, ByTarget};
 
 use crate::names::{ProfileName, TargetName};
+use crate::provision::Counted;
 
 /// Upper bounds of the overshoot histogram in seconds; the promised maximum is 0.25.
 const OVERSHOOT_BOUNDS: [f64; 9] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
-
-/// Counts of the roles of grants at a target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Roles {
-    /// Number of existing roles, as far as the gate knows.
-    pub present: u64,
-    /// Number of roles created since the start.
-    pub made: u64,
-    /// Number of roles dropped since the start.
-    pub retired: u64,
-    /// Number of roles of ended grants that are not dropped yet.
-    pub left: u64,
-    /// Number of backends ended since the start that had logged in as a grant's role without going through the gate.
-    pub intruders: u64,
-}
 
 /// Counters of a gate. Cheap to clone; clones count together.
 #[derive(Debug, Clone, Default)]
@@ -283,7 +267,7 @@ impl Metrics {
     }
 
     /// Sets the counts of the roles of grants at a target.
-    pub fn roles(&self, target: &TargetName, roles: Roles) {
+    pub fn roles(&self, target: &TargetName, roles: Counted) {
         let by_target = ByTarget { target: target.clone() };
         let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         self.0.roles.get_or_create(&by_target).set(gauge(roles.present));
@@ -363,6 +347,7 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::Written;
 
     #[test]
     #[expect(clippy::too_many_lines, reason = "one line for each metric")]
@@ -381,19 +366,20 @@ mod tests {
         metrics.waiting(3);
         metrics.notices_lost(2);
         metrics.messages_lost(5);
-        metrics.log(Log {
+        let written = Written {
             lines: 9,
             bytes: 900,
             writes: 4,
             syncs: 1,
             segment: 2,
-            gap: true,
-            since_checkpoint: Duration::from_millis(1500),
-        });
+            signed: None,
+            last_seq: 9,
+        };
+        metrics.log(written, true, Duration::from_millis(1500));
         metrics.forwarded(7, 1, Duration::from_millis(1500));
         metrics.profile(&target, &"read-only".parse().unwrap(), true);
         metrics.profiles_looked_at(&target, jiff::Timestamp::from_second(1_764_000_000).unwrap());
-        let roles = Roles {
+        let roles = Counted {
             present: 1,
             made: 3,
             retired: 2,

@@ -9,6 +9,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::visible;
 
@@ -60,13 +61,19 @@ pub enum InvalidName {
 /// Maximum length of a text that is compared with names, in characters: it may come from anybody.
 const MAX_COMPARED_CHARS: usize = 63;
 
+/// Returns the number of edits that make one name of another, whatever the case.
+#[must_use]
+pub fn distance(found: &str, known: &str) -> usize {
+    let found: String = found.chars().take(MAX_COMPARED_CHARS).flat_map(char::to_lowercase).collect();
+    strsim::damerau_levenshtein(&found, &known.to_lowercase())
+}
+
 /// Returns the name in `known` that is most similar to `found`, if one is similar enough.
 #[must_use]
 pub fn nearest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let found: String = found.chars().take(MAX_COMPARED_CHARS).flat_map(char::to_lowercase).collect();
     known
         .into_iter()
-        .map(|name| (strsim::damerau_levenshtein(&found, &name.to_lowercase()), name))
+        .map(|name| (distance(found, name), name))
         .filter(|(distance, name)| *distance <= (name.len() / 3).max(1))
         .min()
         .map(|(_, name)| name)
@@ -90,7 +97,7 @@ fn with_article(what: &str) -> String {
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $check:expr) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(String);
 
@@ -145,7 +152,7 @@ name!(
 );
 name!(
     /// Name of an identity: the person or workload that statements are recorded under, as its issuer names it (`auth0|x`, `Zoë
-    /// O'Brien`). Up to 255 bytes; it has no invisible characters ([`visible::is_unseen`]), and its only blank is the space.
+    /// O'Brien`). Up to 255 bytes; it has no invisible characters, and its only blank is the space.
     IdentityName,
     identity
 );

@@ -13,11 +13,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::encode::decimal;
-use super::excerpt::{hex, hex_digit};
 
 /// Start of a line before its sequence number; the version is [`super::VERSION`].
 const HEAD: &[u8] = br#"{"v":2,"seq":"#;
@@ -98,16 +98,14 @@ impl Link {
     #[must_use]
     pub fn mark(self) -> Mark {
         let mut mark = [0; MARK];
-        for (pair, byte) in mark.chunks_exact_mut(2).zip(self.0) {
-            pair.copy_from_slice(&[hex_digit(byte >> 4), hex_digit(byte)]);
-        }
+        HEXLOWER.encode_mut(&self.0[..MARK / 2], &mut mark);
         Mark(mark)
     }
 }
 
 impl fmt::Display for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex(&self.0))
+        f.write_str(&HEXLOWER.encode(&self.0))
     }
 }
 
@@ -121,19 +119,8 @@ impl FromStr for Link {
     type Err = InvalidLink;
 
     fn from_str(text: &str) -> Result<Self, InvalidLink> {
-        let digits: &[u8; 64] = text.as_bytes().try_into().map_err(|_| InvalidLink)?;
-        let mut link = [0; 32];
-        for (byte, pair) in link.iter_mut().zip(digits.chunks_exact(2)) {
-            for digit in pair {
-                let value = match digit {
-                    b'0'..=b'9' => digit - b'0',
-                    b'a'..=b'f' => digit - b'a' + 10,
-                    _ => return Err(InvalidLink),
-                };
-                *byte = *byte << 4 | value;
-            }
-        }
-        Ok(Self(link))
+        let link = HEXLOWER.decode(text.as_bytes()).map_err(|_| InvalidLink)?;
+        link.try_into().map(Self).map_err(|_| InvalidLink)
     }
 }
 

@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
 use super::event::{Parameter, Sql, Text};
@@ -71,7 +72,7 @@ impl Hashes {
     /// Returns the SHA-256, in hexadecimal.
     #[must_use]
     pub fn plain(&self) -> Cow<'static, str> {
-        Cow::Owned(hex(&self.sha256.clone().finalize()))
+        Cow::Owned(HEXLOWER.encode(&self.sha256.clone().finalize()))
     }
 
     /// Returns the keyed hash of a text.
@@ -203,7 +204,7 @@ impl<'a> Parameter<'a> {
         let start = match decoded {
             Some(Decoded { text, escaped: 0 }) => text.into_owned(),
             _ if start.is_empty() => String::new(),
-            _ => format!("\\x{}", hex(start)),
+            _ => format!("\\x{}", HEXLOWER.encode(start)),
         };
         Self::Long {
             start: Text(Cow::Owned(start)),
@@ -228,13 +229,13 @@ impl<'a> Parameter<'a> {
     pub fn binary(oid: u32, bytes: &[u8], max: usize) -> Self {
         match bytes.get(..max) {
             Some(start) if start.len() < bytes.len() => Self::Long {
-                start: Text(Cow::Owned(format!("\\x{}", hex(start)))),
+                start: Text(Cow::Owned(format!("\\x{}", HEXLOWER.encode(start)))),
                 length: bytes.len() as u64,
                 sha256: Cow::Owned(sha256(bytes)),
             },
             _ => Self::Binary {
                 oid,
-                hex: Cow::Owned(hex(bytes)),
+                hex: Cow::Owned(HEXLOWER.encode(bytes)),
             },
         }
     }
@@ -249,22 +250,7 @@ fn beginning(bytes: &[u8], max: usize) -> &[u8] {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-/// Returns bytes in lower-case hexadecimal.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    let digits = bytes.iter().flat_map(|byte| [hex_digit(byte >> 4), hex_digit(*byte)]);
-    digits.map(char::from).collect()
-}
-
-/// Returns the lower-case hexadecimal digit of the value's lowest four bits.
-pub(super) fn hex_digit(value: u8) -> u8 {
-    match value & 15 {
-        value @ 0..=9 => b'0' + value,
-        value => b'a' - 10 + value,
-    }
+    HEXLOWER.encode(&Sha256::digest(bytes))
 }
 
 #[cfg(test)]

@@ -12,14 +12,13 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use data_encoding::HEXLOWER;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
-
-use super::excerpt::hex;
 
 /// Prefix of the 32 bytes of a seed in PKCS#8 (RFC 8410, section 7).
 const PRIVATE: [u8; 16] = *b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
@@ -200,7 +199,7 @@ impl PublicKey {
     /// Returns a short name for people: the first 16 hexadecimal digits of its SHA-256.
     #[must_use]
     pub fn id(&self) -> String {
-        hex(Sha256::digest(self.0).get(..8).unwrap_or_default())
+        HEXLOWER.encode(Sha256::digest(self.0).get(..8).unwrap_or_default())
     }
 
     /// Returns true if the signature of the message was made with its private half.

@@ -48,7 +48,6 @@ pub mod verify;
 mod writer;
 
 pub use encode::Batch;
-pub use excerpt::hex;
 pub use extent::{DEFAULT_SORTED, Extent, InvalidExtent, MAX_HELD_BACK, SortKey};
 pub use filter::{Filter, Selector};
 pub use follow::{Follow, follow};

@@ -12,10 +12,9 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use data_encoding::HEXLOWER;
 use ring::hmac;
 use zeroize::Zeroizing;
-
-use super::excerpt::hex;
 
 /// Configured form in which parameters are recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -101,7 +100,7 @@ impl ValueKey {
     fn make(path: &Path) -> io::Result<Self> {
         let mut seed = Zeroizing::new([0_u8; 32]);
         getrandom::fill(&mut *seed).map_err(io::Error::other)?;
-        let digits = Zeroizing::new(hex(&*seed));
+        let digits = Zeroizing::new(HEXLOWER.encode(&*seed));
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         file.write_all(digits.as_bytes())?;
         file.write_all(b"\n")?;
@@ -122,7 +121,7 @@ impl ValueKey {
     /// Returns the hash of a text, in hexadecimal: all 32 bytes.
     #[must_use]
     pub fn hash_text(&self, text: &[u8]) -> String {
-        hex(hmac::sign(&self.0, text).as_ref())
+        HEXLOWER.encode(hmac::sign(&self.0, text).as_ref())
     }
 
     /// Begins the hash of data that comes in pieces.
@@ -158,12 +157,12 @@ impl KeyedHash {
     /// Returns the hash as [`ValueKey::hash_text`] does.
     #[must_use]
     pub fn text(self) -> String {
-        hex(self.0.sign().as_ref())
+        HEXLOWER.encode(self.0.sign().as_ref())
     }
 }
 
 fn short(tag: &hmac::Tag) -> String {
-    hex(tag.as_ref().get(..16).unwrap_or_default())
+    HEXLOWER.encode(tag.as_ref().get(..16).unwrap_or_default())
 }
 
 #[cfg(test)]

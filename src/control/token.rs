@@ -5,9 +5,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use data_encoding::HEXLOWER;
 use subtle::ConstantTimeEq;
 
-use crate::audit::hex;
 use crate::secret::Secret;
 
 /// Error of loading or creating the admin token.
@@ -77,7 +77,7 @@ impl AdminToken {
     fn make(path: &Path) -> Result<Self, TokenError> {
         let mut bytes = [0_u8; 32];
         getrandom::fill(&mut bytes)?;
-        let token = Secret::new(hex(&bytes));
+        let token = Secret::new(HEXLOWER.encode(&bytes));
         // Write to a temporary file and rename: a crash here leaves no partial token.
         let beside = path.with_extension("new");
         let write = || {

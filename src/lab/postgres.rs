@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustix::process::Signal;
 
@@ -348,8 +349,5 @@ pub(super) fn random_password() -> Result<Secret<String>, LabError> {
         what: "drawing a random password".to_owned(),
         source: error.into(),
     })?;
-    Ok(Secret::new(bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })))
+    Ok(Secret::new(HEXLOWER.encode(&bytes)))
 }

@@ -8,6 +8,7 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::commit::to_the_end;
 use super::pending::Item;
@@ -19,7 +20,8 @@ use crate::names::IdentityName;
 use crate::request::{Outcome, Request};
 
 /// Gate time and machine time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Clock)]
 pub struct ClockView {
     /// Gate time, by which deadlines and records go.
     pub gate_time: Timestamp,
@@ -27,6 +29,7 @@ pub struct ClockView {
     pub machine_time: Timestamp,
     /// Reason why the gate does not trust the machine's clock, if it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub doubt: Option<String>,
 }
 
@@ -80,12 +83,13 @@ impl Ledger {
 impl Inner {
     fn end_everything(self: &std::sync::Arc<Self>, by: &str) -> Vec<std::sync::Arc<Item>> {
         let mut who: Vec<IdentityName> = self
-            .book()
+            .book
+            .lock()
             .live
             .all()
             .map(|entry| entry.current().identity().clone())
             .collect();
-        who.extend(self.requests().identities());
+        who.extend(self.requests.lock().identities());
         who.sort_unstable();
         who.dedup();
         who.iter().flat_map(|who| self.end_all_of(who, by, SET_BACK)).collect()
@@ -93,11 +97,11 @@ impl Inner {
 
     /// Forgets everything that is over, so that it stays in the store only: in memory it would be alive again.
     fn forget_the_future(&self, now: Timestamp) {
-        let mut book = self.book();
+        let mut book = self.book.lock();
         book.entries.retain(|_, entry| entry.current().revoked().is_some());
         book.swept_at = now;
         drop(book);
-        self.requests().forget_unsettled(now);
+        self.requests.lock().forget_unsettled(now);
     }
 }
 

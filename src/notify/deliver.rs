@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use jiff::{SignedDuration, Timestamp};
 use reqwest::{Client, StatusCode, Url};
@@ -16,7 +17,6 @@ use tokio::sync::Notify;
 use super::outbox::{Message, Outbox, OutboxError};
 use super::retry_after::retry_after;
 use super::{Hook, Pace};
-use crate::audit::hex;
 use crate::causes::in_one_line;
 use crate::clock::Clock;
 use crate::tls::{web_address, web_client};
@@ -55,7 +55,7 @@ impl Courier {
         loop {
             if let Err(error) = self.next(&mut way).await {
                 tracing::error!(hook = self.hook.name, error = %in_one_line(&error), "the outbox cannot be used; trying again");
-                tokio::time::sleep(self.pace.most).await;
+                tokio::time::sleep(self.pace.backoff.max()).await;
             }
         }
     }
@@ -143,10 +143,9 @@ impl Courier {
         SignedDuration::try_from(asked).map_or_else(|_| self.backoff(attempts), |asked| asked.max(self.backoff(0)))
     }
 
-    /// Returns the back-off: it doubles with each failure up to the limit, and is drawn from the upper half of that, so that
-    /// many gates do not retry at the same time.
+    /// Returns the back-off: it is drawn from the upper half of its wait, so that many gates do not retry at the same time.
     fn backoff(&self, attempts: u32) -> SignedDuration {
-        let wait = self.pace.first.saturating_mul(1 << attempts.min(20)).min(self.pace.most);
+        let wait = self.pace.backoff.after(attempts);
         let mut random = [0];
         // If there is no randomness, the full time is used.
         let part = getrandom::fill(&mut random).map_or(256, |()| 128 + u32::from(random[0] / 2));
@@ -162,5 +161,5 @@ pub(super) fn signature(hook: &Hook, seconds: i64, body: &str) -> String {
         return String::new();
     };
     mac.update(format!("{seconds}.{body}").as_bytes());
-    format!("t={seconds},v1={}", hex(&mac.finalize().into_bytes()))
+    format!("t={seconds},v1={}", HEXLOWER.encode(&mac.finalize().into_bytes()))
 }

@@ -22,14 +22,17 @@ pub(crate) use payload::body as message;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinSet;
 
+use crate::backoff::Backoff;
 use crate::causes::in_one_line;
 use crate::clock::Clock;
 use crate::ids::LogId;
@@ -75,10 +78,8 @@ pub enum Format {
 /// Limits and intervals of delivery.
 #[derive(Debug, Clone, Copy)]
 struct Pace {
-    /// Wait after the first failure; it doubles after each further one.
-    first: Duration,
-    /// Longest wait between attempts.
-    most: Duration,
+    /// Waits between attempts.
+    backoff: Backoff,
     /// Age from which a message is given up.
     give_up: SignedDuration,
     /// Limit for an attempt, from connecting to the response.
@@ -86,8 +87,7 @@ struct Pace {
 }
 
 const PACE: Pace = Pace {
-    first: Duration::from_secs(1),
-    most: Duration::from_mins(5),
+    backoff: Backoff::new(Duration::from_secs(1), Duration::from_mins(5)),
     give_up: SignedDuration::from_hours(24),
     timeout: Duration::from_secs(10),
 };
@@ -137,7 +137,7 @@ impl Notifier {
 
     /// Replaces the receivers, for a reload. A message that is being sent may be delivered twice, with the same id.
     pub fn renew(&self, settings: NotifySettings) {
-        let mut now = self.0.now.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut now = self.0.now.lock();
         let mut receivers = Receivers::default();
         for hook in &settings.hooks {
             let bell = Arc::new(Notify::new());
@@ -175,7 +175,7 @@ impl Notifier {
     }
 
     async fn put(&self, event: EventKind, id: String, body: impl Fn(&Hook, Option<&str>) -> String) {
-        let settings = Arc::clone(&self.0.now.lock().unwrap_or_else(PoisonError::into_inner).settings);
+        let settings = Arc::clone(&self.0.now.lock().settings);
         let messages: Vec<(String, String)> = settings
             .hooks
             .iter()
@@ -198,7 +198,7 @@ impl Notifier {
             }
         };
         self.0.lost.fetch_add(lost, Ordering::Relaxed);
-        for bell in self.0.now.lock().unwrap_or_else(PoisonError::into_inner).bells.values() {
+        for bell in self.0.now.lock().bells.values() {
             bell.notify_one();
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
+use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -12,8 +13,7 @@ use crate::ids::{GrantId, RequestId};
 use crate::request::{Approval, How, Outcome, Request, Review, Wish};
 
 const FAST: Pace = Pace {
-    first: Duration::from_millis(5),
-    most: Duration::from_millis(20),
+    backoff: Backoff::new(Duration::from_millis(5), Duration::from_millis(20)),
     give_up: SignedDuration::from_hours(24),
     timeout: Duration::from_secs(10),
 };
@@ -166,7 +166,7 @@ async fn a_message_is_signed_and_says_what_happened() {
         mac.update(format!("{seconds}.{body}").as_bytes());
         mac.finalize().into_bytes()
     };
-    assert_eq!(signature, format!("t={seconds},v1={}", crate::audit::hex(&mac)));
+    assert_eq!(signature, format!("t={seconds},v1={}", HEXLOWER.encode(&mac)));
     let body: Value = serde_json::from_str(&body).unwrap();
     let id = RequestId::from_random([1; 10]);
     assert_eq!(body["event"], "request_pending");

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use cedar_policy::{Entities, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
+use data_encoding::HEXLOWER;
 use jiff::tz::TimeZone;
 use miette::Diagnostic;
 use sha2::{Digest, Sha256};
@@ -200,9 +201,5 @@ fn hash(schema: &Source, sources: &[Source]) -> String {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part.as_bytes());
     }
-    hash.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
-        let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or('0');
-        text.extend([digit(byte >> 4), digit(byte & 15)]);
-        text
-    })
+    HEXLOWER.encode(&hash.finalize())
 }

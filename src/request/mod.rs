@@ -15,17 +15,21 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_with::skip_serializing_none;
+use utoipa::ToSchema;
 
 use crate::ids::{GrantId, RequestId};
 use crate::names::{GroupName, IdentityName, ProfileName, TargetName};
 
 /// Request of an identity for a profile on a target, for a limited time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[skip_serializing_none]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Request {
     /// Id of the request.
     pub id: RequestId,
     /// Access that is requested, and its requester.
     #[serde(flatten)]
+    #[schema(inline)]
     pub wish: Wish,
     /// Time it was submitted.
     pub submitted_at: Timestamp,
@@ -37,26 +41,27 @@ pub struct Request {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approvals: Vec<Approval>,
     /// Outcome, once the request is settled.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub outcome: Option<Outcome>,
     /// Original extent, if an approver has narrowed it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub narrowed_from: Option<Extent>,
     /// Review of a break-glass access.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub review: Option<Review>,
 }
 
 /// Access that is requested, and its requester.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[skip_serializing_none]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Wish {
     /// Requester.
     pub identity: IdentityName,
     /// Groups of the requester at the time of the request.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub groups: BTreeSet<GroupName>,
-    /// Issuer whose token proved the identity; `None`: a local user.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Issuer of the token that proved the identity; absent for a local user.
+    #[schema(nullable = false)]
     pub issuer: Option<String>,
     /// Claims of that token about the run (`repository`, `ref`, ...), for approvers, and for the policies at activation.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -65,14 +70,15 @@ pub struct Wish {
     pub target: TargetName,
     /// Profile whose privileges are requested.
     pub profile: ProfileName,
-    /// Length of the window, from activation.
+    /// Length of the window in seconds, from the first connection.
     #[serde(rename = "window_seconds", serialize_with = "as_seconds", deserialize_with = "from_seconds")]
+    #[schema(value_type = u64)]
     pub window: Duration,
     /// Reason for the access.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub reason: Option<String>,
     /// Ticket the access belongs to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub ticket: Option<String>,
     /// Maximum number of concurrent sessions.
     pub max_sessions: u32,
@@ -81,30 +87,33 @@ pub struct Wish {
     pub break_glass: bool,
 }
 
-/// Part of a wish that an approver can narrow.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Part of a request that an approver can narrow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Extent {
     /// Profile whose privileges are requested.
     pub profile: ProfileName,
-    /// Length of the window.
+    /// Length of the window in seconds.
     #[serde(rename = "window_seconds", serialize_with = "as_seconds", deserialize_with = "from_seconds")]
+    #[schema(value_type = u64)]
     pub window: Duration,
 }
 
 /// Approval of a request by one approver.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[skip_serializing_none]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Approval {
     /// Approver.
     pub by: IdentityName,
     /// Time of the approval.
     pub at: Timestamp,
     /// Comment of the approver.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub comment: Option<String>,
 }
 
 /// Outcome of a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[skip_serializing_none]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
     /// Denied by the policies.
@@ -130,7 +139,7 @@ pub enum Outcome {
         /// Approver that rejected it.
         by: IdentityName,
         /// Comment of the approver.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(nullable = false)]
         comment: Option<String>,
     },
     /// Withdrawn by the requester.
@@ -140,8 +149,29 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// Returns the time of the outcome.
+    #[must_use]
+    pub fn at(&self) -> Timestamp {
+        match self {
+            Self::Denied { at, .. } | Self::Approved { at, .. } | Self::Rejected { at, .. } | Self::Withdrawn { at } => *at,
+        }
+    }
+
+    /// Returns the status of a request with this outcome.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        match self {
+            Self::Denied { .. } => Status::Denied,
+            Self::Approved { .. } => Status::Approved,
+            Self::Rejected { .. } => Status::Rejected,
+            Self::Withdrawn { .. } => Status::Withdrawn,
+        }
+    }
+}
+
 /// Way a request was approved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum How {
     /// Approved by the policies alone.
@@ -153,7 +183,7 @@ pub enum How {
 }
 
 /// Review of a break-glass access.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Review {
     /// Reviewer.
     pub by: IdentityName,
@@ -164,19 +194,21 @@ pub struct Review {
 }
 
 /// State of a request at a moment. Computed, never stored: nothing has to run for a request to lapse.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = RequestStatus)]
 pub enum Status {
     /// Waits for approvers.
     Pending,
-    /// Past its expiry without enough approvals.
+    /// Was not approved in time.
     Lapsed,
-    /// See [`Outcome`].
+    /// Was denied by the policies.
     Denied,
-    /// See [`Outcome`].
+    /// Was approved and became a grant.
     Approved,
-    /// See [`Outcome`].
+    /// Was rejected by an approver.
     Rejected,
-    /// See [`Outcome`].
+    /// Was withdrawn by the requester.
     Withdrawn,
 }
 
@@ -200,10 +232,7 @@ impl Request {
     #[must_use]
     pub fn status(&self, now: Timestamp) -> Status {
         match &self.outcome {
-            Some(Outcome::Denied { .. }) => Status::Denied,
-            Some(Outcome::Approved { .. }) => Status::Approved,
-            Some(Outcome::Rejected { .. }) => Status::Rejected,
-            Some(Outcome::Withdrawn { .. }) => Status::Withdrawn,
+            Some(outcome) => outcome.status(),
             None if now < self.expires_at => Status::Pending,
             None => Status::Lapsed,
         }

@@ -3,9 +3,10 @@
 //! It does not know the existing roles. INVARIANT: two profiles, or two grants, never share a role name; no grant's role has a
 //! name that a profile's could have; no name is longer than PostgreSQL keeps.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::str::FromStr;
 
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
 use crate::ids::{GrantId, LogId};
@@ -30,12 +31,7 @@ pub fn profile_role(target: &TargetName, profile: &ProfileName) -> RoleName {
     if plain.len() <= LONGEST_NAME && !target.as_str().contains('_') {
         return RoleName(plain);
     }
-    let digest = Sha256::digest(format!("{target}/{profile}"));
-    let hash = digest.iter().fold(String::new(), |mut hash, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(hash, "{byte:02x}");
-        hash
-    });
+    let hash = HEXLOWER.encode(&Sha256::digest(format!("{target}/{profile}")));
     let kept = cut(&plain, LONGEST_NAME - HASH_LETTERS - 1);
     RoleName(format!("{kept}~{}", cut(&hash, HASH_LETTERS)))
 }

@@ -12,9 +12,11 @@ use std::time::Duration;
 use dashmap::DashMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 use subtle::ConstantTimeEq as _;
 use tokio::sync::{broadcast, watch};
 use tokio::time::timeout;
+use utoipa::ToSchema;
 
 use super::admit::TargetRoom;
 use crate::audit::event::Who;
@@ -72,20 +74,24 @@ pub(crate) struct Progress {
 }
 
 /// Running session as operators see it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[skip_serializing_none]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = Session)]
 pub struct SessionView {
     /// Identity, grant and target.
     #[serde(flatten)]
+    #[schema(inline)]
     pub who: Who,
     /// Address and port of the client.
+    #[schema(value_type = String)]
     pub client: SocketAddr,
     /// Application name that the client gave.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub application: Option<String>,
     /// Time of its start.
     pub since: Timestamp,
     /// Current end of its grant.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub until: Option<Timestamp>,
     /// `active` while a statement runs, else `idle`; `ended` in the notification of its end.
     pub state: String,
@@ -94,7 +100,7 @@ pub struct SessionView {
     /// Process id of the target's backend.
     pub backend_pid: i32,
     /// Progress of the end, in the answer to an order to end the session.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub effect: Option<Effect>,
 }
 
@@ -253,9 +259,10 @@ impl Registry {
         })
     }
 
-    /// Tells a session to end, and waits a little to be able to say more of it. `None` when there is none of that id.
+    /// Orders a session to end, and waits briefly to be able to report the result. `None` if there is no session with that id, or
+    /// if it is already ending because the gate stops.
     pub async fn kill(&self, session: &SessionId, by: EndedBy, reason: Option<String>) -> Option<SessionView> {
-        let live = self.lock().get(session).cloned()?;
+        let live = Arc::clone(&*self.sessions.get(session)?);
         let view = live.view();
         let before = live.orders.send_replace(Order::Kill { by, reason });
         if before == Order::DrainNow {

@@ -9,8 +9,10 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
+use parking_lot::Mutex;
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -55,7 +57,7 @@ impl Fingerprint {
 
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&HEXLOWER.encode(&self.0))
     }
 }
 
@@ -66,17 +68,8 @@ impl FromStr for Fingerprint {
     fn from_str(text: &str) -> Result<Self, NoFingerprint> {
         let bare = text.trim().rsplit('=').next().unwrap_or_default();
         let digits: Vec<u8> = bare.bytes().filter(|byte| *byte != b':').collect();
-        let mut bytes = [0; 32];
-        if digits.len() != 2 * bytes.len() {
-            return Err(NoFingerprint);
-        }
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
-            for digit in pair {
-                let value = char::from(*digit).to_digit(16).ok_or(NoFingerprint)?;
-                *byte = (*byte << 4) | u8::try_from(value).map_err(|_| NoFingerprint)?;
-            }
-        }
-        Ok(Self(bytes))
+        let bytes = HEXLOWER_PERMISSIVE.decode(&digits).map_err(|_| NoFingerprint)?;
+        bytes.try_into().map(Self).map_err(|_| NoFingerprint)
     }
 }
 
@@ -101,7 +94,7 @@ pub async fn seen(tcp: TcpStream, host: &str) -> Result<Fingerprint, io::Error> 
     });
     // The connection is not used further: nothing is sent to the peer, which is not verified.
     let shaken = shake(tcp, host, Arc::clone(&looking) as Arc<dyn ServerCertVerifier>).await;
-    let seen = *looking.seen.lock().unwrap_or_else(PoisonError::into_inner);
+    let seen = *looking.seen.lock();
     match (seen, shaken) {
         (Some(seen), _) => Ok(seen),
         (None, Err(error)) => Err(error),
@@ -156,7 +149,7 @@ impl ServerCertVerifier for Pinned {
     ) -> Result<ServerCertVerified, Error> {
         let chain: Vec<_> = std::iter::once(end_entity).chain(intermediates).cloned().collect();
         let shown = anchor::pinned(&chain).map(|shown| Fingerprint::of(shown));
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = shown;
+        *self.seen.lock() = shown;
         let is_pinned = |certificate: &CertificateDer<'_>| self.pin == Some(Fingerprint::of(certificate));
         if is_pinned(end_entity) {
             return Ok(ServerCertVerified::assertion());

@@ -7,6 +7,7 @@ mod time;
 
 use std::fmt::Write as _;
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use postgres_protocol::types;
 
 use super::frontend::Fields;
@@ -22,14 +23,7 @@ const MOST_DIMENSIONS: u32 = 6;
 #[must_use]
 pub fn bytea(text: &[u8]) -> Option<Vec<u8>> {
     let digits = text.strip_prefix(b"\\x")?;
-    let (pairs, []) = digits.as_chunks::<2>() else {
-        return None;
-    };
-    let digit = |digit: u8| char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    pairs
-        .iter()
-        .map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?))
-        .collect()
+    HEXLOWER_PERMISSIVE.decode(digits).ok()
 }
 
 /// Returns true if the binary form of a type is its text: name, text, json, xml, unknown, char(n), varchar.
@@ -50,10 +44,7 @@ pub fn show(oid: u32, bytes: &[u8]) -> Option<String> {
     }
     let text = match oid {
         16 => types::bool_from_sql(bytes).ok()?.to_string(),
-        BYTEA => bytes.iter().fold(String::from("\\x"), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        }),
+        BYTEA => format!("\\x{}", HEXLOWER.encode(bytes)),
         18 => show_char(bytes)?,
         20 => types::int8_from_sql(bytes).ok()?.to_string(),
         21 => types::int2_from_sql(bytes).ok()?.to_string(),
@@ -255,12 +246,9 @@ fn show_inet(bytes: &[u8], network: bool) -> Option<String> {
 
 fn show_uuid(bytes: &[u8]) -> Option<String> {
     let bytes: &[u8; 16] = bytes.try_into().ok()?;
-    let mut text = String::with_capacity(36);
-    for (index, byte) in bytes.iter().enumerate() {
-        if matches!(index, 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        let _ = write!(text, "{byte:02x}");
+    let mut text = HEXLOWER.encode(bytes);
+    for at in [20, 16, 12, 8] {
+        text.insert(at, '-');
     }
     Some(text)
 }

@@ -1,5 +1,6 @@
 //! What the log says is what the server ran: whatever a client does with names, groups, copies and bytes.
 
+use data_encoding::HEXLOWER;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tidegate::lab::{Gate, Login, Options};
@@ -450,7 +451,7 @@ async fn huge_sql_is_cut_visibly_in_bounded_memory() {
     drop(raw);
     let all = executed(&gate, &login).await;
     for ((statement, _), sql) in all.iter().zip([three, hundred]) {
-        let sha = tidegate::audit::hex(&Sha256::digest(&sql));
+        let sha = HEXLOWER.encode(&Sha256::digest(&sql));
         assert_eq!(statement["sql"]["length"], sql.len());
         assert_eq!(statement["sql"]["sha256"], sha);
         assert!(sql.starts_with(text(statement)) && text(statement).len() > 60_000);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use data_encoding::HEXLOWER;
 use serde_json::Value;
 use tidegate::audit::values::ValueKey;
 use tidegate::lab::{Gate, Login};
@@ -540,7 +541,7 @@ async fn a_huge_parameter_hides_no_other() {
     raw.ask(&frame(b'F', &call.concat()), 1).await;
     drop(raw);
     let all = executed(&gate, &login).await;
-    let hash = tidegate::audit::hex(&<sha2::Sha256 as sha2::Digest>::digest(&huge));
+    let hash = HEXLOWER.encode(&<sha2::Sha256 as sha2::Digest>::digest(&huge));
     let long = |parameter: &Value| {
         let long = &parameter["long"];
         let start = long["start"].as_str().expect("a beginning");
@@ -826,7 +827,7 @@ async fn bytes_and_long_values_are_told_by_length_and_hash() {
                 (true, Some(&bytes)),
                 (false, Some(long.as_bytes())),
                 (true, Some(&[0; 16])),
-                (false, Some(format!("\\x{}", tidegate::audit::hex(&bytes)).as_bytes())),
+                (false, Some(format!("\\x{}", HEXLOWER.encode(&bytes)).as_bytes())),
                 (false, Some(b"a\\\\b")),
             ],
         ),
@@ -836,7 +837,7 @@ async fn bytes_and_long_values_are_told_by_length_and_hash() {
     raw.ask(&group.concat(), 1).await;
     drop(raw);
     let (statement, _) = executed(&gate, &login).await.remove(0);
-    let hash = |bytes: &[u8]| tidegate::audit::hex(&<sha2::Sha256 as sha2::Digest>::digest(bytes));
+    let hash = |bytes: &[u8]| HEXLOWER.encode(&<sha2::Sha256 as sha2::Digest>::digest(bytes));
     let parameter = |place: usize| &statement["parameters"][place];
     let told = serde_json::json!({"long": {"start": "", "length": bytes.len(), "sha256": hash(&bytes)}});
     assert_eq!(*parameter(0), told, "nothing of the bytes");

@@ -1,3 +1,4 @@
+use data_encoding::HEXLOWER;
 use proptest::prelude::*;
 
 use super::*;
@@ -30,7 +31,7 @@ fn the_law_by_hand() {
     let second = br#"{"v":2,"seq":2,"text":"b""#;
     let one: [u8; 32] = Sha256::digest([&[0; 32][..], first].concat()).into();
     let two: [u8; 32] = Sha256::digest([&one[..], second].concat()).into();
-    let with_mark = |body: &[u8], link: &[u8]| [body, br#","chain":""#, hex(&link[..8]).as_bytes(), b"\"}"].concat();
+    let with_mark = |body: &[u8], link: &[u8]| [body, br#","chain":""#, HEXLOWER.encode(&link[..8]).as_bytes(), b"\"}"].concat();
     assert_eq!(lines, [with_mark(first, &one), with_mark(second, &two)]);
     assert!(
         lines

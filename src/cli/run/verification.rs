@@ -8,13 +8,13 @@ use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
 use super::super::client::Client;
 use super::super::dial::Address;
 use super::super::profile;
 use super::complain;
-use crate::audit::hex;
 use crate::control::model::GrantLoginBody;
 use crate::tls::Trust;
 
@@ -146,7 +146,7 @@ fn kept(folder: Option<&Path>, pem: &[u8]) -> io::Result<Option<PathBuf>> {
         let reason = "neither XDG_CONFIG_HOME nor HOME is set";
         return Err(io::Error::new(io::ErrorKind::NotFound, reason));
     };
-    let path = folder.join(format!("{}.pem", hex(&Sha256::digest(pem))));
+    let path = folder.join(format!("{}.pem", HEXLOWER.encode(&Sha256::digest(pem))));
     if fs::read(&path).is_ok_and(|held| held == pem) {
         return Ok(Some(path));
     }
