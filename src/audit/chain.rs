@@ -16,8 +16,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::encode::decimal;
-use super::excerpt::{hex, hex_digit};
+use super::text::{decimal, hex, hex_digit};
 
 /// Start of a line before its sequence number; the version is [`super::VERSION`].
 const HEAD: &[u8] = br#"{"v":2,"seq":"#;

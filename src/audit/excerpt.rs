@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::event::{Parameter, Sql, Text};
 use super::redact::{self, Secrets};
+use super::text::hex;
 use super::values::{KeyedHash, ValueKey};
 use crate::lexer::{Decoded, Encoding, LexerSettings};
 
@@ -250,21 +251,6 @@ fn beginning(bytes: &[u8], max: usize) -> &[u8] {
 
 fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
-}
-
-/// Returns bytes in lower-case hexadecimal.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    let digits = bytes.iter().flat_map(|byte| [hex_digit(byte >> 4), hex_digit(*byte)]);
-    digits.map(char::from).collect()
-}
-
-/// Returns the lower-case hexadecimal digit of the value's lowest four bits.
-pub(super) fn hex_digit(value: u8) -> u8 {
-    match value & 15 {
-        value @ 0..=9 => b'0' + value,
-        value => b'a' - 10 + value,
-    }
 }
 
 #[cfg(test)]

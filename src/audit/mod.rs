@@ -41,6 +41,7 @@ mod survey;
 mod tally;
 #[cfg(test)]
 pub(crate) mod testing;
+mod text;
 pub mod touched;
 pub mod undone;
 pub mod values;
@@ -48,7 +49,6 @@ pub mod verify;
 mod writer;
 
 pub use encode::Batch;
-pub use excerpt::hex;
 pub use extent::{DEFAULT_SORTED, Extent, InvalidExtent, MAX_HELD_BACK, SortKey};
 pub use filter::{Filter, Selector};
 pub use follow::{Follow, follow};
@@ -58,6 +58,7 @@ pub use kept::{CHECKPOINT, LEDGER_CHECKPOINT, RememberedTip};
 pub use read::{ReadError, Records, read, read_since, read_whole};
 pub use record::{EventName, NotARecord, Record, UnknownEvent, VERSION};
 pub use tally::{SignedTip, Written};
+pub use text::hex;
 
 /// Settings of the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]

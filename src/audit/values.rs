@@ -15,7 +15,7 @@ use std::sync::Arc;
 use ring::hmac;
 use zeroize::Zeroizing;
 
-use super::excerpt::hex;
+use super::text::hex;
 
 /// Configured form in which parameters are recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
