@@ -17,7 +17,7 @@ use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::encode::decimal;
+use super::text::decimal;
 
 /// Start of a line before its sequence number; the version is [`super::VERSION`].
 const HEAD: &[u8] = br#"{"v":2,"seq":"#;

@@ -10,8 +10,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::chain::{Link, Tip};
-use super::encode::timestamp;
 use super::key::{PublicKey, Signature, SigningKey};
+use super::text::timestamp;
 use crate::ids::LogId;
 
 /// Age from which unsigned lines are signed at the beginning of the next write, before its own lines. If the write's own lines

@@ -12,19 +12,17 @@ mod hot;
 use std::io;
 
 use jiff::Timestamp;
-use jiff::tz::Offset;
 use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::Formatter;
 
 use super::event::Event;
+use super::text::{TIME_LENGTH, timestamp, two};
 use crate::causes::in_one_line;
 use crate::visible;
 
 /// Number of bytes of capacity from which a buffer is freed instead of being kept for reuse.
 const KEEP: usize = 64 * 1024;
-/// Number of bytes of a time in a line, such as `2026-11-23T09:05:07.000042Z`.
-pub(super) const TIME_LENGTH: usize = 27;
 
 /// Encoded lines without a number yet: their bytes, each line with its newline, and the end of each.
 #[derive(Debug, Default)]
@@ -220,55 +218,6 @@ impl Second {
         }
         out.push(b'Z');
     }
-}
-
-/// Appends a time as RFC 3339 in UTC with microseconds: always [`TIME_LENGTH`] bytes for years 0 to 9999.
-pub(super) fn timestamp(out: &mut Vec<u8>, time: Timestamp) {
-    let civil = Offset::UTC.to_datetime(time);
-    let Ok(year) = u16::try_from(civil.year()) else {
-        out.extend_from_slice(format!("{time:.6}").as_bytes());
-        return;
-    };
-    let small = |value: i8| value.unsigned_abs();
-    let (century, year) = (year / 100, year % 100);
-    two(out, u8::try_from(century).unwrap_or(99));
-    two(out, u8::try_from(year).unwrap_or(99));
-    out.push(b'-');
-    two(out, small(civil.month()));
-    out.push(b'-');
-    two(out, small(civil.day()));
-    out.push(b'T');
-    two(out, small(civil.hour()));
-    out.push(b':');
-    two(out, small(civil.minute()));
-    out.push(b':');
-    two(out, small(civil.second()));
-    out.push(b'.');
-    let micros = civil.subsec_nanosecond().unsigned_abs() / 1000;
-    for pair in [micros / 10_000, micros / 100 % 100, micros % 100] {
-        two(out, u8::try_from(pair).unwrap_or(99));
-    }
-    out.push(b'Z');
-}
-
-/// Appends two decimal digits.
-fn two(out: &mut Vec<u8>, value: u8) {
-    out.extend_from_slice(&[b'0' + value / 10 % 10, b'0' + value % 10]);
-}
-
-/// Appends a number in decimal.
-pub(super) fn decimal(out: &mut Vec<u8>, mut value: u64) {
-    let mut digits = [0_u8; 20];
-    let mut used = 0;
-    for digit in digits.iter_mut().rev() {
-        *digit = b'0' + u8::try_from(value % 10).unwrap_or(0);
-        used += 1;
-        value /= 10;
-        if value == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(digits.get(digits.len() - used..).unwrap_or_default());
 }
 
 #[cfg(test)]

@@ -41,6 +41,7 @@ mod survey;
 mod tally;
 #[cfg(test)]
 pub(crate) mod testing;
+mod text;
 pub mod touched;
 pub mod undone;
 pub mod values;

@@ -10,8 +10,9 @@ use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 
 use super::chain::{Mark, open, seal_as};
-use super::encode::{Lines, TIME_LENGTH};
+use super::encode::Lines;
 use super::event::{Event, Who};
+use super::text::TIME_LENGTH;
 use crate::ids::{GrantId, SessionId};
 use crate::names::{IdentityName, ProfileName, TargetName};
 

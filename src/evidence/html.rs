@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::report::{Report, RoleLife};
-use super::tables::{Row, Table};
+use super::table::{Row, Table};
 use crate::columns::{Column, fitted};
 
 /// Number of characters, with blanks between the columns, that fit side by side on the narrower of the usual paper sizes,

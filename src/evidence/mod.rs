@@ -15,6 +15,7 @@ mod limits;
 mod listed;
 mod report;
 mod sheets;
+mod table;
 mod tables;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -24,4 +25,5 @@ pub use collect::Collector;
 pub use html::{alarms, figures, page};
 pub use report::{Listed, Period, Report};
 pub use sheets::{SheetError, harmless, write};
-pub use tables::{Row, Table, tables};
+pub use table::{Row, Table};
+pub use tables::tables;

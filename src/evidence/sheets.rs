@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-use super::tables::Table;
+use super::table::Table;
 
 /// Error of writing the files.
 #[derive(Debug, thiserror::Error)]
@@ -94,7 +94,7 @@ pub fn harmless(cell: &str) -> Cow<'_, str> {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
-    use super::super::tables::Row;
+    use super::super::table::Row;
     use super::*;
 
     #[test]

@@ -6,37 +6,12 @@ use jiff::Timestamp;
 
 use super::controls;
 use super::report::{Change, Listed, Report};
+use super::table::{Row, Table};
 use crate::visible::visible;
 
 mod columns;
 mod database;
 mod grants;
-
-/// Table of a report.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Table {
-    /// Name in links, and of the CSV file without its extension.
-    pub name: &'static str,
-    /// Title above the table.
-    pub title: &'static str,
-    /// Description of what the table shows and does not show.
-    pub note: String,
-    /// Names of the columns.
-    pub head: &'static [&'static str],
-    /// Rows that fit.
-    pub rows: Vec<Row>,
-    /// Number of rows that did not fit.
-    pub more: u64,
-}
-
-/// Row of a table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
-    /// Texts, one for each column.
-    pub cells: Vec<String>,
-    /// True if the row needs attention.
-    pub remarkable: bool,
-}
 
 /// Returns all tables of a report, in reading order.
 #[must_use]
@@ -173,7 +148,7 @@ fn denials(report: &Report) -> Table {
             time(denial.time),
             denial.identity.to_string(),
             text(&denial.wanted),
-            denial.how.clone(),
+            denial.how.to_string(),
             text(&denial.by),
             optional(denial.reason.as_deref()),
             listed(&denial.policies),

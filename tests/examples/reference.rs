@@ -10,7 +10,8 @@ use std::time::Duration;
 use clap::{Arg, Command, CommandFactory as _};
 use serde_json::Value;
 use tidegate::cli::args::Cli;
-use tidegate::metrics::{Metrics, Roles};
+use tidegate::metrics::Metrics;
+use tidegate::provision::Counted;
 
 use super::{repository, text};
 
@@ -244,7 +245,7 @@ fn sampled() -> String {
     metrics.profile(&target, &profile, true);
     metrics.profiles_looked_at(&target, jiff::Timestamp::UNIX_EPOCH);
     metrics.rail_refused(&target, &profile, "need_where");
-    let roles = Roles {
+    let roles = Counted {
         present: 1,
         made: 1,
         retired: 1,

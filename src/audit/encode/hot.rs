@@ -5,8 +5,9 @@
 use serde::Serialize as _;
 use serde_json::{Error, Serializer};
 
-use super::{Harmless, decimal};
+use super::Harmless;
 use crate::audit::event::{Done, Outcome, Parameter, Sql, Statement, TransactionStatus, Who};
+use crate::audit::text::decimal;
 use crate::lexer::{Backslashes, Encoding};
 
 /// Appends `,"event":"statement",…}`.

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::audit::chain::{Mark, seal_as};
 use crate::audit::event::{Done, Kind, Outcome, Parameter, Sql, Statement, Text, TransactionStatus, Who};
+use crate::audit::text::decimal;
 use crate::ids::{GrantId, SessionId};
 
 pub(super) fn who() -> Who {

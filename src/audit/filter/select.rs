@@ -10,10 +10,10 @@ use jiff::Timestamp;
 
 use super::texts::texts;
 use super::{Filter, is_origin};
-use crate::audit::encode::{TIME_LENGTH, timestamp};
 use crate::audit::event::Event;
 use crate::audit::reading::Readings;
 use crate::audit::record::{EventName, Record, name_of};
+use crate::audit::text::{TIME_LENGTH, timestamp};
 use crate::ids::{GrantId, SessionId};
 
 /// A selector's memory: the statements that have no outcome yet (few: those in flight), and the sessions that are wanted.

@@ -15,10 +15,10 @@ use super::flaw::Excess;
 use super::{Flaw, Unreadable};
 use crate::audit::chain::{Breach, Tip, number};
 use crate::audit::checkpoint::Checkpoint;
-use crate::audit::encode::TIME_LENGTH;
 use crate::audit::event::{Event, JournalHealed, KeyChanged, SegmentBegan, SegmentsRemoved};
 use crate::audit::record::{Record, event_of, time_of};
 use crate::audit::segment::{Next, Segment, next_line};
+use crate::audit::text::TIME_LENGTH;
 use crate::visible;
 
 /// Number of lines about the log itself that are kept of one segment: a gate that changed its key every second for a day has

@@ -325,7 +325,6 @@ pub struct IssuedUser {
 pub struct RegroupedUser {
     /// The user.
     #[serde(flatten)]
-    #[schema(value_type = UserShape)]
     pub user: UserView,
     /// What was done all the same, and may be a slip: groups that no policy names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
