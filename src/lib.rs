@@ -1,7 +1,7 @@
 //! Tidegate: PostgreSQL access that closes on time.
 //!
 //! A wire-protocol gate in front of QA databases. This page is the table of contents, in layer order: a module imports only
-//! from those above it (`tests/architecture.rs` holds the exact graph).
+//! from those above it (`tests/architecture` holds the exact graph).
 //!
 //! - [`backoff`]: waits between attempts (pure)
 //! - [`causes`], [`clock`], [`folder_lock`], [`duration`], [`times`], [`columns`], [`ids`], [`visible`], [`names`], [`secret`]:

@@ -11,9 +11,11 @@
     reason = "tests, not a library"
 )]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+
+mod circles;
 
 /// Every module in layer order, with what it imports. A module may import only from rows above its own, so there is no cycle.
 const LAYERS: &[(&str, &str)] = &[
@@ -279,6 +281,17 @@ fn modules_import_only_what_the_table_allows() {
         }
     }
     check(&faults);
+}
+
+#[test]
+fn no_file_imports_itself_through_others() {
+    let module = |path: &Path| {
+        let path = path.to_str().expect("UTF-8").trim_end_matches(".rs").trim_end_matches("/mod");
+        path.replace('/', "::")
+    };
+    let code: BTreeMap<_, _> = sources().iter().map(|source| (module(&source.path), source.code())).collect();
+    let circles = circles::circles(&code);
+    check(&circles.iter().map(|circle| circle.join(", ")).collect::<Vec<_>>());
 }
 
 #[test]
