@@ -26,13 +26,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use super::caller::Client;
 use super::displaced::{Displacements, Owed};
 use super::stall::StallLimit;
 use crate::causes::in_one_line;
+use crate::clock::Clock;
 use crate::strangers::{ConnectionPermit, Displaced, StrangerLimits, Strangers, canonical};
 use crate::tls::{ServerTlsCell, Transport};
 
@@ -116,7 +117,7 @@ pub(super) async fn answer_unix(mut listener: UnixListener, most: usize, served:
 }
 
 /// Does the same for the TCP address.
-pub(super) async fn answer_tcp(front: Front, strangers: Strangers, served: Served) {
+pub(super) async fn answer_tcp(front: Front, strangers: Strangers, clock: Clock, served: Served) {
     let Front { tcp: listener, tls } = front;
     let mut connections = JoinSet::new();
     let mut displacements = Displacements::default();
@@ -136,7 +137,7 @@ pub(super) async fn answer_tcp(front: Front, strangers: Strangers, served: Serve
             },
             Some(ended) = connections.join_next() => {
                 if let Ok(Some(displaced)) = ended {
-                    displacements.say(displaced, Instant::now());
+                    displacements.say(displaced, clock.moment().instant);
                 }
             }
         }

@@ -131,7 +131,7 @@ pub async fn serve(listeners: Listeners, gate: Arc<Gate>, stop: impl Future<Outp
     let Listeners { unix, tcp, _file } = listeners;
     let most = gate.places;
     let (stopping, stopped) = watch::channel(false);
-    let strangers = gate.strangers.clone();
+    let (strangers, clock) = (gate.strangers.clone(), gate.clock.clone());
     let router = router(gate, stopped.clone());
     let served = Served {
         service: TowerToHyperService::new(router),
@@ -140,7 +140,7 @@ pub async fn serve(listeners: Listeners, gate: Arc<Gate>, stop: impl Future<Outp
     let unix = listen::answer_unix(unix, most, served.clone());
     let tcp = async move {
         if let Some(tcp) = tcp {
-            listen::answer_tcp(tcp, strangers, served).await;
+            listen::answer_tcp(tcp, strangers, clock, served).await;
         }
     };
     let end = async {
