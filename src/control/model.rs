@@ -4,6 +4,7 @@
 
 mod access;
 mod people;
+mod users;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -12,6 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 
 pub use access::*;
 pub use people::*;
+pub use users::*;
 
 use super::schema::{GrantShape, SessionShape};
 use crate::audit::Filter;

@@ -1,4 +1,4 @@
-//! The bodies of what people and pipelines do: requests, approvals, logins; and of local users.
+//! The bodies of what people and pipelines do: requests, approvals, logins.
 //!
 //! Shapes only, as all of [`super`].
 
@@ -8,10 +8,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::super::schema::{GrantShape, RequestShape, UserShape};
+use super::super::schema::{GrantShape, RequestShape};
 use super::{GrantView, ProfileBody};
 use crate::ids::{GrantId, RequestId};
-pub use crate::ledger::{RequestView, UserView};
+pub use crate::ledger::RequestView;
 use crate::names::{GroupName, IdentityName, ProfileName, TargetName};
 use crate::request::Status;
 
@@ -344,61 +344,4 @@ pub struct GrantLoginBody {
     /// names. `require` where that is not known.
     #[serde(default)]
     pub sslmode: String,
-}
-
-/// `GET /v1/users`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Users {
-    /// By name.
-    #[schema(value_type = Vec<UserShape>)]
-    pub users: Vec<UserView>,
-}
-
-/// A local user to be made: `POST /v1/users`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NewUserBody {
-    /// Its name.
-    #[schema(value_type = String)]
-    pub name: IdentityName,
-    /// Its groups.
-    #[serde(default)]
-    #[schema(value_type = BTreeSet<String>)]
-    pub groups: BTreeSet<GroupName>,
-}
-
-/// The answer where a token was made: `POST /v1/users` and `/rotate`. The token is in here and nowhere else.
-#[derive(Clone, Serialize, Deserialize, ToSchema)]
-pub struct IssuedUser {
-    /// The user.
-    #[schema(value_type = UserShape)]
-    pub user: UserView,
-    /// Its token; it is not kept and cannot be shown again. Absent where the old one was withdrawn and no new one could be made.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    pub token: Option<String>,
-    /// What was done all the same, and may be a slip: groups that no policy names.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub warnings: Vec<String>,
-}
-
-/// The answer of `POST /v1/users/{name}/groups`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct RegroupedUser {
-    /// The user.
-    #[serde(flatten)]
-    #[schema(value_type = UserShape)]
-    pub user: UserView,
-    /// What was done all the same, and may be a slip: groups that no policy names.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub warnings: Vec<String>,
-}
-
-/// `POST /v1/users/{name}/groups`: all of them, not only new ones.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct GroupsBody {
-    /// The groups.
-    #[schema(value_type = BTreeSet<String>)]
-    pub groups: BTreeSet<GroupName>,
 }
