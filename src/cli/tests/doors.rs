@@ -129,7 +129,7 @@ impl Table {
         let _ = writeln!(self.0, "tidegate psql  {text}");
     }
 
-    /// What a chat shows of the last thing that the state of a request says.
+    /// Writes down the words of a chat about the last thing that the state of a request says.
     fn chat(&mut self, change: Value) {
         let request = Arc::new(request(change).request);
         self.notice(&Notice::of(&request).last().expect("a notice"));

@@ -42,7 +42,7 @@ pub struct IssuedUser {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub token: Option<String>,
-    /// What was done all the same, and may be a slip: groups that no policy names.
+    /// Sentences about what was done all the same and may be a slip: groups that no policy names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
@@ -54,7 +54,7 @@ pub struct RegroupedUser {
     #[serde(flatten)]
     #[schema(value_type = UserShape)]
     pub user: UserView,
-    /// What was done all the same, and may be a slip: groups that no policy names.
+    /// Sentences about what was done all the same and may be a slip: groups that no policy names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
