@@ -73,7 +73,7 @@ mod tests {
         testing::rules(Some(Arc::new(policies)))
     }
 
-    /// Where messages are received, and what was.
+    /// Starts a receiver of messages; returns its address and what it gets.
     async fn receiver() -> (String, mpsc::UnboundedReceiver<Value>) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());

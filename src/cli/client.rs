@@ -98,7 +98,7 @@ pub enum ClientError {
     #[error("the answer is not one of a gate (is something else listening there?)")]
     Answer(#[from] serde_json::Error),
     /// The gate does not know the token.
-    #[error("{} is not accepted at {address}: it may be mistyped, replaced or expired, or its owner be shut out; {}", words.what, words.remedy)]
+    #[error("{} is not accepted at {address}: it may be mistyped, replaced or expired, or its owner shut out; {}", words.what, words.remedy)]
     Unaccepted {
         /// Address that the token was sent to.
         address: Address,

@@ -237,7 +237,7 @@ pub(super) fn joining(view: &GrantView, wanted: &Wanted) -> String {
     format!("joining your live grant {}{}{now}", grant.id(), before.unwrap_or_default())
 }
 
-/// That nobody has approved it, and that this is not the end of it.
+/// Returns the words for somebody who has opened a grant that nobody approved.
 pub(super) fn broken(request: &RequestId) -> String {
     format!("break-glass: nobody has approved this; request {request} waits for somebody to review it")
 }

@@ -86,8 +86,8 @@ const AUTH_METHODS: &[(&str, AuthMethod)] = &[
     ("trust", AuthMethod::Trust),
 ];
 
-pub(super) fn read(name: &str, table: &Section<'_, '_>) -> Option<TargetTable> {
-    let name = match name.parse::<TargetName>() {
+fn named(name: &str, table: &Section<'_, '_>) -> Option<TargetName> {
+    match name.parse::<TargetName>() {
         Ok(name) if RESERVED_NAMES.contains(&name.as_str()) => {
             table.mistake_here(format!(
                 "a target cannot be named `{name}`, for `tidegate request {name}` is a command of its own: give it another name"
@@ -99,7 +99,11 @@ pub(super) fn read(name: &str, table: &Section<'_, '_>) -> Option<TargetTable> {
             table.mistake_here(error.to_string());
             None
         }
-    };
+    }
+}
+
+pub(super) fn read(name: &str, table: &Section<'_, '_>) -> Option<TargetTable> {
+    let name = named(name, table);
     let address = table.required("address", "name the database server: address = \"127.0.0.1:5432\"");
     let address = address.and_then(|text| match host_port(&text, POSTGRES_PORT) {
         Ok(address) => Some(address),

@@ -20,7 +20,7 @@ use crate::strangers::Displaced;
 /// One line of the gate's own messages in that time, whatever a crowd does.
 const MESSAGE_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Whether nothing was sent yet of what the caller waits for: the answer to a request, or the first one. Cheap to clone.
+/// An answer that the caller waits for and that has not begun: that to its request, or its first one. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Owed(Arc<AtomicBool>);
 

@@ -4,6 +4,7 @@
 
 mod access;
 mod people;
+mod users;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -13,6 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 
 pub use access::*;
 pub use people::*;
+pub use users::*;
 
 use crate::audit::Filter;
 use crate::audit::key::PublicKey;

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-use crate::access::{Person, shipped};
+use crate::access::{Person, TOM, shipped};
 use crate::support::{ANA, TARGET, binary};
 
 fn errors(output: &Output) -> String {
@@ -13,6 +13,7 @@ fn errors(output: &Output) -> String {
 async fn quiet_leaves_errors_and_what_was_asked_for() {
     let gate = shipped();
     let ana = Person::new(&gate, ANA, "qa");
+    Person::new(&gate, TOM, "leads");
     let exec = [
         "exec",
         TARGET,

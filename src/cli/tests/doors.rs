@@ -129,7 +129,7 @@ impl Table {
         let _ = writeln!(self.0, "tidegate psql  {text}");
     }
 
-    /// What a chat shows of the last thing that the state of a request says.
+    /// Writes down the words of a chat about the last thing that the state of a request says.
     fn chat(&mut self, change: Value) {
         let request = Arc::new(request(change).request);
         self.notice(&Notice::of(&request).last().expect("a notice"));
@@ -263,6 +263,7 @@ fn ends(table: &mut Table) {
 }
 
 /// Requests and what becomes of them.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn requests(table: &mut Table) {
     let id = || name::<RequestId>(REQUEST);
     let waits = |table: &mut Table, approvers: &[IdentityName]| {
@@ -320,7 +321,8 @@ fn requests(table: &mut Table) {
     table.words(session::narrowed(&request(less.clone()).request).expect("less"));
     table.command(&wait::decision(&request(less.clone())));
     table.chat(less);
-    table.command(&run::window(&grant(json!({})), at("2026-08-01T12:00:00.7Z")));
+    let given = grant(json!({"profile": "read-only", "window_seconds": 900, "until": "2026-08-01T12:15:00.7Z"}));
+    table.command(&run::window(&given, at("2026-08-01T12:00:00.7Z")));
     table.situation("it is rejected");
     table.plain(&Ending::RequestRejected {
         request: id(),

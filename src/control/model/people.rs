@@ -1,4 +1,4 @@
-//! Bodies of the use cases of people and pipelines (requests, approvals, logins), and of local users.
+//! The bodies of what people and pipelines do: requests, approvals, logins.
 //!
 //! They are plain data, like all of [`super`].
 
@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 use utoipa::ToSchema;
 
+use super::super::schema::{GrantShape, RequestShape};
 use super::{GrantView, ProfileBody};
 use crate::ids::{GrantId, RequestId};
-pub use crate::ledger::{RequestView, UserView};
+pub use crate::ledger::RequestView;
 use crate::names::{GroupName, IdentityName, ProfileName, TargetName};
 use crate::request::Status;
 
@@ -285,56 +286,4 @@ pub struct GrantLoginBody {
     /// certificate is for other names. `require` if unknown.
     #[serde(default)]
     pub sslmode: String,
-}
-
-/// Users: `GET /v1/users`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Users {
-    /// Users, ordered by name.
-    pub users: Vec<UserView>,
-}
-
-/// New local user: `POST /v1/users`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NewUserBody {
-    /// Name of the user.
-    pub name: IdentityName,
-    /// Groups of the user.
-    #[serde(default)]
-    pub groups: BTreeSet<GroupName>,
-}
-
-/// Answer with a new token: `POST /v1/users` and `/rotate`. It is the only place where the token appears.
-#[skip_serializing_none]
-#[derive(Clone, Serialize, Deserialize, ToSchema)]
-pub struct IssuedUser {
-    /// The user.
-    pub user: UserView,
-    /// Token of the user. It is not stored and cannot be shown again. Absent if the old token was revoked and no new one could
-    /// be made.
-    #[schema(nullable = false)]
-    pub token: Option<String>,
-    /// What was done all the same, and may be a slip: groups that no policy names.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub warnings: Vec<String>,
-}
-
-/// The answer of `POST /v1/users/{name}/groups`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct RegroupedUser {
-    /// The user.
-    #[serde(flatten)]
-    pub user: UserView,
-    /// What was done all the same, and may be a slip: groups that no policy names.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub warnings: Vec<String>,
-}
-
-/// New groups of a user, in place of the old ones: `POST /v1/users/{name}/groups`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct GroupsBody {
-    /// Complete set of groups.
-    pub groups: BTreeSet<GroupName>,
 }

@@ -1,0 +1,69 @@
+//! The bodies of what operators do with local users.
+//!
+//! Shapes only, as all of [`super`].
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::super::schema::UserShape;
+pub use crate::ledger::UserView;
+use crate::names::{GroupName, IdentityName};
+
+/// `GET /v1/users`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Users {
+    /// By name.
+    #[schema(value_type = Vec<UserShape>)]
+    pub users: Vec<UserView>,
+}
+
+/// A local user to be made: `POST /v1/users`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewUserBody {
+    /// Its name.
+    #[schema(value_type = String)]
+    pub name: IdentityName,
+    /// Its groups.
+    #[serde(default)]
+    #[schema(value_type = BTreeSet<String>)]
+    pub groups: BTreeSet<GroupName>,
+}
+
+/// The answer where a token was made: `POST /v1/users` and `/rotate`. The token is in here and nowhere else.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+pub struct IssuedUser {
+    /// The user.
+    #[schema(value_type = UserShape)]
+    pub user: UserView,
+    /// Its token; it is not kept and cannot be shown again. Absent where the old one was withdrawn and no new one could be made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub token: Option<String>,
+    /// Sentences about what was done all the same and may be a slip: groups that no policy names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// The answer of `POST /v1/users/{name}/groups`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RegroupedUser {
+    /// The user.
+    #[serde(flatten)]
+    #[schema(value_type = UserShape)]
+    pub user: UserView,
+    /// Sentences about what was done all the same and may be a slip: groups that no policy names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// `POST /v1/users/{name}/groups`: all of them, not only new ones.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GroupsBody {
+    /// The groups.
+    #[schema(value_type = BTreeSet<String>)]
+    pub groups: BTreeSet<GroupName>,
+}
