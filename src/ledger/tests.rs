@@ -40,18 +40,18 @@ impl Script {
             Event::ClockSet(set) => ("clock_set".to_owned(), set.by.clone()),
             other => panic!("the ledger records no {other:?}"),
         };
-        if self.full.load(Ordering::SeqCst) || *self.refused.lock().unwrap() == line.0 {
+        if self.full.load(Ordering::SeqCst) || *self.refused.lock() == line.0 {
             return Err(AuditError::Write {
                 disk_full: true,
                 source: Arc::new(std::io::ErrorKind::StorageFull.into()),
             });
         }
-        self.lines.lock().unwrap().push(line);
+        self.lines.lock().push(line);
         Ok(())
     }
 
     fn changes(&self) -> Vec<String> {
-        self.lines.lock().unwrap().iter().map(|(change, _)| change.clone()).collect()
+        self.lines.lock().iter().map(|(change, _)| change.clone()).collect()
     }
 }
 
@@ -214,7 +214,7 @@ async fn a_change_reaches_whoever_watches() {
     assert!(matches!(again, LedgerError::Illegal(IllegalChange::Ended(_))));
     assert_eq!(bench.script.changes(), ["created", "activated", "extended", "revoked"]);
     // Who did it: the identity itself opens its window.
-    assert_eq!(bench.script.lines.lock().unwrap()[1].1, "ana@example.com");
+    assert_eq!(bench.script.lines.lock()[1].1, "ana@example.com");
 }
 
 #[tokio::test]
