@@ -31,7 +31,7 @@ const OVERSHOOT_BOUNDS: [f64; 9] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics(Arc<Counters>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Counters {
     connections: Counter,
     refused: Family<ByEnding, Counter>,
@@ -41,7 +41,7 @@ struct Counters {
     /// Statements of ended sessions, to which those of live sessions are added.
     ended_statements: Family<ByTarget, Counter>,
     cancels: Counter,
-    overshoot: Histogram,
+    histograms: Histograms,
     clock_ahead: Gauge<f64, AtomicU64>,
     audit_good: Gauge,
     audit_lines: Counter,
@@ -56,7 +56,6 @@ struct Counters {
     requests_pending: Gauge,
     requests_refused: Family<ByReason, Counter>,
     held_back: Family<ByReason, Counter>,
-    decisions: Family<ByOutcome, Histogram, fn() -> Histogram>,
     notices_lost: Counter,
     messages_lost: Counter,
     forwarded: Counter,
@@ -72,45 +71,18 @@ struct Counters {
     rail_refusals: Family<ByRule, Counter>,
 }
 
-impl Default for Counters {
+/// Histograms, which have bounds of their own.
+#[derive(Debug)]
+struct Histograms {
+    overshoot: Histogram,
+    decisions: Family<ByOutcome, Histogram, fn() -> Histogram>,
+}
+
+impl Default for Histograms {
     fn default() -> Self {
         Self {
-            connections: Counter::default(),
-            refused: Family::default(),
-            sessions: Family::default(),
-            ended: Family::default(),
-            statements: Family::default(),
-            ended_statements: Family::default(),
-            cancels: Counter::default(),
             overshoot: Histogram::new(OVERSHOOT_BOUNDS),
-            clock_ahead: Gauge::default(),
-            audit_good: Gauge::default(),
-            audit_lines: Counter::default(),
-            audit_bytes: Counter::default(),
-            audit_writes: Counter::default(),
-            audit_syncs: Counter::default(),
-            audit_segment: Gauge::default(),
-            audit_gap: Gauge::default(),
-            audit_unsigned: Gauge::default(),
-            certificate_end: Gauge::default(),
-            waiting: Gauge::default(),
-            requests_pending: Gauge::default(),
-            requests_refused: Family::default(),
-            held_back: Family::default(),
             decisions: Family::new_with_constructor(requests::decisions),
-            notices_lost: Counter::default(),
-            messages_lost: Counter::default(),
-            forwarded: Counter::default(),
-            forward_missed: Counter::default(),
-            forward_lag: Gauge::default(),
-            drift: Family::default(),
-            looked_at: Family::default(),
-            roles: Family::default(),
-            roles_made: Family::default(),
-            roles_retired: Family::default(),
-            roles_left: Family::default(),
-            role_intruders: Family::default(),
-            rail_refusals: Family::default(),
         }
     }
 }
@@ -199,7 +171,7 @@ impl Metrics {
             .inc();
         if let Some(micros) = overshoot_us {
             let micros = u32::try_from(micros).unwrap_or(u32::MAX);
-            self.0.overshoot.observe(f64::from(micros) / 1e6);
+            self.0.histograms.overshoot.observe(f64::from(micros) / 1e6);
         }
     }
 
@@ -292,7 +264,6 @@ impl Metrics {
             ended,
             statements,
             cancels,
-            overshoot,
             clock_ahead,
             rail_refusals,
             ..
@@ -311,7 +282,7 @@ impl Metrics {
             "ending_overshoot",
             "From the order to end until the backend was confirmed gone",
             Unit::Seconds,
-            overshoot.clone(),
+            self.0.histograms.overshoot.clone(),
         );
         registry.register_with_unit(
             "wall_clock_ahead",
