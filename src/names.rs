@@ -5,12 +5,16 @@
 //!
 //! It does not know the objects named.
 
+mod vocabulary;
+
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::visible;
+pub(crate) use vocabulary::vocabulary;
+pub use vocabulary::{EnumOrUnknown, Vocabulary};
 
 /// Error of a text that is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

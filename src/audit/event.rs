@@ -9,17 +9,20 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+mod kinds;
 mod statement;
 mod text;
 
+pub use kinds::{GrantChangeKind, RefusalKind, RequestChangeKind, RoleChangeKind, TlsVersion, UserChangeKind, not_stored_reason};
 pub use statement::{Done, Kind, Outcome, Parameter, RolledBack, Statement, TransactionChanged, TransactionStatus};
 pub use text::{Sql, Text};
 
 use super::chain::Link;
 use super::checkpoint::Checkpoint;
 use super::key::PublicKey;
+use crate::ending::{EndingKind, FateKind};
 use crate::ids::{GrantId, LogId, RequestId, SessionId};
-use crate::names::{IdentityName, ProfileName, TargetName};
+use crate::names::{EnumOrUnknown, IdentityName, ProfileName, TargetName};
 
 /// Event of the log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -272,8 +275,8 @@ pub struct Refused {
     /// Identity, if the secret was proved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<IdentityName>,
-    /// Reason: [`crate::ending::Ending::name`].
-    pub ending: String,
+    /// Reason.
+    pub ending: EnumOrUnknown<EndingKind>,
     /// SQLSTATE that the client got.
     pub sqlstate: String,
     /// Detail for the operator, which the client did not get.
@@ -287,8 +290,8 @@ pub struct RefusalsCounted {
     /// Address, for IPv6 its /64 network; absent if there were more addresses than are counted separately.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
-    /// Kind: `ending` of [`Refused`], or `identity_refused`, or `cancel_requested` for a key that fits no session.
-    pub ending: String,
+    /// Kind.
+    pub ending: EnumOrUnknown<RefusalKind>,
     /// Number of refusals, without those that have a record of their own.
     pub count: u64,
     /// Time of the first one.
@@ -321,8 +324,8 @@ pub struct GrantChanged {
     /// Profile; absent if none was named (and in logs from before it was recorded).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<ProfileName>,
-    /// `created`, `activated`, `extended`, `shortened`, `revoked`, `login_issued` (a further login), or `not_stored`.
-    pub change: String,
+    /// Kind of change.
+    pub change: EnumOrUnknown<GrantChangeKind>,
     /// Author: the name of an operator, or the identity itself at activation.
     pub by: String,
     /// Reason given by the author.
@@ -351,9 +354,8 @@ pub struct RequestChanged {
     pub target: TargetName,
     /// Profile that is requested at this time.
     pub profile: ProfileName,
-    /// `denied`, `submitted` (it waits), `granted` (at once), `approved` (by one approver), `rejected`, `withdrawn`,
-    /// `reviewed`, or `not_stored` if the change in the record before it did not take place.
-    pub change: String,
+    /// Step.
+    pub change: EnumOrUnknown<RequestChangeKind>,
     /// Author of the step.
     pub by: IdentityName,
     /// Window that is requested or granted, in seconds.
@@ -443,11 +445,8 @@ pub struct RoleChanged {
     pub target: TargetName,
     /// Name of the role at the target.
     pub role: String,
-    /// `made` (recorded before it is created, so that there is no role without a record; `not_made` follows if the creation
-    /// failed), `extended` (its logins end at another time), `retired` (it was dropped), `left` (it has no login any more but
-    /// still exists; dropping is retried), `intruder_ended` (a login with it past the gate was ended), `undone` (privileges on
-    /// objects of the profile that its sessions granted to others were revoked; the detail has the statements).
-    pub change: String,
+    /// Kind of change.
+    pub change: EnumOrUnknown<RoleChangeKind>,
     /// Time until which the role can log in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
@@ -461,9 +460,8 @@ pub struct RoleChanged {
 pub struct UserChanged {
     /// Name of the user.
     pub identity: IdentityName,
-    /// `added`, `token_withdrawn` (the old token is invalid), `rotated` (there is a new token), `regrouped`, `disabled`,
-    /// `enabled`, or `not_stored`.
-    pub change: String,
+    /// Kind of change.
+    pub change: EnumOrUnknown<UserChangeKind>,
     /// Name of the operator.
     pub by: String,
     /// Groups after the change.
@@ -505,8 +503,8 @@ pub struct SessionStarted {
     pub client: IpAddr,
     /// Port of the client.
     pub port: u16,
-    /// TLS version towards the client, or `none`.
-    pub tls: String,
+    /// TLS version towards the client.
+    pub tls: EnumOrUnknown<TlsVersion>,
     /// Application name that the client sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub application: Option<String>,
@@ -531,15 +529,15 @@ pub struct SessionEnded {
     /// Session, grant, identity, target and profile.
     #[serde(flatten)]
     pub who: Who,
-    /// Reason: [`crate::ending::Ending::name`].
-    pub ending: String,
+    /// Reason.
+    pub ending: EnumOrUnknown<EndingKind>,
     /// SQLSTATE that the client got, from the gate or the target; `00000` if it left by itself.
     pub sqlstate: String,
     /// Message that the client got (the target's own, if the target ended the session), or detail for the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// State of the transaction at the end: [`crate::ending::Fate::name`].
-    pub fate: String,
+    /// State of the transaction at the end.
+    pub fate: EnumOrUnknown<FateKind>,
     /// Microseconds from start to end.
     pub duration_us: u64,
     /// Number of executed statements.
