@@ -7,12 +7,14 @@
 //! has one of those. Refusals at login use 28000, and 28P01 for anything that would reveal to an unauthenticated client whether a
 //! grant exists.
 
+mod kind;
 mod scope;
 mod target;
 #[cfg(test)]
 mod tests;
 mod words;
 
+pub use kind::{EndingKind, FateKind};
 pub use scope::{HeldBack, HeldBackBy, Scope};
 pub use target::TargetRefusal;
 pub(crate) use words::prolonging;
@@ -414,65 +416,6 @@ pub struct Words {
 }
 
 impl Ending {
-    /// Returns a stable name for the log, metrics and scripts.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Quit => "quit",
-            Self::Disconnected => "disconnected",
-            Self::Malformed { .. } => "malformed",
-            Self::ProtocolUnsupported { .. } => "protocol_unsupported",
-            Self::TlsRequired => "tls_required",
-            Self::NoUser => "no_user",
-            Self::ParameterRefused { .. } => "parameter_refused",
-            Self::OptionsUnreadable { .. } => "options_unreadable",
-            Self::ReplicationRefused { .. } => "replication_refused",
-            Self::HandshakeTimeout { .. } => "handshake_timeout",
-            Self::BadSecret { .. } => "bad_secret",
-            Self::BadToken { .. } => "bad_token",
-            Self::TokenInClear => "token_in_clear",
-            Self::BindingFailed => "binding_failed",
-            Self::WrongDatabase { .. } => "wrong_database",
-            Self::WrongProfile { .. } => "wrong_profile",
-            Self::AddressRefused { .. } => "address_refused",
-            Self::Lapsed { .. } => "lapsed",
-            Self::LoginExpired { .. } => "login_expired",
-            Self::LoginRevoked { .. } => "login_revoked",
-            Self::PolicyRefused { .. } => "policy_refused",
-            Self::IdentityDisabled { .. } => "identity_disabled",
-            Self::UnknownOption { .. } => "unknown_option",
-            Self::InvalidOption { .. } => "invalid_option",
-            Self::NoSuchTarget { .. } => "no_such_target",
-            Self::NoSuchProfile { .. } => "no_such_profile",
-            Self::InvalidRequest { .. } => "invalid_request",
-            Self::AccessDenied { .. } => "access_denied",
-            Self::ApprovalPending { .. } => "approval_pending",
-            Self::RequestRejected { .. } => "request_rejected",
-            Self::RequestWithdrawn { .. } => "request_withdrawn",
-            Self::RequestLapsed { .. } => "request_lapsed",
-            Self::TooMany { scope, .. } => scope.name(),
-            Self::TargetUnreachable { .. } => "target_unreachable",
-            Self::TargetRefused { .. } => "target_refused",
-            Self::LeftoversPending { .. } => "leftovers_pending",
-            Self::TargetSaysNo { refusal, .. } => refusal.name(),
-            Self::RoleNotMade { .. } => "role_not_made",
-            Self::LedgerFailed => "ledger_failed",
-            Self::ClockDoubted { .. } => "clock_doubted",
-            Self::Draining => "draining",
-            Self::Expired { .. } => "expired",
-            Self::Revoked { .. } => "revoked",
-            Self::Released { .. } => "released",
-            Self::Killed { .. } => "killed",
-            Self::Idle { .. } => "idle",
-            Self::Drained => "drained",
-            Self::AuditFailed { .. } => "audit_failed",
-            Self::TargetClosed { .. } => "target_closed",
-            Self::TargetLost { .. } => "target_lost",
-            Self::GateFault => "gate_fault",
-            Self::GateDied => "gate_died",
-        }
-    }
-
     /// Returns the SQLSTATE: the target's, if the target ended the session; the same as in [`Ending::words`] if there are words.
     #[must_use]
     pub fn sqlstate(&self) -> &str {
@@ -549,18 +492,6 @@ impl Ending {
 }
 
 impl Fate {
-    /// Returns a stable name for the log.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::RolledBack | Self::Stopped => "rolled_back",
-            Self::Committed => "committed",
-            Self::Unknown => "unknown",
-            Self::Stopping => "stopping",
-        }
-    }
-
     /// Returns the sentence for the client, as the detail of the FATAL.
     #[must_use]
     pub fn sentence(self) -> &'static str {

@@ -5,6 +5,8 @@
 //!
 //! It does not know the objects named.
 
+mod vocabulary;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -12,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::visible;
+pub(crate) use vocabulary::vocabulary;
+pub use vocabulary::{EnumOrUnknown, Vocabulary};
 
 /// Error of a text that is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -3,6 +3,7 @@
 //! The policies are asked before the ledger serializes the step; `request` checks the legality of the step inside it.
 
 use super::{AccessError, Desk, Narrowed, Visitor, decide};
+use crate::audit::event::RequestChangeKind;
 use crate::ids::RequestId;
 use crate::ledger::{Reasons, RequestView};
 use crate::policy::{Action, Resource};
@@ -42,7 +43,10 @@ impl Desk {
         let step = move |request: &Request, grant, now| -> Result<Next, AccessError> {
             Ok(request.pending(now)?.approve(approve, &profiles, grant, now)?)
         };
-        self.0.ledger.step(id, who.name(), "approved", reasons, step).await
+        self.0
+            .ledger
+            .step(id, who.name(), RequestChangeKind::Approved, reasons, step)
+            .await
     }
 
     /// Rejects a request.
@@ -56,7 +60,10 @@ impl Desk {
         let by = who.name().clone();
         let step =
             |request: &Request, now| -> Result<Request, AccessError> { Ok(request.pending(now)?.reject(by, comment, now)) };
-        self.0.ledger.settle(id, who.name(), "rejected", reasons, step).await
+        self.0
+            .ledger
+            .settle(id, who.name(), RequestChangeKind::Rejected, reasons, step)
+            .await
     }
 
     /// Withdraws the caller's own request. No policy can forbid it.
@@ -67,7 +74,7 @@ impl Desk {
         self.request(who, id).await?;
         self.0
             .ledger
-            .settle(id, who.name(), "withdrawn", Reasons::default(), step)
+            .settle(id, who.name(), RequestChangeKind::Withdrawn, Reasons::default(), step)
             .await
     }
 
@@ -87,7 +94,10 @@ impl Desk {
         let step = move |request: &Request, _, now| -> Result<Next, AccessError> {
             Ok(not_granted(request.reviewed(&by, comment, now)?))
         };
-        self.0.ledger.step(id, who.name(), "reviewed", reasons, step).await
+        self.0
+            .ledger
+            .step(id, who.name(), RequestChangeKind::Reviewed, reasons, step)
+            .await
     }
 
     /// Returns the policies that let `who` approve this request, or the refusal. The caller's own request is refused with an

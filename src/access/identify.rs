@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::{AccessError, Desk, Visitor};
-use crate::audit::event::{Event, IdentityRefused};
+use crate::audit::event::{Event, IdentityRefused, RefusalKind};
 use crate::identity::{Identity, looks_like_jwt};
 use crate::secret::Secret;
 
@@ -40,7 +40,7 @@ impl Desk {
             Err(TokenError { claimed, detail }) => {
                 let refused = IdentityRefused { client, claimed, detail };
                 let event = Event::IdentityRefused(Cow::Owned(refused));
-                self.0.refusals.record(client, event.name().as_str(), &event).await;
+                self.0.refusals.record(client, RefusalKind::IdentityRefused, &event).await;
                 Err(AccessError::NotIdentified)
             }
         }

@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{AccessError, Asked, Desk, Rules, Visitor, Way, decide, rule};
-use crate::audit::event::{DecisionMade, Event};
+use crate::audit::event::{DecisionMade, Event, RefusalKind};
+use crate::ending::EndingKind;
 use crate::ledger::{NewRequest, Reasons, RequestView};
 use crate::policy::{Action, Judgement};
 use crate::request::{Outcome, Wish};
@@ -102,6 +103,9 @@ impl Desk {
             errors: Vec::new(),
             policy_set: rule::policy_set(rules).unwrap_or_else(|| "none".to_owned()),
         }));
-        self.0.refusals.record(who.client, "too_many_requests", &event).await;
+        self.0
+            .refusals
+            .record(who.client, RefusalKind::Ending(EndingKind::TooManyRequests), &event)
+            .await;
     }
 }

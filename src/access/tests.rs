@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::*;
 use crate::audit;
-use crate::audit::event::{Event, RequestChanged};
+use crate::audit::event::{Event, RequestChangeKind, RequestChanged};
 use crate::ending::Ending;
 use crate::grant::Status;
 use crate::identity::Source;
@@ -699,7 +699,7 @@ unless { context has client && context.client.isInRange(ip("10.0.0.0/8")) };
         (Some("10.1.2.3"), Some("192.0.2.7"))
     );
     let approved = records.iter().find_map(|event| match event {
-        Event::RequestChanged(made) if made.change == "approved" => made.client,
+        Event::RequestChanged(made) if made.change == RequestChangeKind::Approved => made.client,
         _ => None,
     });
     assert_eq!(approved, inside.client);
@@ -836,7 +836,7 @@ async fn what_was_said_is_on_record() {
     let urgent = bench.desk.submit(&ana, urgent).await.unwrap().request.id;
     bench.desk.review(&lea, &urgent, "it was needed".to_owned()).await.unwrap();
     let words = bench.requests_changed().into_iter();
-    let words = words.map(|made| (made.change, made.reason.unwrap_or_default()));
+    let words = words.map(|made| (made.change.to_string(), made.reason.unwrap_or_default()));
     let expected = [
         ("submitted", "first"),
         ("approved", "go on"),

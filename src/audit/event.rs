@@ -11,17 +11,20 @@ use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 use utoipa::ToSchema;
 
+mod kinds;
 mod statement;
 mod text;
 
+pub use kinds::{GrantChangeKind, RefusalKind, RequestChangeKind, RoleChangeKind, TlsVersion, UserChangeKind, not_stored_reason};
 pub use statement::{Done, Kind, Outcome, Parameter, RolledBack, Statement, TransactionChanged, TransactionStatus};
 pub use text::{Sql, Text};
 
 use super::chain::Link;
 use super::checkpoint::Checkpoint;
 use super::key::PublicKey;
+use crate::ending::{EndingKind, FateKind};
 use crate::ids::{GrantId, LogId, RequestId, SessionId};
-use crate::names::{IdentityName, ProfileName, TargetName};
+use crate::names::{EnumOrUnknown, IdentityName, ProfileName, TargetName};
 
 /// Event of the log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -271,8 +274,8 @@ pub struct Refused {
     pub grant: Option<GrantId>,
     /// Identity, if the secret was proved.
     pub identity: Option<IdentityName>,
-    /// Reason: [`crate::ending::Ending::name`].
-    pub ending: String,
+    /// Reason.
+    pub ending: EnumOrUnknown<EndingKind>,
     /// SQLSTATE that the client got.
     pub sqlstate: String,
     /// Detail for the operator, which the client did not get.
@@ -285,8 +288,8 @@ pub struct Refused {
 pub struct RefusalsCounted {
     /// Address, for IPv6 its /64 network; absent if there were more addresses than are counted separately.
     pub network: Option<String>,
-    /// Kind: `ending` of [`Refused`], or `identity_refused`, or `cancel_requested` for a key that fits no session.
-    pub ending: String,
+    /// Kind.
+    pub ending: EnumOrUnknown<RefusalKind>,
     /// Number of refusals, without those that have a record of their own.
     pub count: u64,
     /// Time of the first one.
@@ -319,8 +322,8 @@ pub struct GrantChanged {
     pub target: TargetName,
     /// Profile; absent if none was named (and in logs from before it was recorded).
     pub profile: Option<ProfileName>,
-    /// `created`, `activated`, `extended`, `shortened`, `revoked`, `login_issued` (a further login), or `not_stored`.
-    pub change: String,
+    /// Kind of change.
+    pub change: EnumOrUnknown<GrantChangeKind>,
     /// Author: the name of an operator, or the identity itself at activation.
     pub by: String,
     /// Reason given by the author.
@@ -347,9 +350,8 @@ pub struct RequestChanged {
     pub target: TargetName,
     /// Profile that is requested at this time.
     pub profile: ProfileName,
-    /// `denied`, `submitted` (it waits), `granted` (at once), `approved` (by one approver), `rejected`, `withdrawn`,
-    /// `reviewed`, or `not_stored` if the change in the record before it did not take place.
-    pub change: String,
+    /// Step.
+    pub change: EnumOrUnknown<RequestChangeKind>,
     /// Author of the step.
     pub by: IdentityName,
     /// Window that is requested or granted, in seconds.
@@ -433,11 +435,8 @@ pub struct RoleChanged {
     pub target: TargetName,
     /// Name of the role at the target.
     pub role: String,
-    /// `made` (recorded before it is created, so that there is no role without a record; `not_made` follows if the creation
-    /// failed), `extended` (its logins end at another time), `retired` (it was dropped), `left` (it has no login any more but
-    /// still exists; dropping is retried), `intruder_ended` (a login with it past the gate was ended), `undone` (privileges on
-    /// objects of the profile that its sessions granted to others were revoked; the detail has the statements).
-    pub change: String,
+    /// Kind of change.
+    pub change: EnumOrUnknown<RoleChangeKind>,
     /// Time until which the role can log in.
     pub until: Option<Timestamp>,
     /// Error, or the login that was ended.
@@ -449,9 +448,8 @@ pub struct RoleChanged {
 pub struct UserChanged {
     /// Name of the user.
     pub identity: IdentityName,
-    /// `added`, `token_withdrawn` (the old token is invalid), `rotated` (there is a new token), `regrouped`, `disabled`,
-    /// `enabled`, or `not_stored`.
-    pub change: String,
+    /// Kind of change.
+    pub change: EnumOrUnknown<UserChangeKind>,
     /// Name of the operator.
     pub by: String,
     /// Groups after the change.
@@ -493,8 +491,8 @@ pub struct SessionStarted {
     pub client: IpAddr,
     /// Port of the client.
     pub port: u16,
-    /// TLS version towards the client, or `none`.
-    pub tls: String,
+    /// TLS version towards the client.
+    pub tls: EnumOrUnknown<TlsVersion>,
     /// Application name that the client sent.
     pub application: Option<String>,
     /// Process id of the target's backend.
@@ -518,14 +516,14 @@ pub struct SessionEnded {
     /// Session, grant, identity, target and profile.
     #[serde(flatten)]
     pub who: Who,
-    /// Reason: [`crate::ending::Ending::name`].
-    pub ending: String,
+    /// Reason.
+    pub ending: EnumOrUnknown<EndingKind>,
     /// SQLSTATE that the client got, from the gate or the target; `00000` if it left by itself.
     pub sqlstate: String,
     /// Message that the client got (the target's own, if the target ended the session), or detail for the operator.
     pub detail: Option<String>,
-    /// State of the transaction at the end: [`crate::ending::Fate::name`].
-    pub fate: String,
+    /// State of the transaction at the end.
+    pub fate: EnumOrUnknown<FateKind>,
     /// Microseconds from start to end.
     pub duration_us: u64,
     /// Number of executed statements.

@@ -212,9 +212,9 @@ fn ending(ended: &SessionEnded) -> String {
     format!(
         "It ended after {}: {} ({}), transaction {}; the gate counted {rows}{}.",
         render::span(ended.duration_us),
-        visible::start(&ended.ending, 100),
+        visible::start(ended.ending.as_str(), 100),
         visible::start(&ended.sqlstate, 5),
-        visible::start(&ended.fate, 100),
+        visible::start(ended.fate.as_str(), 100),
         late.unwrap_or_default()
     )
 }

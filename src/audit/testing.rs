@@ -9,13 +9,14 @@ use jiff::{SignedDuration, Timestamp};
 use super::chain::{Link, Mark};
 use super::checkpoint::Checkpoint;
 use super::event::{
-    BackendGone, CancelRequested, DecisionMade, Done, Event, Fault, GateStarted, GrantChanged, GrantJoined, IdentityRefused,
-    JournalHealed, KeyChanged, Kind, Outcome, Parameter, PolicyLoaded, RefusalsCounted, Refused, RequestChanged, RoleChanged,
-    RolledBack, SegmentBegan, SegmentsRemoved, SessionEnded, SessionStarted, Sql, Statement, Text, TransactionChanged,
-    TransactionStatus, UserChanged, Who,
+    BackendGone, CancelRequested, DecisionMade, Done, Event, Fault, GateStarted, GrantChangeKind, GrantChanged, GrantJoined,
+    IdentityRefused, JournalHealed, KeyChanged, Kind, Outcome, Parameter, PolicyLoaded, RefusalKind, RefusalsCounted, Refused,
+    RequestChangeKind, RequestChanged, RoleChangeKind, RoleChanged, RolledBack, SegmentBegan, SegmentsRemoved, SessionEnded,
+    SessionStarted, Sql, Statement, Text, TlsVersion, TransactionChanged, TransactionStatus, UserChangeKind, UserChanged, Who,
 };
 use super::key::{PublicKey, Signature};
 use super::record::{Record, VERSION};
+use crate::ending::{EndingKind, FateKind};
 use crate::ids::{GrantId, LogId, SessionId};
 
 pub(crate) fn time(second: i64) -> Timestamp {
@@ -118,10 +119,10 @@ pub(crate) fn rolled_back(who: &Who, first: u64, last: u64) -> Event<'static> {
 pub(crate) fn ended(who: &Who) -> Event<'static> {
     Event::SessionEnded(Cow::Owned(SessionEnded {
         who: who.clone(),
-        ending: "expired".to_owned(),
+        ending: EndingKind::Expired.into(),
         sqlstate: "57P01".to_owned(),
         detail: None,
-        fate: "rolled_back".to_owned(),
+        fate: FateKind::RolledBack.into(),
         duration_us: 61_000_000,
         statements: 2,
         rows: 1,
@@ -151,7 +152,7 @@ pub(crate) fn all() -> Vec<Event<'static>> {
             database: None,
             grant: None,
             identity: None,
-            ending: "bad_secret".to_owned(),
+            ending: EndingKind::BadSecret.into(),
             sqlstate: "28P01".to_owned(),
             detail: Some("unknown grant".to_owned()),
         })),
@@ -171,7 +172,7 @@ pub(crate) fn all() -> Vec<Event<'static>> {
             identity: ana.identity.clone(),
             target: ana.target.clone(),
             profile: Some("read-only".parse().unwrap()),
-            change: "created".to_owned(),
+            change: GrantChangeKind::Created.into(),
             by: "ops".to_owned(),
             reason: Some("BUG-812".to_owned()),
             activate_by: time(3600),
@@ -192,7 +193,7 @@ fn session(ana: &Who, client: std::net::IpAddr) -> Vec<Event<'static>> {
             who: ana.clone(),
             client,
             port: 5555,
-            tls: "TLSv1.3".to_owned(),
+            tls: TlsVersion::Tls13.into(),
             application: Some("psql".to_owned()),
             backend_pid: 4711,
             until: time(1800),
@@ -265,7 +266,7 @@ fn access(ana: &Who) -> Vec<Event<'static>> {
             identity: ana.identity.clone(),
             target: ana.target.clone(),
             profile: "read-only".parse().expect("a profile"),
-            change: "granted".to_owned(),
+            change: RequestChangeKind::Granted.into(),
             by: ana.identity.clone(),
             window_seconds: 1800,
             reason: Some("BUG-812".to_owned()),
@@ -301,13 +302,13 @@ fn access(ana: &Who) -> Vec<Event<'static>> {
             grant: ana.grant.clone(),
             target: ana.target.clone(),
             role: format!("{}_{}", ana.grant, ana.identity),
-            change: "made".to_owned(),
+            change: RoleChangeKind::Made.into(),
             until: Some(Timestamp::UNIX_EPOCH),
             detail: None,
         })),
         Event::UserChanged(Cow::Owned(UserChanged {
             identity: ana.identity.clone(),
-            change: "added".to_owned(),
+            change: UserChangeKind::Added.into(),
             by: "ops".to_owned(),
             groups: vec!["qa".to_owned()],
         })),
@@ -318,7 +319,7 @@ fn access(ana: &Who) -> Vec<Event<'static>> {
         })),
         Event::RefusalsCounted(RefusalsCounted {
             network: Some("192.0.2.7".to_owned()),
-            ending: "bad_secret".to_owned(),
+            ending: RefusalKind::Ending(EndingKind::BadSecret).into(),
             count: 991,
             first: Timestamp::UNIX_EPOCH,
             last: Timestamp::UNIX_EPOCH,

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::EndingKind;
 use super::words::span;
 use crate::ids::GrantId;
 use crate::names::{IdentityName, TargetName};
@@ -53,17 +54,17 @@ pub enum HeldBackBy {
 }
 
 impl Scope {
-    /// Returns the stable name for the log, metrics and scripts.
-    pub(super) fn name(&self) -> &'static str {
+    /// Returns the kind of ending.
+    pub(super) fn kind(&self) -> EndingKind {
         match self {
-            Self::Gate => "too_many_connections",
-            Self::Unfinished => "too_many_unfinished_logins",
-            Self::UnfinishedOfAddress => "too_many_unfinished_logins_of_address",
-            Self::Target(_) => "too_many_sessions_of_target",
-            Self::Grant(_) => "too_many_sessions_of_grant",
-            Self::Waiting => "too_many_waiting_logins",
-            Self::WaitingOf(_) => "too_many_waiting_logins_of_identity",
-            Self::Requests { .. } => "too_many_requests",
+            Self::Gate => EndingKind::TooManyConnections,
+            Self::Unfinished => EndingKind::TooManyUnfinishedLogins,
+            Self::UnfinishedOfAddress => EndingKind::TooManyUnfinishedLoginsOfAddress,
+            Self::Target(_) => EndingKind::TooManySessionsOfTarget,
+            Self::Grant(_) => EndingKind::TooManySessionsOfGrant,
+            Self::Waiting => EndingKind::TooManyWaitingLogins,
+            Self::WaitingOf(_) => EndingKind::TooManyWaitingLoginsOfIdentity,
+            Self::Requests { .. } => EndingKind::TooManyRequests,
         }
     }
 

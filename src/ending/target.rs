@@ -4,7 +4,7 @@
 
 use crate::names::TargetName;
 
-use super::Ending;
+use super::{Ending, EndingKind};
 
 /// Reason of a server for refusing a connection that tools recognise by its SQLSTATE and act on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,13 +49,13 @@ impl TargetRefusal {
         }
     }
 
-    /// Returns the stable name for the log, metrics and scripts.
-    pub(super) fn name(self) -> &'static str {
+    /// Returns the kind of ending.
+    pub(super) fn kind(self) -> EndingKind {
         match self {
-            Self::NoDatabase => "target_missing",
-            Self::NoConnections => "target_locked",
-            Self::Full => "target_full",
-            Self::NotReady => "target_not_ready",
+            Self::NoDatabase => EndingKind::TargetMissing,
+            Self::NoConnections => EndingKind::TargetLocked,
+            Self::Full => EndingKind::TargetFull,
+            Self::NotReady => EndingKind::TargetNotReady,
         }
     }
 

@@ -8,13 +8,14 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use jiff::Timestamp;
 
 use super::database::Database;
-use super::grants::{Lives, NOT_STORED};
+use super::grants::Lives;
 use super::house::House;
 use super::limits::{MAX_FOLLOWED, MAX_NAMED, kept};
 use super::report::{Denial, GrantLife, LateEnd, Listed, Overshoots, Period, Refusals, Report, Statements};
 use super::unread::Unread;
 use crate::audit::event::{
-    BackendGone, DecisionMade, Done, Event, Outcome, RefusalsCounted, RequestChanged, SessionEnded, Statement, Who,
+    BackendGone, DecisionMade, Done, Event, Outcome, RefusalsCounted, RequestChangeKind, RequestChanged, SessionEnded, Statement,
+    Who,
 };
 use crate::audit::verify::Verdict;
 use crate::audit::{ReadError, Record};
@@ -128,7 +129,7 @@ impl Collector {
                 let identity = event.identity.as_ref().map(ToString::to_string);
                 let grant = event.grant.as_ref().map(ToString::to_string);
                 let claimed = identity.or(grant).or_else(|| event.user.clone()).unwrap_or_default();
-                self.refused(time, &event.ending, &claimed, event.client.to_string());
+                self.refused(time, event.ending.as_str(), &claimed, event.client.to_string());
             }
             Event::IdentityRefused(event) if within => {
                 let client = event.client.map(|client| client.to_string()).unwrap_or_default();
@@ -145,13 +146,13 @@ impl Collector {
             return;
         }
         let wanted = format!("{} {}", event.request, event.target.with(Some(&event.profile)));
-        match &*event.change {
-            how @ ("denied" | "rejected") => self.denials.push(Denial {
+        match event.change.known() {
+            Some(how @ (RequestChangeKind::Denied | RequestChangeKind::Rejected)) => self.denials.push(Denial {
                 time,
                 identity: event.identity.clone(),
                 wanted,
-                how: how.to_owned(),
-                by: if how == "denied" {
+                how,
+                by: if how == RequestChangeKind::Denied {
                     "policies".to_owned()
                 } else {
                     event.by.to_string()
@@ -160,10 +161,17 @@ impl Collector {
                 policies: named(&event.policies),
                 policy_set: event.policy_set.as_deref().map(kept),
             }),
-            NOT_STORED if self.denials.items.last().is_some_and(|denial| denial.wanted == wanted) => {
-                self.denials.items.pop();
+            Some(RequestChangeKind::NotStored) => {
+                self.denials.items.pop_if(|denial| denial.wanted == wanted);
             }
-            _ => {}
+            Some(
+                RequestChangeKind::Submitted
+                | RequestChangeKind::Granted
+                | RequestChangeKind::Approved
+                | RequestChangeKind::Withdrawn
+                | RequestChangeKind::Reviewed,
+            )
+            | None => {}
         }
     }
 
@@ -175,7 +183,7 @@ impl Collector {
     fn refusals_counted(&mut self, event: &RefusalsCounted) {
         let client = event.network.clone().unwrap_or_default();
         self.count_refusals(
-            (kept(&event.ending), String::new(), kept(&client)),
+            (kept(event.ending.as_str()), String::new(), kept(&client)),
             event.count,
             (event.first, event.last),
         );
@@ -248,8 +256,8 @@ impl Collector {
         if !self.period.has(time) {
             return;
         }
-        if self.endings.len() < MOST_KINDS || self.endings.contains_key(&event.ending) {
-            *self.endings.entry(kept(&event.ending)).or_default() += 1;
+        if self.endings.len() < MOST_KINDS || self.endings.contains_key(event.ending.as_str()) {
+            *self.endings.entry(kept(event.ending.as_str())).or_default() += 1;
         } else {
             self.unfollowed += 1;
         }
@@ -276,7 +284,7 @@ impl Collector {
                 grant,
                 identity,
                 target,
-                ending: kept(&event.ending),
+                ending: kept(event.ending.as_str()),
                 overshoot_us: event.overshoot_us,
                 confirmed: !unconfirmed,
             });
@@ -353,7 +361,7 @@ fn forbidden(time: Timestamp, event: &DecisionMade) -> Denial {
         time,
         identity: event.identity.clone(),
         wanted: kept(&format!("{} {}", event.action, event.about)),
-        how: "denied".to_owned(),
+        how: RequestChangeKind::Denied,
         by: "policies".to_owned(),
         reason: None,
         policies: named(&event.policies),

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::limits::{MAX_FOLLOWED, kept};
 use super::report::{Listed, Period, RailRefusals, RoleLife, Undone};
-use crate::audit::event::{Outcome, RoleChanged, TransactionChanged};
+use crate::audit::event::{Outcome, RoleChangeKind, RoleChanged, TransactionChanged};
 use crate::ids::GrantId;
 use crate::names::{IdentityName, ProfileName, TargetName};
 
@@ -52,18 +52,18 @@ impl Database {
             intruders: 0,
         });
         role.over_at = over_at.or(event.until).or(role.over_at);
-        match &*event.change {
-            "made" => (role.made_at, role.retired_at) = (Some(time), None),
-            "retired" => role.retired_at = Some(time),
-            "left" => role.trouble = event.detail.as_deref().map(kept),
-            "intruder_ended" => {
+        match event.change.known() {
+            Some(RoleChangeKind::Made) => (role.made_at, role.retired_at) = (Some(time), None),
+            Some(RoleChangeKind::Retired) => role.retired_at = Some(time),
+            Some(RoleChangeKind::Left) => role.trouble = event.detail.as_deref().map(kept),
+            Some(RoleChangeKind::IntruderEnded) => {
                 role.intruders += u64::from(period.has(time));
                 role.trouble = event.detail.as_deref().map(kept);
             }
-            _ => {}
+            Some(RoleChangeKind::NotMade | RoleChangeKind::Extended | RoleChangeKind::Undone) | None => {}
         }
         // A role that was not made after all and is found later is on record as `left`.
-        if event.change == "not_made" || role.retired_at.is_some_and(|at| at < period.from) {
+        if event.change == RoleChangeKind::NotMade || role.retired_at.is_some_and(|at| at < period.from) {
             self.roles.remove(&event.grant);
         }
     }

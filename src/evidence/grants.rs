@@ -8,11 +8,8 @@ use jiff::Timestamp;
 
 use super::limits::{MAX_FOLLOWED, MAX_NAMED, kept};
 use super::report::{Asked, GrantLife, Period, Use};
-use crate::audit::event::{GrantChanged, RequestChanged};
+use crate::audit::event::{GrantChangeKind, GrantChanged, RequestChangeKind, RequestChanged};
 use crate::ids::{GrantId, RequestId};
-
-/// Change of a record that takes back the change before it.
-pub(super) const NOT_STORED: &str = "not_stored";
 
 /// Grants and requests that the period may still show.
 #[derive(Debug, Default)]
@@ -81,7 +78,7 @@ impl Lives {
             touched: time,
         });
         steps.touched = time;
-        if event.change == NOT_STORED {
+        if event.change == RequestChangeKind::NotStored {
             if let Some(before) = steps.before.take() {
                 steps.asked = *before;
             }
@@ -95,15 +92,28 @@ impl Lives {
                 life.asked = Some(steps.asked.clone());
             }
         }
-        if matches!(&*event.change, "denied" | "rejected" | "withdrawn") {
-            self.requests.remove(&event.request);
+        match event.change.known() {
+            Some(RequestChangeKind::Denied | RequestChangeKind::Rejected | RequestChangeKind::Withdrawn) => {
+                self.requests.remove(&event.request);
+            }
+            Some(
+                RequestChangeKind::Submitted
+                | RequestChangeKind::Granted
+                | RequestChangeKind::Approved
+                | RequestChangeKind::Reviewed
+                | RequestChangeKind::NotStored,
+            )
+            | None => {}
         }
     }
 
     /// Takes the creation or a change of a grant.
     pub(super) fn grant(&mut self, time: Timestamp, event: &GrantChanged, period: Period) {
-        let undone = (event.change == NOT_STORED).then(|| event.reason.as_deref().unwrap_or_default());
-        if undone.is_some_and(|reason| reason.contains("`created`")) {
+        let taken_back = match event.change.known() {
+            Some(GrantChangeKind::NotStored) => event.reason.as_deref().and_then(GrantChangeKind::taken_back),
+            _ => None,
+        };
+        if taken_back == Some(GrantChangeKind::Created) {
             self.grants.remove(&event.grant);
             return;
         }
@@ -136,15 +146,15 @@ impl Lives {
         life.until = event.until;
         life.activate_by = event.activate_by;
         life.window_seconds = event.window_seconds;
-        match (&*event.change, undone) {
-            ("activated", _) => life.activated_at = Some(time),
-            ("extended" | "shortened", _) => life.moved += 1,
-            ("revoked", _) => {
+        match event.change.known() {
+            Some(GrantChangeKind::Activated) => life.activated_at = Some(time),
+            Some(GrantChangeKind::Extended | GrantChangeKind::Shortened) => life.moved += 1,
+            Some(GrantChangeKind::Revoked) => {
                 let why = event.reason.as_deref().map(|reason| format!(": {reason}"));
                 life.revoked = Some((time, kept(&format!("{}{}", event.by, why.unwrap_or_default()))));
             }
-            (_, Some(undone)) => life.take_back(undone),
-            _ => {}
+            Some(GrantChangeKind::NotStored) => life.take_back(taken_back),
+            Some(GrantChangeKind::Created | GrantChangeKind::LoginIssued) | None => {}
         }
         self.since_sweep += 1;
         if self.since_sweep >= SWEEP {
@@ -181,13 +191,23 @@ impl Steps {
         let asked = &mut self.asked;
         asked.profile = event.profile.clone();
         asked.break_glass |= event.break_glass;
-        match &*event.change {
-            "submitted" | "granted" => asked.reason = event.reason.as_deref().map(kept),
-            "approved" if asked.approvers.len() < MAX_NAMED => asked.approvers.push(event.by.clone()),
-            "reviewed" => asked.review = Some((event.by.clone(), time, event.reason.as_deref().map(kept))),
-            _ => {}
+        match event.change.known() {
+            Some(RequestChangeKind::Submitted | RequestChangeKind::Granted) => asked.reason = event.reason.as_deref().map(kept),
+            Some(RequestChangeKind::Approved) => {
+                if asked.approvers.len() < MAX_NAMED {
+                    asked.approvers.push(event.by.clone());
+                }
+            }
+            Some(RequestChangeKind::Reviewed) => asked.review = Some((event.by.clone(), time, event.reason.as_deref().map(kept))),
+            Some(
+                RequestChangeKind::Denied
+                | RequestChangeKind::Rejected
+                | RequestChangeKind::Withdrawn
+                | RequestChangeKind::NotStored,
+            )
+            | None => {}
         }
-        if event.change != "reviewed" {
+        if event.change != RequestChangeKind::Reviewed {
             for policy in &event.policies {
                 if asked.policies.len() < MAX_NAMED && !asked.policies.contains(policy) {
                     asked.policies.push(kept(policy));
@@ -205,13 +225,12 @@ impl Steps {
 
 impl GrantLife {
     /// Takes back a change that was not stored; the record has the grant's state without it.
-    fn take_back(&mut self, undone: &str) {
-        if undone.contains("`revoked`") {
-            self.revoked = None;
-        } else if undone.contains("`activated`") {
-            self.activated_at = None;
-        } else if undone.contains("`extended`") || undone.contains("`shortened`") {
-            self.moved = self.moved.saturating_sub(1);
+    fn take_back(&mut self, change: Option<GrantChangeKind>) {
+        match change {
+            Some(GrantChangeKind::Revoked) => self.revoked = None,
+            Some(GrantChangeKind::Activated) => self.activated_at = None,
+            Some(GrantChangeKind::Extended | GrantChangeKind::Shortened) => self.moved = self.moved.saturating_sub(1),
+            Some(GrantChangeKind::Created | GrantChangeKind::LoginIssued | GrantChangeKind::NotStored) | None => {}
         }
     }
 }

@@ -4,10 +4,9 @@
 
 use jiff::Timestamp;
 
-use super::grants::NOT_STORED;
 use super::limits::kept;
 use super::report::{Change, Listed};
-use crate::audit::event::{Event, JournalHealed};
+use crate::audit::event::{Event, JournalHealed, UserChangeKind};
 
 /// Accumulator of the records read so far.
 #[derive(Debug, Default)]
@@ -41,7 +40,7 @@ impl House {
                 what: event.identity.to_string(),
                 by: kept(&event.by),
                 detail: kept(&format!("{}; groups: {}", event.change, event.groups.join(", "))),
-                remarkable: event.change == NOT_STORED,
+                remarkable: event.change == UserChangeKind::NotStored,
             }),
             Event::PolicyLoaded(event) => self.policies.push(Change {
                 time,

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 pub use super::listed::Listed;
 use super::unread::UnreadStatements;
-use crate::audit::event::Who;
+use crate::audit::event::{RequestChangeKind, Who};
 use crate::audit::verify::Verdict;
 use crate::ids::{GrantId, RequestId, SessionId};
 use crate::names::{IdentityName, ProfileName, TargetName};
@@ -214,8 +214,8 @@ pub struct Denial {
     pub identity: IdentityName,
     /// Id of the request with target and profile, or the action and its object.
     pub wanted: String,
-    /// `denied` (by policies) or `rejected` (by a person).
-    pub how: String,
+    /// Denied by policies, or rejected by a person.
+    pub how: RequestChangeKind,
     /// Approver, or `policies`.
     pub by: String,
     /// Reason that was given.

@@ -8,6 +8,8 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use crate::audit::EventName;
+
 /// Facility "log audit" (RFC 5424, table 1).
 const FACILITY: u8 = 13;
 /// Severities (RFC 5424, table 2).
@@ -56,9 +58,9 @@ impl Origin {
         let Some(head) = head else {
             return format!("<{}>1 - {} - -", FACILITY * 8 + ERROR, self.words);
         };
-        let severity = match &*head.event {
-            "journal_healed" => ERROR,
-            "refused" | "identity_refused" => WARNING,
+        let severity = match head.event.parse() {
+            Ok(EventName::JournalHealed) => ERROR,
+            Ok(EventName::Refused | EventName::IdentityRefused) => WARNING,
             _ => INFORMATIONAL,
         };
         let (priority, event) = (FACILITY * 8 + severity, printable(&head.event, MSGID));

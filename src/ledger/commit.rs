@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use super::pending::{Item, Key};
 use super::record::Deed;
 use super::{Changed, Entry, GrantView, Inner, Ledger, LedgerError, StoreError, row};
+use crate::audit::event::GrantChangeKind;
 use crate::grant::{self, Change, Grant, IllegalChange, Terms};
 use crate::ids::GrantId;
 use crate::scram::Verifier;
@@ -77,7 +78,7 @@ impl Ledger {
             return Err(IllegalChange::Ended(view.grant.standing(now)).into());
         };
         let deed = Deed {
-            change: name(&change),
+            change: kind(&change),
             by: by.to_owned(),
             reason: reason.map(str::to_owned),
         };
@@ -129,7 +130,7 @@ impl Ledger {
             };
             admissible(&next, now)?;
             let deed = Deed {
-                change: name(&Change::Activate),
+                change: kind(&Change::Activate),
                 by: current.identity().to_string(),
                 reason: None,
             };
@@ -169,7 +170,7 @@ impl Inner {
         let grant = grant::create(self.fresh_id().await?, terms, by, now)?;
         let (secret, verifier) = fresh_secret().await?;
         let deed = Deed {
-            change: "created",
+            change: GrantChangeKind::Created,
             by: by.to_owned(),
             reason: grant.reason().map(str::to_owned),
         };
@@ -288,12 +289,12 @@ impl Inner {
     }
 }
 
-pub(super) fn name(change: &Change) -> &'static str {
+pub(super) fn kind(change: &Change) -> GrantChangeKind {
     match change {
-        Change::Activate => "activated",
-        Change::Extend(_) => "extended",
-        Change::ShortenBy(_) | Change::ShortenTo(_) => "shortened",
-        Change::Revoke { .. } => "revoked",
+        Change::Activate => GrantChangeKind::Activated,
+        Change::Extend(_) => GrantChangeKind::Extended,
+        Change::ShortenBy(_) | Change::ShortenTo(_) => GrantChangeKind::Shortened,
+        Change::Revoke { .. } => GrantChangeKind::Revoked,
     }
 }
 

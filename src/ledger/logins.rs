@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::commit::{fresh_secret, to_the_end};
 use super::record::Deed;
 use super::{Entry, GrantLogin, Ledger, LedgerError, row};
+use crate::audit::event::GrantChangeKind;
 use crate::grant::IllegalChange;
 use crate::ids::GrantId;
 use crate::scram::Verifier;
@@ -73,7 +74,7 @@ impl Ledger {
         let user = entry.fresh_name()?;
         let dropped = entry.logins.lock().next_out().map(str::to_owned);
         let deed = Deed {
-            change: "login_issued",
+            change: GrantChangeKind::LoginIssued,
             by,
             reason: None,
         };

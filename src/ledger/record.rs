@@ -5,7 +5,9 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use crate::audit::event::{Event, GrantChanged, RequestChanged, UserChanged};
+use crate::audit::event::{
+    Event, GrantChangeKind, GrantChanged, RequestChangeKind, RequestChanged, UserChangeKind, UserChanged, not_stored_reason,
+};
 use crate::audit::{AuditError, Journal};
 use crate::causes::in_one_line;
 use crate::grant::Grant;
@@ -14,9 +16,6 @@ use crate::request::{Outcome, Request};
 
 use super::replay::Past;
 use super::requests::Reasons;
-
-/// Change of a record that takes back the change before it, which was not stored and so did not take place.
-pub(super) const NOT_STORED: &str = "not_stored";
 
 /// Destination of the records.
 pub(super) enum Recorder {
@@ -66,8 +65,7 @@ impl Recorder {
 /// Change of a grant with its author and reason.
 #[derive(Debug, Clone)]
 pub(super) struct Deed {
-    /// `created`, `activated`, `extended`, `shortened`, `revoked`, `login_issued`, or [`NOT_STORED`].
-    pub(super) change: &'static str,
+    pub(super) change: GrantChangeKind,
     pub(super) by: String,
     pub(super) reason: Option<String>,
 }
@@ -80,7 +78,7 @@ impl Deed {
             identity: grant.identity().clone(),
             target: grant.target().clone(),
             profile: grant.profile().cloned(),
-            change: self.change.to_owned(),
+            change: self.change.into(),
             by: self.by.clone(),
             reason: self.reason.clone(),
             activate_by: grant.activate_by(),
@@ -93,9 +91,9 @@ impl Deed {
     /// Returns the change that takes this one back.
     pub(super) fn undone(&self) -> Self {
         Self {
-            change: NOT_STORED,
+            change: GrantChangeKind::NotStored,
             by: self.by.clone(),
-            reason: Some(undone(self.change)),
+            reason: Some(not_stored_reason(self.change)),
         }
     }
 }
@@ -103,8 +101,7 @@ impl Deed {
 /// Step of a request with its author and the policies that decided.
 #[derive(Debug, Clone)]
 pub(super) struct Step {
-    /// `denied`, `submitted`, `granted`, `approved`, `rejected`, `withdrawn`, `reviewed`, or [`NOT_STORED`].
-    pub(super) change: &'static str,
+    pub(super) change: RequestChangeKind,
     pub(super) by: IdentityName,
     pub(super) reasons: Reasons,
 }
@@ -117,17 +114,20 @@ impl Step {
 
     /// Returns the event that takes this step back.
     pub(super) fn undone(&self, unchanged: &Request) -> Event<'static> {
-        self.record(unchanged, NOT_STORED, Some(undone(self.change)))
+        self.record(unchanged, RequestChangeKind::NotStored, Some(not_stored_reason(self.change)))
     }
 
-    fn record(&self, request: &Request, change: &str, reason: Option<String>) -> Event<'static> {
-        let asked = ["denied", "submitted", "granted"].contains(&change);
+    fn record(&self, request: &Request, change: RequestChangeKind, reason: Option<String>) -> Event<'static> {
+        let asked = matches!(
+            change,
+            RequestChangeKind::Denied | RequestChangeKind::Submitted | RequestChangeKind::Granted
+        );
         Event::RequestChanged(Cow::Owned(RequestChanged {
             request: request.id.clone(),
             identity: request.wish.identity.clone(),
             target: request.wish.target.clone(),
             profile: request.wish.profile.clone(),
-            change: change.to_owned(),
+            change: change.into(),
             by: self.by.clone(),
             window_seconds: request.wish.window.as_secs(),
             reason,
@@ -145,10 +145,10 @@ impl Step {
 }
 
 /// Returns the reason to record with a step: of the denial, the comment of an approver or reviewer, or the requester's reason.
-fn words(request: &Request, change: &str) -> Option<String> {
+fn words(request: &Request, change: RequestChangeKind) -> Option<String> {
     match (change, &request.outcome) {
-        ("reviewed", _) => request.review.as_ref().map(|review| review.comment.clone()),
-        ("approved", _) => request.approvals.last().and_then(|approval| approval.comment.clone()),
+        (RequestChangeKind::Reviewed, _) => request.review.as_ref().map(|review| review.comment.clone()),
+        (RequestChangeKind::Approved, _) => request.approvals.last().and_then(|approval| approval.comment.clone()),
         (_, Some(Outcome::Denied { why, .. })) => Some(why.clone()),
         (_, Some(Outcome::Rejected { comment, .. })) => comment.clone(),
         (_, Some(Outcome::Withdrawn { .. })) => None,
@@ -160,17 +160,13 @@ fn words(request: &Request, change: &str) -> Option<String> {
 pub(super) fn user_event<'a>(
     identity: &IdentityName,
     groups: impl Iterator<Item = &'a crate::names::GroupName>,
-    change: &str,
+    change: UserChangeKind,
     by: &str,
 ) -> Event<'static> {
     Event::UserChanged(Cow::Owned(UserChanged {
         identity: identity.clone(),
-        change: change.to_owned(),
+        change: change.into(),
         by: by.to_owned(),
         groups: groups.map(ToString::to_string).collect(),
     }))
-}
-
-fn undone(change: &str) -> String {
-    format!("the grant store failed; `{change}` did not take place")
 }

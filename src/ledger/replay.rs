@@ -12,11 +12,11 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use rusqlite::Connection;
 
-use super::restrict::{TOKEN_WITHDRAWN, no_token};
+use super::restrict::no_token;
 use super::row::restrict::{self, Reflected, Write};
 use super::row::users::StoredUser;
 use super::{StoreError, row};
-use crate::audit::event::{Event, GrantChanged, RequestChanged, UserChanged};
+use crate::audit::event::{Event, GrantChangeKind, GrantChanged, RequestChangeKind, RequestChanged, UserChangeKind, UserChanged};
 use crate::audit::{self, Filter, ReadError};
 use crate::causes::in_one_line;
 use crate::grant::{Grant, Revocation};
@@ -128,7 +128,7 @@ impl LastWords {
     }
 
     fn hear_of_grant(&mut self, at: Timestamp, changed: GrantChanged) {
-        let revoked = (changed.change == "revoked").then(|| Revocation {
+        let revoked = (changed.change == GrantChangeKind::Revoked).then(|| Revocation {
             at,
             by: changed.by.clone(),
             reason: changed.reason.clone(),
@@ -139,14 +139,22 @@ impl LastWords {
     }
 
     fn hear_of_request(&mut self, at: Timestamp, changed: RequestChanged) {
-        let outcome = match changed.change.as_str() {
-            "rejected" => Outcome::Rejected {
+        let outcome = match changed.change.known() {
+            Some(RequestChangeKind::Rejected) => Outcome::Rejected {
                 at,
                 by: changed.by,
                 comment: changed.reason,
             },
-            "withdrawn" => Outcome::Withdrawn { at },
-            _ => return,
+            Some(RequestChangeKind::Withdrawn) => Outcome::Withdrawn { at },
+            Some(
+                RequestChangeKind::Denied
+                | RequestChangeKind::Submitted
+                | RequestChangeKind::Granted
+                | RequestChangeKind::Approved
+                | RequestChangeKind::Reviewed
+                | RequestChangeKind::NotStored,
+            )
+            | None => return,
         };
         self.requests.entry(changed.request).or_insert(outcome);
     }
@@ -155,12 +163,12 @@ impl LastWords {
         let words = self.users.entry(changed.identity).or_default();
         words.at = at;
         words.groups = Some(changed.groups.iter().filter_map(|group| group.parse().ok()).collect());
-        match changed.change.as_str() {
-            "disabled" => words.disabled = true,
-            "enabled" => words.disabled = false,
-            TOKEN_WITHDRAWN => words.token_withdrawn = true,
-            "rotated" | "added" => words.token_withdrawn = false,
-            _ => {}
+        match changed.change.known() {
+            Some(UserChangeKind::Disabled) => words.disabled = true,
+            Some(UserChangeKind::Enabled) => words.disabled = false,
+            Some(UserChangeKind::TokenWithdrawn) => words.token_withdrawn = true,
+            Some(UserChangeKind::Rotated | UserChangeKind::Added) => words.token_withdrawn = false,
+            Some(UserChangeKind::Regrouped | UserChangeKind::NotStored) | None => {}
         }
     }
 

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use jiff::Timestamp;
 use tokio::time::timeout;
 
-use super::commit::name;
+use super::commit::kind;
 use super::pending::{ANSWER_WAIT, Effect, Item, Key, Subject};
 use super::record::{Deed, Step, user_event};
 use super::requests::Entry as RequestEntry;
@@ -21,6 +21,7 @@ use super::row::restrict::Write;
 use super::row::users::StoredUser;
 use super::users::{DISABLED_BY, OPERATOR, UserView};
 use super::{Changed, Entry, GrantView, Inner, Ledger, LedgerError, Reasons, RequestView};
+use crate::audit::event::{RequestChangeKind, UserChangeKind};
 use crate::ending::IDENTITY_DISABLED;
 use crate::grant::{self, Change, IllegalChange};
 use crate::ids::RequestId;
@@ -42,12 +43,12 @@ impl Restrictions {
 }
 
 impl Ledger {
-    /// Settles a request without making it a grant. `change` is the name of the step in the log (`rejected`, `withdrawn`).
+    /// Settles a request without making it a grant. `change` is its step in the log.
     pub async fn settle<E>(
         &self,
         id: &RequestId,
         by: &IdentityName,
-        change: &'static str,
+        change: RequestChangeKind,
         reasons: Reasons,
         step: impl FnOnce(&Request, Timestamp) -> Result<Request, E> + Send,
     ) -> Result<RequestView, E>
@@ -168,7 +169,7 @@ impl Inner {
                 created_at: now,
             },
         };
-        let (user, item) = self.restrict_user(name, "disabled", by, disable);
+        let (user, item) = self.restrict_user(name, UserChangeKind::Disabled, by, disable);
         (UserView::of(&user), item.into_iter().collect())
     }
 
@@ -176,7 +177,7 @@ impl Inner {
     pub(super) fn restrict_user(
         &self,
         name: &IdentityName,
-        what: &'static str,
+        what: UserChangeKind,
         by: &str,
         less: impl FnOnce(Option<StoredUser>) -> StoredUser,
     ) -> (StoredUser, Option<Arc<Item>>) {
@@ -213,7 +214,7 @@ impl Inner {
             groups: kept,
             ..now.unwrap_or(known)
         };
-        self.restrict_user(name, "regrouped", by, less).1
+        self.restrict_user(name, UserChangeKind::Regrouped, by, less).1
     }
 
     /// Invalidates a user's token at once.
@@ -226,7 +227,7 @@ impl Inner {
                 ..user
             }
         };
-        self.restrict_user(name, TOKEN_WITHDRAWN, by, less).1
+        self.restrict_user(name, UserChangeKind::TokenWithdrawn, by, less).1
     }
 
     /// Revokes all grants of an identity and rejects its pending requests.
@@ -237,7 +238,7 @@ impl Inner {
             reason: Some(why.to_owned()),
         };
         let deed = Deed {
-            change: name(&revoke),
+            change: kind(&revoke),
             by: by.to_owned(),
             reason: Some(why.to_owned()),
         };
@@ -257,7 +258,7 @@ impl Inner {
 
     fn reject(&self, entry: &Arc<RequestEntry>, by: &IdentityName, why: &str) -> Result<Arc<Item>, NotRejected> {
         let step = Step {
-            change: "rejected",
+            change: RequestChangeKind::Rejected,
             by: by.clone(),
             reasons: Reasons::default(),
         };
@@ -314,9 +315,6 @@ impl From<LedgerError> for NotRejected {
         Self
     }
 }
-
-/// Change of a user whose token was withdrawn and not replaced yet.
-pub(super) const TOKEN_WITHDRAWN: &str = "token_withdrawn";
 
 /// Returns the placeholder for the hash of a withdrawn token: it is equal to no hash, and different for each user.
 pub(super) fn no_token(name: &IdentityName) -> String {

@@ -34,7 +34,7 @@ impl Script {
         let mut hangs = self.hangs.subscribe();
         let _ = hangs.wait_for(|hangs| !hangs).await;
         let line = match event {
-            Event::GrantChanged(changed) => (changed.change.clone(), changed.by.clone()),
+            Event::GrantChanged(changed) => (changed.change.to_string(), changed.by.clone()),
             Event::RequestChanged(changed) => (format!("request {}", changed.change), changed.by.to_string()),
             Event::UserChanged(changed) => (format!("user {}", changed.change), changed.by.clone()),
             Event::ClockSet(set) => ("clock_set".to_owned(), set.by.clone()),

@@ -19,9 +19,10 @@ use utoipa::ToSchema;
 
 use super::commit::{random_letters, to_the_end};
 use super::pending::{Effect, Key};
-use super::record::{NOT_STORED, user_event};
+use super::record::user_event;
 use super::row::users::StoredUser;
 use super::{Inner, Ledger, LedgerError, StoreError, row};
+use crate::audit::event::UserChangeKind;
 use crate::identity::{Identity, Source};
 use crate::names::{GroupName, IdentityName};
 use crate::secret::Secret;
@@ -96,7 +97,7 @@ impl Ledger {
                 created_at: known.map_or(now, |user| user.created_at),
             })),
         };
-        self.change_user(name, "added", by, add).await?;
+        self.change_user(name, UserChangeKind::Added, by, add).await?;
         Ok(token)
     }
 
@@ -115,7 +116,7 @@ impl Ledger {
                 ..user
             }))
         };
-        let given = timeout(GIVE_WAIT, self.change_user(name, "rotated", by, rotate)).await;
+        let given = timeout(GIVE_WAIT, self.change_user(name, UserChangeKind::Rotated, by, rotate)).await;
         let token = matches!(given, Ok(Ok(_))).then_some(token);
         Ok(RotatedToken { token, effect })
     }
@@ -145,7 +146,7 @@ impl Ledger {
             let user = local(known, wanted)?;
             Ok(Some(StoredUser { groups, ..user }))
         };
-        let given = timeout(GIVE_WAIT, self.change_user(name, "regrouped", by, regroup)).await;
+        let given = timeout(GIVE_WAIT, self.change_user(name, UserChangeKind::Regrouped, by, regroup)).await;
         let failed = match given {
             Ok(Ok(view)) => return Ok(UserView { effect, ..view }),
             Ok(Err(error)) => error,
@@ -177,7 +178,7 @@ impl Ledger {
         if self.is_disabled(name) {
             self.end_what_is_left(name, by).await?;
         }
-        self.change_user(name, "enabled", by, enable).await
+        self.change_user(name, UserChangeKind::Enabled, by, enable).await
     }
 
     /// Returns all known users, by name.
@@ -224,7 +225,7 @@ impl Ledger {
     async fn change_user(
         &self,
         name: &IdentityName,
-        what: &'static str,
+        what: UserChangeKind,
         by: &str,
         change: impl FnOnce(Option<StoredUser>, Timestamp) -> Result<Option<StoredUser>, LedgerError> + Send + 'static,
     ) -> Result<UserView, LedgerError> {
@@ -246,7 +247,10 @@ impl Ledger {
             inner.users.lock().changing.remove(&name);
             if let Err(error) = given {
                 let groups = known.iter().flat_map(|user| &user.groups);
-                inner.recorder.take_back(&user_event(&name, groups, NOT_STORED, &by)).await;
+                inner
+                    .recorder
+                    .take_back(&user_event(&name, groups, UserChangeKind::NotStored, &by))
+                    .await;
                 return Err(error);
             }
             inner.users_changed.send_modify(|changes| *changes += 1);
@@ -258,7 +262,13 @@ impl Ledger {
 
 impl Inner {
     /// Records, stores and publishes a user, unless it was restricted since `seen`. The caller has the turn.
-    async fn give_user(self: &Arc<Self>, next: &StoredUser, what: &'static str, by: &str, seen: u64) -> Result<(), LedgerError> {
+    async fn give_user(
+        self: &Arc<Self>,
+        next: &StoredUser,
+        what: UserChangeKind,
+        by: &str,
+        seen: u64,
+    ) -> Result<(), LedgerError> {
         self.users.lock().changing.insert(next.name.clone());
         self.recorder
             .record(&user_event(&next.name, next.groups.iter(), what, by))

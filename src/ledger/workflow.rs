@@ -16,13 +16,11 @@ use super::requests::Entry;
 use super::row::requests::StoredRequest;
 use super::users::DISABLED_BY;
 use super::{Changed, Inner, Ledger, LedgerError, NewRequest, Reasons, RequestView, StoreError, Submitted, row};
+use crate::audit::event::{GrantChangeKind, RequestChangeKind};
 use crate::grant::{self, Grant, Terms};
 use crate::ids::{GrantId, RequestId};
 use crate::names::IdentityName;
 use crate::request::{Next, Request};
-
-/// Name of a grant's creation in the log.
-const CREATED: &str = "created";
 
 /// Step of a request, with all that is stored and published together.
 struct Change {
@@ -53,13 +51,13 @@ impl Ledger {
     }
 
     /// Takes a request one step further, in its turn: of two concurrent steps, the second one sees the result of the first.
-    /// `change` is the name of the step in the log (`approved`, `reviewed`); the grant id is for the step that completes the
+    /// `change` is the step in the log; the grant id is for the step that completes the
     /// request. [`Ledger::settle`] settles a request without giving rights.
     pub async fn step<E>(
         &self,
         id: &RequestId,
         by: &IdentityName,
-        change: &'static str,
+        change: RequestChangeKind,
         reasons: Reasons,
         step: impl FnOnce(&Request, GrantId, Timestamp) -> Result<Next, E> + Send + 'static,
     ) -> Result<RequestView, E>
@@ -136,14 +134,18 @@ impl Inner {
         wish.window = Duration::from_secs(wish.window.as_secs());
         let by = wish.identity.clone();
         let (change, request) = match submitted {
-            Submitted::Denied { why } => ("denied", Request::denied(request_id, wish, why, now)),
-            Submitted::Granted(how) => ("granted", Request::granted(request_id, wish, how, grant_id.clone(), now)),
-            Submitted::Waiting { approvals, expires_at } => {
-                ("submitted", Request::waiting(request_id, wish, approvals, expires_at, now))
-            }
+            Submitted::Denied { why } => (RequestChangeKind::Denied, Request::denied(request_id, wish, why, now)),
+            Submitted::Granted(how) => (
+                RequestChangeKind::Granted,
+                Request::granted(request_id, wish, how, grant_id.clone(), now),
+            ),
+            Submitted::Waiting { approvals, expires_at } => (
+                RequestChangeKind::Submitted,
+                Request::waiting(request_id, wish, approvals, expires_at, now),
+            ),
         };
         let mut grant = None;
-        if change != "denied" {
+        if change != RequestChangeKind::Denied {
             // Terms that are invalid are refused now, and not only when the request is approved.
             let made = made(&grant_id, &request, activate_within, by.as_str(), now)?;
             grant = request.grant().is_some().then_some(made);
@@ -218,7 +220,7 @@ impl Inner {
             reason: reason.clone(),
         };
         let deed = Deed {
-            change: "revoked",
+            change: GrantChangeKind::Revoked,
             by,
             reason,
         };
@@ -286,7 +288,7 @@ fn made(
 
 fn created(grant: &Grant) -> Deed {
     Deed {
-        change: CREATED,
+        change: GrantChangeKind::Created,
         by: grant.created_by().to_owned(),
         reason: grant.reason().map(str::to_owned),
     }

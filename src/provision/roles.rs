@@ -26,7 +26,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::audit::event::{Event, RoleChanged};
+use crate::audit::event::{Event, RoleChangeKind, RoleChanged};
 use crate::audit::{AuditError, Journal};
 use crate::causes::in_one_line;
 use crate::clock::Clock;
@@ -334,7 +334,7 @@ impl Inner {
     async fn record(
         &self,
         slot: &Slot,
-        change: &str,
+        change: RoleChangeKind,
         until: Option<Timestamp>,
         detail: Option<String>,
     ) -> Result<(), AuditError> {
@@ -342,7 +342,7 @@ impl Inner {
             grant: slot.grant.clone(),
             target: self.place().target.name.clone(),
             role: slot.role.to_string(),
-            change: change.to_owned(),
+            change: change.into(),
             until,
             detail,
         };
@@ -350,9 +350,9 @@ impl Inner {
     }
 
     /// Records a change that has been made already; a failure is only logged.
-    async fn note(&self, slot: &Slot, change: &str, detail: Option<String>) {
+    async fn note(&self, slot: &Slot, change: RoleChangeKind, detail: Option<String>) {
         if let Err(error) = self.record(slot, change, None, detail).await {
-            tracing::error!(role = %slot.role, change, error = %in_one_line(&error), "what became of a role could not be put on record");
+            tracing::error!(role = %slot.role, change = change.as_str(), error = %in_one_line(&error), "what became of a role could not be put on record");
         }
     }
 }

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ProtocolVersion;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::arrive::{Arrival, Note, Pass};
@@ -17,7 +18,7 @@ use super::refusal::{Denied, Refusal};
 use super::registry::Arriving;
 use super::{Settings, Shared, random};
 use crate::access::Origin;
-use crate::audit::event::{Event, Refused, SessionStarted, Who};
+use crate::audit::event::{Event, Refused, SessionStarted, TlsVersion, Who};
 use crate::audit::values::Show;
 use crate::causes::in_one_line;
 use crate::clock::Moment;
@@ -139,7 +140,7 @@ pub(super) async fn admit(arrival: Arrival, rules: &Rules, shared: &Shared) -> R
         who: Who::clone(&opened.who),
         client: client.ip(),
         port: client.port(),
-        tls: transport.tls_version().to_owned(),
+        tls: tls_version(&transport).into(),
         application: startup.application_name().map(str::to_owned),
         backend_pid: opened.backend.pid,
         until: opened.admission.permit.until(),
@@ -350,6 +351,14 @@ fn masked_tables(opened: &Opened) -> u64 {
 }
 
 /// Records the start: first in the log, then in the store (where the next start looks for sessions of a crashed gate).
+fn tls_version(transport: &Transport) -> TlsVersion {
+    match transport.tls_version() {
+        None => TlsVersion::None,
+        Some(ProtocolVersion::TLSv1_2) => TlsVersion::Tls12,
+        Some(_) => TlsVersion::Tls13,
+    }
+}
+
 async fn put_on_record(started: &SessionStarted, since: Moment, shared: &Shared) -> Result<(), Ending> {
     if let Err(error) = shared.journal.record(&Event::SessionStarted(Cow::Borrowed(started))).await {
         tracing::error!(error = %in_one_line(&error), "a login was refused: its record could not be written");

@@ -3,8 +3,7 @@
 //! It never sends an answer: the client's connection is closed once the target has the request.
 
 use super::Shared;
-use crate::audit::EventName;
-use crate::audit::event::{CancelRequested, Event, Who};
+use crate::audit::event::{CancelRequested, Event, RefusalKind, Who};
 use crate::frontend::{self, Cancelling};
 use crate::upstream;
 
@@ -30,7 +29,7 @@ pub(super) async fn run(cancel: Cancelling, shared: &Shared) {
     if affords {
         shared.record(&event).await;
     } else {
-        let kind = EventName::CancelRequested.as_str();
+        let kind = RefusalKind::CancelRequested;
         shared.refusals.record(Some(cancel.client.ip()), kind, &event).await;
     }
     if live.is_none() {

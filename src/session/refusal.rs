@@ -13,8 +13,8 @@ use tokio::time::timeout;
 use super::Shared;
 use super::arrive::Arrival;
 use super::registry::Arriving;
-use crate::audit::event::{Event, Refused};
-use crate::ending::{Ending, Scope};
+use crate::audit::event::{Event, RefusalKind, Refused};
+use crate::ending::{Ending, EndingKind, Scope};
 use crate::frontend::{self, Greeted, Rejected};
 use crate::tls::Transport;
 use crate::wire::startup::Startup;
@@ -137,7 +137,7 @@ pub(super) async fn broke_off(client: SocketAddr, shared: &Shared) {
     stranger(blank(client, None), &Ending::GateFault, shared).await;
 }
 
-/// Returns the record of a refusal without its reason.
+/// Returns the record of a refusal before its reason is known; [`event`] sets the reason.
 pub(super) fn blank(client: SocketAddr, startup: Option<&Startup>) -> Refused {
     Refused {
         client: client.ip(),
@@ -146,7 +146,7 @@ pub(super) fn blank(client: SocketAddr, startup: Option<&Startup>) -> Refused {
         database: startup.and_then(|startup| startup.database.clone()),
         grant: None,
         identity: None,
-        ending: String::new(),
+        ending: EndingKind::GateFault.into(),
         sqlstate: String::new(),
         detail: None,
     }
@@ -169,11 +169,14 @@ async fn put_on_record(refused: Refused, ending: &Ending, shared: &Shared) {
 async fn stranger(refused: Refused, ending: &Ending, shared: &Shared) {
     let client = refused.client;
     let event = event(refused, ending, shared);
-    shared.refusals.record(Some(client), ending.name(), &event).await;
+    shared
+        .refusals
+        .record(Some(client), RefusalKind::Ending(ending.kind()), &event)
+        .await;
 }
 
 fn event(mut refused: Refused, ending: &Ending, shared: &Shared) -> Event<'static> {
-    ending.name().clone_into(&mut refused.ending);
+    refused.ending = ending.kind().into();
     ending.sqlstate().clone_into(&mut refused.sqlstate);
     if refused.detail.is_none() {
         refused.detail = ending.words().map(|words| words.message);

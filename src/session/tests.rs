@@ -71,7 +71,7 @@ async fn a_login_that_panics_is_on_record_and_nobody_elses_end() {
     assert!(arrived(Box::pin(breaking), client, gate.shared()).await.is_none());
     let records = audit::read(&log, &audit::Filter::default()).unwrap();
     let refused = records.filter_map(|record| match record.unwrap().event {
-        Event::Refused(refused) => Some((refused.ending.clone(), refused.client)),
+        Event::Refused(refused) => Some((refused.ending.to_string(), refused.client)),
         _ => None,
     });
     let expected = ("gate_fault".to_owned(), client.ip());

@@ -269,10 +269,10 @@ async fn put_on_record(live: &Live, ending: &Ending, ended: &Ended, (since, orde
         .map(|gone| micros(ordered, gone.at));
     let record = SessionEnded {
         who: (*live.who).clone(),
-        ending: ending.name().to_owned(),
+        ending: ending.kind().into(),
         sqlstate: ending.sqlstate().to_owned(),
         detail: detail(ending, ended.last_word.as_ref()),
-        fate: ended.fate.name().to_owned(),
+        fate: ended.fate.kind().into(),
         duration_us: micros(since, shared.clock.moment().instant),
         statements: ended.totals.statements,
         rows: ended.totals.rows,

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use super::network::Network;
 use super::reserve::DiskReserve;
-use crate::audit::event::{Event, RefusalsCounted};
+use crate::audit::event::{Event, RefusalKind, RefusalsCounted};
 use crate::audit::{Batch, Journal};
 use crate::causes::in_one_line;
 use crate::clock::Clock;
@@ -51,7 +51,7 @@ struct Interval {
 }
 
 /// Address (`None`: one of those that are not distinguished) and kind of refusal.
-type Key = (Option<Network>, &'static str);
+type Key = (Option<Network>, RefusalKind);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Count {
@@ -74,7 +74,7 @@ impl RefusalLog {
 
     /// Records the refusal of a client from `address` (`None`: at the gate's own socket, which only its operator can use), or
     /// counts it. Never fails: a record that cannot be written is counted.
-    pub async fn record(&self, address: Option<IpAddr>, kind: &'static str, event: &Event<'_>) {
+    pub async fn record(&self, address: Option<IpAddr>, kind: RefusalKind, event: &Event<'_>) {
         let Inner {
             journal, clock, reserve, ..
         } = &*self.0;
@@ -175,7 +175,7 @@ impl Count {
 fn record((network, kind): Key, count: Count) -> RefusalsCounted {
     RefusalsCounted {
         network: network.map(|network| network.to_string()),
-        ending: kind.to_owned(),
+        ending: kind.into(),
         count: count.times,
         first: count.first,
         last: count.last,

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls::ProtocolVersion;
 use rustls::pki_types::ServerName;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -80,7 +81,7 @@ async fn every_mode_against_our_own_certificate() {
     ] {
         let client = ClientTls::new(mode, ca_file).unwrap();
         let (mut ours, mut theirs) = shake(&server, &client, "localhost").await.unwrap();
-        assert_eq!(theirs.tls_version(), "TLSv1.3");
+        assert_eq!(theirs.tls_version(), Some(ProtocolVersion::TLSv1_3));
         assert_eq!(
             end_point_hash(theirs.peer_certificate().unwrap()).as_deref(),
             server.end_point()

@@ -30,15 +30,12 @@ impl Transport {
         }
     }
 
-    /// Returns `none`, `TLSv1.2` or `TLSv1.3`, as `pg_stat_ssl.version` does.
+    /// Returns the TLS version; `None` without TLS.
     #[must_use]
-    pub fn tls_version(&self) -> &'static str {
+    pub fn tls_version(&self) -> Option<ProtocolVersion> {
         match self {
-            Self::Plain(_) => "none",
-            Self::Tls(tls) => match tls.get_ref().1.protocol_version() {
-                Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
-                _ => "TLSv1.3",
-            },
+            Self::Plain(_) => None,
+            Self::Tls(tls) => tls.get_ref().1.protocol_version(),
         }
     }
 

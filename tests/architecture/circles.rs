@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Returns the groups of modules that reach each other. `code` has the text of each file by its module path without the crate
 /// (`session::relay`), without comments and tests.
-pub fn circles(code: &BTreeMap<String, String>) -> Vec<Vec<&str>> {
+pub(crate) fn circles(code: &BTreeMap<String, String>) -> Vec<Vec<&str>> {
     let imports: BTreeMap<&str, BTreeSet<&str>> = code
         .iter()
         .map(|(module, text)| (&**module, imports(module, text, code)))

@@ -2,7 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use crate::audit::{EventName, Record};
+use jiff::tz::TimeZone;
+
+use super::{GrantChangeKind, RefusalKind, RequestChangeKind, RoleChangeKind, TlsVersion, UserChangeKind, not_stored_reason};
+use crate::audit::{EventName, Record, render};
+use crate::ending::{EndingKind, FateKind};
+use crate::names::{EnumOrUnknown, Vocabulary};
 
 const EXAMPLES: &str = include_str!("../snapshots/records.jsonl");
 
@@ -36,4 +41,85 @@ fn the_examples_have_every_field() {
         .filter(|name| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') && *name != "who");
     let missing: Vec<&str> = fields.filter(|name| !EXAMPLES.contains(&format!("\"{name}\":"))).collect();
     assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// Names of a vocabulary, each of which is read back as the member that it was written for.
+fn names<T: Vocabulary + std::fmt::Debug>(all: &[T]) -> String {
+    let names = all.iter().map(|member| {
+        let json = serde_json::to_string(&EnumOrUnknown::from(*member)).unwrap();
+        let read: EnumOrUnknown<T> = serde_json::from_str(&json).unwrap();
+        assert_eq!(read, *member);
+        json.trim_matches('"').to_owned()
+    });
+    names.collect::<Vec<_>>().join(" ")
+}
+
+/// Logs of earlier versions have these names: none may change.
+#[test]
+fn the_names_are_those_on_disk() {
+    assert_eq!(
+        names(GrantChangeKind::ALL),
+        "created activated extended shortened revoked login_issued not_stored"
+    );
+    assert_eq!(
+        names(RequestChangeKind::ALL),
+        "denied submitted granted approved rejected withdrawn reviewed not_stored"
+    );
+    assert_eq!(
+        names(RoleChangeKind::ALL),
+        "made not_made extended retired left intruder_ended undone"
+    );
+    assert_eq!(
+        names(UserChangeKind::ALL),
+        "added token_withdrawn rotated regrouped disabled enabled not_stored"
+    );
+    assert_eq!(names(TlsVersion::ALL), "none TLSv1.2 TLSv1.3");
+    assert_eq!(names(FateKind::ALL), "none rolled_back committed unknown");
+    let endings = "quit disconnected malformed protocol_unsupported tls_required no_user parameter_refused options_unreadable \
+                   replication_refused handshake_timeout bad_secret bad_token token_in_clear binding_failed wrong_database \
+                   wrong_profile address_refused lapsed login_expired login_revoked policy_refused identity_disabled \
+                   unknown_option invalid_option no_such_target no_such_profile invalid_request access_denied \
+                   approval_pending request_rejected request_withdrawn request_lapsed too_many_connections \
+                   too_many_unfinished_logins too_many_unfinished_logins_of_address too_many_sessions_of_target \
+                   too_many_sessions_of_grant too_many_waiting_logins too_many_waiting_logins_of_identity too_many_requests \
+                   target_unreachable target_refused leftovers_pending target_missing target_locked target_full \
+                   target_not_ready role_not_made ledger_failed clock_doubted draining expired revoked released killed idle \
+                   drained audit_failed target_closed target_lost gate_fault gate_died";
+    assert_eq!(names(EndingKind::ALL), endings);
+    let refusals = EndingKind::ALL.iter().copied().map(RefusalKind::Ending);
+    let refusals = refusals.chain([RefusalKind::IdentityRefused, RefusalKind::CancelRequested]);
+    let expected = format!("{endings} identity_refused cancel_requested");
+    assert_eq!(names(&refusals.collect::<Vec<_>>()), expected);
+}
+
+#[test]
+fn a_name_of_a_later_version_is_read_shown_and_written_as_it_is() {
+    for (event, field, name) in [
+        ("refused", "ending", "expired"),
+        ("refusals_counted", "ending", "bad_secret"),
+        ("grant_changed", "change", "created"),
+        ("request_changed", "change", "approved"),
+        ("role_changed", "change", "left"),
+        ("user_changed", "change", "added"),
+        ("session_started", "tls", "TLSv1.3"),
+        ("session_ended", "ending", "expired"),
+        ("session_ended", "fate", "rolled_back"),
+    ] {
+        let named = format!("\"event\":\"{event}\"");
+        let line = EXAMPLES.lines().find(|line| line.contains(&named)).unwrap();
+        let later = line.replacen(&format!("\"{field}\":\"{name}\""), &format!("\"{field}\":\"from_2031\""), 1);
+        assert_ne!(later, line);
+        let record = Record::parse(later.as_bytes()).unwrap();
+        assert_eq!(record.json(), later);
+        let shown = render::columns(&record, &TimeZone::UTC).text;
+        assert!(shown.contains("from_2031"), "{event}: {shown}");
+    }
+}
+
+#[test]
+fn a_change_that_is_taken_back_is_found_in_the_reason() {
+    for change in GrantChangeKind::ALL {
+        assert_eq!(GrantChangeKind::taken_back(&not_stored_reason(change)), Some(*change));
+    }
+    assert_eq!(GrantChangeKind::taken_back("revoked by mistake"), None);
 }

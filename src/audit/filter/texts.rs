@@ -22,18 +22,18 @@ pub(in crate::audit) fn texts<'e>(event: &'e Event<'_>) -> Vec<&'e str> {
         Event::KeyChanged(event) => vec![&event.by],
         Event::Reloaded(event) => vec![&event.detail],
         Event::Refused(event) => named(&[
-            Some(&event.ending),
+            Some(event.ending.as_str()),
             event.user.as_deref(),
             event.database.as_deref(),
             event.detail.as_deref(),
         ]),
-        Event::RefusalsCounted(event) => named(&[event.network.as_deref(), Some(&event.ending)]),
-        Event::GrantChanged(event) => named(&[Some(&event.change), Some(&event.by), event.reason.as_deref()]),
+        Event::RefusalsCounted(event) => named(&[event.network.as_deref(), Some(event.ending.as_str())]),
+        Event::GrantChanged(event) => named(&[Some(event.change.as_str()), Some(&event.by), event.reason.as_deref()]),
         Event::GrantJoined(event) => vec![&event.reason],
         Event::RequestChanged(event) => {
             let mut texts = named(&[
                 Some(event.request.as_str()),
-                Some(&event.change),
+                Some(event.change.as_str()),
                 Some(event.by.as_str()),
                 event.reason.as_deref(),
                 event.ticket.as_deref(),
@@ -42,12 +42,12 @@ pub(in crate::audit) fn texts<'e>(event: &'e Event<'_>) -> Vec<&'e str> {
             texts
         }
         Event::DecisionMade(event) => vec![&event.action, &event.about],
-        Event::RoleChanged(event) => named(&[Some(&event.change), Some(&event.role), event.detail.as_deref()]),
-        Event::UserChanged(event) => vec![&event.change, &event.by],
+        Event::RoleChanged(event) => named(&[Some(event.change.as_str()), Some(&event.role), event.detail.as_deref()]),
+        Event::UserChanged(event) => vec![event.change.as_str(), &event.by],
         Event::IdentityRefused(event) => named(&[event.claimed.as_deref(), Some(&event.detail)]),
         Event::PolicyLoaded(event) => vec![&event.detail],
         Event::SessionStarted(event) => named(&[event.application.as_deref()]),
-        Event::SessionEnded(event) => named(&[Some(&event.ending), event.detail.as_deref()]),
+        Event::SessionEnded(event) => named(&[Some(event.ending.as_str()), event.detail.as_deref()]),
         Event::Statement(statement) => {
             let sql = statement.sql.as_ref().map(|sql| sql.text.0.as_ref());
             sql.into_iter().chain(beside_sql(statement)).collect()

@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 use utoipa::ToSchema;
 
-use super::super::schema::{GrantShape, RequestShape};
 use super::{GrantView, ProfileBody};
 use crate::ids::{GrantId, RequestId};
 pub use crate::ledger::RequestView;

@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::super::schema::UserShape;
 pub use crate::ledger::UserView;
 use crate::names::{GroupName, IdentityName};
 
@@ -15,7 +14,6 @@ use crate::names::{GroupName, IdentityName};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Users {
     /// By name.
-    #[schema(value_type = Vec<UserShape>)]
     pub users: Vec<UserView>,
 }
 
@@ -24,11 +22,9 @@ pub struct Users {
 #[serde(deny_unknown_fields)]
 pub struct NewUserBody {
     /// Its name.
-    #[schema(value_type = String)]
     pub name: IdentityName,
     /// Its groups.
     #[serde(default)]
-    #[schema(value_type = BTreeSet<String>)]
     pub groups: BTreeSet<GroupName>,
 }
 
@@ -36,7 +32,6 @@ pub struct NewUserBody {
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
 pub struct IssuedUser {
     /// The user.
-    #[schema(value_type = UserShape)]
     pub user: UserView,
     /// Its token; it is not kept and cannot be shown again. Absent where the old one was withdrawn and no new one could be made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -52,7 +47,6 @@ pub struct IssuedUser {
 pub struct RegroupedUser {
     /// The user.
     #[serde(flatten)]
-    #[schema(value_type = UserShape)]
     pub user: UserView,
     /// Sentences about what was done all the same and may be a slip: groups that no policy names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -64,6 +58,5 @@ pub struct RegroupedUser {
 #[serde(deny_unknown_fields)]
 pub struct GroupsBody {
     /// The groups.
-    #[schema(value_type = BTreeSet<String>)]
     pub groups: BTreeSet<GroupName>,
 }

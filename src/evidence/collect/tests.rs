@@ -1,4 +1,4 @@
-use super::super::testing::{at, collect, day, executed, grant, records, refused, request, role, started, undone, whole};
+use super::super::testing::{at, collect, day, ended, executed, grant, records, refused, request, role, started, undone, whole};
 use super::*;
 use crate::audit::reading::Unparsed;
 use serde_json::json;
@@ -268,4 +268,27 @@ fn memory_is_that_of_the_period() {
     }
     let report = collector.report(Ok(whole()), None);
     assert!(report.grants.is_empty());
+}
+
+#[test]
+fn names_of_a_later_version_are_shown_and_change_nothing_else() {
+    let user = json!({"event": "user_changed", "identity": "ana", "change": "from_2031", "by": "ops", "groups": []});
+    let report = collect(
+        &records([
+            (1, grant(1, "ana", "created", "ops", None)),
+            (2, grant(1, "ana", "from_2031", "ops", Some(40))),
+            (3, request(2, "fay", "from_2031", "fay", &json!({}))),
+            (4, role(1, "from_2031", &json!({}))),
+            (5, user),
+            (6, ended(1, "ana", &json!({"ending": "from_2031"}))),
+        ]),
+        0,
+        30,
+        Ok(whole()),
+    );
+    let ana = life(&report, "gr_0000000001");
+    assert_eq!((ana.activated_at, ana.moved, &ana.revoked), (None, 0, &None));
+    assert_eq!((report.denials.count(), report.roles.len()), (0, 1));
+    assert!(report.identities.items[0].detail.contains("from_2031"));
+    assert_eq!(report.endings, [("from_2031".to_owned(), 1)].into());
 }

@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::audit::event::RequestChangeKind;
 use crate::names::ProfileName;
 use crate::request::{Approve, How, IllegalStep, Next, Request, Status, Wish};
 
@@ -76,13 +77,13 @@ pub(super) async fn approve(ledger: &Ledger, id: &RequestId, by: &str) -> Result
     };
     let profiles: [ProfileName; 2] = [name("read-only"), name("read-write")];
     let step = move |request: &Request, grant, now| Ok(request.pending(now)?.approve(approve, &profiles, grant, now)?);
-    ledger.step(id, &name(by), "approved", reasons(), step).await
+    ledger.step(id, &name(by), RequestChangeKind::Approved, reasons(), step).await
 }
 
 async fn settle(
     ledger: &Ledger,
     id: &RequestId,
-    change: &'static str,
+    change: RequestChangeKind,
     step: impl FnOnce(&Request, Timestamp) -> Result<Request, IllegalStep> + Send + 'static,
 ) -> Result<RequestView, NotTaken> {
     let step = |request: &Request, now| Ok::<_, NotTaken>(step(request, now)?);
@@ -91,14 +92,14 @@ async fn settle(
 }
 
 async fn reject(ledger: &Ledger, id: &RequestId) -> Result<RequestView, NotTaken> {
-    settle(ledger, id, "rejected", |request, now| {
+    settle(ledger, id, RequestChangeKind::Rejected, |request, now| {
         Ok(request.pending(now)?.reject(name("bo"), None, now))
     })
     .await
 }
 
 async fn withdraw(ledger: &Ledger, id: &RequestId) -> Result<RequestView, NotTaken> {
-    settle(ledger, id, "withdrawn", |request, now| {
+    settle(ledger, id, RequestChangeKind::Withdrawn, |request, now| {
         request.pending(now)?.withdraw(&name("ana@example.com"), now)
     })
     .await
@@ -111,7 +112,9 @@ async fn review(ledger: &Ledger, id: &RequestId) -> Result<RequestView, NotTaken
             granted: false,
         })
     };
-    ledger.step(id, &name("bo"), "reviewed", reasons(), step).await
+    ledger
+        .step(id, &name("bo"), RequestChangeKind::Reviewed, reasons(), step)
+        .await
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::legacy::Undone;
 use super::retire::Role;
 use super::{Fault, Roles, Slot, State};
+use crate::audit::event::RoleChangeKind;
 use crate::backoff::Backoff;
 use crate::causes::in_one_line;
 use crate::grant::{Grant, Status};
@@ -102,7 +103,7 @@ impl Roles {
         self.0.ask(&sql).await?;
         let known = state.until.replace(until).is_some();
         drop(state);
-        if known && let Err(error) = self.0.record(slot, "extended", Some(until), None).await {
+        if known && let Err(error) = self.0.record(slot, RoleChangeKind::Extended, Some(until), None).await {
             tracing::error!(role = %slot.role, error = %in_one_line(&error), "that a role was extended could not be put on record");
         }
         Ok(())
@@ -119,7 +120,7 @@ impl Roles {
             );
             if !std::mem::replace(&mut told, true) {
                 self.0.counts.left.fetch_add(1, Ordering::Relaxed);
-                self.0.note(slot, "left", Some(fault.to_string())).await;
+                self.0.note(slot, RoleChangeKind::Left, Some(fault.to_string())).await;
             }
             tokio::time::sleep(backoff.next_wait()).await;
         }
@@ -136,7 +137,7 @@ impl Roles {
         self.0.slots.lock().remove(&slot.grant);
         if let Some(role) = retired {
             self.0.counts.retired.fetch_add(1, Ordering::Relaxed);
-            self.0.note(slot, "retired", why.map(str::to_owned)).await;
+            self.0.note(slot, RoleChangeKind::Retired, why.map(str::to_owned)).await;
             self.tidy(slot, role).await;
         }
         Ok(())
@@ -171,7 +172,7 @@ impl Roles {
         if !statements.is_empty() {
             let undone = statements.join("; ");
             tracing::warn!(role = %slot.role, undone, "sessions had left others what belongs to their profile: it is undone");
-            self.0.note(slot, "undone", Some(truncate(&undone))).await;
+            self.0.note(slot, RoleChangeKind::Undone, Some(truncate(&undone))).await;
         }
         let Some(fault) = fault else { return false };
         tracing::warn!(

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{Fault, Inner, Profile, RoleError, Roles, Slot, State, search_path};
+use crate::audit::event::RoleChangeKind;
 use crate::backoff::Backoff;
 use crate::causes::in_one_line;
 use crate::grant::{Grant, Status};
@@ -93,11 +94,11 @@ impl Inner {
         })?;
         let (password, made, verifier) = fresh_password().await?;
         let holder = profile_role(&place.target.name, &profile.name);
-        self.record(slot, "made", Some(until), None).await?;
+        self.record(slot, RoleChangeKind::Made, Some(until), None).await?;
         let settings = match self.session_settings(&place.target, profile).await {
             Ok(settings) => settings,
             Err(fault) => {
-                self.note(slot, "not_made", Some(fault.to_string())).await;
+                self.note(slot, RoleChangeKind::NotMade, Some(fault.to_string())).await;
                 return Err(fault.into());
             }
         };
@@ -112,7 +113,7 @@ impl Inner {
         };
         if let Err(error) = self.make_at_the_server(&wanted, until).await {
             tracing::warn!(role = %slot.role, target_name = %place.target.name, error = %in_one_line(&error), "a grant's role could not be made");
-            self.note(slot, "not_made", Some(error.to_string())).await;
+            self.note(slot, RoleChangeKind::NotMade, Some(error.to_string())).await;
             return Err(error);
         }
         state.until = Some(until);

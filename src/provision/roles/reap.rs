@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::{Fault, Roles, Slot};
+use crate::audit::event::RoleChangeKind;
 use crate::causes::in_one_line;
 use crate::grant::Grant;
 use crate::ids::{GrantId, LogId};
@@ -198,7 +199,7 @@ impl Roles {
                 );
                 let when = if start { AT_THE_START } else { "" };
                 self.0
-                    .note(&slot, "intruder_ended", Some(format!("backend {pid}{when}")))
+                    .note(&slot, RoleChangeKind::IntruderEnded, Some(format!("backend {pid}{when}")))
                     .await;
             }
         }

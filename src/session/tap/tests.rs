@@ -1,6 +1,6 @@
 use super::*;
 use crate::audit::values::{Show, ValueKey};
-use crate::ending::Fate;
+use crate::ending::{Fate, FateKind};
 use crate::ids::{GrantId, SessionId};
 use crate::session::pace::MAX_STATEMENTS_IN_FLIGHT;
 
@@ -369,7 +369,7 @@ fn a_transaction_undone_at_its_end_has_a_record_and_was_not_committed() {
     assert!(tap.outcomes.size() > before);
     // Not a transaction block, but it had one of its own.
     assert_eq!(tap.fate(false), Fate::Stopped);
-    assert_eq!(Fate::Stopped.name(), "rolled_back");
+    assert_eq!(Fate::Stopped.kind(), FateKind::RolledBack);
 }
 
 #[test]

@@ -1,8 +1,11 @@
 use super::*;
 use crate::audit::event::Refused;
 use crate::audit::{Filter, Record, Settings, read};
+use crate::ending::EndingKind;
 use std::borrow::Cow;
 use tokio::time::advance;
+
+const BAD_SECRET: RefusalKind = RefusalKind::Ending(EndingKind::BadSecret);
 
 struct Bench {
     _folder: tempfile::TempDir,
@@ -32,13 +35,13 @@ impl Bench {
             database: None,
             grant: None,
             identity: None,
-            ending: "bad_secret".to_owned(),
+            ending: EndingKind::BadSecret.into(),
             sqlstate: "28P01".to_owned(),
             detail: None,
         };
         for _ in 0..times {
             self.log
-                .record(Some(client), "bad_secret", &Event::Refused(Cow::Borrowed(&refused)))
+                .record(Some(client), BAD_SECRET, &Event::Refused(Cow::Borrowed(&refused)))
                 .await;
         }
     }
@@ -72,7 +75,7 @@ async fn the_first_few_have_records_and_the_rest_one() {
     bench.log.end_interval().await;
     let counted = RefusalsCounted {
         network: Some("10.0.0.1".to_owned()),
-        ending: "bad_secret".to_owned(),
+        ending: BAD_SECRET.into(),
         count: 991,
         first: Timestamp::UNIX_EPOCH,
         last: Timestamp::UNIX_EPOCH + Duration::from_secs(30),

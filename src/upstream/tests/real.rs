@@ -1,5 +1,7 @@
 //! A real PostgreSQL, of the version installed.
 
+use rustls::ProtocolVersion;
+
 use super::*;
 use crate::lab;
 use crate::scram::{ITERATIONS, SALT_BYTES, Verifier};
@@ -69,7 +71,7 @@ async fn logging_in() {
         let mut connected = connect_with(&target, &[("application_name", "psql"), ("DateStyle", "German")])
             .await
             .unwrap();
-        assert_eq!(connected.transport.tls_version(), "none");
+        assert_eq!(connected.transport.tls_version(), None);
         assert_eq!(
             (connected.status, connected.leftover.len(), connected.notices.len()),
             (b'I', 0, 0)
@@ -102,7 +104,7 @@ async fn logging_in() {
         let mut target = a_target(port, "plain");
         with_tls(&mut target, mode, &server);
         let mut connected = connect_with(&target, &[]).await.unwrap();
-        assert_eq!(connected.transport.tls_version(), "TLSv1.3", "{mode}");
+        assert_eq!(connected.transport.tls_version(), Some(ProtocolVersion::TLSv1_3), "{mode}");
         assert_eq!(
             ask(&mut connected, "SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()").await,
             "TLSv1.3"
@@ -215,7 +217,7 @@ async fn a_server_without_tls_and_what_clients_ask_for() {
     }
     let mut target = a_target(port, "plain");
     target.tls = ClientTls::new(TlsMode::Prefer, None).unwrap();
-    assert_eq!(connect_with(&target, &[]).await.unwrap().transport.tls_version(), "none");
+    assert_eq!(connect_with(&target, &[]).await.unwrap().transport.tls_version(), None);
 
     // What is the client's own mistake, the client reads.
     for (setting, code) in [
