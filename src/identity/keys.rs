@@ -5,8 +5,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey};
+use ring::signature::{self, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -15,23 +14,96 @@ const RSA_BYTES: usize = 256;
 /// Maximum length of an RSA modulus, in bytes. A longer one makes each verification slow, and no issuer has one.
 const MOST_RSA_BYTES: usize = 1024;
 
+/// Signature algorithm of a token (RFC 7518 section 3.1, RFC 8037 section 3.1): only those that issuers sign with, no `none` and
+/// no shared secrets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Algorithm {
+    Rs256,
+    Rs384,
+    Rs512,
+    Ps256,
+    Ps384,
+    Ps512,
+    Es256,
+    Es384,
+    EdDsa,
+}
+
 const RSA: &[Algorithm] = &[
-    Algorithm::RS256,
-    Algorithm::RS384,
-    Algorithm::RS512,
-    Algorithm::PS256,
-    Algorithm::PS384,
-    Algorithm::PS512,
+    Algorithm::Rs256,
+    Algorithm::Rs384,
+    Algorithm::Rs512,
+    Algorithm::Ps256,
+    Algorithm::Ps384,
+    Algorithm::Ps512,
 ];
 
-/// Returns the signature algorithm with this name in a token's header: only those that issuers sign with, no `none` and no shared
-/// secrets.
-pub(super) fn algorithm(name: &str) -> Option<Algorithm> {
-    let known = RSA
-        .iter()
-        .chain(&[Algorithm::ES256, Algorithm::ES384, Algorithm::EdDSA])
-        .copied();
-    known.into_iter().find(|known| format!("{known:?}") == name)
+impl Algorithm {
+    /// Returns the algorithm with this name in a token's header.
+    pub(super) fn parse(name: &str) -> Option<Self> {
+        let others = [Self::Es256, Self::Es384, Self::EdDsa];
+        RSA.iter().copied().chain(others).find(|known| known.name() == name)
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Rs256 => "RS256",
+            Self::Rs384 => "RS384",
+            Self::Rs512 => "RS512",
+            Self::Ps256 => "PS256",
+            Self::Ps384 => "PS384",
+            Self::Ps512 => "PS512",
+            Self::Es256 => "ES256",
+            Self::Es384 => "ES384",
+            Self::EdDsa => "EdDSA",
+        }
+    }
+
+    fn rsa(self) -> Option<&'static RsaParameters> {
+        Some(match self {
+            Self::Rs256 => &signature::RSA_PKCS1_2048_8192_SHA256,
+            Self::Rs384 => &signature::RSA_PKCS1_2048_8192_SHA384,
+            Self::Rs512 => &signature::RSA_PKCS1_2048_8192_SHA512,
+            Self::Ps256 => &signature::RSA_PSS_2048_8192_SHA256,
+            Self::Ps384 => &signature::RSA_PSS_2048_8192_SHA384,
+            Self::Ps512 => &signature::RSA_PSS_2048_8192_SHA512,
+            Self::Es256 | Self::Es384 | Self::EdDsa => return None,
+        })
+    }
+
+    fn curve(self) -> Option<&'static dyn VerificationAlgorithm> {
+        match self {
+            Self::Es256 => Some(&signature::ECDSA_P256_SHA256_FIXED),
+            Self::Es384 => Some(&signature::ECDSA_P384_SHA384_FIXED),
+            Self::EdDsa => Some(&signature::ED25519),
+            _ => None,
+        }
+    }
+}
+
+/// Public key that verifies tokens.
+#[derive(Debug)]
+pub(super) enum PublicKey {
+    /// Modulus and exponent, without leading zeros.
+    Rsa { n: Vec<u8>, e: Vec<u8> },
+    /// Point on a curve: uncompressed on P-256 and P-384 (SEC 1 section 2.3.3), else as RFC 8032 encodes it.
+    Point(Vec<u8>),
+}
+
+impl PublicKey {
+    /// Returns true if the signature of the message is this key's, by this algorithm.
+    pub(super) fn verifies(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
+        match self {
+            Self::Rsa { n, e } => algorithm.rsa().is_some_and(|parameters| {
+                let key = RsaPublicKeyComponents { n, e };
+                key.verify(parameters, message, signature).is_ok()
+            }),
+            Self::Point(point) => algorithm.curve().is_some_and(|algorithm| {
+                let key = UnparsedPublicKey::new(algorithm, point);
+                key.verify(message, signature).is_ok()
+            }),
+        }
+    }
 }
 
 /// Usable keys of one issuer; at least one.
@@ -42,7 +114,7 @@ pub(super) struct KeySet(Vec<Key>);
 struct Key {
     id: Option<String>,
     fits: Vec<Algorithm>,
-    verifies: DecodingKey,
+    public: PublicKey,
 }
 
 impl KeySet {
@@ -66,7 +138,7 @@ impl KeySet {
     }
 
     /// Returns the key with this id; without an id, the only key that fits the algorithm.
-    pub(super) fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Option<&DecodingKey> {
+    pub(super) fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Option<&PublicKey> {
         let mut fitting = self
             .0
             .iter()
@@ -75,58 +147,76 @@ impl KeySet {
         if id.is_none() && fitting.next().is_some() {
             return None;
         }
-        Some(&first.verifies)
+        Some(&first.public)
     }
+}
+
+/// Fields of a JSON Web Key (RFC 7517 section 4) that say if it may verify tokens.
+#[derive(Deserialize)]
+struct Jwk {
+    kid: Option<String>,
+    #[serde(rename = "use")]
+    purpose: Option<String>,
+    key_ops: Option<Vec<String>>,
+    alg: Option<String>,
+    #[serde(flatten)]
+    parameters: Parameters,
+}
+
+/// Public key in a JSON Web Key (RFC 7518 section 6, RFC 8037 section 2).
+#[derive(Deserialize)]
+#[serde(tag = "kty")]
+enum Parameters {
+    #[serde(rename = "RSA")]
+    Rsa { n: String, e: String },
+    #[serde(rename = "EC")]
+    EllipticCurve { crv: String, x: String, y: String },
+    #[serde(rename = "OKP")]
+    OctetKeyPair { crv: String, x: String },
 }
 
 fn usable(value: Value) -> Option<Key> {
     let jwk: Jwk = serde_json::from_value(value).ok()?;
-    let common = &jwk.common;
-    let signs = common
-        .public_key_use
-        .as_ref()
-        .is_none_or(|purpose| *purpose == PublicKeyUse::Signature)
-        && common
-            .key_operations
-            .as_ref()
-            .is_none_or(|operations| operations.contains(&KeyOperations::Verify));
-    if !signs {
-        return None;
+    let signs = jwk.purpose.is_none_or(|purpose| purpose == "sig")
+        && jwk
+            .key_ops
+            .is_none_or(|operations| operations.iter().any(|one| one == "verify"));
+    let (public, mut fits) = public(&jwk.parameters)?;
+    if let Some(only) = jwk.alg {
+        fits.retain(|algorithm| algorithm.name() == only);
     }
-    let mut fits = kind(&jwk.algorithm)?;
-    if let Some(only) = common.key_algorithm {
-        fits.retain(|algorithm| format!("{algorithm:?}") == only.to_string());
-    }
-    let verifies = DecodingKey::from_jwk(&jwk).ok()?;
-    (!fits.is_empty()).then(|| Key {
-        id: common.key_id.clone(),
+    (signs && !fits.is_empty()).then_some(Key {
+        id: jwk.kid,
         fits,
-        verifies,
+        public,
     })
 }
 
-/// Returns the algorithms of a key; `None` if it is not a usable public key. Lengths are checked here because the library does
-/// not check them.
-fn kind(parameters: &AlgorithmParameters) -> Option<Vec<Algorithm>> {
-    let length = |text: &str| URL_SAFE_NO_PAD.decode(text).ok().map(|bytes| bytes.len());
+/// Returns a public key and its algorithms; `None` if it is not usable.
+fn public(parameters: &Parameters) -> Option<(PublicKey, Vec<Algorithm>)> {
+    let decoded = |text: &str| URL_SAFE_NO_PAD.decode(text).ok();
+    let number = |text: &str| Some(decoded(text)?.into_iter().skip_while(|byte| *byte == 0).collect::<Vec<u8>>());
+    let coordinate = |text: &str, length| decoded(text).filter(|bytes| bytes.len() == length);
     match parameters {
-        AlgorithmParameters::RSA(rsa) => {
-            let modulus = URL_SAFE_NO_PAD.decode(&rsa.n).ok()?;
-            let bytes = modulus.iter().skip_while(|byte| **byte == 0).count();
-            (RSA_BYTES..=MOST_RSA_BYTES).contains(&bytes).then(|| RSA.to_vec())
+        Parameters::Rsa { n, e } => {
+            let (n, e) = (number(n)?, number(e)?);
+            (RSA_BYTES..=MOST_RSA_BYTES)
+                .contains(&n.len())
+                .then(|| (PublicKey::Rsa { n, e }, RSA.to_vec()))
         }
-        AlgorithmParameters::EllipticCurve(curve) => {
-            let (algorithm, bytes) = match curve.curve {
-                EllipticCurve::P256 => (Algorithm::ES256, 32),
-                EllipticCurve::P384 => (Algorithm::ES384, 48),
+        Parameters::EllipticCurve { crv, x, y } => {
+            let (algorithm, length) = match crv.as_str() {
+                "P-256" => (Algorithm::Es256, 32),
+                "P-384" => (Algorithm::Es384, 48),
                 _ => return None,
             };
-            (length(&curve.x) == Some(bytes) && length(&curve.y) == Some(bytes)).then(|| vec![algorithm])
+            let point = [vec![0x04], coordinate(x, length)?, coordinate(y, length)?].concat();
+            Some((PublicKey::Point(point), vec![algorithm]))
         }
-        AlgorithmParameters::OctetKeyPair(pair) => {
-            (pair.curve == EllipticCurve::Ed25519 && length(&pair.x) == Some(32)).then(|| vec![Algorithm::EdDSA])
+        Parameters::OctetKeyPair { crv, x } if crv == "Ed25519" => {
+            Some((PublicKey::Point(coordinate(x, 32)?), vec![Algorithm::EdDsa]))
         }
-        _ => None,
+        Parameters::OctetKeyPair { .. } => None,
     }
 }
 
@@ -137,10 +227,10 @@ mod tests {
     #[test]
     fn secrets_and_none_are_no_algorithms() {
         for name in ["none", "None", "HS256", "HS384", "HS512", "", "rs256"] {
-            assert_eq!(algorithm(name), None, "{name}");
+            assert_eq!(Algorithm::parse(name), None, "{name}");
         }
         for name in ["RS256", "RS512", "PS384", "ES256", "ES384", "EdDSA"] {
-            assert!(algorithm(name).is_some(), "{name}");
+            assert!(Algorithm::parse(name).is_some(), "{name}");
         }
     }
 
@@ -164,9 +254,9 @@ mod tests {
             "A".repeat(43)
         );
         let keys = KeySet::parse(good.as_bytes()).unwrap();
-        assert!(keys.find(Some("a"), Algorithm::EdDSA).is_some());
-        assert!(keys.find(None, Algorithm::EdDSA).is_some());
-        assert!(keys.find(Some("a"), Algorithm::RS256).is_none());
+        assert!(keys.find(Some("a"), Algorithm::EdDsa).is_some());
+        assert!(keys.find(None, Algorithm::EdDsa).is_some());
+        assert!(keys.find(Some("a"), Algorithm::Rs256).is_none());
         assert!(!keys.has(Some("b")));
     }
 }

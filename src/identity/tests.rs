@@ -65,14 +65,23 @@ fn rsa() -> Signer {
 }
 
 fn p256(kid: &'static str) -> Signer {
-    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
-    let point = pair.public_key_raw();
-    let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    on_curve(kid, "P-256", Algorithm::ES256, &rcgen::PKCS_ECDSA_P256_SHA256)
+}
+
+fn p384(kid: &'static str) -> Signer {
+    on_curve(kid, "P-384", Algorithm::ES384, &rcgen::PKCS_ECDSA_P384_SHA384)
+}
+
+fn on_curve(kid: &'static str, curve: &str, algorithm: Algorithm, kind: &'static rcgen::SignatureAlgorithm) -> Signer {
+    let pair = rcgen::KeyPair::generate_for(kind).unwrap();
+    let point = &pair.public_key_raw()[1..];
+    let (x, y) = point.split_at(point.len() / 2);
+    let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
     Signer {
         kid,
-        algorithm: Algorithm::ES256,
+        algorithm,
         key: EncodingKey::from_ec_der(&pair.serialize_der()),
-        public: json!({"kty": "EC", "crv": "P-256", "kid": kid, "use": "sig", "x": part(&point[1..33]), "y": part(&point[33..])}),
+        public: json!({"kty": "EC", "crv": curve, "kid": kid, "use": "sig", "x": x, "y": y}),
     }
 }
 
@@ -206,7 +215,7 @@ impl Server {
 
 #[tokio::test]
 async fn a_good_token_names_its_bearer() {
-    for signer in [rsa(), p256("a"), ed25519("a")] {
+    for signer in [rsa(), p256("a"), p384("a"), ed25519("a")] {
         let (_folder, issuers) = in_file(&[&signer]);
         let identity = issuers.verify(&signer.sign(&claims()), now()).await.unwrap();
         assert_eq!(identity.name.as_str(), "ci:shop/orders");
@@ -237,6 +246,11 @@ async fn every_algorithm_of_a_key_is_taken() {
         signer.algorithm = algorithm;
         issuers.verify(&signer.sign(&claims()), now()).await.unwrap();
     }
+    // Some issuers write a modulus with a leading zero, as DER does.
+    let modulus = URL_SAFE_NO_PAD.decode(signer.public["n"].as_str().unwrap()).unwrap();
+    signer.public["n"] = URL_SAFE_NO_PAD.encode([vec![0], modulus].concat()).into();
+    let (_folder, issuers) = in_file(&[&signer]);
+    issuers.verify(&signer.sign(&claims()), now()).await.unwrap();
 }
 
 #[tokio::test]
@@ -294,6 +308,9 @@ async fn clocks_may_differ_by_the_leeway_and_no_more() {
     // Several audiences, ours among them.
     let several = signer.sign(&with("aud", json!(["other", "tidegate"])));
     issuers.verify(&several, now()).await.unwrap();
+    let mixed = signer.sign(&with("aud", json!(["tidegate", 7])));
+    let verified = issuers.verify(&mixed, now()).await;
+    assert!(matches!(verified, Err(TokenError::Audience { .. })), "{verified:?}");
 }
 
 #[tokio::test]
