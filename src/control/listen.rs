@@ -24,13 +24,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use super::caller::Client;
 use super::displaced::{Displacements, Owed};
 use super::stall::StallLimit;
 use crate::causes::in_one_line;
+use crate::clock::Clock;
 use crate::strangers::{ConnectionPermit, Displaced, StrangerLimits, Strangers, canonical};
 use crate::tls::{ServerTlsCell, Transport};
 
@@ -84,6 +85,7 @@ impl Front {
 pub(super) struct Served {
     pub(super) service: TowerToHyperService<Router>,
     pub(super) stopped: watch::Receiver<bool>,
+    pub(super) clock: Clock,
 }
 
 /// Answers on the Unix socket, which is the operator's alone, `most` at once, until it is stopped: then it lets nobody in, and returns when the answers under way are given.
@@ -133,7 +135,7 @@ pub(super) async fn answer_tcp(front: Front, strangers: Strangers, served: Serve
             },
             Some(ended) = connections.join_next() => {
                 if let Ok(Some(displaced)) = ended {
-                    displacements.say(displaced, Instant::now());
+                    displacements.say(displaced, served.clock.moment().instant);
                 }
             }
         }
@@ -184,7 +186,7 @@ async fn converse(
     served: Served,
     displaced: impl Future<Output = Displaced>,
 ) -> Option<Displaced> {
-    let Served { service, stopped } = served;
+    let Served { service, stopped, .. } = served;
     let address = client.address;
     let owed = Owed::default();
     let io = TokioIo::new(owed.watch(StallLimit::new(io)));

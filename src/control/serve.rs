@@ -131,11 +131,12 @@ pub async fn serve(listeners: Listeners, gate: Arc<Gate>, stop: impl Future<Outp
     let Listeners { unix, tcp, _file } = listeners;
     let most = gate.places;
     let (stopping, stopped) = watch::channel(false);
-    let strangers = gate.strangers.clone();
+    let (strangers, clock) = (gate.strangers.clone(), gate.clock.clone());
     let (router, _) = router(gate, stopped.clone());
     let served = Served {
         service: TowerToHyperService::new(router),
         stopped,
+        clock,
     };
     let unix = listen::answer_unix(unix, most, served.clone());
     let tcp = async move {
