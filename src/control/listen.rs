@@ -87,6 +87,7 @@ impl Front {
 pub(super) struct Served {
     pub(super) service: TowerToHyperService<Router>,
     pub(super) stopped: watch::Receiver<bool>,
+    pub(super) clock: Clock,
 }
 
 /// Serves the Unix socket, which only the operator can open, with up to `most` connections at once. Once stopped it accepts no
@@ -137,7 +138,7 @@ pub(super) async fn answer_tcp(front: Front, strangers: Strangers, clock: Clock,
             },
             Some(ended) = connections.join_next() => {
                 if let Ok(Some(displaced)) = ended {
-                    displacements.say(displaced, clock.moment().instant);
+                    displacements.say(displaced, served.clock.moment().instant);
                 }
             }
         }
@@ -188,7 +189,7 @@ async fn converse(
     served: Served,
     displaced: impl Future<Output = Displaced>,
 ) -> Option<Displaced> {
-    let Served { service, stopped } = served;
+    let Served { service, stopped, .. } = served;
     let address = client.address;
     let owed = Owed::default();
     let io = TokioIo::new(owed.watch(StallLimit::new(io)));

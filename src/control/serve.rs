@@ -132,10 +132,11 @@ pub async fn serve(listeners: Listeners, gate: Arc<Gate>, stop: impl Future<Outp
     let most = gate.places;
     let (stopping, stopped) = watch::channel(false);
     let (strangers, clock) = (gate.strangers.clone(), gate.clock.clone());
-    let router = router(gate, stopped.clone());
+    let (router, _) = router(gate, stopped.clone());
     let served = Served {
         service: TowerToHyperService::new(router),
         stopped,
+        clock,
     };
     let unix = listen::answer_unix(unix, most, served.clone());
     let tcp = async move {
