@@ -142,7 +142,7 @@ impl Shared {
             // The output takes messages again: the gap in them is said. This message is in the queue like any other.
             if written.is_ok() && lost > 0 {
                 told += lost;
-                tracing::warn!(lost, "messages of the gate were dropped: standard error did not take them");
+                tracing::warn!(lost, "log messages were dropped: standard error was blocked");
             }
         }
     }

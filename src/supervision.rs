@@ -21,7 +21,7 @@ const MAX_RESTART_PAUSE: Duration = Duration::from_mins(1);
 
 /// Why a gate cannot go on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{part} {cause}: without it the gate cannot keep its promises, so it ends")]
+#[error("{part} {cause}; the gate cannot work without it and stops")]
 pub struct FailedError {
     /// What ended.
     pub part: &'static str,
@@ -89,7 +89,7 @@ impl Supervisor {
 pub async fn restarted<T: Future<Output = ()>>(part: &'static str, mut begin: impl FnMut() -> T) {
     let mut pause = RESTART_PAUSE;
     while let Err(panic) = AssertUnwindSafe(async { begin().await }).catch_unwind().await {
-        tracing::error!(part, panic = panic_text(&*panic), again_in = ?pause, "a part of the gate has panicked and is begun again");
+        tracing::error!(part, panic = panic_text(&*panic), again_in = ?pause, "a task panicked; restarting it");
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(MAX_RESTART_PAUSE);
     }

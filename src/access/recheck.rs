@@ -53,7 +53,7 @@ impl Desk {
         let request = match request {
             Ok(Some(request)) => request,
             not_read => {
-                tracing::error!(grant = %grant.id(), ?not_read, "the request of a grant could not be read");
+                tracing::error!(grant = %grant.id(), ?not_read, "cannot read the request of a grant; refusing the login");
                 return Err(Ending::LedgerFailed);
             }
         };

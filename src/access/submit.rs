@@ -87,7 +87,7 @@ impl Desk {
 
     /// Puts on record that somebody asks too often; what is too much for that is counted.
     async fn flooded(&self, who: &Visitor, rules: &Rules, wish: &Wish) {
-        tracing::warn!(identity = %who.name(), limit = rules.requests_per_minute, "an identity asks too often");
+        tracing::warn!(identity = %who.name(), limit = rules.requests_per_minute, "too many requests from an identity; refusing one");
         self.0.floods_refused.fetch_add(1, Ordering::Relaxed);
         let event = Event::DecisionMade(Cow::Owned(DecisionMade {
             identity: who.name().clone(),

@@ -102,8 +102,8 @@ impl Places {
                 waiting_logins = places.waiting_logins,
                 callers = places.callers,
                 wanted = self.descriptors(),
-                "the limit of open files allows fewer connections than configured: limits.connections, limits.handshakes and \
-                 limits.waiting_logins are lowered; raise the limit (ulimit -Hn, or LimitNOFILE= in systemd)"
+                "the limit of open files is too low for the configured connections; lowered limits.connections, limits.handshakes and \
+                 limits.waiting_logins; raise the limit (ulimit -Hn, or LimitNOFILE= in systemd) and restart"
             );
         }
         Ok(places)

@@ -51,7 +51,7 @@ impl Access {
     pub(super) async fn refused(&self, mistakes: String) {
         let stays = self.rules.borrow().clone();
         if let Err(error) = self.record(false, &stays, mistakes).await {
-            tracing::error!(error = %in_one_line(&error), "a set of policies that was refused could not be put on record");
+            tracing::error!(error = %in_one_line(&error), "cannot write the refusal of a policy set to the audit log");
         }
     }
 
@@ -69,7 +69,7 @@ fn in_force(settings: &Settings) -> String {
     if let Some(policies) = &settings.policies {
         format!("{} policies in force", policies.ids().count())
     } else {
-        tracing::warn!("there are no policies: nobody can ask for access, grants are made by hand");
+        tracing::warn!("no policies are configured; requests are refused, and only an operator can create grants");
         "there are no policies: nobody can ask for access".to_owned()
     }
 }

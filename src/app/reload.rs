@@ -65,7 +65,7 @@ impl Gate {
             .record(&Event::Reloaded(Reloaded { accepted, detail }))
             .await
         {
-            tracing::error!(error = %in_one_line(&error), "a reload could not be put on record");
+            tracing::error!(error = %in_one_line(&error), "cannot write a reload to the audit log");
         }
     }
 }

@@ -46,7 +46,7 @@ pub(super) fn serve(path: &Path) -> anyhow::Result<u8> {
         .collect::<Vec<_>>()
         .join(", ");
     for file in &settings.exposed {
-        tracing::warn!(file = %file.display(), "everybody on this machine may read this secret (chmod o=)");
+        tracing::warn!(file = %file.display(), "every user of this machine can read a secret file; run chmod o= on it");
     }
     let control = settings.control.socket.clone();
     let started = move |gate: &Gate| {
@@ -102,12 +102,7 @@ fn messages(logging: &Logging) -> anyhow::Result<Diagnostics> {
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current().name().unwrap_or("without a name").to_owned();
         let at = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!(
-            thread,
-            at,
-            panic = panic_text(panic.payload()),
-            "a part of the gate has panicked"
-        );
+        tracing::error!(thread, at, panic = panic_text(panic.payload()), "a thread panicked");
     }));
     Ok(diagnostics)
 }

@@ -127,7 +127,7 @@ pub(super) async fn answer_tcp(front: Front, strangers: Strangers, served: Serve
                     connections.spawn(meet(tcp, address, permit, tls.clone(), served.clone()));
                 }
                 Err(error) => {
-                    tracing::warn!(error = %in_one_line(&error), "a connection to the control API could not be accepted");
+                    tracing::warn!(error = %in_one_line(&error), "cannot accept a connection to the control API");
                     sleep(BREATH).await;
                 }
             },
@@ -149,12 +149,12 @@ async fn meet(tcp: TcpStream, address: SocketAddr, mut permit: ConnectionPermit,
             Err(error) => {
                 // There is no answer to hold back.
                 let _ = proof.failed(None);
-                tracing::debug!(client = %address, error = %in_one_line(&error), "a caller of the control API did not get through the TLS handshake");
+                tracing::debug!(client = %address, error = %in_one_line(&error), "a TLS handshake at the control API failed");
             }
         }
     };
     tokio::select! {
-        displaced = permit.taken() => tracing::debug!(client = %address, limit = displaced.limit, "a connection to the control API gave way to a newer one"),
+        displaced = permit.taken() => tracing::debug!(client = %address, limit = displaced.limit, "closed a connection to the control API to admit a newer one"),
         () = talking => {}
     }
 }
@@ -189,7 +189,7 @@ async fn converse(io: impl AsyncRead + AsyncWrite + Unpin, client: Client, serve
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(client = ?address, error = %in_one_line(&error), "a connection to the control API broke off");
+        tracing::debug!(client = ?address, error = %in_one_line(&error), "a connection to the control API failed");
     }
 }
 

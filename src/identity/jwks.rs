@@ -202,7 +202,7 @@ impl State {
                 self.trouble = None;
             }
             Err(trouble) => {
-                tracing::warn!(%trouble, "the keys of an issuer cannot be fetched");
+                tracing::warn!(%trouble, "cannot fetch the signing keys of an issuer; will retry");
                 self.trouble = Some(trouble);
             }
         }

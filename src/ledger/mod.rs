@@ -258,7 +258,7 @@ impl Ledger {
             Ok(entry) => entry.and_then(|entry| entry.verifier(user)).unwrap_or(mock),
             // Nobody is let in by what cannot be read.
             Err(error) => {
-                tracing::error!(grant = %id, error = %in_one_line(&error), "a grant could not be looked up");
+                tracing::error!(grant = %id, error = %in_one_line(&error), "cannot look up a grant; refusing the login");
                 mock
             }
         }

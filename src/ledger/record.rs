@@ -58,7 +58,7 @@ impl Recorder {
     /// Takes back `undone` (a record of what was then not stored): it must not stand alone.
     pub(super) async fn take_back(&self, undone: &Event<'_>) {
         if let Err(error) = self.record(undone).await {
-            tracing::error!(error = %in_one_line(&error), record = ?undone, "a failed change is on record as made");
+            tracing::error!(error = %in_one_line(&error), record = ?undone, "a change failed but the audit log shows it as done; cannot record its reversal");
         }
     }
 }

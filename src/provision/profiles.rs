@@ -193,7 +193,9 @@ pub async fn apply(
     let mut pause = PAUSE;
     for _ in 1..ATTEMPTS {
         match attempt(target, definitions, &mut progress).await {
-            Err(error) if error.may_pass() => tracing::debug!(error = %in_one_line(&error), "profiles: tried again"),
+            Err(error) if error.may_pass() => {
+                tracing::debug!(error = %in_one_line(&error), "cannot compare or apply the profiles; retrying")
+            }
             done => return done,
         }
         tokio::time::sleep(pause).await;

@@ -168,7 +168,7 @@ pub enum RoleError {
 
 impl From<AuditError> for RoleError {
     fn from(error: AuditError) -> Self {
-        tracing::error!(error = %in_one_line(&error), "a role is not made or changed: it could not be put on record");
+        tracing::error!(error = %in_one_line(&error), "did not create or change a role: cannot write its audit record");
         Self::Record {
             disk_full: error.disk_full(),
         }
@@ -279,7 +279,7 @@ impl Roles {
         };
         let mut state = slot.turn.lock().await;
         if state.account.as_deref().is_some_and(|known| std::ptr::eq(known, account)) {
-            tracing::warn!(role = %slot.role, "the server does not take a grant's role any more: it is made anew");
+            tracing::warn!(role = %slot.role, "the server rejects a grant role; the next login creates it again");
             state.account = None;
         }
     }
@@ -351,7 +351,7 @@ impl Inner {
     /// Puts on record what has happened already.
     async fn note(&self, slot: &Slot, change: &str, detail: Option<String>) {
         if let Err(error) = self.record(slot, change, None, detail).await {
-            tracing::error!(role = %slot.role, change, error = %in_one_line(&error), "what became of a role could not be put on record");
+            tracing::error!(role = %slot.role, change, error = %in_one_line(&error), "cannot write the change of a role to the audit log");
         }
     }
 }

@@ -29,6 +29,6 @@ pub(in crate::control) async fn rotate_key(State(gate): State<Arc<Gate>>, caller
     caller.may(&gate, Action::Administer).await?;
     let EmptyBody {} = body(&bytes)?;
     let key = gate.journal.rotate_key(caller.name()).await?;
-    tracing::warn!(key = key.id(), by = caller.name(), "the audit log is signed with a new key");
+    tracing::warn!(key = key.id(), by = caller.name(), "rotated the audit key");
     Ok(Json(AuditKeyBody::of(&key)))
 }

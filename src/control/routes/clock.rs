@@ -24,6 +24,6 @@ pub(in crate::control) async fn set_right(State(gate): State<Arc<Gate>>, caller:
     caller.may(&gate, Action::Administer).await?;
     let ReasonBody { reason } = body(&bytes)?;
     let view = gate.ledger.set_clock_right(caller.name(), reason.as_deref()).await?;
-    tracing::warn!(gate_time = %view.gate_time, by = caller.name(), "the gate's clock was set right by an operator");
+    tracing::warn!(gate_time = %view.gate_time, by = caller.name(), "an operator set gate time to the machine's clock");
     Ok(Json(view))
 }

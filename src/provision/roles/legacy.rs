@@ -78,7 +78,7 @@ impl Inner {
             tracing::warn!(
                 owner = owner.name,
                 gid,
-                "a prepared transaction that holds the role of a grant that is over is rolled back"
+                "rolling back a prepared transaction that blocks the role of an ended grant"
             );
             let session = Session::open_in(&place.target, database, NAME, &self.clock).await?;
             let mut joined = Joined::default();
