@@ -29,58 +29,58 @@ pub use verify::VerifyArgs;
 /// API path of the gate's last checkpoint.
 const CHECKPOINT: &str = "/v1/audit/checkpoint";
 
-/// Proves the log, and what that takes.
+/// Verifies and exports the audit log, and manages its key.
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
-    /// Proves that a log is whole, or names the first line that is wrong: of the gate here, of a copy, or of a gate elsewhere
+    /// Verifies that a log is complete and unchanged, or names the first bad line: this gate's, a copy's or another gate's
     #[command(after_help = "\
 Examples:
   tidegate audit verify                                     the log of the gate configured here
   tidegate audit verify --control https://gate:7433 --key audit-key.pub --checkpoint kept.json
-                                                            that of a gate elsewhere
-  tidegate audit verify /backup/audit --key audit-key.pub   a copy of it, anywhere
-  tidegate audit verify --checkpoint last-week.json         only what came since that checkpoint
+                                                            the log of another gate
+  tidegate audit verify /backup/audit --key audit-key.pub   a copy
+  tidegate audit verify --checkpoint last-week.json         only records after that checkpoint
   ssh gate tidegate audit checkpoint | tidegate audit verify copy/ --key audit-key.pub --checkpoint -
 
-The log of a gate elsewhere is fetched into a folder of its own below TMPDIR, and removed when it is
-verified. Who may read the log may do that.
+The log of another gate is copied to a new folder below TMPDIR, which is removed after verification.
+This needs the right to read the log.
 
-Exit codes: 0 it is whole, 1 it is not, 2 it cannot be read.
+Exit codes: 0 the log is whole, 1 it is not, 2 it cannot be read.
 
-Without a key nothing is proven against somebody who could write all of it anew. Whether lines
-are missing at its end is told by the checkpoint beside it and by the gate's ledger; against
-somebody who could write these, too, only by a checkpoint that was kept elsewhere.
+Without a key, a log that was rewritten from the start passes. The checkpoint beside the log and the
+gate's ledger show whether lines are missing at the end. An attacker who can also write these two
+files is detected only with a checkpoint stored elsewhere.
 
-A gap that the gate found at a start is on record and makes the log \"not whole\" from then on.
-Once it is understood, --checkpoint with one made after it goes on from there.")]
+If the gate found a gap at a start, the log stays \"not whole\". Once the gap is explained, verify
+from a later checkpoint with --checkpoint.")]
     Verify(VerifyArgs),
-    /// Prints the latest signed checkpoint, to be kept where whoever can write the log cannot
+    /// Prints the latest signed checkpoint, to be stored out of reach of writers of the log
     #[command(after_help = "\
 Example:
   tidegate audit checkpoint > /elsewhere/$(date +%F).json")]
     Checkpoint {
-        /// Which gate.
+        /// Address of the gate.
         #[command(flatten)]
         place: Place,
     },
-    /// Prints the public key that proves the log
+    /// Prints the public key that verifies the log
     #[command(after_help = "\
 Example:
   tidegate audit key > audit-key.pub")]
     Key {
-        /// Which gate, and how to print.
+        /// Address of the gate, and output format.
         #[command(flatten)]
         remote: Remote,
     },
-    /// Has the gate sign with a new key from now on; the old one vouches for it on record and is destroyed
+    /// Makes the gate sign with a new key; the old key confirms the new one in the log and is destroyed
     RotateKey {
-        /// Which gate, and how to print.
+        /// Address of the gate, and output format.
         #[command(flatten)]
         remote: Remote,
     },
-    /// Writes the evidence auditors ask for, as a page and as CSV files
+    /// Writes an evidence report for auditors, as a page and as CSV files
     Report(evidence::ReportArgs),
-    /// Writes records as a Parquet file, for DuckDB and others
+    /// Writes records to a Parquet file, for DuckDB and others
     Export(evidence::ExportArgs),
 }
 

@@ -20,11 +20,11 @@ use crate::duration;
 /// When the countdown is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Shown {
-    /// When standard error is a terminal
+    /// If standard error is a terminal
     Auto,
-    /// In any case, as lines on standard error
+    /// Always, as lines on standard error
     Always,
-    /// Not at all
+    /// Never
     Never,
 }
 

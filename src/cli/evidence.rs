@@ -22,74 +22,72 @@ use crate::times::When;
 
 mod text;
 
-/// Which time, and where to.
+/// Period and destination of a report.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
   tidegate audit report --since 2026-07-01 --until 2026-08-01 --key gate-audit.pub --out july
 
-Writes report.html (to read and print) and a CSV file for each table into the folder. Without --out
+Writes report.html (to read and print) and a CSV file for each table to the folder. Without --out
 the report is printed as text, as wide as the terminal or 80 columns; ids are never cut, the least
-important columns go first. From another machine it is made of the log that the gate hands out:
+important columns are dropped first. On another machine it uses the log that the gate sends:
   tidegate audit report --since 30d --control https://gate:7433 --key gate-audit.pub --out july")]
 pub struct ReportArgs {
-    /// From this time on: how long ago (30d) or a time (2026-07-01, yesterday, last tuesday, 2026-07-01T12:00Z)
+    /// Start of the period: an age (30d) or a time (2026-07-01, yesterday, last tuesday, 2026-07-01T12:00Z)
     #[arg(long, value_name = "WHEN", value_parser = When::parse)]
     pub since: When,
-    /// Before this time; as --since [default: now]
+    /// End of the period, exclusive; like --since [default: now]
     #[arg(long, value_name = "WHEN", value_parser = When::parse)]
     pub until: Option<When>,
-    /// The log's folder, or a copy of it [default: as the configuration says, or else the log of your login's gate]
+    /// Folder of the log or of a copy [default: the configured log, or the log of your login's gate]
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["control", "token_file"])]
     pub dir: Option<PathBuf>,
-    /// The public key that has to have signed it: a file, or its base 64 [default: the one beside the key configured here, if there
-    /// is one]
+    /// Public key that must have signed the log: a file or base64 [default: the one beside the key configured here, if any]
     #[arg(long, value_name = "PUB")]
     pub key: Option<String>,
-    /// The ledger that remembers where the log ends: a gate's ledger.sqlite, or a copy [default: the one configured here, for the log
-    /// configured here]
+    /// Ledger that stores the end of the log: a gate's ledger.sqlite or a copy [default: the configured one, for the configured log]
     #[arg(long, value_name = "FILE", conflicts_with_all = ["control", "token_file"])]
     pub ledger: Option<PathBuf>,
-    /// The folder for the page and the CSV files; made if it does not exist [default: prints the report as text]
+    /// Folder for the page and the CSV files; created if it does not exist [default: prints the report as text]
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
-    /// Which gate, if that is another one.
+    /// Address of the gate, if it is not the one configured here.
     #[command(flatten)]
     pub place: Place,
 }
 
-/// Which records, and where to.
+/// Records to export, and the file to write.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   tidegate audit export --since 30d --out log.parquet
   duckdb -c \"SELECT identity, count(*) FROM 'log.parquet' WHERE event = 'statement' GROUP BY identity\"")]
 pub struct ExportArgs {
-    /// In which time.
+    /// Period.
     #[command(flatten)]
     pub period: args::Period,
-    /// Of this identity
+    /// Records of this identity
     #[arg(long, value_name = "NAME")]
     pub identity: Option<IdentityName>,
-    /// Under this grant
+    /// Records of this grant
     #[arg(long, value_name = "GRANT", add = complete::grants())]
     pub grant: Option<GrantId>,
-    /// Of this session
+    /// Records of this session
     #[arg(long, value_name = "SESSION")]
     pub session: Option<SessionId>,
-    /// On this target, and with this profile where one is named: `orders` or `orders/read-only`
+    /// Records of this target, or of one of its profiles: `orders` or `orders/read-only`
     #[arg(long, value_name = "TARGET[/PROFILE]", add = complete::destinations())]
     pub target: Option<OnTarget>,
-    /// Only this kind of record
+    /// Records of this event
     #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(events()).try_map(|kind| kind.parse::<EventName>()))]
     pub event: Option<EventName>,
-    /// The log's folder, or a copy of it [default: as the configuration says, or else the log of your login's gate]
+    /// Folder of the log or of a copy [default: the configured log, or the log of your login's gate]
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["control", "token_file"])]
     pub dir: Option<PathBuf>,
-    /// The file to be written; it is replaced if it exists
+    /// Output file; replaced if it exists
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// Which gate, if that is another one.
+    /// Address of the gate, if it is not the one configured here.
     #[command(flatten)]
     pub place: Place,
 }

@@ -32,13 +32,13 @@ use crate::times::{Coming, InvalidTime};
 /// Checks, explains and tests the policies in a folder.
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
-    /// Checks the folder against its schema; prints all that is wrong, with file and line
+    /// Checks the folder against its schema; prints all mistakes with file and line
     Check {
-        /// Which folder, and how to print.
+        /// Folder of the policies, and output format.
         #[command(flatten)]
         folder: Folder,
     },
-    /// Says what the gate's policies would answer you, by which of them, and what would have to change
+    /// Shows the decision of the policies, the policies behind it, and the changes that would permit it
     #[command(after_help = "\
 Examples:
   tidegate policy explain --target orders --profile read-write --for 2h
@@ -47,89 +47,89 @@ Examples:
   tidegate policy explain administer --as lena@example.com
   tidegate policy explain --dir policies --as ana@example.com --group qa --target orders --for 2h
 
-The gate answers about yourself always, about others (--as, --group) those who may read the log or
-administer. With --dir the files of a folder are asked, and no gate.")]
+Everyone may ask about themselves. Asking about others (--as, --group) needs the right to read the
+log or to administer. With --dir, the policies come from a folder, without a gate.")]
     Explain(Box<ExplainArgs>),
     /// Runs the tables of cases in the folder (tests/*.toml)
     Test {
-        /// Which folder, and how to print.
+        /// Folder of the policies, and output format.
         #[command(flatten)]
         folder: Folder,
     },
 }
 
-/// Which folder, and how to print.
+/// Folder of the policies, and output format.
 #[derive(Debug, Clone, Args)]
 pub struct Folder {
-    /// The folder of the policies [default: as the configuration has it, or policies beside it]
+    /// Folder of the policies [default: set in the configuration, or `policies` beside it]
     #[arg(long, value_name = "FOLDER")]
     pub dir: Option<PathBuf>,
-    /// Where the hours and weekdays of the policies are, like Europe/Berlin [default: as the configuration has it, or UTC]
+    /// Time zone of hours and weekdays in policies, like Europe/Berlin [default: set in the configuration, or UTC]
     #[arg(long, value_name = "ZONE", value_parser = zone)]
     pub zone: Option<TimeZone>,
-    /// How to print
+    /// Output format
     #[arg(long, short, value_enum, default_value_t = Output::Table)]
     pub output: Output,
 }
 
-/// A question that is not acted on.
+/// Question about a decision, without effect.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
-    /// The action: request, auto-approve, break-glass, approve, extend, revoke, read-log, administer [default: request]
+    /// Action: request, auto-approve, break-glass, approve, extend, revoke, read-log, administer [default: request]
     #[arg(value_parser = PossibleValuesParser::new(Action::ALL.map(Action::name)), hide_possible_values = true, conflicts_with_all = ["dir", "zone"])]
     pub action: Option<String>,
-    /// Who would do it [default: you]
+    /// Identity that acts [default: you]
     #[arg(long = "as", value_name = "NAME")]
     pub identity: Option<IdentityName>,
-    /// A group they are in; again for each [default: those they are in]
+    /// Group of the identity; can be repeated [default: its own groups]
     #[arg(long, value_name = "GROUP")]
     pub group: Vec<GroupName>,
-    /// Where to
+    /// Target
     #[arg(long, value_name = "NAME", add = complete::targets())]
     pub target: Option<TargetName>,
-    /// With which privileges [default: the target's narrowest]
+    /// Profile [default: the target's narrowest]
     #[arg(long, value_name = "NAME", add = complete::profiles())]
     pub profile: Option<ProfileName>,
-    /// For how long, like 30m or 2h30m [default: as the gate has it]
+    /// Length of the window, like 30m or 2h30m [default: set by the gate]
     #[arg(long = "for", value_parser = duration::parse, value_name = "TIME")]
     pub window: Option<Duration>,
-    /// Of approve: the request
+    /// Request (for approve)
     #[arg(long, value_name = "REQUEST", conflicts_with = "dir", add = complete::requests())]
     pub request: Option<RequestId>,
-    /// Of extend and revoke: the grant
+    /// Grant (for extend and revoke)
     #[arg(long, value_name = "GRANT", conflicts_with = "dir", add = complete::grants())]
     pub grant: Option<GrantId>,
-    /// Why
+    /// Reason
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
-    /// Under which ticket
+    /// Ticket
     #[arg(long, value_name = "TICKET")]
     pub ticket: Option<String>,
-    /// When: 2026-08-03T10:00 in the policies' zone, 2026-08-03T08:00Z; or 18:30, tomorrow 9:00 in yours [default: now]
+    /// Time: 2026-08-03T10:00 in the policies' zone, 2026-08-03T08:00Z, or 18:30, tomorrow 9:00 in yours [default: now]
     #[arg(long, value_name = "WHEN", value_parser = moment)]
     pub at: Option<String>,
-    /// From which address
+    /// Address of the client
     #[arg(long, value_name = "ADDRESS")]
     pub from: Option<IpAddr>,
-    /// Sessions at once [default: as the gate has it]
+    /// Maximum number of concurrent sessions [default: set by the gate]
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     pub sessions: Option<u32>,
-    /// With --dir: how many grants they have already
+    /// Number of active grants of the identity (with --dir)
     #[arg(long, value_name = "NUMBER", requires = "dir")]
     pub active_grants: Option<u32>,
-    /// With --dir: the issuer of their token [default: a local user's token]
+    /// Issuer of the identity's token (with --dir) [default: a local user's token]
     #[arg(long, value_name = "URL", requires = "dir")]
     pub issuer: Option<String>,
-    /// With --dir: what a CI system's token says, like repository=shop/orders; again for each
+    /// Claim of a CI system's token, like repository=shop/orders; can be repeated (with --dir)
     #[arg(long, value_name = "NAME=VALUE", value_parser = claim, requires = "dir")]
     pub claim: Vec<(String, String)>,
-    /// At once, without an approver, to be reviewed afterwards
+    /// Asks about access without an approver, reviewed afterwards
     #[arg(long)]
     pub break_glass: bool,
-    /// Which folder, and how to print.
+    /// Folder of the policies, and output format.
     #[command(flatten)]
     pub folder: Folder,
-    /// Which gate.
+    /// Address of the gate.
     #[command(flatten)]
     pub place: Place,
 }

@@ -17,17 +17,16 @@ use crate::tls::Trust;
 
 /// Help text about the selection.
 pub(super) const HELP: &str = "\
-Which gate, and who you are (the first that is there):
+Source of the gate's address and your token (first one found):
   1. --control and --token-file
   2. TIDEGATE_CONTROL; TIDEGATE_TOKEN (a token) or TIDEGATE_TOKEN_FILE (its file)
-  3. what `tidegate login` stored
-  4. the gate's own configuration and admin token, where they are on this
-     machine
-What operators do (grant, session, log, user) has 4 before 3. A login's token
-goes to no other gate, and the admin token to no other machine.
-An https:// gate is trusted by TIDEGATE_CA (a file) or TIDEGATE_TRUST (its
-certificate's SHA-256), as `login` was told to (--ca, --trust), or by the CAs of
-this machine.";
+  3. the login stored by `tidegate login`
+  4. the gate's own configuration and admin token, if they are on this machine
+Commands for operators (grant, session, log, user) try 4 before 3. A login's
+token is sent only to its own gate, the admin token only within this machine.
+The certificate of an https:// gate is checked with TIDEGATE_CA (a file) or
+TIDEGATE_TRUST (its SHA-256), with the login's --ca or --trust, or with the CAs
+of this machine.";
 
 /// Usual caller of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

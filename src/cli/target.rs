@@ -25,69 +25,68 @@ use crate::secret::Secret;
 /// Exit code of `plan` if the database differs from the profiles.
 const DIFFERS: u8 = 7;
 
-/// Brings a target's database in step with its profiles; shows the roles of its grants.
+/// Compares a target's database with its profiles and applies them; shows the roles of its grants.
 #[derive(Debug, Subcommand)]
 pub enum TargetCommand {
-    /// Shows what differs between the profiles and the database, as the SQL that would change it; changes nothing
+    /// Shows the SQL that would make the database match its profiles; changes nothing
     #[command(after_help = "\
 Examples:
   tidegate target plan orders
   tidegate target plan orders --user postgres --password-file /run/secrets/postgres
 
-Exit codes: 0 it is as the profiles say, 7 it differs, 1 it cannot be compared.")]
+Exit codes: 0 the database matches, 7 it differs, 1 it cannot be compared.")]
     Plan(TargetArgs),
-    /// Does what `plan` shows, all of it in one transaction or nothing
+    /// Runs the SQL that `plan` shows, in one transaction
     #[command(after_help = "\
 Example:
   tidegate target apply orders --user postgres --password-file - < postgres.password
 
-Who applies needs CREATEROLE for the profiles' roles, and to own what they are given rights on, or
-to be a member of the role that does; a superuser has both. Views with masks belong to who applies.
+The account needs CREATEROLE for the profiles' roles. It must own the objects that they get rights
+on, or be a member of the owner; a superuser can do both. The account owns the views with masks.
 
-Exit codes: 0 it is as the profiles say, 7 all was done that this account may do, but somebody else
-gave a profile's role more, 1 nothing was done.")]
+Exit codes: 0 the database matches, 7 everything this account may change was changed, but another
+role granted a profile's role more, 1 nothing was changed.")]
     Apply(TargetArgs),
-    /// Lifts the masks while a command of the tables' owner runs, and applies them again: for migrations and restores, which the
-    /// views with masks stand in the way of
+    /// Removes the views with masks while a migration or restore runs, which they would block, then applies them again
     #[command(after_help = "\
 Examples:
   tidegate target lift orders --user shop_owner --password-file owner.password -- pg_restore --clean -d shop shop.dump
   tidegate target lift orders --user shop_owner --password-file owner.password -- psql -f migration.sql
 
-Meanwhile who is shown a table with masks is shown nothing of it. The masks are applied again when
-the command has failed or was interrupted, too. Without a command they stay lifted until
-`tidegate target apply`. The command gets this program's own environment, and no password.
+Meanwhile sessions of profiles with masks cannot read those tables. The masks are applied again even
+if the command fails or is interrupted. Without a command, they stay lifted until `tidegate target
+apply`. The command gets this program's environment, but no password.
 
-Exit codes: the command's, if it is not 0; else those of `apply`; 1 nothing was lifted, or the
+Exit codes: the command's, if it is not 0, otherwise those of `apply`; 1 nothing was lifted, or the
 masks could not be applied again.")]
     Lift(lift::LiftArgs),
-    /// Shows the roles of a target's grants as its server has them: whose, until when, how many are logged in, what is left over
+    /// Shows the roles of a target's grants at its server: identity, end, backends, and leftover roles
     #[command(after_help = "\
 Examples:
   tidegate target status orders
   tidegate target status orders --output json
 
-It asks the running gate, which asks the server. More backends than sessions: somebody has come in
-past the gate, and is ended within a minute or so.")]
+The running gate queries the server. More backends than sessions mean a login that bypassed the
+gate; the gate ends it within about a minute.")]
     Status(status::StatusArgs),
 }
 
-/// Which target, as whom.
+/// Target, and account to log in as.
 #[derive(Debug, Args)]
 pub struct TargetArgs {
-    /// The database, by its name in the configuration
+    /// Name of the target in the configuration
     #[arg(add = complete::targets())]
     pub target: TargetName,
-    /// Log in there as another account than the configuration says
+    /// Account to log in as [default: the configured one]
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
-    /// The file with its password; `-`: standard input
+    /// File with the account's password; `-`: standard input
     #[arg(long, value_name = "FILE", requires = "user", conflicts_with = "password_env")]
     pub password_file: Option<PathBuf>,
-    /// The environment variable with its password
+    /// Environment variable with the account's password
     #[arg(long, value_name = "VARIABLE", requires = "user")]
     pub password_env: Option<String>,
-    /// How to print
+    /// Output format
     #[arg(long, short, value_enum, default_value_t = Output::Table)]
     pub output: Output,
 }

@@ -26,28 +26,26 @@ use crate::times::When;
 /// Number of bytes between two updates of the progress line.
 const STEP: u64 = 64 << 20;
 
-/// What is to be proven.
+/// Log to verify, and the means to verify it.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// The folder of a log, or some of its segments [default: the log of the gate configured here, or else that of your login's gate]
+    /// Folder of a log, or some of its segments [default: the configured log, or the log of your login's gate]
     #[arg(value_name = "DIR|FILES", conflicts_with_all = ["control", "token_file"])]
     pub places: Vec<PathBuf>,
-    /// The public key that has to have signed it: a file, or its base 64 [default: the one beside the key configured here, if there
-    /// is one]
+    /// Public key that must have signed the log: a file or base64 [default: the one beside the key configured here, if any]
     #[arg(long, value_name = "PUB")]
     pub key: Option<String>,
-    /// The file of a checkpoint that was kept elsewhere (- reads it from standard input), no time: the log has to contain it, and
-    /// segments before it are not read again
+    /// File of a checkpoint stored elsewhere (-: standard input), not a time: the log must contain it, and segments before it are
+    /// not read again
     #[arg(long, value_name = "FILE", alias = "since", value_parser = checkpoint_file)]
     pub checkpoint: Option<String>,
-    /// The ledger that remembers where the log ends: a gate's ledger.sqlite, or a copy [default: the one configured here, for the log
-    /// configured here]
+    /// Ledger that stores the end of the log: a gate's ledger.sqlite or a copy [default: the configured one, for the configured log]
     #[arg(long, value_name = "FILE", conflicts_with_all = ["control", "token_file"])]
     pub ledger: Option<PathBuf>,
-    /// Which gate, if that is another one.
+    /// Address of the gate, if it is not the one configured here.
     #[command(flatten)]
     pub place: args::Place,
-    /// How to print.
+    /// Output format.
     #[command(flatten)]
     pub printing: Printing,
 }

@@ -15,13 +15,13 @@ use crate::cli::run::{at_the_terminal, run_to_its_end};
 use crate::cli::wait::Stops;
 use crate::provision::profiles::lift;
 
-/// Which target, as whom, and what is to be run meanwhile.
+/// Target, account, and command to run meanwhile.
 #[derive(Debug, Args)]
 pub struct LiftArgs {
-    /// Which target, and as whom.
+    /// Target, and account to log in as.
     #[command(flatten)]
     pub target: TargetArgs,
-    /// What is run while the masks are lifted, with its arguments; they are applied again when it has ended
+    /// Command to run while the masks are lifted, with its arguments
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }

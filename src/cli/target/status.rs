@@ -16,13 +16,13 @@ use crate::clock::Clock;
 use crate::control::model::{ProfileStatus, RoleBody, TargetStatus};
 use crate::names::TargetName;
 
-/// Which target.
+/// Target.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
-    /// The database, by its name in the gate's configuration
+    /// Name of the target in the gate's configuration
     #[arg(add = complete::targets())]
     pub target: TargetName,
-    /// Which gate, and how to print.
+    /// Address of the gate, and output format.
     #[command(flatten)]
     pub remote: Remote,
 }
