@@ -22,7 +22,7 @@ pub enum InvalidName {
         what: &'static str,
     },
     /// Too long.
-    #[error("{} name has at most {limit} bytes, this one has {length}", with_article(.what))]
+    #[error("{} name has at most {limit} bytes; this one has {length}", with_article(.what))]
     TooLong {
         /// `target`, `profile`, `identity` or `group`.
         what: &'static str,
@@ -42,7 +42,7 @@ pub enum InvalidName {
         found: char,
     },
     /// A character that cannot be seen as what it is.
-    #[error("{} name has no characters that are not seen, such as line breaks; found {found:?}", with_article(.what))]
+    #[error("{} name must not contain invisible characters such as line breaks; found {found:?}", with_article(.what))]
     Unseen {
         /// `identity`.
         what: &'static str,
@@ -50,7 +50,7 @@ pub enum InvalidName {
         found: char,
     },
     /// A space at an end.
-    #[error("{} name does not begin or end with a space", with_article(.what))]
+    #[error("{} name must not begin or end with a space", with_article(.what))]
     Space {
         /// `identity`.
         what: &'static str,
