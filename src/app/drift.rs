@@ -112,7 +112,7 @@ impl Watch {
         let looked = match tokio::time::timeout(LIMIT, asked).await {
             Ok(Ok(looked)) => Ok(looked),
             Ok(Err(error)) => Err(in_one_line(&error)),
-            Err(_) => Err(format!("it took longer than {LIMIT:?}")),
+            Err(_) => Err(format!("no result within {LIMIT:?}")),
         };
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let statuses = match looked {

@@ -70,7 +70,7 @@ fn in_force(settings: &Settings) -> String {
         format!("{} policies in force", policies.ids().count())
     } else {
         tracing::warn!("no policies are configured; requests are refused, and only an operator can create grants");
-        "there are no policies: nobody can ask for access".to_owned()
+        "no policies are configured; requests are refused".to_owned()
     }
 }
 

@@ -115,7 +115,7 @@ impl Comparison {
     fn may_be_done(&self, locked: bool) -> Result<(), ProfilesError> {
         let mut blocked = self.blocked();
         if blocked.is_empty() && !locked {
-            blocked.push("this account may not make or change roles: it lacks CREATEROLE".to_owned());
+            blocked.push("this account may not create or change roles: it lacks CREATEROLE".to_owned());
         }
         if blocked.is_empty() {
             Ok(())
@@ -285,7 +285,7 @@ async fn left(client: &Client, definitions: &Definitions) -> Result<Vec<String>,
         if target == definitions.target && definitions.profiles.iter().all(|there| there.name != profile) {
             let role = quoted(role);
             left.push(format!(
-                "{role} has the rights of {profile}, which is no profile of {target} here; what its sessions made goes with it, unless it has another owner (functions and views run with that one's rights); if it is none elsewhere: DROP SCHEMA IF EXISTS {role} CASCADE; DROP OWNED BY {role}; DROP ROLE {role}"
+                "{role} has the rights of {profile}, which {target} does not define; dropping it drops what its sessions created, unless that has another owner (functions and views run with that owner's rights); if no other gate uses it: DROP SCHEMA IF EXISTS {role} CASCADE; DROP OWNED BY {role}; DROP ROLE {role}"
             ));
         }
     }

@@ -150,10 +150,10 @@ pub enum RoleError {
         known: Vec<ProfileName>,
     },
     /// There is a role of that name which this gate did not make.
-    #[error("there is a role `{0}` that this gate did not make: it is left alone")]
+    #[error("the role `{0}` exists and was not created by this gate; rename or drop it")]
     NotOurs(RoleName),
     /// It could not be put on record, so it was not made.
-    #[error("it could not be put on record")]
+    #[error("cannot write the audit log")]
     Record {
         /// The disk is full.
         disk_full: bool,

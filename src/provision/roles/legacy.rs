@@ -241,7 +241,7 @@ async fn gifts_of(session: &Session, holder: &str) -> Result<Vec<Gifts>, Fault> 
 fn read<T: DeserializeOwned>(rows: &[SimpleQueryRow]) -> Result<Vec<T>, Fault> {
     let texts = rows.iter().filter_map(|row| row.get(0));
     let read = texts.map(serde_json::from_str).collect::<Result<_, _>>();
-    read.map_err(|error| Fault::Unreachable(format!("its catalogue cannot be understood: {error}")))
+    read.map_err(|error| Fault::Unreachable(format!("cannot read its catalogue: {error}")))
 }
 
 /// Roles that the account becomes a member of for a while.
