@@ -106,7 +106,7 @@ async fn checkpoint(config: &Path, place: &Place) -> anyhow::Result<()> {
             let Some(kept) = left.map(|here| Kept::beside(&here.audit_dir)).transpose()?.flatten() else {
                 return Err(error.into());
             };
-            complain("the gate does not answer; this is the last checkpoint in the folder of its log");
+            complain("the gate does not answer; printing the last checkpoint from its log folder");
             kept.line
         }
     };
@@ -127,7 +127,7 @@ async fn key(config: &Path, remote: &Remote) -> anyhow::Result<()> {
 async fn rotate_key(config: &Path, remote: &Remote) -> anyhow::Result<()> {
     let client = Client::new(Whose::Operator, config, &remote.place)?;
     let key: AuditKeyBody = client.post("/v1/audit/rotate-key", &EmptyBody {}).await?;
-    note("the log is signed with a new key from here on; the old one still proves it, for it has vouched for the new one");
+    note("the gate now signs with a new key; the old one still verifies the log, since it confirmed the new one");
     told(remote.printing.output, &key)
 }
 
@@ -200,8 +200,8 @@ impl Trusted {
         };
         let key = text
             .parse()
-            .map_err(|error| anyhow::anyhow!("{}: {error}; name the key with --key", file.display()))?;
-        let from = format!("{}, as configured here", file.display());
+            .map_err(|error| anyhow::anyhow!("{}: {error}; set the key with --key", file.display()))?;
+        let from = format!("{}, from the configuration here", file.display());
         Ok(Some(Self { key, from }))
     }
 }
@@ -211,7 +211,7 @@ fn named(text: &str) -> anyhow::Result<PublicKey> {
     if let Ok(key) = text.parse() {
         return Ok(key);
     }
-    let found = std::fs::read_to_string(text).map_err(|error| anyhow::anyhow!("the key {text} cannot be read: {error}"))?;
+    let found = std::fs::read_to_string(text).map_err(|error| anyhow::anyhow!("cannot read the key {text}: {error}"))?;
     found.parse().map_err(|error| anyhow::anyhow!("{text}: {error}"))
 }
 
@@ -222,6 +222,6 @@ fn kept(name: &str) -> anyhow::Result<Kept> {
     } else {
         std::fs::File::open(name).and_then(Kept::read)
     };
-    let read = read.map_err(|error| anyhow::anyhow!("the checkpoint {name} cannot be read: {error}"))?;
+    let read = read.map_err(|error| anyhow::anyhow!("cannot read the checkpoint {name}: {error}"))?;
     read.map_err(|NotACheckpoint| anyhow::anyhow!("{name}: {NotACheckpoint}"))
 }

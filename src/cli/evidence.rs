@@ -101,7 +101,7 @@ pub(super) async fn report(config: &Path, args: &ReportArgs) -> anyhow::Result<(
     };
     anyhow::ensure!(
         period.from < period.to,
-        "the time since {} until {} is none",
+        "the period since {} until {} is empty",
         render::time(period.from),
         render::time(period.to)
     );
@@ -129,22 +129,19 @@ pub(super) async fn report(config: &Path, args: &ReportArgs) -> anyhow::Result<(
     let key = report
         .key_from
         .as_ref()
-        .map_or("no key, which proves little".to_owned(), |from| format!("the key {from}"));
+        .map_or("no key, which detects little".to_owned(), |from| format!("the key {from}"));
     match &args.out {
         Some(out) => {
             let files = write(out, &page(&report, &tables, made_at), &tables)?;
-            let found = format!("{files} files are in {}; the log was held against {key}", out.display());
+            let found = format!("wrote {files} files to {}; the log was verified with {key}", out.display());
             render::print(&visible(&found))?;
         }
         None => render::print(&text::report(&report, &tables, made_at))?,
     }
-    anyhow::ensure!(
-        whole,
-        "the log is not whole, or could not be verified: the report says what was found"
-    );
+    anyhow::ensure!(whole, "the log is not whole or could not be verified; see the report");
     anyhow::ensure!(
         report.unreadable.count() == 0,
-        "{} lines of the log could not be read: the report is not complete, and says so",
+        "cannot read {} lines of the log; the report is incomplete and notes it",
         report.unreadable.count()
     );
     Ok(())
@@ -184,7 +181,7 @@ impl Log {
         let place = config::control_address(config).map_err(|mistakes| {
             let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
             anyhow::anyhow!(
-                "{}\nor name the log's folder (--dir), or the gate (--control)",
+                "{}\nor set the log's folder (--dir), or the gate (--control)",
                 lines.join("\n")
             )
         })?;
@@ -224,10 +221,10 @@ pub(super) async fn export(config: &Path, args: &ExportArgs) -> anyhow::Result<(
             .ok()
     });
     let rows = evidence::export(&args.out, records)?;
-    render::print(&format!("{rows} records are in {}", args.out.display()))?;
+    render::print(&format!("wrote {rows} records to {}", args.out.display()))?;
     anyhow::ensure!(
         unreadable == 0,
-        "{unreadable} lines of the log could not be read: the file has not all there is"
+        "cannot read {unreadable} lines of the log; the file is incomplete"
     );
     Ok(())
 }

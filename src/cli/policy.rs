@@ -147,11 +147,11 @@ fn moment(text: &str) -> Result<String, InvalidTime> {
 }
 
 fn zone(text: &str) -> Result<TimeZone, String> {
-    TimeZone::get(text).map_err(|_| format!("{text:?} is not a time zone this machine knows: write it like Europe/Berlin"))
+    TimeZone::get(text).map_err(|_| format!("unknown time zone {text:?}; write it like Europe/Berlin"))
 }
 
 fn claim(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("a claim is written like repository=shop/orders")?;
+    let (name, value) = text.split_once('=').ok_or("write a claim like repository=shop/orders")?;
     Ok((name.to_owned(), value.to_owned()))
 }
 
@@ -209,7 +209,7 @@ fn check(config: &Path, folder: &Folder) -> anyhow::Result<()> {
         Err(wrong) => {
             return failed(
                 folder.output,
-                "the gate would refuse this set and keep the one it has",
+                "a gate would reject this policy set and keep its current one",
                 &wrong,
             );
         }
@@ -218,7 +218,7 @@ fn check(config: &Path, folder: &Folder) -> anyhow::Result<()> {
     let value = json!({ "good": true, "policies": ids, "policy_set": policies.hash() });
     render::show(folder.output, &value, |_| {
         let (dir, count, hash) = (dir.display(), ids.len(), policies.hash());
-        format!("{dir} is good: {count} policies, set {hash}")
+        format!("{dir} is valid: {count} policies, set {hash}")
     })
 }
 
@@ -227,31 +227,37 @@ fn test(config: &Path, folder: &Folder) -> anyhow::Result<()> {
     let dir = &place.dir;
     let policies = match load(&place) {
         Ok(policies) => policies,
-        Err(wrong) => return failed(folder.output, "nothing was tested", &wrong),
+        Err(wrong) => return failed(folder.output, "no case was tested", &wrong),
     };
     let tables = policies::read_tables(dir)?;
     let outcome = table::run(&policies, &tables);
     if outcome.cases == 0 && outcome.failures.is_empty() {
         anyhow::bail!(
-            "{}: there are no cases; write [[case]] tables into *.toml files there",
+            "{}: no test cases found; add [[case]] tables to *.toml files there",
             dir.join("tests").display()
         );
     }
     if !outcome.failures.is_empty() {
         let (failures, cases) = (outcome.failures.len(), outcome.cases);
         let wrong = placed(&dir.join("tests"), outcome.failures);
-        return failed(folder.output, &format!("{failures} failed, of {cases} cases"), &wrong);
+        return failed(folder.output, &format!("{failures} of {cases} cases failed"), &wrong);
     }
     let value = json!({ "good": true, "cases": outcome.cases, "policy_set": policies.hash() });
     render::show(folder.output, &value, |_| {
-        format!("{}: all {} cases are as expected", dir.display(), outcome.cases)
+        format!("{}: all {} cases passed", dir.display(), outcome.cases)
     })
 }
 
 fn explain(config: &Path, args: ExplainArgs) -> anyhow::Result<()> {
     let policies = match load(&args.folder.place(config)?) {
         Ok(policies) => policies,
-        Err(wrong) => return failed(args.folder.output, "nothing can be explained by this set", &wrong),
+        Err(wrong) => {
+            return failed(
+                args.folder.output,
+                "this policy set has mistakes, so nothing can be explained",
+                &wrong,
+            );
+        }
     };
     let now = match &args.at {
         Some(text) => policies
@@ -259,10 +265,10 @@ fn explain(config: &Path, args: ExplainArgs) -> anyhow::Result<()> {
             .ok_or_else(|| anyhow::anyhow!("--at {text}: write a time like 2026-08-03T10:00, or 2026-08-03T08:00Z"))?,
         None => Clock::system(None).now(),
     };
-    let missing = |what: &str| anyhow::anyhow!("a folder knows nobody and no gate: name {what}");
+    let missing = |what: &str| anyhow::anyhow!("with --dir, {what} is required");
     let groups: BTreeSet<_> = args.group.into_iter().collect();
     let identity = Identity {
-        name: args.identity.ok_or_else(|| missing("who would ask (--as)"))?,
+        name: args.identity.ok_or_else(|| missing("the identity (--as)"))?,
         groups,
         source: args.issuer.map_or(Proof::Local, Proof::Issuer),
         claims: args.claim.into_iter().collect::<BTreeMap<_, _>>(),
@@ -272,7 +278,7 @@ fn explain(config: &Path, args: ExplainArgs) -> anyhow::Result<()> {
         groups: identity.groups.clone(),
         issuer: None,
         claims: BTreeMap::new(),
-        target: args.target.ok_or_else(|| missing("where to (--target)"))?,
+        target: args.target.ok_or_else(|| missing("the target (--target)"))?,
         profile: args.profile.map_or_else(|| "read-only".parse(), Ok)?,
         window: args.window.unwrap_or(WINDOW),
         reason: args.reason,
@@ -327,12 +333,12 @@ fn told(explanation: &Explanation, wish: &Wish) -> String {
         text = format!("{text}\n  why: {}", render::visible(why));
     }
     let by = match explanation.judgement.policies.as_slice() {
-        [] => "no policy (what none permits is denied)".to_owned(),
+        [] => "no policy (access that no policy permits is denied)".to_owned(),
         policies => policies.join(", "),
     };
     text = format!("{text}\n  decided by: {}", render::visible(&by));
     if explanation.judgement.verdict != Verdict::Automatic && explanation.remedies.is_empty() {
-        text.push_str("\n  nothing that could be changed in the request would make it better");
+        text.push_str("\n  no change of the request would be permitted");
     }
     for remedy in &explanation.remedies {
         let change = render::visible(&remedy.change);

@@ -80,9 +80,9 @@ pub(super) fn effect(effect: Effect) -> String {
     let words = [
         said(in_effect, "in effect"),
         said(stored, "stored"),
-        said(recorded, "on record"),
+        said(recorded, "recorded"),
     ];
-    let more = if effect.is_done() { "" } else { " (the gate goes on trying)" };
+    let more = if effect.is_done() { "" } else { " (the gate retries)" };
     format!("{}{more}", words.join(", "))
 }
 
@@ -120,7 +120,7 @@ pub(super) fn grants(grants: &[GrantView], now: Timestamp) -> String {
 #[must_use]
 pub(super) fn page(table: String, next: Option<&impl Display>) -> String {
     match next {
-        Some(next) => format!("{table}\n\nThere is more. The next page: the same with --before {next}"),
+        Some(next) => format!("{table}\n\nFor the next page, add --before {next}"),
         None => table,
     }
 }
@@ -179,7 +179,7 @@ pub(super) fn grant(view: &GrantView, now: Timestamp) -> String {
             .map(|reason| format!(": {}", visible(reason)))
             .unwrap_or_default();
         rows.push((
-            if grant.given_back() { "given back" } else { "revoked" },
+            if grant.given_back() { "released" } else { "revoked" },
             format!("{} by {}{reason}", time(revocation.at), visible(&revocation.by)),
         ));
     }
@@ -203,7 +203,7 @@ pub(super) fn issued(issued: &Issued) -> String {
     if let Some(deadline) = grant.deadline() {
         rows.push(("never after", time(deadline)));
     }
-    format!("{}\n\nThe secret is shown this once; it is not stored.", list(&rows))
+    format!("{}\n\nThe secret is shown only now; it is not stored.", list(&rows))
 }
 
 /// Returns sessions as a table.

@@ -207,14 +207,14 @@ async fn obtain(client: &Client, wanted: &Wanted, stops: &mut Stops) -> anyhow::
             made: false,
         });
     }
-    let request = request.context("the gate names neither a grant nor a request")?;
+    let request = request.context("the gate's answer has neither a grant nor a request")?;
     let request = until_granted(client, request, wanted.wait_at_most, stops)
         .await?
         .request
         .request;
     let grant = request
         .grant()
-        .context("the gate approved the request and names no grant")?
+        .context("the gate approved the request without a grant")?
         .clone();
     if let Ok(view) = client.get::<GrantView>(&format!("/v1/grants/{grant}"), &()).await {
         note(&window(&view, Clock::system(None).now()));
@@ -225,9 +225,9 @@ async fn obtain(client: &Client, wanted: &Wanted, stops: &mut Stops) -> anyhow::
 /// Returns the message that a live grant is joined, and whether the new reason is recorded.
 pub(super) fn joining(view: &GrantView, wanted: &Wanted) -> String {
     let grant = &view.grant;
-    let before = grant.reason().map(|reason| format!(", asked for with: {}", visible(reason)));
+    let before = grant.reason().map(|reason| format!(", requested with: {}", visible(reason)));
     let now = match wanted.reason.as_deref() {
-        Some(reason) if grant.reason() != Some(reason.trim()) => "; your new reason is on record",
+        Some(reason) if grant.reason() != Some(reason.trim()) => "; your new reason is recorded",
         _ => "",
     };
     format!("joining your live grant {}{}{now}", grant.id(), before.unwrap_or_default())
@@ -269,7 +269,7 @@ async fn variables(client: &Client, access: &Access, welcome: bool) -> anyhow::R
 async fn release(client: &Client, access: &Access) {
     let path = format!("/v1/grants/{}/release", access.grant);
     if let Err(error) = client.post::<GrantView>(&path, &EmptyBody {}).await {
-        complain(&format!("grant {} could not be given back: {error}", access.grant));
+        complain(&format!("cannot release grant {}: {error}", access.grant));
     }
 }
 

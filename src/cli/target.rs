@@ -112,7 +112,7 @@ impl TargetArgs {
                 } else {
                     std::fs::read_to_string(file)
                 };
-                let text = text.with_context(|| format!("{} cannot be read", file.display()))?;
+                let text = text.with_context(|| format!("cannot read {}", file.display()))?;
                 Some(text.trim_end_matches(['\r', '\n']).to_owned())
             }
             (None, Some(variable)) => {
@@ -131,7 +131,7 @@ impl TargetArgs {
         let target = read.map_err(|mistakes| anyhow::anyhow!(lines(mistakes)))?;
         if !target.has_rights() {
             anyhow::bail!(
-                "the profiles of {} are only names, so there is nothing to compare; say what they may do: [targets.{0}.profiles.NAME]",
+                "the profiles of {} define no rights, so there is nothing to compare; define them in [targets.{0}.profiles.NAME]",
                 self.target
             );
         }
@@ -173,13 +173,20 @@ async fn applied(args: &TargetArgs, settings: &TargetSettings, (target, definiti
     let value = json!({ "target": settings.name, "in_step": more == 0, "done": done.profiles });
     render::show(args.output, &value, |_| {
         let mut text = match steps {
-            0 => format!("{}: it was as its profiles say already", settings.name),
-            1 => format!("{}: as its profiles say now, after one change", settings.name),
-            steps => format!("{}: as its profiles say now, after {steps} changes", settings.name),
+            0 => format!("{}: the database already matched its profiles", settings.name),
+            1 => format!("{}: the database now matches its profiles, after one change", settings.name),
+            steps => format!(
+                "{}: the database now matches its profiles, after {steps} changes",
+                settings.name
+            ),
         };
-        text.push_str(if more > 0 { ", but for what others gave\n" } else { "\n" });
+        text.push_str(if more > 0 {
+            ", except for rights granted by others\n"
+        } else {
+            "\n"
+        });
         for Compared { profile, plan, .. } in &done.profiles {
-            say(&mut text, &format!("{profile}: from others: "), &plan.beyond);
+            say(&mut text, &format!("{profile}: granted by others: "), &plan.beyond);
             say(&mut text, &format!("{profile}: note: "), &plan.warnings);
         }
         text.trim_end().to_owned()
@@ -204,8 +211,8 @@ fn told(settings: &TargetSettings, comparison: &Comparison) -> String {
         text.push_str(&of_profile(compared));
     }
     for (head, lines) in [
-        ("whatever the profiles say", &comparison.everybody),
-        ("of a profile that is no more", &comparison.left),
+        ("rights of PUBLIC, outside all profiles", &comparison.everybody),
+        ("roles of removed profiles", &comparison.left),
     ] {
         if !lines.is_empty() {
             text.extend(["\n", head, ":\n"]);
@@ -218,7 +225,7 @@ fn told(settings: &TargetSettings, comparison: &Comparison) -> String {
 fn of_profile(compared: &Compared) -> String {
     let plan = &compared.plan;
     let state = match (plan.steps.len(), plan.blocked.len() + plan.beyond.len()) {
-        (0, 0) => "as it should be".to_owned(),
+        (0, 0) => "matches".to_owned(),
         (0, _) => "differs".to_owned(),
         (1, _) => "differs by one statement".to_owned(),
         (steps, _) => format!("differs by {steps} statements"),
@@ -228,8 +235,8 @@ fn of_profile(compared: &Compared) -> String {
         let (sql, why) = (render::visible(&step.sql), render::visible(&step.why));
         text.extend(["  ", &sql, ";  -- ", &why, "\n"]);
     }
-    say(&mut text, "  in the way: ", &plan.blocked);
-    say(&mut text, "  from others: ", &plan.beyond);
+    say(&mut text, "  blocked: ", &plan.blocked);
+    say(&mut text, "  granted by others: ", &plan.beyond);
     say(&mut text, "  note: ", &plan.warnings);
     text
 }

@@ -103,7 +103,7 @@ pub(super) async fn run(config: &Path, command: Command) -> anyhow::Result<()> {
             let user: UserView = client(&remote)?.post(&path(&name, "disable"), &body).await?;
             if !user.local {
                 note(&format!(
-                    "note: {name} is no local user; whoever comes by that name with an issuer's token is shut out"
+                    "note: {name} is not a local user; issuers' tokens for this name are refused"
                 ));
             }
             changed(&remote, &user)

@@ -56,8 +56,8 @@ fn checkpoint_file(name: &str) -> Result<String, String> {
         return Ok(name.to_owned());
     }
     Err(format!(
-        "`{name}` is a time, and a log is verified from a checkpoint on: name the file of one (tidegate audit checkpoint prints it). \
-         Ranges of time are for the report, which verifies the log too: tidegate audit report --since '{name}'"
+        "`{name}` is a time, but a log is verified from a checkpoint: set the file of one (tidegate audit checkpoint prints it). \
+         For a period, use the report, which verifies the log too: tidegate audit report --since '{name}'"
     ))
 }
 
@@ -127,7 +127,7 @@ async fn proven(config: &Path, args: &VerifyArgs) -> anyhow::Result<bool> {
     let mut verdict = found.map_err(|unreadable| anyhow::anyhow!("{unreadable}"))?;
     verdict.remarks.extend(remembered.remarks);
     if verdict.segments == 0 && verdict.flaw == Some(Flaw::Empty) {
-        bail!("there is no log: no file is named like audit-000001.jsonl or audit-000001.jsonl.zst");
+        bail!("no log found: no file is named like audit-000001.jsonl or audit-000001.jsonl.zst");
     }
     let took = clock.moment().instant.saturating_duration_since(began);
     let report = Report {
@@ -154,7 +154,7 @@ async fn place(config: &Path, args: &VerifyArgs) -> anyhow::Result<Place> {
             }
             let here = here(config).with_context(|| {
                 format!(
-                    "{} cannot be read as a gate's configuration: name the folder of the log, the gate (--control), or --config",
+                    "cannot read {} as a gate's configuration; set the folder of the log, the gate (--control) or --config",
                     config.display()
                 )
             })?;
@@ -171,7 +171,7 @@ fn segments(files: &[PathBuf]) -> anyhow::Result<Vec<Segment>> {
     for file in files {
         let segment = Segment::at(file).with_context(|| {
             format!(
-                "{} is no segment of a log: name one folder, or files like audit-000001.jsonl or audit-000001.jsonl.zst",
+                "{} is not a segment of a log; set one folder, or files like audit-000001.jsonl or audit-000001.jsonl.zst",
                 file.display()
             )
         })?;
@@ -184,7 +184,7 @@ fn segments(files: &[PathBuf]) -> anyhow::Result<Vec<Segment>> {
         .find(|[one, other]| one.number == other.number && !of_one_folder(one, other))
     {
         bail!(
-            "{} and {} have the same number: verify one log at a time",
+            "{} and {} have the same number; verify one log at a time",
             one.path.display(),
             other.path.display()
         );
@@ -222,7 +222,7 @@ fn words(report: &Report<'_>, seconds: f64) -> String {
             ),
         ),
         ("signed", signed),
-        ("key", report.key_from.map_or("none was given".to_owned(), visible)),
+        ("key", report.key_from.map_or("none given".to_owned(), visible)),
         ("end", held(&verdict.held_against)),
     ];
     text.push_str(&list(&rows));
@@ -236,13 +236,13 @@ fn words(report: &Report<'_>, seconds: f64) -> String {
 /// Describes the checkpoints that the log's end was compared with.
 pub(in crate::cli) fn held(against: &[Held]) -> String {
     if against.is_empty() {
-        return "held against nothing: nobody can tell whether lines are missing there".to_owned();
+        return "compared with nothing: missing lines at the end cannot be detected".to_owned();
     }
     let each: Vec<String> = against
         .iter()
         .map(|held| format!("{} (line {})", held.source, held.covers))
         .collect();
-    format!("held against {}", each.join(", "))
+    format!("compared with {}", each.join(", "))
 }
 
 fn megabytes(bytes: u64) -> String {

@@ -279,7 +279,7 @@ impl Scope {
         if let (Some(named), Some(other)) = (&profile, &self.profile)
             && named != other
         {
-            anyhow::bail!("--target names the profile {named} and --profile {other}: nothing happens under both");
+            anyhow::bail!("--target sets the profile {named}, --profile sets {other}; use one of them");
         }
         Ok(Filter {
             identity: self.identity,

@@ -234,7 +234,7 @@ impl Wanted {
         match &self.profile {
             Some(other) if other != named => {
                 anyhow::bail!(
-                    "{} names the profile {named} and --profile {other}: name one of them",
+                    "{} sets the profile {named}, --profile sets {other}; use one of them",
                     self.target
                 )
             }

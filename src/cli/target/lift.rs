@@ -37,7 +37,7 @@ pub(super) async fn run(config: &Path, args: &LiftArgs) -> anyhow::Result<u8> {
     say(
         args,
         &format!(
-            "{name}: masks are lifted ({} views); who is shown a table with masks is shown nothing of it",
+            "{name}: masks are lifted ({} views); sessions of profiles with masks cannot read those tables",
             lifted.len()
         ),
     );
@@ -51,13 +51,13 @@ pub(super) async fn run(config: &Path, args: &LiftArgs) -> anyhow::Result<u8> {
     let done = applied(&args.target, &settings, &profiles).await;
     let done = done.map_err(|error| {
         error.context(format!(
-            "the masks of {name} are lifted still, and who is shown a table with masks is shown nothing of it: mend what is said here, then tidegate target apply {name}"
+            "the masks of {name} are still lifted, and sessions of profiles with masks cannot read those tables; fix this error, then run: tidegate target apply {name}"
         ))
     })?;
     match ran {
         Ok(0) => Ok(done),
         Ok(code) => Ok(code),
-        Err(reason) => Err(anyhow::Error::new(reason).context(format!("{} cannot be run", program.to_string_lossy()))),
+        Err(reason) => Err(anyhow::Error::new(reason).context(format!("cannot run {}", program.to_string_lossy()))),
     }
 }
 
