@@ -18,7 +18,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug, thiserror::Error)]
 pub enum FolderLockError {
     /// Another process has it.
-    #[error("another process has it")]
+    #[error("another process has locked it")]
     Held,
     /// It cannot be opened or locked.
     #[error(transparent)]

@@ -169,7 +169,7 @@ pub enum AccessError {
     #[error("the token is not accepted")]
     NotIdentified,
     /// No such target.
-    #[error("there is no target {asked:?}")]
+    #[error("no target {asked:?}")]
     NoSuchTarget {
         /// The name asked for.
         asked: String,
@@ -200,7 +200,7 @@ pub enum AccessError {
         policies: Vec<String>,
     },
     /// Too many requests of one identity.
-    #[error("{identity} has made {limit} requests within a minute: the next one is taken in {} s", .wait.as_secs())]
+    #[error("{identity} made {limit} requests within a minute; try again in {} s", .wait.as_secs())]
     TooMany {
         /// Who.
         identity: IdentityName,
@@ -210,10 +210,10 @@ pub enum AccessError {
         wait: Duration,
     },
     /// No such request, or none that this identity may see.
-    #[error("there is no request {0}")]
+    #[error("no request {0}")]
     NoSuchRequest(RequestId),
     /// The grant is somebody else's, and whoever asked may see it.
-    #[error("grant {0} is not yours")]
+    #[error("grant {0} belongs to another identity")]
     NotYours(GrantId),
     /// The step cannot be taken.
     #[error(transparent)]

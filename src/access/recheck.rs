@@ -62,7 +62,7 @@ impl Desk {
             why,
         };
         let Some(Outcome::Approved { how, .. }) = &request.outcome else {
-            return Err(refused("the request it came of is not approved".to_owned()));
+            return Err(refused("its request is not approved".to_owned()));
         };
         let Judgement {
             verdict,

@@ -73,7 +73,7 @@ impl Desk {
         // The answer to the one would be taken for the answer to the other.
         if !decide::same_request(&view.request.wish, &wish) {
             return Err(AccessError::Invalid(
-                "this idempotency key was another request's: take a fresh one for each".to_owned(),
+                "this idempotency key was used for another request; use a new one for each request".to_owned(),
             ));
         }
         match &view.request.outcome {

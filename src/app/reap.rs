@@ -67,7 +67,7 @@ impl Reaper {
         );
         room.leftovers.settle();
         if found > 0 {
-            tracing::warn!(target_name = %room.target.name, found, left = left.len(), "found sessions from a previous run; terminated their backends");
+            tracing::warn!(target_name = %room.target.name, found, left = left.len(), "found sessions from a previous run; terminating their backends");
         }
         while !left.is_empty() {
             tokio::time::sleep(AGAIN).await;

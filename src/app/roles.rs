@@ -41,7 +41,7 @@ pub(super) async fn reap_at_start(room: &TargetRoom, ledger: &Ledger, former: &H
             tracing::warn!(target_name = %target, error = %in_one_line(&fault), "cannot look for roles from a previous run yet");
         }
         Err(_) => {
-            tracing::warn!(target_name = %target, "cannot look for roles from a previous run yet: the database does not answer")
+            tracing::warn!(target_name = %target, "cannot look for roles from a previous run yet: the database does not answer");
         }
     }
 }

@@ -155,7 +155,10 @@ async fn reload(
     };
     if let Err(wrong) = &done {
         let mistakes = wrong.join("; ");
-        tracing::error!(mistakes, "the new configuration is invalid; the running one stays in force");
+        tracing::error!(
+            mistakes,
+            "the new configuration was not applied; the running one stays in force"
+        );
     }
     manager.ready();
     done

@@ -78,7 +78,7 @@ pub struct Link([u8; 32]);
 
 /// A text that is not a link.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not a link of the chain: expected 64 hexadecimal digits")]
+#[error("not a hash of the chain; expected 64 hexadecimal digits")]
 pub struct InvalidLink;
 
 impl Link {
@@ -227,10 +227,10 @@ pub fn number(line: &[u8]) -> Option<u64> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Breach {
     /// It has no number or no mark.
-    #[error("it is not a line of this log")]
+    #[error("it is not a record of this log")]
     Foreign,
     /// Its number is not the next.
-    #[error("it has number {found} where {expected} is due")]
+    #[error("its number is {found}, expected {expected}")]
     Number {
         /// The number due.
         expected: u64,
@@ -238,7 +238,7 @@ pub enum Breach {
         found: u64,
     },
     /// Its content, or that of a line before it, is not what was written.
-    #[error("its content does not fit the chain")]
+    #[error("its content does not match the hash chain")]
     Changed,
 }
 

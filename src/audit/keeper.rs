@@ -47,7 +47,7 @@ pub enum KeepError {
         source: io::Error,
     },
     /// The packed copy is not the same: the original stays.
-    #[error("{}: the packed copy is not the same as the original", path.display())]
+    #[error("{}: the packed copy differs from the original", path.display())]
     Differs {
         /// The segment.
         path: PathBuf,

@@ -45,7 +45,7 @@ pub enum Show {
 #[derive(Debug, thiserror::Error)]
 pub enum ValueKeyError {
     /// The file cannot be read or made.
-    #[error("the key for hashed parameters {} cannot be used: {source}", path.display())]
+    #[error("cannot use the key for hashed parameters {}: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -53,13 +53,13 @@ pub enum ValueKeyError {
         source: io::Error,
     },
     /// The file holds something else.
-    #[error("{} is not a key for hashed parameters: expected 64 hexadecimal digits", path.display())]
+    #[error("{} is not a key for hashed parameters; expected 64 hexadecimal digits", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
     },
     /// Others may read the file.
-    #[error("the key for hashed parameters {} may be read by others (mode {mode:03o}): set it to 600", path.display())]
+    #[error("other users can read the key for hashed parameters {} (mode {mode:03o}); chmod it to 600", path.display())]
     Exposed {
         /// The file.
         path: PathBuf,

@@ -40,13 +40,13 @@ const GRACE: Duration = Duration::from_millis(500);
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// Another gate listens there.
-    #[error("another gate listens on {socket}: stop it, or set control.socket (or state_dir) to another path", socket = socket.display())]
+    #[error("another gate listens on {socket}; stop it, or set control.socket (or state_dir) to another path", socket = socket.display())]
     InUse {
         /// Path of the Unix socket.
         socket: PathBuf,
     },
     /// The Unix socket cannot be created.
-    #[error("the control socket {socket} cannot be made", socket = socket.display())]
+    #[error("cannot create the control socket {socket}", socket = socket.display())]
     Unix {
         /// Path of the Unix socket.
         socket: PathBuf,
@@ -54,7 +54,7 @@ pub enum ListenError {
         source: io::Error,
     },
     /// The TCP address cannot be bound.
-    #[error("the control API cannot listen on {address}")]
+    #[error("cannot listen on {address} for the control API")]
     Tcp {
         /// TCP address from the configuration.
         address: SocketAddr,

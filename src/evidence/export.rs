@@ -27,7 +27,7 @@ const BYTES: usize = 32 * 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// The file cannot be made.
-    #[error("{} cannot be written: {source}", path.display())]
+    #[error("cannot write {}: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -35,7 +35,7 @@ pub enum ExportError {
         source: io::Error,
     },
     /// A part of it cannot be written.
-    #[error("the Parquet file cannot be written")]
+    #[error("cannot write the Parquet file")]
     Parquet(#[from] ParquetError),
 }
 

@@ -17,7 +17,7 @@ use super::tables::Table;
 #[derive(Debug, thiserror::Error)]
 pub enum SheetError {
     /// The folder or a file.
-    #[error("{} cannot be written: {source}", path.display())]
+    #[error("cannot write {}: {source}", path.display())]
     Io {
         /// The folder or file.
         path: PathBuf,
@@ -25,7 +25,7 @@ pub enum SheetError {
         source: io::Error,
     },
     /// A table.
-    #[error("{} cannot be written: {source}", path.display())]
+    #[error("cannot write {}: {source}", path.display())]
     Csv {
         /// The file.
         path: PathBuf,

@@ -28,22 +28,22 @@ pub enum HandshakeError {
     #[error(transparent)]
     Packet(#[from] StartupError),
     /// A request for encryption where none may come any more.
-    #[error("a second request for encryption")]
+    #[error("the client requested encryption twice")]
     SecondRequest,
     /// Bytes in clear behind the SSLRequest: somebody may have put them there (CVE-2021-23214).
-    #[error("unencrypted data behind the SSLRequest")]
+    #[error("the client sent unencrypted data after the SSLRequest")]
     UnencryptedData,
     /// The TLS handshake failed.
     #[error("the TLS handshake failed: {0}")]
     Tls(#[source] io::Error),
     /// TLS from the first byte, but not for PostgreSQL's protocol.
-    #[error("direct TLS without ALPN \"postgresql\"")]
+    #[error("the client used direct TLS without ALPN \"postgresql\"")]
     NoAlpn,
     /// A session without TLS where that is not allowed.
-    #[error("a startup packet without TLS")]
+    #[error("the client sent a startup packet without TLS")]
     TlsRequired,
     /// The deadline passed.
-    #[error("{step} not done after {limit:?}")]
+    #[error("{step} took longer than {limit:?}")]
     Timeout {
         /// The step that was not done.
         step: &'static str,
@@ -51,7 +51,7 @@ pub enum HandshakeError {
         limit: Duration,
     },
     /// A newer connection took its permit.
-    #[error("a newer connection took its place: too many unfinished logins")]
+    #[error("too many unfinished logins; closed to admit a newer connection")]
     Displaced(Displaced),
     /// Another message than a SASL response.
     #[error("expected a SASL response, got message type {got:#04x}")]
@@ -69,13 +69,13 @@ pub enum HandshakeError {
     #[error("malformed SASLInitialResponse")]
     InitialResponse,
     /// A mechanism that was not offered.
-    #[error("a SASL mechanism that was not offered")]
+    #[error("the client chose a SASL mechanism that was not offered")]
     Mechanism,
     /// The SCRAM exchange failed.
     #[error(transparent)]
     Scram(#[from] ScramError),
     /// An identity's login without TLS where that is not allowed.
-    #[error("a login with a token without TLS")]
+    #[error("the client tried to log in with a token without TLS")]
     TokenInClear,
     /// Another message than a password.
     #[error("expected a password, got message type {got:#04x}")]
@@ -96,7 +96,7 @@ pub enum HandshakeError {
     #[error(transparent)]
     Token(TokenRefused),
     /// The operating system gave no random bytes.
-    #[error("no random bytes: {0}")]
+    #[error("the operating system's random generator failed: {0}")]
     Random(#[from] getrandom::Error),
 }
 

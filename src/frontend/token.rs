@@ -35,7 +35,7 @@ pub enum TokenRefused {
         why: String,
     },
     /// Good, but not the token of the user named.
-    #[error("the token is another identity's, not the user's who was named")]
+    #[error("the token belongs to another identity than the user name")]
     AnotherIdentity,
 }
 

@@ -79,7 +79,7 @@ pub enum Refusal {
         client: IpAddr,
     },
     /// As many sessions as it allows live already.
-    #[error("the grant allows {limit} sessions at once")]
+    #[error("the grant allows {limit} concurrent sessions")]
     TooMany {
         /// How many are allowed.
         limit: u32,

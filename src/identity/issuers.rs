@@ -173,7 +173,7 @@ impl Issuers {
             None => Ok(()),
             Some(prefix) => Err(TokenError::Claim {
                 claim: settings.identity_claim.clone(),
-                reason: format!("makes the name {name}, and {prefix} is the prefix of another issuer"),
+                reason: format!("gives the name {name}, but {prefix} is the prefix of another issuer"),
             }),
         }
     }
@@ -194,13 +194,13 @@ fn unverified(token: &str) -> Result<Unverified, TokenError> {
     let header = object(header).ok_or(TokenError::Malformed("its header is not a JSON object"))?;
     let payload = object(payload).ok_or(TokenError::Malformed("its payload is not a JSON object"))?;
     let text = |object: &Claims, key: &str| object.get(key).and_then(|value| value.as_str()).map(str::to_owned);
-    let named = text(&header, "alg").ok_or(TokenError::Malformed("its header names no algorithm"))?;
+    let named = text(&header, "alg").ok_or(TokenError::Malformed("its header has no algorithm"))?;
     let algorithm = keys::algorithm(&named).ok_or_else(|| TokenError::Algorithm(shown(&named)))?;
     if header.contains_key("crit") {
         return Err(TokenError::CriticalExtension);
     }
     Ok(Unverified {
-        issuer: text(&payload, "iss").ok_or(TokenError::Malformed("it names no issuer"))?,
+        issuer: text(&payload, "iss").ok_or(TokenError::Malformed("it has no issuer"))?,
         algorithm,
         kid: text(&header, "kid"),
     })
@@ -226,9 +226,9 @@ fn verified(token: &str, algorithm: Algorithm, key: &DecodingKey, settings: &Iss
             ErrorKind::InvalidAlgorithm => TokenError::Algorithm(format!("{algorithm:?}")),
             ErrorKind::InvalidAudience => audience(token, settings),
             ErrorKind::MissingRequiredClaim(claim) if claim == "aud" => audience(token, settings),
-            ErrorKind::Json(_) | ErrorKind::Utf8(_) => TokenError::Malformed("header or payload is not what a JWT has"),
+            ErrorKind::Json(_) | ErrorKind::Utf8(_) => TokenError::Malformed("its header or payload is malformed"),
             ErrorKind::Base64(_) => TokenError::Malformed("its signature is not base64url"),
-            _ => TokenError::Malformed("the key cannot be used, or claims are not what a JWT has"),
+            _ => TokenError::Malformed("the key is unusable, or the claims are malformed"),
         }),
     }
 }

@@ -114,16 +114,16 @@ struct Entry {
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// No such grant (the caller's fault).
-    #[error("there is no grant {0}")]
+    #[error("no grant {0}")]
     NoSuchGrant(GrantId),
     /// No such request (the caller's fault).
-    #[error("there is no request {0}")]
+    #[error("no request {0}")]
     NoSuchRequest(RequestId),
     /// No such user (the caller's fault).
-    #[error("there is no user {0}")]
+    #[error("no user {0}")]
     NoSuchUser(IdentityName),
     /// There is a user of that name (the caller's fault).
-    #[error("there is a user {0} already")]
+    #[error("the user {0} already exists")]
     UserExists(IdentityName),
     /// The identity is shut out, so nothing is made for it (the caller's fault).
     #[error("{0} is disabled")]
@@ -135,16 +135,16 @@ pub enum LedgerError {
     #[error(transparent)]
     Terms(#[from] InvalidTerms),
     /// It could not be put on record, so it was not done.
-    #[error("the change could not be put on record, so it was not made")]
+    #[error("cannot write the change to the audit log, so it was not made")]
     Audit(#[from] AuditError),
     /// Something was taken away there and is not stored and on record yet, so nothing is given.
-    #[error("something was taken away here that is not stored and on record yet, so nothing is given meanwhile")]
+    #[error("a revocation is not yet stored and recorded, so no rights are granted meanwhile")]
     Unsettled,
     /// The store failed.
     #[error("the grant store failed")]
     Store(#[from] StoreError),
     /// The operating system gives no random numbers.
-    #[error("the operating system gives no random numbers")]
+    #[error("the operating system's random generator failed")]
     Random(#[from] getrandom::Error),
 }
 

@@ -172,5 +172,5 @@ pub(super) fn user_event<'a>(
 }
 
 fn undone(change: &str) -> String {
-    format!("the grant store failed; `{change}` did not take place")
+    format!("the grant store failed; the change `{change}` was not made")
 }

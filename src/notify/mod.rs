@@ -232,7 +232,7 @@ impl Notifier {
                     .await;
             }
             Err(error) => {
-                tracing::error!(error = %in_one_line(&error), "cannot read requests after a lag; some notices may not be sent");
+                tracing::error!(error = %in_one_line(&error), "requests cannot be read: somebody may not be told of one");
             }
         }
     }

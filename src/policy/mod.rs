@@ -121,7 +121,7 @@ pub struct Judgement {
 }
 
 /// What whoever asks is told where a policy could not be evaluated: what exactly is for the log.
-pub const NOT_EVALUATED: &str = "a policy could not be evaluated, so nothing is allowed: tell the gate's operator";
+pub const NOT_EVALUATED: &str = "a policy could not be evaluated, so the request is denied; tell the gate's operator";
 
 /// Names of profiles and targets, for suggestions.
 #[derive(Debug, Clone, PartialEq, Eq)]

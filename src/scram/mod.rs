@@ -71,7 +71,7 @@ pub enum ScramError {
         what: &'static str,
     },
     /// The message is longer than [`MAX_MESSAGE`].
-    #[error("SCRAM message of {length} bytes, at most {MAX_MESSAGE} are allowed")]
+    #[error("a SCRAM message has {length} bytes; at most {MAX_MESSAGE} are allowed")]
     TooLong {
         /// Its length in bytes.
         length: usize,
@@ -83,7 +83,7 @@ pub enum ScramError {
         what: &'static str,
     },
     /// The client would do channel binding but was made to believe that we do not: somebody is in the middle (RFC 5802 section 6).
-    #[error("the client believes that this server cannot do channel binding, which it offered: somebody changed the messages")]
+    #[error("the client did not see the offer of channel binding; the messages were changed on the way")]
     Downgrade,
     /// The client is bound to another TLS connection than this one: somebody is in the middle.
     #[error("SCRAM channel binding does not match this TLS connection")]
@@ -92,7 +92,7 @@ pub enum ScramError {
     #[error("wrong password")]
     BadProof,
     /// The server asks for more work than [`MAX_ITERATIONS`], or for none.
-    #[error("the server asks for {got} rounds of PBKDF2, 1 to {MAX_ITERATIONS} are allowed")]
+    #[error("the server asks for {got} PBKDF2 iterations; 1 to {MAX_ITERATIONS} are allowed")]
     Iterations {
         /// What it asks for.
         got: u64,
@@ -104,6 +104,6 @@ pub enum ScramError {
     #[error("the server ended the SCRAM exchange with an error")]
     ServerError,
     /// The server could not show that it knows the verifier: it is not the server the password is for.
-    #[error("the server's SCRAM signature is wrong: it does not know the password")]
+    #[error("the server's SCRAM signature is invalid: it does not know the password")]
     BadSignature,
 }

@@ -122,7 +122,7 @@ pub enum AuthMethod {
 
 /// A text that names no method.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown authentication method `{text}`: one of scram-sha-256, md5, password, trust")]
+#[error("unknown authentication method `{text}`; use scram-sha-256, md5, password or trust")]
 pub struct UnknownMethod {
     text: String,
 }

@@ -67,8 +67,5 @@ fn many_records_are_several_groups_and_none_is_a_file_too() {
 #[test]
 fn a_folder_that_is_not_there_is_named() {
     let error = export(Path::new("/nowhere/log.parquet"), std::iter::empty()).unwrap_err();
-    assert!(
-        error.to_string().starts_with("/nowhere/log.parquet cannot be written"),
-        "{error}"
-    );
+    assert!(error.to_string().starts_with("cannot write /nowhere/log.parquet"), "{error}");
 }
