@@ -255,12 +255,12 @@ impl ClockDoubt {
         let by = format!("{:#}", SignedDuration::from_secs(self.ahead.as_secs().abs()));
         if self.ahead.is_positive() {
             format!(
-                "the machine's clock is {by} ahead of gate time and nothing confirms that, so it is not believed; nobody new is let in, and deadlines go on by gate time, until it is right again, has stood for {} min, or an operator says `tidegate clock set-right`",
+                "the machine's clock is {by} ahead of gate time without confirmation; refusing new logins, deadlines follow gate time; this ends when the clocks agree, after {} min, or with `tidegate clock set-right`",
                 PERSISTENCE.as_secs() / 60
             )
         } else {
             format!(
-                "gate time is {by} ahead of the machine's clock: where the machine's clock is right, an operator says `tidegate clock set-right`, which ends every grant"
+                "gate time is {by} ahead of the machine's clock; if the machine's clock is right, run `tidegate clock set-right`, which ends every grant"
             )
         }
     }

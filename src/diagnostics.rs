@@ -136,7 +136,7 @@ impl Shared {
             // The output accepts messages again, so the gap is reported, in a message like any other.
             if written.is_ok() && lost > 0 {
                 told += lost;
-                tracing::warn!(lost, "messages of the gate were dropped: standard error did not take them");
+                tracing::warn!(lost, "log messages were dropped: standard error was blocked");
             }
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// Error of a text that is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not a length of time: write a number and a unit, like 30m, 2h30m, 90s or 500ms")]
+#[error("`{text}` is not a duration; write a number and a unit, like 30m, 2h30m, 90s or 500ms")]
 pub struct InvalidDuration {
     text: String,
 }
@@ -98,7 +98,7 @@ mod tests {
         let error = parse("30").unwrap_err().to_string();
         assert_eq!(
             error,
-            "`30` is not a length of time: write a number and a unit, like 30m, 2h30m, 90s or 500ms"
+            "`30` is not a duration; write a number and a unit, like 30m, 2h30m, 90s or 500ms"
         );
     }
 

@@ -19,7 +19,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug, thiserror::Error)]
 pub enum FolderLockError {
     /// Another process holds it.
-    #[error("another process has it")]
+    #[error("another process has locked it")]
     Held,
     /// The directory cannot be opened or locked.
     #[error(transparent)]

@@ -15,7 +15,7 @@ const LETTERS: usize = 10;
 
 /// Error of a text that is not an identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not a {what} id: expected `{prefix}` and {LETTERS} letters or digits")]
+#[error("`{text}` is not a {what} id; expected `{prefix}` and {LETTERS} letters or digits")]
 pub struct InvalidId {
     what: &'static str,
     prefix: &'static str,

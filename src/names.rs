@@ -27,7 +27,7 @@ pub enum InvalidName {
         what: &'static str,
     },
     /// The text is too long.
-    #[error("{} name has at most {limit} bytes, this one has {length}", with_article(.what))]
+    #[error("{} name has at most {limit} bytes; this one has {length}", with_article(.what))]
     TooLong {
         /// `target`, `profile`, `identity` or `group`.
         what: &'static str,
@@ -47,7 +47,7 @@ pub enum InvalidName {
         found: char,
     },
     /// The text has an invisible character.
-    #[error("{} name has no characters that are not seen, such as line breaks; found {found:?}", with_article(.what))]
+    #[error("{} name must not contain invisible characters such as line breaks; found {found:?}", with_article(.what))]
     Unseen {
         /// `identity`.
         what: &'static str,
@@ -55,7 +55,7 @@ pub enum InvalidName {
         found: char,
     },
     /// The text begins or ends with a space.
-    #[error("{} name does not begin or end with a space", with_article(.what))]
+    #[error("{} name must not begin or end with a space", with_article(.what))]
     Space {
         /// `identity`.
         what: &'static str,

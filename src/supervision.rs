@@ -21,7 +21,7 @@ const RESTART: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_min
 
 /// Reason why a gate cannot continue.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{part} {cause}: without it the gate cannot keep its promises, so it ends")]
+#[error("{part} {cause}; the gate cannot work without it and stops")]
 pub struct FailedError {
     /// Name of the part that failed.
     pub part: &'static str,
@@ -90,7 +90,7 @@ pub async fn restarted<T: Future<Output = ()>>(part: &'static str, mut begin: im
     let mut backoff = RESTART;
     while let Err(panic) = AssertUnwindSafe(async { begin().await }).catch_unwind().await {
         let pause = backoff.next_wait();
-        tracing::error!(part, panic = panic_text(&*panic), again_in = ?pause, "a part of the gate has panicked and is begun again");
+        tracing::error!(part, panic = panic_text(&*panic), again_in = ?pause, "a task panicked; restarting it");
         tokio::time::sleep(pause).await;
     }
 }

@@ -21,7 +21,7 @@ const EXAMPLES: &str = "2h ago, 7d, today, yesterday 17:30, 14:00, last tuesday,
 
 /// Error of a text that is not a time, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not understood as a time: {reason}. Times are written like: {examples}")]
+#[error("`{text}` is not a time: {reason}. Examples of times: {examples}")]
 pub struct InvalidTime {
     text: String,
     reason: String,
@@ -96,7 +96,7 @@ fn read(text: &str) -> Result<When, String> {
         return Err("it is empty".to_owned());
     }
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err("a number alone may be an hour, a day or a length of time".to_owned());
+        return Err("a number alone is ambiguous: hour, day or duration".to_owned());
     }
     if text.starts_with(|first: char| first.is_ascii_digit()) && text.get(4..5) == Some("-") {
         return dated(text);
@@ -106,19 +106,19 @@ fn read(text: &str) -> Result<When, String> {
         return found;
     }
     if small.contains(':') && small.starts_with(|first: char| first.is_ascii_digit()) {
-        return Err("it is no time of day".to_owned());
+        return Err("it is not a time of day".to_owned());
     }
     let ago = small.strip_suffix(" ago").unwrap_or(&small).trim_end();
     if let Ok(length) = duration::parse(ago) {
         return Ok(When::Ago(length));
     }
     if ago.starts_with(['-', '+']) {
-        return Err("a length of time has no sign: it is how long ago".to_owned());
+        return Err("a duration has no sign: it is an age".to_owned());
     }
     if let Some(span) = SpanParser::new().parse_span(ago).ok().filter(|span| !span.is_negative()) {
         return Ok(When::CalendarAgo(span.fieldwise()));
     }
-    Err("it is no date, no time of day, no weekday and no length of time".to_owned())
+    Err("it is not a date, a time of day, a weekday or a duration".to_owned())
 }
 
 /// Parses a date, with or without a time of day and a zone (RFC 3339, RFC 9557).
@@ -155,10 +155,10 @@ fn named(text: &str) -> Option<Result<When, String>> {
         ("now", _) if !last && rest.is_empty() => Some(Ok(When::Ago(Duration::ZERO))),
         ("today", _) if !last => Some(time.map(|time| When::Day(0, time))),
         ("yesterday", _) if !last => Some(time.map(|time| When::Day(1, time))),
-        ("tomorrow" | "next", _) => Some(Err("it is still to come".to_owned())),
+        ("tomorrow" | "next", _) => Some(Err("it is in the future".to_owned())),
         (_, Some(day)) if last => Some(when(When::LastWeekday, day)),
         (_, Some(day)) => Some(when(When::Weekday, day)),
-        (_, None) if last => Some(Err(format!("`{word}` is no weekday"))),
+        (_, None) if last => Some(Err(format!("`{word}` is not a weekday"))),
         _ => None,
     }
 }
@@ -168,7 +168,7 @@ fn day_with_time(rest: &str) -> Result<Time, String> {
     let rest = rest.trim_start();
     match rest.strip_prefix("at ").unwrap_or(rest).trim_start() {
         "" => Ok(Time::midnight()),
-        rest => time_of_day(rest).ok_or_else(|| format!("`{rest}` is no time of day")),
+        rest => time_of_day(rest).ok_or_else(|| format!("`{rest}` is not a time of day")),
     }
 }
 
@@ -283,26 +283,23 @@ mod tests {
     fn what_is_not_understood_is_said_with_its_reason() {
         for (text, reason) in [
             ("", "it is empty"),
-            ("10", "a number alone may be an hour, a day or a length of time"),
-            ("tomorrow", "it is still to come"),
-            ("next tuesday", "it is still to come"),
-            ("25:00", "it is no time of day"),
-            ("25:00:00", "it is no time of day"),
-            ("last teusday", "`teusday` is no weekday"),
-            ("yesterday at noon", "`noon` is no time of day"),
-            ("tuesday 25:00", "`25:00` is no time of day"),
-            ("-2h", "a length of time has no sign: it is how long ago"),
-            (
-                "yesterday-ish",
-                "it is no date, no time of day, no weekday and no length of time",
-            ),
-            ("5 apples", "it is no date, no time of day, no weekday and no length of time"),
+            ("10", "a number alone is ambiguous: hour, day or duration"),
+            ("tomorrow", "it is in the future"),
+            ("next tuesday", "it is in the future"),
+            ("25:00", "it is not a time of day"),
+            ("25:00:00", "it is not a time of day"),
+            ("last teusday", "`teusday` is not a weekday"),
+            ("yesterday at noon", "`noon` is not a time of day"),
+            ("tuesday 25:00", "`25:00` is not a time of day"),
+            ("-2h", "a duration has no sign: it is an age"),
+            ("yesterday-ish", "it is not a date, a time of day, a weekday or a duration"),
+            ("5 apples", "it is not a date, a time of day, a weekday or a duration"),
         ] {
             let error = When::parse(text).unwrap_err();
             assert_eq!(error.reason, reason, "{text:?}");
             let said = error.to_string();
             assert!(
-                said.starts_with(&format!("`{text}` is not understood")) && said.contains("last tuesday"),
+                said.starts_with(&format!("`{text}` is not a time")) && said.contains("last tuesday"),
                 "{said}"
             );
         }

@@ -54,7 +54,9 @@ impl Desk {
         let comment = decide::comment(&self.rules().caps, comment.as_deref())?;
         let view = self.find(id).await?;
         if view.request.wish.identity == *who.name() {
-            return Err(AccessError::Invalid("this is your own request: withdraw it".to_owned()));
+            return Err(AccessError::Invalid(
+                "this is your own request; withdraw it instead".to_owned(),
+            ));
         }
         let reasons = self.allowed_on(who, &view.request).await?;
         let by = who.name().clone();
@@ -81,9 +83,7 @@ impl Desk {
     /// Records the review of a break-glass access.
     pub async fn review(&self, who: &Visitor, id: &RequestId, comment: String) -> Result<RequestView, AccessError> {
         let Some(comment) = decide::comment(&self.rules().caps, Some(&comment))? else {
-            return Err(AccessError::Invalid(
-                "a review says what was found: give a comment".to_owned(),
-            ));
+            return Err(AccessError::Invalid("a review needs a comment with its result".to_owned()));
         };
         let view = self.find(id).await?;
         if view.request.wish.identity == *who.name() {

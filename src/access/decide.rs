@@ -93,13 +93,13 @@ pub(super) fn line(text: Option<&str>, what: &str, longest: usize) -> Result<Opt
     let text = text.unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
     if text.len() > longest {
         return Err(AccessError::Invalid(format!(
-            "the {what} has {} bytes; {longest} are enough: say it shorter",
+            "the {what} has {} bytes, at most {longest} are allowed; shorten it",
             text.len()
         )));
     }
     if text.contains(char::is_control) {
         return Err(AccessError::Invalid(format!(
-            "the {what} contains control characters: leave them out"
+            "the {what} contains control characters; remove them"
         )));
     }
     Ok(Some(text).filter(|text| !text.is_empty()))
@@ -122,17 +122,17 @@ pub(super) fn window_within(caps: &Caps, window: Duration) -> Result<(), AccessE
     }
     let longest = duration::show(caps.window);
     Err(AccessError::Invalid(format!(
-        "a window here is at least 1 second and at most {longest} long, extensions included: ask for less, like 30m"
+        "a window here is 1 second to {longest} long, extensions included; request a time like 30m"
     )))
 }
 
 fn sessions_within(caps: &Caps, sessions: u32) -> Result<(), AccessError> {
     match sessions {
         0 => Err(AccessError::Invalid(
-            "no session could be opened: ask for at least 1 at once, or leave the number out".to_owned(),
+            "the number of sessions is 0; request at least 1, or leave it out".to_owned(),
         )),
         more if more > caps.sessions => Err(AccessError::Invalid(format!(
-            "a grant here has at most {} sessions at once, and {more} were asked for: ask for fewer",
+            "a grant here allows at most {} concurrent sessions, not {more}; request fewer",
             caps.sessions
         ))),
         _ => Ok(()),
@@ -147,7 +147,7 @@ pub(super) fn submitted(verdict: Verdict, wish: &Wish, pending_for: Duration, no
         Verdict::Automatic => Submitted::Granted(How::Automatic),
         // Break-glass does not wait: it is allowed at once or not at all.
         Verdict::Approvals(_) if wish.break_glass => Submitted::Denied {
-            why: "break-glass access is not allowed here: ask without it, and somebody can approve".to_owned(),
+            why: "break-glass access is not allowed here; make a normal request".to_owned(),
         },
         Verdict::Approvals(approvals) => Submitted::Waiting {
             approvals: approvals.max(1),
@@ -166,7 +166,7 @@ pub(super) fn same_request(request: &Wish, wish: &Wish) -> bool {
 pub(super) fn no_policies() -> Judgement {
     Judgement {
         verdict: Verdict::Denied {
-            why: "this gate has no policies, so nobody can ask for access: its operator can make a grant by hand".to_owned(),
+            why: "this gate has no policies, so requests are refused; ask its operator for a grant".to_owned(),
         },
         policies: Vec::new(),
         errors: Vec::new(),
@@ -179,13 +179,13 @@ pub(super) fn still_good(how: How, approvals: usize, verdict: &Verdict) -> Resul
     match (how, verdict) {
         (_, Verdict::Denied { why }) => Err(why.clone()),
         (How::Automatic, Verdict::Approvals(_)) => {
-            Err("it was approved without an approver, which the policies do not allow now".to_owned())
+            Err("it was approved automatically, which the policies no longer allow".to_owned())
         }
         (How::BreakGlass, Verdict::Approvals(_)) => {
-            Err("it was opened without approval, which the policies do not allow now".to_owned())
+            Err("it was opened by break-glass, which the policies no longer allow".to_owned())
         }
         (How::People, Verdict::Approvals(needed)) if usize::try_from(*needed).is_ok_and(|needed| needed > approvals) => Err(
-            format!("{approvals} of its approvals count now, and the policies ask for {needed}"),
+            format!("{approvals} of its approvals are still valid, but the policies require {needed}"),
         ),
         (How::People, Verdict::Approvals(_)) | (_, Verdict::Automatic) => Ok(()),
     }
@@ -228,12 +228,12 @@ pub(super) fn as_wish(grant: &Grant, request: Option<&Request>, profile: Profile
 /// Returns the reason of a refusal, in words for the caller.
 pub(super) fn why(action: Action, decision: &Decision) -> String {
     let what = match action {
-        Action::Request => "ask for this",
-        Action::AutoApprove => "have this without an approver",
-        Action::BreakGlass => "have this at once",
+        Action::Request => "request this",
+        Action::AutoApprove => "get this without an approver",
+        Action::BreakGlass => "get this by break-glass",
         Action::Approve => "approve or reject this request",
-        Action::Extend => "have the grant extended to that length",
-        Action::Revoke => "revoke somebody else's grant",
+        Action::Extend => "extend the grant to that length",
+        Action::Revoke => "revoke another identity's grant",
         Action::ReadLog => "read the audit log",
         Action::Administer => "administer the gate",
     };

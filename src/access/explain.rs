@@ -80,7 +80,7 @@ impl Desk {
         let policies = rules
             .policies
             .clone()
-            .ok_or_else(|| AccessError::Invalid("this gate has no policies: nobody can ask for anything".to_owned()))?;
+            .ok_or_else(|| AccessError::Invalid("this gate has no policies, so every request is refused".to_owned()))?;
         let identity = self.hypothetical(who, &wanted);
         let mut context = self.context(&identity.name, wanted.client.or(who.client.filter(|_| own)));
         if let Some(text) = &wanted.at {
@@ -140,7 +140,7 @@ impl Desk {
 }
 
 fn time(policies: &Policies, text: &str) -> Result<Timestamp, AccessError> {
-    let wrong = || format!("{text:?} is not a time: write 2026-08-03T10:00, or 2026-08-03T08:00Z");
+    let wrong = || format!("{text:?} is not a time; write 2026-08-03T10:00 or 2026-08-03T08:00Z");
     policies.time(text).ok_or_else(|| AccessError::Invalid(wrong()))
 }
 

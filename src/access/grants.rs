@@ -21,7 +21,9 @@ impl Desk {
         reason: Option<&str>,
     ) -> Result<GrantView, AccessError> {
         if by.is_zero() {
-            return Err(AccessError::Invalid("an extension by nothing: name how long".to_owned()));
+            return Err(AccessError::Invalid(
+                "the extension is empty; set its length, like 30m".to_owned(),
+            ));
         }
         let reason = decide::reason(&self.rules().caps, reason)?;
         // Concurrent extensions are serialized, so that each is judged on the window that the other one left.

@@ -59,25 +59,25 @@ impl Desk {
         };
         let text = token.expose().as_str();
         if text.len() > LONGEST {
-            return Err(refused(None, "the token is too long to be one"));
+            return Err(refused(None, "the token is too long"));
         }
         let identity = if text.starts_with(LOCAL) {
             self.0
                 .ledger
                 .user_by_token(token)
-                .ok_or_else(|| refused(None, "nobody has this token, or whoever has it is disabled"))?
+                .ok_or_else(|| refused(None, "the token is unknown, or its user is disabled"))?
         } else if looks_like_jwt(text) {
             let issuers = self.rules().issuers.clone();
             let verified = issuers.verify(token, self.0.clock.now()).await;
             let identity = verified.map_err(|error| refused(claimed(text), &error.to_string()))?;
             // Otherwise the issuer's bearer would own the grants, requests and approvals of the local user with the same name.
             if self.0.ledger.user(&identity.name).is_some_and(|user| user.local) {
-                let detail = "a local user has this name: give the issuer an identity_prefix";
+                let detail = "a local user has the same name; set identity_prefix for the issuer";
                 return Err(refused(Some(identity.name.to_string()), detail));
             }
             identity
         } else {
-            return Err(refused(None, "neither a user's token nor a JWT"));
+            return Err(refused(None, "it is neither a user's token nor a JWT"));
         };
         if self.0.ledger.is_disabled(&identity.name) {
             return Err(refused(Some(identity.name.to_string()), "disabled"));

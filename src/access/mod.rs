@@ -170,7 +170,7 @@ pub enum AccessError {
     #[error("the token is not accepted")]
     NotIdentified,
     /// The target does not exist.
-    #[error("there is no target {asked:?}")]
+    #[error("no target {asked:?}")]
     NoSuchTarget {
         /// Name asked for.
         asked: String,
@@ -203,7 +203,7 @@ pub enum AccessError {
         policies: Vec<String>,
     },
     /// The identity exceeded its request rate.
-    #[error("{identity} has made {limit} requests within a minute: the next one is taken in {} s", .wait.as_secs())]
+    #[error("{identity} made {limit} requests within a minute; try again in {} s", .wait.as_secs())]
     TooMany {
         /// Identity that asked.
         identity: IdentityName,
@@ -213,10 +213,10 @@ pub enum AccessError {
         wait: Duration,
     },
     /// The request does not exist, or the caller may not see it.
-    #[error("there is no request {0}")]
+    #[error("no request {0}")]
     NoSuchRequest(RequestId),
     /// The grant belongs to another identity, and the caller may see it.
-    #[error("grant {0} is not yours")]
+    #[error("grant {0} belongs to another identity")]
     NotYours(GrantId),
     /// The request is not in a state that allows the step.
     #[error(transparent)]

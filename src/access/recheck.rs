@@ -53,7 +53,7 @@ impl Desk {
         let request = match request {
             Ok(Some(request)) => request,
             not_read => {
-                tracing::error!(grant = %grant.id(), ?not_read, "the request of a grant could not be read");
+                tracing::error!(grant = %grant.id(), ?not_read, "cannot read the request of a grant; refusing the login");
                 return Err(Ending::LedgerFailed);
             }
         };
@@ -62,7 +62,7 @@ impl Desk {
             why,
         };
         let Some(Outcome::Approved { how, .. }) = &request.outcome else {
-            return Err(refused("the request it came of is not approved".to_owned()));
+            return Err(refused("its request is not approved".to_owned()));
         };
         let Judgement {
             verdict,

@@ -80,7 +80,7 @@ impl Desk {
         let recorded = self.0.journal.record(&ruling.event(about)).await;
         if !ruling.decision.allowed {
             if let Err(error) = recorded {
-                tracing::error!(error = %in_one_line(&error), who = %ruling.who, about, "a refusal could not be put on record");
+                tracing::error!(error = %in_one_line(&error), who = %ruling.who, about, "cannot write a refusal to the audit log");
             }
             return Err(AccessError::Denied {
                 action: ruling.action,

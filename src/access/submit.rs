@@ -76,7 +76,7 @@ impl Desk {
         // Otherwise the caller would take the answer to the earlier request for the answer to this one.
         if !decide::same_request(&view.request.wish, &wish) {
             return Err(AccessError::Invalid(
-                "this idempotency key was another request's: take a fresh one for each".to_owned(),
+                "this idempotency key was used for another request; use a new one for each request".to_owned(),
             ));
         }
         match &view.request.outcome {
@@ -91,7 +91,7 @@ impl Desk {
 
     /// Counts and records a request refused by the rate limit; the record itself is rate limited.
     async fn flooded(&self, who: &Visitor, rules: &Rules, wish: &Wish) {
-        tracing::warn!(identity = %who.name(), limit = rules.requests_per_minute, "an identity asks too often");
+        tracing::warn!(identity = %who.name(), limit = rules.requests_per_minute, "too many requests from an identity; refusing one");
         self.0.floods_refused.fetch_add(1, Ordering::Relaxed);
         let event = Event::DecisionMade(Cow::Owned(DecisionMade {
             identity: who.name().clone(),

@@ -36,7 +36,7 @@ pub(super) async fn run(listener: TcpListener, door: Door) {
         let (tcp, client) = match listener.accept().await {
             Ok((tcp, client)) => (tcp, canonical(client)),
             Err(error) => {
-                tracing::warn!(error = %in_one_line(&error), "a connection could not be accepted");
+                tracing::warn!(error = %in_one_line(&error), "cannot accept a client connection");
                 tokio::time::sleep(BREATH).await;
                 continue;
             }

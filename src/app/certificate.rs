@@ -24,10 +24,10 @@ async fn renew(certificate: ServerTlsCell, clock: Clock) {
         match certificate.current().renewed(clock.now()) {
             Ok(None) => {}
             Ok(Some(next)) => {
-                tracing::info!(expires_at = ?next.expires_at(), "the certificate was renewed");
+                tracing::info!(expires_at = ?next.expires_at(), "loaded the renewed certificate");
                 certificate.replace(next);
             }
-            Err(error) => tracing::error!(error = %in_one_line(&error), "the certificate cannot be renewed: it is tried again"),
+            Err(error) => tracing::error!(error = %in_one_line(&error), "cannot renew the certificate; will retry"),
         }
     }
 }

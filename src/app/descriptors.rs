@@ -36,7 +36,7 @@ pub(super) struct Places {
 /// Error of a limit of open files that is too low to run at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the limit of open files is {limit}, and the gate needs {needed} at least: raise it (ulimit -n, or LimitNOFILE= in systemd)"
+    "the limit of open files is {limit}, but the gate needs at least {needed}; raise it (ulimit -n, or LimitNOFILE= in systemd)"
 )]
 pub struct TooFewDescriptorsError {
     limit: u64,
@@ -102,8 +102,8 @@ impl Places {
                 waiting_logins = places.waiting_logins,
                 callers = places.callers,
                 wanted = self.descriptors(),
-                "the limit of open files allows fewer connections than configured: limits.connections, limits.handshakes and \
-                 limits.waiting_logins are lowered; raise the limit (ulimit -Hn, or LimitNOFILE= in systemd)"
+                "the limit of open files is too low for the configured connections; lowered limits.connections, limits.handshakes and \
+                 limits.waiting_logins; raise the limit (ulimit -Hn, or LimitNOFILE= in systemd) and restart"
             );
         }
         Ok(places)
@@ -136,7 +136,7 @@ mod tests {
         let refused = DEFAULT.within(Some(100), 1).unwrap_err();
         assert_eq!(
             refused.to_string(),
-            "the limit of open files is 100, and the gate needs 166 at least: raise it (ulimit -n, or LimitNOFILE= in systemd)"
+            "the limit of open files is 100, but the gate needs at least 166; raise it (ulimit -n, or LimitNOFILE= in systemd)"
         );
     }
 

@@ -113,7 +113,7 @@ impl Watch {
         let looked = match tokio::time::timeout(LIMIT, asked).await {
             Ok(Ok(looked)) => Ok(looked),
             Ok(Err(error)) => Err(in_one_line(&error)),
-            Err(_) => Err(format!("it took longer than {LIMIT:?}")),
+            Err(_) => Err(format!("no result within {LIMIT:?}")),
         };
         let mut said = self.said.lock();
         let statuses = match looked {
@@ -161,7 +161,7 @@ impl Said {
         looked_at: Timestamp,
     ) -> Vec<ProfileStatus> {
         if self.failed.remove(target).is_some() {
-            tracing::info!(target_name = %target, "the database can be compared with its profiles again");
+            tracing::info!(target_name = %target, "comparing the database with its profiles works again");
         }
         let mut statuses = Vec::new();
         for compared in compared {
@@ -181,7 +181,7 @@ impl Said {
     fn failed(&mut self, definitions: &Definitions, reason: &str, looked_at: Timestamp) -> Vec<ProfileStatus> {
         let target = &definitions.target;
         if self.failed.get(target).is_none_or(|before| before != reason) {
-            tracing::warn!(target_name = %target, reason, "it cannot be seen whether the database is as the profiles say");
+            tracing::warn!(target_name = %target, reason, "cannot compare the database with its profiles");
             self.failed.insert(target.clone(), reason.to_owned());
         }
         let status = |definition: &Definition| ProfileStatus {
@@ -199,7 +199,7 @@ impl Said {
         let (profile, plan) = (&compared.profile, &compared.plan);
         if plan.in_step() {
             if self.differs.remove(&key).is_some() {
-                tracing::info!(target_name = %target, %profile, "the database is as the profile says again");
+                tracing::info!(target_name = %target, %profile, "the database matches its profile again");
             }
             return;
         }
@@ -212,7 +212,7 @@ impl Said {
             %profile,
             statements = plan.steps.len(),
             first,
-            "the database is not as the profile says: see `tidegate target plan {target}`"
+            "the database differs from its profile; see `tidegate target plan {target}`"
         );
         self.differs.insert(key, compared);
     }

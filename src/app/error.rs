@@ -16,7 +16,7 @@ use crate::tls::TlsError;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The state folder cannot be created.
-    #[error("the state folder {} cannot be made", path.display())]
+    #[error("cannot create the state folder {}", path.display())]
     State {
         /// Path of the folder.
         path: PathBuf,
@@ -24,7 +24,7 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// The state folder is in use by another gate.
-    #[error("the state folder {} is in use by {holder}: a store has one gate; stop that one, or give this one a state_dir of its own", path.display())]
+    #[error("the state folder {} is in use by {holder}; stop that gate, or set another state_dir for this one", path.display())]
     StateInUse {
         /// Path of the folder.
         path: PathBuf,
@@ -43,7 +43,7 @@ pub enum StartError {
     #[error(transparent)]
     Descriptors(#[from] TooFewDescriptorsError),
     /// The session threads cannot be started.
-    #[error("the operating system gives no threads")]
+    #[error("cannot start a thread")]
     Threads(#[source] std::io::Error),
     /// The signal handlers cannot be installed.
     #[error("cannot listen for signals")]

@@ -79,12 +79,11 @@ async fn ask(settings: &TargetSettings, target: &Arc<Target>, clock: &Clock) -> 
 }
 
 fn unasked(fault: &Fault) -> Finding {
-    let text = format!("it could not be asked: {fault}");
     if fault.unreachable() {
         // An unreachable database does not make the configuration wrong.
-        Finding::Warning(text)
+        Finding::Warning(format!("cannot check the database: {fault}"))
     } else {
-        Finding::Lack(text)
+        Finding::Lack(format!("access to the database: {fault}"))
     }
 }
 
@@ -96,20 +95,20 @@ pub(super) fn shared_account(settings: &TargetSettings) -> Option<Finding> {
     let (user, name) = (&settings.user, &settings.name);
     if !settings.is_ended_by_its_sessions_account() {
         return Some(Finding::Warning(format!(
-            "all sessions share the account `{user}`: whoever has a grant can do what the account can, profiles are only names, and \
-             the server cannot tell one grant from another; with [targets.{name}.profiles.NAME] each grant has its own role"
+            "all sessions share the account `{user}`: every grant has all rights of the account, profiles are only names, and \
+             the server cannot distinguish grants; define [targets.{name}.profiles.NAME] to give each grant its own role"
         )));
     }
     let what = format!(
-        "all sessions share the account `{user}`, which is also the one that ends them: whoever has a grant can set its password, end \
-         the gate's connection, stay past the deadline and lock everybody else out"
+        "all sessions share the account `{user}`, which also ends them: every tester can change its password, end \
+         the gate's connection, stay past the deadline and lock others out"
     );
     Some(match settings.shared_account {
         SharedAccount::Accepted => Finding::Warning(format!("{what}; the configuration accepts that")),
         SharedAccount::Refused => Finding::Lack(format!(
-            "an account that ends sessions. Now {what}. As superuser: CREATE ROLE gate LOGIN PASSWORD '...'; \
-             GRANT pg_signal_backend, pg_read_all_stats TO gate; then name it: admin_user = \"gate\" in [targets.{name}]. Better: give \
-             each grant its own role with [targets.{name}.profiles.NAME]. Or say shared_account = \"accepted\""
+            "a separate account that ends sessions; {what}. As superuser: CREATE ROLE gate LOGIN PASSWORD '...'; \
+             GRANT pg_signal_backend, pg_read_all_stats TO gate; then set admin_user = \"gate\" in [targets.{name}]. Better: give \
+             each grant its own role with [targets.{name}.profiles.NAME]. Or accept it with shared_account = \"accepted\""
         )),
     })
 }

@@ -196,7 +196,7 @@ impl Gate {
         let certificate = tls.then(|| self.builder.tls.clone());
         let control = Listeners::bind(socket, *listen, certificate.clone()).await?;
         if let (Some(listen), Some(certificate)) = (control.tcp_address(), certificate) {
-            tracing::info!(%listen, certificate_sha256 = %certificate.current().fingerprint(), "the control API is also on https");
+            tracing::info!(%listen, certificate_sha256 = %certificate.current().fingerprint(), "the control API listens on https");
         }
         let mut listeners = Vec::new();
         for address in &self.settings.listen {

@@ -31,7 +31,7 @@ pub(super) async fn watch(shared: Arc<Shared>, supervisor: Supervisor) {
         for live in &overdue {
             let session = live.session();
             if seen.contains(session) && told.insert(session.clone()) {
-                tracing::error!(%session, "a session is over and does not end itself: its backend is ended without it");
+                tracing::error!(%session, "a session missed its end; terminating its backend");
                 // The call alone sends the order. The session's own end confirms later that the backend is gone.
                 drop(live.end_backend());
             }

@@ -51,7 +51,7 @@ impl Access {
     pub(super) async fn refused(&self, mistakes: String) {
         let stays = self.rules.borrow().clone();
         if let Err(error) = self.record(false, &stays, mistakes).await {
-            tracing::error!(error = %in_one_line(&error), "a set of policies that was refused could not be put on record");
+            tracing::error!(error = %in_one_line(&error), "cannot write the refusal of a policy set to the audit log");
         }
     }
 
@@ -72,8 +72,8 @@ fn in_force(settings: &Settings) -> String {
             count => format!("{count} policies"),
         }
     } else {
-        tracing::warn!("there are no policies: nobody can ask for access, grants are made by hand");
-        "no policies, so nobody can ask for access".to_owned()
+        tracing::warn!("no policies are configured; requests are refused, and only an operator can create grants");
+        "no policies are configured; requests are refused".to_owned()
     }
 }
 

@@ -67,7 +67,7 @@ impl Reaper {
         );
         room.leftovers.settle();
         if found > 0 {
-            tracing::warn!(target_name = %room.target.name, found, left = left.len(), "sessions of a gate that died were reaped");
+            tracing::warn!(target_name = %room.target.name, found, left = left.len(), "found sessions from a previous run; terminating their backends");
         }
         while !left.is_empty() {
             tokio::time::sleep(AGAIN).await;
@@ -119,11 +119,11 @@ impl Reaper {
             overshoot_us: None,
         };
         if let Err(error) = self.journal.record(&Event::SessionEnded(Cow::Owned(record))).await {
-            tracing::error!(session = %open.session, error = %in_one_line(&error), "the end of a reaped session could not be put on record");
+            tracing::error!(session = %open.session, error = %in_one_line(&error), "cannot write the end of a previous run's session to the audit log");
             return;
         }
         if let Err(error) = self.ledger.session_closed(&open.session).await {
-            tracing::error!(session = %open.session, error = %in_one_line(&error), "a reaped session could not be closed in the store");
+            tracing::error!(session = %open.session, error = %in_one_line(&error), "cannot store the end of a previous run's session");
         }
     }
 }

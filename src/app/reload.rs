@@ -24,7 +24,7 @@ impl Gate {
         };
         let detail = match build::needs_restart(&self.settings, &settings).as_slice() {
             [] => "in force".to_owned(),
-            fixed => format!("in force, but for what needs a restart: {}", fixed.join(", ")),
+            fixed => format!("in force, except for settings that need a restart: {}", fixed.join(", ")),
         };
         let rules = self.builder.put_in_force(prepared, &settings);
         self.shared.rules.send_replace(Arc::new(rules));
@@ -65,7 +65,7 @@ impl Gate {
             .record(&Event::Reloaded(Reloaded { accepted, detail }))
             .await
         {
-            tracing::error!(error = %in_one_line(&error), "a reload could not be put on record");
+            tracing::error!(error = %in_one_line(&error), "cannot write a reload to the audit log");
         }
     }
 }

@@ -34,13 +34,15 @@ pub(super) async fn reap_at_start(room: &TargetRoom, ledger: &Ledger, former: &H
     match timeout(AT_START, roles.reap(|grant| ledger.watch(grant), former, true)).await {
         Ok(Ok(reaped)) if reaped.found > 0 => tracing::warn!(
             target_name = %target, found = reaped.found, over = reaped.over, backends = reaped.intruders,
-            "found roles of a former run; dropping those of grants that are over"
+            "found roles from a previous run; dropping those of expired grants"
         ),
         Ok(Ok(_)) => {}
         Ok(Err(fault)) => {
-            tracing::warn!(target_name = %target, error = %in_one_line(&fault), "roles of a former run cannot be looked for yet");
+            tracing::warn!(target_name = %target, error = %in_one_line(&fault), "cannot look for roles from a previous run yet");
         }
-        Err(_) => tracing::warn!(target_name = %target, "roles of a former run cannot be looked for yet: no answer"),
+        Err(_) => {
+            tracing::warn!(target_name = %target, "cannot look for roles from a previous run yet: the database does not answer");
+        }
     }
 }
 
@@ -60,7 +62,7 @@ async fn look(shared: &Shared) -> bool {
     let sessions = match shared.ledger.leftovers().await {
         Ok(sessions) => sessions,
         Err(error) => {
-            tracing::error!(error = %in_one_line(&error), "roles cannot be compared with the sessions");
+            tracing::error!(error = %in_one_line(&error), "cannot read the open sessions; will check grant roles later");
             return false;
         }
     };
@@ -71,7 +73,7 @@ async fn look(shared: &Shared) -> bool {
         match roles.reap(|grant| shared.ledger.watch(grant), &held, false).await {
             Ok(reaped) => suspects |= reaped.suspects > 0,
             Err(fault) => {
-                tracing::warn!(target_name = %target, error = %in_one_line(&fault), "the roles of grants cannot be looked at");
+                tracing::warn!(target_name = %target, error = %in_one_line(&fault), "cannot check grant roles at the target; will retry");
             }
         }
     }
@@ -84,7 +86,7 @@ pub(super) async fn close(shared: &Shared) {
     let rules = shared.rules.borrow().clone();
     let ends = of(&rules.targets).map(|(_, roles)| roles.close());
     if timeout(AT_STOP, join_all(ends)).await.is_err() {
-        tracing::warn!("not all roles of grants were ended in time: the next start does it");
+        tracing::warn!("cannot drop all grant roles in time; the next start drops the rest");
     }
 }
 

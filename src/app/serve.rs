@@ -83,7 +83,7 @@ pub async fn serve(
             })),
         },
         () = signals.stop() => {
-            tracing::info!("told to stop during the start: nobody has been let in yet");
+            tracing::info!("received a stop signal during the start; no session was open");
             starting.abort();
             return Ok(());
         }
@@ -120,12 +120,12 @@ async fn run(
     manager.stopping();
     let patience = match &failure {
         None => {
-            tracing::info!("draining");
+            tracing::info!("draining: accepting no new sessions, waiting for open ones to finish");
             gate.settings.drain_limit
         }
         // Sessions cannot go on: without that part their statements may go unrecorded, or their end may not come.
         Some(failure) => {
-            tracing::error!("{failure}; all sessions are ended");
+            tracing::error!("{failure}; ending all sessions and stopping");
             Duration::ZERO
         }
     };
@@ -155,7 +155,10 @@ async fn reload(
     };
     if let Err(wrong) = &done {
         let mistakes = wrong.join("; ");
-        tracing::error!(mistakes, "the new configuration was refused, the old one stays in force");
+        tracing::error!(
+            mistakes,
+            "the new configuration was not applied; the running one stays in force"
+        );
     }
     manager.ready();
     done

@@ -45,7 +45,7 @@ pub(super) fn take(dir: &Path, audit_dir: &Path) -> Result<Option<File>, StartEr
         }
     };
     if let Err(error) = note_pid(dir) {
-        tracing::warn!(error = %in_one_line(&error), "the process id could not be noted in the state folder");
+        tracing::warn!(error = %in_one_line(&error), "cannot write the process id to the state folder");
     }
     Ok(Some(lock))
 }

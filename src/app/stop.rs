@@ -51,21 +51,24 @@ impl Gate {
             task.abort();
         }
         roles::close(&shared).await;
-        step("the counts of refusals are put on record", shared.refusals.end_interval()).await;
-        if let Some(Err(error)) = step("the stop is put on record", shared.journal.record(&Event::GateStopped {})).await {
-            tracing::error!(error = %in_one_line(&error), "the stop could not be put on record");
+        step("writing the counts of refusals", shared.refusals.end_interval()).await;
+        if let Some(Err(error)) = step(
+            "writing the stop to the audit log",
+            shared.journal.record(&Event::GateStopped {}),
+        )
+        .await
+        {
+            tracing::error!(error = %in_one_line(&error), "cannot write the stop to the audit log");
         }
         if !shared.ledger.finish(STEP).await {
-            tracing::error!(
-                "changes that took rights away are not stored or not on record: the next start holds to the stricter of both"
-            );
+            tracing::error!("some revocations are missing in the store or in the audit log; the next start applies all of them");
         }
         // It may be packing a segment just now.
         let packed = tokio::task::spawn_blocking(move || drop(keeper));
-        step("a segment of the log is packed", packed).await;
-        step("the log is closed", shared.journal.close()).await;
+        step("packing an audit segment", packed).await;
+        step("closing the audit log", shared.journal.close()).await;
         // The stored end of the log includes the last checkpoint.
-        step("the time and the log's tip are noted", remember_in_store(&shared)).await;
+        step("storing the time and the end of the audit log", remember_in_store(&shared)).await;
         if let Some(forwarder) = forwarder {
             forwarder.finish(LAST_RECORDS).await;
         }
@@ -76,7 +79,7 @@ impl Gate {
 async fn step<T>(what: &str, doing: impl Future<Output = T>) -> Option<T> {
     let done = timeout(STEP, doing).await.ok();
     if done.is_none() {
-        tracing::error!(limit = ?STEP, "the gate stops before {what}: that takes too long");
+        tracing::error!(limit = ?STEP, "timed out: {what}; the stop goes on");
     }
     done
 }
@@ -91,7 +94,7 @@ async fn end_sessions(shared: &Shared, patience: Duration) {
     if !patience.is_zero() {
         tracing::warn!(
             sessions = shared.registry.unfinished(),
-            "the drain's limit is reached: the last sessions are ended"
+            "the drain limit is reached; ending the remaining sessions"
         );
         shared.registry.drain(true);
     }
@@ -101,7 +104,7 @@ async fn end_sessions(shared: &Shared, patience: Duration) {
     let left = shared.registry.live();
     tracing::error!(
         sessions = left.len(),
-        "sessions do not end themselves: their backends are ended without them"
+        "sessions do not end in time; terminating their backends"
     );
     let ended = join_all(left.iter().map(|live| live.end_backend()));
     let both = async { tokio::join!(ended, none_left(shared, LAST_BACKENDS)) };
@@ -125,7 +128,7 @@ pub(super) fn last_resort(patience: Duration, diagnostics: &Diagnostics) -> mpsc
     at_limit(patience.saturating_add(LAST_STEPS), move |limit| {
         tracing::error!(
             ?limit,
-            "the stop takes too long: the process is ended; the next start ends what is left"
+            "the stop takes too long; ending the process; the next start cleans up"
         );
         let _ = diagnostics.flush(LAST_MESSAGES);
         std::process::exit(1);
@@ -142,7 +145,7 @@ fn at_limit(limit: Duration, end: impl FnOnce(Duration) + Send + 'static) -> mps
     };
     let started = std::thread::Builder::new().name("last-resort".to_owned()).spawn(watch);
     if let Err(error) = started {
-        tracing::warn!(error = %in_one_line(&error), "nothing watches over the stop");
+        tracing::warn!(error = %in_one_line(&error), "cannot start the thread that limits the duration of the stop");
     }
     stopped
 }

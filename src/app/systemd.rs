@@ -31,7 +31,7 @@ impl ServiceManager {
         };
         let socket = connect(&path)
             .inspect_err(
-                |error| tracing::warn!(error = %in_one_line(error), "the service manager cannot be told anything: NOTIFY_SOCKET does not work"),
+                |error| tracing::warn!(error = %in_one_line(error), "cannot connect to NOTIFY_SOCKET; the service manager gets no status"),
             )
             .ok();
         let number = |name: &str| env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
@@ -74,7 +74,10 @@ impl ServiceManager {
             if let Err(reason) = &checked
                 && well
             {
-                tracing::error!(reason, "the service manager gets no sign of life: it will end the gate");
+                tracing::error!(
+                    reason,
+                    "the gate makes no progress; sending no watchdog message, so the service manager will restart it"
+                );
             }
             well = checked.is_ok();
             if well {
@@ -87,7 +90,7 @@ impl ServiceManager {
         if let Some(socket) = &self.socket
             && let Err(error) = socket.send(state.as_bytes())
         {
-            tracing::warn!(state, error = %in_one_line(&error), "the service manager did not take a message");
+            tracing::warn!(state, error = %in_one_line(&error), "cannot send a status message to the service manager");
         }
     }
 }

@@ -47,8 +47,8 @@ async fn observe(shared: &Shared, pulse: &Pulse) {
                 let health = *health.borrow_and_update();
                 shared.metrics.audit(health == Health::Good);
                 match health {
-                    Health::Good => tracing::info!("the audit log can be written again"),
-                    Health::Failed { disk_full } => tracing::error!(disk_full, "the audit log cannot be written: statements are refused"),
+                    Health::Good => tracing::info!("the audit log is writable again"),
+                    Health::Failed { disk_full } => tracing::error!(disk_full, "cannot write the audit log; refusing statements"),
                 }
             }
         }
@@ -91,6 +91,6 @@ pub(super) async fn remember_in_store(shared: &Shared) {
         noted = shared.ledger.remember_log_tip(tip, now).await;
     }
     if let Err(error) = noted {
-        tracing::warn!(error = %in_one_line(&error), "the time and the log's tip could not be noted in the store");
+        tracing::warn!(error = %in_one_line(&error), "cannot store the time and the end of the audit log");
     }
 }

@@ -26,7 +26,7 @@ pub(super) async fn watch(mut changes: Receiver<Changed>, ledger: Ledger, desk: 
         }
         tracing::warn!(
             request = %request.id, identity = %request.wish.identity, target_name = %request.wish.target,
-            "a request waits, and nobody who may approve it is enabled"
+            "a request waits, but no enabled user may approve it; enable an approver or change the policies"
         );
         let notice = Notice {
             event: EventKind::RequestWithoutApprover,

@@ -78,7 +78,7 @@ pub struct Link([u8; 32]);
 
 /// Error for a text that is not a link.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not a link of the chain: expected 64 hexadecimal digits")]
+#[error("not a hash of the chain; expected 64 hexadecimal digits")]
 pub struct InvalidLink;
 
 impl Link {
@@ -214,10 +214,10 @@ pub fn number(line: &[u8]) -> Option<u64> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Breach {
     /// The line has no number or no mark.
-    #[error("it is not a line of this log")]
+    #[error("it is not a record of this log")]
     Foreign,
     /// The line's number is not the next one.
-    #[error("it has number {found} where {expected} is due")]
+    #[error("its number is {found}, expected {expected}")]
     Number {
         /// Number that is due.
         expected: u64,
@@ -225,7 +225,7 @@ pub enum Breach {
         found: u64,
     },
     /// The content of this line, or of one before it, is not as it was written.
-    #[error("its content does not fit the chain")]
+    #[error("its content does not match the hash chain")]
     Changed,
 }
 

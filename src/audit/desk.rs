@@ -88,7 +88,7 @@ impl Desk {
             );
         }
         if order.check && !self.writer.check_in_place() {
-            tracing::error!("the audit file was removed, replaced or cut while in use");
+            tracing::error!("the open audit segment was removed, replaced or truncated; starting a new one");
             self.remark(
                 now,
                 JournalHealed {

@@ -129,7 +129,7 @@ impl Batch {
             return;
         }
         if let Err(error) = self.lines.push(time, event) {
-            tracing::error!(error = %in_one_line(&error), "an event could not be encoded for the audit log");
+            tracing::error!(error = %in_one_line(&error), "cannot encode an event for the audit log");
             self.incomplete = true;
         }
     }

@@ -190,12 +190,12 @@ impl Fault {
             Self::DiskFull => "the disk was full",
             Self::WriteFailed => "the log could not be written",
             Self::FileLost => "the log's file was removed or replaced",
-            Self::ChainBroken => "a record was changed while no gate wrote the log",
+            Self::ChainBroken => "a record was changed while no gate was running",
             Self::LinesMissing => "records are missing at the log's end",
-            Self::LogMissing => "the log that was written before is not there",
-            Self::LogReplaced => "another log stands in the place of the one that was written before",
-            Self::LogRewritten => "the log is not as it was written",
-            Self::LedgerMissing => "nothing tells how far the log had come",
+            Self::LogMissing => "the previous log is missing",
+            Self::LogReplaced => "another log is in place of the previous one",
+            Self::LogRewritten => "the log was rewritten",
+            Self::LedgerMissing => "the ledger that stores the log's end is missing",
         }
     }
 

@@ -58,16 +58,16 @@ pub enum SortKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidExtent {
     /// What is sorted has to be all there.
-    #[error("what is sorted has an end: sort goes neither with follow nor with last")]
+    #[error("sort cannot be combined with follow or last")]
     Sorted,
     /// The earliest and the newest.
-    #[error("limit gives the earliest: it goes neither with last nor with follow")]
+    #[error("limit cannot be combined with last or follow")]
     Limited,
     /// So many are not held back.
-    #[error("at most {MAX_HELD_BACK} records are held back: ask for fewer, or for a shorter time")]
+    #[error("the result has more than {MAX_HELD_BACK} records to sort; ask for fewer, or for a shorter time")]
     TooMany,
     /// Of those there is nothing to sort by.
-    #[error("only statements, outcomes and session_ended have a duration and rows to sort by")]
+    #[error("sort works only for statements, outcomes and session_ended")]
     Unmeasured,
 }
 

@@ -47,7 +47,7 @@ pub enum KeepError {
         source: io::Error,
     },
     /// The packed copy is not the same: the original stays.
-    #[error("{}: the packed copy is not the same as the original", path.display())]
+    #[error("{}: the packed copy differs from the original", path.display())]
     Differs {
         /// The segment.
         path: PathBuf,
@@ -82,13 +82,13 @@ impl Keeper {
                 match keep_while(&journal, clock.now(), go_on).and_then(|()| index()) {
                     Ok(true) => {
                         if std::mem::take(&mut told) {
-                            tracing::info!("closed segments of the audit log are packed, indexed and removed again");
+                            tracing::info!("packing, indexing and removing closed audit segments works again");
                         }
                     }
                     Ok(false) => pause = Duration::ZERO,
                     Err(error) if !told => {
                         told = true;
-                        tracing::warn!(error = %in_one_line(&error), "closed segments of the audit log could not be packed, indexed or removed");
+                        tracing::warn!(error = %in_one_line(&error), "cannot pack, index or remove closed audit segments");
                     }
                     Err(_) => {}
                 }

@@ -35,7 +35,7 @@ pub struct Kept {
 
 /// A text that is not a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not a checkpoint: expected the line that `tidegate audit checkpoint` prints")]
+#[error("not a checkpoint; expected the line that `tidegate audit checkpoint` prints")]
 pub struct NotACheckpoint;
 
 impl Kept {
@@ -87,7 +87,7 @@ pub enum NoneBeside {
 
 /// A folder or file that could not be read.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{} cannot be read: {source}", path.display())]
+#[error("cannot read {}: {source}", path.display())]
 pub struct Unreadable {
     /// The folder or file.
     pub path: PathBuf,

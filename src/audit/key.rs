@@ -29,7 +29,7 @@ const PUBLIC: [u8; 12] = *b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00";
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The file cannot be read or created.
-    #[error("the audit key {} cannot be used: {source}", path.display())]
+    #[error("cannot use the audit key {}: {source}", path.display())]
     Io {
         /// Path of the file.
         path: PathBuf,
@@ -43,7 +43,7 @@ pub enum KeyError {
         path: PathBuf,
     },
     /// Other users may read the file.
-    #[error("the audit key {} may be read by others (mode {mode:03o}): set it to 600, or let a new one be made", path.display())]
+    #[error("other users can read the audit key {} (mode {mode:03o}); chmod it to 600, or remove it to get a new one", path.display())]
     Exposed {
         /// Path of the file.
         path: PathBuf,
@@ -51,7 +51,7 @@ pub enum KeyError {
         mode: u32,
     },
     /// The operating system gave no random bytes.
-    #[error("no random bytes for a new audit key")]
+    #[error("the operating system's random generator failed; cannot create an audit key")]
     Random,
 }
 
@@ -192,7 +192,7 @@ pub struct PublicKey([u8; 32]);
 
 /// Error for a text that is not a public key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not an Ed25519 public key: expected PEM (`BEGIN PUBLIC KEY`) or base 64 of 32 bytes")]
+#[error("not an Ed25519 public key; expected PEM (`BEGIN PUBLIC KEY`) or base64 of 32 bytes")]
 pub struct InvalidKey;
 
 impl PublicKey {

@@ -118,7 +118,7 @@ pub enum Durability {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AuditError {
     /// The folder or a file cannot be created, opened or read.
-    #[error("the audit log at {} cannot be opened: {source}", path.display())]
+    #[error("cannot open the audit log at {}: {source}", path.display())]
     Open {
         /// Path of the folder or file.
         path: PathBuf,
@@ -132,7 +132,7 @@ pub enum AuditError {
         dir: PathBuf,
     },
     /// The operating system did not accept the record.
-    #[error("the audit log cannot be written: {source}")]
+    #[error("cannot write the audit log: {source}")]
     Write {
         /// True if the cause is lack of space (of the disk, the quota or the allowed file size).
         disk_full: bool,
@@ -143,7 +143,7 @@ pub enum AuditError {
     #[error(transparent)]
     Key(Arc<KeyError>),
     /// An event could not be encoded.
-    #[error("a record could not be encoded")]
+    #[error("cannot encode a record")]
     Encode,
     /// The journal is closed.
     #[error("the audit log is closed")]

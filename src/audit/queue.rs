@@ -322,13 +322,13 @@ impl State {
         if let Some(desk) = self.desk.take()
             && let Err(error) = desk.writer.sync()
         {
-            tracing::error!(error = %in_one_line(&error), "the audit log could not be synced at its end");
+            tracing::error!(error = %in_one_line(&error), "cannot sync the audit log before the stop");
         }
         let unwritten = self.deferred.count() as u64 + self.lost;
         if unwritten > 0 {
             tracing::error!(
                 records = unwritten,
-                "records were lost: the audit log could not be written at its end"
+                "cannot write the last records of the audit log; they are lost"
             );
         }
         self.life = Life::Closed;
@@ -353,7 +353,7 @@ impl State {
                     }
                 }
                 if let Some(outage) = self.outage.take() {
-                    tracing::info!(refused = outage.refused, since = %outage.since, "the audit log can be written again");
+                    tracing::info!(refused = outage.refused, since = %outage.since, "the audit log is writable again");
                     shared.health.send_replace(Health::Good);
                 }
             }
@@ -365,7 +365,7 @@ impl State {
                 self.sign_due |= order.sign;
                 let disk_full = error.disk_full();
                 if self.outage.is_none() {
-                    tracing::error!(error = %in_one_line(error), "the audit log cannot be written: statements are refused until it can");
+                    tracing::error!(error = %in_one_line(error), "cannot write the audit log; refusing statements until it is writable");
                     // The thread retries if no other thread submits.
                     shared.wake.notify_one();
                 }

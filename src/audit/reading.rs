@@ -211,7 +211,7 @@ pub struct Table {
 
 /// Error for a text that is not a table's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not a table's name: expected `name` or `schema.name`, each in double quotes where SQL needs them")]
+#[error("not the name of a table; expected `name` or `schema.name`, quoted as in SQL")]
 pub struct InvalidTable;
 
 impl Table {

@@ -78,7 +78,7 @@ pub enum NotARecord {
     #[error(transparent)]
     Malformed(#[from] serde_json::Error),
     /// The line was written by another version of the program.
-    #[error("record version {0} is not known to this program")]
+    #[error("unknown record version {0}; use a newer tidegate")]
     Version(u32),
 }
 
@@ -222,7 +222,7 @@ impl fmt::Display for EventName {
 
 /// Error for a text that is not the name of an event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not an event; events are: {}", names())]
+#[error("unknown event {text:?}; known events: {}", names())]
 pub struct UnknownEvent {
     text: String,
 }

@@ -104,11 +104,11 @@ impl Survey {
         if let Some(gap) = self.gap() {
             tracing::error!(
                 gap,
-                "the audit log is not what was written before: this is on record, and `tidegate audit verify` and reports tell it from here on; look for what is missing in a copy or at the receiver of the log"
+                "the audit log is incomplete or was changed; this is recorded, and `tidegate audit verify` and reports show it; look for the missing records in a copy or at the log's receiver"
             );
         }
         for fault in self.faults.iter().filter(|fault| !fault.fault.is_gap()) {
-            tracing::warn!(fault = ?fault.fault, detail = fault.detail, "the audit log was not as it was left");
+            tracing::warn!(fault = ?fault.fault, detail = fault.detail, "the audit log is damaged; recorded the fault and continuing");
         }
         for fault in &self.faults {
             notes.push(now, &Event::JournalHealed(fault.clone()))?;
@@ -119,7 +119,7 @@ impl Survey {
         tracing::warn!(
             was = previous.id(),
             is = key.id(),
-            "the audit log is signed with another key from here on"
+            "the audit key has changed; signing new records with it"
         );
         let changed = KeyChanged {
             key,

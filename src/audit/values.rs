@@ -44,7 +44,7 @@ pub enum Show {
 #[derive(Debug, thiserror::Error)]
 pub enum ValueKeyError {
     /// The file cannot be read or created.
-    #[error("the key for hashed parameters {} cannot be used: {source}", path.display())]
+    #[error("cannot use the key for hashed parameters {}: {source}", path.display())]
     Io {
         /// Path of the file.
         path: PathBuf,
@@ -52,13 +52,13 @@ pub enum ValueKeyError {
         source: io::Error,
     },
     /// The file has no key.
-    #[error("{} is not a key for hashed parameters: expected 64 hexadecimal digits", path.display())]
+    #[error("{} is not a key for hashed parameters; expected 64 hexadecimal digits", path.display())]
     Malformed {
         /// Path of the file.
         path: PathBuf,
     },
     /// Other users may read the file.
-    #[error("the key for hashed parameters {} may be read by others (mode {mode:03o}): set it to 600", path.display())]
+    #[error("other users can read the key for hashed parameters {} (mode {mode:03o}); chmod it to 600", path.display())]
     Exposed {
         /// Path of the file.
         path: PathBuf,

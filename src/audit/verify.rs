@@ -84,13 +84,13 @@ pub fn verify_folder(dir: &Path, expected: &Expected, progress: impl Fn(u64) + S
     let mut verdict = verify(&segments, &expected, progress)?;
     if damaged {
         verdict.remarks.push(format!(
-            "{} is not a checkpoint: what is missing at the end cannot be told from it",
+            "{} is not a checkpoint, so it shows no missing lines at the end",
             dir.join(CHECKPOINT).display()
         ));
     }
     verdict.remarks.extend(strays.iter().map(|stray| {
         format!(
-            "{} is no segment, for no gate gives a file that name: it was not read",
+            "{} is not a segment (a gate gives no file that name) and was not read",
             stray.display()
         )
     }));

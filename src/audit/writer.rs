@@ -211,7 +211,7 @@ impl Writer {
         }
         self.publish(now);
         if let Err(error) = self.key.replace(&self.settings.key) {
-            tracing::warn!(error = %in_one_line(&error), "the new audit key could not take the place of the old one: the next start tries it again");
+            tracing::warn!(error = %in_one_line(&error), "cannot replace the old audit key with the new one; the next start will retry");
         }
         Ok(self.key.public())
     }
@@ -286,7 +286,7 @@ impl Writer {
         self.tally
             .signed(now, SignedTip::new(self.log.clone(), self.segment, self.tip, text));
         if let Err(error) = replace_private(&self.settings.dir.join(CHECKPOINT), line) {
-            tracing::warn!(error = %in_one_line(&error), "the last checkpoint could not be put beside the audit log");
+            tracing::warn!(error = %in_one_line(&error), "cannot write the checkpoint file beside the audit log");
         }
     }
 
@@ -361,7 +361,7 @@ impl Writer {
         }
         if self.state == State::Abandoned {
             self.begin_segment(now)?;
-            tracing::warn!(file = %self.path.display(), "a new audit segment was begun");
+            tracing::warn!(file = %self.path.display(), "cannot repair the audit segment; started a new one");
         }
         Ok(())
     }

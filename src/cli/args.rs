@@ -20,29 +20,29 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  done
   1  failed
-  2  the command line is wrong
-  3  the gate cannot be reached
-  4  there is no such grant, request, user or session
-  5  refused: the gate or an approver does not allow it (as things stand)
-  6  nobody has decided in time: the request has lapsed, or is still pending
-  7  the database differs from what the profiles say (target plan)
-  8  a target is not ready: it lacks something, or keeps the gate out (check)
-psql and exec leave with the exit code of what they ran; 130, 143: stopped by
-Ctrl-C, by SIGTERM";
+  2  invalid command line
+  3  the gate is unreachable
+  4  no such grant, request, user or session
+  5  refused by the gate or an approver, or in conflict with the current state
+  6  no decision in time: the request has lapsed or is still pending
+  7  the database differs from its profiles (target plan)
+  8  a target is not ready: it lacks something or refuses the gate (check)
+psql and exec return the exit code of the program they ran; 130 and 143 mean
+stopped by Ctrl-C and by SIGTERM";
 
 /// Heading of the options that many commands share.
 const COMMON: &str = "Common options";
 
 const EXAMPLES: &str = "\
 Examples:
-  tidegate demo                                    see it work, nothing needed
+  tidegate demo                                    try it, no setup needed
   tidegate check && tidegate serve                 check, then run the gate
-  tidegate user add ana@example.com --group qa     makes her token
+  tidegate user add ana@example.com --group qa     create her token
   tidegate login --control https://gate:7433       once on her machine
-  tidegate psql orders --for 30m --reason BUG-812  asks, waits, starts psql
+  tidegate psql orders --for 30m --reason BUG-812  request, wait, start psql
   tidegate exec orders --for 20m --reason ci -- pytest
-  tidegate requests                                what waits for an approver
-  tidegate approve rq_4k2m9x0a7b --for 15m         yes, but shorter
+  tidegate requests                                list pending requests
+  tidegate approve rq_4k2m9x0a7b --for 15m         approve, but for less time
   tidegate log --identity ana@example.com --since 1h";
 
 /// PostgreSQL access that closes on time.
@@ -56,24 +56,24 @@ Examples:
 )]
 #[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{}\n\n{EXIT_CODES}", super::reach::HELP))]
 pub struct Cli {
-    /// The configuration file
+    /// Configuration file
     #[arg(long, global = true, env = "TIDEGATE_CONFIG", default_value = crate::config::DEFAULT_FILE, value_name = "FILE")]
     #[arg(hide_env_values = true, help_heading = COMMON)]
     pub config: PathBuf,
 
-    /// Shows times in UTC, and means UTC where a time has no zone [default: the time zone of this machine, or TZ]
+    /// Shows times in UTC and reads times without a zone as UTC [default: the time zone of this machine, or TZ]
     #[arg(long, global = true, help_heading = COMMON)]
     pub utc: bool,
 
-    /// Says nothing but errors and what was asked for
+    /// Prints only errors and requested output
     #[arg(long, short, global = true, help_heading = COMMON)]
     pub quiet: bool,
 
-    /// Colours words of status; auto: on a terminal, unless NO_COLOR is set
+    /// Colours status words; auto: on a terminal, unless NO_COLOR is set
     #[arg(long, global = true, value_name = "WHEN", default_value_t = clap::ColorChoice::Auto, help_heading = COMMON)]
     pub color: clap::ColorChoice,
 
-    /// What to do.
+    /// Command to run.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -102,47 +102,47 @@ impl FromStr for OnTarget {
     }
 }
 
-/// What to do.
+/// Commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Runs the gate (SIGTERM drains, SIGHUP reloads)
     Serve,
-    /// Checks the configuration and every file it names, and asks the targets what they lack; prints all that is wrong
+    /// Checks the configuration, the files it names and the targets; prints all problems
     Check {
-        /// Does not ask the targets
+        /// Does not connect to the targets
         #[arg(long)]
         offline: bool,
-        /// Fails only for what must keep a gate from starting; a target that lacks something is named, and keeps no other from being served
+        /// Fails only for problems that prevent the gate's start; problems of one target are printed and do not count
         #[arg(long)]
         start: bool,
     },
-    /// Prints the SHA-256 of the gate's certificate, which `login --trust` takes; on the gate's machine
+    /// Prints the SHA-256 of the gate's certificate for `login --trust`; run it on the gate's machine
     Fingerprint,
-    /// Shows it all on this machine, with a throwaway database: ask, approve, work, the end on time
+    /// Demonstrates the gate with a throwaway database: request, approval, work, end on time
     Demo(super::demo::Args),
-    /// What people do.
+    /// Commands of requesters and approvers.
     #[command(flatten)]
     People(super::people::Command),
-    /// Makes, shows and changes grants
+    /// Creates, shows and changes grants
     #[command(subcommand)]
     Grant(GrantCommand),
     /// Lists and ends live sessions
     #[command(subcommand)]
     Session(SessionCommand),
-    /// Has the gate read its configuration again (as SIGHUP does), and tells what came of it
+    /// Reloads the gate's configuration (like SIGHUP) and prints the result
     Reload(Remote),
-    /// Shows the gate's time beside the machine's, and sets it right
+    /// Compares gate time with the machine's clock, and corrects it
     #[command(subcommand)]
     Clock(super::clock::Command),
     /// Checks, explains and tests the policies in a folder
     #[command(subcommand)]
     Policy(super::policy::PolicyCommand),
-    /// Brings a target's database in step with its profiles; shows the roles of its grants
+    /// Compares a target's database with its profiles and applies them; shows the roles of its grants
     #[command(subcommand)]
     Target(super::target::TargetCommand),
     /// Reads the audit log
     Log(Box<super::log::args::LogArgs>),
-    /// Proves the audit log, and what that takes
+    /// Verifies and exports the audit log, and manages its key
     #[command(subcommand)]
     Audit(super::audit::AuditCommand),
     /// Writes the manual pages, one for each command
@@ -150,7 +150,7 @@ pub enum Command {
 Example:
   tidegate man /usr/local/share/man/man1")]
     Man {
-        /// The folder; made if it does not exist
+        /// Output folder; created if it does not exist
         #[arg(value_name = "DIR", default_value = "man")]
         dir: PathBuf,
     },
@@ -158,27 +158,27 @@ Example:
     Version,
 }
 
-/// How to reach the gate and how to print what it says.
+/// Address of the gate, and output format.
 #[derive(Debug, Clone, Args)]
 pub struct Remote {
-    /// Which gate.
+    /// Address of the gate.
     #[command(flatten)]
     pub place: Place,
-    /// How to print.
+    /// Output format.
     #[command(flatten)]
     pub printing: Printing,
 }
 
-/// How to reach the gate.
+/// Address of the gate.
 #[derive(Debug, Clone, Args)]
 pub struct Place {
-    /// Where the gate's control API is: unix:/path or https://host:port [env: TIDEGATE_CONTROL]
-    /// [default: as `tidegate login` or the configuration says]
+    /// Address of the gate's control API: unix:/path or https://host:port [env: TIDEGATE_CONTROL]
+    /// [default: from `tidegate login` or the configuration]
     #[arg(long, value_name = "ADDRESS", help_heading = COMMON)]
     pub control: Option<String>,
 
-    /// The file with your token [env: TIDEGATE_TOKEN_FILE, or the token itself: TIDEGATE_TOKEN]
-    /// [default: as `tidegate login` or the configuration says]
+    /// File with your token [env: TIDEGATE_TOKEN_FILE, or the token itself: TIDEGATE_TOKEN]
+    /// [default: from `tidegate login` or the configuration]
     #[arg(long, value_name = "FILE", help_heading = COMMON)]
     pub token_file: Option<PathBuf>,
 }
@@ -190,48 +190,48 @@ impl Place {
     }
 }
 
-/// How to print what the gate says.
+/// Output format of answers.
 #[derive(Debug, Clone, Args)]
 pub struct Printing {
-    /// How to print
+    /// Output format
     #[arg(long, short, value_enum, default_value_t = Output::Table, help_heading = COMMON)]
     pub output: Output,
 }
 
-/// How to print.
+/// Output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// For people
+    /// Text for people
     Table,
-    /// For scripts
+    /// JSON for scripts
     Json,
 }
 
 /// Makes, shows and changes grants.
 #[derive(Debug, Subcommand)]
 pub enum GrantCommand {
-    /// Makes a grant and prints its secret, once
+    /// Creates a grant and prints its secret, once
     #[command(after_help = "\
 Example:
   tidegate grant create orders --identity ana@example.com --for 30m --reason BUG-812
 
-The window opens at the first connect and closes after --for, whatever is running then.")]
+The window opens at the first connect. When it closes after --for, all sessions end.")]
     Create(CreateArgs),
     /// Lists the grants that have not ended
     List {
-        /// Those that have ended too
+        /// Also shows grants that have ended
         #[arg(long, short)]
         all: bool,
-        /// Only of this identity
+        /// Shows only this identity
         #[arg(long, value_name = "NAME")]
         identity: Option<IdentityName>,
-        /// Only for this target
+        /// Shows only this target
         #[arg(long, value_name = "NAME", add = complete::targets())]
         target: Option<TargetName>,
-        /// Which part of the list.
+        /// Part of the list.
         #[command(flatten)]
         page: GrantsPage,
-        /// Which gate, and how to print.
+        /// Address of the gate, and output format.
         #[command(flatten)]
         remote: Remote,
     },
@@ -240,26 +240,26 @@ The window opens at the first connect and closes after --for, whatever is runnin
         /// The grant
         #[arg(add = complete::grants())]
         grant: GrantId,
-        /// Which gate, and how to print.
+        /// Address of the gate, and output format.
         #[command(flatten)]
         remote: Remote,
     },
-    /// Moves the end of a grant's window further off; open sessions go on
+    /// Gives a grant more time; open sessions continue
     Extend {
         /// The grant
         #[arg(add = complete::grants())]
         grant: GrantId,
-        /// By how much, like 30m or 2h30m
+        /// Time to add, like 30m or 2h30m
         #[arg(long, value_parser = duration::parse, value_name = "TIME")]
         by: Duration,
-        /// Why
+        /// Reason
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
-        /// Which gate, and how to print.
+        /// Address of the gate, and output format.
         #[command(flatten)]
         remote: Remote,
     },
-    /// Moves the end of a grant's window nearer; open sessions end then
+    /// Gives a grant less time; open sessions end at the new end
     #[command(after_help = "\
 Examples:
   tidegate grant shorten gr_4k2m9x0a7b --by 10m --reason \"the restore begins at noon\"
@@ -270,20 +270,20 @@ Examples:
         /// The grant
         #[arg(add = complete::grants())]
         grant: GrantId,
-        /// By how much, like 10m
+        /// Time to take away, like 10m
         #[arg(long, value_parser = duration::parse, value_name = "TIME", group = "end")]
         by: Option<Duration>,
-        /// The new end: 18:30, tomorrow 9:00, tuesday 14:00, 2026-08-01T12:00Z, or how long from now (2h)
+        /// New end: 18:30, tomorrow 9:00, tuesday 14:00, 2026-08-01T12:00Z, or a time from now (2h)
         #[arg(long, value_name = "WHEN", group = "end", value_parser = Coming::parse)]
         until: Option<Coming>,
-        /// Why
+        /// Reason
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
-        /// Which gate, and how to print.
+        /// Address of the gate, and output format.
         #[command(flatten)]
         remote: Remote,
     },
-    /// Ends a grant and its open sessions now, for good
+    /// Ends a grant and its open sessions permanently
     #[command(after_help = "\
 Example:
   tidegate grant revoke gr_4k2m9x0a7b --reason \"the nightly restore begins\"")]
@@ -291,58 +291,58 @@ Example:
         /// The grant
         #[arg(add = complete::grants())]
         grant: GrantId,
-        /// Why
+        /// Reason
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
-        /// Which gate, and how to print.
+        /// Address of the gate, and output format.
         #[command(flatten)]
         remote: Remote,
     },
 }
 
-/// Which part of a list of grants.
+/// Part of a list of grants.
 #[derive(Debug, Clone, Args)]
 pub struct GrantsPage {
-    /// Only older ones than this grant: the next page
+    /// Shows grants older than this one (next page)
     #[arg(long, value_name = "GRANT")]
     pub before: Option<GrantId>,
-    /// At most so many
+    /// Maximum number of entries
     #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub limit: u32,
 }
 
-/// A grant to be made.
+/// Grant to create.
 #[derive(Debug, Args)]
 pub struct CreateArgs {
-    /// The database, by its name in the configuration
+    /// Name of the target in the configuration
     #[arg(add = complete::targets())]
     pub target: TargetName,
-    /// Whom it is for
+    /// Identity that gets the grant
     #[arg(long, value_name = "NAME")]
     pub identity: IdentityName,
-    /// With which of the target's profiles [default: the narrowest where profiles say what they may do, else none]
+    /// Profile of the target [default: the narrowest if the target's profiles define rights, otherwise none]
     #[arg(long, value_name = "NAME", add = complete::profiles())]
     pub profile: Option<ProfileName>,
-    /// How long, from the first connect; like 30m or 2h30m
+    /// Length of the window, from the first connect; like 30m or 2h30m
     #[arg(long = "for", value_parser = duration::parse, value_name = "TIME")]
     pub window: Duration,
-    /// Why; kept in the log
+    /// Reason; kept in the audit log
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
-    /// How long it waits for the first connect [default: 1h]
+    /// Time limit for the first connect [default: 1h]
     #[arg(long, value_parser = duration::parse, value_name = "TIME")]
     pub activate_within: Option<Duration>,
-    /// A time it does not go past, whenever it is first used: 18:30, tomorrow 9:00, tuesday 14:00, 2026-08-01T12:00Z, or how long
-    /// from now (2h)
+    /// Latest end of the window, whenever it opens: 18:30, tomorrow 9:00, tuesday 14:00, 2026-08-01T12:00Z, or a time from
+    /// now (2h)
     #[arg(long, value_name = "WHEN", value_parser = Coming::parse)]
     pub deadline: Option<Coming>,
-    /// Sessions at once [default: 10]
+    /// Maximum number of concurrent sessions [default: 10]
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_sessions: Option<u32>,
-    /// Where its clients have to come from, like 10.1.0.0/16
+    /// Network that clients must connect from, like 10.1.0.0/16
     #[arg(long, value_name = "NETWORK")]
     pub client_network: Option<IpNet>,
-    /// Which gate, and how to print.
+    /// Address of the gate, and output format.
     #[command(flatten)]
     pub remote: Remote,
 }
@@ -352,30 +352,30 @@ pub struct CreateArgs {
 pub enum SessionCommand {
     /// Lists the live sessions
     List {
-        /// Only under this grant
+        /// Shows only this grant
         #[arg(long, value_name = "GRANT", add = complete::grants())]
         grant: Option<GrantId>,
-        /// Only of this identity
+        /// Shows only this identity
         #[arg(long, value_name = "NAME")]
         identity: Option<IdentityName>,
-        /// Only on this target
+        /// Shows only this target
         #[arg(long, value_name = "NAME", add = complete::targets())]
         target: Option<TargetName>,
-        /// Which gate, and how to print.
+        /// Address of the gate, and output format.
         #[command(flatten)]
         remote: Remote,
     },
-    /// Ends one session; its grant stays as it is
+    /// Ends one session; its grant stays valid
     #[command(after_help = "\
 Example:
   tidegate session kill se_4k2m9x0a7b --reason \"holds a lock\"")]
     Kill {
         /// The session
         session: SessionId,
-        /// Why; the client reads it
+        /// Reason; shown to the client
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
-        /// Which gate, and how to print.
+        /// Address of the gate, and output format.
         #[command(flatten)]
         remote: Remote,
     },

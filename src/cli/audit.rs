@@ -29,56 +29,56 @@ pub use verify::VerifyArgs;
 /// API path of the gate's last checkpoint.
 const CHECKPOINT: &str = "/v1/audit/checkpoint";
 
-/// Proves the log, and what that takes.
+/// Verifies and exports the audit log, and manages its key.
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
-    /// Proves that a log is whole, or names the first line that is wrong: of the gate here, of a copy, or of a gate elsewhere
+    /// Verifies that a log is complete and unchanged, or names the first bad line: this gate's, a copy's or another gate's
     #[command(after_help = "\
 Examples:
   tidegate audit verify                                     the log of the gate configured here
   tidegate audit verify --control https://gate:7433 --key audit-key.pub --checkpoint kept.json
-                                                            that of a gate elsewhere
-  tidegate audit verify /backup/audit --key audit-key.pub   a copy of it, anywhere
-  tidegate audit verify --checkpoint last-week.json         only what came since that checkpoint
+                                                            the log of another gate
+  tidegate audit verify /backup/audit --key audit-key.pub   a copy
+  tidegate audit verify --checkpoint last-week.json         only records after that checkpoint
   ssh gate tidegate audit checkpoint | tidegate audit verify copy/ --key audit-key.pub --checkpoint -
 
-The log of a gate elsewhere is fetched into a folder of its own below TMPDIR, and removed when it is
-verified. Who may read the log may do that.
+The log of another gate is copied to a new folder below TMPDIR, which is removed after verification.
+This needs the right to read the log.
 
-Exit codes: 0 it is whole, 1 it is not, 2 it cannot be read.
+Exit codes: 0 the log is whole, 1 it is not, 2 it cannot be read.
 
-Without a key nothing is proven against somebody who could write all of it anew. Whether lines
-are missing at its end is told by the checkpoint beside it and by the gate's ledger; against
-somebody who could write these, too, only by a checkpoint that was kept elsewhere.
+Without a key, a log that was rewritten from the start passes. The checkpoint beside the log and the
+gate's ledger show whether lines are missing at the end. An attacker who can also write these two
+files is detected only with a checkpoint stored elsewhere.
 
-A gap that the gate found at a start is on record and makes the log \"not whole\" from then on.
-Once it is understood, --checkpoint with one made after it goes on from there.")]
+If the gate found a gap at a start, the log stays \"not whole\". Once the gap is explained, verify
+from a later checkpoint with --checkpoint.")]
     Verify(VerifyArgs),
-    /// Prints the latest signed checkpoint, to be kept where whoever can write the log cannot
+    /// Prints the latest signed checkpoint, to be stored out of reach of writers of the log
     #[command(after_help = "\
 Example:
   tidegate audit checkpoint > /elsewhere/$(date +%F).json")]
     Checkpoint {
-        /// Which gate.
+        /// Address of the gate.
         #[command(flatten)]
         place: Place,
     },
-    /// Prints the public key that proves the log
+    /// Prints the public key that verifies the log
     #[command(after_help = "\
 Example:
   tidegate audit key > audit-key.pub")]
     Key {
-        /// Which gate, and how to print.
+        /// Address of the gate, and output format.
         #[command(flatten)]
         remote: Remote,
     },
-    /// Has the gate sign with a new key from now on; the old one vouches for it on record and is destroyed
+    /// Makes the gate sign with a new key; the old key confirms the new one in the log and is destroyed
     RotateKey {
-        /// Which gate, and how to print.
+        /// Address of the gate, and output format.
         #[command(flatten)]
         remote: Remote,
     },
-    /// Writes the evidence auditors ask for, as a page and as CSV files
+    /// Writes an evidence report for auditors, as a page and as CSV files
     Report(evidence::ReportArgs),
 }
 
@@ -103,7 +103,7 @@ async fn checkpoint(config: &Path, place: &Place) -> anyhow::Result<()> {
             let Some(kept) = left.map(|here| Kept::beside(&here.audit_dir)).transpose()?.flatten() else {
                 return Err(error.into());
             };
-            complain("the gate does not answer; this is the last checkpoint in the folder of its log");
+            complain("the gate does not answer; printing the last checkpoint from its log folder");
             kept.line
         }
     };
@@ -124,7 +124,7 @@ async fn key(config: &Path, remote: &Remote) -> anyhow::Result<()> {
 async fn rotate_key(config: &Path, remote: &Remote) -> anyhow::Result<()> {
     let client = Client::new(Whose::Operator, config, &remote.place)?;
     let key: AuditKeyBody = client.post("/v1/audit/rotate-key", &EmptyBody {}).await?;
-    note("the log is signed with a new key from here on; the old one still proves it, for it has vouched for the new one");
+    note("the gate now signs with a new key; the old one still verifies the log, since it confirmed the new one");
     told(remote.printing.output, &key)
 }
 
@@ -197,8 +197,8 @@ impl Trusted {
         };
         let key = text
             .parse()
-            .map_err(|error| anyhow::anyhow!("{}: {error}; name the key with --key", file.display()))?;
-        let from = format!("{}, as configured here", file.display());
+            .map_err(|error| anyhow::anyhow!("{}: {error}; set the key with --key", file.display()))?;
+        let from = format!("{}, from the configuration here", file.display());
         Ok(Some(Self { key, from }))
     }
 }
@@ -208,7 +208,7 @@ fn named(text: &str) -> anyhow::Result<PublicKey> {
     if let Ok(key) = text.parse() {
         return Ok(key);
     }
-    let found = std::fs::read_to_string(text).map_err(|error| anyhow::anyhow!("the key {text} cannot be read: {error}"))?;
+    let found = std::fs::read_to_string(text).map_err(|error| anyhow::anyhow!("cannot read the key {text}: {error}"))?;
     found.parse().map_err(|error| anyhow::anyhow!("{text}: {error}"))
 }
 
@@ -219,6 +219,6 @@ fn kept(name: &str) -> anyhow::Result<Kept> {
     } else {
         std::fs::File::open(name).and_then(Kept::read)
     };
-    let read = read.map_err(|error| anyhow::anyhow!("the checkpoint {name} cannot be read: {error}"))?;
+    let read = read.map_err(|error| anyhow::anyhow!("cannot read the checkpoint {name}: {error}"))?;
     read.map_err(|NotACheckpoint| anyhow::anyhow!("{name}: {NotACheckpoint}"))
 }

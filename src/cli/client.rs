@@ -33,7 +33,7 @@ pub enum ClientError {
     #[error("TIDEGATE_TRUST is `{0}`; {NoFingerprint}")]
     Fingerprint(String),
     /// The token cannot be read.
-    #[error("the token {path} cannot be read: {reason}; {remedy}", path = path.display())]
+    #[error("cannot read the token {path}: {reason}; {remedy}", path = path.display())]
     Token {
         /// File of the token.
         path: PathBuf,
@@ -43,7 +43,7 @@ pub enum ClientError {
         remedy: &'static str,
     },
     /// The stored login cannot be read.
-    #[error("the login {path} cannot be read: {reason}; `tidegate logout` removes it", path = path.display())]
+    #[error("cannot read the login {path}: {reason}; remove it with `tidegate logout`", path = path.display())]
     Login {
         /// File of the login.
         path: PathBuf,
@@ -51,10 +51,12 @@ pub enum ClientError {
         reason: String,
     },
     /// No gate is specified.
-    #[error("which gate? Log in first: tidegate login --control https://gate:7433 (or name its configuration with --config)")]
+    #[error(
+        "no gate is known; log in first: tidegate login --control https://gate:7433 (or set its configuration with --config)"
+    )]
     Nowhere,
     /// The gate is known, but there is no token for it.
-    #[error("there is no token for {0}: tidegate login --control {0} (or --token-file, TIDEGATE_TOKEN)")]
+    #[error("no token for {0}; log in: tidegate login --control {0} (or set --token-file or TIDEGATE_TOKEN)")]
     NoToken(Address),
     /// No gate listens at the address.
     #[error("the gate does not answer at {address}: {reason}; is it running (tidegate serve), with this configuration?")]
@@ -65,7 +67,7 @@ pub enum ClientError {
         reason: std::io::Error,
     },
     /// The certificate of the gate is not trusted.
-    #[error("the certificate shown at {address} is not trusted: {why}.{}", remedy(address, *seen))]
+    #[error("the certificate of the gate at {address} is not trusted: {why}.{}", remedy(address, *seen))]
     Untrusted {
         /// Address of the gate.
         address: Address,
@@ -75,7 +77,7 @@ pub enum ClientError {
         seen: Option<Fingerprint>,
     },
     /// The TLS handshake failed.
-    #[error("no TLS with the gate at {address}: {reason} (is it http:// there? And is that the port of control.listen?)")]
+    #[error("the TLS handshake with the gate at {address} failed: {reason} (is it http://? Is it the port of control.listen?)")]
     Handshake {
         /// Address of the gate.
         address: String,
@@ -89,16 +91,16 @@ pub enum ClientError {
         address: String,
     },
     /// The connection broke.
-    #[error("the connection to the gate broke{}", if .0.is_parse() { ": what came is not HTTP (is it https:// there?)" } else { "" })]
+    #[error("the connection to the gate failed{}", if .0.is_parse() { ": the answer is not HTTP (is it https://?)" } else { "" })]
     Broken(#[from] hyper::Error),
     /// The request cannot be encoded as HTTP.
-    #[error("the request cannot be sent")]
+    #[error("cannot send the request")]
     Request(#[from] hyper::http::Error),
     /// The answer is not one of the control API.
-    #[error("the answer is not one of a gate (is something else listening there?)")]
+    #[error("the answer is not from a gate (is another server listening there?)")]
     Answer(#[from] serde_json::Error),
     /// The gate does not know the token.
-    #[error("{} is not accepted at {address}: it may be mistyped, replaced or expired, or its owner shut out; {}", words.what, words.remedy)]
+    #[error("the gate at {address} does not accept {}: it may be mistyped, replaced or expired, or its owner be disabled; {}", words.what, words.remedy)]
     Unaccepted {
         /// Address that the token was sent to.
         address: Address,
@@ -111,8 +113,7 @@ pub enum ClientError {
 }
 
 /// Remedy for a call that needs a person's token instead of the admin token.
-const AS_A_PERSON: &str =
-    "log in as yourself: tidegate login (whoever operates the gate makes your token: tidegate user add NAME)";
+const AS_A_PERSON: &str = "log in under your own name: tidegate login (an operator creates your token: tidegate user add NAME)";
 /// Time limit of an answer.
 const ANSWER: Duration = Duration::from_secs(30);
 
@@ -361,12 +362,12 @@ pub(super) fn escape(value: &str, into: &mut String) {
 
 /// Returns the remedy for an untrusted certificate.
 fn remedy(address: &Address, seen: Option<Fingerprint>) -> String {
-    let how = "`tidegate fingerprint` on the gate's machine says which one it has, and so do its messages at the start (certificate_sha256)";
+    let how = "`tidegate fingerprint` on the gate's machine prints its certificate's SHA-256; the gate also logs it at the start (certificate_sha256)";
     match seen {
         Some(seen) => format!(
-            " Its SHA-256 is {seen}. {how}: if that is it, tidegate login --control {address} --trust {seen} (or name its CA: --ca FILE)"
+            " Its SHA-256 is {seen}. {how}; if they are equal: tidegate login --control {address} --trust {seen} (or set its CA: --ca FILE)"
         ),
-        None => format!(" {how}: tidegate login --control {address} --trust SHA256 (or name its CA: --ca FILE)"),
+        None => format!(" {how}; then: tidegate login --control {address} --trust SHA256 (or set its CA: --ca FILE)"),
     }
 }
 

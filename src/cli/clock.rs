@@ -15,23 +15,23 @@ use crate::control::model::{ClockView, ReasonBody};
 /// Shows and sets the gate's time.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Shows the gate's time beside the machine's, and why the machine's is not believed
+    /// Compares gate time with the machine's clock, and shows the reason if the gate ignores the machine's clock
     Show {
-        /// Which gate, and how to print.
+        /// Address of the gate, and output format.
         #[command(flatten)]
         remote: Remote,
     },
-    /// Makes the gate's time what the machine's clock says, on record; going back ends every grant first
+    /// Sets gate time to the machine's clock and records that; a step back first ends all grants
     #[command(after_help = "\
 Example:
   tidegate clock set-right --reason \"the clock was ten years ahead for a minute\"
 
-The gate believes no large step of the machine's clock that nothing confirms. See that the machine's clock is right before.")]
+The gate ignores a large, unconfirmed step of the machine's clock. First check that the machine's clock is right.")]
     SetRight {
-        /// Why
+        /// Reason
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
-        /// Which gate, and how to print.
+        /// Address of the gate, and output format.
         #[command(flatten)]
         remote: Remote,
     },

@@ -20,11 +20,11 @@ use crate::duration;
 /// When the countdown is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Shown {
-    /// When standard error is a terminal
+    /// If standard error is a terminal
     Auto,
-    /// In any case, as lines on standard error
+    /// Always, as lines on standard error
     Always,
-    /// Not at all
+    /// Never
     Never,
 }
 
@@ -62,7 +62,7 @@ impl Countdown {
         if grant.given_back() {
             self.over = true;
             return Some(format!(
-                "given back (grant {}); to go on: tidegate psql {}",
+                "grant {} was released; to continue: tidegate psql {}",
                 self.id, self.name
             ));
         }
@@ -90,7 +90,7 @@ impl Countdown {
         let before = self.left.replace(left)?;
         if left <= SignedDuration::ZERO {
             self.over = true;
-            return Some(format!("the time is over; to go on: tidegate psql {}", self.name));
+            return Some(format!("the window is closed; to continue: tidegate psql {}", self.name));
         }
         let passed = MARKS.iter().any(|mark| before > *mark && left <= *mark);
         passed.then(|| {
@@ -104,7 +104,7 @@ impl Countdown {
         let left = self.until?.duration_since(now);
         let [first, ..] = MARKS;
         if self.over {
-            return Some(format!("over: {}", self.name));
+            return Some(format!("closed: {}", self.name));
         }
         (left <= first).then(|| format!("{} left: {}", duration::show(rounded(left)), self.name))
     }

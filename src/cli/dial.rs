@@ -66,9 +66,9 @@ impl Address {
 
 fn distrusted(trust: &Trust, reason: &io::Error) -> String {
     match trust {
-        Trust::Machine => format!("no CA that this machine knows vouches for it ({reason})"),
-        Trust::Ca(path) => format!("{} does not vouch for it ({reason})", path.display()),
-        Trust::Pin(pin) => format!("it is not the one with the SHA-256 {pin} that was trusted"),
+        Trust::Machine => format!("no CA of this machine has signed it ({reason})"),
+        Trust::Ca(path) => format!("{} does not verify it ({reason})", path.display()),
+        Trust::Pin(pin) => format!("the trusted certificate has the SHA-256 {pin}"),
     }
 }
 

@@ -18,38 +18,36 @@ use crate::times::When;
 
 mod text;
 
-/// Which time, and where to.
+/// Period and destination of a report.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
   tidegate audit report --since 2026-07-01 --until 2026-08-01 --key gate-audit.pub --out july
 
-Writes report.html (to read and print) and a CSV file for each table into the folder. Without --out
+Writes report.html (to read and print) and a CSV file for each table to the folder. Without --out
 the report is printed as text, as wide as the terminal or 80 columns; ids are never cut, the least
-important columns go first. From another machine it is made of the log that the gate hands out:
+important columns are dropped first. On another machine it uses the log that the gate sends:
   tidegate audit report --since 30d --control https://gate:7433 --key gate-audit.pub --out july")]
 pub struct ReportArgs {
-    /// From this time on: how long ago (30d) or a time (2026-07-01, yesterday, last tuesday, 2026-07-01T12:00Z)
+    /// Start of the period: an age (30d) or a time (2026-07-01, yesterday, last tuesday, 2026-07-01T12:00Z)
     #[arg(long, value_name = "WHEN", value_parser = When::parse)]
     pub since: When,
-    /// Before this time; as --since [default: now]
+    /// End of the period, exclusive; like --since [default: now]
     #[arg(long, value_name = "WHEN", value_parser = When::parse)]
     pub until: Option<When>,
-    /// The log's folder, or a copy of it [default: as the configuration says, or else the log of your login's gate]
+    /// Folder of the log or of a copy [default: the configured log, or the log of your login's gate]
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["control", "token_file"])]
     pub dir: Option<PathBuf>,
-    /// The public key that has to have signed it: a file, or its base 64 [default: the one beside the key configured here, if there
-    /// is one]
+    /// Public key that must have signed the log: a file or base64 [default: the one beside the key configured here, if any]
     #[arg(long, value_name = "PUB")]
     pub key: Option<String>,
-    /// The ledger that remembers where the log ends: a gate's ledger.sqlite, or a copy [default: the one configured here, for the log
-    /// configured here]
+    /// Ledger that stores the end of the log: a gate's ledger.sqlite or a copy [default: the configured one, for the configured log]
     #[arg(long, value_name = "FILE", conflicts_with_all = ["control", "token_file"])]
     pub ledger: Option<PathBuf>,
-    /// The folder for the page and the CSV files; made if it does not exist [default: prints the report as text]
+    /// Folder for the page and the CSV files; created if it does not exist [default: prints the report as text]
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
-    /// Which gate, if that is another one.
+    /// Address of the gate, if it is not the one configured here.
     #[command(flatten)]
     pub place: Place,
 }
@@ -63,7 +61,7 @@ pub(super) async fn report(config: &Path, args: &ReportArgs) -> anyhow::Result<(
     };
     anyhow::ensure!(
         period.from < period.to,
-        "the time since {} until {} is none",
+        "the period since {} until {} is empty",
         render::time(period.from),
         render::time(period.to)
     );
@@ -91,22 +89,19 @@ pub(super) async fn report(config: &Path, args: &ReportArgs) -> anyhow::Result<(
     let key = report
         .key_from
         .as_ref()
-        .map_or("no key, which proves little".to_owned(), |from| format!("the key {from}"));
+        .map_or("no key, which detects little".to_owned(), |from| format!("the key {from}"));
     match &args.out {
         Some(out) => {
             let files = write(out, &page(&report, &tables, made_at), &tables)?;
-            let found = format!("{files} files are in {}; the log was held against {key}", out.display());
+            let found = format!("wrote {files} files to {}; the log was verified with {key}", out.display());
             render::print(&visible(&found))?;
         }
         None => render::print(&text::report(&report, &tables, made_at))?,
     }
-    anyhow::ensure!(
-        whole,
-        "the log is not whole, or could not be verified: the report says what was found"
-    );
+    anyhow::ensure!(whole, "the log is not whole or could not be verified; see the report");
     anyhow::ensure!(
         report.unreadable.count() == 0,
-        "{} lines of the log could not be read: the report is not complete, and says so",
+        "cannot read {} lines of the log; the report is incomplete and notes it",
         report.unreadable.count()
     );
     Ok(())
@@ -146,7 +141,7 @@ impl Log {
         let place = config::control_address(config).map_err(|mistakes| {
             let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
             anyhow::anyhow!(
-                "{}\nor name the log's folder (--dir), or the gate (--control)",
+                "{}\nor set the log's folder (--dir), or the gate (--control)",
                 lines.join("\n")
             )
         })?;

@@ -32,10 +32,10 @@ pub(super) fn serve(path: &Path) -> anyhow::Result<u8> {
     if cfg!(feature = "unlogged") {
         if std::env::var_os(UNLOGGED).is_none_or(|said| said != "yes") {
             anyhow::bail!(
-                "this gate was built for benches (--features unlogged) and puts NOTHING on record; to measure with it: {UNLOGGED}=yes"
+                "this gate was built for benches (--features unlogged) and writes NO AUDIT LOG; to run it anyway: {UNLOGGED}=yes"
             );
         }
-        super::complain("NOTHING IS PUT ON RECORD: this gate was built for benches (--features unlogged)");
+        super::complain("NO AUDIT LOG: this gate was built for benches (--features unlogged)");
     }
     let settings = config::load(path).map_err(|mistakes| listed(&mistakes))?;
     let diagnostics = messages(&settings.logging)?;
@@ -46,7 +46,7 @@ pub(super) fn serve(path: &Path) -> anyhow::Result<u8> {
         .collect::<Vec<_>>()
         .join(", ");
     for file in &settings.exposed {
-        tracing::warn!(file = %file.display(), "everybody on this machine may read this secret (chmod o=)");
+        tracing::warn!(file = %file.display(), "every user of this machine can read a secret file; run chmod o= on it");
     }
     let control = settings.control.socket.clone();
     let started = move |gate: &Gate| {
@@ -63,7 +63,7 @@ pub(super) fn serve(path: &Path) -> anyhow::Result<u8> {
         .worker_threads(2)
         .enable_all()
         .build()
-        .context("the operating system gives no threads")?;
+        .context("cannot start a thread")?;
     let served = runtime.block_on(app::serve(settings, &diagnostics, || config::load(path), started));
     // Do not wait: every task has had its time limit.
     runtime.shutdown_background();
@@ -87,7 +87,7 @@ fn messages(logging: &Logging) -> anyhow::Result<Diagnostics> {
         LogFormat::Text => MessageForm::Text,
         LogFormat::Json => MessageForm::Json,
     };
-    let diagnostics = Diagnostics::start(io::stderr(), form).context("the operating system gives no threads")?;
+    let diagnostics = Diagnostics::start(io::stderr(), form).context("cannot start a thread")?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(diagnostics.clone())
@@ -97,17 +97,12 @@ fn messages(logging: &Logging) -> anyhow::Result<Diagnostics> {
         LogFormat::Text => builder.with_ansi(coloured).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
-    set.map_err(|error| anyhow::anyhow!("the gate's messages cannot be set up: {error}"))?;
+    set.map_err(|error| anyhow::anyhow!("cannot set up logging: {error}"))?;
     // The default hook writes to standard error itself, on the thread that panics.
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current().name().unwrap_or("without a name").to_owned();
         let at = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!(
-            thread,
-            at,
-            panic = panic_text(panic.payload()),
-            "a part of the gate has panicked"
-        );
+        tracing::error!(thread, at, panic = panic_text(panic.payload()), "a thread panicked");
     }));
     Ok(diagnostics)
 }
@@ -120,10 +115,7 @@ pub(super) fn fingerprint(path: &Path) -> anyhow::Result<()> {
         TlsFiles::SelfSigned { dir, .. } => dir.join("tls.crt"),
     };
     if matches!(settings.tls, TlsFiles::SelfSigned { .. }) && !cert.exists() {
-        anyhow::bail!(
-            "the gate has no certificate yet: it makes {} when it starts first",
-            cert.display()
-        );
+        anyhow::bail!("the gate has no certificate yet; its first start creates {}", cert.display());
     }
     Ok(render::print(&fingerprint_of(&cert)?.to_string())?)
 }
@@ -139,13 +131,13 @@ pub(super) fn check(path: &Path, offline: bool, start: bool) -> anyhow::Result<u
         .collect();
     let listen: Vec<String> = settings.listen.iter().map(ToString::to_string).collect();
     let policies = settings.policies.as_ref().map_or_else(
-        || "no policies: nobody can ask for access, grants are made by hand".to_owned(),
+        || "no policies: requests are refused, and only an operator can create grants".to_owned(),
         |policies| format!("policies: {} (set {:.12})", policies.ids().count(), policies.hash()),
     );
     let (log, key) = (&settings.audit.dir, &settings.audit.key);
-    let made = if key.exists() { "" } else { " (made at the first start)" };
+    let made = if key.exists() { "" } else { " (created at the first start)" };
     render::print(&format!(
-        "{} is good: {} for {}\n{policies}\naudit log: {}, signed with {}{made}",
+        "{} is valid: {} for {}\n{policies}\naudit log: {}, signed with {}{made}",
         path.display(),
         listen.join(", "),
         targets.join(", "),
@@ -169,13 +161,13 @@ pub(super) fn check(path: &Path, offline: bool, start: bool) -> anyhow::Result<u
     let (refused, lacking) = (named(Readiness::Refused), named(Readiness::Lacking));
     anyhow::ensure!(
         refused.is_empty(),
-        "{refused} should not be served as things are: see above for what is missing or refused"
+        "not safe to serve: {refused}; see above for what is missing or refused"
     );
     if lacking.is_empty() {
         return Ok(0);
     }
     super::complain(&format!(
-        "not ready: {lacking}; see above for what is missing. Sessions there are refused until it is mended; other targets are served"
+        "not ready: {lacking}; see above for what is missing. Its sessions are refused until then; other targets are served"
     ));
     Ok(if start { 0 } else { NOT_READY })
 }
@@ -185,13 +177,13 @@ fn warn(settings: &Settings) -> anyhow::Result<()> {
     for file in &settings.exposed {
         let file = file.display();
         render::print(&format!(
-            "warning: everybody on this machine may read the secret in {file}: chmod o= {file}"
+            "warning: every user of this machine can read the secret in {file}; run: chmod o= {file}"
         ))?;
     }
     let users = match ledger::groups_of_users(&settings.state_dir.join("ledger.sqlite")) {
         Ok(users) => users,
         Err(error) => {
-            render::print(&format!("warning: the groups of users cannot be read: {error}"))?;
+            render::print(&format!("warning: cannot read the groups of users: {error}"))?;
             BTreeMap::new()
         }
     };

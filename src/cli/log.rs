@@ -64,7 +64,7 @@ const MAX_STORY_BYTES: usize = 256 << 20;
 
 /// Error of a session without records.
 #[derive(Debug, thiserror::Error)]
-#[error("there is no record of session {0}: `tidegate log --event session_started` lists those there are")]
+#[error("no records of session {0}; list sessions with `tidegate log --event session_started`")]
 pub(super) struct NoSuchSession(SessionId);
 
 /// Source of the records.
@@ -112,7 +112,7 @@ impl Source {
         }
         match unreadable {
             0 => Ok(()),
-            lines => anyhow::bail!("{lines} lines of the log could not be read: what is shown is not all there is"),
+            lines => anyhow::bail!("cannot read {lines} lines of the log; the output is incomplete"),
         }
     }
 
@@ -129,7 +129,7 @@ impl Source {
         .await?;
         anyhow::ensure!(
             room.is_some(),
-            "there is more than can be told as one ({} MB): list its records instead, with --session",
+            "the session is too large for a timeline (over {} MB); list its records with --session",
             MAX_STORY_BYTES >> 20
         );
         Ok(records)
@@ -161,7 +161,7 @@ async fn list(source: Source, filter: Filter, part: &Part, form: Form) -> anyhow
         }
         if shown.open.more > 0 {
             super::complain(&format!(
-                "{} more statements than can be kept in mind: whether these have an outcome is not told.",
+                "too many statements in progress: {} are not checked for an outcome.",
                 shown.open.more
             ));
         }
@@ -176,14 +176,14 @@ async fn list(source: Source, filter: Filter, part: &Part, form: Form) -> anyhow
             .await?;
         if count.statements > 0 {
             super::complain(&format!(
-                "{} other statements could not be read: each may be about the table, too. `tidegate log --unread` shows them.",
+                "{} other statements could not be parsed and may use the table too. `tidegate log --unread` shows them.",
                 count.statements
             ));
         }
         let doubtful = count.doubtful(&shown.unread);
         if doubtful > 0 {
             super::complain(&format!(
-                "{doubtful} of them are more than can be kept in mind: they are counted though they may be shown above, or not executed."
+                "{doubtful} of these may also be shown above, or were not executed: there were too many to check."
             ));
         }
     }
@@ -215,8 +215,8 @@ impl Shown {
         if let Some(room) = &mut self.room {
             let Some(less) = room.checked_sub(1) else {
                 self.cut = true;
-                let next = self.last.map(|last| format!(" The next ones: the same with --after {last}"));
-                super::complain(&format!("there is more.{}", next.unwrap_or_default()));
+                let next = self.last.map(|last| format!(" To continue, add --after {last}"));
+                super::complain(&format!("more records match.{}", next.unwrap_or_default()));
                 return false;
             };
             *room = less;

@@ -11,12 +11,12 @@ use super::render;
 
 /// Writes a page for each command into a folder.
 pub(super) fn write(dir: &Path) -> anyhow::Result<()> {
-    fs::create_dir_all(dir).with_context(|| format!("the folder {} cannot be made", dir.display()))?;
+    fs::create_dir_all(dir).with_context(|| format!("cannot create the folder {}", dir.display()))?;
     clap_mangen::generate_to(Cli::command(), dir)
-        .with_context(|| format!("the manual pages cannot be written into {}", dir.display()))?;
+        .with_context(|| format!("cannot write the manual pages to {}", dir.display()))?;
     let page = dir.join("tidegate.1");
     render::print(&format!(
-        "The manual pages are in {}: man -l {}",
+        "Wrote the manual pages to {}; read them with: man -l {}",
         dir.display(),
         page.display()
     ))?;
@@ -50,6 +50,6 @@ mod tests {
         // A file is in the way.
         fs::write(dir.path().join("file"), "").unwrap();
         let error = format!("{:#}", write(&dir.path().join("file")).unwrap_err());
-        assert!(error.contains("cannot be made"), "{error}");
+        assert!(error.contains("cannot create"), "{error}");
     }
 }

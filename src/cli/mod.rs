@@ -54,7 +54,7 @@ pub(crate) struct Interrupted(u8);
 
 /// Error of a program that cannot be started.
 #[derive(Debug, thiserror::Error)]
-#[error("{program} cannot be run: {reason}; {}", remedy(program))]
+#[error("cannot run {program}: {reason}; {}", remedy(program))]
 pub(crate) struct CannotRun {
     program: String,
     reason: std::io::Error,
@@ -63,9 +63,9 @@ pub(crate) struct CannotRun {
 fn remedy(program: &str) -> &'static str {
     match program {
         "psql" => {
-            "it comes with PostgreSQL's client (postgresql-client on Debian and Ubuntu); any other client does too: tidegate env TARGET"
+            "install PostgreSQL's client (postgresql-client on Debian and Ubuntu), or use another client with: tidegate env TARGET"
         }
-        _ => "is it installed, and in PATH?",
+        _ => "is it installed and in PATH?",
     }
 }
 

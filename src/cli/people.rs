@@ -162,7 +162,7 @@ async fn ask<T: DeserializeOwned>(client: &Client, path: &str, wanted: &Wanted) 
 }
 
 async fn request(config: &Path, args: RequestArgs) -> anyhow::Result<()> {
-    let wanted = args.wanted.context("name where to: tidegate request TARGET")?;
+    let wanted = args.wanted.context("no target given: tidegate request TARGET")?;
     let client = Client::new(Whose::Person, config, &args.place)?;
     let mut request = submit(&client, &wanted).await?;
     if args.wait {
@@ -173,7 +173,7 @@ async fn request(config: &Path, args: RequestArgs) -> anyhow::Result<()> {
         let now = Clock::system(None).now();
         let text = show::request(&request.request, &request.approvers, now);
         if request.waits_for_nobody {
-            return format!("{text}\n\nNobody who may approve it is enabled at this gate: tell its operator.");
+            return format!("{text}\n\nNo enabled user of this gate may approve it; ask the gate's operator.");
         }
         match show::next_step(&request.request).filter(|_| !is_quiet()) {
             Some(next) => format!("{text}\n\n{next}"),
@@ -241,7 +241,7 @@ pub(super) fn completion_script(shell: clap_complete::Shell) -> anyhow::Result<S
     let name = shell.to_string();
     let known = shells
         .completer(&name)
-        .with_context(|| format!("there are no completions for {name}"))?;
+        .with_context(|| format!("no completions for {name}"))?;
     let mut script = Vec::new();
     known.write_registration(complete::VARIABLE, "tidegate", "tidegate", "tidegate", &mut script)?;
     Ok(String::from_utf8(script)?)

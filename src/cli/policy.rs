@@ -32,13 +32,13 @@ use crate::times::{Coming, InvalidTime};
 /// Checks, explains and tests the policies in a folder.
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
-    /// Checks the folder against its schema; prints all that is wrong, with file and line
+    /// Checks the folder against its schema; prints all mistakes with file and line
     Check {
-        /// Which folder, and how to print.
+        /// Folder of the policies, and output format.
         #[command(flatten)]
         folder: Folder,
     },
-    /// Says what the gate's policies would answer you, by which of them, and what would have to change
+    /// Shows the decision of the policies, the policies behind it, and the changes that would permit it
     #[command(after_help = "\
 Examples:
   tidegate policy explain --target orders --profile read-write --for 2h
@@ -47,89 +47,89 @@ Examples:
   tidegate policy explain administer --as lena@example.com
   tidegate policy explain --dir policies --as ana@example.com --group qa --target orders --for 2h
 
-The gate answers about yourself always, about others (--as, --group) those who may read the log or
-administer. With --dir the files of a folder are asked, and no gate.")]
+Everyone may ask about themselves. Asking about others (--as, --group) needs the right to read the
+log or to administer. With --dir, the policies come from a folder, without a gate.")]
     Explain(Box<ExplainArgs>),
     /// Runs the tables of cases in the folder (tests/*.toml)
     Test {
-        /// Which folder, and how to print.
+        /// Folder of the policies, and output format.
         #[command(flatten)]
         folder: Folder,
     },
 }
 
-/// Which folder, and how to print.
+/// Folder of the policies, and output format.
 #[derive(Debug, Clone, Args)]
 pub struct Folder {
-    /// The folder of the policies [default: as the configuration has it, or policies beside it]
+    /// Folder of the policies [default: set in the configuration, or `policies` beside it]
     #[arg(long, value_name = "FOLDER")]
     pub dir: Option<PathBuf>,
-    /// Where the hours and weekdays of the policies are, like Europe/Berlin [default: as the configuration has it, or UTC]
+    /// Time zone of hours and weekdays in policies, like Europe/Berlin [default: set in the configuration, or UTC]
     #[arg(long, value_name = "ZONE", value_parser = zone)]
     pub zone: Option<TimeZone>,
-    /// How to print
+    /// Output format
     #[arg(long, short, value_enum, default_value_t = Output::Table)]
     pub output: Output,
 }
 
-/// A question that is not acted on.
+/// Question about a decision, without effect.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
-    /// The action: request, auto-approve, break-glass, approve, extend, revoke, read-log, administer [default: request]
+    /// Action: request, auto-approve, break-glass, approve, extend, revoke, read-log, administer [default: request]
     #[arg(value_parser = PossibleValuesParser::new(Action::ALL.map(Action::name)), hide_possible_values = true, conflicts_with_all = ["dir", "zone"])]
     pub action: Option<String>,
-    /// Who would do it [default: you]
+    /// Identity that acts [default: you]
     #[arg(long = "as", value_name = "NAME")]
     pub identity: Option<IdentityName>,
-    /// A group they are in; again for each [default: those they are in]
+    /// Group of the identity; can be repeated [default: its own groups]
     #[arg(long, value_name = "GROUP")]
     pub group: Vec<GroupName>,
-    /// Where to
+    /// Target
     #[arg(long, value_name = "NAME", add = complete::targets())]
     pub target: Option<TargetName>,
-    /// With which privileges [default: the target's narrowest]
+    /// Profile [default: the target's narrowest]
     #[arg(long, value_name = "NAME", add = complete::profiles())]
     pub profile: Option<ProfileName>,
-    /// For how long, like 30m or 2h30m [default: as the gate has it]
+    /// Length of the window, like 30m or 2h30m [default: set by the gate]
     #[arg(long = "for", value_parser = duration::parse, value_name = "TIME")]
     pub window: Option<Duration>,
-    /// Of approve: the request
+    /// Request (for approve)
     #[arg(long, value_name = "REQUEST", conflicts_with = "dir", add = complete::requests())]
     pub request: Option<RequestId>,
-    /// Of extend and revoke: the grant
+    /// Grant (for extend and revoke)
     #[arg(long, value_name = "GRANT", conflicts_with = "dir", add = complete::grants())]
     pub grant: Option<GrantId>,
-    /// Why
+    /// Reason
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
-    /// Under which ticket
+    /// Ticket
     #[arg(long, value_name = "TICKET")]
     pub ticket: Option<String>,
-    /// When: 2026-08-03T10:00 in the policies' zone, 2026-08-03T08:00Z; or 18:30, tomorrow 9:00 in yours [default: now]
+    /// Time: 2026-08-03T10:00 in the policies' zone, 2026-08-03T08:00Z, or 18:30, tomorrow 9:00 in yours [default: now]
     #[arg(long, value_name = "WHEN", value_parser = moment)]
     pub at: Option<String>,
-    /// From which address
+    /// Address of the client
     #[arg(long, value_name = "ADDRESS")]
     pub from: Option<IpAddr>,
-    /// Sessions at once [default: as the gate has it]
+    /// Maximum number of concurrent sessions [default: set by the gate]
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     pub sessions: Option<u32>,
-    /// With --dir: how many grants they have already
+    /// Number of active grants of the identity (with --dir)
     #[arg(long, value_name = "NUMBER", requires = "dir")]
     pub active_grants: Option<u32>,
-    /// With --dir: the issuer of their token [default: a local user's token]
+    /// Issuer of the identity's token (with --dir) [default: a local user's token]
     #[arg(long, value_name = "URL", requires = "dir")]
     pub issuer: Option<String>,
-    /// With --dir: what a CI system's token says, like repository=shop/orders; again for each
+    /// Claim of a CI system's token, like repository=shop/orders; can be repeated (with --dir)
     #[arg(long, value_name = "NAME=VALUE", value_parser = claim, requires = "dir")]
     pub claim: Vec<(String, String)>,
-    /// At once, without an approver, to be reviewed afterwards
+    /// Asks about access without an approver, reviewed afterwards
     #[arg(long)]
     pub break_glass: bool,
-    /// Which folder, and how to print.
+    /// Folder of the policies, and output format.
     #[command(flatten)]
     pub folder: Folder,
-    /// Which gate.
+    /// Address of the gate.
     #[command(flatten)]
     pub place: Place,
 }
@@ -147,11 +147,11 @@ fn moment(text: &str) -> Result<String, InvalidTime> {
 }
 
 fn zone(text: &str) -> Result<TimeZone, String> {
-    TimeZone::get(text).map_err(|_| format!("{text:?} is not a time zone this machine knows: write it like Europe/Berlin"))
+    TimeZone::get(text).map_err(|_| format!("unknown time zone {text:?}; write it like Europe/Berlin"))
 }
 
 fn claim(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("a claim is written like repository=shop/orders")?;
+    let (name, value) = text.split_once('=').ok_or("write a claim like repository=shop/orders")?;
     Ok((name.to_owned(), value.to_owned()))
 }
 
@@ -209,7 +209,7 @@ fn check(config: &Path, folder: &Folder) -> anyhow::Result<()> {
         Err(wrong) => {
             return failed(
                 folder.output,
-                "the gate would refuse this set and keep the one it has",
+                "a gate would reject this policy set and keep its current one",
                 &wrong,
             );
         }
@@ -218,7 +218,7 @@ fn check(config: &Path, folder: &Folder) -> anyhow::Result<()> {
     let value = json!({ "good": true, "policies": ids, "policy_set": policies.hash() });
     render::show(folder.output, &value, |_| {
         let (dir, count, hash) = (dir.display(), ids.len(), policies.hash());
-        format!("{dir} is good: {count} policies, set {hash}")
+        format!("{dir} is valid: {count} policies, set {hash}")
     })
 }
 
@@ -227,31 +227,37 @@ fn test(config: &Path, folder: &Folder) -> anyhow::Result<()> {
     let dir = &place.dir;
     let policies = match load(&place) {
         Ok(policies) => policies,
-        Err(wrong) => return failed(folder.output, "nothing was tested", &wrong),
+        Err(wrong) => return failed(folder.output, "no case was tested", &wrong),
     };
     let tables = policies::read_tables(dir)?;
     let outcome = table::run(&policies, &tables);
     if outcome.cases == 0 && outcome.failures.is_empty() {
         anyhow::bail!(
-            "{}: there are no cases; write [[case]] tables into *.toml files there",
+            "{}: no test cases found; add [[case]] tables to *.toml files there",
             dir.join("tests").display()
         );
     }
     if !outcome.failures.is_empty() {
         let (failures, cases) = (outcome.failures.len(), outcome.cases);
         let wrong = placed(&dir.join("tests"), outcome.failures);
-        return failed(folder.output, &format!("{failures} failed, of {cases} cases"), &wrong);
+        return failed(folder.output, &format!("{failures} of {cases} cases failed"), &wrong);
     }
     let value = json!({ "good": true, "cases": outcome.cases, "policy_set": policies.hash() });
     render::show(folder.output, &value, |_| {
-        format!("{}: all {} cases are as expected", dir.display(), outcome.cases)
+        format!("{}: all {} cases passed", dir.display(), outcome.cases)
     })
 }
 
 fn explain(config: &Path, args: ExplainArgs) -> anyhow::Result<()> {
     let policies = match load(&args.folder.place(config)?) {
         Ok(policies) => policies,
-        Err(wrong) => return failed(args.folder.output, "nothing can be explained by this set", &wrong),
+        Err(wrong) => {
+            return failed(
+                args.folder.output,
+                "this policy set has mistakes, so nothing can be explained",
+                &wrong,
+            );
+        }
     };
     let now = match &args.at {
         Some(text) => policies
@@ -259,10 +265,10 @@ fn explain(config: &Path, args: ExplainArgs) -> anyhow::Result<()> {
             .ok_or_else(|| anyhow::anyhow!("--at {text}: write a time like 2026-08-03T10:00, or 2026-08-03T08:00Z"))?,
         None => Clock::system(None).now(),
     };
-    let missing = |what: &str| anyhow::anyhow!("a folder knows nobody and no gate: name {what}");
+    let missing = |what: &str| anyhow::anyhow!("with --dir, {what} is required");
     let groups: BTreeSet<_> = args.group.into_iter().collect();
     let identity = Identity {
-        name: args.identity.ok_or_else(|| missing("who would ask (--as)"))?,
+        name: args.identity.ok_or_else(|| missing("the identity (--as)"))?,
         groups,
         source: args.issuer.map_or(Proof::Local, Proof::Issuer),
         claims: args.claim.into_iter().collect::<BTreeMap<_, _>>(),
@@ -272,7 +278,7 @@ fn explain(config: &Path, args: ExplainArgs) -> anyhow::Result<()> {
         groups: identity.groups.clone(),
         issuer: None,
         claims: BTreeMap::new(),
-        target: args.target.ok_or_else(|| missing("where to (--target)"))?,
+        target: args.target.ok_or_else(|| missing("the target (--target)"))?,
         profile: args.profile.map_or_else(|| "read-only".parse(), Ok)?,
         window: args.window.unwrap_or(WINDOW),
         reason: args.reason,
@@ -327,12 +333,12 @@ fn told(explanation: &Explanation, wish: &Wish) -> String {
         text = format!("{text}\n  why: {}", render::visible(why));
     }
     let by = match explanation.judgement.policies.as_slice() {
-        [] => "no policy (what none permits is denied)".to_owned(),
+        [] => "no policy (access that no policy permits is denied)".to_owned(),
         policies => policies.join(", "),
     };
     text = format!("{text}\n  decided by: {}", render::visible(&by));
     if explanation.judgement.verdict != Verdict::Automatic && explanation.remedies.is_empty() {
-        text.push_str("\n  nothing that could be changed in the request would make it better");
+        text.push_str("\n  no change of the request would be permitted");
     }
     for remedy in &explanation.remedies {
         let change = render::visible(&remedy.change);

@@ -127,7 +127,7 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 
 /// Checks a token at the gate and stores it.
 pub(super) async fn login(config: &Path, remote: &Remote, trust: Option<Trust>) -> anyhow::Result<()> {
-    let folder = folder().context("there is nowhere to store the login: neither XDG_CONFIG_HOME nor HOME is set")?;
+    let folder = folder().context("cannot store the login: neither XDG_CONFIG_HOME nor HOME is set")?;
     let place = reach::place(config, &remote.place)?;
     let trust = settle(&place, trust).await?;
     let token = match reach::given_token(&remote.place, &Environment::read()) {
@@ -135,17 +135,17 @@ pub(super) async fn login(config: &Path, remote: &Remote, trust: Option<Trust>) 
         None => ask_for_token(&place)?,
     };
     if token.expose().is_empty() {
-        bail!("no token given; whoever operates the gate makes one: tidegate user add NAME");
+        bail!("no token given; an operator of the gate creates one: tidegate user add NAME");
     }
     let client = Client::with(place.clone(), trust.clone(), token.clone());
     let me: Me = client.get("/v1/me", &()).await?;
     if me.source == "admin" {
-        bail!("that is the admin token, which belongs to no person; log in with a user's token (tidegate user add NAME)");
+        bail!("this is the admin token, not a person's; log in with a user's token (tidegate user add NAME)");
     }
     store_in(&folder, (&place, &trust), &me.name, &token)
         .with_context(|| format!("storing the login in {}", folder.display()))?;
     if place.is_exposed() {
-        note(&format!("note: {place} is not encrypted; your token travels in clear text"));
+        note(&format!("note: {place} is not encrypted; your token is sent in clear text"));
     }
     render::show(remote.printing.output, &me, |me| {
         format!("You are {} at {place}{}.", me.name, groups(me))
@@ -185,9 +185,9 @@ fn believed(address: &Address, why: &str, seen: Fingerprint) -> io::Result<bool>
     }
     let why = render::visible(why);
     prompt(&format!(
-        "The certificate shown at {address} is not trusted: {why}.\n\
+        "The certificate of the gate at {address} is not trusted: {why}.\n\
          Its SHA-256 is {seen}\n\
-         `tidegate fingerprint` on the gate's machine says which one it has, and so do its messages at the start. Is it this one, for all times? [y/N] "
+         Compare it with `tidegate fingerprint` on the gate's machine, or with the gate's log at its start. Trust this certificate permanently? [y/N] "
     ))?;
     let mut answer = String::new();
     io::stdin().read_line(&mut answer)?;
@@ -206,9 +206,9 @@ pub(super) fn logout() -> anyhow::Result<()> {
         }
     }
     render::print(if found {
-        "Logged out. The token is still good: `tidegate user rotate NAME` replaces it."
+        "Logged out. The token stays valid until `tidegate user rotate NAME` replaces it."
     } else {
-        "Nobody was logged in."
+        "No login is stored here."
     })?;
     Ok(())
 }

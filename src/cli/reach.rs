@@ -17,17 +17,16 @@ use crate::tls::Trust;
 
 /// Help text about the selection.
 pub(super) const HELP: &str = "\
-Which gate, and who you are (the first that is there):
+Source of the gate's address and your token (first one found):
   1. --control and --token-file
   2. TIDEGATE_CONTROL; TIDEGATE_TOKEN (a token) or TIDEGATE_TOKEN_FILE (its file)
-  3. what `tidegate login` stored
-  4. the gate's own configuration and admin token, where they are on this
-     machine
-What operators do (grant, session, log, user) has 4 before 3. A login's token
-goes to no other gate, and the admin token to no other machine.
-An https:// gate is trusted by TIDEGATE_CA (a file) or TIDEGATE_TRUST (its
-certificate's SHA-256), as `login` was told to (--ca, --trust), or by the CAs of
-this machine.";
+  3. the login stored by `tidegate login`
+  4. the gate's own configuration and admin token, if they are on this machine
+Commands for operators (grant, session, log, user) try 4 before 3. A login's
+token is sent only to its own gate, the admin token only within this machine.
+The certificate of an https:// gate is checked with TIDEGATE_CA (a file) or
+TIDEGATE_TRUST (its SHA-256), with the login's --ca or --trust, or with the CAs
+of this machine.";
 
 /// Usual caller of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,16 +81,16 @@ impl TokenFrom {
         match self {
             Self::Environment(_) => words(
                 "the token in TIDEGATE_TOKEN".to_owned(),
-                "set it anew, or unset it and log in: tidegate login",
+                "set a valid one, or unset it and log in: tidegate login",
             ),
             Self::File(path) => words(
                 format!("the token in {}", path.display()),
-                "put a good one there, or log in: tidegate login",
+                "replace it with a valid one, or log in: tidegate login",
             ),
             Self::Login(_) => words("the token of your login".to_owned(), "log in again: tidegate login"),
             Self::Admin(path) => words(
                 format!("the admin token in {}", path.display()),
-                "is it another gate that answers there?",
+                "does another gate answer there?",
             ),
         }
     }
@@ -111,7 +110,7 @@ impl TokenWords {
     pub(super) fn given() -> Self {
         Self {
             what: "the token you gave".to_owned(),
-            remedy: "whoever operates the gate makes a new one: tidegate user rotate NAME",
+            remedy: "an operator of the gate creates a new one: tidegate user rotate NAME",
         }
     }
 }
@@ -202,11 +201,11 @@ pub(super) fn given_token(flags: &Place, environment: &Environment) -> Option<To
 pub(super) fn token(from: &TokenFrom) -> Result<Secret<String>, ClientError> {
     let (path, remedy) = match from {
         TokenFrom::Environment(token) => return Ok(Secret::new(token.expose().trim().to_owned())),
-        TokenFrom::File(path) => (path, "name a file with a token"),
+        TokenFrom::File(path) => (path, "set a file with a token"),
         TokenFrom::Login(path) => (path, "log in again: tidegate login"),
         TokenFrom::Admin(path) => (
             path,
-            "the gate makes it on its first start, readable for its owner only; for a name of your own: tidegate login",
+            "the gate creates it at its first start, readable only by its owner; to use your own name: tidegate login",
         ),
     };
     match std::fs::read_to_string(path) {
@@ -333,7 +332,7 @@ mod tests {
         for whose in [Whose::Person, Whose::Operator] {
             let elsewhere = remote(Some("http://elsewhere:1"), None);
             let said = chosen(whose, &elsewhere, &nothing, Some(&ana), None);
-            assert!(said.starts_with("there is no token for http://elsewhere:1"), "{said}");
+            assert!(said.starts_with("no token for http://elsewhere:1"), "{said}");
             let same = remote(Some("http://gate:1/"), None);
             assert_eq!(chosen(whose, &same, &nothing, Some(&ana), None), "http://gate:1 login");
         }
@@ -345,9 +344,9 @@ mod tests {
         for whose in [Whose::Person, Whose::Operator] {
             let to = |control| chosen(whose, &remote(Some(control), None), &nothing, None, Some("/dev/null"));
             let said = to("http://elsewhere:1");
-            assert!(said.starts_with("there is no token for http://elsewhere:1"), "{said}");
+            assert!(said.starts_with("no token for http://elsewhere:1"), "{said}");
             let said = to("http://localhost.example.org:1");
-            assert!(said.starts_with("there is no token for"), "{said}");
+            assert!(said.starts_with("no token for"), "{said}");
             assert_eq!(to("http://127.0.0.1:1"), "http://127.0.0.1:1 admin");
             assert_eq!(to("unix:/other.sock"), "unix:/other.sock admin");
         }

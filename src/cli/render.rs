@@ -87,9 +87,9 @@ pub(super) fn effect(effect: Effect) -> String {
     let words = [
         said(in_effect, "in effect"),
         said(stored, "stored"),
-        said(recorded, "on record"),
+        said(recorded, "recorded"),
     ];
-    let more = if effect.is_done() { "" } else { " (the gate goes on trying)" };
+    let more = if effect.is_done() { "" } else { " (the gate retries)" };
     format!("{}{more}", words.join(", "))
 }
 
@@ -127,7 +127,7 @@ pub(super) fn grants(grants: &[GrantView], now: Timestamp) -> String {
 #[must_use]
 pub(super) fn page(table: String, next: Option<&impl Display>) -> String {
     match next {
-        Some(next) => format!("{table}\n\nThere is more. The next page: the same with --before {next}"),
+        Some(next) => format!("{table}\n\nFor the next page, add --before {next}"),
         None => table,
     }
 }
@@ -184,7 +184,7 @@ pub(super) fn grant(view: &GrantView, now: Timestamp) -> String {
         let (by, reason) = (visible(&revocation.by), revocation.reason.as_deref().map(visible));
         let told = format!("{} by {by}", time(revocation.at));
         rows.push(match reason {
-            _ if grant.given_back() => ("given back", told),
+            _ if grant.given_back() => ("released", told),
             Some(reason) => ("revoked", format!("{told}: {reason}")),
             None => ("revoked", told),
         });
@@ -209,7 +209,7 @@ pub(super) fn issued(issued: &Issued) -> String {
     if let Some(deadline) = grant.deadline() {
         rows.push(("never after", time(deadline)));
     }
-    format!("{}\n\nThe secret is shown this once; it is not stored.", list(&rows))
+    format!("{}\n\nThe secret is shown only now; it is not stored.", list(&rows))
 }
 
 /// Returns sessions as a table.

@@ -46,27 +46,26 @@ Examples:
   tidegate psql orders --profile read-write --for 1h --reason \"fix the totals\" --ticket SHOP-99
   tidegate psql orders -- -c 'select count(*) from customers'
 
-A live grant of yours is joined if it is for the same profile (without --profile: the target's
-narrowest), and gives at least the --for, --sessions and --ticket you name; a new --reason goes
-on record. Otherwise access is asked for. While you wait for an approver, Ctrl-C withdraws the
-request; later it is psql's. In the last five minutes the terminal's title counts
-down, and a line says when 5 min, 1 min and 10 s are left; so it does when the grant gets more
-time, less, or is revoked. psql gets its login by PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE,
-PGSSLMODE and PGSSLROOTCERT. The exit code is psql's.")]
+psql joins a live grant of yours with the same profile (without --profile: the target's narrowest)
+if it covers your --for, --sessions and --ticket; a new --reason is recorded. Otherwise it requests
+access. While you wait for approval, Ctrl-C withdraws the request; later psql gets it. In the last
+five minutes the terminal's title counts down, and lines appear at 5 min, 1 min and 10 s, and
+whenever the grant is extended, shortened or revoked. psql gets its login through PGHOST, PGPORT,
+PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE and PGSSLROOTCERT. The exit code is psql's.")]
 pub struct PsqlArgs {
-    /// What is asked for.
+    /// Target, profile and terms of the request.
     #[command(flatten)]
     pub wanted: Wanted,
-    /// Which gate.
+    /// Address of the gate.
     #[command(flatten)]
     pub place: Place,
-    /// Gives the grant back when psql ends, instead of keeping it until its window closes
+    /// Releases the grant when psql ends, instead of keeping it until its window closes
     #[arg(long)]
     pub release: bool,
-    /// Whether the time that is left is counted down
+    /// Countdown of the remaining time
     #[arg(long, value_enum, default_value_t = Shown::Auto, value_name = "WHEN")]
     pub countdown: Shown,
-    /// Begins without the gate's notice of the grant and its end
+    /// Suppresses the gate's notice of the grant and its end
     #[arg(long)]
     pub no_welcome: bool,
     /// Arguments for psql
@@ -74,7 +73,7 @@ pub struct PsqlArgs {
     pub arguments: Vec<OsString>,
 }
 
-/// A command with access.
+/// Command to run with access.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -83,21 +82,21 @@ Examples:
 
 The command gets PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE and DATABASE_URL, and does not get
 TIDEGATE_TOKEN. It verifies the gate: PGSSLROOTCERT and NODE_EXTRA_CA_CERTS name a file with the
-gate's certificate, and PGSSLMODE is verify-full; what you have set that is stronger, or your own
-certificates, stay. SIGINT, SIGTERM and SIGHUP are passed on. The exit code is the
-command's: 128+n when signal n ended it, 127 when it is not found, 126 when it cannot be run.
-The grant is given back at the end, unless it was there before.")]
+gate's certificate, and PGSSLMODE is verify-full; stricter settings and certificates of your own
+are kept. SIGINT, SIGTERM and SIGHUP are passed on. The exit code is the command's: 128+n if signal
+n ended it, 127 if it is not found, 126 if it cannot be run. A grant created for the command is
+released at the end.")]
 pub struct ExecArgs {
-    /// What is asked for.
+    /// Target, profile and terms of the request.
     #[command(flatten)]
     pub wanted: Wanted,
-    /// Which gate.
+    /// Address of the gate.
     #[command(flatten)]
     pub place: Place,
-    /// Gives the grant back at the end even if it was there before
+    /// Also releases a grant that existed before
     #[arg(long)]
     pub release: bool,
-    /// Begins its sessions without the gate's notice of the grant and its end (by PGOPTIONS)
+    /// Suppresses the gate's notice of the grant and its end (through PGOPTIONS)
     #[arg(long)]
     pub no_welcome: bool,
     /// The command
@@ -113,18 +112,18 @@ Examples:
   tidegate env orders --for 30m --reason BUG-812 --format fish | source
   tidegate env orders --format dotenv > .env.local
 
-What is printed is a password until the window closes: `tidegate release GRANT` closes it earlier.")]
+The output contains a password, valid until the window closes; `tidegate release GRANT` closes it.")]
 pub struct EnvArgs {
-    /// What is asked for.
+    /// Target, profile and terms of the request.
     #[command(flatten)]
     pub wanted: Wanted,
-    /// Which gate.
+    /// Address of the gate.
     #[command(flatten)]
     pub place: Place,
-    /// For which reader
+    /// Format of the output
     #[arg(long, value_enum, default_value_t = Format::Sh)]
     pub format: Format,
-    /// Begins sessions without the gate's notice of the grant and its end (by PGOPTIONS)
+    /// Suppresses the gate's notice of the grant and its end (through PGOPTIONS)
     #[arg(long)]
     pub no_welcome: bool,
 }
@@ -208,14 +207,14 @@ async fn obtain(client: &Client, wanted: &Wanted, stops: &mut Stops) -> anyhow::
             made: false,
         });
     }
-    let request = request.context("the gate names neither a grant nor a request")?;
+    let request = request.context("the gate's answer has neither a grant nor a request")?;
     let request = until_granted(client, request, wanted.wait_at_most, stops)
         .await?
         .request
         .request;
     let grant = request
         .grant()
-        .context("the gate approved the request and names no grant")?
+        .context("the gate approved the request without a grant")?
         .clone();
     if request.wish.break_glass {
         note(&broken(&request.id));
@@ -229,9 +228,9 @@ async fn obtain(client: &Client, wanted: &Wanted, stops: &mut Stops) -> anyhow::
 /// Returns the message that a live grant is joined, and whether the new reason is recorded.
 pub(super) fn joining(view: &GrantView, wanted: &Wanted) -> String {
     let grant = &view.grant;
-    let before = grant.reason().map(|reason| format!(", asked for with: {}", visible(reason)));
+    let before = grant.reason().map(|reason| format!(", requested with: {}", visible(reason)));
     let now = match wanted.reason.as_deref() {
-        Some(reason) if grant.reason() != Some(reason.trim()) => "; your new reason is on record",
+        Some(reason) if grant.reason() != Some(reason.trim()) => "; your new reason is recorded",
         _ => "",
     };
     format!("joining your live grant {}{}{now}", grant.id(), before.unwrap_or_default())
@@ -278,7 +277,7 @@ async fn variables(client: &Client, access: &Access, welcome: bool) -> anyhow::R
 async fn release(client: &Client, access: &Access) {
     let path = format!("/v1/grants/{}/release", access.grant);
     if let Err(error) = client.post::<GrantView>(&path, &EmptyBody {}).await {
-        complain(&format!("grant {} could not be given back: {error}", access.grant));
+        complain(&format!("cannot release grant {}: {error}", access.grant));
     }
 }
 

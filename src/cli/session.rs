@@ -37,8 +37,8 @@ pub(super) async fn run(config: &Path, command: SessionCommand) -> anyhow::Resul
             render::show(remote.printing.output, &view, |view| {
                 let who = &view.who;
                 let ended = match view.effect {
-                    Some(effect) if effect.is_done() => "has ended, and that is on record",
-                    _ => "is told to end; its end goes on record as soon as it can",
+                    Some(effect) if effect.is_done() => "has ended, and its end is recorded",
+                    _ => "is ending; its end is not recorded yet",
                 };
                 format!(
                     "Session {} of {} on {} {ended}.",

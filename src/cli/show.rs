@@ -71,7 +71,7 @@ pub(super) fn request(view: &RequestView, approvers: &[IdentityName], now: Times
     if let Some(extent) = &request.narrowed_from {
         rows.push((
             "asked for",
-            format!("{} for {}; less was given", extent.profile, duration::show(extent.window)),
+            format!("{} for {}; less was approved", extent.profile, duration::show(extent.window)),
         ));
     }
     rows.push(("status", standing(view)));
@@ -91,8 +91,10 @@ pub(super) fn request(view: &RequestView, approvers: &[IdentityName], now: Times
         Some(Outcome::Approved { how, grant, .. }) => {
             match how {
                 How::Automatic => rows.push(("approved", "by the policies".to_owned())),
-                How::BreakGlass if request.review.is_some() => rows.push(("approved", "by nobody (break-glass)".to_owned())),
-                How::BreakGlass => rows.push(("approved", "by nobody (break-glass): it will be reviewed".to_owned())),
+                How::BreakGlass if request.review.is_some() => {
+                    rows.push(("approved", "without approval (break-glass)".to_owned()))
+                }
+                How::BreakGlass => rows.push(("approved", "without approval (break-glass); needs a review".to_owned())),
                 How::People => {}
             }
             rows.push(("grant", grant.to_string()));
@@ -129,11 +131,11 @@ pub(super) fn next_step(view: &RequestView) -> Option<String> {
     let wish = &view.request.wish;
     match view.status.as_str() {
         "pending" => Some(format!(
-            "An approver says: tidegate approve {}\nThen, or to wait for it: tidegate psql {}",
+            "An approver runs: tidegate approve {}\nTo wait for it and connect: tidegate psql {}",
             view.request.id,
             wish.target.with(Some(&wish.profile))
         )),
-        "approved" => Some(format!("Use it: tidegate psql {}", wish.target.with(Some(&wish.profile)))),
+        "approved" => Some(format!("To connect: tidegate psql {}", wish.target.with(Some(&wish.profile)))),
         _ => None,
     }
 }
@@ -148,7 +150,7 @@ pub(super) fn live(view: &GrantView) -> bool {
 #[must_use]
 pub(super) fn grants(grants: &[GrantView], now: Timestamp) -> String {
     if grants.is_empty() {
-        return "No grants. Ask for one: tidegate request TARGET --for 30m --reason WHY".to_owned();
+        return "No grants. To request one: tidegate request TARGET --for 30m --reason WHY".to_owned();
     }
     let columns = [
         whole("GRANT"),
@@ -176,7 +178,7 @@ pub(super) fn grants(grants: &[GrantView], now: Timestamp) -> String {
 #[must_use]
 pub(super) fn users(users: &[UserView]) -> String {
     if users.is_empty() {
-        return "No users. Make one: tidegate user add NAME --group GROUP".to_owned();
+        return "No users. To create one: tidegate user add NAME --group GROUP".to_owned();
     }
     let columns = [
         whole("NAME"),
@@ -217,13 +219,13 @@ pub(super) fn issued_user(issued: &IssuedUser) -> String {
     let Some(token) = &issued.token else {
         rows.extend(issued.user.effect.map(|effect| ("effect", render::effect(effect))));
         return format!(
-            "{}\n\nThe old token is good no more. A new one could not be made: rotate again when /readyz says that the gate is ready.",
+            "{}\n\nThe old token is no longer valid. A new one could not be created; rotate again when /readyz reports ready.",
             list(&rows)
         );
     };
     rows.push(("token", visible(token)));
     format!(
-        "{}\n\nThe token is shown this once; it is not stored. Its owner uses it with: tidegate login",
+        "{}\n\nThe token is shown only now; it is not stored. Its owner uses it with: tidegate login",
         list(&rows)
     )
 }

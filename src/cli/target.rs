@@ -25,69 +25,68 @@ use crate::secret::Secret;
 /// Exit code of `plan` if the database differs from the profiles.
 const DIFFERS: u8 = 7;
 
-/// Brings a target's database in step with its profiles; shows the roles of its grants.
+/// Compares a target's database with its profiles and applies them; shows the roles of its grants.
 #[derive(Debug, Subcommand)]
 pub enum TargetCommand {
-    /// Shows what differs between the profiles and the database, as the SQL that would change it; changes nothing
+    /// Shows the SQL that would make the database match its profiles; changes nothing
     #[command(after_help = "\
 Examples:
   tidegate target plan orders
   tidegate target plan orders --user postgres --password-file /run/secrets/postgres
 
-Exit codes: 0 it is as the profiles say, 7 it differs, 1 it cannot be compared.")]
+Exit codes: 0 the database matches, 7 it differs, 1 it cannot be compared.")]
     Plan(TargetArgs),
-    /// Does what `plan` shows, all of it in one transaction or nothing
+    /// Runs the SQL that `plan` shows, in one transaction
     #[command(after_help = "\
 Example:
   tidegate target apply orders --user postgres --password-file - < postgres.password
 
-Who applies needs CREATEROLE for the profiles' roles, and to own what they are given rights on, or
-to be a member of the role that does; a superuser has both. Views with masks belong to who applies.
+The account needs CREATEROLE for the profiles' roles. It must own the objects that they get rights
+on, or be a member of the owner; a superuser can do both. The account owns the views with masks.
 
-Exit codes: 0 it is as the profiles say, 7 all was done that this account may do, but somebody else
-gave a profile's role more, 1 nothing was done.")]
+Exit codes: 0 the database matches, 7 everything this account may change was changed, but another
+role granted a profile's role more, 1 nothing was changed.")]
     Apply(TargetArgs),
-    /// Lifts the masks while a command of the tables' owner runs, and applies them again: for migrations and restores, which the
-    /// views with masks stand in the way of
+    /// Removes the views with masks while a migration or restore runs, which they would block, then applies them again
     #[command(after_help = "\
 Examples:
   tidegate target lift orders --user shop_owner --password-file owner.password -- pg_restore --clean -d shop shop.dump
   tidegate target lift orders --user shop_owner --password-file owner.password -- psql -f migration.sql
 
-Meanwhile who is shown a table with masks is shown nothing of it. The masks are applied again when
-the command has failed or was interrupted, too. Without a command they stay lifted until
-`tidegate target apply`. The command gets this program's own environment, and no password.
+Meanwhile sessions of profiles with masks cannot read those tables. The masks are applied again even
+if the command fails or is interrupted. Without a command, they stay lifted until `tidegate target
+apply`. The command gets this program's environment, but no password.
 
-Exit codes: the command's, if it is not 0; else those of `apply`; 1 nothing was lifted, or the
+Exit codes: the command's, if it is not 0, otherwise those of `apply`; 1 nothing was lifted, or the
 masks could not be applied again.")]
     Lift(lift::LiftArgs),
-    /// Shows the roles of a target's grants as its server has them: whose, until when, how many are logged in, what is left over
+    /// Shows the roles of a target's grants at its server: identity, end, backends, and leftover roles
     #[command(after_help = "\
 Examples:
   tidegate target status orders
   tidegate target status orders --output json
 
-It asks the running gate, which asks the server. More backends than sessions: somebody has come in
-past the gate, and is ended within a minute or so.")]
+The running gate queries the server. More backends than sessions mean a login that bypassed the
+gate; the gate ends it within about a minute.")]
     Status(status::StatusArgs),
 }
 
-/// Which target, as whom.
+/// Target, and account to log in as.
 #[derive(Debug, Args)]
 pub struct TargetArgs {
-    /// The database, by its name in the configuration
+    /// Name of the target in the configuration
     #[arg(add = complete::targets())]
     pub target: TargetName,
-    /// Log in there as another account than the configuration says
+    /// Account to log in as [default: the configured one]
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
-    /// The file with its password; `-`: standard input
+    /// File with the account's password; `-`: standard input
     #[arg(long, value_name = "FILE", requires = "user", conflicts_with = "password_env")]
     pub password_file: Option<PathBuf>,
-    /// The environment variable with its password
+    /// Environment variable with the account's password
     #[arg(long, value_name = "VARIABLE", requires = "user")]
     pub password_env: Option<String>,
-    /// How to print
+    /// Output format
     #[arg(long, short, value_enum, default_value_t = Output::Table)]
     pub output: Output,
 }
@@ -113,7 +112,7 @@ impl TargetArgs {
                 } else {
                     std::fs::read_to_string(file)
                 };
-                let text = text.with_context(|| format!("{} cannot be read", file.display()))?;
+                let text = text.with_context(|| format!("cannot read {}", file.display()))?;
                 Some(text.trim_end_matches(['\r', '\n']).to_owned())
             }
             (None, Some(variable)) => {
@@ -132,7 +131,7 @@ impl TargetArgs {
         let target = read.map_err(|mistakes| anyhow::anyhow!(lines(mistakes)))?;
         if !target.has_rights() {
             anyhow::bail!(
-                "the profiles of {} are only names, so there is nothing to compare; say what they may do: [targets.{0}.profiles.NAME]",
+                "the profiles of {} define no rights, so there is nothing to compare; define them in [targets.{0}.profiles.NAME]",
                 self.target
             );
         }
@@ -174,13 +173,20 @@ async fn applied(args: &TargetArgs, settings: &TargetSettings, (target, definiti
     let value = json!({ "target": settings.name, "in_step": more == 0, "done": done.profiles });
     render::show(args.output, &value, |_| {
         let mut text = match steps {
-            0 => format!("{}: it was as its profiles say already", settings.name),
-            1 => format!("{}: as its profiles say now, after one change", settings.name),
-            steps => format!("{}: as its profiles say now, after {steps} changes", settings.name),
+            0 => format!("{}: the database already matched its profiles", settings.name),
+            1 => format!("{}: the database now matches its profiles, after one change", settings.name),
+            steps => format!(
+                "{}: the database now matches its profiles, after {steps} changes",
+                settings.name
+            ),
         };
-        text.push_str(if more > 0 { ", but for what others gave\n" } else { "\n" });
+        text.push_str(if more > 0 {
+            ", except for rights granted by others\n"
+        } else {
+            "\n"
+        });
         for Compared { profile, plan, .. } in &done.profiles {
-            say(&mut text, &format!("{profile}: from others: "), &plan.beyond);
+            say(&mut text, &format!("{profile}: granted by others: "), &plan.beyond);
             say(&mut text, &format!("{profile}: note: "), &plan.warnings);
         }
         text.trim_end().to_owned()
@@ -205,8 +211,8 @@ fn told(settings: &TargetSettings, comparison: &Comparison) -> String {
         text.push_str(&of_profile(compared));
     }
     for (head, lines) in [
-        ("whatever the profiles say", &comparison.everybody),
-        ("of a profile that is no more", &comparison.left),
+        ("rights of PUBLIC, outside all profiles", &comparison.everybody),
+        ("roles of removed profiles", &comparison.left),
     ] {
         if !lines.is_empty() {
             text.extend(["\n", head, ":\n"]);
@@ -219,7 +225,7 @@ fn told(settings: &TargetSettings, comparison: &Comparison) -> String {
 fn of_profile(compared: &Compared) -> String {
     let plan = &compared.plan;
     let state = match (plan.steps.len(), plan.blocked.len() + plan.beyond.len()) {
-        (0, 0) => "as it should be".to_owned(),
+        (0, 0) => "matches".to_owned(),
         (0, _) => "differs".to_owned(),
         (1, _) => "differs by one statement".to_owned(),
         (steps, _) => format!("differs by {steps} statements"),
@@ -229,8 +235,8 @@ fn of_profile(compared: &Compared) -> String {
         let (sql, why) = (render::visible(&step.sql), render::visible(&step.why));
         text.extend(["  ", &sql, ";  -- ", &why, "\n"]);
     }
-    say(&mut text, "  in the way: ", &plan.blocked);
-    say(&mut text, "  from others: ", &plan.beyond);
+    say(&mut text, "  blocked: ", &plan.blocked);
+    say(&mut text, "  granted by others: ", &plan.beyond);
     say(&mut text, "  note: ", &plan.warnings);
     text
 }

@@ -18,7 +18,7 @@ pub(super) async fn run(config: &Path, target: Option<String>, remote: &Remote) 
     if let Some(wanted) = &target {
         targets.targets.retain(|target| target.name.as_str() == wanted);
         if targets.targets.is_empty() {
-            anyhow::bail!("there is no target {wanted} at this gate: `tidegate targets` lists them");
+            anyhow::bail!("no target {wanted} at this gate; list targets with `tidegate targets`");
         }
     }
     render::show(remote.printing.output, &targets, |targets| match target {
@@ -43,7 +43,7 @@ fn listed(targets: &Targets) -> String {
         return "This gate has no targets.".to_owned();
     }
     let table = render::table([whole("TARGET"), cut("A REQUEST", 20), cut("MAY", 20)], &rows);
-    format!("{table}\n\nMasks and guard rails of one: tidegate targets NAME")
+    format!("{table}\n\nFor masks and guard rails of a target: tidegate targets NAME")
 }
 
 /// Returns all details of one target.

@@ -14,67 +14,67 @@ use super::{complain, render, show};
 use crate::control::model::{DisableBody, EmptyBody, GroupsBody, IssuedUser, NewUserBody, RegroupedUser, UserView, Users};
 use crate::names::{GroupName, IdentityName};
 
-/// Makes, lists and changes local users.
+/// Creates, lists and changes local users.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Makes a user and prints their token, once
+    /// Creates a user and prints their token, once
     #[command(after_help = "\
 Examples:
   tidegate user add ana@example.com --group qa
   tidegate user add ci:shop/orders --group ci --output json | jq -r .token > ci.token")]
     Add {
-        /// The name their statements are on record under
+        /// Name of the user; the audit log shows it with each statement
         name: IdentityName,
-        /// A group they are in; can be given several times
+        /// Group of the user; can be repeated
         #[arg(long = "group", short, value_name = "GROUP")]
         groups: Vec<GroupName>,
-        /// Which gate, and how to print.
+        /// Address of the gate, and output format.
         #[command(flatten)]
         remote: Remote,
     },
     /// Lists the users
     List {
-        /// Which gate, and how to print.
+        /// Address of the gate, and output format.
         #[command(flatten)]
         remote: Remote,
     },
-    /// Shuts somebody out: their grants and sessions end now
+    /// Disables an identity and ends its grants and sessions
     Disable {
-        /// Who; also somebody who comes with an issuer's token
+        /// Name of the user, or of an identity with an issuer's token
         name: IdentityName,
-        /// Also somebody the gate has never met: no user of its own, and without a grant or a request
+        /// Also accepts an identity that is unknown to the gate: no user, grant or request
         #[arg(long)]
         unseen: bool,
-        /// Which gate, and how to print.
+        /// Address of the gate, and output format.
         #[command(flatten)]
         remote: Remote,
     },
-    /// Lets somebody in again; the grants they had stay ended
+    /// Enables an identity again; its grants stay ended
     Enable {
-        /// Who
+        /// Name of the user
         name: IdentityName,
-        /// Which gate, and how to print.
+        /// Address of the gate, and output format.
         #[command(flatten)]
         remote: Remote,
     },
     /// Replaces a user's token and prints the new one, once
     Rotate {
-        /// Who
+        /// Name of the user
         name: IdentityName,
-        /// Which gate, and how to print.
+        /// Address of the gate, and output format.
         #[command(flatten)]
         remote: Remote,
     },
-    /// Sets all the groups of a user; none leaves them in no group
+    /// Replaces all groups of a user; without groups, removes the user from all
     #[command(after_help = "\
 Example:
   tidegate user groups ana@example.com qa oncall")]
     Groups {
-        /// Who
+        /// Name of the user
         name: IdentityName,
-        /// The groups
+        /// New groups
         groups: Vec<GroupName>,
-        /// Which gate, and how to print.
+        /// Address of the gate, and output format.
         #[command(flatten)]
         remote: Remote,
     },
@@ -103,7 +103,7 @@ pub(super) async fn run(config: &Path, command: Command) -> anyhow::Result<()> {
             let user: UserView = client(&remote)?.post(&path(&name, "disable"), &body).await?;
             if !user.local {
                 note(&format!(
-                    "note: {name} is no local user; whoever comes by that name with an issuer's token is shut out"
+                    "note: {name} is not a local user; issuers' tokens for this name are refused"
                 ));
             }
             changed(&remote, &user)

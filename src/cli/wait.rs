@@ -28,13 +28,11 @@ pub enum WaitError {
     /// The request was denied or rejected.
     #[error("{0}")]
     Refused(String),
-    /// Nobody said anything in time.
-    #[error("request {0} has lapsed: it did not get its approvals in time; ask again, or ask an approver first")]
+    /// The request was not decided in time.
+    #[error("request {0} has lapsed without the approvals it needs; tell an approver and request again")]
     Lapsed(RequestId),
     /// The request is still pending at the end of `--wait-at-most`.
-    #[error(
-        "request {0} is still pending; it stays open: `tidegate requests --mine` shows it, `tidegate withdraw {0}` takes it back"
-    )]
+    #[error("request {0} is still pending; see it with `tidegate requests --mine`, withdraw it with `tidegate withdraw {0}`")]
     Pending(RequestId),
 }
 
@@ -198,15 +196,15 @@ async fn withdraw(client: &Client, view: &RequestView) {
         .post::<RequestView>(&format!("/v1/requests/{id}/withdraw"), &EmptyBody {})
         .await
     {
-        Ok(_) => return complain(&format!("request {id} is withdrawn")),
-        Err(error) => complain(&format!("request {id} could not be withdrawn: {error}")),
+        Ok(_) => return complain(&format!("withdrew request {id}")),
+        Err(error) => complain(&format!("cannot withdraw request {id}: {error}")),
     }
     // It may have been approved just now: give the grant back.
     let now = client.get::<RequestBody>(&format!("/v1/requests/{id}"), &()).await;
     if let Some(grant) = now.ok().as_ref().and_then(|now| now.request.request.grant()) {
         let path = format!("/v1/grants/{grant}/release");
         if client.post::<GrantView>(&path, &EmptyBody {}).await.is_ok() {
-            complain(&format!("it was approved just now; its grant {grant} is given back"));
+            complain(&format!("it was approved meanwhile; released its grant {grant}"));
         }
     }
 }
@@ -217,10 +215,10 @@ pub(super) fn settled(view: &RequestView) -> Result<(), WaitError> {
     let refused = |text: String| Err(WaitError::Refused(text));
     match &view.request.outcome {
         Some(Outcome::Approved { .. }) => Ok(()),
-        Some(Outcome::Denied { why, .. }) => refused(format!("request {id} is denied: {why}")),
+        Some(Outcome::Denied { why, .. }) => refused(format!("request {id} was denied: {why}")),
         Some(Outcome::Rejected { by, comment, .. }) => {
             let comment = comment.as_deref().map(|comment| format!(": {comment}")).unwrap_or_default();
-            refused(format!("{by} has rejected request {id}{comment}"))
+            refused(format!("{by} rejected request {id}{comment}"))
         }
         Some(Outcome::Withdrawn { .. }) => refused(format!("request {id} was withdrawn")),
         None => Err(WaitError::Lapsed(id.clone())),
@@ -258,10 +256,8 @@ pub(super) fn waiting(request: &RequestBody) -> String {
         several => format!("{several} approvals"),
     };
     let who = match show::who_can(&request.approvers) {
-        None if request.waits_for_nobody => {
-            Some(" (nobody who may give it is enabled at this gate: tell its operator)".to_owned())
-        }
-        who => who.map(|who| format!(" ({who} can give it)")),
+        None if request.waits_for_nobody => Some(" (no enabled user of this gate may approve it; ask its operator)".to_owned()),
+        who => who.map(|who| format!(" ({who} can approve)")),
     };
     let wish = &view.request.wish;
     format!(
@@ -403,13 +399,13 @@ mod tests {
                 "denied",
                 serde_json::json!({ "outcome": "denied", "at": at, "why": "no" }),
                 5,
-                "is denied: no",
+                "was denied: no",
             ),
             (
                 "rejected",
                 serde_json::json!({ "outcome": "rejected", "at": at, "by": "tom", "comment": "later" }),
                 5,
-                "tom has rejected request rq_4k2m9x0a7b: later",
+                "tom rejected request rq_4k2m9x0a7b: later",
             ),
             (
                 "withdrawn",
@@ -417,7 +413,7 @@ mod tests {
                 5,
                 "was withdrawn",
             ),
-            ("lapsed", serde_json::Value::Null, 6, "ask again"),
+            ("lapsed", serde_json::Value::Null, 6, "request again"),
         ] {
             let (found, said) = ended(status, outcome).unwrap_err();
             assert_eq!(found, code, "{status}");

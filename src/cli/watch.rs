@@ -43,12 +43,12 @@ fn told(briefing: &Briefing, now: Timestamp) -> String {
     ));
     let identity = &request.request.request.wish.identity;
     parts.push(match earlier.as_slice() {
-        [] => format!("No earlier request of {identity} that you may see."),
+        [] => format!("No earlier requests of {identity} visible to you."),
         earlier => format!("Earlier requests of {identity}:\n{}", show::requests(earlier, now)),
     });
     let target = &request.request.request.wish.target;
     parts.push(match sessions.as_slice() {
-        [] => format!("Nobody else is on {target} now."),
+        [] => format!("No other sessions on {target} now."),
         sessions => format!("On {target} now:\n{}", render::sessions(sessions, now)),
     });
     parts.join("\n\n")

@@ -66,11 +66,7 @@ pub(super) fn access(table: &Section<'_, '_>) -> AccessTable {
     }
     let default_sessions = table.number("default_sessions", 1, MAX_SESSIONS);
     if default_sessions.is_some_and(|sessions| sessions > caps.sessions) {
-        table.mistake_at(
-            "default_sessions",
-            "there are more of them than access.max_sessions".to_owned(),
-            None,
-        );
+        table.mistake_at("default_sessions", "it is greater than access.max_sessions".to_owned(), None);
     }
     AccessTable {
         default_window,
@@ -91,7 +87,10 @@ fn caps(table: &Section<'_, '_>) -> Caps {
     let usual = Caps::default();
     let window = table.duration("max_window", SHORTEST).unwrap_or(usual.window);
     if window > usual.window {
-        let words = format!("a grant's window is never longer than {}", duration::show(usual.window));
+        let words = format!(
+            "it is longer than the longest possible window, {}",
+            duration::show(usual.window)
+        );
         table.mistake_at("max_window", words, None);
     }
     let reason_bytes = table.number("max_reason_bytes", 1, MAX_REASON_BYTES);

@@ -132,8 +132,8 @@ impl<'a> Checker<'a> {
         if self.file.targets.is_empty() && !tried {
             self.note(
                 "targets",
-                "there is no target",
-                "name at least one database: [targets.orders] with address, database and user",
+                "no target is configured",
+                "add at least one: [targets.orders] with address, database and user",
             );
         }
     }
@@ -148,7 +148,7 @@ impl<'a> Checker<'a> {
             .enumerate()
             .find(|(i, address)| address.port() != 0 && listen.iter().skip(i + 1).any(|b| b == *address))
         {
-            self.note("listen", format!("{} is named twice", twice.1), "leave one out");
+            self.note("listen", format!("{} is listed twice", twice.1), "remove one");
         }
         listen
     }
@@ -156,13 +156,13 @@ impl<'a> Checker<'a> {
     fn control(&mut self, socket: &Path) {
         if socket.as_os_str().len() > SOCKET_PATH {
             let reason = format!(
-                "the path of the socket has {} bytes, the system allows {SOCKET_PATH}",
+                "the socket's path has {} bytes; the system allows {SOCKET_PATH}",
                 socket.as_os_str().len()
             );
             self.note(
                 "control.socket",
                 reason,
-                "name a shorter one: socket = \"/run/tidegate/control.sock\"",
+                "use a shorter path: socket = \"/run/tidegate/control.sock\"",
             );
         }
         if let Some(listen) = self.file.control.listen {
@@ -170,22 +170,22 @@ impl<'a> Checker<'a> {
             if remote && !self.file.control.allow_remote {
                 self.note(
                     "control.listen",
-                    format!("{listen} can be reached from other machines"),
-                    "use 127.0.0.1, or say allow_remote = true",
+                    format!("{listen} is reachable from other machines"),
+                    "use 127.0.0.1, or set allow_remote = true",
                 );
             }
             if remote && !control_tls(self.file) {
                 self.note(
                     "control.tls",
-                    format!("tokens would travel to {listen} in clear text"),
-                    "leave tls = false out; what encrypts in front of the gate is on its machine, with listen = \"127.0.0.1:7433\"",
+                    format!("tokens would be sent to {listen} in clear text"),
+                    "remove tls = false, or run a TLS proxy on this machine and set listen = \"127.0.0.1:7433\"",
                 );
             }
             if listen.port() != 0 && self.file.listen.contains(&listen) {
                 self.note(
                     "control.listen",
                     format!("{listen} is also in `listen`"),
-                    "give the control API a port of its own",
+                    "use another port for the control API",
                 );
             }
         }
@@ -193,7 +193,9 @@ impl<'a> Checker<'a> {
 
     fn writable_folder(&mut self, key: &str, dir: &Path) {
         match std::fs::metadata(dir) {
-            Ok(found) if !found.is_dir() => self.note(key, format!("{} is not a folder", dir.display()), "name a folder"),
+            Ok(found) if !found.is_dir() => {
+                self.note(key, format!("{} is not a folder", dir.display()), "set the path of a folder")
+            }
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 // The gate creates only the last part of the path: with a misspelt mount point, creating the whole tree would
@@ -202,12 +204,16 @@ impl<'a> Checker<'a> {
                 if parent.is_some_and(|parent| !parent.is_dir()) {
                     self.note(
                         key,
-                        format!("the folder {} is to be made in does not exist", dir.display()),
-                        "make it, or name another",
+                        format!("the parent folder of {} does not exist", dir.display()),
+                        "create it, or set another path",
                     );
                 }
             }
-            Err(error) => self.note(key, format!("{}: {error}", dir.display()), "name a folder the gate can use"),
+            Err(error) => self.note(
+                key,
+                format!("{}: {error}", dir.display()),
+                "set a folder that the gate can write to",
+            ),
         }
     }
 
@@ -232,16 +238,16 @@ impl<'a> Checker<'a> {
             (Some(_), None) => {
                 self.note(
                     "tls.cert",
-                    "a certificate without its private key",
-                    "name the key too: key = \"server.key\"",
+                    "the certificate has no private key",
+                    "set the key too: key = \"server.key\"",
                 );
                 None
             }
             (None, Some(_)) => {
                 self.note(
                     "tls.key",
-                    "a private key without its certificate",
-                    "name the certificate too: cert = \"server.crt\"",
+                    "the private key has no certificate",
+                    "set the certificate too: cert = \"server.crt\"",
                 );
                 None
             }
@@ -273,8 +279,8 @@ impl<'a> Checker<'a> {
         match std::fs::read_to_string(path) {
             Ok(text) => Some(text),
             Err(error) => {
-                let remedy = "name a file the gate can read (a relative path starts at the folder of the configuration)";
-                self.note(key, format!("{} cannot be read: {error}", path.display()), remedy);
+                let remedy = "set a file that the gate can read (relative paths start at the configuration's folder)";
+                self.note(key, format!("cannot read {}: {error}", path.display()), remedy);
                 None
             }
         }

@@ -58,7 +58,7 @@ fn address(text: &str) -> Result<Address, String> {
     let (host, port) = host_port(rest, port)?;
     if !tls && !is_loopback(&host) {
         return Err(format!(
-            "the audit log would travel to {host} in clear text; write tls://{rest}"
+            "the audit log would be sent to {host} in clear text; write tls://{rest}"
         ));
     }
     Ok(Address { host, port, tls })
@@ -76,7 +76,7 @@ pub(super) fn check(checker: &mut Checker<'_>) -> Option<ForwardSettings> {
     if let Some(ca) = &ca_file {
         let key = "audit.forward.ca_file";
         if !to_tls {
-            checker.note(key, "it has no effect without address = \"tls://…\"", "leave it out");
+            checker.note(key, "it has no effect without address = \"tls://…\"", "remove it");
         } else if checker.readable(key, ca).is_some()
             && let Err(error) = CollectorTls::new(Some(ca))
         {
@@ -139,7 +139,7 @@ mod tests {
         for (lines, words) in [
             (
                 "address = \"tcp://siem.example.org:601\"",
-                "tidegate.toml:7: audit.forward.address: the audit log would travel to siem.example.org in clear text; write tls://siem.example.org:601",
+                "tidegate.toml:7: audit.forward.address: the audit log would be sent to siem.example.org in clear text; write tls://siem.example.org:601",
             ),
             (
                 "address = \"siem.example.org\"",
@@ -152,7 +152,7 @@ mod tests {
             ),
             (
                 "address = \"tls://siem\"\nca_file = \"nowhere.pem\"",
-                "nowhere.pem cannot be read",
+                "cannot read nowhere.pem",
             ),
             ("protocol = \"udp\"", "protocol"),
         ] {

@@ -19,8 +19,8 @@ use crate::tls::web_address;
 const MOST_LEEWAY: Duration = Duration::from_mins(5);
 
 /// Remedy for an issuer without a prefix: a token with `sub = "ana"` would otherwise be that of the local user ana.
-const NO_PREFIX: &str = "without one its tokens could name local users: give it its own, as identity_prefix = \"ci:\", or write \
-                         identity_prefix = \"\" where no name that it gives is ever a local user's";
+const NO_PREFIX: &str = "without it, the issuer's tokens could use the names of local users; set identity_prefix = \"ci:\", or \
+                         identity_prefix = \"\" if the issuer never uses the name of a local user";
 
 /// Values of `[[identity.issuers]]`; the path of a key file is still as written.
 #[derive(Debug)]
@@ -30,20 +30,20 @@ pub(super) struct IssuerTable {
 }
 
 pub(super) fn read(table: &Section<'_, '_>) -> Option<IssuerTable> {
-    let issuer = table.required("issuer", "name it as its tokens do: issuer = \"https://gitlab.example.org\"");
-    let audience = table.required("audience", "name what its tokens are made for: audience = \"tidegate\"");
+    let issuer = table.required("issuer", "set it as in the tokens: issuer = \"https://gitlab.example.org\"");
+    let audience = table.required("audience", "set the audience of its tokens: audience = \"tidegate\"");
     let url = table.parsed("jwks_url", |text| web_address(text).map(|_| text.to_owned()));
     let keys = match (url, table.path("jwks_file")) {
         (Some(url), None) => Some(Keys::Url(url)),
         (None, Some(file)) => Some(Keys::File(file)),
         (Some(_), Some(_)) => {
-            let reason = "the keys are already given by jwks_url".to_owned();
-            table.mistake_at("jwks_file", reason, Some("leave one out".to_owned()));
+            let reason = "jwks_url is set too".to_owned();
+            table.mistake_at("jwks_file", reason, Some("remove one".to_owned()));
             None
         }
         (None, None) => {
             if table.text("jwks_url").is_none() {
-                table.mistake_here("its keys are missing: name jwks_url (or jwks_file)".to_owned());
+                table.mistake_here("its keys are missing; set jwks_url (or jwks_file)".to_owned());
             }
             None
         }
@@ -51,7 +51,7 @@ pub(super) fn read(table: &Section<'_, '_>) -> Option<IssuerTable> {
     let leeway = table.duration("leeway", Duration::ZERO).unwrap_or(Duration::from_secs(30));
     if leeway > MOST_LEEWAY {
         let reason = format!(
-            "{} is too long: at most {}",
+            "{} is too long; at most {}",
             duration::show(leeway),
             duration::show(MOST_LEEWAY)
         );
@@ -89,23 +89,23 @@ pub(super) fn check(checker: &mut Checker<'_>) -> Vec<IssuerSettings> {
         let mut settings = table.settings.clone();
         for (key, value) in [("issuer", &settings.issuer), ("audience", &settings.audience)] {
             if value.is_empty() {
-                checker.note(&at(key), "it is empty", "write it as the issuer's tokens have it");
+                checker.note(&at(key), "it is empty", "set it as in the issuer's tokens");
             }
         }
         if !names.insert(&table.settings.issuer) {
-            checker.note(&at("issuer"), "this issuer is named twice", "leave one out");
+            checker.note(&at("issuer"), "this issuer is configured twice", "remove one");
         } else if !prefixes.insert(&table.settings.identity_prefix) {
-            let reason = "another issuer has the same prefix: both could name the same identity";
+            let reason = "another issuer has the same prefix, so both could use the same identity";
             checker.note(
                 &at("identity_prefix"),
                 reason,
-                "give each its own, as identity_prefix = \"ci:\"",
+                "set a different one for each, like identity_prefix = \"ci:\"",
             );
         }
         if let Keys::File(path) = &settings.keys {
             settings.keys = Keys::File(checker.base.join(path));
             if let Err(reason) = settings.keys.check() {
-                checker.note(&at("jwks_file"), reason, "name a file with the issuer's public keys (JWKS)");
+                checker.note(&at("jwks_file"), reason, "set a file with the issuer's public keys (JWKS)");
             }
         }
         issuers.push(settings);

@@ -77,7 +77,7 @@ pub fn target(path: &Path, name: &TargetName, passwords: bool) -> Result<TargetS
     match settings {
         Some(settings) if mistakes.is_empty() => Ok(settings),
         None if mistakes.is_empty() => {
-            let reason = format!("there is no target {name}; there are: {}", names.join(", "));
+            let reason = format!("no target is named {name}; configured: {}", names.join(", "));
             Err(vec![Mistake::new(path, None, Some("targets".to_owned()), reason)])
         }
         _ => Err(mistakes),
@@ -145,7 +145,7 @@ fn read(path: &Path) -> Result<String, Mistake> {
     std::fs::read_to_string(path).map_err(|error| {
         let mistake = Mistake::new(path, None, None, format!("cannot be read: {error}"));
         if error.kind() == std::io::ErrorKind::NotFound {
-            mistake.remedy("name the file with --config, or write one: docs/quickstart.md has one to start from")
+            mistake.remedy("set the file with --config, or write one: docs/quickstart.md has one to start from")
         } else {
             mistake
         }

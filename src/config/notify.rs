@@ -41,7 +41,7 @@ pub(super) fn read(table: &Section<'_, '_>) -> NotifyTable {
 }
 
 fn webhook(table: &Section<'_, '_>) -> Option<HookTable> {
-    let name = table.required("name", "name it, for messages about it: name = \"qa-channel\"");
+    let name = table.required("name", "set a name, for messages about it: name = \"qa-channel\"");
     let words = EventKind::ALL.map(|event| (event.name(), event));
     let read = HookTable {
         place: table.place().to_owned(),
@@ -70,8 +70,8 @@ pub(super) fn check(checker: &mut Checker<'_>) -> NotifySettings {
             let key = format!("{}.name", webhook.place);
             checker.note(
                 &key,
-                format!("there are two webhooks named {}", webhook.name),
-                "give each its own name",
+                format!("two webhooks are named {}", webhook.name),
+                "use different names",
             );
         }
         hooks.extend(hook(checker, webhook));
@@ -88,14 +88,14 @@ fn hook(checker: &mut Checker<'_>, table: &HookTable) -> Option<Hook> {
         (Some(url), None) => (Some(url.clone()), at("url")),
         (None, Some(file)) => (checker.secret(&table.place, "url", Some(file), None), at("url_file")),
         (Some(_), Some(_)) => {
-            checker.note(&at("url_file"), "the address is already given by url", "leave one out");
+            checker.note(&at("url_file"), "url is set too", "remove one");
             return None;
         }
         (None, None) => {
             checker.note(
                 &at("url"),
                 "is missing",
-                "name where to: url, or url_file where the address itself is a secret",
+                "set url, or url_file if the address itself is secret",
             );
             return None;
         }
@@ -104,10 +104,14 @@ fn hook(checker: &mut Checker<'_>, table: &HookTable) -> Option<Hook> {
         checker.note(&key, reason, "");
     }
     if table.events.is_empty() {
-        checker.note(&at("events"), "it is told of nothing", "name events, or leave it out for all");
+        checker.note(
+            &at("events"),
+            "it has no events",
+            "list events, or remove the key for all events",
+        );
     }
     if table.secret_file.is_none() && table.secret_env.is_none() {
-        let remedy = "name what messages are signed with: secret_file = \"webhook.secret\" (or secret_env)";
+        let remedy = "set the secret that signs messages: secret_file = \"webhook.secret\" (or secret_env)";
         checker.note(&at("secret_file"), "is missing", remedy);
     }
     let secret = checker.secret(&table.place, "secret", table.secret_file.as_ref(), table.secret_env.as_ref());

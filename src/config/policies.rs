@@ -19,7 +19,7 @@ const LONGEST: u64 = 4 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// A file or folder cannot be read.
-    #[error("{}: cannot be read: {error}; a folder of policies holds {SCHEMA} and *.cedar files", .path.display())]
+    #[error("{}: cannot be read: {error}; a policy folder contains {SCHEMA} and *.cedar files", .path.display())]
     Unreadable {
         /// Path of the file or folder.
         path: PathBuf,
@@ -27,13 +27,13 @@ pub enum ReadError {
         error: std::io::Error,
     },
     /// A file is longer than any policy file would be.
-    #[error("{}: is longer than 4 MiB: that is no file of policies", .path.display())]
+    #[error("{}: is longer than 4 MiB; policy files are shorter", .path.display())]
     TooLong {
         /// Path of the file.
         path: PathBuf,
     },
     /// The folder contains no policies.
-    #[error("{}: there is no *.cedar file: without a policy nothing is permitted, and nobody could ask for anything", .path.display())]
+    #[error("{}: the folder has no *.cedar file, so every request would be denied; add a policy", .path.display())]
     Empty {
         /// Path of the folder.
         path: PathBuf,
@@ -122,6 +122,6 @@ mod tests {
         assert!(error.contains("schema.cedarschema: cannot be read: No such file"), "{error}");
         std::fs::write(dir.path().join("schema.cedarschema"), "").unwrap();
         let error = read(dir.path()).unwrap_err().to_string();
-        assert!(error.contains("there is no *.cedar file"), "{error}");
+        assert!(error.contains("no *.cedar file"), "{error}");
     }
 }

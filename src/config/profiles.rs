@@ -60,8 +60,8 @@ pub(super) fn read(table: &Section<'_, '_>) -> Vec<ProfileSettings> {
         named(table, table.list("profiles", str::parse).unwrap_or_else(default))
     };
     if profiles.is_empty() {
-        let remedy = "name them, the narrowest first, or leave the key out".to_owned();
-        let reason = "there is no profile, so nobody could ask for one".to_owned();
+        let remedy = "list profiles, the narrowest first, or remove the key".to_owned();
+        let reason = "the list of profiles is empty".to_owned();
         table.mistake_at("profiles", reason, Some(remedy));
     }
     profiles
@@ -70,8 +70,8 @@ pub(super) fn read(table: &Section<'_, '_>) -> Vec<ProfileSettings> {
 fn named(table: &Section<'_, '_>, names: Vec<ProfileName>) -> Vec<ProfileSettings> {
     let twice = |(i, name): &(usize, &ProfileName)| names.iter().take(*i).any(|earlier| earlier == *name);
     if let Some((_, name)) = names.iter().enumerate().find(twice) {
-        let reason = format!("\"{name}\" is named twice");
-        table.mistake_at("profiles", reason, Some("leave one out".to_owned()));
+        let reason = format!("\"{name}\" is listed twice");
+        table.mistake_at("profiles", reason, Some("remove one".to_owned()));
     }
     names.into_iter().map(ProfileSettings::named).collect()
 }
@@ -107,12 +107,12 @@ fn rights(table: &Section<'_, '_>) -> Rights {
         }),
         truncate: plain("truncate", "tables are emptied whole"),
         references: tables("references"),
-        trigger: plain("trigger", "triggers are a table's"),
+        trigger: plain("trigger", "triggers belong to whole tables"),
         maintain: plain("maintain", "tables are maintained whole"),
         usage: plain("usage", "sequences have none"),
         sequence_select: plain("sequence_select", "sequences have none"),
         sequence_update: plain("sequence_update", "sequences have none"),
-        execute: plain("execute", "functions are meant with all their arguments"),
+        execute: plain("execute", "functions are selected by name"),
         schemas: table.list("schemas", str::parse::<Glob>),
         create: table.list("create", str::parse::<Glob>).unwrap_or_default(),
         owner: table.text("owner"),
@@ -120,8 +120,8 @@ fn rights(table: &Section<'_, '_>) -> Rights {
         masks: masks(table),
     };
     if rights.owner.is_some() && rights.create.is_empty() {
-        let remedy = "say in which schemas, like create = [\"scratch\"], or leave it out".to_owned();
-        table.mistake_at("owner", "nothing is made under this profile".to_owned(), Some(remedy));
+        let remedy = "set the schemas, like create = [\"scratch\"], or remove owner".to_owned();
+        table.mistake_at("owner", "the profile may not create objects".to_owned(), Some(remedy));
     }
     let nothing = Rights {
         future: rights.future,
@@ -129,7 +129,7 @@ fn rights(table: &Section<'_, '_>) -> Rights {
         ..Rights::default()
     };
     if rights == nothing {
-        table.mistake_here("it may do nothing; write what it may read, like select = [\"public.*\"]".to_owned());
+        table.mistake_here("it grants no rights; add some, like select = [\"public.*\"]".to_owned());
     }
     rights
 }
@@ -137,8 +137,8 @@ fn rights(table: &Section<'_, '_>) -> Rights {
 fn patterns<E: Display>(table: &Section<'_, '_>, key: &'static str, read: impl Fn(&str) -> Result<Pattern, E>) -> Vec<Pattern> {
     let patterns = table.list(key, read).unwrap_or_default();
     if !patterns.is_empty() && patterns.iter().all(|pattern| pattern.excludes) {
-        let remedy = format!("name first what is meant, and then what is not: {key} = [\"shop.*\", \"!shop.cards\"]");
-        table.mistake_at(key, "there are only exclusions, so nothing is meant".to_owned(), Some(remedy));
+        let remedy = format!("add an inclusion first: {key} = [\"shop.*\", \"!shop.cards\"]");
+        table.mistake_at(key, "it has only exclusions, so it selects nothing".to_owned(), Some(remedy));
     }
     patterns
 }
@@ -153,15 +153,18 @@ fn settings(table: &Section<'_, '_>) -> Vec<(String, String)> {
         let fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
         match value {
             _ if name.is_empty() || !name.chars().all(fit) => {
-                wrong("it is not a setting's name".to_owned(), "write it like statement_timeout");
+                wrong(
+                    "it is not the name of a setting".to_owned(),
+                    "write a name like statement_timeout",
+                );
             }
             _ if NOT_SETTABLE.contains(&name.to_ascii_lowercase().as_str()) => {
-                wrong("the gate sets it itself".to_owned(), "leave it out");
+                wrong("only the gate may set it".to_owned(), "remove it");
             }
             Own::Text(value) if !value.contains('\0') => settings.push((name, value)),
-            Own::Text(_) => wrong("a value has no zero byte".to_owned(), "leave it out"),
-            Own::Table(_) => wrong("a value is expected, not a table".to_owned(), "quote a name with a dot in it"),
-            Own::Other(kind) => wrong(format!("a value is expected, not {kind}"), "write it as a text in quotes"),
+            Own::Text(_) => wrong("the value contains a zero byte".to_owned(), "remove it"),
+            Own::Table(_) => wrong("expected a value, found a table".to_owned(), "quote names that contain a dot"),
+            Own::Other(kind) => wrong(format!("expected a value, found {kind}"), "write it as a string in quotes"),
         }
     }
     settings
@@ -174,7 +177,7 @@ fn masks(table: &Section<'_, '_>) -> Vec<MaskedTable> {
         let wrong = |reason: String, remedy: &str| table.mistake_at(&key, reason, Some(remedy.to_owned()));
         let Own::Table(columns) = value else {
             let remedy = "write \"shop.cards\" = { pan = \"partial\" }";
-            wrong("the columns of a table are expected here".to_owned(), remedy);
+            wrong("expected the columns of a table".to_owned(), remedy);
             continue;
         };
         let Ok((schema, name)) = literal(&text) else {
@@ -183,7 +186,10 @@ fn masks(table: &Section<'_, '_>) -> Vec<MaskedTable> {
         };
         if let Some(other) = masks.iter().find(|other| other.name == name) {
             // The views of all masked tables share a schema.
-            let reason = format!("its view would be named as the one of {}.{}", other.schema, other.name);
+            let reason = format!(
+                "its view would have the same name as the view of {}.{}",
+                other.schema, other.name
+            );
             wrong(reason, "mask one of them, and exclude the other");
             continue;
         }
@@ -192,7 +198,7 @@ fn masks(table: &Section<'_, '_>) -> Vec<MaskedTable> {
             .filter_map(|(column, value)| mask(table, &key, &column, value));
         let columns: Vec<(String, Mask)> = columns.collect();
         if columns.is_empty() {
-            let remedy = "write at least one, as { pan = \"partial\" }, or leave the table out";
+            let remedy = "mask at least one, like { pan = \"partial\" }, or remove the table";
             wrong("no column is masked".to_owned(), remedy);
         }
         masks.push(MaskedTable { schema, name, columns });
@@ -207,13 +213,13 @@ fn mask(table: &Section<'_, '_>, key: &str, column: &str, value: Own) -> Option<
             "partial" => Ok(Mask::Partial),
             "hash" => Ok(Mask::Hash),
             "null" => Ok(Mask::Null),
-            _ => Err(format!("\"{word}\" is not known")),
+            _ => Err(format!("unknown mask \"{word}\"")),
         },
         Own::Table(entries) => match <[_; 1]>::try_from(entries) {
             Ok([(name, Own::Text(text))]) if name == "constant" => Ok(Mask::Constant(text)),
-            _ => Err("only a constant is written as a table".to_owned()),
+            _ => Err("a table is allowed only for a constant".to_owned()),
         },
-        Own::Other(kind) => Err(format!("a mask is expected, not {kind}")),
+        Own::Other(kind) => Err(format!("expected a mask, found {kind}")),
     };
     let wrong = |reason| {
         let remedy = "write \"partial\", \"hash\", \"null\" or { constant = \"***\" }".to_owned();

@@ -50,7 +50,7 @@ impl<'a> Reader<'a> {
         let mistakes = errors.iter().map(|error| {
             let line = error.span().map(|span| self.line(span.start));
             let reason = error.message().lines().collect::<Vec<_>>().join(", ");
-            Mistake::new(self.path, line, None, format!("this is not TOML: {reason}"))
+            Mistake::new(self.path, line, None, format!("invalid TOML: {reason}"))
         });
         Err(mistakes.collect())
     }
@@ -93,7 +93,7 @@ impl<'t, 'a> Section<'t, 'a> {
         let table = match self.value(key) {
             None => &empty,
             Some(value) => value.get_ref().as_table().unwrap_or_else(|| {
-                self.mistake_at(key, format!("a table is expected here, not {}", kind(value.get_ref())), None);
+                self.mistake_at(key, format!("expected a table, found {}", kind(value.get_ref())), None);
                 &empty
             }),
         };
@@ -112,12 +112,8 @@ impl<'t, 'a> Section<'t, 'a> {
     pub(super) fn each<R>(&self, key: &'static str, mut read: impl FnMut(&str, &Section<'_, 'a>) -> R) -> Vec<R> {
         let Some(value) = self.value(key) else { return Vec::new() };
         let Some(tables) = value.get_ref().as_table() else {
-            let remedy = format!("write a table for each: [{key}.name]");
-            self.mistake_at(
-                key,
-                format!("tables are expected here, not {}", kind(value.get_ref())),
-                Some(remedy),
-            );
+            let remedy = format!("write a table for each entry: [{key}.name]");
+            self.mistake_at(key, format!("expected tables, found {}", kind(value.get_ref())), Some(remedy));
             return Vec::new();
         };
         let mut results = Vec::new();
@@ -126,7 +122,7 @@ impl<'t, 'a> Section<'t, 'a> {
             let line = self.reader.line(name.span().start);
             self.reader.places.borrow_mut().insert(path.clone(), line);
             let Some(table) = value.get_ref().as_table() else {
-                let reason = format!("a table is expected here, not {}", kind(value.get_ref()));
+                let reason = format!("expected a table, found {}", kind(value.get_ref()));
                 let mistake = Mistake::new(self.reader.path, Some(line), Some(path), reason);
                 self.reader
                     .note(mistake.remedy(format!("write [{key}.name] and the keys below it")));
@@ -151,7 +147,7 @@ impl<'t, 'a> Section<'t, 'a> {
         if text.is_none() {
             self.mistake_at(
                 key,
-                format!("a text in quotes is expected, not {}", kind(value.get_ref())),
+                format!("expected a string in quotes, found {}", kind(value.get_ref())),
                 None,
             );
         }
@@ -200,7 +196,7 @@ impl<'t, 'a> Section<'t, 'a> {
             let remedy = format!("write {key} = [\"…\"]");
             self.mistake_at(
                 key,
-                format!("a list of texts is expected, not {}", kind(value.get_ref())),
+                format!("expected a list of strings, found {}", kind(value.get_ref())),
                 Some(remedy),
             );
         }
@@ -230,7 +226,7 @@ impl<'t, 'a> Section<'t, 'a> {
         let value = self.value(key)?;
         let answer = value.get_ref().as_bool();
         if answer.is_none() {
-            self.mistake_at(key, format!("true or false is expected, not {}", kind(value.get_ref())), None);
+            self.mistake_at(key, format!("expected true or false, found {}", kind(value.get_ref())), None);
         }
         answer
     }
@@ -250,7 +246,7 @@ impl<'t, 'a> Section<'t, 'a> {
                 .map_or_else(|| kind(value.get_ref()).to_owned(), |integer| integer.as_str().to_owned());
             self.mistake_at(
                 key,
-                format!("a whole number from {least} to {most} is expected, not {found}"),
+                format!("expected a whole number from {least} to {most}, found {found}"),
                 None,
             );
         }
@@ -261,7 +257,7 @@ impl<'t, 'a> Section<'t, 'a> {
     pub(super) fn duration(&self, key: &'static str, least: Duration) -> Option<Duration> {
         let value = self.value(key)?;
         let Some(text) = value.get_ref().as_str() else {
-            let reason = format!("a length of time in quotes is expected, not {}", kind(value.get_ref()));
+            let reason = format!("expected a duration in quotes, found {}", kind(value.get_ref()));
             self.mistake_at(key, reason, Some(format!("write {key} = \"30s\"")));
             return None;
         };
@@ -270,7 +266,7 @@ impl<'t, 'a> Section<'t, 'a> {
             Ok(_) => {
                 self.mistake_at(
                     key,
-                    format!("`{text}` is too short: at least {}", duration::show(least)),
+                    format!("`{text}` is too short; at least {}", duration::show(least)),
                     None,
                 );
                 None
@@ -309,7 +305,7 @@ impl<'t, 'a> Section<'t, 'a> {
                 continue;
             }
             let line = Some(self.reader.line(key.span().start));
-            let mistake = Mistake::new(self.reader.path, line, Some(self.path_of(name)), "there is no such key");
+            let mistake = Mistake::new(self.reader.path, line, Some(self.path_of(name)), "unknown key");
             self.reader.note(mistake.remedy(instead(name, &known)));
         }
     }
@@ -323,7 +319,7 @@ impl<'t, 'a> Section<'t, 'a> {
             Some(near) => format!("did you mean \"{near}\"?"),
             None => format!("write one of: {}", names.join(", ")),
         };
-        self.mistake_at(key, format!("\"{text}\" is not known"), Some(remedy));
+        self.mistake_at(key, format!("unknown value \"{text}\""), Some(remedy));
         None
     }
 
@@ -350,20 +346,20 @@ impl<'t, 'a> Section<'t, 'a> {
 fn instead(name: &str, known: &[&'static str]) -> String {
     let (file, variable) = (format!("{name}_file"), format!("{name}_env"));
     if known.contains(&file.as_str()) && known.contains(&variable.as_str()) {
-        return format!("secrets are not written in this file: use `{file}` or `{variable}`");
+        return format!("secrets are not allowed in this file; use `{file}` or `{variable}`");
     }
     match nearest(name, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => format!("known here: {}", known.join(", ")),
+        None => format!("known keys: {}", known.join(", ")),
     }
 }
 
 /// Returns the name of a value's type, with its article.
 fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
-        DeValue::String(_) => "a text",
+        DeValue::String(_) => "a string",
         DeValue::Integer(_) => "a number",
-        DeValue::Float(_) => "a fraction",
+        DeValue::Float(_) => "a floating-point number",
         DeValue::Boolean(_) => "true or false",
         DeValue::Datetime(_) => "a date",
         DeValue::Array(_) => "a list",

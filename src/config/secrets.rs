@@ -20,8 +20,8 @@ impl Checker<'_> {
         match (file, variable) {
             (None, None) => None,
             (Some(_), Some(_)) => {
-                let reason = format!("the {word} is already given by {word}_file");
-                self.note(&env_key, reason, "leave one out");
+                let reason = format!("{word}_file is set too");
+                self.note(&env_key, reason, "remove one");
                 None
             }
             (Some(file), None) => {
@@ -37,7 +37,7 @@ impl Checker<'_> {
                 Ok(secret) => self.fit_secret(&env_key, word, &secret),
                 Err(std::env::VarError::NotPresent) => {
                     let reason = format!("the environment variable {variable} is not set");
-                    self.note(&env_key, reason, "set it for the gate");
+                    self.note(&env_key, reason, "set it in the gate's environment");
                     None
                 }
                 Err(std::env::VarError::NotUnicode(_)) => {
@@ -53,7 +53,7 @@ impl Checker<'_> {
             self.note(
                 key,
                 format!("the {word} is empty or has more than one line"),
-                &format!("write the {word} alone, in one line"),
+                &format!("write only the {word}, on one line"),
             );
             return None;
         }

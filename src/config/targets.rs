@@ -104,7 +104,7 @@ fn named(name: &str, table: &Section<'_, '_>) -> Option<TargetName> {
 
 pub(super) fn read(name: &str, table: &Section<'_, '_>) -> Option<TargetTable> {
     let name = named(name, table);
-    let address = table.required("address", "name the database server: address = \"127.0.0.1:5432\"");
+    let address = table.required("address", "set the database server: address = \"127.0.0.1:5432\"");
     let address = address.and_then(|text| match host_port(&text, POSTGRES_PORT) {
         Ok(address) => Some(address),
         Err(error) => {
@@ -116,7 +116,7 @@ pub(super) fn read(name: &str, table: &Section<'_, '_>) -> Option<TargetTable> {
     // Up to 0.1 this key listed the parameters that clients may set. Clients may now set what a session may; the key is still
     // read so that older files stay valid.
     let _no_longer_needed = table.texts("startup_parameters");
-    let user = table.required("user", "name the account the gate uses: user = \"orders_app\"");
+    let user = table.required("user", "set the account that the gate uses: user = \"orders_app\"");
     let read = TargetTable {
         database: database.unwrap_or_else(|| name.as_ref().map(ToString::to_string).unwrap_or_default()),
         maintenance_database: table
@@ -181,8 +181,8 @@ impl Checker<'_> {
         if table.auth.is_empty() {
             self.note(
                 &at("auth"),
-                "no method is allowed",
-                "write auth = [\"scram-sha-256\"], or leave it out",
+                "the list of methods is empty",
+                "write auth = [\"scram-sha-256\"], or remove the key",
             );
         }
         let admin = self.admin(table);
@@ -194,7 +194,7 @@ impl Checker<'_> {
             ("admin_user", admin_user),
         ] {
             if value.is_empty() || value.contains('\0') || value.len() > 63 {
-                self.note(&at(text), "a name of 1 to 63 bytes is expected", "");
+                self.note(&at(text), "expected a name of 1 to 63 bytes", "");
             }
         }
         TargetSettings {
@@ -244,15 +244,15 @@ impl Checker<'_> {
                 };
                 self.note(
                     &at(key),
-                    "a password without its account",
-                    "name the account too: admin_user = \"gate\"",
+                    "the password has no account",
+                    "set the account too: admin_user = \"gate\"",
                 );
             }
             return None;
         };
         if user == table.user {
-            let reason = "it is the account of the sessions too, which it is to end";
-            self.note(&at("admin_user"), reason, "name another account, or leave it out");
+            let reason = "it is also the account of the sessions that it must end";
+            self.note(&at("admin_user"), reason, "use another account, or remove the key");
         }
         Some(AccountSettings { user, password })
     }
@@ -268,7 +268,7 @@ impl Checker<'_> {
             self.note(
                 key,
                 "it has no effect with this sslmode",
-                "set sslmode = \"verify-full\", or leave ca_file out",
+                "set sslmode = \"verify-full\", or remove ca_file",
             );
         }
     }

@@ -172,8 +172,8 @@ fn an_issuer_says_how_its_names_differ_from_local_users() {
     assert_eq!(
         said(&format!("{SMALLEST}{CI}")),
         [
-            "tidegate.toml:5: identity.issuers[1].identity_prefix: is missing; without one its tokens could name local users: give it \
-             its own, as identity_prefix = \"ci:\", or write identity_prefix = \"\" where no name that it gives is ever a local user's"
+            "tidegate.toml:5: identity.issuers[1].identity_prefix: is missing; without it, the issuer's tokens could use the names of local \
+             users; set identity_prefix = \"ci:\", or identity_prefix = \"\" if the issuer never uses the name of a local user"
         ]
     );
 }
@@ -238,9 +238,7 @@ fn a_file_that_is_named_must_be_what_it_is_named_for() {
 fn nothing_is_not_a_configuration() {
     assert_eq!(
         said(""),
-        [
-            "tidegate.toml: targets: there is no target; name at least one database: [targets.orders] with address, database and user"
-        ]
+        ["tidegate.toml: targets: no target is configured; add at least one: [targets.orders] with address, database and user"]
     );
 }
 
@@ -257,7 +255,7 @@ fn a_missing_file_is_named() {
         mistakes.first().map(ToString::to_string).as_deref(),
         Some(
             "/nonexistent/tidegate.toml: cannot be read: No such file or directory (os error 2); \
-             name the file with --config, or write one: docs/quickstart.md has one to start from"
+             set the file with --config, or write one: docs/quickstart.md has one to start from"
         )
     );
 }
@@ -288,11 +286,8 @@ fn what_may_be_asked_for_has_caps() {
     assert_eq!((few.default_sessions, few.caps.sessions), (5, 5), "a default gives way");
     assert_eq!((few.caps.window, few.caps.reason_bytes), (Duration::from_hours(4), 200));
     for (text, words) in [
-        (
-            "max_sessions = 5\ndefault_sessions = 6",
-            "more of them than access.max_sessions",
-        ),
-        ("max_window = \"32d\"", "never longer than 31d"),
+        ("max_sessions = 5\ndefault_sessions = 6", "greater than access.max_sessions"),
+        ("max_window = \"32d\"", "longest possible window, 31d"),
         (
             "max_window = \"10m\"\ndefault_window = \"30m\"",
             "longer than access.max_window",
@@ -353,9 +348,9 @@ fn profiles_and_zones_are_checked() {
     assert_eq!(
         mistakes,
         [
-            "tidegate.toml:5: targets.orders.profiles: \"a\" is named twice; leave one out",
+            "tidegate.toml:5: targets.orders.profiles: \"a\" is listed twice; remove one",
             "tidegate.toml:7: policy.zone: `Berlin` is not a time zone; write its IANA name, like Europe/Berlin or UTC",
-            "tidegate.toml:9: access.default_window: `0s` is too short: at least 1s",
+            "tidegate.toml:9: access.default_window: `0s` is too short; at least 1s",
         ]
     );
 }
@@ -477,8 +472,8 @@ fn another_account_can_end_sessions() {
         SharedAccount::Accepted
     );
     let said = |text: &str| said(&format!("{SMALLEST}{text}")).join("\n");
-    assert!(said("admin_user = \"orders_app\"\n").contains("it is the account of the sessions too"));
-    assert!(said("admin_password_file = \"orders.password\"\n").contains("name the account too"));
+    assert!(said("admin_user = \"orders_app\"\n").contains("also the account of the sessions"));
+    assert!(said("admin_password_file = \"orders.password\"\n").contains("set the account too"));
     assert!(said("admin_user = \"\"\n").contains("a name of 1 to 63 bytes"));
     assert!(said("shared_account = \"yes\"\n").contains("accepted"));
 }
@@ -517,7 +512,7 @@ fn one_target_is_read_without_the_secrets_of_others() {
     assert!(
         unknown[0]
             .to_string()
-            .contains("there is no target payments; there are: orders, other")
+            .contains("no target is named payments; configured: orders, other")
     );
 }
 

@@ -37,7 +37,7 @@ pub fn unknown_names(settings: &Settings, users: &BTreeMap<IdentityName, BTreeSe
         if !accesses.contains(access) {
             let meant = meant(access, accesses.iter().map(String::as_str));
             lines.push(format!(
-                "policy {policy} names `{access}`, and no target has such a profile{meant}"
+                "policy {policy} names the profile `{access}`, which is not configured{meant}"
             ));
         }
     }
@@ -52,7 +52,9 @@ pub fn unknown_names(settings: &Settings, users: &BTreeMap<IdentityName, BTreeSe
         let profile = profile.as_str();
         if !known.contains(profile) && !with_target(profile) {
             let meant = meant(profile, known.iter().copied());
-            lines.push(format!("a policy names the profile `{profile}`, which no target has{meant}"));
+            lines.push(format!(
+                "a policy names the profile `{profile}`, which is not configured{meant}"
+            ));
         }
     }
     lines.extend(groups(settings, policies, users));
@@ -82,7 +84,7 @@ fn groups(settings: &Settings, policies: &Policies, users: &BTreeMap<IdentityNam
         for group in named.iter().filter(|group| !known.contains(group)) {
             let meant = meant(group.as_str(), known.iter().map(|group| group.as_str()));
             lines.push(format!(
-                "policies name the group `{group}`, in which no enabled user is{meant}"
+                "policies name the group `{group}`, which has no enabled member{meant}"
             ));
         }
     }
@@ -128,10 +130,10 @@ mod tests {
             warned(CONFIG, users),
             [
                 "policy ask names the target `order`, which is not configured; did you mean `orders`?",
-                "policy write names `orders/read-wite`, and no target has such a profile; did you mean `orders/read-write`?",
-                "a policy names the profile `read-olny`, which no target has; did you mean `read-only`?",
-                "no policy names the group `qaa` of ana and 1 more: it gives them nothing; did you mean `qa`?",
-                "policies name the group `qa`, in which no enabled user is; did you mean `qaa`?",
+                "policy write names the profile `orders/read-wite`, which is not configured; did you mean `orders/read-write`?",
+                "a policy names the profile `read-olny`, which is not configured; did you mean `read-only`?",
+                "no policy names the group `qaa` of ana and 1 more, so it grants nothing; did you mean `qa`?",
+                "policies name the group `qa`, which has no enabled member; did you mean `qaa`?",
             ]
         );
     }

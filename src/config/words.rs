@@ -22,7 +22,7 @@ impl ProfileSettings {
 }
 
 fn unknown() -> Vec<String> {
-    vec!["whatever the target's own account may do: the profile is only a name".to_owned()]
+    vec!["everything that the target's account may do: the profile defines no rights".to_owned()]
 }
 
 fn may(rights: &Rights) -> Vec<String> {
@@ -32,8 +32,8 @@ fn may(rights: &Rights) -> Vec<String> {
         ("update", listed(&rights.update)),
         ("delete from", listed(&rights.delete)),
         ("empty", listed(&rights.truncate)),
-        ("refer by foreign keys to", listed(&rights.references)),
-        ("give triggers to", listed(&rights.trigger)),
+        ("reference by foreign keys", listed(&rights.references)),
+        ("create triggers on", listed(&rights.trigger)),
         ("vacuum, analyze and reindex", listed(&rights.maintain)),
         ("use sequences", listed(&rights.usage)),
         ("read sequences", listed(&rights.sequence_select)),
@@ -46,14 +46,14 @@ fn may(rights: &Rights) -> Vec<String> {
         .filter_map(|(verb, what)| Some(format!("{verb} {}", what?)))
         .collect();
     if rights.future {
-        may.push("the same of what is made later".to_owned());
+        may.push("the same on objects created later".to_owned());
     }
     may
 }
 
 fn masks(rights: &Rights) -> Vec<String> {
     let shown = |mask: &Mask| match mask {
-        Mask::Partial => "only the last characters".to_owned(),
+        Mask::Partial => "last characters only".to_owned(),
         Mask::Hash => "a salted hash".to_owned(),
         Mask::Null => "nothing".to_owned(),
         Mask::Constant(text) => format!("always '{text}'"),
@@ -81,12 +81,12 @@ fn rails(rules: &Rules) -> Vec<String> {
     if rules.need_where {
         said.push("UPDATE and DELETE only with a WHERE".to_owned());
     }
-    said.extend(listed(&rules.deny_tables).map(|tables| format!("no statement names {tables}")));
+    said.extend(listed(&rules.deny_tables).map(|tables| format!("no statements that name {tables}")));
     if let Some(bytes) = rules.max_sql_bytes {
-        said.push(format!("no statement is longer than {bytes} bytes"));
+        said.push(format!("no statements longer than {bytes} bytes"));
     }
     if rules.refuse_unknown {
-        said.push("what cannot be read is refused".to_owned());
+        said.push("no statements that cannot be parsed".to_owned());
     }
     said
 }
@@ -134,7 +134,7 @@ password_file = "orders.password"
             masks,
             [
                 "public.cards.holder: always '***'",
-                "public.cards.number: only the last characters"
+                "public.cards.number: last characters only"
             ]
         );
         assert_eq!(
@@ -142,10 +142,10 @@ password_file = "orders.password"
             [
                 "only these statements: select",
                 "UPDATE and DELETE only with a WHERE",
-                "no statement names public.secrets",
-                "what cannot be read is refused",
+                "no statements that name public.secrets",
+                "no statements that cannot be parsed",
             ]
         );
-        assert!(words(1).may[0].contains("only a name"));
+        assert!(words(1).may[0].contains("defines no rights"));
     }
 }

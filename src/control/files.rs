@@ -31,11 +31,11 @@ const PIECE: usize = 128 << 10;
 /// End of a tar archive: two empty blocks.
 const END: [u8; 1024] = [0; 1024];
 /// Reason for breaking off an answer.
-const ANEW: &str = "whether you may read the log is to be settled anew";
+const ANEW: &str = "your right to read the log must be checked again";
 /// Block size of a tar archive in bytes; files are padded to a multiple of it.
 const BLOCK: u64 = 512;
 
-#[utoipa::path(get, path = "/v1/audit/files", tag = "log", summary = "The audit log's files as they are, to be verified elsewhere (operators, and with `read-log`)", responses((status = 200, description = "A tar archive: `ledger-checkpoint.json` (the checkpoint that the ledger remembers), `checkpoint.json`, and the segments in their order", content_type = "application/x-tar", body = String)))]
+#[utoipa::path(get, path = "/v1/audit/files", tag = "log", summary = "Files of the audit log, for verification elsewhere (operators, and with `read-log`)", responses((status = 200, description = "A tar archive: `ledger-checkpoint.json` (the ledger's checkpoint), `checkpoint.json`, and the segments in order", content_type = "application/x-tar", body = String)))]
 pub(super) async fn files(
     State(gate): State<Arc<Gate>>,
     Extension(hold): Extension<Hold>,
@@ -103,7 +103,7 @@ impl Archive {
             let room = (*left).min(PIECE as u64);
             let read = (&mut *file).take(room).read_to_end(&mut piece).await? as u64;
             if read < room {
-                return Err(broken("a file of the log became shorter while it was read"));
+                return Err(broken("a file of the log was truncated while it was read"));
             }
             *left -= read;
             if *left == 0 {

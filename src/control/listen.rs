@@ -132,7 +132,7 @@ pub(super) async fn answer_tcp(front: Front, strangers: Strangers, clock: Clock,
                     connections.spawn(meet(tcp, address, permit, tls.clone(), served.clone()));
                 }
                 Err(error) => {
-                    tracing::warn!(error = %in_one_line(&error), "a connection to the control API could not be accepted");
+                    tracing::warn!(error = %in_one_line(&error), "cannot accept a connection to the control API");
                     sleep(BREATH).await;
                 }
             },
@@ -167,7 +167,7 @@ async fn meet(
         Err(error) => {
             // Nobody waits for an answer that could be held back.
             let _ = proof.failed(None);
-            tracing::debug!(client = %address, error = %in_one_line(&error), "a caller of the control API did not get through the TLS handshake");
+            tracing::debug!(client = %address, error = %in_one_line(&error), "a TLS handshake at the control API failed");
             None
         }
     }
@@ -218,7 +218,7 @@ async fn converse(
         connection.await
     };
     if let Err(error) = ended {
-        tracing::debug!(client = ?address, error = %in_one_line(&error), "a connection to the control API broke off");
+        tracing::debug!(client = ?address, error = %in_one_line(&error), "a connection to the control API failed");
     }
     None
 }

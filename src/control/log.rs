@@ -24,9 +24,9 @@ use futures_util::FutureExt;
 /// Approximate size in bytes up to which available lines are sent together.
 const CHUNK: usize = 32 << 10;
 /// Last line of an answer that ends early.
-const ENDED: &str = "whether you may read the log is to be settled anew, so this answer ends here: ask again";
+const ENDED: &str = "your right to read the log must be checked again, so this answer ends here; repeat the call";
 
-#[utoipa::path(get, path = "/v1/log", tag = "log", summary = "Records of the audit log (operators, and with `read-log`)", params(Filter, Extent), responses((status = 200, description = "JSON Lines: a record each; where a line cannot be read, why (`Unreadable`)", content_type = "application/x-ndjson", body = String)))]
+#[utoipa::path(get, path = "/v1/log", tag = "log", summary = "Records of the audit log (operators, and with `read-log`)", params(Filter, Extent), responses((status = 200, description = "JSON Lines: one record per line, or the reason why a line cannot be read (`Unreadable`)", content_type = "application/x-ndjson", body = String)))]
 pub(super) async fn records(
     State(gate): State<Arc<Gate>>,
     Extension(hold): Extension<Hold>,

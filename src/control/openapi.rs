@@ -54,7 +54,7 @@ pub(super) fn complete(document: &mut utoipa::openapi::OpenApi) {
     }
     let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
     let refused = ResponseBuilder::new()
-        .description("Not done: what, why, and what to do")
+        .description("An error: what failed, why, and a remedy")
         .content("application/problem+json", problem)
         .build();
     for (path, item) in &mut document.paths.paths {

@@ -34,16 +34,16 @@ pub enum ApiError {
     #[error("the token is missing or not accepted. {}", .0.told())]
     HeldBack(HeldBack),
     /// The call is only for persons, and the admin token identifies none.
-    #[error("this is for a person or a pipeline; the admin token is neither")]
+    #[error("this call needs the token of a person or a pipeline, not the admin token")]
     NoPerson,
     /// Callers cannot make grants for themselves or add themselves to groups.
-    #[error("nobody makes grants for themselves, or puts themselves into groups")]
+    #[error("you cannot create a grant for yourself or change your own groups")]
     ForOneself,
     /// The request cannot be parsed.
     #[error("{0}")]
     Malformed(String),
     /// The target is not configured.
-    #[error("there is no target `{asked}`")]
+    #[error("no target `{asked}`")]
     NoSuchTarget {
         /// Name in the request.
         asked: String,
@@ -51,7 +51,7 @@ pub enum ApiError {
         known: String,
     },
     /// The target's server is unreachable, or refuses the gate.
-    #[error("{target} cannot be asked: {reason}")]
+    #[error("cannot query target {target}: {reason}")]
     TargetAway {
         /// Name of the target.
         target: TargetName,
@@ -59,10 +59,10 @@ pub enum ApiError {
         reason: String,
     },
     /// The session does not exist, or no longer.
-    #[error("there is no session {0}")]
+    #[error("no session {0}")]
     NoSuchSession(SessionId),
     /// The user does not exist.
-    #[error("there is no user {name}")]
+    #[error("no user {name}")]
     NoSuchUser {
         /// Name in the request.
         name: IdentityName,
@@ -70,7 +70,7 @@ pub enum ApiError {
         nearest: Option<IdentityName>,
     },
     /// The name to disable has never been seen by the gate.
-    #[error("there is no user {name}, and no grant or request was ever theirs: nobody has been shut out")]
+    #[error("no user {name}, and no grant or request of that name; nothing was disabled")]
     NeverSeen {
         /// Name in the request.
         name: IdentityName,
@@ -88,7 +88,7 @@ pub enum ApiError {
     )]
     Displaced(Displaced),
     /// One identity holds too many answers open.
-    #[error("{identity} has {limit} answers of this kind open already")]
+    #[error("{identity} already has {limit} open answers of this kind")]
     HoldsTooMany {
         /// Identity that holds the answers open.
         identity: IdentityName,
@@ -96,7 +96,7 @@ pub enum ApiError {
         limit: usize,
     },
     /// The name belongs to an issuer.
-    #[error("{name} is a name of {issuer}")]
+    #[error("the name {name} belongs to {issuer}")]
     IssuersName {
         /// Name in the request.
         name: IdentityName,
@@ -104,16 +104,16 @@ pub enum ApiError {
         issuer: String,
     },
     /// The configuration could not be put in force.
-    #[error("the new configuration was refused, the old one stays in force: {}", .0.join("; "))]
+    #[error("the new configuration was not applied; the running one stays in force: {}", .0.join("; "))]
     NotReloaded(Vec<String>),
     /// The gate is shutting down.
     #[error("the gate is shutting down")]
     Stopping,
     /// The path does not exist.
-    #[error("there is nothing at {0}")]
+    #[error("no resource at {0}")]
     NoSuchPath(String),
     /// The path exists, but not for this method.
-    #[error("this path does not take {0}")]
+    #[error("this path does not support {0}")]
     Method(String),
     /// The desk refused.
     #[error(transparent)]
@@ -122,7 +122,7 @@ pub enum ApiError {
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     /// The audit log cannot be read.
-    #[error("the audit log cannot be read: {0}")]
+    #[error("cannot read the audit log: {0}")]
     Log(String),
     /// The audit log cannot be written, or its key cannot be changed.
     #[error(transparent)]
@@ -178,14 +178,14 @@ impl ApiError {
             Self::NoPerson => (
                 StatusCode::FORBIDDEN,
                 "no-person",
-                "Not as an operator",
-                some("send a user's token (`tidegate user add` makes one) or a token of a trusted issuer"),
+                "Forbidden for the admin token",
+                some("send a user's token (created by `tidegate user add`) or a token of a trusted issuer"),
             ),
             Self::ForOneself => (
                 StatusCode::FORBIDDEN,
                 "for-oneself",
-                "Not for yourself",
-                some("ask for access (`tidegate request`), or have another operator do it"),
+                "Forbidden for yourself",
+                some("request access (`tidegate request`), or ask another operator"),
             ),
             Self::NoSuchUser { nearest, .. } | Self::NeverSeen { nearest, .. } => self.nobody(nearest.as_ref()),
             Self::Busy | Self::Displaced(_) | Self::HoldsTooMany { .. } | Self::Stopping => self.too_much(),
@@ -193,39 +193,39 @@ impl ApiError {
             Self::IssuersName { .. } => (
                 StatusCode::CONFLICT,
                 "issuers-name",
-                "Somebody else's name",
-                some("choose another name: what belongs to this one would be for both"),
+                "Conflict: name of an issuer",
+                some("choose another name; this one would give the issuer's identity the same rights"),
             ),
             Self::Access(error) => access(error),
-            Self::Unauthorized | Self::HeldBack(_) => (StatusCode::UNAUTHORIZED, "unauthorized", "Not allowed", some(PROVE)),
-            Self::Malformed(_) => (StatusCode::BAD_REQUEST, "malformed", "Not understood", None),
+            Self::Unauthorized | Self::HeldBack(_) => (StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized", some(PROVE)),
+            Self::Malformed(_) => (StatusCode::BAD_REQUEST, "malformed", "Bad request", None),
             Self::NoSuchTarget { known, .. } => (
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "no-such-target",
-                "No such target",
+                "Target not found",
                 Some(known.clone()),
             ),
             Self::TargetAway { .. } => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "target-away",
-                "The target cannot be asked",
-                some("`tidegate check` on the gate's machine tells what is missing there"),
+                "Target unavailable",
+                some("run `tidegate check` on the gate's machine to see what is missing"),
             ),
             Self::NoSuchSession(_) => (
                 StatusCode::NOT_FOUND,
                 "no-such-session",
-                "No such session",
-                some("it may have ended: `tidegate session list` shows the live ones"),
+                "Session not found",
+                some("it may have ended; list live sessions with `tidegate session list`"),
             ),
-            Self::NoSuchPath(_) => (StatusCode::NOT_FOUND, "no-such-path", "No such path", None),
-            Self::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, "method", "Not with this method", None),
+            Self::NoSuchPath(_) => (StatusCode::NOT_FOUND, "no-such-path", "Path not found", None),
+            Self::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, "method", "Method not allowed", None),
             Self::Ledger(error) => inner::ledger(error),
             Self::Audit(error) => inner::audit(error),
             Self::Log(_) => (
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "log-unreadable",
-                "Log unreadable",
-                some("look into the gate's own messages"),
+                "Audit log unreadable",
+                some("see the gate's own log"),
             ),
         }
     }
@@ -233,14 +233,14 @@ impl ApiError {
     /// Returns the class of an unknown user, with the nearest existing name.
     fn nobody(&self, nearest: Option<&IdentityName>) -> Class {
         let unseen = match self {
-            Self::NeverSeen { .. } => "; to shut out somebody of an issuer before they first come: `--unseen`",
+            Self::NeverSeen { .. } => "; to disable an issuer's identity that the gate has not seen yet: `--unseen`",
             _ => "",
         };
         let remedy = match nearest {
-            Some(nearest) => format!("did you mean {nearest}? `tidegate user list` shows those there are{unseen}"),
-            None => format!("`tidegate user list` shows those there are{unseen}"),
+            Some(nearest) => format!("did you mean {nearest}? List users with `tidegate user list`{unseen}"),
+            None => format!("list users with `tidegate user list`{unseen}"),
         };
-        (StatusCode::NOT_FOUND, "no-such-user", "No such user", Some(remedy))
+        (StatusCode::NOT_FOUND, "no-such-user", "User not found", Some(remedy))
     }
 
     /// Returns the class of an error about too many calls or too many held answers.
@@ -250,7 +250,7 @@ impl ApiError {
             Self::HoldsTooMany { .. } => (
                 StatusCode::TOO_MANY_REQUESTS,
                 "holds-too-many",
-                "Too many answers held open",
+                "Rate limited: too many open answers",
                 some("close one, or wait until one ends"),
             ),
             Self::Stopping => (
@@ -268,7 +268,7 @@ impl ApiError {
             _ => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "busy",
-                "Too busy",
+                "Service unavailable: too many callers",
                 some("try again in a moment"),
             ),
         }
@@ -288,48 +288,48 @@ fn access(error: &AccessError) -> Class {
     let some = |text: &str| Some(text.to_owned());
     let unprocessable = StatusCode::UNPROCESSABLE_ENTITY;
     match error {
-        AccessError::NotIdentified => (StatusCode::UNAUTHORIZED, "unauthorized", "Not allowed", some(PROVE)),
+        AccessError::NotIdentified => (StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized", some(PROVE)),
         AccessError::NoSuchTarget { nearest, known, .. } => {
             let remedy = match nearest {
                 Some(nearest) => format!("did you mean `{nearest}`?"),
-                None => format!("`tidegate targets` lists them: {}", first(known)),
+                None => format!("list targets with `tidegate targets`: {}", first(known)),
             };
-            (unprocessable, "no-such-target", "No such target", Some(remedy))
+            (unprocessable, "no-such-target", "Target not found", Some(remedy))
         }
         AccessError::NoSuchProfile { target, known, .. } => {
             let known: Vec<&str> = known.iter().map(ProfileName::as_str).collect();
             let remedy = format!("{target} has: {}", known.join(", "));
-            (unprocessable, "no-such-profile", "No such profile", Some(remedy))
+            (unprocessable, "no-such-profile", "Profile not found", Some(remedy))
         }
-        AccessError::Invalid(_) => (unprocessable, "invalid-request", "Not a request", None),
+        AccessError::Invalid(_) => (unprocessable, "invalid-request", "Invalid request", None),
         AccessError::Denied { action, .. } => (
             StatusCode::FORBIDDEN,
             "denied",
-            "The policies do not allow it",
+            "Forbidden by the policies",
             Some(inner::explanation(*action)),
         ),
         AccessError::TooMany { .. } => (
             StatusCode::TOO_MANY_REQUESTS,
             "too-many-requests",
-            "Too many requests",
-            some("ask again then; what is pending already is found again and does not count"),
+            "Rate limited",
+            some("try again after that time; a repeated pending request does not count"),
         ),
         AccessError::NoSuchRequest(_) => (
             StatusCode::NOT_FOUND,
             "no-such-request",
-            "No such request",
-            some("`tidegate requests` shows those you can see"),
+            "Request not found",
+            some("list the requests visible to you with `tidegate requests`"),
         ),
         AccessError::NotYours(_) => (
             StatusCode::FORBIDDEN,
             "not-yours",
-            "Not your grant",
-            some("`tidegate grants` shows yours"),
+            "Forbidden: another identity's grant",
+            some("list your grants with `tidegate grants`"),
         ),
         AccessError::Illegal(step) => (
             StatusCode::CONFLICT,
             "illegal-step",
-            "Not as things stand",
+            "Conflict",
             inner::next_step(step).map(str::to_owned),
         ),
         AccessError::Ledger(error) => inner::ledger(error),

@@ -40,13 +40,13 @@ const GRACE: Duration = Duration::from_millis(500);
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// Another gate listens there.
-    #[error("another gate listens on {socket}: stop it, or set control.socket (or state_dir) to another path", socket = socket.display())]
+    #[error("another gate listens on {socket}; stop it, or set control.socket (or state_dir) to another path", socket = socket.display())]
     InUse {
         /// Path of the Unix socket.
         socket: PathBuf,
     },
     /// The Unix socket cannot be created.
-    #[error("the control socket {socket} cannot be made", socket = socket.display())]
+    #[error("cannot create the control socket {socket}", socket = socket.display())]
     Unix {
         /// Path of the Unix socket.
         socket: PathBuf,
@@ -54,7 +54,7 @@ pub enum ListenError {
         source: io::Error,
     },
     /// The TCP address cannot be bound.
-    #[error("the control API cannot listen on {address}")]
+    #[error("cannot listen on {address} for the control API")]
     Tcp {
         /// TCP address from the configuration.
         address: SocketAddr,
@@ -230,12 +230,12 @@ pub(super) fn router(gate: Arc<Gate>, stopped: watch::Receiver<bool>) -> Router 
         .with_state(gate)
 }
 
-#[utoipa::path(get, path = "/healthz", tag = "health", summary = "Whether the gate runs", responses((status = 200, description = "It does", content_type = "text/plain", body = String)))]
+#[utoipa::path(get, path = "/healthz", tag = "health", summary = "Liveness of the control API", responses((status = 200, description = "It does", content_type = "text/plain", body = String)))]
 async fn health() -> &'static str {
     "ok\n"
 }
 
-#[utoipa::path(get, path = "/livez", tag = "health", summary = "Whether what carries sessions makes progress", responses((status = 200, description = "It does", content_type = "text/plain", body = String), (status = 503, description = "What does not", content_type = "text/plain", body = String)))]
+#[utoipa::path(get, path = "/livez", tag = "health", summary = "Liveness of the threads that carry sessions", responses((status = 200, description = "It does", content_type = "text/plain", body = String), (status = 503, description = "The part that makes no progress", content_type = "text/plain", body = String)))]
 async fn alive(State(gate): State<Arc<Gate>>) -> Response {
     match (gate.alive)() {
         Ok(()) => "alive\n".into_response(),
@@ -243,7 +243,7 @@ async fn alive(State(gate): State<Arc<Gate>>) -> Response {
     }
 }
 
-#[utoipa::path(get, path = "/readyz", tag = "health", summary = "Whether the gate takes sessions", responses((status = 200, description = "It does", content_type = "text/plain", body = String), (status = 503, description = "Why not", content_type = "text/plain", body = String)))]
+#[utoipa::path(get, path = "/readyz", tag = "health", summary = "Readiness for sessions", responses((status = 200, description = "It does", content_type = "text/plain", body = String), (status = 503, description = "The reason", content_type = "text/plain", body = String)))]
 async fn ready(State(gate): State<Arc<Gate>>) -> Response {
     match (gate.ready)() {
         Ok(()) => "ready\n".into_response(),
@@ -251,7 +251,7 @@ async fn ready(State(gate): State<Arc<Gate>>) -> Response {
     }
 }
 
-#[utoipa::path(get, path = "/metrics", tag = "health", summary = "What is counted", responses((status = 200, description = "OpenMetrics text", content_type = "application/openmetrics-text", body = String)))]
+#[utoipa::path(get, path = "/metrics", tag = "health", summary = "Metrics", responses((status = 200, description = "OpenMetrics text", content_type = "application/openmetrics-text", body = String)))]
 async fn metrics(State(gate): State<Arc<Gate>>) -> Response {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], (gate.metrics)()).into_response()

@@ -14,7 +14,7 @@ use crate::secret::Secret;
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     /// The file cannot be read or created.
-    #[error("the admin token {path} cannot be read or made", path = path.display())]
+    #[error("cannot read or create the admin token {path}", path = path.display())]
     File {
         /// Path of the file.
         path: PathBuf,
@@ -22,7 +22,7 @@ pub enum TokenError {
         source: io::Error,
     },
     /// Others than the owner can read the file.
-    #[error("the admin token {path} can be read by others (mode {mode:o}): chmod 600 it, or remove it to have a new one made", path = path.display())]
+    #[error("other users can read the admin token {path} (mode {mode:o}); chmod it to 600, or remove it to get a new one", path = path.display())]
     Exposed {
         /// Path of the file.
         path: PathBuf,
@@ -30,13 +30,13 @@ pub enum TokenError {
         mode: u32,
     },
     /// The content of the file is too short to be secret.
-    #[error("the admin token {path} has less than {LEAST} letters: remove it to have a new one made", path = path.display())]
+    #[error("the admin token {path} has fewer than {LEAST} letters; remove it to get a new one", path = path.display())]
     Weak {
         /// Path of the file.
         path: PathBuf,
     },
     /// The operating system provides no random numbers.
-    #[error("the operating system gives no random numbers")]
+    #[error("the operating system's random generator failed")]
     Random(#[from] getrandom::Error),
 }
 

@@ -17,7 +17,7 @@ use super::table::Table;
 #[derive(Debug, thiserror::Error)]
 pub enum SheetError {
     /// The folder or a file cannot be written.
-    #[error("{} cannot be written: {source}", path.display())]
+    #[error("cannot write {}: {source}", path.display())]
     Io {
         /// Path of the folder or file.
         path: PathBuf,
@@ -25,7 +25,7 @@ pub enum SheetError {
         source: io::Error,
     },
     /// A table cannot be written as CSV.
-    #[error("{} cannot be written: {source}", path.display())]
+    #[error("cannot write {}: {source}", path.display())]
     Csv {
         /// Path of the file.
         path: PathBuf,

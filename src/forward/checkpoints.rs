@@ -32,7 +32,7 @@ pub async fn checkpoints(dir: PathBuf, every: Duration, notifier: Notifier) {
                     .checkpoint(&kept.line, &checkpoint.log, checkpoint.covers, kept.time)
                     .await;
             }
-            Err(error) => tracing::warn!(folder = %dir.display(), error = %in_one_line(&error), "a checkpoint cannot be sent"),
+            Err(error) => tracing::warn!(folder = %dir.display(), error = %in_one_line(&error), "cannot forward a checkpoint"),
         }
     }
 }

@@ -86,7 +86,7 @@ impl Courier {
                 format!("{}:{}", self.receiver.host, self.receiver.port),
                 self.state.lag(self.clock.now()),
             );
-            tracing::warn!(receiver, error = %in_one_line(&error), behind_seconds = lag.as_secs(), "the audit log cannot be forwarded; trying again");
+            tracing::warn!(receiver, error = %in_one_line(&error), behind_seconds = lag.as_secs(), "cannot forward the audit log; will retry");
             sleep(backoff.next_wait()).await;
         }
     }
@@ -156,11 +156,7 @@ impl Courier {
         if let Some((first, last)) = tail.gap() {
             let lines = last - first + 1;
             self.state.missed.fetch_add(lines, Ordering::Relaxed);
-            tracing::error!(
-                first,
-                last,
-                "records of the audit log were removed before they could be forwarded"
-            );
+            tracing::error!(first, last, "audit records were removed before they were forwarded");
         }
         self.state.waits_since(parcel.as_ref().and_then(|parcel| parcel.since));
         Ok(parcel)
@@ -185,7 +181,7 @@ impl Courier {
         let file = self.position.clone();
         let saved = tokio::task::spawn_blocking(move || file.save(position)).await;
         if let Ok(Err(error)) = saved {
-            tracing::warn!(error = %in_one_line(&error), "the position of the log's forwarding cannot be kept: after a restart more is sent twice");
+            tracing::warn!(error = %in_one_line(&error), "cannot save the forwarding position; after a restart some audit records are sent twice");
         }
     }
 
@@ -194,7 +190,7 @@ impl Courier {
         let lag = self.state.lag(self.clock.now());
         if at_end && journey.told {
             journey.told = false;
-            tracing::info!("the receiver of the audit log has caught up");
+            tracing::info!("the receiver of the audit log has all records again");
         } else if lag > self.pace.behind && !journey.told {
             journey.told = true;
             tracing::warn!(behind_seconds = lag.as_secs(), "the receiver of the audit log is behind");

@@ -161,7 +161,7 @@ impl Forwarder {
             self.state.at_end.notified().await;
         };
         if tokio::time::timeout(limit, sent).await.is_err() {
-            tracing::warn!("the last records of the audit log are forwarded at the next start");
+            tracing::warn!("cannot forward the last audit records in time; the next start forwards them");
         }
     }
 }

@@ -50,12 +50,12 @@ impl PositionFile {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Position::default(),
             Err(error) => {
-                tracing::warn!(path = %self.0.display(), error = %in_one_line(&error), "the position of the log's forwarding cannot be read: it begins anew");
+                tracing::warn!(path = %self.0.display(), error = %in_one_line(&error), "cannot read the forwarding position; forwarding the whole audit log again");
                 return Position::default();
             }
         };
         serde_json::from_slice(&text).unwrap_or_else(|error| {
-            tracing::warn!(path = %self.0.display(), error = %in_one_line(&error), "the position of the log's forwarding is damaged: it begins anew");
+            tracing::warn!(path = %self.0.display(), error = %in_one_line(&error), "the forwarding position is damaged; forwarding the whole audit log again");
             Position::default()
         })
     }

@@ -148,7 +148,7 @@ impl Tail {
         if open.line()?.is_some_and(|first| mark(&first) == self.position.began) {
             tracing::warn!(
                 segment = segment.number,
-                "the audit log does not go on where its forwarding was: this segment is sent again"
+                "the audit segment does not match the forwarding position; sending the segment again"
             );
             self.position.offset = 0;
         } else {
@@ -160,7 +160,7 @@ impl Tail {
 
     /// Resets the position to the beginning, because this is another log: all of it is sent.
     fn begin_anew(&mut self) {
-        tracing::warn!("the audit log is not the one whose forwarding is to go on: all of it is sent");
+        tracing::warn!("the audit log does not match the forwarding position; sending all of it");
         self.position = Position::default();
         self.given.clear();
     }

@@ -28,22 +28,22 @@ pub enum HandshakeError {
     #[error(transparent)]
     Packet(#[from] StartupError),
     /// A request for encryption at a point where none is allowed.
-    #[error("a second request for encryption")]
+    #[error("the client requested encryption twice")]
     SecondRequest,
     /// Bytes in clear text after the SSLRequest: a man in the middle may have inserted them (CVE-2021-23214).
-    #[error("unencrypted data behind the SSLRequest")]
+    #[error("the client sent unencrypted data after the SSLRequest")]
     UnencryptedData,
     /// The TLS handshake failed.
     #[error("the TLS handshake failed: {0}")]
     Tls(#[source] io::Error),
     /// TLS from the first byte, but without ALPN for PostgreSQL's protocol.
-    #[error("direct TLS without ALPN \"postgresql\"")]
+    #[error("the client used direct TLS without ALPN \"postgresql\"")]
     NoAlpn,
     /// A session without TLS although it is required.
-    #[error("a startup packet without TLS")]
+    #[error("the client sent a startup packet without TLS")]
     TlsRequired,
     /// The deadline passed.
-    #[error("{step} not done after {limit:?}")]
+    #[error("{step} took longer than {limit:?}")]
     Timeout {
         /// Step that was not completed.
         step: &'static str,
@@ -51,7 +51,7 @@ pub enum HandshakeError {
         limit: Duration,
     },
     /// A newer connection took this one's permit.
-    #[error("a newer connection took its place: too many unfinished logins")]
+    #[error("too many unfinished logins; closed to admit a newer connection")]
     Displaced(Displaced),
     /// A message other than a SASL response.
     #[error("expected a SASL response, got message type {got:#04x}")]
@@ -69,13 +69,13 @@ pub enum HandshakeError {
     #[error("malformed SASLInitialResponse")]
     InitialResponse,
     /// A mechanism that was not offered.
-    #[error("a SASL mechanism that was not offered")]
+    #[error("the client chose a SASL mechanism that was not offered")]
     Mechanism,
     /// The SCRAM exchange failed.
     #[error(transparent)]
     Scram(#[from] ScramError),
     /// A login with a token without TLS although TLS is required.
-    #[error("a login with a token without TLS")]
+    #[error("the client tried to log in with a token without TLS")]
     TokenInClear,
     /// A message other than a password.
     #[error("expected a password, got message type {got:#04x}")]
@@ -96,7 +96,7 @@ pub enum HandshakeError {
     #[error(transparent)]
     Token(TokenRefused),
     /// The operating system returned no random bytes.
-    #[error("no random bytes: {0}")]
+    #[error("the operating system's random generator failed: {0}")]
     Random(#[from] getrandom::Error),
 }
 

@@ -36,7 +36,7 @@ pub enum TokenRefused {
         why: String,
     },
     /// A valid token, but not of the named user.
-    #[error("the token is another identity's, not the user's who was named")]
+    #[error("the token belongs to another identity than the user name")]
     AnotherIdentity,
 }
 

@@ -45,10 +45,10 @@ pub struct Terms {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTerms {
     /// The window is shorter than [`SHORTEST_WINDOW`] or longer than [`LONGEST_WINDOW`].
-    #[error("a window is between {SHORTEST_WINDOW:?} and 31 days long, not {0:?}")]
+    #[error("a window is {SHORTEST_WINDOW:?} to 31 days long, not {0:?}")]
     Window(Duration),
     /// The time to wait for the first connect is outside the same bounds.
-    #[error("a grant waits between {SHORTEST_WINDOW:?} and 31 days for its first connect, not {0:?}")]
+    #[error("the time limit for the first connect is {SHORTEST_WINDOW:?} to 31 days, not {0:?}")]
     ActivateWithin(Duration),
     /// The deadline is not in the future.
     #[error("the deadline {0} has passed")]
@@ -93,22 +93,22 @@ impl Change {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IllegalChange {
     /// It has ended, by its standing; there is no way back.
-    #[error("the grant has ended ({0}) and cannot be changed any more")]
+    #[error("the grant has ended ({0}) and cannot be changed")]
     Ended(&'static str),
     /// Its window is open already.
-    #[error("the grant is active already")]
+    #[error("the grant is already active")]
     Active,
     /// The extension has no effect: the window ends at the absolute deadline of the grant already.
-    #[error("the grant has an absolute deadline, {0}, which an extension cannot move")]
+    #[error("the grant has a fixed deadline, {0}, that an extension cannot move")]
     Deadline(Timestamp),
     /// The window would become longer than [`LONGEST_WINDOW`].
-    #[error("no window is longer than 31 days")]
+    #[error("a window is at most 31 days long")]
     TooLong,
     /// A window that is not open yet would become shorter than [`SHORTEST_WINDOW`]; revoke the grant instead.
-    #[error("no window is shorter than {SHORTEST_WINDOW:?}: revoke the grant instead")]
+    #[error("a window is at least {SHORTEST_WINDOW:?} long; revoke the grant instead")]
     TooShort,
     /// The new end is not before the present one.
-    #[error("the grant ends before that anyway")]
+    #[error("the grant ends before that time")]
     NotShorter,
 }
 

@@ -79,7 +79,7 @@ pub enum Refusal {
         client: IpAddr,
     },
     /// The grant has its maximum number of live sessions already.
-    #[error("the grant allows {limit} sessions at once")]
+    #[error("the grant allows {limit} concurrent sessions")]
     TooMany {
         /// Maximum number of concurrent sessions.
         limit: u32,

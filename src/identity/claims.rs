@@ -36,8 +36,8 @@ pub(super) fn identity(claims: &Claims, settings: &IssuerSettings) -> Result<Ide
         reason,
     };
     let claim = &settings.identity_claim;
-    let value = find(claims, claim).ok_or_else(|| bad(claim, "is missing: it was to name the identity".to_owned()))?;
-    let value = value.as_str().ok_or_else(|| bad(claim, "is not a text".to_owned()))?;
+    let value = find(claims, claim).ok_or_else(|| bad(claim, "is missing, but it names the identity".to_owned()))?;
+    let value = value.as_str().ok_or_else(|| bad(claim, "is not a string".to_owned()))?;
     if value.is_empty() {
         return Err(bad(claim, "is empty".to_owned()));
     }
@@ -45,7 +45,7 @@ pub(super) fn identity(claims: &Claims, settings: &IssuerSettings) -> Result<Ide
     let name = format!("{}{value}", settings.identity_prefix);
     let name: IdentityName = name
         .parse()
-        .map_err(|error| bad(claim, format!("({}) is not fit for a name: {error}", shown(&name))))?;
+        .map_err(|error| bad(claim, format!("({}) is not a valid name: {error}", shown(&name))))?;
     let groups = match settings.groups_claim.as_deref() {
         None => BTreeSet::new(),
         Some(claim) => groups(find(claims, claim)).map_err(|reason| bad(claim, reason))?,
@@ -72,9 +72,7 @@ fn verified(claims: &Claims, settings: &IssuerSettings) -> Result<(), TokenError
         Some(verified) if is_true(verified) => return Ok(()),
         Some(_) => "is not true",
         None if settings.email_verified == EmailVerified::Assumed => return Ok(()),
-        None => {
-            "is missing, and the identity is named by an address (the issuer's email_verified = \"assumed\" takes it for verified)"
-        }
+        None => "is missing, but the identity is an email address (to accept it, set the issuer's email_verified = \"assumed\")",
     };
     Err(TokenError::Claim {
         claim,
@@ -90,9 +88,9 @@ fn groups(value: Option<&Value>) -> Result<BTreeSet<GroupName>, String> {
         Some(Value::String(text)) => text.split([' ', ',']).filter(|name| !name.is_empty()).collect(),
         Some(Value::Array(list)) => {
             let names: Option<Vec<&str>> = list.iter().map(Value::as_str).collect();
-            names.ok_or("has something other than texts in its list")?
+            names.ok_or("is a list with values other than strings")?
         }
-        Some(_) => return Err("is neither a list of texts nor a text".to_owned()),
+        Some(_) => return Err("is neither a string nor a list of strings".to_owned()),
     };
     Ok(names.into_iter().filter_map(|name| name.parse().ok()).collect())
 }

@@ -14,7 +14,7 @@ pub enum TokenError {
         most: usize,
     },
     /// Not a signed JWT.
-    #[error("not a signed JWT: {0}")]
+    #[error("it is not a signed JWT: {0}")]
     Malformed(&'static str),
     /// The issuer is not configured.
     #[error("the issuer {0} is not one of [[identity.issuers]]")]
@@ -36,7 +36,7 @@ pub enum TokenError {
         trouble: String,
     },
     /// No keys of the issuer are available.
-    #[error("the keys of {issuer} are not to be had: {reason}")]
+    #[error("cannot get the keys of {issuer}: {reason}")]
     NoKeys {
         /// The issuer.
         issuer: String,
@@ -44,7 +44,7 @@ pub enum TokenError {
         reason: String,
     },
     /// The signature does not match: another key signed the token, or it was changed.
-    #[error("the signature is wrong")]
+    #[error("the signature is invalid")]
     Signature,
     /// Issued for another audience.
     #[error("the audience is {found}, not \"{expected}\"")]
@@ -55,13 +55,13 @@ pub enum TokenError {
         expected: String,
     },
     /// The claim is missing or is not a time.
-    #[error("the token has no `{0}`, or it is not a time")]
+    #[error("the token has no valid time in `{0}`")]
     NoTime(&'static str),
     /// The time is after `exp`.
-    #[error("the token has expired at {0}")]
+    #[error("the token expired at {0}")]
     Expired(String),
     /// The time is before `nbf` or `iat`.
-    #[error("the token is not good before {at} (`{claim}`)")]
+    #[error("the token is not valid before {at} (`{claim}`)")]
     NotYet {
         /// Name of the claim.
         claim: &'static str,

@@ -176,7 +176,7 @@ impl Issuers {
             None => Ok(()),
             Some(prefix) => Err(TokenError::Claim {
                 claim: settings.identity_claim.clone(),
-                reason: format!("makes the name {name}, and {prefix} is the prefix of another issuer"),
+                reason: format!("gives the name {name}, but {prefix} is the prefix of another issuer"),
             }),
         }
     }
@@ -197,13 +197,13 @@ fn unverified(token: &str) -> Result<Unverified, TokenError> {
     let header = object(header).ok_or(TokenError::Malformed("its header is not a JSON object"))?;
     let payload = object(payload).ok_or(TokenError::Malformed("its payload is not a JSON object"))?;
     let text = |object: &Claims, key: &str| object.get(key).and_then(|value| value.as_str()).map(str::to_owned);
-    let named = text(&header, "alg").ok_or(TokenError::Malformed("its header names no algorithm"))?;
+    let named = text(&header, "alg").ok_or(TokenError::Malformed("its header has no algorithm"))?;
     let algorithm = Algorithm::parse(&named).ok_or_else(|| TokenError::Algorithm(shown(&named)))?;
     if header.contains_key("crit") {
         return Err(TokenError::CriticalExtension);
     }
     Ok(Unverified {
-        issuer: text(&payload, "iss").ok_or(TokenError::Malformed("it names no issuer"))?,
+        issuer: text(&payload, "iss").ok_or(TokenError::Malformed("it has no issuer"))?,
         algorithm,
         kid: text(&header, "kid"),
         claims: payload,

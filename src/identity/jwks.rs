@@ -126,10 +126,7 @@ impl Jwks {
                 keys: Arc::clone(keys),
                 trouble: state.trouble.clone(),
             }),
-            _ => Err(state
-                .trouble
-                .clone()
-                .unwrap_or_else(|| "they were not fetched yet".to_owned())),
+            _ => Err(state.trouble.clone().unwrap_or_else(|| "they are not fetched yet".to_owned())),
         }
     }
 
@@ -148,7 +145,7 @@ impl Jwks {
         let Keys::File(path) = &self.source else {
             return Err("they are not in a file".to_owned());
         };
-        let told = |error: std::io::Error| format!("{} cannot be read: {error}", path.display());
+        let told = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
         let metadata = std::fs::metadata(path).map_err(told)?;
         let version = (metadata.modified().map_err(told)?, metadata.len());
         {
@@ -201,7 +198,7 @@ impl State {
                 self.trouble = None;
             }
             Err(trouble) => {
-                tracing::warn!(%trouble, "the keys of an issuer cannot be fetched");
+                tracing::warn!(%trouble, "cannot fetch the signing keys of an issuer; will retry");
                 self.trouble = Some(trouble);
             }
         }
@@ -210,7 +207,7 @@ impl State {
 
 /// Reads the keys in a file.
 pub(super) fn read_keys(path: &Path) -> Result<KeySet, String> {
-    let told = |error: std::io::Error| format!("{} cannot be read: {error}", path.display());
+    let told = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
     let mut bytes = Vec::new();
     let most = u64::try_from(MOST_BYTES).unwrap_or(u64::MAX);
     let file = std::fs::File::open(path).map_err(told)?;

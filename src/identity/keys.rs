@@ -127,7 +127,7 @@ impl KeySet {
         let document: Document = serde_json::from_slice(json).map_err(|error| format!("this is not a JWKS: {error}"))?;
         let keys: Vec<Key> = document.keys.into_iter().filter_map(usable).collect();
         if keys.is_empty() {
-            return Err("there is no usable signature key in it".to_owned());
+            return Err("it has no usable signature key".to_owned());
         }
         Ok(Self(keys))
     }

@@ -36,7 +36,7 @@ pub enum LabError {
         searched: String,
     },
     /// PostgreSQL refuses to run as root, and there is no other account to run it under.
-    #[error("running as root, and neither account `postgres` nor `nobody` exists to run PostgreSQL under")]
+    #[error("cannot run PostgreSQL as root, and neither the account `postgres` nor `nobody` exists")]
     NoAccount,
     /// A step failed.
     #[error("{what}")]
@@ -47,7 +47,7 @@ pub enum LabError {
         source: io::Error,
     },
     /// A certificate could not be created.
-    #[error("making a certificate for the throwaway server")]
+    #[error("cannot create a certificate for the throwaway server")]
     Certificate(#[from] rcgen::Error),
     /// The server ended instead of starting.
     #[error("{what} did not start; its log ends with:\n{log}")]

@@ -136,7 +136,7 @@ impl Ledger {
             Ok(()) => Ok(()),
             Err(NotAdmitted::Refused(ending)) => Err(ending),
             Err(NotAdmitted::Failed(error)) => {
-                tracing::error!(grant = %entry.current().id(), error = %in_one_line(&error), "a grant could not be activated");
+                tracing::error!(grant = %entry.current().id(), error = %in_one_line(&error), "cannot activate a grant; refusing the login");
                 Err(error.at_login())
             }
         }

@@ -119,16 +119,16 @@ struct Entry {
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// There is no such grant (the caller's fault).
-    #[error("there is no grant {0}")]
+    #[error("no grant {0}")]
     NoSuchGrant(GrantId),
     /// There is no such request (the caller's fault).
-    #[error("there is no request {0}")]
+    #[error("no request {0}")]
     NoSuchRequest(RequestId),
     /// There is no such user (the caller's fault).
-    #[error("there is no user {0}")]
+    #[error("no user {0}")]
     NoSuchUser(IdentityName),
     /// A user of that name exists (the caller's fault).
-    #[error("there is a user {0} already")]
+    #[error("the user {0} already exists")]
     UserExists(IdentityName),
     /// The identity is disabled, so it gets no grants and requests (the caller's fault).
     #[error("{0} is disabled")]
@@ -140,16 +140,16 @@ pub enum LedgerError {
     #[error(transparent)]
     Terms(#[from] InvalidTerms),
     /// The change could not be put on record, so it was not made.
-    #[error("the change could not be put on record, so it was not made")]
+    #[error("cannot write the change to the audit log, so it was not made")]
     Audit(#[from] AuditError),
     /// An earlier restriction is not stored and on record yet, so no rights are given.
-    #[error("something was taken away here that is not stored and on record yet, so nothing is given meanwhile")]
+    #[error("a revocation is not yet stored and recorded, so no rights are granted meanwhile")]
     Unsettled,
     /// The store failed.
     #[error("the grant store failed")]
     Store(#[from] StoreError),
     /// The operating system returned no random numbers.
-    #[error("the operating system gives no random numbers")]
+    #[error("the operating system's random generator failed")]
     Random(#[from] getrandom::Error),
 }
 
@@ -267,7 +267,7 @@ impl Ledger {
             Ok(entry) => entry.and_then(|entry| entry.verifier(user)).unwrap_or(mock),
             // A grant that cannot be read lets no client in.
             Err(error) => {
-                tracing::error!(grant = %id, error = %in_one_line(&error), "a grant could not be looked up");
+                tracing::error!(grant = %id, error = %in_one_line(&error), "cannot look up a grant; refusing the login");
                 mock
             }
         }

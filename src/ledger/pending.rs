@@ -297,7 +297,7 @@ impl Inner {
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut told, true) {
-                        tracing::error!(error = %in_one_line(&error), changes = batch.len(), "changes that take rights away are in effect but cannot be stored yet: make room for the state folder, or see who locks ledger.sqlite");
+                        tracing::error!(error = %in_one_line(&error), changes = batch.len(), "revocations are in effect but cannot be stored yet; free disk space for the state folder, or look for a process that locks ledger.sqlite");
                     }
                     for item in &batch {
                         item.progress.send_modify(|progress| progress.store_tried = true);
@@ -325,7 +325,7 @@ impl Inner {
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut told, true) {
-                        tracing::error!(error = %in_one_line(&error), "changes that take rights away are in effect but cannot be put on record yet: make room for the audit log, or repair it");
+                        tracing::error!(error = %in_one_line(&error), "revocations are in effect but cannot be written to the audit log yet; free disk space for it, or repair its folder");
                     }
                     item.progress.send_modify(|progress| progress.record_tried = true);
                     sleep(RETRY_INTERVAL).await;

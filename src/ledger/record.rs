@@ -57,7 +57,7 @@ impl Recorder {
     /// Records `undone`, which takes back the record of a change that was then not stored.
     pub(super) async fn take_back(&self, undone: &Event<'_>) {
         if let Err(error) = self.record(undone).await {
-            tracing::error!(error = %in_one_line(&error), record = ?undone, "a failed change is on record as made");
+            tracing::error!(error = %in_one_line(&error), record = ?undone, "a change failed but the audit log shows it as done; cannot record its reversal");
         }
     }
 }

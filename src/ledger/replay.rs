@@ -83,7 +83,7 @@ pub(super) fn catch_up(connection: &Connection, past: Option<&Past>, now: Timest
         if taken > 0 {
             tracing::warn!(
                 changes = taken,
-                "the audit log has changes that take rights away which the store did not have: they hold"
+                "applied revocations from the audit log that the store lacked"
             );
         }
         Ok(())
@@ -104,7 +104,7 @@ impl LastWords {
                 Err(error @ ReadError::Io { .. }) => return Err(unreadable(error)),
                 // Opening the log has reported this and begun a new segment; restrictions are stored before they are recorded.
                 Err(error) => {
-                    tracing::error!(error = %in_one_line(&error), "a record newer than the store cannot be read: a change in it is not seen");
+                    tracing::error!(error = %in_one_line(&error), "cannot read an audit record newer than the store; a change in it is not applied");
                 }
             }
         }

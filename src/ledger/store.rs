@@ -42,7 +42,7 @@ pub enum StoreError {
     #[error("SQLite: {0}")]
     Sqlite(Arc<rusqlite::Error>),
     /// The file was written by a later version of this program.
-    #[error("the store has version {found}, this program knows up to {known}: use the program that wrote it")]
+    #[error("the store has version {found}, but this program supports up to {known}; use a newer tidegate")]
     TooNew {
         /// The file's version.
         found: u32,
@@ -58,10 +58,10 @@ pub enum StoreError {
         of: String,
     },
     /// The newest records of the audit log cannot be read, so the rights that they take away are unknown.
-    #[error("the newest records of the audit log cannot be read: {0}")]
+    #[error("cannot read the newest records of the audit log: {0}")]
     Log(Arc<ReadError>),
     /// A restriction of the same object overtook the change.
-    #[error("something was taken away meanwhile, so the change was not made")]
+    #[error("rights were revoked meanwhile, so the change was not made")]
     Overtaken,
     /// The store's thread has stopped: the gate is shutting down.
     #[error("the store is closed")]

@@ -18,14 +18,12 @@ impl Ledger {
     pub fn trouble(&self) -> Option<String> {
         let overdue = self.0.pending.overdue(self.0.clock.moment().instant);
         if overdue > 0 {
-            return Some(format!(
-                "{overdue} changes that take rights away are in effect but not yet stored and on record"
-            ));
+            return Some(format!("{overdue} revocations are in effect but not yet stored and recorded"));
         }
         self.0
             .store
             .is_failing()
-            .then(|| "the store in the state folder cannot be written".to_owned())
+            .then(|| "cannot write the store in the state folder".to_owned())
     }
 
     /// Notes that the store reflects the log up to this line, if nothing is pending: `seq` and `segment` are from before this

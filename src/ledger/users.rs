@@ -155,7 +155,7 @@ impl Ledger {
         if effect.is_none() {
             return Err(failed);
         }
-        tracing::error!(error = %failed, user = %known.name, "a user lost groups; those it was to get could not be given: try again");
+        tracing::error!(error = %failed, user = %known.name, "removed a user from groups, but could not add it to the new ones; set its groups again");
         let now = local(self.0.users.lock().get(name).cloned(), name.clone())?;
         Ok(UserView {
             effect: effect.map(|effect| Effect {

@@ -213,7 +213,7 @@ impl Inner {
     }
 
     fn end_at_once(self: &Arc<Self>, grant: &GrantId) {
-        let reason = Some("its request was settled otherwise meanwhile".to_owned());
+        let reason = Some("its request got another decision meanwhile".to_owned());
         let by = DISABLED_BY.to_owned();
         let revoke = grant::Change::Revoke {
             by: by.clone(),

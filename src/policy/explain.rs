@@ -128,7 +128,7 @@ impl Policies {
             return why;
         }
         let helps: Vec<_> = remedies.iter().map(|remedy| remedy.change.as_str()).collect();
-        format!("{why}; it could be had {}", helps.join(", or "))
+        format!("{why}; it would be permitted {}", helps.join(", or "))
     }
 
     /// Returns the changes that the requester could make.

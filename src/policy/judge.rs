@@ -115,7 +115,7 @@ impl Policies {
             Verdict::Automatic
         } else {
             Verdict::Denied {
-                why: "break-glass takes a reason: say why".to_owned(),
+                why: "break-glass needs a reason".to_owned(),
             }
         };
         Judgement {
@@ -152,7 +152,7 @@ impl Policies {
                 let near = put.map(|put| self.index.near(question.action, &put)).unwrap_or_default();
                 advice(&mut near.iter())
             }
-            [own] if own == OWN_REQUEST => "nobody approves their own request: ask somebody else".to_owned(),
+            [own] if own == OWN_REQUEST => "you cannot approve or reject your own request; ask another approver".to_owned(),
             forbids => match advice(&mut forbids.iter()) {
                 words if words.is_empty() => format!("forbidden by {}", forbids.join(", ")),
                 words => words,

@@ -65,7 +65,7 @@ fn read_schema(source: &Source, zone: TimeZone) -> Result<Cedar, Vec<Mistake<'_>
         return Err(warnings);
     }
     let unfit = |why: String| {
-        let words = format!("the gate's questions do not fit it: {why}; start from the schema that Tidegate ships");
+        let words = format!("the gate's requests do not match the schema: {why}; start from the schema that Tidegate ships");
         vec![(source, None, words)]
     };
     let cedar = Cedar::new(schema, zone).ok_or_else(|| unfit("the names of its types".to_owned()))?;
@@ -89,7 +89,7 @@ fn read_file<'a>(source: &'a Source, mistakes: &mut Vec<Mistake<'a>>) -> Vec<Pla
     };
     for template in set.templates() {
         let offset = template.as_ref().loc().map(|loc| loc.start());
-        let words = "a template (?principal, ?resource) is never linked to anything: name a group or a target".to_owned();
+        let words = "a template (?principal, ?resource) has no effect; name a group or a target instead".to_owned();
         mistakes.push((source, offset, words));
     }
     let mut placed: Vec<_> = set
@@ -112,7 +112,7 @@ fn named<'a>(placed: Vec<Placed<'a>>, mistakes: &mut Vec<Mistake<'a>>) -> BTreeM
         let id = match placed.policy.annotation("id").map(str::trim) {
             Some(id) if !id.is_empty() => id.to_owned(),
             _ => {
-                let words = "a policy has no @id(\"...\"): the log names policies by it";
+                let words = "a policy has no @id(\"...\"), which identifies it in the log";
                 mistakes.push((source, offset, words.to_owned()));
                 format!("without an id {number}")
             }
@@ -122,7 +122,7 @@ fn named<'a>(placed: Vec<Placed<'a>>, mistakes: &mut Vec<Mistake<'a>>) -> BTreeM
             mistakes.push((
                 source,
                 offset,
-                format!("policy {id}: there is one with this @id in {place}; ids are unique"),
+                format!("policy {id}: the same @id is used in {place}; ids must be unique"),
             ));
             continue;
         }

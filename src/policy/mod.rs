@@ -121,7 +121,7 @@ pub struct Judgement {
 }
 
 /// Reason given to the caller if a policy could not be evaluated; the details are for the log.
-pub const NOT_EVALUATED: &str = "a policy could not be evaluated, so nothing is allowed: tell the gate's operator";
+pub const NOT_EVALUATED: &str = "a policy could not be evaluated, so the request is denied; tell the gate's operator";
 
 /// Names of a target and its profiles, for suggestions.
 #[derive(Debug, Clone, PartialEq, Eq)]

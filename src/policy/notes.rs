@@ -30,7 +30,7 @@ pub(super) fn read(policy: &Policy, actions: &[Action], mut wrong: impl FnMut(St
     for (name, _) in policy.annotations() {
         if !["id", "advice", "approvals", "max_duration", "max_sessions", "description"].contains(&name) {
             wrong(format!(
-                "@{name} means nothing; there are @id, @advice, @approvals, @max_duration, @max_sessions and @description"
+                "unknown annotation @{name}; use @id, @advice, @approvals, @max_duration, @max_sessions or @description"
             ));
         }
     }
@@ -39,7 +39,7 @@ pub(super) fn read(policy: &Policy, actions: &[Action], mut wrong: impl FnMut(St
         if number.is_none() {
             wrong(format!("@approvals({text:?}) is not a number from 1 to {MOST_APPROVALS}"));
         } else if !permit || !actions.contains(&Action::Request) {
-            wrong("@approvals belongs to a permit of \"request\": here it asks for nobody's approval".to_owned());
+            wrong("@approvals has an effect only in a permit of \"request\"".to_owned());
         }
         number
     });
@@ -47,19 +47,21 @@ pub(super) fn read(policy: &Policy, actions: &[Action], mut wrong: impl FnMut(St
         let duration = duration(text);
         if duration.is_none() {
             wrong(format!(
-                "@max_duration({text:?}) is not a length of time: write it like 45m or 2h30m"
+                "@max_duration({text:?}) is not a duration; write it like 45m or 2h30m"
             ));
         } else if !permit || !actions.iter().any(|action| windowed(*action)) {
-            wrong("@max_duration belongs to a permit of access: here it bounds nothing".to_owned());
+            wrong("@max_duration has an effect only in a permit of access".to_owned());
         }
         duration
     });
     let max_sessions = policy.annotation("max_sessions").and_then(|text| {
         let number = text.parse().ok().filter(|number| *number > 0);
         if number.is_none() {
-            wrong(format!("@max_sessions({text:?}) is not a number of sessions, 1 or more"));
+            wrong(format!(
+                "@max_sessions({text:?}) is not a number of sessions; write 1 or more"
+            ));
         } else if !permit || !actions.iter().any(|action| windowed(*action)) {
-            wrong("@max_sessions belongs to a permit of access: here it bounds nothing".to_owned());
+            wrong("@max_sessions has an effect only in a permit of access".to_owned());
         }
         number
     });
@@ -67,7 +69,7 @@ pub(super) fn read(policy: &Policy, actions: &[Action], mut wrong: impl FnMut(St
     if let (true, Some(action), None) = (permit, unattended, policy.annotation("max_duration")) {
         let name = action.name();
         wrong(format!(
-            "it can permit \"{name}\" for any length of time; say how long at most, like @max_duration(\"2h\"), or name other actions"
+            "it can permit \"{name}\" for any duration; add a limit like @max_duration(\"2h\"), or name other actions"
         ));
     }
     Notes {

@@ -99,7 +99,7 @@ pub fn run(policies: &Policies, tables: &[Source]) -> Outcome {
                 let words = error.message().replace('\n', ", ");
                 outcome
                     .failures
-                    .push(format!("{}:{line}: this is no table of cases: {words}", table.name));
+                    .push(format!("{}:{line}: invalid table of cases: {words}", table.name));
                 continue;
             }
         };
@@ -134,7 +134,7 @@ fn check(policies: &Policies, case: &Case) -> Result<(), String> {
         .flatten()
         .find(|id| !policies.ids().any(|known| known == id.as_str()))
     {
-        return Err(format!("by: there is no policy {unknown}"));
+        return Err(format!("by: unknown policy {unknown}"));
     }
     let (found, by, why) = ask(policies, case)?;
     let known = ["automatic", "denied", "allowed", "1 approval"].contains(&case.expect.as_str());
@@ -144,7 +144,7 @@ fn check(policies: &Policies, case: &Case) -> Result<(), String> {
         .is_some_and(|number| number.parse::<u32>().is_ok());
     if !known && !approvals {
         return Err(format!(
-            "expect = {:?} is none of \"automatic\", \"denied\", \"1 approval\", \"2 approvals\" and so on, \"allowed\"",
+            "expect = {:?} is unknown; use \"automatic\", \"denied\", \"1 approval\", \"2 approvals\" and so on, or \"allowed\"",
             case.expect
         ));
     }
@@ -182,7 +182,7 @@ fn ask(policies: &Policies, case: &Case) -> Result<(String, Vec<String>, Option<
     let action = Action::ALL.into_iter().find(|action| action.name() == name);
     let action = action.ok_or_else(|| {
         let known = Action::ALL.map(Action::name).join(", ");
-        format!("action = {name:?} is none of {known}")
+        format!("action = {name:?} is unknown; use one of {known}")
     })?;
     let decide = |resource| {
         let decision = policies.decide(&Question {
@@ -229,7 +229,7 @@ fn wish(case: &Case) -> Result<Wish, String> {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    notes::duration(text).ok_or_else(|| format!("for = {text:?} is not a length of time: write it like 45m or 2h30m"))
+    notes::duration(text).ok_or_else(|| format!("for = {text:?} is not a duration; write it like 45m or 2h30m"))
 }
 
 fn request(wish: Wish) -> Result<Request, String> {
@@ -254,7 +254,7 @@ fn time(policies: &Policies, text: Option<&str>) -> Result<Timestamp, String> {
     };
     policies
         .time(text)
-        .ok_or_else(|| format!("at = {text:?} is not a time: write it like 2026-08-03T10:00, or 2026-08-03T08:00Z"))
+        .ok_or_else(|| format!("at = {text:?} is not a time; write it like 2026-08-03T10:00 or 2026-08-03T08:00Z"))
 }
 
 impl Policies {

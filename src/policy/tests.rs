@@ -167,11 +167,14 @@ fn a_schema_the_questions_do_not_fit_is_refused() {
     };
     let more = SCHEMA.replace("max_sessions: Long,", "max_sessions: Long,\n    mfa: Bool,");
     let said = with(&more);
-    assert!(said.contains("the gate's questions do not fit it: \"request\""), "{said}");
+    assert!(
+        said.contains("the gate's requests do not match the schema: \"request\""),
+        "{said}"
+    );
     let said = with("namespace Tidegate { entity Group }");
     assert!(said.starts_with("schema.cedarschema:1: "), "{said}");
     let said = with("namespace Other { entity Group; }");
-    assert!(said.contains("do not fit it"), "{said}");
+    assert!(said.contains("do not match the schema"), "{said}");
 }
 
 #[test]
@@ -184,7 +187,7 @@ fn what_is_approved_automatically_is_bounded() {
         "action in Tidegate::Action::\"auto-approve\"",
     ] {
         let text = format!("@id(\"a\") permit (principal, {action}, resource) when {{ context.hour < 12 }};");
-        assert!(wrong(&text)[0].contains("for any length of time"), "{action}");
+        assert!(wrong(&text)[0].contains("for any duration"), "{action}");
         let text = format!("@max_duration(\"2h\") {text}");
         let policies = parse(&text).unwrap();
         let ana = identity("ana", &[]);

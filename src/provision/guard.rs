@@ -62,13 +62,13 @@ struct Door {
 #[derive(Debug, thiserror::Error)]
 enum Refused {
     /// The server asked for a method that the operator did not allow.
-    #[error("the target asks for authentication by {0}, which is not allowed for it")]
+    #[error("the target asks for the authentication method {0}, which its `auth` does not allow")]
     NotAllowed(&'static str),
     /// The server sent more than the limit.
-    #[error("the target sends {what} of more than {limit} bytes on a provisioning connection: it is closed")]
+    #[error("closed a provisioning connection: the target sent {what} of more than {limit} bytes")]
     TooLong { what: &'static str, limit: usize },
     /// The length field is smaller than any message.
-    #[error("the target sends what is no message of PostgreSQL's on a provisioning connection: it is closed")]
+    #[error("closed a provisioning connection: the target sent an invalid PostgreSQL message")]
     NoMessage,
 }
 

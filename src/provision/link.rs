@@ -157,8 +157,8 @@ pub(super) async fn kept_client(target: &Arc<Target>, application: &str, options
             if target.warn_of_maintenance_database() {
                 tracing::warn!(
                     target_name = %target.name, maintenance_database = maintenance, error = %in_one_line(&error),
-                    "the maintenance database does not let the gate in: its open connections are in the target's own database, where they \
-                     are in the way of DROP DATABASE; name one it may connect to (maintenance_database)"
+                    "cannot connect to the maintenance database; connecting to the target's database instead, where the connections \
+                     block DROP DATABASE; set maintenance_database to a database that the gate may connect to"
                 );
             }
             client(target, application, options).await

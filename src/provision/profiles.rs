@@ -117,7 +117,7 @@ impl Comparison {
     fn may_be_done(&self, locked: bool) -> Result<(), ProfilesError> {
         let mut blocked = self.blocked();
         if blocked.is_empty() && !locked {
-            blocked.push("this account may not make or change roles: it lacks CREATEROLE".to_owned());
+            blocked.push("this account may not create or change roles: it lacks CREATEROLE".to_owned());
         }
         if blocked.is_empty() {
             Ok(())
@@ -196,7 +196,9 @@ pub async fn apply(
     let mut backoff = RETRY;
     for _ in 1..ATTEMPTS {
         match attempt(target, definitions, &mut progress).await {
-            Err(error) if error.may_pass() => tracing::debug!(error = %in_one_line(&error), "profiles: tried again"),
+            Err(error) if error.may_pass() => {
+                tracing::debug!(error = %in_one_line(&error), "cannot compare or apply the profiles; retrying")
+            }
             done => return done,
         }
         tokio::time::sleep(backoff.next_wait()).await;
@@ -285,7 +287,7 @@ async fn left(client: &Client, definitions: &Definitions) -> Result<Vec<String>,
         if target == definitions.target && definitions.profiles.iter().all(|there| there.name != profile) {
             let role = quoted(role);
             left.push(format!(
-                "{role} has the rights of {profile}, which is no profile of {target} here; what its sessions made goes with it, unless it has another owner (functions and views run with that one's rights); if it is none elsewhere: DROP SCHEMA IF EXISTS {role} CASCADE; DROP OWNED BY {role}; DROP ROLE {role}"
+                "{role} has the rights of {profile}, which {target} does not define; dropping it drops what its sessions created, unless that has another owner (functions and views run with that owner's rights); if no other gate uses it: DROP SCHEMA IF EXISTS {role} CASCADE; DROP OWNED BY {role}; DROP ROLE {role}"
             ));
         }
     }

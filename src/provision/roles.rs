@@ -151,10 +151,10 @@ pub enum RoleError {
         known: Vec<ProfileName>,
     },
     /// A role of that name exists that this gate did not create.
-    #[error("there is a role `{0}` that this gate did not make: it is left alone")]
+    #[error("the role `{0}` exists and was not created by this gate; rename or drop it")]
     NotOurs(RoleName),
     /// The role could not be recorded, so it was not created.
-    #[error("it could not be put on record")]
+    #[error("cannot write the audit log")]
     Record {
         /// True if the disk is full.
         disk_full: bool,
@@ -169,7 +169,7 @@ pub enum RoleError {
 
 impl From<AuditError> for RoleError {
     fn from(error: AuditError) -> Self {
-        tracing::error!(error = %in_one_line(&error), "a role is not made or changed: it could not be put on record");
+        tracing::error!(error = %in_one_line(&error), "did not create or change a role: cannot write its audit record");
         Self::Record {
             disk_full: error.disk_full(),
         }
@@ -280,7 +280,7 @@ impl Roles {
         };
         let mut state = slot.turn.lock().await;
         if state.account.as_deref().is_some_and(|known| std::ptr::eq(known, account)) {
-            tracing::warn!(role = %slot.role, "the server does not take a grant's role any more: it is made anew");
+            tracing::warn!(role = %slot.role, "the server rejects a grant role; the next login creates it again");
             state.account = None;
         }
     }
@@ -352,7 +352,7 @@ impl Inner {
     /// Records a change that has been made already; a failure is only logged.
     async fn note(&self, slot: &Slot, change: RoleChangeKind, detail: Option<String>) {
         if let Err(error) = self.record(slot, change, None, detail).await {
-            tracing::error!(role = %slot.role, change = change.as_str(), error = %in_one_line(&error), "what became of a role could not be put on record");
+            tracing::error!(role = %slot.role, change = change.as_str(), error = %in_one_line(&error), "cannot write the change of a role to the audit log");
         }
     }
 }

@@ -223,7 +223,7 @@ impl Work {
             let later = if confirmed {
                 None
             } else {
-                tracing::error!(pid = order.backend.pid, limit = ?LIMIT, "a backend is not confirmed gone");
+                tracing::error!(pid = order.backend.pid, limit = ?LIMIT, "cannot confirm that a backend is gone; will keep terminating it");
                 self.keep(&order)
             };
             // The receiver may have stopped waiting.
@@ -239,7 +239,7 @@ impl Work {
         if self.late.len() >= MOST_LATE
             && let Some(given_up) = self.late.pop_front()
         {
-            tracing::error!(target_name = %self.name(), pid = given_up.backend.pid, "too many backends that do not go: this one is given up until the next start");
+            tracing::error!(target_name = %self.name(), pid = given_up.backend.pid, "too many backends do not end; giving up on one until the next start");
         }
         let (gone, later) = oneshot::channel();
         self.late.push_back(Late {
@@ -260,10 +260,7 @@ impl Work {
                 self.late.push_back(late);
                 continue;
             }
-            tracing::warn!(
-                pid = late.backend.pid,
-                "a backend that was not confirmed gone in time is gone now"
-            );
+            tracing::warn!(pid = late.backend.pid, "a backend that outlived its limit is gone");
             // The receiver may have stopped waiting.
             let _ = late.gone.send(at);
         }
@@ -293,7 +290,7 @@ impl Work {
             Ok(link) => {
                 self.link = Some(link);
                 if std::mem::take(&mut self.failing) {
-                    tracing::info!(target_name = %target.name, "the provisioning connection stands again");
+                    tracing::info!(target_name = %target.name, "the provisioning connection is open again");
                 }
                 self.connected.send_replace(true);
                 true
@@ -301,7 +298,7 @@ impl Work {
             Err(error) if serves => {
                 tracing::warn!(
                     target_name = %target.name, error = %in_one_line(&error),
-                    "no provisioning connection with the changed settings: sessions are still ended over the one that is open"
+                    "cannot open a provisioning connection with the changed settings; still using the old one to end sessions"
                 );
                 true
             }
@@ -320,7 +317,7 @@ impl Work {
         self.link = None;
         self.connected.send_replace(false);
         if !self.failing {
-            tracing::warn!(target_name = %self.name(), error = %in_one_line(error), "no provisioning connection: sessions are ended by closing their own connections only");
+            tracing::warn!(target_name = %self.name(), error = %in_one_line(error), "cannot open the provisioning connection; sessions end only by closing their own connections");
         }
         self.failing = true;
     }

@@ -61,19 +61,19 @@ pub struct Rules {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidRules {
     /// A kind of statement that does not exist.
-    #[error("there is no kind of statement `{found}`: one of @read, @write, {}, with `!` in front to refuse it", kinds().collect::<Vec<_>>().join(", "))]
+    #[error("unknown kind of statement `{found}`; use @read, @write, {}, with `!` in front to refuse it", kinds().collect::<Vec<_>>().join(", "))]
     Kind {
         /// Kind as written.
         found: String,
     },
     /// A text that is not a table.
-    #[error("`{found}` names no table: write `schema.table`, `table` or `schema.*`, each in double quotes where SQL needs them")]
+    #[error("`{found}` is not a table; write `schema.table`, `table` or `schema.*`, quoted as in SQL")]
     Table {
         /// Text as written.
         found: String,
     },
     /// A length that allows nothing, or more than is parsed.
-    #[error("max_sql_bytes = {found}: it has to be from 1 to {LONGEST}, for longer texts are not read")]
+    #[error("max_sql_bytes = {found} is out of range; use 1 to {LONGEST}")]
     Length {
         /// Length as written.
         found: u64,

@@ -15,16 +15,16 @@ use crate::names::{IdentityName, ProfileName};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IllegalStep {
     /// The request is settled or has lapsed.
-    #[error("the request is {} already", .0.name())]
+    #[error("the request is no longer pending: {}", .0.name())]
     Settled(Status),
     /// The requester cannot approve the request.
-    #[error("nobody approves their own request")]
+    #[error("you cannot approve or reject your own request")]
     OwnRequest,
     /// This approver has approved the request already.
-    #[error("{0} has approved it already")]
+    #[error("{0} has already approved it")]
     Twice(IdentityName),
     /// The approver would lengthen the window; approvers may only narrow.
-    #[error("the request asks for {}; an approver can give that or less, not {}", duration::show(*asked), duration::show(*given))]
+    #[error("the request is for {}; an approver can approve that or less, not {}", duration::show(*asked), duration::show(*given))]
     Longer {
         /// Window requested.
         asked: Duration,
@@ -32,7 +32,7 @@ pub enum IllegalStep {
         given: Duration,
     },
     /// The approver would widen the profile; approvers may only narrow.
-    #[error("the request asks for profile {asked}; an approver can give that or a narrower one, and {given} is not narrower")]
+    #[error("the request is for profile {asked}; an approver can approve that or a narrower one, not {given}")]
     Wider {
         /// Profile requested.
         asked: ProfileName,
@@ -43,13 +43,13 @@ pub enum IllegalStep {
     #[error("only {0} can withdraw it")]
     NotYours(IdentityName),
     /// The request is not a break-glass access that was opened.
-    #[error("the request was no break-glass access")]
+    #[error("the request was not a break-glass access")]
     NothingToReview,
     /// The requester cannot review the access.
-    #[error("nobody reviews their own access")]
+    #[error("you cannot review your own access")]
     OwnReview,
     /// This reviewer has reviewed the access already.
-    #[error("it has been reviewed already, by {0}")]
+    #[error("{0} has already reviewed it")]
     Reviewed(IdentityName),
 }
 

@@ -37,7 +37,7 @@ pub(super) fn mistaken(rights: &Rights, snapshot: &Snapshot) -> Vec<Mistaken> {
         if let (None, Some(wide)) = (there(Kind::Table, (&mask.schema, &mask.name)), wide(&rights.select)) {
             found.push(Mistaken {
                 line: format!("the mask of {}.{}", mask.schema, mask.name),
-                why: format!("names nothing that is there; {}", renamed(wide)),
+                why: format!("matches no object; {}", renamed(wide)),
             });
         }
     }
@@ -47,7 +47,7 @@ pub(super) fn mistaken(rights: &Rights, snapshot: &Snapshot) -> Vec<Mistaken> {
             let why = match (pattern.excludes, object()) {
                 (false, _) => idle(pattern, list.patterns),
                 (true, Some(object)) => no_column(pattern, list.patterns, object),
-                (true, None) => wide(list.patterns).map(|wide| format!("names nothing that is there; {}", renamed(wide))),
+                (true, None) => wide(list.patterns).map(|wide| format!("matches no object; {}", renamed(wide))),
             };
             found.extend(why.map(|why| Mistaken {
                 line: format!("`{pattern}` in `{}`", list.key),
@@ -64,7 +64,7 @@ fn wide(patterns: &[Pattern]) -> Option<&Pattern> {
 }
 
 fn renamed(wide: &Pattern) -> String {
-    format!("if it was renamed, `{wide}` would give it now: write what it is called today, or leave the line out")
+    format!("if it was renamed, `{wide}` now grants it; write its current name, or remove the line")
 }
 
 /// Returns the reason if the columns of a pattern have no effect, because the whole table is granted as well.
@@ -77,7 +77,7 @@ fn idle(pattern: &Pattern, patterns: &[Pattern]) -> Option<String> {
     let whole = whole.first().filter(|_| !pattern.columns.is_empty() && excluded.is_empty())?;
     let (schema, name) = (&pattern.schema, &pattern.name);
     Some(format!(
-        "does not keep the other columns back, for `{whole}` gives them: add `!{schema}.{name}`, or leave the line out"
+        "does not exclude the other columns, since `{whole}` grants them; add `!{schema}.{name}`, or remove the line"
     ))
 }
 
@@ -86,8 +86,8 @@ fn no_column(pattern: &Pattern, patterns: &[Pattern], object: &Object) -> Option
     let missing = |column: &String| object.columns.iter().all(|there| there.name != *column);
     let missing = pattern.columns.iter().filter_map(super::Glob::literal).find(missing)?;
     let given = by_name(patterns, object) != Choice::Nothing;
-    let why = format!("keeps back a column {missing} that is not there; if it was renamed, it would be given now");
-    given.then(|| format!("{why}: write what it is called today, or leave it out"))
+    let why = format!("excludes a column {missing} that does not exist; if it was renamed, it is now granted");
+    given.then(|| format!("{why}; write its current name, or remove it"))
 }
 
 /// Returns the tables that are granted with more of their partitions than is granted on the partitions themselves.
@@ -118,7 +118,7 @@ pub(super) fn parts(rights: &Rights, snapshot: &Snapshot) -> Vec<String> {
             String::new()
         };
         format!(
-            "`{key}` gives {table}, and with it what is kept back of its parts: {first}{more}. Keep that back of {table}, which holds for its parts too; or leave it out for the parts"
+            "`{key}` grants {table}, and with it what is excluded in its partitions or children: {first}{more}. Exclude that in {table}, which covers them too, or remove the exclusions"
         )
     };
     found.into_iter().map(told).collect()
@@ -174,11 +174,11 @@ pub(super) fn views(wants: &Wants<'_>) -> Vec<String> {
     let told = |(view, kept, given): &(&Object, &Object, bool)| {
         let (view, kept) = (view.shown(), kept.shown());
         let end = if *given {
-            "it is given, for `select` names it"
+            "granted, since `select` names it"
         } else {
-            "it is not given; if it may be, name it in `select`"
+            "not granted; to grant it, name it in `select`"
         };
-        format!("the view {view} reads {kept} with its owner's rights, and may show what is kept back of it: {end}")
+        format!("the view {view} reads {kept} with its owner's rights and may show excluded or masked data: {end}")
     };
     wants.around.iter().map(told).collect()
 }

@@ -138,7 +138,7 @@ impl<'a> Difference<'a> {
                 let (privileges, kind, objects) = (&change.privileges, change.kind, objects.join(", "));
                 plan.step(
                     format!("REVOKE {privileges} ON {kind} {objects} FROM {role} CASCADE"),
-                    "it is beyond the profile's definition",
+                    "the profile does not define it",
                 );
             }
         }
@@ -226,7 +226,7 @@ fn by_owner(blocked: &[Blocked], account: &str) -> Vec<String> {
             more => format!(" and {more} more"),
         };
         format!(
-            "{account} may not give {} on {}{more}, for {owner} owns that: apply as {owner}, or as a superuser (--user)",
+            "{account} may not grant {} on {}{more}, owned by {owner}; apply as {owner} or a superuser (--user)",
             ordered(privileges).join(", "),
             objects.join(", "),
         )
@@ -237,16 +237,16 @@ fn by_owner(blocked: &[Blocked], account: &str) -> Vec<String> {
 /// Returns a sentence about rights that somebody else granted and has to revoke.
 pub(super) fn taken_by(grantor: &str, privileges: &str, what: &str, role: &str) -> String {
     format!(
-        "{grantor} gave it rights, and this account cannot take them back; as {grantor}: REVOKE {privileges} ON {what} FROM {}",
+        "{grantor} granted it rights that this account cannot revoke; as {grantor}: REVOKE {privileges} ON {what} FROM {}",
         quoted(role)
     )
 }
 
 fn reason(change: &Change) -> &'static str {
     match change.kind {
-        "DATABASE" => "to be let in, whatever becomes of everybody's right",
-        "SCHEMA" => "the profile has rights in it",
-        _ => "the profile's definition says so",
+        "DATABASE" => "keeps the connection allowed if PUBLIC loses the right",
+        "SCHEMA" => "the profile has rights in this schema",
+        _ => "the profile defines it",
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) fn compare(profile: &Profile<'_>, wants: &Wants<'_>, snapshot: &Snaps
     }
     for (hole, keys) in not_given {
         later.warnings.push(format!(
-            "what is made later is not covered by {} until the next `tidegate target apply`, to be run after migrations: it could show what {hole} keeps back, and default privileges know no exceptions",
+            "{} does not cover objects created later, since they could show what {hole} excludes; run `tidegate target apply` after migrations",
             keys.join(", ")
         ));
     }
@@ -61,7 +61,7 @@ pub(super) fn compare(profile: &Profile<'_>, wants: &Wants<'_>, snapshot: &Snaps
         } else {
             let sql = step.sql;
             later.beyond.push(format!(
-                "{owner} gives it what {owner} makes later, and this account cannot change that; as {owner}: {sql}"
+                "{owner} grants it rights on future objects, and this account cannot change that; as {owner}: {sql}"
             ));
         }
     }
@@ -70,7 +70,7 @@ pub(super) fn compare(profile: &Profile<'_>, wants: &Wants<'_>, snapshot: &Snaps
         later.grant.push(step(right, profile, true));
         if !snapshot.acts_as(&right.owner) && owners.insert(&right.owner) {
             let owner = &right.owner;
-            let why = format!("this account may not say what objects that {owner} makes later come with: {owner} may");
+            let why = format!("this account may not set default privileges of {owner}; apply as {owner} or a superuser (--user)");
             later.blocked.push(why);
         }
     }
@@ -171,9 +171,9 @@ fn step(right: &DefaultRight, profile: &Profile<'_>, give: bool) -> Step {
         .unwrap_or_default();
     let (owner, role) = (quoted(owner), profile.role.quoted());
     let (verb, direction, why) = if give {
-        ("GRANT", "TO", "what is made later is covered too")
+        ("GRANT", "TO", "covers objects created later")
     } else {
-        ("REVOKE", "FROM", "the profile does not cover what is made later there")
+        ("REVOKE", "FROM", "the profile does not cover objects created later there")
     };
     Step::new(
         format!("ALTER DEFAULT PRIVILEGES FOR ROLE {owner}{within} {verb} {privilege} ON {kind} {direction} {role}"),

@@ -189,9 +189,9 @@ pub(super) fn compare(profile: &Profile<'_>, snapshot: &Snapshot, plan: &mut Pla
     let mut found = defaults(profile, snapshot, member);
     found.extend(snapshot.given_away.iter().filter(|given| given.owner == role).map(|given| {
         let why = if given.as_owner {
-            "made under the profile, it runs with the profile's rights for whoever may use it"
+            "a session created it, and it runs with the profile's rights for every user"
         } else {
-            "made under the profile, it is the profile's alone"
+            "a session created it, so only the profile may use it"
         };
         Undo {
             sql: given.undo(),
@@ -204,7 +204,7 @@ pub(super) fn compare(profile: &Profile<'_>, snapshot: &Snapshot, plan: &mut Pla
     found.extend(triggers.map(|trigger| Undo {
         sql: trigger.undo(),
         why: format!(
-            "the trigger {} on {}, made under the profile, runs with the rights of whoever writes there",
+            "a session created the trigger {} on {}, which runs with the rights of every writer",
             trigger.name, trigger.table
         ),
         by: if trigger.is_the_table_owners() {
@@ -220,8 +220,9 @@ pub(super) fn compare(profile: &Profile<'_>, snapshot: &Snapshot, plan: &mut Pla
         } else if joins && by == role {
             plan.step(as_member(role, &sql), why);
         } else {
-            plan.beyond
-                .push(format!("{why}, and this account may not act as {by}; as who may: {sql}"));
+            plan.beyond.push(format!(
+                "{why}, and this account may not act as {by}; with an account that may: {sql}"
+            ));
         }
     }
 }
@@ -240,14 +241,14 @@ fn defaults(profile: &Profile<'_>, snapshot: &Snapshot, member: bool) -> Vec<Und
     let mut found: Vec<Undo> = changed
         .map(|defaults| {
             let kind = defaults.kind.to_lowercase();
-            let why = format!("a session has changed what {kind} come with that are made under the profile");
+            let why = format!("a session changed the default privileges of {kind} created under the profile");
             undo(defaults.undo(), why)
         })
         .collect();
     // Undoing one that differs from the gate's restores the gate's.
     let functions = own().any(|defaults| defaults.kind == "ROUTINES" && defaults.schema.is_none());
     if !functions && makes_things(profile, snapshot) {
-        let why = "functions that are made under the profile are the profile's alone".to_owned();
+        let why = "keeps functions created under the profile private to it".to_owned();
         found.push(undo(keep_functions(role), why));
     }
     found

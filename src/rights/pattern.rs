@@ -12,27 +12,25 @@ use std::str::FromStr;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPattern {
     /// The pattern has no schema, or more parts than schema and name.
-    #[error("`{text}` does not name a schema and what is in it; write it like shop.orders, shop.* or *.orders")]
+    #[error("`{text}` is not a schema and an object; write it like shop.orders, shop.* or *.orders")]
     Parts {
         /// The whole pattern.
         text: String,
     },
     /// The text is not the name of a schema.
-    #[error("`{text}` is not a schema's name; write it like shop, shop_* or \"Shop\"")]
+    #[error("`{text}` is not the name of a schema; write it like shop, shop_* or \"Shop\"")]
     Schema {
         /// The whole text.
         text: String,
     },
-    /// A quote is not closed, or a name is missing.
-    #[error(
-        "`{text}` cannot be read as names; quote a name with other characters than letters, digits and _: shop.\"order-items\""
-    )]
+    /// A quote that is not closed, or a name that is not there.
+    #[error("`{text}` is not a valid name; quote names with characters other than letters, digits and _: shop.\"order-items\"")]
     Names {
         /// The whole pattern.
         text: String,
     },
     /// The pattern lists columns of an object that has none.
-    #[error("`{text}` lists columns, but {what}: leave them out")]
+    #[error("`{text}` lists columns, but {what}; remove them")]
     Columns {
         /// The whole pattern.
         text: String,

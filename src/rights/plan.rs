@@ -51,7 +51,7 @@ pub struct Plan {
 pub enum PlanError {
     /// An object that is not the gate's has the name.
     #[error(
-        "{what} {name} is there already and is not the gate's (its comment is not `{marker}`): rename or drop it, or give the profile another name"
+        "{what} {name} exists and does not belong to the gate (its comment is not `{marker}`); rename or drop it, or rename the profile"
     )]
     NotOurs {
         /// Kind of the object: a role or a schema.
@@ -161,20 +161,20 @@ fn role(profile: &Profile<'_>, snapshot: &Snapshot, plan: &mut Plan) -> Result<(
     } else {
         plan.step(
             format!("CREATE ROLE {name} {POWERLESS}"),
-            "holds the profile's rights; nobody logs in as it",
+            "holds the profile's rights and cannot log in",
         );
-        plan.step(comment_on(&format!("ROLE {name}"), marker), "marks it as the gate's");
+        plan.step(comment_on(&format!("ROLE {name}"), marker), "marks it as owned by the gate");
     }
     if !handed_out {
         let to = quoted(profile.account);
         let options = "WITH ADMIN TRUE, INHERIT FALSE, SET FALSE";
         plan.step(
             format!("GRANT {name} TO {to} {options}"),
-            "the target's account gives it to the roles of grants",
+            "lets the target's account grant it to the roles of grants",
         );
     }
     if !may && !plan.steps.is_empty() {
-        let why = format!("{} may not make or change roles: it lacks CREATEROLE", account.name);
+        let why = format!("{} may not create or change roles: it lacks CREATEROLE", account.name);
         plan.blocked.push(why);
     }
     if let Some(there) = there {
@@ -193,22 +193,24 @@ fn members(profile: &Profile<'_>, snapshot: &Snapshot, plan: &mut Plan) {
         let sql = format!("GRANT {} TO {}", profile.role.quoted(), quoted(owner));
         if !snapshot.owners.iter().any(|there| there == owner) {
             plan.blocked.push(format!(
-                "there is no role {owner}, which is to own what is made under the profile: make it, or change `owner`"
+                "the role {owner}, the owner of objects created under the profile, does not exist; create it, or change `owner`"
             ));
         } else if there.is_none_or(|there| there.may_join || snapshot.account.superuser) {
             plan.step(
                 sql,
-                "its members may do with what is made under the profile as its owner does",
+                "gives its members the owner's rights on objects created under the profile",
             );
         } else {
-            plan.blocked
-                .push(format!("this account may not hand out {}; as who may: {sql}", profile.role));
+            plan.blocked.push(format!(
+                "this account may not grant {}; with an account that may: {sql}",
+                profile.role
+            ));
         }
     }
     let others = members.iter().filter(|member| Some(member.as_str()) != owner);
     plan.warnings.extend(others.map(|member| {
         format!(
-            "{member} is a member of {role}, so it has the profile's rights without a grant; if it should not: REVOKE {role} FROM {member}",
+            "{member} is a member of {role} and has the profile's rights without a grant; to remove it: REVOKE {role} FROM {member}",
             member = quoted(member),
             role = profile.role.quoted()
         )
@@ -220,7 +222,10 @@ fn powers(there: &Role, name: &str, account: &str, plan: &mut Plan) {
         // Only attributes that differ: before version 16 an account that is no superuser may not even mention others (AlterRole
         // in commands/user.c).
         let off: Vec<String> = there.powers.iter().map(|power| format!("NO{power}")).collect();
-        plan.step(format!("ALTER ROLE {name} {}", off.join(" ")), "it only holds rights");
+        plan.step(
+            format!("ALTER ROLE {name} {}", off.join(" ")),
+            "the role must only hold rights",
+        );
     }
     for Membership {
         group,
@@ -234,10 +239,11 @@ fn powers(there: &Role, name: &str, account: &str, plan: &mut Plan) {
             .unwrap_or_default();
         let sql = format!("REVOKE {} FROM {name}{by} CASCADE", quoted(group));
         if *may_leave {
-            plan.step(sql, "it has no rights but its own");
+            plan.step(sql, "the role must have no other rights");
         } else {
             let why = format!("it is a member of {group}, which this account cannot change");
-            plan.beyond.push(format!("{why}; as who may hand {group} out: {sql}"));
+            plan.beyond
+                .push(format!("{why}; with an account that may grant {group}: {sql}"));
         }
     }
 }
@@ -248,7 +254,7 @@ fn elsewhere(there: &Role, name: &str, plan: &mut Plan) {
         if elsewhere.may_take {
             // CASCADE also revokes rights passed on: a grantee may have had the grant option.
             let sql = format!("REVOKE ALL ON {what} FROM {name} CASCADE");
-            plan.step(sql, "no profile gives rights on such a thing");
+            plan.step(sql, "profiles grant no rights on such objects");
         } else {
             plan.beyond.push(taken_by(&elsewhere.grantor, "ALL", what, &there.name));
         }

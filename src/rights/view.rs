@@ -43,12 +43,12 @@ impl View {
         let missing = |(column, _): &&(String, Mask)| table.columns.iter().all(|there| there.name != *column);
         if let Some((column, _)) = mask.columns.iter().find(missing) {
             return Err(format!(
-                "{shown} is to be shown with masks, but has no column {column}: what it is called now has to be masked"
+                "{shown} has a mask for a column {column} that does not exist; use its current name"
             ));
         }
         if *readable == Choice::Nothing {
             return Err(format!(
-                "{shown} is to be shown with masks, but `select` does not give it (of what is a part of a masked or excluded table it gives nothing): name it there, or leave its masks out"
+                "{shown} has masks, but `select` does not grant it (it grants nothing of partitions or children of a masked or excluded table); add it there, or remove its masks"
             ));
         }
         let (mut plain, mut items, mut salted) = (BTreeSet::new(), Vec::new(), false);
@@ -133,10 +133,10 @@ impl View {
             tag.insert(1, '_');
         }
         vec![
-            Step::new(self.sql.clone(), format!("shows {} with its masks", self.table)),
+            Step::new(self.sql.clone(), format!("shows {} with masks", self.table)),
             Step::new(
                 format!("DO {tag}{body}{tag}"),
-                "a comment by which a change of the view is noticed".to_owned(),
+                "comment that reveals a change of the view".to_owned(),
             ),
         ]
     }
@@ -156,21 +156,21 @@ pub(super) fn schema_steps(role: &RoleName, marker: &str, there: bool, salt: boo
     if !there {
         steps.push(Step::new(
             format!("CREATE SCHEMA {schema}"),
-            "for the views with masks".to_owned(),
+            "schema for the views with masks".to_owned(),
         ));
         steps.push(Step::new(
             comment_on(&format!("SCHEMA {schema}"), marker),
-            "marks it as the gate's".to_owned(),
+            "marks it as owned by the gate".to_owned(),
         ));
         steps.push(Step::new(
             format!("GRANT USAGE ON SCHEMA {schema} TO {schema}"),
-            "the profile finds its views there".to_owned(),
+            "lets the profile use its views".to_owned(),
         ));
     }
     if salt {
         steps.push(Step::new(
             format!("CREATE MATERIALIZED VIEW {} AS SELECT {RANDOM} AS salt", self::salt(role)),
-            "without it, whoever guesses a value could tell its hash".to_owned(),
+            "without a salt, guessed values could be verified by their hash".to_owned(),
         ));
     }
     steps
@@ -188,7 +188,10 @@ pub(super) fn drop_salt(role: &RoleName, there: &Object) -> Step {
     } else {
         "TABLE"
     };
-    Step::new(format!("DROP {kind} {}", salt(role)), "nothing is masked any more".to_owned())
+    Step::new(
+        format!("DROP {kind} {}", salt(role)),
+        "the profile has no masks any more".to_owned(),
+    )
 }
 
 /// Returns the step that replaces a salt that others could read.
@@ -198,7 +201,7 @@ pub(super) fn new_salt(role: &RoleName, there: &Object) -> Step {
     } else {
         format!("UPDATE {} SET salt = {RANDOM}", salt(role))
     };
-    let why = "others could read the one before; from now on hashes are others, too";
+    let why = "others could read the old salt; all hashes change";
     Step::new(sql, why.to_owned())
 }
 

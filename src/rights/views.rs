@@ -69,10 +69,7 @@ impl<'a> Views<'a> {
     pub(super) fn make(&self, profile: &Profile<'_>, plan: &mut Plan, snapshot: &Snapshot) {
         let before = plan.steps.len();
         for there in self.there.iter().filter(|there| !self.stays(there)) {
-            plan.step(
-                format!("DROP VIEW {}", there.quoted()),
-                "it is not, or not any more, what the profile says",
-            );
+            plan.step(format!("DROP VIEW {}", there.quoted()), "it does not match the profile");
         }
         if !self.wanted.is_empty() {
             let salted = self.wanted.iter().any(|(view, _)| view.salted) && self.salt.is_none();
@@ -87,7 +84,10 @@ impl<'a> Views<'a> {
             // The salt is dropped with the schema; an object of somebody else in the schema makes the drop fail.
             let salt = self.salt.map(|there| view::drop_salt(profile.role, there));
             plan.steps.extend(salt);
-            plan.step(format!("DROP SCHEMA {}", profile.role.quoted()), "nothing is masked any more");
+            plan.step(
+                format!("DROP SCHEMA {}", profile.role.quoted()),
+                "the profile has no masks any more",
+            );
         }
         if plan.steps.len() > before {
             plan.blocked.extend(self.may_not(profile, snapshot));
@@ -132,13 +132,13 @@ impl<'a> Views<'a> {
         match self.schema {
             Some(schema) => (!snapshot.acts_as(&schema.owner)).then(|| {
                 format!(
-                    "the schema {} of its masks is {}'s: apply as that",
+                    "the schema {} of its masks belongs to {}; apply as that role",
                     profile.role, schema.owner
                 )
             }),
             None => (!snapshot.account.create_schema).then(|| {
                 format!(
-                    "{} may not make a schema for its masks: it lacks CREATE on the database",
+                    "{} may not create a schema for its masks: it lacks CREATE on the database",
                     snapshot.account.name
                 )
             }),
@@ -190,5 +190,5 @@ fn grantee(role: Option<&str>) -> String {
 fn shut(kind: &str, what: &str, from: BTreeSet<String>) -> Option<Step> {
     let from: Vec<String> = from.into_iter().collect();
     let sql = format!("REVOKE ALL ON {kind} {what} FROM {} CASCADE", from.join(", "));
-    (!from.is_empty()).then(|| Step::new(sql, "it is the profile's alone".to_owned()))
+    (!from.is_empty()).then(|| Step::new(sql, "only the profile may use it".to_owned()))
 }

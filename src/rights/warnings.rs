@@ -25,14 +25,14 @@ pub(super) fn all(profile: &Profile<'_>, wants: &Wants<'_>, snapshot: &Snapshot,
         if !patterns.is_empty() {
             let patterns = patterns.join(", ");
             warnings.push(format!(
-                "what {patterns} could name later is not covered until the next apply: default privileges know schemas, not names"
+                "objects created later that match {patterns} are covered only by the next apply: default privileges have no names"
             ));
         }
     }
     for list in lists(profile.rights) {
         if !list.patterns.is_empty() && !list.is_known_to(snapshot.version) {
             warnings.push(format!(
-                "`{}` gives nothing here: PostgreSQL has {} from version 17 on",
+                "`{}` has no effect here: PostgreSQL has {} since version 17",
                 list.key, list.privilege
             ));
         }
@@ -45,7 +45,7 @@ pub(super) fn all(profile: &Profile<'_>, wants: &Wants<'_>, snapshot: &Snapshot,
     let masked = snapshot.objects.iter().filter(|object| object.kind == Kind::Table);
     for table in masked.filter(|table| table.nature == Nature::RowSecurity && profile.rights.mask(table).is_some()) {
         warnings.push(format!(
-            "{} has row security, which its view with masks does not keep to: the view reads with its owner's rights",
+            "{} has row security, but its view with masks bypasses it: the view reads with its owner's rights",
             table.shown()
         ));
     }
@@ -70,7 +70,7 @@ fn triggers(wants: &Wants<'_>) -> Option<String> {
     let tables: Vec<String> = given.map(|(table, _)| table.shown()).collect();
     (!tables.is_empty()).then(|| {
         format!(
-            "`trigger` lets sessions put code on {}: it sees whole rows and runs with the rights of whoever writes there (the owner, a superuser, another profile) while the grant lives; give it only where testers are trusted as those who write",
+            "`trigger` lets sessions put code on {}; it sees whole rows and runs with the rights of every writer (the owner, a superuser, another profile) during the grant; use it only if testers are as trusted as the writers",
             first(&tables)
         )
     })
@@ -86,7 +86,7 @@ fn made_by_sessions(wants: &Wants<'_>) -> Vec<String> {
         let was = if objects.len() == 1 { "was" } else { "were" };
         let shown = first(&objects);
         format!(
-            "{shown} {was} made under {owner} and not given: what sessions make is their profile's alone, and no pattern names it; to give it, have it owned by another role (ALTER ... OWNER TO)"
+            "{shown} {was} made under {owner} and {was} not granted: only the profile may use what its sessions create; to grant it, change its owner (ALTER ... OWNER TO)"
         )
     };
     owners.into_iter().map(told).collect()
@@ -99,7 +99,7 @@ fn inserts(rights: &Rights, wants: &Wants<'_>) -> Vec<String> {
         let mask = rights.masks.iter().find(|mask| mask.name == view.name)?;
         let columns: Vec<&str> = mask.columns.iter().map(|(column, _)| column.as_str()).collect();
         Some(format!(
-            "rows are inserted into {} without what is masked ({}): where such a column must not be null and has no default, INSERT fails",
+            "INSERT into {} leaves masked columns out ({}); it fails if one of them is NOT NULL without a default",
             view.table,
             columns.join(", ")
         ))
@@ -121,7 +121,7 @@ fn row_security(profile: &Profile<'_>, wants: &Wants<'_>) -> Vec<String> {
         let policies: Vec<&Policy> = table.policies.iter().filter(for_it).collect();
         if policies.is_empty() {
             found.push(format!(
-                "{shown} has row security, and none of its policies is for {role}: its sessions see no row of it. As {}: CREATE POLICY ... ON {} TO {}",
+                "{shown} has row security without a policy for {role}, so its sessions see no rows; as {}: CREATE POLICY ... ON {} TO {}",
                 table.owner,
                 table.quoted(),
                 profile.role.quoted()
@@ -134,7 +134,7 @@ fn row_security(profile: &Profile<'_>, wants: &Wants<'_>) -> Vec<String> {
             .collect();
         if !by_user.is_empty() {
             found.push(format!(
-                "{shown} has row security by who the user is ({}), which does not tell sessions of the profile apart: current_user is {role} for all of them, and session_user the role of a grant",
+                "{shown} has row security by user ({}), which does not distinguish sessions of the profile: current_user is {role} for all of them, session_user is the role of a grant",
                 by_user.join(", ")
             ));
         }
@@ -156,7 +156,7 @@ fn nothing_matched(rights: &Rights, snapshot: &Snapshot) -> Vec<(String, &'stati
     for list in lists(rights) {
         for pattern in list.patterns {
             if !of(list.kind).any(|object| names_something(pattern, object)) {
-                found.push((format!("`{pattern}` in `{}`", list.key), "matches nothing that is there"));
+                found.push((format!("`{pattern}` in `{}`", list.key), "matches no object"));
             }
         }
     }
@@ -166,16 +166,13 @@ fn nothing_matched(rights: &Rights, snapshot: &Snapshot) -> Vec<(String, &'stati
     ] {
         for glob in globs {
             if !of(Kind::Schema).any(|schema| glob.matches(&schema.name)) {
-                found.push((format!("`{glob}` in `{key}`"), "matches no schema that is there"));
+                found.push((format!("`{glob}` in `{key}`"), "matches no schema"));
             }
         }
     }
     for mask in &rights.masks {
         if !of(Kind::Table).any(|table| table.key() == (&mask.schema, &mask.name)) {
-            found.push((
-                format!("the mask of {}.{}", mask.schema, mask.name),
-                "matches nothing that is there",
-            ));
+            found.push((format!("the mask of {}.{}", mask.schema, mask.name), "matches no object"));
         }
     }
     found
@@ -197,10 +194,10 @@ pub fn everybody(snapshot: &Snapshot) -> Vec<String> {
         match object.kind {
             Kind::Database | Kind::Schema => {
                 let kind = object.kind.word().to_lowercase();
-                warnings.push(format!("everybody (PUBLIC) has {privileges} on the {kind} {shown}"));
+                warnings.push(format!("PUBLIC has {privileges} on the {kind} {shown}"));
             }
             Kind::Routine if object.nature == Nature::Definer => warnings.push(format!(
-                "everybody (PUBLIC) may call {shown}, which runs with the rights of {}",
+                "PUBLIC may call {shown}, which runs with the rights of {}",
                 object.owner
             )),
             kind => found
@@ -216,7 +213,7 @@ pub fn everybody(snapshot: &Snapshot) -> Vec<String> {
             _ => "tables",
         };
         let names = first(&names);
-        warnings.push(format!("everybody (PUBLIC) has {privileges} on {what} in {schema}: {names}"));
+        warnings.push(format!("PUBLIC has {privileges} on {what} in {schema}: {names}"));
     }
     warnings.extend(large_objects(snapshot));
     let undone = |right: &DefaultRight| snapshot.own_defaults.iter().any(|own| own.owner == right.owner);
@@ -229,7 +226,7 @@ pub fn everybody(snapshot: &Snapshot) -> Vec<String> {
             .unwrap_or_default();
         let (kind, owner, privilege) = (right.kind.to_lowercase(), &right.owner, &right.privilege);
         warnings.push(format!(
-            "everybody (PUBLIC) will have {privilege} on {kind} that {owner} makes later{within}"
+            "PUBLIC will have {privilege} on {kind} that {owner} creates later{within}"
         ));
     }
     warnings
@@ -246,6 +243,6 @@ fn large_objects(snapshot: &Snapshot) -> Option<String> {
     }
     let makers = makers.join(", ");
     Some(format!(
-        "everybody (PUBLIC) may make large objects, in which a session can leave things behind; if nobody needs them: REVOKE EXECUTE ON FUNCTION {makers} FROM PUBLIC"
+        "PUBLIC may create large objects, which outlive a session; if they are not needed: REVOKE EXECUTE ON FUNCTION {makers} FROM PUBLIC"
     ))
 }

@@ -73,7 +73,7 @@ pub enum ScramError {
         what: &'static str,
     },
     /// The message is longer than [`MAX_MESSAGE`].
-    #[error("SCRAM message of {length} bytes, at most {MAX_MESSAGE} are allowed")]
+    #[error("a SCRAM message has {length} bytes; at most {MAX_MESSAGE} are allowed")]
     TooLong {
         /// Length of the message in bytes.
         length: usize,
@@ -86,7 +86,7 @@ pub enum ScramError {
     },
     /// The client supports channel binding but saw no offer of it, although there was one: its messages were changed by a man in
     /// the middle (RFC 5802 section 6).
-    #[error("the client believes that this server cannot do channel binding, which it offered: somebody changed the messages")]
+    #[error("the client did not see the offer of channel binding; the messages were changed on the way")]
     Downgrade,
     /// The client is bound to another TLS connection than this one: a man in the middle.
     #[error("SCRAM channel binding does not match this TLS connection")]
@@ -95,7 +95,7 @@ pub enum ScramError {
     #[error("wrong password")]
     BadProof,
     /// The server asks for more work than [`MAX_ITERATIONS`], or for none.
-    #[error("the server asks for {got} rounds of PBKDF2, 1 to {MAX_ITERATIONS} are allowed")]
+    #[error("the server asks for {got} PBKDF2 iterations; 1 to {MAX_ITERATIONS} are allowed")]
     Iterations {
         /// Number of rounds that the server asks for.
         got: u64,
@@ -107,6 +107,6 @@ pub enum ScramError {
     #[error("the server ended the SCRAM exchange with an error")]
     ServerError,
     /// The server could not prove that it knows the verifier: it is not the server that the password belongs to.
-    #[error("the server's SCRAM signature is wrong: it does not know the password")]
+    #[error("the server's SCRAM signature is invalid: it does not know the password")]
     BadSignature,
 }

@@ -210,7 +210,7 @@ async fn open(
     };
     let place = Arc::clone(&room.places).try_acquire_owned().map_err(full)?;
     let origin = shared.desk.origin(permit.grant()).await.map_err(|error| {
-        tracing::error!(error = %in_one_line(&error), "the request of a grant could not be read");
+        tracing::error!(error = %in_one_line(&error), "cannot read the request of a grant; refusing the login");
         Ending::LedgerFailed
     })?;
     let (connected, role) = connect(room, &admission, &parameters, shared).await?;
@@ -302,7 +302,7 @@ async fn connect(
 async fn account(roles: &Roles, admission: &Admission, shared: &Shared) -> Result<Arc<Account>, Denied> {
     let denied = |error: RoleError| {
         let grant = admission.changes.borrow();
-        tracing::warn!(target_name = %grant.target(), grant = %grant.id(), error = %in_one_line(&error), "a session is refused: its grant has no role");
+        tracing::warn!(target_name = %grant.target(), grant = %grant.id(), error = %in_one_line(&error), "refused a session: cannot create the role of its grant");
         Denied {
             detail: Some(error.to_string()),
             ..error.ending(&grant, shared.clock.now()).into()
@@ -330,7 +330,7 @@ fn parameters(startup: &Startup, target: &Target) -> Result<StartupParameters, E
 
 fn not_connected(error: ConnectError, target: &TargetName) -> Denied {
     let reason = error.reason();
-    tracing::warn!(target_name = %target, reason, "a target did not take a session");
+    tracing::warn!(target_name = %target, reason, "refused a session: cannot log in at the target");
     let ending = error.ending(target);
     let words = if let ConnectError::Startup { frame, .. } = error {
         Some(frame)
@@ -361,7 +361,7 @@ fn tls_version(transport: &Transport) -> TlsVersion {
 
 async fn put_on_record(started: &SessionStarted, since: Moment, shared: &Shared) -> Result<(), Ending> {
     if let Err(error) = shared.journal.record(&Event::SessionStarted(Cow::Borrowed(started))).await {
-        tracing::error!(error = %in_one_line(&error), "a login was refused: its record could not be written");
+        tracing::error!(error = %in_one_line(&error), "refused a login: cannot write its audit record");
         return Err(error.ending());
     }
     let Who {
@@ -380,7 +380,7 @@ async fn put_on_record(started: &SessionStarted, since: Moment, shared: &Shared)
         opened_at: since.time,
     };
     shared.ledger.session_opened(open).await.map_err(|error| {
-        tracing::error!(error = %in_one_line(&error), "a login was refused: the session could not be stored");
+        tracing::error!(error = %in_one_line(&error), "refused a login: cannot store the session");
         Ending::LedgerFailed
     })
 }

@@ -214,7 +214,7 @@ type Watched = tokio::sync::watch::Receiver<std::sync::Arc<Request>>;
 fn watched(view: &RequestView, shared: &Shared) -> Result<Watched, Ending> {
     let id = &view.request.id;
     shared.ledger.watch_request(id).ok_or_else(|| {
-        tracing::error!(request = %id, "a pending request is not in memory");
+        tracing::error!(request = %id, "refused a login: its pending request is not in memory");
         Ending::LedgerFailed
     })
 }
@@ -236,11 +236,11 @@ fn refused(error: AccessError, identity: &IdentityName) -> Ending {
             limit,
         },
         AccessError::Ledger(error) => {
-            tracing::error!(%identity, error = %in_one_line(&error), "a request could not be made");
+            tracing::error!(%identity, error = %in_one_line(&error), "cannot create a request; refusing the login");
             error.at_login()
         }
         error => {
-            tracing::error!(%identity, error = %in_one_line(&error), "a new request was answered as an old one");
+            tracing::error!(%identity, error = %in_one_line(&error), "cannot create a request: unexpected error; refusing the login");
             Ending::LedgerFailed
         }
     }

@@ -198,7 +198,7 @@ async fn stop_backend(backstage: &Backstage<'_>, urgent: bool) -> Gone {
     if !gone.confirmed {
         tracing::error!(
             target_name = %backstage.target.name, backend = backstage.backend.pid,
-            "a backend could not be confirmed gone: its socket is closed and its statement was asked to stop, but look into pg_stat_activity"
+            "cannot confirm that a backend is gone; closed its connection and cancelled its statement; check pg_stat_activity"
         );
     }
     gone

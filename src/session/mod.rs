@@ -234,7 +234,7 @@ impl Shared {
     /// Records an event whose loss has no effect on access: a refusal, a cancel.
     async fn record(&self, event: &Event<'_>) {
         if let Err(error) = self.journal.record(event).await {
-            tracing::error!(error = %in_one_line(&error), "an event could not be put on record");
+            tracing::error!(error = %in_one_line(&error), "cannot write an event to the audit log");
         }
     }
 }

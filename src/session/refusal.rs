@@ -123,7 +123,7 @@ pub(super) async fn rejected(rejected: Rejected, shared: &Shared) {
     let mut record = blank(rejected.client, rejected.startup.as_ref());
     record.detail = Some(match rejected.ending.held_back() {
         Some(held) => format!(
-            "{}; the answer was held back for the failures of the {} before",
+            "{}; the answer was delayed after failed logins from the same {}",
             rejected.error,
             held.name()
         ),

@@ -219,7 +219,7 @@ fn reason(stop: Stop, relay: &Relay, limits: &Limits) -> Ending {
             target: limits.permit().target().clone(),
         },
         Stop::Audit(error) => {
-            tracing::error!(error = %in_one_line(&error), "a statement was refused: its record could not be written");
+            tracing::error!(error = %in_one_line(&error), "refused a statement: cannot write its audit record");
             Ending::AuditFailed {
                 disk_full: error.disk_full(),
             }
@@ -315,7 +315,7 @@ async fn has_happened(event: &Recorded<'_>, live: &Live, shared: &Shared) -> boo
         live.note_recorded();
         return true;
     };
-    tracing::error!(session = %live.who.session, error = %in_one_line(&error), "the end of a session cannot be put on record yet");
+    tracing::error!(session = %live.who.session, error = %in_one_line(&error), "cannot write the end of a session to the audit log yet");
     if matches!(error, AuditError::Closed) {
         return false;
     }
@@ -328,7 +328,7 @@ async fn has_happened(event: &Recorded<'_>, live: &Live, shared: &Shared) -> boo
 /// Marks the session as closed in the store: the next start has nothing left to look for.
 async fn close(live: &Live, shared: &Shared) {
     if let Err(error) = shared.ledger.session_closed(&live.who.session).await {
-        tracing::error!(session = %live.who.session, error = %in_one_line(&error), "the end of a session could not be stored");
+        tracing::error!(session = %live.who.session, error = %in_one_line(&error), "cannot store the end of a session");
     }
 }
 

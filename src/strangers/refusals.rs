@@ -80,7 +80,7 @@ impl RefusalLog {
         } = &*self.0;
         let Some(network) = address.map(Network::of) else {
             if let Err(error) = journal.record(event).await {
-                tracing::error!(error = %in_one_line(&error), "a refusal could not be put on record");
+                tracing::error!(error = %in_one_line(&error), "cannot write a refusal to the audit log");
             }
             return;
         };
@@ -90,7 +90,7 @@ impl RefusalLog {
             return count();
         }
         if let Err(error) = journal.record(event).await {
-            tracing::error!(error = %in_one_line(&error), "a stranger's refusal could not be put on record: it is counted, and the count is recorded later");
+            tracing::error!(error = %in_one_line(&error), "cannot write the refusal of an unauthenticated client to the audit log; its count will be written later");
             count();
         }
     }
@@ -126,7 +126,7 @@ impl RefusalLog {
             return;
         }
         if let Err(error) = journal.submit(&mut batch).wait().await {
-            tracing::error!(error = %in_one_line(&error), "the counts of strangers' refusals could not be put on record: tried again");
+            tracing::error!(error = %in_one_line(&error), "cannot write the counts of refused unauthenticated clients to the audit log; will retry");
             let mut interval = self.0.interval.lock();
             for (key, count) in counts {
                 interval.count(key, count);

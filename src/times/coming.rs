@@ -66,7 +66,7 @@ impl Coming {
 /// Parses a time, or returns the reason why it is none. Forms common to both directions are parsed as past times first.
 fn kind(text: &str) -> Result<Kind, String> {
     let small = text.to_lowercase();
-    let over = || Err("it is over".to_owned());
+    let over = || Err("it is in the past".to_owned());
     if let Some(day) = small.strip_prefix("tomorrow")
         && (day.is_empty() || day.starts_with(' '))
     {
@@ -76,19 +76,19 @@ fn kind(text: &str) -> Result<Kind, String> {
         return over();
     }
     if small.starts_with(['-', '+']) {
-        return Err("a length of time has no sign: it is how long from now".to_owned());
+        return Err("a duration has no sign: it counts from now".to_owned());
     }
     if let Some(day) = small.strip_prefix("next ") {
         return match read(day)? {
             When::Weekday(day, time) => Ok(Kind::NextWeekday(day, time)),
-            _ => Err(format!("`{day}` is no weekday")),
+            _ => Err(format!("`{day}` is not a weekday")),
         };
     }
     let length = small.strip_prefix("in ").map(str::trim_start);
     match (read(length.unwrap_or(text))?, length) {
         (When::Ago(length), _) => Ok(Kind::In(length)),
         (When::CalendarAgo(span), _) => Ok(Kind::CalendarIn(span)),
-        (_, Some(length)) => Err(format!("`{length}` is no length of time")),
+        (_, Some(length)) => Err(format!("`{length}` is not a duration")),
         (When::At(time), None) => Ok(Kind::At(time)),
         (When::Civil(time), None) => Ok(Kind::Civil(time)),
         (When::Day(0, time), None) => Ok(Kind::Day(0, time)),
@@ -145,19 +145,19 @@ mod tests {
     #[test]
     fn what_is_over_or_no_time_is_refused_with_its_reason() {
         for (text, reason) in [
-            ("yesterday", "it is over"),
-            ("2h ago", "it is over"),
-            ("last tuesday", "it is over"),
-            ("10", "a number alone may be an hour, a day or a length of time"),
-            ("-2h", "a length of time has no sign: it is how long from now"),
-            ("in tuesday", "`tuesday` is no length of time"),
-            ("next year", "it is no date, no time of day, no weekday and no length of time"),
-            ("next 14:00", "`14:00` is no weekday"),
-            ("tomorrow noon", "`noon` is no time of day"),
-            ("25:00", "it is no time of day"),
+            ("yesterday", "it is in the past"),
+            ("2h ago", "it is in the past"),
+            ("last tuesday", "it is in the past"),
+            ("10", "a number alone is ambiguous: hour, day or duration"),
+            ("-2h", "a duration has no sign: it counts from now"),
+            ("in tuesday", "`tuesday` is not a duration"),
+            ("next year", "it is not a date, a time of day, a weekday or a duration"),
+            ("next 14:00", "`14:00` is not a weekday"),
+            ("tomorrow noon", "`noon` is not a time of day"),
+            ("25:00", "it is not a time of day"),
         ] {
             let said = Coming::parse(text).unwrap_err().to_string();
-            let wanted = format!("`{text}` is not understood as a time: {reason}. Times are written like: {EXAMPLES}");
+            let wanted = format!("`{text}` is not a time: {reason}. Examples of times: {EXAMPLES}");
             assert_eq!(said, wanted);
         }
         assert_eq!(Coming(Kind::In(Duration::MAX)).time(&now(TimeZone::UTC)), Timestamp::MAX);

@@ -32,7 +32,7 @@ pub enum TlsMode {
 
 /// Error of a text that is not a mode.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown TLS mode `{text}`: one of disable, prefer, require, verify-ca, verify-full")]
+#[error("unknown TLS mode `{text}`; use disable, prefer, require, verify-ca or verify-full")]
 pub struct UnknownMode {
     text: String,
 }

@@ -44,7 +44,7 @@ pub struct Fingerprint([u8; 32]);
 
 /// Error of a text that is not a fingerprint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a certificate's SHA-256 is expected: 64 hexadecimal digits, with or without colons")]
+#[error("expected a certificate's SHA-256: 64 hexadecimal digits, with or without colons")]
 pub struct NoFingerprint;
 
 impl Fingerprint {

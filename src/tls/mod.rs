@@ -89,16 +89,16 @@ pub enum TlsError {
         source: rustls::Error,
     },
     /// The self-signed certificate cannot be made.
-    #[error("cannot make a self-signed certificate")]
+    #[error("cannot create a self-signed certificate")]
     Generate(#[from] rcgen::Error),
     /// Verification is required, but this machine has no root certificates.
-    #[error("no root certificates found on this machine: name a CA file (`ca_file`, --ca) to verify the certificate with")]
+    #[error("no root certificates found on this machine; set a CA file (`ca_file`, --ca) to verify the certificate")]
     NoRoots,
     /// The TLS library rejects the configuration.
-    #[error("TLS cannot be configured")]
+    #[error("cannot configure TLS")]
     Configure(#[from] rustls::Error),
     /// The HTTP library rejects the configuration.
-    #[error("HTTP to other servers cannot be configured")]
+    #[error("cannot configure the HTTP client")]
     Web(#[source] reqwest::Error),
 }
 

@@ -17,17 +17,17 @@ use super::{TlsError, provider};
 ///
 /// The error describes the fault and does not contain the address, which may include a secret.
 pub fn web_address(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| format!("it is not a web address: {error}"))?;
+    let url = Url::parse(text).map_err(|error| format!("it is not a URL: {error}"))?;
     if url.host_str().is_none_or(str::is_empty) {
-        return Err("it names no host".to_owned());
+        return Err("the URL has no host".to_owned());
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("it has a user or a password in it, which would end up in logs".to_owned());
+        return Err("the URL contains a user or a password, which would appear in logs".to_owned());
     }
     match url.scheme() {
         "https" => Ok(url),
         "http" if is_loopback(&url) => Ok(url),
-        "http" => Err("it is not encrypted: https is needed, http goes to loopback addresses only".to_owned()),
+        "http" => Err("it is not encrypted; use https (http only for loopback addresses)".to_owned()),
         other => Err(format!("`{other}` is not https")),
     }
 }

@@ -76,7 +76,7 @@ impl Authentication {
                 Ok(Self::Verified)
             }
             (Self::Started(_) | Self::Answered(_), Request::Ok) => Err(ConnectError::Protocol {
-                what: "the login ended before the server had proved that it knows the password",
+                what: "the login ended before the server proved that it knows the password",
             }),
             (_, Request::Other(code)) => Err(ConnectError::Unsupported { what: name_of(code) }),
             _ => Err(ConnectError::Protocol {

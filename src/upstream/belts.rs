@@ -82,7 +82,7 @@ impl Belts {
         tracing::warn!(
             %target,
             setting = name,
-            "the target does not take a setting by which it would notice a dead gate: it is used without"
+            "the target rejects a setting that detects dead gate connections; connecting without it"
         );
         true
     }

@@ -26,7 +26,7 @@ pub enum ConnectError {
         target: TargetName,
     },
     /// The account belongs to another grant.
-    #[error("the account `{user}` is not this grant's")]
+    #[error("the account `{user}` does not belong to this grant")]
     OtherGrant {
         /// User of the account.
         user: String,
@@ -56,7 +56,7 @@ pub enum ConnectError {
         limit: Duration,
     },
     /// The connection broke.
-    #[error("the connection broke at the step: {step}")]
+    #[error("the connection failed at the step: {step}")]
     Io {
         /// Step at which it broke.
         step: &'static str,
@@ -64,7 +64,7 @@ pub enum ConnectError {
         source: io::Error,
     },
     /// The target closed the connection without an error message.
-    #[error("the server closed the connection without a word, at the step: {step}")]
+    #[error("the server closed the connection without an error message, at the step: {step}")]
     Closed {
         /// Step at which it was closed.
         step: &'static str,
@@ -76,7 +76,7 @@ pub enum ConnectError {
         mode: TlsMode,
     },
     /// The host is not a name that TLS can verify.
-    #[error("`{host}` is neither a DNS name nor an IP address, so TLS cannot be used with it")]
+    #[error("`{host}` is neither a DNS name nor an IP address, so TLS is impossible")]
     TlsName {
         /// Host as configured.
         host: String,
@@ -91,7 +91,7 @@ pub enum ConnectError {
     #[error("the server sent unencrypted data behind its answer to the SSLRequest")]
     BytesBehindTls,
     /// The target violated the protocol.
-    #[error("the server sent what the protocol does not allow: {what}")]
+    #[error("the server violated the protocol: {what}")]
     Protocol {
         /// Description of the violation.
         what: &'static str,

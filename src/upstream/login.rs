@@ -148,7 +148,7 @@ pub(super) async fn login(transport: Transport, by: By<'_>, settings: &[(&str, &
             Some(b'E') => return Err(LoginError::Rejected(rejection(frame, false))),
             // The sender is not authenticated yet, so the notice is ignored.
             Some(b'N') => {}
-            _ => return Err(protocol("a message that does not belong into the authentication").into()),
+            _ => return Err(protocol("an unexpected message during the authentication").into()),
         }
     }
     settle(line).await
@@ -184,7 +184,7 @@ async fn settle(mut line: Line) -> Result<Connected, LoginError> {
                     leftover: line.buffer,
                 });
             }
-            _ => return Err(protocol("a message that does not belong before ReadyForQuery").into()),
+            _ => return Err(protocol("an unexpected message before ReadyForQuery").into()),
         }
     }
 }
@@ -295,7 +295,7 @@ fn string(body: &mut &[u8]) -> Result<String, ConnectError> {
     let end = body
         .iter()
         .position(|byte| *byte == 0)
-        .ok_or(protocol("a text without its end"))?;
+        .ok_or(protocol("a string without a terminator"))?;
     let (text, rest) = body.split_at(end);
     *body = rest.get(1..).unwrap_or_default();
     Ok(String::from_utf8_lossy(text).into_owned())

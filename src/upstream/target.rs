@@ -121,7 +121,7 @@ pub enum AuthMethod {
 
 /// Error of a text that is not a method.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown authentication method `{text}`: one of scram-sha-256, md5, password, trust")]
+#[error("unknown authentication method `{text}`; use scram-sha-256, md5, password or trust")]
 pub struct UnknownMethod {
     text: String,
 }

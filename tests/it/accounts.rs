@@ -83,12 +83,12 @@ async fn check_refuses_accounts_that_are_more_than_a_profile() {
         ),
         (
             "REVOKE pg_signal_backend FROM shop_admin",
-            "missing: \"shop_admin\" may not end the sessions",
+            "missing: the right of \"shop_admin\" to end sessions",
             "GRANT pg_signal_backend TO \"shop_admin\"",
         ),
         (
             "REVOKE pg_read_all_stats FROM shop_admin",
-            "missing: \"shop_admin\" may not see when a process began",
+            "missing: the right of \"shop_admin\" to see the start of a backend",
             "GRANT pg_read_all_stats TO \"shop_admin\"",
         ),
     ] {
@@ -106,7 +106,10 @@ async fn check_refuses_accounts_that_are_more_than_a_profile() {
     asks(&database, "ALTER ROLE shop_admin SUPERUSER").await;
     let (code, said) = check(&gate, &[]);
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("\"shop_admin\" is a superuser, and ends sessions"), "{said}");
+    assert!(
+        said.contains("\"shop_admin\", which ends sessions and creates roles, is a superuser"),
+        "{said}"
+    );
     asks(
         &database,
         "ALTER ROLE shop_admin NOSUPERUSER; ALTER ROLE shop_app PASSWORD 'another'",
@@ -114,7 +117,7 @@ async fn check_refuses_accounts_that_are_more_than_a_profile() {
     .await;
     let (code, said) = check(&gate, &[]);
     assert_eq!(code, Some(8), "{said}");
-    assert!(said.contains("sessions cannot log in as \"shop_app\""), "{said}");
+    assert!(said.contains("a working login as \"shop_app\""), "{said}");
 }
 
 /// One account for sessions and for ending them: refused by `check`, said at the start, unless it is accepted.
@@ -142,7 +145,7 @@ async fn an_account_that_ends_its_own_sessions_has_to_be_accepted() {
     }
     let log = alone.log();
     assert!(
-        log.contains("all sessions share the account `shop_app`, which is also the one that ends them"),
+        log.contains("all sessions share the account `shop_app`, which also ends them"),
         "{log}"
     );
     let accepted = gate("shared_account = \"accepted\"\n");

@@ -247,11 +247,11 @@ async fn who_touched_a_table() {
     let table = told(&gate, &["log", "who-touched", "customers", "--since", "yesterday"]);
     in_order(&table, &["IDENTITY", "ana", "select update", "ben", "delete"]);
     assert!(
-        table.contains("2 of these statements have the word, but could not be read"),
+        table.contains("2 of these statements contain the word, but could not be parsed"),
         "{table}"
     );
     let nobody = told(&gate, &["log", "who-touched", "customers", "--until", "yesterday"]);
-    assert_eq!(nobody, "Nobody, as far as the log tells.\n");
+    assert_eq!(nobody, "No access to this table in the log.\n");
     let csv = told(&gate, &["log", "who-touched", "customers", "--output", "csv"]);
     let mut rows = csv::Reader::from_reader(csv.as_bytes());
     assert_eq!(&rows.headers().expect("a header")[0], "identity");
@@ -273,8 +273,8 @@ async fn what_could_not_be_read_is_never_nobody() {
     in_order(
         &touched,
         &[
-            "No statement that could be read.",
-            "1 other statements could not be read",
+            "No parsed statement uses this table.",
+            "1 other statements could not be parsed",
             "ana on shop: 1",
             "log --unread",
         ],
@@ -297,7 +297,7 @@ async fn what_could_not_be_read_is_never_nobody() {
     let found = gate.command(&["log", "--table", "customers"]).expect("the command");
     let said = String::from_utf8_lossy(&found.stderr).into_owned();
     assert!(
-        found.stdout.is_empty() && said.contains("1 other statements could not be read"),
+        found.stdout.is_empty() && said.contains("1 other statements could not be parsed"),
         "{said}"
     );
 }

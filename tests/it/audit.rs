@@ -149,7 +149,7 @@ async fn what_belongs_elsewhere_or_is_half_there_is_named() {
     let _ = fs::remove_file(copy.path().join("checkpoint.json"));
     let (code, verdict) = verify(&key_of(&gate), &[]);
     assert_eq!(code, Some(0), "{verdict:#}");
-    assert!(verdict["remarks"].to_string().contains("what is left of one"), "{verdict:#}");
+    assert!(verdict["remarks"].to_string().contains("an incomplete line"), "{verdict:#}");
     let (code, verdict) = verify(&key_of(&gate), &["--checkpoint", text(&kept)]);
     assert_eq!(
         (code, &verdict["flaw"]["flaw"]),

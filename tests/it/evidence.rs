@@ -94,7 +94,10 @@ async fn the_report_tells_who_was_let_in_by_whom_and_what_they_did() {
     house.step("lea", &glass, "review").await.good();
     let output = run(gate, &["audit", "report", "--since", "1h", "--out", out.to_str().unwrap()]);
     let said = String::from_utf8_lossy(&output.stdout);
-    let by_default = format!("the log was held against the key {}, as configured here", key.display());
+    let by_default = format!(
+        "the log was verified with the key {}, from the configuration here",
+        key.display()
+    );
     assert!(said.contains(&by_default), "{said}");
     let page = std::fs::read_to_string(out.join("report.html")).expect("the page");
     assert!(!page.contains("nobody has reviewed"));

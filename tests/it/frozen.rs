@@ -156,7 +156,7 @@ async fn a_full_target_that_can_be_told_nothing_keeps_nobody() {
         while let Ok(client) = database.server.client("postgres").await {
             fillers.push(client);
         }
-        (row.get::<_, i64>(0) == 0 && gate.log().contains("no provisioning connection")).then_some(())
+        (row.get::<_, i64>(0) == 0 && gate.log().contains("cannot open the provisioning connection")).then_some(())
     })
     .await;
     let until = until(&gate, &login.grant);

@@ -51,11 +51,7 @@ async fn a_session_that_cannot_end_itself_loses_its_backend_at_the_deadline_all_
     eventually("it runs", async || active(database(), "pg_sleep(3602)").await.pop()).await;
     let stopped = Stopped::stop(&gate);
     eventually("its backend is gone", async || (!alive(database(), pid).await).then_some(())).await;
-    assert!(
-        gate.log().contains("does not end itself"),
-        "the operator is told: {}",
-        gate.log()
-    );
+    assert!(gate.log().contains("missed its end"), "the operator is told: {}", gate.log());
     // Control answers meanwhile.
     gate.json(&["session", "list"]).expect("the sessions");
 

@@ -99,7 +99,7 @@ async fn what_a_session_made_gives_nobody_its_profiles_rights() {
         "REVOKE ALL ON ROUTINE public.leak() FROM PUBLIC CASCADE",
         "REVOKE ALL ON TABLE public.peek FROM PUBLIC CASCADE",
         "REVOKE ALL ON TABLE public.copy FROM \"colleague\", PUBLIC CASCADE",
-        "it runs with the profile's rights for whoever may use it",
+        "it runs with the profile's rights for every user",
     ] {
         assert!(said.contains(words), "{words} not in {said}");
     }
@@ -258,7 +258,7 @@ async fn apply_takes_back_what_was_given_away_before() {
     assert_eq!(code(&reader.client, "SELECT old()").await, "");
     let (code_of_plan, said) = target(&walls, "plan");
     assert_eq!(code_of_plan, Some(7), "{said}");
-    assert!(said.contains("a session has changed what tables come with"), "{said}");
+    assert!(said.contains("a session changed the default privileges of tables"), "{said}");
     assert_eq!(target(&walls, "apply").0, Some(0));
     assert_eq!(target(&walls, "plan").0, Some(0));
     assert_eq!(code(&reader.client, "SELECT old()").await, NO);

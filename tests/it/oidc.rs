@@ -335,7 +335,7 @@ impl Story {
         self.gets_in(&new).await;
         self.starts_again().await;
         // The grant of before is alive; but nobody can prove to be whose it is.
-        self.proves_nothing(&new, "are not to be had").await;
+        self.proves_nothing(&new, "cannot get the keys of").await;
         self.issuer.start_again().await;
         self.gets_in_soon(&new).await;
 
@@ -421,7 +421,7 @@ impl Story {
         let key = EncodingKey::from_ec_der(&stranger.pair.serialize_der());
         let stolen = jsonwebtoken::encode(&es, &claims, &key).expect("a token");
         let reason = if header(good)["alg"] == "ES256" {
-            "the signature is wrong"
+            "the signature is invalid"
         } else {
             "the issuer has no key"
         };

@@ -57,8 +57,8 @@ async fn a_plan_is_shown_applied_and_looked_after() {
         "read-only (role tg_shop_read-only): differs by",
         "CREATE ROLE \"tg_shop_read-only\" NOLOGIN",
         "GRANT SELECT (\"id\") ON TABLE \"public\".\"cards\" TO \"tg_shop_read-only\";  -- ",
-        "note: `public.nothing_*` in `select` matches nothing that is there",
-        "everybody (PUBLIC) has CONNECT, TEMPORARY on the database",
+        "note: `public.nothing_*` in `select` matches no object",
+        "PUBLIC has CONNECT, TEMPORARY on the database",
     ] {
         assert!(text.contains(line), "{line} not in\n{text}");
     }
@@ -77,7 +77,7 @@ async fn a_plan_is_shown_applied_and_looked_after() {
     );
     let again = target(&gate, &["apply"]);
     let said = String::from_utf8_lossy(&again.stdout).into_owned();
-    assert!(said.contains("it was as its profiles say already"), "{said}");
+    assert!(said.contains("the database already matched its profiles"), "{said}");
     let planned = target(&gate, &["plan", "--output", "json"]);
     assert_eq!(
         (planned.status.code(), &json(&planned)["in_step"]),
@@ -89,9 +89,9 @@ async fn a_plan_is_shown_applied_and_looked_after() {
     drift("read-only", 0).await;
     drift("masked", 0).await;
     let log = gate.log();
-    assert_eq!(log.matches("the database is not as the profile says").count(), 2, "{log}");
-    assert_eq!(log.matches("is as the profile says again").count(), 2, "{log}");
-    status("Profile masked: the database is as it says (looked at ").await;
+    assert_eq!(log.matches("the database differs from its profile").count(), 2, "{log}");
+    assert_eq!(log.matches("matches its profile again").count(), 2, "{log}");
+    status("Profile masked: the database matches (checked at ").await;
 
     // A change is noticed within seconds, and that it is undone.
     for (sql, value) in [
@@ -111,5 +111,8 @@ async fn a_plan_is_shown_applied_and_looked_after() {
     let applied = gate.command(&["target", "apply", "shop"]).expect("the command");
     let said = String::from_utf8_lossy(&applied.stdout).into_owned();
     assert_eq!(applied.status.code(), Some(7), "{said}");
-    assert!(said.contains("read-only: from others: postgres gave it rights"), "{said}");
+    assert!(
+        said.contains("read-only: granted by others: postgres granted it rights"),
+        "{said}"
+    );
 }

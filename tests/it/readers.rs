@@ -199,7 +199,7 @@ async fn times_are_those_of_the_reader_and_said_to_be() {
     let refused = gate.command(&["log", "--since", "last teusday"]).expect("the command");
     assert_eq!(refused.status.code(), Some(2));
     let text = String::from_utf8_lossy(&refused.stderr);
-    for words in ["`last teusday`", "`teusday` is no weekday", "last tuesday"] {
+    for words in ["`last teusday`", "`teusday` is not a weekday", "last tuesday"] {
         assert!(text.contains(words), "{text}");
     }
 }
@@ -232,7 +232,7 @@ async fn the_log_is_verified_and_reported_from_another_machine() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     for words in [
         "The log is whole.",
-        "held against the ledger (line ",
+        "compared with the ledger (line ",
         "the checkpoint beside the log (line ",
         "came from the gate at unix:",
     ] {

@@ -145,9 +145,7 @@ async fn without_a_maintenance_database_the_targets_own_serves() {
         "2"
     );
     assert_eq!(
-        gate.log()
-            .matches("the maintenance database does not let the gate in")
-            .count(),
+        gate.log().matches("cannot connect to the maintenance database").count(),
         1,
         "{}",
         gate.log()

@@ -99,7 +99,7 @@ async fn good_policies_decide_once_they_are_on_record_and_bad_ones_never() {
     };
     let refused = eventually("the refusal is on record", refused).await;
     assert!(
-        refused["detail"].as_str().expect("words").contains("for any length of time"),
+        refused["detail"].as_str().expect("words").contains("for any duration"),
         "{refused}"
     );
     assert_eq!(ask("read-write").await, "approved");
@@ -124,7 +124,7 @@ async fn an_extension_has_a_bound() {
     let checked = house.gate.command(&["check"]).expect("tidegate check");
     let said = String::from_utf8_lossy(&[checked.stdout, checked.stderr].concat()).into_owned();
     assert!(
-        !checked.status.success() && said.contains("it can permit \"extend\" for any length of time"),
+        !checked.status.success() && said.contains("it can permit \"extend\" for any duration"),
         "{said}"
     );
     let bounded = longer.replace("@id(\"longer\")", "@id(\"longer\") @max_duration(\"2h\")");
@@ -148,7 +148,7 @@ async fn whoever_tells_the_gate_to_reload_is_told_what_came_of_it() {
     let refused = gate.command(&["reload"]).expect("the command");
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success(), "{said}");
-    for words in ["tls.cert", "the old one stays in force", "tidegate check"] {
+    for words in ["tls.cert", "the running one stays in force", "tidegate check"] {
         assert!(said.contains(words), "no {words:?} in {said}");
     }
     let records = records_of(&gate, "reloaded");

@@ -151,15 +151,15 @@ async fn check_says_what_the_account_lacks() {
     };
     let (code, said) = check(&[]);
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("`gate` may make roles") && said.contains("pg_hba"), "{said}");
+    assert!(said.contains("`gate` may create roles") && said.contains("pg_hba"), "{said}");
     assert!(
-        said.contains("warning: tcp_user_timeout is 0: if the gate's machine vanishes"),
+        said.contains("warning: tcp_user_timeout is 0: if the gate's machine fails"),
         "{said}"
     );
     walls.asks("ALTER SYSTEM SET tcp_user_timeout = '60s'").await;
     walls.asks("SELECT pg_reload_conf()").await;
     eventually("check sees it", async || {
-        check(&[]).1.contains("end by tcp_user_timeout, 60000 ms").then_some(())
+        check(&[]).1.contains("end after tcp_user_timeout, 60000 ms").then_some(())
     })
     .await;
     walls
@@ -167,7 +167,7 @@ async fn check_says_what_the_account_lacks() {
         .await;
     let (_, said) = check(&[]);
     assert!(
-        said.contains("lets any role in from elsewhere than the gate") && said.contains("host all all all"),
+        said.contains("admits all roles from other hosts") && said.contains("host all all all"),
         "{said}"
     );
     walls
@@ -180,7 +180,7 @@ async fn check_says_what_the_account_lacks() {
     assert_eq!(code, Some(8), "{said}");
     for words in [
         "not ready: shop",
-        "missing: `gate` may not make roles",
+        "missing: the right of `gate` to create roles",
         "GRANT pg_signal_backend TO \"gate\"",
         "tidegate target apply shop",
     ] {

@@ -20,7 +20,7 @@ async fn of_two_approvers_at_once_one_is_told_that_it_is_done() {
         assert!(
             no.body["detail"]
                 .as_str()
-                .is_some_and(|detail| detail.contains("approved already")),
+                .is_some_and(|detail| detail.contains("no longer pending: approved")),
             "{no:?}"
         );
         let now = house.request(&request).await;
@@ -73,7 +73,7 @@ async fn who_asks_too_often_waits_and_nobody_else_does() {
     for answer in refused {
         assert_eq!(answer.status, 429, "{answer:?}");
         let text = answer.body.to_string();
-        assert!(text.contains("within a minute: the next one is taken in "), "{text}");
+        assert!(text.contains("within a minute; try again in "), "{text}");
     }
     let told = said(house.psql("ana", "migrate", "SELECT 1")).await;
     assert_eq!(told.code, Some(2));

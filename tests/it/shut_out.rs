@@ -77,7 +77,7 @@ async fn whoever_is_disabled_is_out_at_once() {
     // What she had asked for is not given to her afterwards.
     let late = house.step("lea", &pending, "approve").await;
     assert!(
-        late.status == 409 && late.body.to_string().contains("rejected already"),
+        late.status == 409 && late.body.to_string().contains("no longer pending: rejected"),
         "{late:?}"
     );
     let ends: Vec<_> = house

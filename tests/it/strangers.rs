@@ -224,7 +224,7 @@ async fn a_refused_token_is_one_record_that_says_why() {
             "{record}"
         );
         assert!(
-            record["detail"].as_str().expect("why").contains("nobody has this token"),
+            record["detail"].as_str().expect("why").contains("the token is unknown"),
             "{record}"
         );
     }

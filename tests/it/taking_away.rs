@@ -60,7 +60,7 @@ async fn a_locked_store_keeps_no_session_alive_and_a_kill_undoes_nothing() {
     assert_eq!(answer["effect"]["stored"], false, "{answer}");
     eventually("its backend is gone", async || (!alive(database(), pid).await).then_some(())).await;
     eventually("it says that it is not ready", async || {
-        ready(&gate).contains("take rights away").then_some(())
+        ready(&gate).contains("revocations are in effect").then_some(())
     })
     .await;
     eventually("it is on record", async || {

@@ -12,7 +12,7 @@ use super::LONGEST;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ReadError {
     /// The folder or a file cannot be read. Reading ends here.
-    #[error("{} cannot be read: {source}", path.display())]
+    #[error("cannot read {}: {source}", path.display())]
     Io {
         /// Path of the folder or file.
         path: PathBuf,
@@ -30,7 +30,7 @@ pub enum ReadError {
         source: Arc<serde_json::Error>,
     },
     /// The line was written by a newer program.
-    #[error("{}, line {line}: record version {version} is not known to this program", file.display())]
+    #[error("{}, line {line}: unknown record version {version}; use a newer tidegate", file.display())]
     Version {
         /// Path of the file.
         file: PathBuf,
@@ -48,23 +48,21 @@ pub enum ReadError {
         line: u64,
     },
     /// More statements without an outcome, or more wanted sessions, than can be remembered: no gate leaves as many.
-    #[error("{}, line {line}: too much is to be remembered of what stands before it: records may be missing from what is shown", file.display())]
+    #[error("{}, line {line}: too many records before it to keep track of; the output may be incomplete", file.display())]
     TooMuch {
         /// Path of the file.
         file: PathBuf,
         /// Number of the line, from 1.
         line: u64,
     },
-    /// Records that have to be held back, for sorting or for the newest ones, take too much memory.
-    #[error(
-        "{count} of the records asked for are too large to be held back with the others: ask for fewer, or for a shorter time"
-    )]
+    /// Records that were to be held back, to be sorted or for the newest of them, take too much memory.
+    #[error("{count} of the requested records are too large to sort; ask for fewer, or for a shorter time")]
     NotHeldBack {
         /// Number of the records that were not held back.
         count: u64,
     },
     /// A packed segment cannot be unpacked. Reading continues with the next one.
-    #[error("{}: damaged behind line {after}: what is behind it in that file is not shown: {source}", file.display())]
+    #[error("{}: damaged after line {after}; the rest of the file is not shown: {source}", file.display())]
     Damaged {
         /// Path of the file.
         file: PathBuf,
@@ -74,7 +72,7 @@ pub enum ReadError {
         source: Arc<io::Error>,
     },
     /// A file ends in the middle of a line: the gate crashed while writing it (its next start cuts it off and records that).
-    #[error("{}, line {line}: the file ends in the middle of it, after {bytes} bytes", file.display())]
+    #[error("{}, line {line}: the file ends inside the line, after {bytes} bytes", file.display())]
     Unfinished {
         /// Path of the file.
         file: PathBuf,

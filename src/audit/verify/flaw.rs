@@ -30,7 +30,7 @@ pub enum Flaw {
         breach: Breach,
     },
     /// A packed segment cannot be unpacked.
-    #[error("{}: cannot be unpacked behind line {after}: it is damaged or cut", file.display())]
+    #[error("{}: cannot unpack after line {after}: the file is damaged or truncated", file.display())]
     Damaged {
         /// Path of the segment.
         file: PathBuf,
@@ -38,7 +38,7 @@ pub enum Flaw {
         after: u64,
     },
     /// Segments are missing, and the log has no record of their removal.
-    #[error("segments {first} to {last} are missing, and the log does not say that they were removed")]
+    #[error("segments {first} to {last} are missing, and the log has no record of their removal")]
     Missing {
         /// Number of the first one.
         first: u32,
@@ -46,7 +46,7 @@ pub enum Flaw {
         last: u32,
     },
     /// A segment is from another log, or from another state of this one.
-    #[error("{}: does not follow the segment before it{}", file.display(), other.as_ref().map(|log| format!(": it is of log {log}")).unwrap_or_default())]
+    #[error("{}: does not continue the previous segment{}", file.display(), other.as_ref().map(|log| format!(": it belongs to log {log}")).unwrap_or_default())]
     Follows {
         /// Path of the segment.
         file: PathBuf,
@@ -54,13 +54,13 @@ pub enum Flaw {
         other: Option<LogId>,
     },
     /// A segment before the last ends in the middle of a line.
-    #[error("{}: ends in the middle of a line, though another segment follows", file.display())]
+    #[error("{}: ends inside a line, but another segment follows", file.display())]
     Unfinished {
         /// Path of the segment.
         file: PathBuf,
     },
     /// The signature of a checkpoint was not made with the key it names.
-    #[error("{}, line {line}: the signature is not genuine", file.display())]
+    #[error("{}, line {line}: the signature is invalid", file.display())]
     Forged {
         /// Path of the segment.
         file: PathBuf,
@@ -68,7 +68,7 @@ pub enum Flaw {
         line: u64,
     },
     /// The log exceeds a limit that every gate keeps.
-    #[error("{}, line {line}: {excess} than any that a gate writes", file.display())]
+    #[error("{}, line {line}: {excess} than a gate writes", file.display())]
     Excess {
         /// Path of the segment.
         file: PathBuf,
@@ -78,10 +78,10 @@ pub enum Flaw {
         excess: Excess,
     },
     /// The log has no line.
-    #[error("there is no line in the log: nothing is proven by it")]
+    #[error("the log has no records, so it proves nothing")]
     Empty,
     /// Lines are not signed that a gate would have signed.
-    #[error("lines {first} to {last} are not signed, though a gate would have signed them: {why}")]
+    #[error("lines {first} to {last} are not signed, but a gate would have signed them: {why}")]
     Unsigned {
         /// Number of the first one.
         first: u64,
@@ -92,7 +92,7 @@ pub enum Flaw {
     },
     /// The log begins after a checkpoint that was kept, without a record of a removal.
     #[error(
-        "the log begins at line {first}, but {held_against} covers line {covers}: what was before is not there, and the log does not say that it was removed"
+        "the log begins at line {first}, but {held_against} covers line {covers}: earlier lines are missing, and the log has no record of their removal"
     )]
     Beheaded {
         /// Origin of the checkpoint.
@@ -103,7 +103,7 @@ pub enum Flaw {
         covers: u64,
     },
     /// The given key has signed no checkpoint of the log.
-    #[error("no checkpoint is signed with the key {expected}; {}", if found.is_empty() { "nobody has signed any of it".to_owned() } else { format!("it is signed with {}", found.join(", ")) })]
+    #[error("no checkpoint is signed with the key {expected}; {}", if found.is_empty() { "the log has no signature".to_owned() } else { format!("the log is signed with {}", found.join(", ")) })]
     WrongKey {
         /// Key that was given.
         expected: String,
@@ -111,7 +111,7 @@ pub enum Flaw {
         found: Vec<String>,
     },
     /// Lines are signed with a key that no trusted key vouches for.
-    #[error("lines behind {after} are signed with key {key}, which no trusted key has vouched for")]
+    #[error("lines after {after} are signed with key {key}, which no trusted key has confirmed")]
     Unvouched {
         /// Last line that is proven.
         after: u64,
@@ -129,7 +129,7 @@ pub enum Flaw {
         covers: u64,
     },
     /// The log differs from that of a checkpoint that was kept, or was rewritten.
-    #[error("line {covers} is not the one that {held_against} has signed: the log was written anew, or is another")]
+    #[error("line {covers} differs from the one signed in {held_against}: the log was rewritten, or is another")]
     Diverged {
         /// Origin of the checkpoint.
         held_against: CheckpointSource,
@@ -137,7 +137,7 @@ pub enum Flaw {
         covers: u64,
     },
     /// The gate found at a start that something was missing, and recorded that. The flaw is permanent.
-    #[error("{}, on record in line {seq} of {time:.0}: {detail}", fault.words())]
+    #[error("{}, recorded in line {seq} at {time:.0}: {detail}", fault.words())]
     Gap {
         /// Line with the record.
         seq: u64,
@@ -167,10 +167,10 @@ pub enum Excess {
 #[serde(rename_all = "snake_case")]
 pub enum Sign {
     /// A segment follows them: only the newest segment has unsigned lines.
-    #[error("a segment follows them")]
+    #[error("another segment follows")]
     Followed,
     /// They are old enough: a gate signs lines within seconds.
-    #[error("by their own times it had long enough for that")]
+    #[error("by their times there was time enough to sign")]
     Late,
 }
 
@@ -193,37 +193,33 @@ impl Flaw {
     pub fn remedy(&self) -> &'static str {
         match self {
             Self::Line { .. } => {
-                "keep the files as they are; what is signed before that line is good, and a copy or a backup shows what stood there"
+                "keep the files unchanged; signed lines before that line are valid; compare that line with a copy or a backup"
             }
-            Self::Excess { .. } => {
-                "keep the file as it is: somebody else than a gate has written it, from that line on at the latest"
-            }
-            Self::Empty => "see whether it is the folder of the log, and look for the log in a copy or a backup",
+            Self::Excess { .. } => "keep the file unchanged; from that line on, or earlier, it was not written by a gate",
+            Self::Empty => "check that this is the log's folder, and look for the log in a copy or a backup",
             Self::Unsigned { .. } => {
-                "somebody without the key may have written those lines, in the place of the gate's: what is signed before them is good"
+                "these lines may have been written without the key, in place of the gate's; signed lines before them are valid"
             }
             Self::Beheaded { .. } => {
-                "hold the checkpoint against all of the log, or look for what is missing in a copy or a backup"
+                "compare the checkpoint with the whole log, or look for the missing lines in a copy or a backup"
             }
             Self::Damaged { .. } | Self::Unfinished { .. } => {
-                "keep the file as it is, and put the segment from a copy or a backup in its place"
+                "keep a copy of the file, and replace it with the segment from a copy or a backup"
             }
-            Self::Missing { .. } => "put them back from a copy or a backup, if they were only moved",
-            Self::Follows { .. } => "keep the file as it is, and look for the segment that belongs there in a copy or a backup",
+            Self::Missing { .. } => "if they were only moved, restore them from a copy or a backup",
+            Self::Follows { .. } => "keep the file unchanged, and look for the right segment in a copy or a backup",
             Self::Forged { .. } => {
-                "somebody without the key wrote that line: nothing behind the last proven line is known to be the gate's"
+                "that line was written without the key; no line after the last proven one is known to be the gate's"
             }
-            Self::WrongKey { .. } => "name the key of the gate that wrote it: `tidegate audit key` at that gate prints it",
+            Self::WrongKey { .. } => "use the key of the gate that wrote the log; `tidegate audit key` at that gate prints it",
             Self::Unvouched { .. } => {
-                "if the key was lost and a new one made, verify the rest with that one (--key); if not, those lines are not the gate's"
+                "if the key was lost and replaced, verify the rest with the new one (--key); if not, these lines are not the gate's"
             }
             Self::Gap { .. } => {
-                "look for what is missing in a copy, or at the receiver of the log; to accept the gap, verify from a checkpoint made since (--checkpoint)"
+                "look for the missing lines in a copy or at the log's receiver; to accept the gap, verify from a later checkpoint (--checkpoint)"
             }
-            Self::Truncated { .. } => "look for a newer copy: those lines were there when the checkpoint was made",
-            Self::Diverged { .. } => {
-                "see whether log and checkpoint belong together; if they do, compare with a copy or a backup"
-            }
+            Self::Truncated { .. } => "look for a newer copy; these lines existed when the checkpoint was made",
+            Self::Diverged { .. } => "check that log and checkpoint belong together; if they do, compare with a copy or a backup",
         }
     }
 }

@@ -303,7 +303,7 @@ fn missed(heard: &[Testimony], held_against: CheckpointSource, kept: &Checkpoint
 
 /// Describes a fault that the gate recorded.
 fn noted(seq: u64, healed: &JournalHealed) -> String {
-    let mut parts = vec![format!("at line {seq} the gate noted: {}", healed.fault.words())];
+    let mut parts = vec![format!("at line {seq} the gate recorded: {}", healed.fault.words())];
     if healed.cut_bytes > 0 {
         parts.push(format!("{} bytes cut off", healed.cut_bytes));
     }
@@ -321,7 +321,7 @@ fn remarks(heard: &[Testimony], verdict: &Verdict) -> Vec<String> {
         let remark = match &frame.what {
             What::Healed(healed, _) => noted(frame.seq, healed),
             What::KeyChanged(changed) if !changed.vouched => {
-                format!("at line {} the key changed without the old one's word", frame.seq)
+                format!("at line {} the key changed without confirmation by the old one", frame.seq)
             }
             What::Removed(removed) => format!(
                 "at line {} segments {} to {} were removed, up to line {}",
@@ -336,11 +336,11 @@ fn remarks(heard: &[Testimony], verdict: &Verdict) -> Vec<String> {
         }
     }
     if more > 0 {
-        remarks.push(format!("the gate noted {more} more faults, removals and changes of keys"));
+        remarks.push(format!("the gate recorded {more} more faults, removals and key changes"));
     }
     for segment in heard.iter().filter(|segment| segment.void > 0) {
         remarks.push(format!(
-            "{}: {} bytes at its end are not part of the log: the gate could neither write them whole nor take them back, and says so",
+            "{}: {} bytes at its end are not part of the log: the gate recorded a failed write there",
             segment.segment.path.display(),
             segment.void
         ));
@@ -353,11 +353,11 @@ fn remarks(heard: &[Testimony], verdict: &Verdict) -> Vec<String> {
     }
     if let Some(cut) = heard.last().map(|last| last.unfinished).filter(|cut| *cut > 0) {
         remarks.push(format!(
-            "{cut} bytes at the end are a line being written, or what is left of one: not part of the log"
+            "{cut} bytes at the end are an incomplete line and not part of the log"
         ));
     }
     if !verdict.key_given {
-        remarks.push("no key was given: whoever could write the whole log anew could have done so".to_owned());
+        remarks.push("no key was given, so a complete rewrite of the log would not be detected".to_owned());
     }
     remarks
 }

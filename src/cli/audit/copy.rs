@@ -41,10 +41,10 @@ impl Copy {
             .bytes("/v1/audit/files", &(), |piece| send.send(piece.to_vec()).is_ok())
             .await;
         drop(send);
-        let unpacked = unpacking.await.context("the copy of the log was not unpacked")?;
+        let unpacked = unpacking.await.context("cannot unpack the copy of the log")?;
         // Where the answer broke off, so did what was unpacked of it.
-        fetched.with_context(|| format!("the log could not be fetched whole from the gate at {from}: ask again"))?;
-        let ledger = unpacked.with_context(|| format!("the gate at {from} did not send a log"))?;
+        fetched.with_context(|| format!("the copy of the log from the gate at {from} is incomplete; try again"))?;
+        let ledger = unpacked.with_context(|| format!("the gate at {from} sent no log"))?;
         Ok(Self { folder, ledger, from })
     }
 
@@ -57,10 +57,10 @@ impl Copy {
     pub(in crate::cli) fn remembered(&self) -> Remembered {
         let from = &self.from;
         let mut remarks = vec![format!(
-            "the log and the checkpoints of its end came from the gate at {from}: against somebody who has that machine, only a key (--key) and a checkpoint (--since of verify) that were kept elsewhere prove anything"
+            "the log and its last checkpoints came from the gate at {from}; if that machine is compromised, only a key (--key) and a checkpoint (--checkpoint of audit verify) stored elsewhere prove the log"
         )];
         if self.ledger.is_none() {
-            remarks.push("the end was not held against the ledger of the gate: it knows no log yet".to_owned());
+            remarks.push("the end of the log was not compared with the gate's ledger, which has no checkpoint yet".to_owned());
         }
         Remembered {
             kept: self.ledger.clone(),
@@ -82,7 +82,7 @@ fn unpack(archive: impl Read, dir: &Path) -> anyhow::Result<Option<Kept>> {
             let mut file = std::fs::File::create_new(dir.join(&name))?;
             io::copy(&mut entry, &mut file)?;
         } else {
-            anyhow::bail!("it sent a file `{name}`, which is no part of a log");
+            anyhow::bail!("it sent a file `{name}`, which is not part of a log");
         }
     }
     Ok(ledger)
@@ -149,7 +149,7 @@ mod tests {
             "audit-000001.index",
         ] {
             let error = unpack(&archive(&[(name, b"x")])[..], dir.path()).unwrap_err().to_string();
-            assert!(error.contains("no part of a log"), "{name}: {error}");
+            assert!(error.contains("not part of a log"), "{name}: {error}");
         }
         // None is replaced, and what is no checkpoint is not taken for one.
         assert!(unpack(&good[..], dir.path()).is_err());

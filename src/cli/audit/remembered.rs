@@ -37,25 +37,30 @@ impl Remembered {
         match path {
             None => Ok(Self::default()),
             Some(path) => {
-                anyhow::ensure!(path.exists(), "there is no ledger at {}", path.display());
+                anyhow::ensure!(path.exists(), "no ledger at {}", path.display());
                 Self::of(path)
             }
         }
     }
 
     fn of(path: &Path) -> anyhow::Result<Self> {
-        let nothing = |why: &str| Self::remark(format!("the end was not held against the ledger {}: {why}", path.display()));
+        let nothing = |why: &str| {
+            Self::remark(format!(
+                "the end of the log was not compared with the ledger {}: {why}",
+                path.display()
+            ))
+        };
         if !path.exists() {
-            return Ok(nothing("it is not there"));
+            return Ok(nothing("it does not exist"));
         }
-        let found = read_log_tip(path).with_context(|| format!("the ledger {} cannot be read", path.display()))?;
+        let found = read_log_tip(path).with_context(|| format!("cannot read the ledger {}", path.display()))?;
         Ok(match RememberedTip::of_ledger(found.as_ref().map(|tip| tip.line.as_str())) {
             RememberedTip::At(kept) => Self {
                 kept: Some(kept),
                 remarks: Vec::new(),
             },
-            RememberedTip::Damaged => nothing("what it knows is not a checkpoint"),
-            _ => nothing("it knows no log yet"),
+            RememberedTip::Damaged => nothing("its entry is not a checkpoint"),
+            _ => nothing("it has no checkpoint yet"),
         })
     }
 

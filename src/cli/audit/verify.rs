@@ -26,28 +26,26 @@ use crate::times::When;
 /// Number of bytes between two updates of the progress line.
 const STEP: u64 = 64 << 20;
 
-/// What is to be proven.
+/// Log to verify, and the means to verify it.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// The folder of a log, or some of its segments [default: the log of the gate configured here, or else that of your login's gate]
+    /// Folder of a log, or some of its segments [default: the configured log, or the log of your login's gate]
     #[arg(value_name = "DIR|FILES", conflicts_with_all = ["control", "token_file"])]
     pub places: Vec<PathBuf>,
-    /// The public key that has to have signed it: a file, or its base 64 [default: the one beside the key configured here, if there
-    /// is one]
+    /// Public key that must have signed the log: a file or base64 [default: the one beside the key configured here, if any]
     #[arg(long, value_name = "PUB")]
     pub key: Option<String>,
-    /// The file of a checkpoint that was kept elsewhere (- reads it from standard input), no time: the log has to contain it, and
-    /// segments before it are not read again
+    /// File of a checkpoint stored elsewhere (-: standard input), not a time: the log must contain it, and segments before it are
+    /// not read again
     #[arg(long, value_name = "FILE", alias = "since", value_parser = checkpoint_file)]
     pub checkpoint: Option<String>,
-    /// The ledger that remembers where the log ends: a gate's ledger.sqlite, or a copy [default: the one configured here, for the log
-    /// configured here]
+    /// Ledger that stores the end of the log: a gate's ledger.sqlite or a copy [default: the configured one, for the configured log]
     #[arg(long, value_name = "FILE", conflicts_with_all = ["control", "token_file"])]
     pub ledger: Option<PathBuf>,
-    /// Which gate, if that is another one.
+    /// Address of the gate, if it is not the one configured here.
     #[command(flatten)]
     pub place: args::Place,
-    /// How to print.
+    /// Output format.
     #[command(flatten)]
     pub printing: Printing,
 }
@@ -58,8 +56,8 @@ fn checkpoint_file(name: &str) -> Result<String, String> {
         return Ok(name.to_owned());
     }
     Err(format!(
-        "`{name}` is a time, and a log is verified from a checkpoint on: name the file of one (tidegate audit checkpoint prints it). \
-         Ranges of time are for the report, which verifies the log too: tidegate audit report --since '{name}'"
+        "`{name}` is a time, but a log is verified from a checkpoint: set the file of one (tidegate audit checkpoint prints it). \
+         For a period, use the report, which verifies the log too: tidegate audit report --since '{name}'"
     ))
 }
 
@@ -129,7 +127,7 @@ async fn proven(config: &Path, args: &VerifyArgs) -> anyhow::Result<bool> {
     let mut verdict = found.map_err(|unreadable| anyhow::anyhow!("{unreadable}"))?;
     verdict.remarks.extend(remembered.remarks);
     if verdict.segments == 0 && verdict.flaw == Some(Flaw::Empty) {
-        bail!("there is no log: no file is named like audit-000001.jsonl or audit-000001.jsonl.zst");
+        bail!("no log found: no file is named like audit-000001.jsonl or audit-000001.jsonl.zst");
     }
     let took = clock.moment().instant.saturating_duration_since(began);
     let report = Report {
@@ -156,7 +154,7 @@ async fn place(config: &Path, args: &VerifyArgs) -> anyhow::Result<Place> {
             }
             let here = here(config).with_context(|| {
                 format!(
-                    "{} cannot be read as a gate's configuration: name the folder of the log, the gate (--control), or --config",
+                    "cannot read {} as a gate's configuration; set the folder of the log, the gate (--control) or --config",
                     config.display()
                 )
             })?;
@@ -173,7 +171,7 @@ fn segments(files: &[PathBuf]) -> anyhow::Result<Vec<Segment>> {
     for file in files {
         let segment = Segment::at(file).with_context(|| {
             format!(
-                "{} is no segment of a log: name one folder, or files like audit-000001.jsonl or audit-000001.jsonl.zst",
+                "{} is not a segment of a log; set one folder, or files like audit-000001.jsonl or audit-000001.jsonl.zst",
                 file.display()
             )
         })?;
@@ -186,7 +184,7 @@ fn segments(files: &[PathBuf]) -> anyhow::Result<Vec<Segment>> {
         .find(|[one, other]| one.number == other.number && !of_one_folder(one, other))
     {
         bail!(
-            "{} and {} have the same number: verify one log at a time",
+            "{} and {} have the same number; verify one log at a time",
             one.path.display(),
             other.path.display()
         );
@@ -224,7 +222,7 @@ fn words(report: &Report<'_>, seconds: f64) -> String {
             ),
         ),
         ("signed", signed),
-        ("key", report.key_from.map_or("none was given".to_owned(), visible)),
+        ("key", report.key_from.map_or("none given".to_owned(), visible)),
         ("end", held(&verdict.held_against)),
     ];
     text.push_str(&list(&rows));
@@ -238,13 +236,13 @@ fn words(report: &Report<'_>, seconds: f64) -> String {
 /// Describes the checkpoints that the log's end was compared with.
 pub(in crate::cli) fn held(against: &[Held]) -> String {
     if against.is_empty() {
-        return "held against nothing: nobody can tell whether lines are missing there".to_owned();
+        return "compared with nothing: missing lines at the end cannot be detected".to_owned();
     }
     let each: Vec<String> = against
         .iter()
         .map(|held| format!("{} (line {})", held.source, held.covers))
         .collect();
-    format!("held against {}", each.join(", "))
+    format!("compared with {}", each.join(", "))
 }
 
 fn megabytes(bytes: u64) -> String {

@@ -64,14 +64,14 @@ fn three_marks_and_the_end() {
             ("10s".to_owned(), format!("10s {more}")),
             (
                 "0s".to_owned(),
-                "the time is over; to go on: tidegate psql orders/read-only".to_owned()
+                "the window is closed; to continue: tidegate psql orders/read-only".to_owned()
             ),
         ]
     );
     let begins: Vec<&str> = titles.iter().map(|title| title.split(" left").next().unwrap()).collect();
     assert_eq!(begins[..3], ["5m", "4m50s", "4m40s"]);
     assert_eq!(begins[23..27], ["1m10s", "1m", "59s", "58s"]);
-    assert_eq!(titles.last().unwrap(), "over: orders/read-only");
+    assert_eq!(titles.last().unwrap(), "closed: orders/read-only");
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn a_revocation_says_who_and_why_and_is_the_last_word() {
     );
     assert_eq!(countdown.see(&revoked, before("2m")), None);
     assert_eq!((countdown.tick(before("1m")), countdown.next(before("1m"))), (None, None));
-    assert_eq!(countdown.title(before("1m")).as_deref(), Some("over: orders/read-only"));
+    assert_eq!(countdown.title(before("1m")).as_deref(), Some("closed: orders/read-only"));
 }
 
 proptest::proptest! {

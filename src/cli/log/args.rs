@@ -20,7 +20,7 @@ use crate::ids::{GrantId, SessionId};
 use crate::names::{GroupName, IdentityName, ProfileName};
 use crate::times::When;
 
-/// Which records of the audit log.
+/// Records of the audit log to show.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "\
@@ -36,59 +36,59 @@ Examples:
   tidegate log session se_4k2m9x0a7b
   tidegate log who-touched public.customers --since 7d
 
-Conditions are joined by \"and\". What a statement is about is read from its text; where that cannot
-be done, it is found by --table if it has the word. Others that could not be read are counted, and
+A record must meet all conditions. --table and --class use the parsed text of a statement. A
+statement that could not be parsed matches --table if its text has the word; others are counted, and
 shown by --unread.
 
-Times that have no zone are meant in the time zone of this machine, as those shown (--utc: UTC):
+Times without a zone are in the time zone of this machine, like those shown (--utc: UTC):
 2h ago, 7d, today, yesterday 17:30, 14:00, last tuesday, tuesday 14:00, 2026-08-01,
-2026-08-01T12:00Z. JSON and CSV have UTC.")]
+2026-08-01T12:00Z. JSON and CSV use UTC.")]
 pub struct LogArgs {
-    /// What else to do with it.
+    /// Other command about the log.
     #[command(subcommand)]
     pub command: Option<LogCommand>,
-    /// Which records.
+    /// Conditions on records.
     #[command(flatten)]
     pub which: Which,
-    /// Which part of what is found.
+    /// Part of the result.
     #[command(flatten)]
     pub part: Part,
-    /// Where the log is.
+    /// Location of the log.
     #[command(flatten)]
     pub origin: Origin,
-    /// How to print.
+    /// Output format.
     #[command(flatten)]
     pub printing: Printing,
 }
 
-/// Which part of what is found, and in which order.
+/// Part and order of the result.
 #[derive(Debug, Clone, Args)]
 pub struct Part {
-    /// Only the newest, so many, in the order of time
+    /// Number of newest records, oldest first
     #[arg(long, short = 'n', value_name = "NUMBER", conflicts_with_all = ["limit", "sort"], value_parser = held_back())]
     pub last: Option<u32>,
-    /// At most so many, the earliest first (the newest: --last); says how to have the next ones. With --sort so many statements
-    /// [default with --sort: 20]
+    /// Maximum number of records, oldest first (newest: --last); prints how to get the next ones. With --sort, maximum number of
+    /// statements [default with --sort: 20]
     #[arg(long, value_name = "NUMBER", conflicts_with = "follow", value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: Option<u64>,
-    /// Statements with their outcomes, the largest first; those without an outcome are left out. Ends of sessions with
-    /// --event session_ended
+    /// Sorts statements by a measure of their outcomes, largest first; statements without an outcome are left out. Sorts ends of
+    /// sessions with --event session_ended
     #[arg(long, value_name = "MEASURE", conflicts_with = "follow", value_enum)]
     pub sort: Option<Measure>,
-    /// After the record of this number (`seq`)
+    /// Records after this number (`seq`)
     #[arg(long, value_name = "SEQ")]
     pub after: Option<u64>,
-    /// Goes on with what comes, until Ctrl-C. It begins now; with --last, --since or --after with those from before
+    /// Prints new records until Ctrl-C; starts with earlier ones if --last, --since or --after is given
     #[arg(long, short)]
     pub follow: bool,
 }
 
-/// By what statements are sorted.
+/// Measure to sort statements by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Measure {
-    /// How long they took
+    /// Duration
     Duration,
-    /// How many rows they returned or changed
+    /// Number of rows returned or changed
     Rows,
 }
 
@@ -117,127 +117,127 @@ fn held_back() -> impl TypedValueParser<Value = u32> {
     clap::value_parser!(u32).range(1..=i64::from(MAX_HELD_BACK))
 }
 
-/// What else to do with the log.
+/// Other commands about the log.
 #[derive(Debug, Subcommand)]
 pub enum LogCommand {
-    /// Tells a session as a story: request, decision, start, statements, ending, totals
+    /// Shows the timeline of a session: request, decision, start, statements, ending, totals
     Session {
         /// The session
         session: SessionId,
-        /// Where the log is.
+        /// Location of the log.
         #[command(flatten)]
         origin: Origin,
-        /// How to print.
+        /// Output format.
         #[command(flatten)]
         printing: crate::cli::args::Printing,
     },
-    /// Says who touched a table: in how many sessions and statements, when first and last, doing what
+    /// Lists the identities that accessed a table, with sessions, statements, first and last time, and commands
     #[command(after_help = "\
 Examples:
   tidegate log who-touched customers --since 7d
   tidegate log who-touched public.customers --class delete --output csv
 
-A table is found by its name in the texts of statements. What touches it without naming it (a view, a
-function, a trigger) is not. Statements that could not be read may have touched it, too: they are
-counted apart.")]
+Only statements that name the table in their text are found, not access through a view, a function or
+a trigger. Statements that could not be parsed may have accessed it too; they are counted
+separately.")]
     WhoTouched {
-        /// The table: `name` in any schema, or `schema.name`
+        /// Table: `name` in any schema, or `schema.name`
         table: Table,
-        /// Which statements.
+        /// Scope of the statements.
         #[command(flatten)]
         which: Box<Scope>,
-        /// Only commands of this class
+        /// Commands of this class
         #[arg(long, value_name = "CLASS", value_parser = classes())]
         class: Option<Class>,
-        /// Where the log is.
+        /// Location of the log.
         #[command(flatten)]
         origin: Origin,
-        /// How to print.
+        /// Output format.
         #[command(flatten)]
         printing: Printing,
     },
 }
 
-/// Where the log is.
+/// Location of the log.
 #[derive(Debug, Clone, Args)]
 pub struct Origin {
-    /// Reads this folder instead of asking the gate: for a gate that is not running
+    /// Reads this folder instead of asking the gate; works while the gate is not running
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["control", "token_file"])]
     pub dir: Option<PathBuf>,
-    /// Which gate.
+    /// Address of the gate.
     #[command(flatten)]
     pub place: Place,
 }
 
-/// How to print records.
+/// Output format of records.
 #[derive(Debug, Clone, Args)]
 pub struct Printing {
-    /// How to print
+    /// Output format
     #[arg(long, short, value_enum, default_value_t = Form::Table, help_heading = "Common options")]
     pub output: Form,
 }
 
-/// How to print records.
+/// Output format of records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Form {
-    /// For people
+    /// Text for people
     Table,
-    /// For scripts: a line each, as in the log; statements with what their text is about
+    /// JSON Lines for scripts, as in the log; statements have their commands and tables added
     Json,
-    /// For spreadsheets; what looks like a formula is quoted
+    /// CSV for spreadsheets; values that look like formulas are quoted
     Csv,
 }
 
-/// Whose, where and when.
+/// Identity, grant, target and period.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Scope {
-    /// Of this identity
+    /// Records of this identity
     #[arg(long, value_name = "NAME")]
     pub identity: Option<IdentityName>,
-    /// In sessions of an identity that was in this group when its access was granted
+    /// Records of sessions whose identity was in this group when access was granted
     #[arg(long, value_name = "NAME")]
     pub group: Option<GroupName>,
-    /// Under this grant
+    /// Records of this grant
     #[arg(long, value_name = "GRANT", add = complete::grants())]
     pub grant: Option<GrantId>,
-    /// In sessions of this run: of the client's `tidegate.run`, or of a pipeline's token
+    /// Records of sessions of this run, as set by the client's `tidegate.run` or a pipeline's token
     #[arg(long, value_name = "ID")]
     pub run: Option<String>,
-    /// On this target, and with this profile where one is named: `orders` or `orders/read-only`
+    /// Records of this target, or of one of its profiles: `orders` or `orders/read-only`
     #[arg(long, value_name = "TARGET[/PROFILE]", add = complete::destinations())]
     pub target: Option<OnTarget>,
-    /// Under grants with this profile, and requests for it
+    /// Records of grants with this profile, and of requests for it
     #[arg(long, value_name = "NAME", add = complete::profiles())]
     pub profile: Option<ProfileName>,
-    /// Under grants that were opened without waiting for anybody, and their requests
+    /// Records of break-glass grants and their requests
     #[arg(long)]
     pub break_glass: bool,
-    /// In which time.
+    /// Period.
     #[command(flatten)]
     pub period: Period,
 }
 
-/// A time from one moment to another.
+/// Period of time.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Period {
-    /// From this time on: how long ago (2h, 7d) or a time (yesterday, 09:30, last tuesday, 2026-08-01, 2026-08-01T12:00Z)
+    /// Start of the period: an age (2h, 7d) or a time (yesterday, 09:30, last tuesday, 2026-08-01, 2026-08-01T12:00Z)
     #[arg(long, value_name = "WHEN", value_parser = When::parse)]
     pub since: Option<When>,
-    /// Before this time; as --since
+    /// End of the period, exclusive; like --since
     #[arg(long, value_name = "WHEN", value_parser = When::parse)]
     pub until: Option<When>,
 }
 
-/// The conditions.
+/// Conditions on records.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Which {
-    /// Whose, where and when.
+    /// Identity, grant, target and period.
     #[command(flatten)]
     pub scope: Scope,
-    /// Of this session
+    /// Records of this session
     #[arg(long, value_name = "SESSION")]
     pub session: Option<SessionId>,
-    /// With this text in the SQL or a parameter; capital and small letters are equal
+    /// Statements with this text in the SQL or a parameter; case does not matter
     #[arg(long, value_name = "TEXT")]
     pub text: Option<String>,
     /// Statements that name this table: `name` in any schema, or `schema.name`
@@ -246,28 +246,28 @@ pub struct Which {
     /// Statements with a command of this class
     #[arg(long, value_name = "CLASS", value_parser = classes())]
     pub class: Option<Class>,
-    /// Statements that could not be read: recorded in part, not SQL as the gate knows it, or the server ran others than they show
+    /// Statements that could not be parsed: recorded in part, unknown SQL, or the server ran others than the text shows
     #[arg(long)]
     pub unread: bool,
-    /// Statements that came like this
+    /// Statements sent by this kind of message
     #[arg(long, value_name = "KIND", value_parser = kinds())]
     pub kind: Option<Kind>,
-    /// Statements and endings with this SQLSTATE, or one that begins so (42 is all errors of syntax and rights)
+    /// Statements and endings whose SQLSTATE begins like this (42: all errors of syntax and access rights)
     #[arg(long, value_name = "CODE")]
     pub sqlstate: Option<String>,
-    /// Statements that took at least so long, like 2s
+    /// Statements that took at least this long, like 2s
     #[arg(long, value_parser = duration::parse, value_name = "TIME")]
     pub min_duration: Option<Duration>,
-    /// Statements that took at most so long
+    /// Statements that took at most this long
     #[arg(long, value_parser = duration::parse, value_name = "TIME")]
     pub max_duration: Option<Duration>,
-    /// Statements that returned or changed at least so many rows
+    /// Statements that returned or changed at least this number of rows
     #[arg(long, value_name = "NUMBER")]
     pub min_rows: Option<u64>,
-    /// Statements that returned or changed at most so many rows
+    /// Statements that returned or changed at most this number of rows
     #[arg(long, value_name = "NUMBER")]
     pub max_rows: Option<u64>,
-    /// Only this kind of record
+    /// Records of this event
     #[arg(long, value_name = "EVENT", value_parser = PossibleValuesParser::new(events()).try_map(|kind| kind.parse::<EventName>()))]
     pub event: Option<EventName>,
 }
@@ -279,7 +279,7 @@ impl Scope {
         if let (Some(named), Some(other)) = (&profile, &self.profile)
             && named != other
         {
-            anyhow::bail!("--target names the profile {named} and --profile {other}: nothing happens under both");
+            anyhow::bail!("--target sets the profile {named}, --profile sets {other}; use one of them");
         }
         Ok(Filter {
             identity: self.identity,

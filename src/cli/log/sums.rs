@@ -19,8 +19,8 @@ pub(super) fn text(sums: &[Toucher]) -> String {
         sums.iter().filter(|toucher| toucher.unread > 0).collect(),
     );
     let mut text = match (by.is_empty(), unread.is_empty()) {
-        (true, true) => "Nobody, as far as the log tells.".to_owned(),
-        (true, false) => "No statement that could be read.".to_owned(),
+        (true, true) => "No access to this table in the log.".to_owned(),
+        (true, false) => "No parsed statement uses this table.".to_owned(),
         (false, _) => {
             let rows: Vec<_> = by.iter().map(|toucher| row(toucher, render::time)).collect();
             render::table(HEADER.map(column), &rows)
@@ -30,7 +30,7 @@ pub(super) fn text(sums: &[Toucher]) -> String {
     if not_read > 0 {
         let _ = write!(
             text,
-            "\n\n{not_read} of these statements have the word, but could not be read or do not show what they run."
+            "\n\n{not_read} of these statements contain the word, but could not be parsed or run SQL that their text does not show."
         );
     }
     if !unread.is_empty() {
@@ -39,7 +39,7 @@ pub(super) fn text(sums: &[Toucher]) -> String {
         let each: Vec<_> = unread.iter().map(of).collect();
         let _ = write!(
             text,
-            "\n\n{count} other statements could not be read: each may have touched it, too ({}).\n`tidegate log --unread` shows them.",
+            "\n\n{count} other statements could not be parsed and may have accessed it too ({}).\n`tidegate log --unread` shows them.",
             each.join(", ")
         );
     }
@@ -54,7 +54,7 @@ pub(super) fn left_out(left_out: &LeftOut) -> String {
         sessions,
     } = left_out;
     format!(
-        "The log has more than is kept account of at once: {statements} statements are in no sum, the outcomes of {not_followed} are not told, and {sessions} do not count for SESSIONS. Ask for less at once: --since, --until, --identity, --target."
+        "The totals are incomplete: {statements} statements are in no sum, the outcomes of {not_followed} are missing, and {sessions} are not counted in SESSIONS. Narrow the search: --since, --until, --identity, --target."
     )
 }
 

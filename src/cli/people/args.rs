@@ -14,60 +14,60 @@ use crate::names::{IdentityName, ProfileName, TargetName};
 use crate::request::Status;
 use crate::tls::Fingerprint;
 
-/// What people do.
+/// Commands of requesters and approvers.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Stores who you are on this machine, after the gate has confirmed it
+    /// Checks your token at the gate and stores it on this machine
     #[command(after_help = "\
 Examples:
-  tidegate login --control https://gate.example.org:7433   asks for your token, without showing it
+  tidegate login --control https://gate.example.org:7433   prompts for your token
   tidegate login --token-file ana.token
   vault read -field=token secret/tidegate | tidegate login
 
-Whoever operates the gate makes your token: tidegate user add NAME.")]
+An operator of the gate creates your token: tidegate user add NAME.")]
     Login {
-        /// Trust the gate's certificate by this one: its CA's or its own, PEM
+        /// Trusts certificates of this CA, or this certificate itself (PEM)
         #[arg(long, value_name = "FILE", conflicts_with = "trust")]
         ca: Option<PathBuf>,
-        /// Trust the gate by its certificate's SHA-256 alone; the gate says it when it starts
+        /// Trusts the certificate with this SHA-256; the gate logs it at its start
         #[arg(long, value_name = "SHA256")]
         trust: Option<Fingerprint>,
-        /// Which gate, and how to print.
+        /// Address of the gate, and output format.
         #[command(flatten)]
         remote: Remote,
     },
-    /// Forgets what `login` stored
+    /// Removes the login stored on this machine
     Logout,
-    /// Says who the gate takes you for
+    /// Shows your identity at the gate
     Whoami {
-        /// Which gate, and how to print.
+        /// Address of the gate, and output format.
         #[command(flatten)]
         remote: Remote,
     },
-    /// Asks for access, waits for it, and starts psql
+    /// Requests access, waits for approval and starts psql
     Psql(run::PsqlArgs),
-    /// Asks for access, waits for it, and runs a command with it; gives the access back when the command ends
+    /// Requests access, waits for approval and runs a command; releases the grant afterwards
     Exec(run::ExecArgs),
-    /// Asks for access, waits for it, and prints the variables a client needs
+    /// Requests access, waits for approval and prints the environment variables for a client
     Env(run::EnvArgs),
-    /// Lists what can be asked for, in words; of one target with masks and guard rails
+    /// Lists the targets and profiles you can request; for one target, also masks and guard rails
     #[command(after_help = "\
 Examples:
   tidegate targets
   tidegate targets orders")]
     Targets {
-        /// Only this one, with everything about it
+        /// Shows only this target, with all details
         #[arg(add = complete::targets())]
         target: Option<String>,
-        /// Which gate, and how to print.
+        /// Address of the gate, and output format.
         #[command(flatten)]
         remote: Remote,
     },
-    /// Asks for access to a target; `request show` says what an approver has to know
+    /// Requests access to a target; `request show` shows details for approvers
     Request(Box<RequestArgs>),
-    /// Lists requests: those that wait for somebody, if nothing else is said
+    /// Lists requests, by default the pending ones
     Requests(RequestsArgs),
-    /// Says yes to a request, to all of it or to less
+    /// Approves a request in full or in part
     #[command(after_help = "\
 Examples:
   tidegate approve rq_4k2m9x0a7b
@@ -76,20 +76,20 @@ Examples:
         /// The request
         #[arg(add = complete::pending())]
         request: RequestId,
-        /// A shorter window than was asked for
+        /// Shorter window than requested
         #[arg(long = "for", value_parser = duration::parse, value_name = "TIME")]
         window: Option<Duration>,
-        /// A narrower profile than was asked for
+        /// Narrower profile than requested
         #[arg(long, value_name = "NAME", add = complete::profiles())]
         profile: Option<ProfileName>,
-        /// In your words; kept in the log
+        /// Comment; kept in the audit log
         #[arg(long, value_name = "TEXT")]
         comment: Option<String>,
-        /// Which gate, and how to print.
+        /// Address of the gate, and output format.
         #[command(flatten)]
         remote: Remote,
     },
-    /// Says no to a request
+    /// Rejects a request
     #[command(after_help = "\
 Example:
   tidegate reject rq_4k2m9x0a7b --comment \"the copy on staging has the same data\"")]
@@ -97,23 +97,23 @@ Example:
         /// The request
         #[arg(add = complete::pending())]
         request: RequestId,
-        /// Why; whoever asked reads it
+        /// Reason; shown to the requester
         #[arg(long, value_name = "TEXT")]
         comment: String,
-        /// Which gate, and how to print.
+        /// Address of the gate, and output format.
         #[command(flatten)]
         remote: Remote,
     },
-    /// Takes a request of yours back
+    /// Withdraws a request of yours
     Withdraw {
         /// The request
         #[arg(add = complete::pending())]
         request: RequestId,
-        /// Which gate, and how to print.
+        /// Address of the gate, and output format.
         #[command(flatten)]
         remote: Remote,
     },
-    /// Puts on record what you found about a break-glass access
+    /// Records the result of your review of a break-glass access
     #[command(after_help = "\
 Examples:
   tidegate requests --unreviewed
@@ -122,33 +122,33 @@ Examples:
         /// The request
         #[arg(add = complete::unreviewed())]
         request: RequestId,
-        /// What you found
+        /// Result of the review
         #[arg(long, value_name = "TEXT")]
         comment: String,
-        /// Which gate, and how to print.
+        /// Address of the gate, and output format.
         #[command(flatten)]
         remote: Remote,
     },
-    /// Lists your grants and how much time they have left
+    /// Lists your grants and their remaining time
     #[command(after_help = "\
 Examples:
   tidegate grants
   tidegate grants --all --target orders --limit 10")]
     Grants {
-        /// Those that have ended too
+        /// Also shows grants that have ended
         #[arg(long, short)]
         all: bool,
-        /// Only for this target
+        /// Shows only this target
         #[arg(long, value_name = "NAME", add = complete::targets())]
         target: Option<TargetName>,
-        /// Which part of the list.
+        /// Part of the list.
         #[command(flatten)]
         page: GrantsPage,
-        /// Which gate, and how to print.
+        /// Address of the gate, and output format.
         #[command(flatten)]
         remote: Remote,
     },
-    /// Asks for more time; open sessions go on
+    /// Requests more time for a grant; open sessions continue
     #[command(after_help = "\
 Example:
   tidegate extend gr_4k2m9x0a7b --by 30m --reason \"still reproducing BUG-812\"")]
@@ -156,17 +156,17 @@ Example:
         /// The grant
         #[arg(add = complete::own_grants())]
         grant: GrantId,
-        /// By how much, like 30m or 2h30m
+        /// Time to add, like 30m or 2h30m
         #[arg(long, value_parser = duration::parse, value_name = "TIME")]
         by: Duration,
-        /// Why
+        /// Reason
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
-        /// Which gate, and how to print.
+        /// Address of the gate, and output format.
         #[command(flatten)]
         remote: Remote,
     },
-    /// Gives a grant of yours back; its sessions end now
+    /// Releases a grant of yours; its sessions end immediately
     #[command(after_help = "\
 Example:
   tidegate release gr_4k2m9x0a7b")]
@@ -174,14 +174,14 @@ Example:
         /// The grant
         #[arg(add = complete::own_grants())]
         grant: GrantId,
-        /// Which gate, and how to print.
+        /// Address of the gate, and output format.
         #[command(flatten)]
         remote: Remote,
     },
-    /// Makes, lists and changes local users
+    /// Creates, lists and changes local users
     #[command(subcommand)]
     User(user::Command),
-    /// Prints what has a shell complete commands, targets, profiles, requests and grants
+    /// Prints a shell's completion script for commands, targets, profiles, requests and grants
     #[command(after_help = "\
 Examples:
   source <(tidegate completions bash)      in ~/.bashrc
@@ -189,38 +189,38 @@ Examples:
   tidegate completions fish | source       in ~/.config/fish/config.fish
 
 Targets, profiles, requests and grants come from the gate of your login, TIDEGATE_CONTROL or the
-configuration; where it does not answer within half a second there are none.")]
+configuration. If it does not answer within half a second, they are not completed.")]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
 }
 
-/// What is asked for.
+/// Target, profile and terms of the request.
 #[derive(Debug, Clone, Args)]
 pub struct Wanted {
-    /// The database, by its name at the gate, and with which profile: `orders` or `orders/read-only`
+    /// Name of the target, with an optional profile: `orders` or `orders/read-only`
     #[arg(value_name = "TARGET[/PROFILE]", add = complete::destinations())]
     pub target: String,
-    /// With which profile [default: the target's narrowest]
+    /// Profile [default: the target's narrowest]
     #[arg(long, short, value_name = "NAME", add = complete::profiles())]
     pub profile: Option<String>,
-    /// How long, from the first connect; like 30m or 2h30m [default: as the gate has it]
+    /// Length of the window, from the first connect; like 30m or 2h30m [default: set by the gate]
     #[arg(long = "for", value_parser = duration::parse, value_name = "TIME")]
     pub window: Option<Duration>,
-    /// Why; approvers read it, and it is kept in the log
+    /// Reason; shown to approvers and kept in the audit log
     #[arg(long, short, value_name = "TEXT")]
     pub reason: Option<String>,
-    /// Under which ticket
+    /// Ticket
     #[arg(long, value_name = "TICKET")]
     pub ticket: Option<String>,
-    /// Sessions at once [default: as the gate has it]
+    /// Maximum number of concurrent sessions [default: set by the gate]
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     pub sessions: Option<u32>,
-    /// At once, without an approver: short, loud, and reviewed afterwards. Needs --reason
+    /// Gets access immediately, without an approver; a short window, alerts, and a review afterwards. Needs --reason
     #[arg(long, requires = "reason")]
     pub break_glass: bool,
-    /// Waits no longer than this for an approver (exit code 6) [default: until the request lapses]
+    /// Time limit for the approval (exit code 6 afterwards) [default: until the request lapses]
     #[arg(long, value_parser = duration::parse, value_name = "TIME")]
     pub wait_at_most: Option<Duration>,
 }
@@ -234,7 +234,7 @@ impl Wanted {
         match &self.profile {
             Some(other) if other != named => {
                 anyhow::bail!(
-                    "{} names the profile {named} and --profile {other}: name one of them",
+                    "{} sets the profile {named}, --profile sets {other}; use one of them",
                     self.target
                 )
             }
@@ -243,7 +243,7 @@ impl Wanted {
     }
 }
 
-/// A request to be made.
+/// Request to create.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -251,31 +251,31 @@ Examples:
   tidegate request orders --profile read-write --for 2h --reason \"fix the totals\" --ticket SHOP-99 --wait
   tidegate request payments --for 15m --break-glass --reason \"INC-77: checkout is down\"
 
-When it is granted, `tidegate psql TARGET --profile PROFILE` uses it. Asking for the same again while it is pending is the
+Once approved, `tidegate psql TARGET --profile PROFILE` uses the grant. The same request made again while it is pending is the
 same request.")]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct RequestArgs {
-    /// A request there is.
+    /// Command about an existing request.
     #[command(subcommand)]
     pub command: Option<RequestCommand>,
-    /// What is asked for.
+    /// Target, profile and terms of the request.
     #[command(flatten)]
     pub wanted: Option<Wanted>,
-    /// Which gate.
+    /// Address of the gate.
     #[command(flatten)]
     pub place: Place,
-    /// Waits until it is decided; Ctrl-C withdraws it
+    /// Waits for the decision; Ctrl-C withdraws the request
     #[arg(long, short)]
     pub wait: bool,
-    /// How to print.
+    /// Output format.
     #[command(flatten)]
     pub printing: Printing,
 }
 
-/// The commands about a request there is.
+/// Commands about an existing request.
 #[derive(Debug, Subcommand)]
 pub enum RequestCommand {
-    /// Shows a request, what its profile may do, what came before, and who is in
+    /// Shows a request, the rights of its profile, earlier requests and open sessions
     #[command(after_help = "\
 Example:
   tidegate request show rq_4k2m9x0a7b")]
@@ -283,52 +283,52 @@ Example:
         /// The request
         #[arg(add = complete::requests())]
         request: RequestId,
-        /// Which gate, and how to print.
+        /// Address of the gate, and output format.
         #[command(flatten)]
         remote: Remote,
     },
 }
 
-/// Which requests.
+/// Requests to list.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  tidegate requests                      what waits for an approver
-  tidegate requests --watch              what waits, and every change from now on
-  tidegate requests --mine               what became of mine
-  tidegate requests --unreviewed         break-glass accesses nobody has looked at
+  tidegate requests                      pending requests
+  tidegate requests --watch              pending requests, and every change from now on
+  tidegate requests --mine               your own requests
+  tidegate requests --unreviewed         break-glass accesses without a review
   tidegate requests --all --before rq_4k2m9x0a7b
   tidegate requests --status rejected --output json")]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command")]
 pub struct RequestsArgs {
-    /// Those that are settled too
+    /// Also shows settled requests
     #[arg(long, short, conflicts_with = "status")]
     pub all: bool,
-    /// Only with this status
+    /// Shows only requests with this status
     #[arg(long, value_name = "STATUS", value_parser = PossibleValuesParser::new(STATUSES).try_map(status))]
     pub status: Option<Status>,
     /// Only mine, the settled ones too
     #[arg(long, short, conflicts_with = "identity")]
     pub mine: bool,
-    /// Only of this identity
+    /// Shows only this identity
     #[arg(long, value_name = "NAME")]
     pub identity: Option<IdentityName>,
-    /// Only for this target
+    /// Shows only this target
     #[arg(long, value_name = "NAME", add = complete::targets())]
     pub target: Option<TargetName>,
-    /// Only break-glass accesses that nobody has reviewed
+    /// Shows only break-glass accesses without a review
     #[arg(long)]
     pub unreviewed: bool,
-    /// Goes on with a line for every change, until it is stopped
+    /// Prints a line for every change until Ctrl-C
     #[arg(long, short, conflicts_with_all = ["before", "unreviewed"])]
     pub watch: bool,
-    /// Only older ones than this request: the next page
+    /// Shows requests older than this one (next page)
     #[arg(long, value_name = "REQUEST")]
     pub before: Option<RequestId>,
-    /// At most so many
+    /// Maximum number of entries
     #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub limit: u32,
-    /// Which gate, and how to print.
+    /// Address of the gate, and output format.
     #[command(flatten)]
     pub remote: Remote,
 }

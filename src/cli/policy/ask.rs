@@ -19,7 +19,7 @@ pub(super) async fn explain(config: &Path, args: ExplainArgs) -> anyhow::Result<
         None | Some("request" | "auto-approve" | "break-glass")
     );
     if of_access && args.target.is_none() {
-        anyhow::bail!("name where to (--target NAME); what there is: tidegate targets");
+        anyhow::bail!("no target given (--target NAME); list targets with: tidegate targets");
     }
     let client = Client::new(Whose::Person, config, &args.place)?;
     let output = args.folder.output;
@@ -77,12 +77,12 @@ fn told(explanation: &Explanation) -> String {
         text = format!("{text}\n  why: {}", visible(why));
     }
     let by = match policies.as_slice() {
-        [] => "no policy (what none permits is denied)".to_owned(),
+        [] => "no policy (access that no policy permits is denied)".to_owned(),
         policies => policies.join(", "),
     };
     text = format!("{text}\n  decided by: {}", visible(&by));
     if target.is_some() && remedies.is_empty() && !matches!(answer.verdict.as_str(), "automatic" | "allowed") {
-        text.push_str("\n  nothing that could be changed in the request would make it better");
+        text.push_str("\n  no change of the request would be permitted");
     }
     for remedy in remedies {
         text = format!("{text}\n  {}: {}", visible(&remedy.change), words(&remedy.answer));

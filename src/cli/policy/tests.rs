@@ -46,11 +46,7 @@ fn what_is_wrong_is_said_with_its_place() {
         "@id(\"a\") permit (principal, action == Tidegate::Action::\"request\", resource);\n",
     )
     .unwrap();
-    assert!(
-        at(&config, "tidegate policy test")
-            .unwrap_err()
-            .contains("there are no cases")
-    );
+    assert!(at(&config, "tidegate policy test").unwrap_err().contains("no test cases"));
     let case = "\n[[case]]\nname = \"n\"\nwho = \"ana\"\ntarget = \"orders\"\nprofile = \"x\"\nexpect = \"automatic\"\n";
     std::fs::write(folder.join("tests/t.toml"), case).unwrap();
     let said = at(&config, "tidegate policy test").unwrap_err();
@@ -58,7 +54,7 @@ fn what_is_wrong_is_said_with_its_place() {
         said.contains("policies/tests/t.toml:2: n: expected automatic, found 1 approval by a"),
         "{said}"
     );
-    assert!(said.contains("1 failed, of 1 cases"), "{said}");
+    assert!(said.contains("1 of 1 cases failed"), "{said}");
 }
 
 #[test]

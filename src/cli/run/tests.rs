@@ -103,7 +103,7 @@ fn that_a_grant_is_joined_is_said() {
     };
     assert_eq!(
         joining(&view, &wanted(&[])),
-        "joining your live grant gr_0000000004, asked for with: BUG-812"
+        "joining your live grant gr_0000000004, requested with: BUG-812"
     );
     assert_eq!(
         joining(&view, &wanted(&["--reason", "BUG-812"])),
@@ -111,7 +111,7 @@ fn that_a_grant_is_joined_is_said() {
     );
     assert_eq!(
         joining(&view, &wanted(&["--reason", "BUG-813"])),
-        "joining your live grant gr_0000000004, asked for with: BUG-812; your new reason is on record"
+        "joining your live grant gr_0000000004, requested with: BUG-812; your new reason is recorded"
     );
 }
 

@@ -16,7 +16,7 @@ pub enum Format {
     Fish,
     /// `NAME='value'`
     Dotenv,
-    /// One object
+    /// One JSON object
     Json,
 }
 

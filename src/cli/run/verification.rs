@@ -114,7 +114,7 @@ impl Verification {
         };
         let root = kept.unwrap_or_else(|error| {
             complain(&format!(
-                "the gate's certificate cannot be kept in a file, so clients cannot verify it: {error}"
+                "cannot write the gate's certificate to a file, so clients cannot verify it: {error}"
             ));
             None
         });
@@ -171,9 +171,7 @@ fn joined(folder: Option<&Path>, own: Option<&Path>, root: &Path) -> Option<Path
     match kept(folder, &[held.as_slice(), b"\n", &gate].concat()) {
         Ok(path) => path,
         Err(error) => {
-            complain(&format!(
-                "NODE_EXTRA_CA_CERTS stays as it is, without the gate's certificate: {error}"
-            ));
+            complain(&format!("cannot add the gate's certificate to NODE_EXTRA_CA_CERTS: {error}"));
             None
         }
     }

@@ -15,13 +15,13 @@ use crate::cli::run::{at_the_terminal, run_to_its_end};
 use crate::cli::wait::Stops;
 use crate::provision::profiles::lift;
 
-/// Which target, as whom, and what is to be run meanwhile.
+/// Target, account, and command to run meanwhile.
 #[derive(Debug, Args)]
 pub struct LiftArgs {
-    /// Which target, and as whom.
+    /// Target, and account to log in as.
     #[command(flatten)]
     pub target: TargetArgs,
-    /// What is run while the masks are lifted, with its arguments; they are applied again when it has ended
+    /// Command to run while the masks are lifted, with its arguments
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }
@@ -37,7 +37,7 @@ pub(super) async fn run(config: &Path, args: &LiftArgs) -> anyhow::Result<u8> {
     say(
         args,
         &format!(
-            "{name}: masks are lifted ({} views); who is shown a table with masks is shown nothing of it",
+            "{name}: masks are lifted ({} views); sessions of profiles with masks cannot read those tables",
             lifted.len()
         ),
     );
@@ -51,13 +51,13 @@ pub(super) async fn run(config: &Path, args: &LiftArgs) -> anyhow::Result<u8> {
     let done = applied(&args.target, &settings, &profiles).await;
     let done = done.map_err(|error| {
         error.context(format!(
-            "the masks of {name} are lifted still, and who is shown a table with masks is shown nothing of it: mend what is said here, then tidegate target apply {name}"
+            "the masks of {name} are still lifted, and sessions of profiles with masks cannot read those tables; fix this error, then run: tidegate target apply {name}"
         ))
     })?;
     match ran {
         Ok(0) => Ok(done),
         Ok(code) => Ok(code),
-        Err(reason) => Err(anyhow::Error::new(reason).context(format!("{} cannot be run", program.to_string_lossy()))),
+        Err(reason) => Err(anyhow::Error::new(reason).context(format!("cannot run {}", program.to_string_lossy()))),
     }
 }
 

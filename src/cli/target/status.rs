@@ -16,13 +16,13 @@ use crate::clock::Clock;
 use crate::control::model::{ProfileStatus, RoleBody, TargetStatus};
 use crate::names::TargetName;
 
-/// Which target.
+/// Target.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
-    /// The database, by its name in the gate's configuration
+    /// Name of the target in the gate's configuration
     #[arg(add = complete::targets())]
     pub target: TargetName,
-    /// Which gate, and how to print.
+    /// Address of the gate, and output format.
     #[command(flatten)]
     pub remote: Remote,
 }
@@ -46,7 +46,7 @@ fn told(status: &TargetStatus, now: Timestamp) -> String {
         ..
     } = status;
     if !status.role_per_grant {
-        return format!("All sessions on {target} share its account: no grant has a role of its own there.");
+        return format!("All sessions on {target} share its account; grants have no roles there.");
     }
     let mut text = roles(&status.roles, now);
     if !status.profiles.is_empty() {
@@ -58,18 +58,18 @@ fn told(status: &TargetStatus, now: Timestamp) -> String {
     // Writing to a String cannot fail.
     let _ = write!(
         text,
-        "\n\nSince the gate's start: {made} made, {retired} ended, {left} could not be ended yet."
+        "\n\nSince the gate's start: {made} created, {retired} dropped, {left} could not be dropped yet."
     );
     if *intruders > 0 {
         let _ = write!(
             text,
-            "\n{intruders} logins past the gate were ended: let the server take these roles from the gate only (pg_hba.conf)."
+            "\nEnded {intruders} logins that bypassed the gate; allow these roles only from the gate in pg_hba.conf."
         );
     }
     if *elsewhere > 0 {
         let _ = write!(
             text,
-            "\n{elsewhere} more are another gate's, or of another target: they are left alone."
+            "\n{elsewhere} more belong to another gate or target and are left alone."
         );
     }
     text
@@ -85,21 +85,21 @@ fn of_profile(status: &ProfileStatus, target: &TargetName) -> String {
     } = status;
     let looked_at = render::time(*looked_at);
     let state = match (differences, problem) {
-        (Some(0), _) => "the database is as it says".to_owned(),
+        (Some(0), _) => "the database matches".to_owned(),
         (Some(differences), _) => {
             let named = first
                 .iter()
                 .fold(String::new(), |named, first| named + "\n  " + &render::visible(first));
             return format!(
-                "Profile {profile}: the database differs in {differences}: see `tidegate target plan {target}` (looked at {looked_at}){named}"
+                "Profile {profile}: the database differs in {differences}; see `tidegate target plan {target}` (checked at {looked_at}){named}"
             );
         }
         (None, problem) => {
-            let problem = problem.as_deref().unwrap_or("it was not looked at");
-            format!("it cannot be seen how the database stands: {}", render::visible(problem))
+            let problem = problem.as_deref().unwrap_or("not checked yet");
+            format!("cannot compare the database: {}", render::visible(problem))
         }
     };
-    format!("Profile {profile}: {state} (looked at {looked_at})")
+    format!("Profile {profile}: {state} (checked at {looked_at})")
 }
 
 fn roles(roles: &[RoleBody], now: Timestamp) -> String {

@@ -54,6 +54,6 @@ async fn where_there_is_no_tls_it_says_so() {
         Secret::new("t".to_owned()),
     );
     let error = client.get::<Me>("/v1/me", &()).await.unwrap_err();
-    assert!(error.to_string().contains("is it http:// there?"), "{error}");
+    assert!(error.to_string().contains("is it http://?"), "{error}");
     assert_eq!(error.exit_code(), 3);
 }

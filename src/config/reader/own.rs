@@ -39,7 +39,7 @@ impl<'a> Section<'_, 'a> {
         if let Own::Table(entries) = self.read_own(&self.path_of(key), value.get_ref()) {
             return entries;
         }
-        let reason = format!("a table is expected here, not {}", kind(value.get_ref()));
+        let reason = format!("expected a table, found {}", kind(value.get_ref()));
         self.mistake_at(key, reason, Some(format!("write {key} = {{ name = … }}")));
         Vec::new()
     }

@@ -13,7 +13,7 @@ impl<'a> Section<'_, 'a> {
     pub(in crate::config) fn tables<R>(&self, key: &'static str, mut read: impl FnMut(&Section<'_, 'a>) -> R) -> Vec<R> {
         let Some(value) = self.value(key) else { return Vec::new() };
         let Some(list) = value.get_ref().as_array() else {
-            let reason = format!("a list of tables is expected, not {}", kind(value.get_ref()));
+            let reason = format!("expected a list of tables, found {}", kind(value.get_ref()));
             self.mistake_at(
                 key,
                 reason,
@@ -27,7 +27,7 @@ impl<'a> Section<'_, 'a> {
             let line = self.reader.line(value.span().start);
             self.reader.places.borrow_mut().insert(path.clone(), line);
             let Some(table) = value.get_ref().as_table() else {
-                let reason = format!("a table is expected here, not {}", kind(value.get_ref()));
+                let reason = format!("expected a table, found {}", kind(value.get_ref()));
                 self.reader
                     .note(Mistake::new(self.reader.path, Some(line), Some(path), reason));
                 continue;
@@ -55,7 +55,7 @@ impl<'a> Section<'_, 'a> {
             pairs.collect::<Option<BTreeMap<_, _>>>()
         });
         if entries.is_none() {
-            let reason = "a table is expected whose values are all texts".to_owned();
+            let reason = "expected a table whose values are strings".to_owned();
             self.mistake_at(key, reason, Some(format!("write {key} = {{ name = \"…\" }}")));
         }
         entries

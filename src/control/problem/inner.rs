@@ -15,58 +15,58 @@ pub(super) fn ledger(error: &LedgerError) -> Class {
         LedgerError::NoSuchGrant(_) => (
             StatusCode::NOT_FOUND,
             "no-such-grant",
-            "No such grant",
-            some("`tidegate grants --all` shows yours, `tidegate grant list --all` an operator those there are"),
+            "Grant not found",
+            some("list your grants with `tidegate grants --all`; as an operator, all grants with `tidegate grant list --all`"),
         ),
         LedgerError::NoSuchRequest(_) => (
             StatusCode::NOT_FOUND,
             "no-such-request",
-            "No such request",
-            some("`tidegate requests` shows those there are"),
+            "Request not found",
+            some("list requests with `tidegate requests`"),
         ),
         LedgerError::NoSuchUser(_) => (
             StatusCode::NOT_FOUND,
             "no-such-user",
-            "No such user",
-            some("`tidegate user list` shows those there are"),
+            "User not found",
+            some("list users with `tidegate user list`"),
         ),
         LedgerError::UserExists(_) => (
             StatusCode::CONFLICT,
             "user-exists",
-            "There is one already",
-            some("`tidegate user rotate` gives it a fresh token"),
+            "Conflict: user exists",
+            some("for a new token: `tidegate user rotate`"),
         ),
         LedgerError::Disabled(_) => (
             StatusCode::CONFLICT,
             "identity-disabled",
-            "The identity is shut out",
-            some("`tidegate user enable` lets it in again"),
+            "Conflict: identity disabled",
+            some("to enable it again: `tidegate user enable`"),
         ),
         LedgerError::Illegal(change) => (
             StatusCode::CONFLICT,
             "illegal-change",
-            "Not as things stand",
+            "Conflict",
             some(remedy(change)),
         ),
-        LedgerError::Terms(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-terms", "Not a grant", None),
+        LedgerError::Terms(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-terms", "Invalid grant", None),
         LedgerError::Unsettled => (
             StatusCode::SERVICE_UNAVAILABLE,
             "unsettled",
-            "Not done: something taken away here is not durable yet",
-            some("make room for the state folder and the audit log, and try again; /readyz tells when both can be written"),
+            "Service unavailable: a revocation is not stored yet",
+            some("free disk space for the state folder and the audit log; try again when /readyz reports ready"),
         ),
         LedgerError::Store(StoreError::Overtaken) => (
             StatusCode::CONFLICT,
             "overtaken",
-            "Not as things stand",
-            some("something was taken away here meanwhile: look at it again"),
+            "Conflict",
+            some("rights were revoked meanwhile; check the current state and try again"),
         ),
         LedgerError::Audit(error) => audit(error),
         LedgerError::Store(_) | LedgerError::Random(_) => (
             StatusCode::SERVICE_UNAVAILABLE,
             "ledger-failed",
-            "Not done: the gate cannot store it",
-            some("look into the gate's own messages"),
+            "Service unavailable: cannot store the change",
+            some("see the gate's own log"),
         ),
     }
 }
@@ -116,14 +116,14 @@ pub(super) fn audit(error: &AuditError) -> Class {
         AuditError::Key(_) => (
             StatusCode::SERVICE_UNAVAILABLE,
             "key-kept",
-            "Not done: there is no new key",
-            some("see that the gate can write the folder of its key (audit.key), and try again"),
+            "Service unavailable: cannot replace the audit key",
+            some("make the folder of the key (audit.key) writable for the gate, and try again"),
         ),
         _ => (
             StatusCode::SERVICE_UNAVAILABLE,
             "not-on-record",
-            "Not done: it cannot be put on record",
-            some("make room for the audit log, or repair it, and try again"),
+            "Service unavailable: cannot write the audit log",
+            some("free disk space for the audit log, or repair its folder, and try again"),
         ),
     }
 }
@@ -132,7 +132,7 @@ pub(super) fn not_reloaded() -> Class {
     (
         StatusCode::UNPROCESSABLE_ENTITY,
         "not-reloaded",
-        "Configuration refused",
-        Some("mend what is named, try it with `tidegate check`, and reload again".to_owned()),
+        "Configuration not applied",
+        Some("fix the mistakes, check with `tidegate check`, and reload again".to_owned()),
     )
 }

@@ -16,19 +16,19 @@ use crate::control::problem::ApiError;
 use crate::control::schema::CheckpointShape;
 use crate::policy::Action;
 
-#[utoipa::path(get, path = "/v1/audit/checkpoint", tag = "log", summary = "Signs the audit log as it stands (operators, and with `read-log`)", responses((status = 200, description = "The line of the latest checkpoint, to be kept elsewhere", body = CheckpointShape)))]
+#[utoipa::path(get, path = "/v1/audit/checkpoint", tag = "log", summary = "Signs the current end of the audit log (operators, and with `read-log`)", responses((status = 200, description = "Line of the latest checkpoint, to be stored elsewhere", body = CheckpointShape)))]
 pub(in crate::control) async fn checkpoint(State(gate): State<Arc<Gate>>, caller: Caller) -> Result<Response, ApiError> {
     caller.may(&gate, Action::ReadLog).await?;
     let line = gate.journal.checkpoint().await?;
-    let line = line.ok_or_else(|| ApiError::Log("nothing was written yet".to_owned()))?;
+    let line = line.ok_or_else(|| ApiError::Log("the audit log has no records yet".to_owned()))?;
     Ok(([(header::CONTENT_TYPE, "application/json")], line + "\n").into_response())
 }
 
-#[utoipa::path(post, path = "/v1/audit/rotate-key", tag = "log", summary = "Signs the audit log with a new key from now on", request_body = EmptyBody, responses((status = 200, description = "The new key; the old one has vouched for it on record", body = AuditKeyBody)))]
+#[utoipa::path(post, path = "/v1/audit/rotate-key", tag = "log", summary = "Replaces the key that signs the audit log", request_body = EmptyBody, responses((status = 200, description = "The new key; the old one has confirmed it in the log", body = AuditKeyBody)))]
 pub(in crate::control) async fn rotate_key(State(gate): State<Arc<Gate>>, caller: Caller, bytes: Bytes) -> Answer<AuditKeyBody> {
     caller.may(&gate, Action::Administer).await?;
     let EmptyBody {} = body(&bytes)?;
     let key = gate.journal.rotate_key(caller.name()).await?;
-    tracing::warn!(key = key.id(), by = caller.name(), "the audit log is signed with a new key");
+    tracing::warn!(key = key.id(), by = caller.name(), "rotated the audit key");
     Ok(Json(AuditKeyBody::of(&key)))
 }

@@ -47,9 +47,9 @@ struct Subscriber {
     _place: Place,
 }
 
-#[utoipa::path(get, path = "/v1/events", tag = "events", summary = "What changes, as it changes",
-    description = "Server-sent events. `request`, `grant` and `session` carry the view after the change (an ended session's state is `ended`); `lagged` says how many were missed: read again. Comments are heartbeats.",
-    responses((status = 200, description = "A stream; it ends with the gate, and for a person after an hour, and when what they may see has changed", content_type = "text/event-stream", body = String)))]
+#[utoipa::path(get, path = "/v1/events", tag = "events", summary = "Stream of changes",
+    description = "Server-sent events. `request`, `grant` and `session` carry the view after the change (an ended session's state is `ended`); `lagged` has the number of missed events: read the current state again. Comments are heartbeats.",
+    responses((status = 200, description = "A stream; it ends when the gate stops, for a person also after an hour or when their rights change", content_type = "text/event-stream", body = String)))]
 pub(in crate::control) async fn stream(
     State(gate): State<Arc<Gate>>,
     Extension(hold): Extension<Hold>,

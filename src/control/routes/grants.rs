@@ -24,7 +24,7 @@ use crate::ledger::GrantFilter;
 use crate::names::{ProfileName, TargetName};
 use crate::policy::Action;
 
-#[utoipa::path(post, path = "/v1/grants", tag = "grants", summary = "Makes a grant by hand (operators)", request_body = NewGrantBody, responses((status = 201, description = "The grant and its secret", body = Issued)))]
+#[utoipa::path(post, path = "/v1/grants", tag = "grants", summary = "Creates a grant without a request (operators)", request_body = NewGrantBody, responses((status = 201, description = "The grant and its secret", body = Issued)))]
 pub(in crate::control) async fn create(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
@@ -58,7 +58,7 @@ pub(in crate::control) async fn create(
     Ok((StatusCode::CREATED, Json(issued)).into_response())
 }
 
-#[utoipa::path(get, path = "/v1/grants", tag = "grants", summary = "The grants", params(GrantsQuery), responses((status = 200, description = "One's own, and those one may revoke or approve; with `administer` or `read-log`, everybody's; a page", body = Grants)))]
+#[utoipa::path(get, path = "/v1/grants", tag = "grants", summary = "The grants", params(GrantsQuery), responses((status = 200, description = "A page of the caller's own grants and those it may revoke or approve; with `administer` or `read-log`, all", body = Grants)))]
 pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, caller: Caller, uri: Uri) -> Answer<Grants> {
     let wanted: GrantsQuery = query(&uri)?;
     let limit = wanted.limit.unwrap_or(LONGEST_PAGE).clamp(1, LONGEST_PAGE) as usize;
@@ -89,7 +89,7 @@ pub(in crate::control) async fn show(State(gate): State<Arc<Gate>>, caller: Call
     }))
 }
 
-#[utoipa::path(post, path = "/v1/grants/{id}/login", tag = "grants", summary = "A fresh login of one's own grant", params(("id" = String, Path, description = "The grant")), request_body = EmptyBody, responses((status = 200, description = "What a client connects with", body = GrantLoginBody)))]
+#[utoipa::path(post, path = "/v1/grants/{id}/login", tag = "grants", summary = "Creates a login for a grant of the caller", params(("id" = String, Path, description = "The grant")), request_body = EmptyBody, responses((status = 200, description = "Connection settings for a client", body = GrantLoginBody)))]
 pub(in crate::control) async fn login(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
@@ -120,7 +120,7 @@ pub(in crate::control) async fn login(
     }))
 }
 
-#[utoipa::path(post, path = "/v1/grants/{id}/extend", tag = "grants", summary = "Moves the end of a window further off", params(("id" = String, Path, description = "The grant")), request_body = ExtendBody, responses((status = 200, description = "The grant", body = GrantView)))]
+#[utoipa::path(post, path = "/v1/grants/{id}/extend", tag = "grants", summary = "Extends the window of a grant", params(("id" = String, Path, description = "The grant")), request_body = ExtendBody, responses((status = 200, description = "The grant", body = GrantView)))]
 pub(in crate::control) async fn extend(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
@@ -141,7 +141,7 @@ pub(in crate::control) async fn extend(
     }
 }
 
-#[utoipa::path(post, path = "/v1/grants/{id}/shorten", tag = "grants", summary = "Moves the end of a window nearer (operators)", params(("id" = String, Path, description = "The grant")), request_body = ShortenBody, responses((status = 200, description = "The grant", body = GrantView), (status = 202, description = "In effect; `effect` says what is still to come", body = GrantView)))]
+#[utoipa::path(post, path = "/v1/grants/{id}/shorten", tag = "grants", summary = "Shortens the window of a grant (operators)", params(("id" = String, Path, description = "The grant")), request_body = ShortenBody, responses((status = 200, description = "The grant", body = GrantView), (status = 202, description = "In effect; `effect` shows what is not stored or recorded yet", body = GrantView)))]
 pub(in crate::control) async fn shorten(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
@@ -158,15 +158,13 @@ pub(in crate::control) async fn shorten(
         (Some(by), None) if by > 0 => Change::ShortenBy(Duration::from_secs(by)),
         (None, Some(until)) => Change::ShortenTo(until),
         _ => {
-            return Err(ApiError::Malformed(
-                "give one of by_seconds (at least 1) and until".to_owned(),
-            ));
+            return Err(ApiError::Malformed("set either by_seconds (at least 1) or until".to_owned()));
         }
     };
     take(&gate, &id, shorter, caller.name(), reason).await
 }
 
-#[utoipa::path(post, path = "/v1/grants/{id}/release", tag = "grants", summary = "Gives one's own grant back", params(("id" = String, Path, description = "The grant")), request_body = EmptyBody, responses((status = 200, description = "The grant", body = GrantView), (status = 202, description = "In effect; `effect` says what is still to come", body = GrantView)))]
+#[utoipa::path(post, path = "/v1/grants/{id}/release", tag = "grants", summary = "Releases a grant of the caller", params(("id" = String, Path, description = "The grant")), request_body = EmptyBody, responses((status = 200, description = "The grant", body = GrantView), (status = 202, description = "In effect; `effect` shows what is not stored or recorded yet", body = GrantView)))]
 pub(in crate::control) async fn release(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
@@ -179,7 +177,7 @@ pub(in crate::control) async fn release(
     Ok(taken(view, effect))
 }
 
-#[utoipa::path(post, path = "/v1/grants/{id}/revoke", tag = "grants", summary = "Ends a grant and its sessions at once", params(("id" = String, Path, description = "The grant")), request_body = ReasonBody, responses((status = 200, description = "The grant", body = GrantView), (status = 202, description = "In effect; `effect` says what is still to come", body = GrantView)))]
+#[utoipa::path(post, path = "/v1/grants/{id}/revoke", tag = "grants", summary = "Ends a grant and its sessions immediately", params(("id" = String, Path, description = "The grant")), request_body = ReasonBody, responses((status = 200, description = "The grant", body = GrantView), (status = 202, description = "In effect; `effect` shows what is not stored or recorded yet", body = GrantView)))]
 pub(in crate::control) async fn revoke(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
@@ -246,7 +244,7 @@ fn known(gate: &Gate, asked: &TargetName, profile: Option<&ProfileName>) -> Resu
     let names: Vec<&str> = rules.targets.keys().map(TargetName::as_str).collect();
     Err(ApiError::NoSuchTarget {
         asked: asked.to_string(),
-        known: format!("the gate has: {}", names.join(", ")),
+        known: format!("configured targets: {}", names.join(", ")),
     })
 }
 

@@ -40,7 +40,7 @@ fn taken<T>(view: T, effect: Option<Effect>) -> (StatusCode, Json<T>) {
     (status, Json(view))
 }
 
-#[utoipa::path(get, path = "/v1/me", tag = "me", summary = "As whom the caller is known", responses((status = 200, description = "The caller", body = Me)))]
+#[utoipa::path(get, path = "/v1/me", tag = "me", summary = "Identity of the caller", responses((status = 200, description = "The caller", body = Me)))]
 pub(super) async fn me(State(gate): State<Arc<Gate>>, caller: Caller) -> Answer<Me> {
     Ok(Json(Me {
         name: caller.name().to_owned(),
@@ -64,15 +64,12 @@ where
 /// Parses a body; an absent one counts as an empty object.
 fn body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let text: &[u8] = if bytes.is_empty() { b"{}" } else { bytes };
-    serde_json::from_slice(text).map_err(|error| ApiError::Malformed(format!("the body is not understood: {error}")))
+    serde_json::from_slice(text).map_err(|error| ApiError::Malformed(format!("invalid body: {error}")))
 }
 
 pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, ApiError> {
     match Query::try_from_uri(uri) {
         Ok(Query(query)) => Ok(query),
-        Err(error) => Err(ApiError::Malformed(format!(
-            "the query is not understood: {}",
-            error.body_text()
-        ))),
+        Err(error) => Err(ApiError::Malformed(format!("invalid query: {}", error.body_text()))),
     }
 }

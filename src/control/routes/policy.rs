@@ -15,9 +15,9 @@ use crate::control::model::{ExplainBody, Explanation};
 use crate::control::problem::ApiError;
 use crate::policy::Action;
 
-#[utoipa::path(post, path = "/v1/policy/explain", tag = "policy", summary = "What the policies would answer, and what would change it",
-    description = "About oneself always; about others with `read-log` or `administer`.",
-    request_body = ExplainBody, responses((status = 200, description = "The answer; nothing was done", body = Explanation)))]
+#[utoipa::path(post, path = "/v1/policy/explain", tag = "policy", summary = "Decision of the policies, and the changes that would permit it",
+    description = "Everyone may ask about themselves; about others only with `read-log` or `administer`.",
+    request_body = ExplainBody, responses((status = 200, description = "The decision, without effect", body = Explanation)))]
 pub(in crate::control) async fn explain(State(gate): State<Arc<Gate>>, caller: Caller, bytes: Bytes) -> Answer<Explanation> {
     let question: ExplainBody = body(&bytes)?;
     let person = caller.person()?;
@@ -33,19 +33,19 @@ pub(in crate::control) async fn explain(State(gate): State<Arc<Gate>>, caller: C
 }
 
 fn about(question: &ExplainBody) -> Result<About, ApiError> {
-    let missing = |what: &str| ApiError::Malformed(format!("this action is about {what}: name it"));
+    let missing = |what: &str| ApiError::Malformed(format!("this action needs {what}"));
     let name = question.action.as_deref().unwrap_or(Action::Request.name());
     let action = Action::ALL.into_iter().find(|action| action.name() == name);
     let action = action.ok_or_else(|| {
         let all: Vec<&str> = Action::ALL.iter().map(|action| action.name()).collect();
-        ApiError::Malformed(format!(
-            "`{name}` is no action of the policies; these are: {}",
-            all.join(", ")
-        ))
+        ApiError::Malformed(format!("unknown action `{name}`; use one of: {}", all.join(", ")))
     })?;
     Ok(match action {
         Action::Request | Action::AutoApprove | Action::BreakGlass => {
-            let mut access = question.access.clone().ok_or_else(|| missing("an access (`access`)"))?;
+            let mut access = question
+                .access
+                .clone()
+                .ok_or_else(|| missing("the requested access (`access`)"))?;
             access.break_glass |= action == Action::BreakGlass;
             About::Access(wanted(access, None))
         }

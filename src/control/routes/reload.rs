@@ -12,10 +12,10 @@ use crate::control::model::Reload;
 use crate::control::{ApiError, Gate};
 use crate::policy::Action;
 
-#[utoipa::path(post, path = "/v1/reload", tag = "configuration", summary = "Reads the configuration again and puts it in force, whole or not at all", responses((status = 200, description = "It is in force", body = Reload)))]
+#[utoipa::path(post, path = "/v1/reload", tag = "configuration", summary = "Reloads the configuration, as a whole or not at all", responses((status = 200, description = "The new configuration is in force", body = Reload)))]
 pub(in crate::control) async fn reload(State(gate): State<Arc<Gate>>, caller: Caller) -> Answer<Reload> {
     caller.may(&gate, Action::Administer).await?;
-    tracing::info!(by = caller.name(), "told to reload");
+    tracing::info!(by = caller.name(), "received a reload request");
     let (order, done) = oneshot::channel();
     // A gate that is stopping takes no more orders.
     gate.reload.send(order).await.map_err(|_| ApiError::Stopping)?;

@@ -24,8 +24,8 @@ use crate::ledger::{RequestFilter, RequestView};
 use crate::policy::Action;
 use crate::request::{Outcome, Status};
 
-#[utoipa::path(post, path = "/v1/requests", tag = "requests", summary = "Asks for access", request_body = NewRequestBody,
-    params(("Idempotency-Key" = Option<String>, Header, description = "The caller's own key: asked again with it, it is the same request")),
+#[utoipa::path(post, path = "/v1/requests", tag = "requests", summary = "Requests access", request_body = NewRequestBody,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Key chosen by the caller; a repeated call with the same key returns the same request")),
     responses((status = 201, description = "Approved, or waiting for approvers", body = RequestBody)))]
 pub(in crate::control) async fn submit(
     State(gate): State<Arc<Gate>>,
@@ -38,8 +38,8 @@ pub(in crate::control) async fn submit(
     Ok((StatusCode::CREATED, Json(with_approvers(&gate, request).await)).into_response())
 }
 
-#[utoipa::path(post, path = "/v1/access", tag = "requests", summary = "Joins a live grant that is what is asked for, or asks for access", request_body = NewRequestBody,
-    params(("Idempotency-Key" = Option<String>, Header, description = "The caller's own key: asked again with it, it is the same request")),
+#[utoipa::path(post, path = "/v1/access", tag = "requests", summary = "Joins a live grant that covers the request, or requests access", request_body = NewRequestBody,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Key chosen by the caller; a repeated call with the same key returns the same request")),
     responses((status = 200, description = "A live grant of the caller", body = AccessBody), (status = 201, description = "A request, approved or waiting for approvers", body = AccessBody)))]
 pub(in crate::control) async fn enter(
     State(gate): State<Arc<Gate>>,
@@ -90,7 +90,7 @@ fn not_denied(view: RequestView) -> Result<RequestView, AccessError> {
     }
 }
 
-#[utoipa::path(get, path = "/v1/requests", tag = "requests", summary = "The requests", params(RequestsQuery), responses((status = 200, description = "One's own and those one may approve, a page", body = Requests)))]
+#[utoipa::path(get, path = "/v1/requests", tag = "requests", summary = "The requests", params(RequestsQuery), responses((status = 200, description = "A page of the caller's own requests and those it may approve", body = Requests)))]
 pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, caller: Caller, uri: Uri) -> Answer<Requests> {
     let wanted: RequestsQuery = query(&uri)?;
     let limit = wanted.limit.unwrap_or(PAGE).clamp(1, LONGEST_PAGE) as usize;
@@ -113,7 +113,7 @@ pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, caller: Call
     Ok(Json(Requests { requests, next }))
 }
 
-#[utoipa::path(get, path = "/v1/requests/{id}", tag = "requests", summary = "One request, now or when it changes", params(("id" = String, Path, description = "The request"), WaitQuery), responses((status = 200, description = "The request", body = RequestBody)))]
+#[utoipa::path(get, path = "/v1/requests/{id}", tag = "requests", summary = "One request, immediately or after its next change", params(("id" = String, Path, description = "The request"), WaitQuery), responses((status = 200, description = "The request", body = RequestBody)))]
 pub(in crate::control) async fn show(
     State(gate): State<Arc<Gate>>,
     Extension(mut hold): Extension<Hold>,
@@ -149,7 +149,7 @@ pub(in crate::control) async fn show(
     Ok(Json(with_approvers(&gate, view).await))
 }
 
-#[utoipa::path(post, path = "/v1/requests/{id}/approve", tag = "requests", summary = "Says yes, perhaps to less", params(("id" = String, Path, description = "The request")), request_body = ApproveBody, responses((status = 200, description = "The request", body = RequestBody)))]
+#[utoipa::path(post, path = "/v1/requests/{id}/approve", tag = "requests", summary = "Approves a request in full or in part", params(("id" = String, Path, description = "The request")), request_body = ApproveBody, responses((status = 200, description = "The request", body = RequestBody)))]
 pub(in crate::control) async fn approve(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
@@ -168,7 +168,7 @@ pub(in crate::control) async fn approve(
     Ok(Json(with_approvers(&gate, view).await))
 }
 
-#[utoipa::path(post, path = "/v1/requests/{id}/reject", tag = "requests", summary = "Says no", params(("id" = String, Path, description = "The request")), request_body = CommentBody, responses((status = 200, description = "The request", body = RequestBody), (status = 202, description = "In effect; `effect` says what is still to come", body = RequestBody)))]
+#[utoipa::path(post, path = "/v1/requests/{id}/reject", tag = "requests", summary = "Rejects a request", params(("id" = String, Path, description = "The request")), request_body = CommentBody, responses((status = 200, description = "The request", body = RequestBody), (status = 202, description = "In effect; `effect` shows what is not stored or recorded yet", body = RequestBody)))]
 pub(in crate::control) async fn reject(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
@@ -182,7 +182,7 @@ pub(in crate::control) async fn reject(
     Ok(taken(with_approvers(&gate, view).await, effect))
 }
 
-#[utoipa::path(post, path = "/v1/requests/{id}/withdraw", tag = "requests", summary = "Takes one's own request back", params(("id" = String, Path, description = "The request")), request_body = EmptyBody, responses((status = 200, description = "The request", body = RequestBody), (status = 202, description = "In effect; `effect` says what is still to come", body = RequestBody)))]
+#[utoipa::path(post, path = "/v1/requests/{id}/withdraw", tag = "requests", summary = "Withdraws a request of the caller", params(("id" = String, Path, description = "The request")), request_body = EmptyBody, responses((status = 200, description = "The request", body = RequestBody), (status = 202, description = "In effect; `effect` shows what is not stored or recorded yet", body = RequestBody)))]
 pub(in crate::control) async fn withdraw(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
@@ -196,7 +196,7 @@ pub(in crate::control) async fn withdraw(
     Ok(taken(with_approvers(&gate, view).await, effect))
 }
 
-#[utoipa::path(post, path = "/v1/requests/{id}/review", tag = "requests", summary = "Notes what a break-glass access was found to be", params(("id" = String, Path, description = "The request")), request_body = CommentBody, responses((status = 200, description = "The request", body = RequestBody)))]
+#[utoipa::path(post, path = "/v1/requests/{id}/review", tag = "requests", summary = "Records the result of the review of a break-glass access", params(("id" = String, Path, description = "The request")), request_body = CommentBody, responses((status = 200, description = "The request", body = RequestBody)))]
 pub(in crate::control) async fn review(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
@@ -206,12 +206,12 @@ pub(in crate::control) async fn review(
     let person = caller.person()?;
     let CommentBody { comment } = body(&bytes)?;
     let said = comment.filter(|comment| !comment.trim().is_empty());
-    let comment = said.ok_or_else(|| ApiError::Malformed("a review needs a comment: what was found".to_owned()))?;
+    let comment = said.ok_or_else(|| ApiError::Malformed("a review needs a comment with its result".to_owned()))?;
     let view = gate.desk.review(person, &named(&id)?, comment).await?;
     Ok(Json(with_approvers(&gate, view).await))
 }
 
-#[utoipa::path(get, path = "/v1/requests/{id}/briefing", tag = "requests", summary = "What an approver has to know", params(("id" = String, Path, description = "The request")), responses((status = 200, description = "The request, what its profile may do, what came before, who is in", body = Briefing)))]
+#[utoipa::path(get, path = "/v1/requests/{id}/briefing", tag = "requests", summary = "Details of a request for approvers", params(("id" = String, Path, description = "The request")), responses((status = 200, description = "The request, the rights of its profile, earlier requests and open sessions", body = Briefing)))]
 pub(in crate::control) async fn briefing(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
@@ -284,5 +284,5 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
         .ok()
         .filter(|key| !key.is_empty() && key.len() <= 200)
         .map(|key| Some(key.to_owned()))
-        .ok_or_else(|| ApiError::Malformed(format!("{IDEMPOTENCY_HEADER} takes 1 to 200 printable ASCII characters")))
+        .ok_or_else(|| ApiError::Malformed(format!("{IDEMPOTENCY_HEADER} must have 1 to 200 printable ASCII characters")))
 }

@@ -17,7 +17,7 @@ use crate::ids::SessionId;
 use crate::policy::Action;
 use crate::session::SessionView;
 
-#[utoipa::path(get, path = "/v1/sessions", tag = "sessions", summary = "The running sessions", params(SessionsQuery), responses((status = 200, description = "One's own; with `administer`, all", body = Sessions)))]
+#[utoipa::path(get, path = "/v1/sessions", tag = "sessions", summary = "The running sessions", params(SessionsQuery), responses((status = 200, description = "The caller's own; with `administer`, all", body = Sessions)))]
 pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, caller: Caller, uri: Uri) -> Answer<Sessions> {
     let wanted: SessionsQuery = query(&uri)?;
     let all = caller.sees_all(&gate);
@@ -31,7 +31,7 @@ pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, caller: Call
     Ok(Json(Sessions { sessions }))
 }
 
-#[utoipa::path(post, path = "/v1/sessions/{id}/kill", tag = "sessions", summary = "Ends a session at once", params(("id" = String, Path, description = "The session")), request_body = ReasonBody, responses((status = 200, description = "As it was", body = SessionView), (status = 202, description = "In effect; `effect` says what is still to come", body = SessionView)))]
+#[utoipa::path(post, path = "/v1/sessions/{id}/kill", tag = "sessions", summary = "Ends a session immediately", params(("id" = String, Path, description = "The session")), request_body = ReasonBody, responses((status = 200, description = "The session before its end", body = SessionView), (status = 202, description = "In effect; `effect` shows what is not stored or recorded yet", body = SessionView)))]
 pub(in crate::control) async fn kill(
     State(gate): State<Arc<Gate>>,
     caller: Caller,

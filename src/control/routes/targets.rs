@@ -17,7 +17,7 @@ use crate::ids::GrantId;
 use crate::names::{ProfileName, TargetName};
 use crate::policy::Action;
 
-#[utoipa::path(get, path = "/v1/targets", tag = "targets", summary = "What can be asked for", responses((status = 200, description = "All targets", body = Targets)))]
+#[utoipa::path(get, path = "/v1/targets", tag = "targets", summary = "Targets and profiles that can be requested", responses((status = 200, description = "All targets", body = Targets)))]
 pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, caller: Caller) -> Answer<Targets> {
     let details: BTreeMap<TargetName, Vec<ProfileBody>> = match &caller {
         Caller::Person(person, _) => {
@@ -46,7 +46,7 @@ pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, caller: Call
     }))
 }
 
-#[utoipa::path(get, path = "/v1/targets/{name}/status", tag = "targets", summary = "The roles of a target's grants, as its server has them", params(("name" = String, Path, description = "The target")), responses((status = 200, description = "As found now", body = TargetStatus)))]
+#[utoipa::path(get, path = "/v1/targets/{name}/status", tag = "targets", summary = "Roles of a target's grants at its server", params(("name" = String, Path, description = "The target")), responses((status = 200, description = "Current state", body = TargetStatus)))]
 pub(in crate::control) async fn status(
     State(gate): State<Arc<Gate>>,
     caller: Caller,

@@ -19,7 +19,7 @@ use crate::names::{GroupName, IdentityName};
 use crate::policy::Action;
 use crate::secret::Secret;
 
-#[utoipa::path(get, path = "/v1/users", tag = "users", summary = "The local users", responses((status = 200, description = "All that are known", body = Users)))]
+#[utoipa::path(get, path = "/v1/users", tag = "users", summary = "The local users", responses((status = 200, description = "All local users", body = Users)))]
 pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, caller: Caller) -> Answer<Users> {
     caller.may(&gate, Action::Administer).await?;
     Ok(Json(Users {
@@ -27,7 +27,7 @@ pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, caller: Call
     }))
 }
 
-#[utoipa::path(post, path = "/v1/users", tag = "users", summary = "Makes a local user", request_body = NewUserBody, responses((status = 201, description = "The user and its token", body = IssuedUser)))]
+#[utoipa::path(post, path = "/v1/users", tag = "users", summary = "Creates a local user", request_body = NewUserBody, responses((status = 201, description = "The user and its token", body = IssuedUser)))]
 pub(in crate::control) async fn create(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
@@ -45,7 +45,7 @@ pub(in crate::control) async fn create(
     Ok((StatusCode::CREATED, Json(issued)).into_response())
 }
 
-#[utoipa::path(post, path = "/v1/users/{name}/rotate", tag = "users", summary = "Gives a user a fresh token", params(("name" = String, Path, description = "The user")), request_body = EmptyBody, responses((status = 200, description = "The user and its token; the old one is good no more", body = IssuedUser), (status = 202, description = "In effect; `effect` says what is still to come", body = IssuedUser)))]
+#[utoipa::path(post, path = "/v1/users/{name}/rotate", tag = "users", summary = "Replaces the token of a user", params(("name" = String, Path, description = "The user")), request_body = EmptyBody, responses((status = 200, description = "The user and the new token; the old one is no longer valid", body = IssuedUser), (status = 202, description = "In effect; `effect` shows what is not stored or recorded yet", body = IssuedUser)))]
 pub(in crate::control) async fn rotate(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
@@ -67,7 +67,7 @@ pub(in crate::control) async fn rotate(
     Ok(taken(issued, Some(effect)))
 }
 
-#[utoipa::path(post, path = "/v1/users/{name}/disable", tag = "users", summary = "Shuts an identity out; its sessions end at once", params(("name" = String, Path, description = "The identity: a local user, or an issuer's")), request_body = DisableBody, responses((status = 200, description = "The user", body = UserView), (status = 202, description = "In effect; `effect` says what is still to come", body = UserView)))]
+#[utoipa::path(post, path = "/v1/users/{name}/disable", tag = "users", summary = "Disables an identity; its sessions end immediately", params(("name" = String, Path, description = "The identity: a local user, or an issuer's")), request_body = DisableBody, responses((status = 200, description = "The user", body = UserView), (status = 202, description = "In effect; `effect` shows what is not stored or recorded yet", body = UserView)))]
 pub(in crate::control) async fn disable(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
@@ -87,7 +87,7 @@ pub(in crate::control) async fn disable(
     Ok(taken(view, effect))
 }
 
-#[utoipa::path(post, path = "/v1/users/{name}/enable", tag = "users", summary = "Lets an identity in again", params(("name" = String, Path, description = "The identity")), request_body = EmptyBody, responses((status = 200, description = "The user", body = UserView)))]
+#[utoipa::path(post, path = "/v1/users/{name}/enable", tag = "users", summary = "Enables an identity again", params(("name" = String, Path, description = "The identity")), request_body = EmptyBody, responses((status = 200, description = "The user", body = UserView)))]
 pub(in crate::control) async fn enable(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
@@ -100,7 +100,7 @@ pub(in crate::control) async fn enable(
     Ok(Json(enabled.map_err(|error| with_nearest(&gate, error))?))
 }
 
-#[utoipa::path(post, path = "/v1/users/{name}/groups", tag = "users", summary = "Puts a user into other groups", params(("name" = String, Path, description = "The user")), request_body = GroupsBody, responses((status = 200, description = "The user", body = RegroupedUser), (status = 202, description = "In effect; `effect` says what is still to come", body = RegroupedUser)))]
+#[utoipa::path(post, path = "/v1/users/{name}/groups", tag = "users", summary = "Replaces the groups of a user", params(("name" = String, Path, description = "The user")), request_body = GroupsBody, responses((status = 200, description = "The user", body = RegroupedUser), (status = 202, description = "In effect; `effect` shows what is not stored or recorded yet", body = RegroupedUser)))]
 pub(in crate::control) async fn groups(
     State(gate): State<Arc<Gate>>,
     caller: Caller,

@@ -206,12 +206,12 @@ fn only_the_period_counts_but_what_was_before_it_is_known() {
 
 #[test]
 fn what_was_taken_back_did_not_happen() {
-    let undone = json!({"reason": "the grant store failed; `approved` did not take place"});
+    let undone = json!({"reason": "the grant store failed; the change `approved` was not made"});
     let denied = json!({"reason": "no"});
     let mut gone = grant(1, "ana", "not_stored", "lea", None);
-    gone["reason"] = json!("the grant store failed; `created` did not take place");
+    gone["reason"] = json!("the grant store failed; the change `created` was not made");
     let mut stays = grant(2, "ana", "not_stored", "lea", Some(40));
-    stays["reason"] = json!("the grant store failed; `revoked` did not take place");
+    stays["reason"] = json!("the grant store failed; the change `revoked` was not made");
     let report = collect(
         &records([
             (1, request(1, "ana", "submitted", "ana", &json!({}))),

@@ -14,7 +14,7 @@ use crate::upstream::ConnectError;
 #[derive(Debug, thiserror::Error)]
 pub enum ProfilesError {
     /// The connection failed.
-    #[error("the target cannot be reached")]
+    #[error("cannot reach the target")]
     Dial(#[source] ConnectError),
     /// The login did not complete within this time.
     #[error("the target did not answer within {0:?}")]
@@ -31,23 +31,23 @@ pub enum ProfilesError {
         error: tokio_postgres::Error,
     },
     /// A row of the catalogue cannot be parsed.
-    #[error("the target's catalogue cannot be understood: {0}")]
+    #[error("cannot read the target's catalogue: {0}")]
     Catalogue(String),
     /// A name is taken.
     #[error(transparent)]
     Plan(#[from] PlanError),
     /// The account cannot make all changes, so none was made.
-    #[error("{}\nnothing was changed: use an account that may (--user), or change the definition", .0.join("\n"))]
+    #[error("{}\nnothing was changed; use an account with these rights (--user), or change the profile", .0.join("\n"))]
     Blocked(Vec<String>),
     /// Another transaction that has changed roles is still open.
     #[error(
-        "another apply, or somebody else who changes roles, does not come to an end: {}; wait for it, or end it with SELECT pg_terminate_backend(its process)",
+        "another apply or change of roles does not end: {}; wait for it, or end it with SELECT pg_terminate_backend(PROCESS)",
         .0.join("; ")
     )]
     Busy(Vec<String>),
     /// The database does not match the definitions after the changes.
     #[error(
-        "this had no effect, most likely because somebody else changed the same meanwhile:\n{}\nnothing was changed",
+        "some statements had no effect, probably because of a concurrent change:\n{}\nnothing was changed; try again",
         .0.join("\n")
     )]
     NotReached(Vec<String>),
@@ -105,22 +105,22 @@ fn said(error: &tokio_postgres::Error) -> String {
     // A standby reports this already when a transaction wants to write (check_transaction_read_only in commands/variable.c).
     let standby = *code == SqlState::FEATURE_NOT_SUPPORTED && said.message().ends_with("during recovery");
     let remedy = if standby || *code == SqlState::READ_ONLY_SQL_TRANSACTION {
-        "; it can only be read: name the primary server as the target's address"
+        "; the server is read-only: set the primary server as the target's address"
     } else if *code == SqlState::CANNOT_CONNECT_NOW || *code == SqlState::ADMIN_SHUTDOWN {
-        "; it is starting or stopping: try again"
+        "; the server is starting or stopping: try again"
     } else if *code == SqlState::LOCK_NOT_AVAILABLE {
-        "; a long statement or transaction holds what is to be changed: try again"
+        "; a long statement or transaction blocks the change: try again"
     } else if *code == SqlState::INSUFFICIENT_PRIVILEGE {
-        "; use an account that may (--user)"
+        "; use an account with this right (--user)"
     } else if *code == SqlState::DUPLICATE_OBJECT {
-        "; somebody else made it: drop it, or try again"
+        "; it was created concurrently: drop it, or try again"
     } else if *code == SqlState::DEPENDENT_OBJECTS_STILL_EXIST {
-        "; something was made of a view with masks: drop it first"
+        "; an object depends on a view with masks: drop it first"
     } else {
         ""
     };
     let detail = said.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
-    format!("the target says: {}{detail}{remedy}", said.message())
+    format!("the target reports: {}{detail}{remedy}", said.message())
 }
 
 impl From<tokio_postgres::Error> for ProfilesError {

@@ -350,14 +350,14 @@ async fn what_a_live_grants_role_gave_away_is_told() {
     let drifted = compare(&server.target("owner"), &both).await.unwrap();
     let beyond = drifted.profiles[0].plan.beyond.join("\n");
     for said in [
-        "may not act as gr_1111111111_ana; as who may: REVOKE ALL ON ROUTINE shop.leak() FROM PUBLIC CASCADE",
+        "may not act as gr_1111111111_ana; with an account that may: REVOKE ALL ON ROUTINE shop.leak() FROM PUBLIC CASCADE",
         "REVOKE ALL ON TABLE shop.copy FROM \"tg_orders_read-only\" CASCADE",
     ] {
         assert!(beyond.contains(said), "{said} not in {beyond}");
     }
     let warnings = drifted.profiles[1].plan.warnings.join("\n");
     assert!(
-        warnings.contains("shop.copy was made under gr_1111111111_ana and not given"),
+        warnings.contains("shop.copy was made under gr_1111111111_ana and was not granted"),
         "{warnings}"
     );
     apply(&server.target("postgres"), &both, |_, _| {}).await.unwrap();
@@ -554,7 +554,7 @@ async fn masks_are_shown_in_place_of_values() {
         .await
         .unwrap_err()
         .to_string();
-    assert!(refused.contains("no column pan"), "{refused}");
+    assert!(refused.contains("a column pan that does not exist"), "{refused}");
     assert_eq!(tried(&tester, "SELECT pan FROM cards WHERE id = 1").await, "************1111");
     rights.masks[0].columns[1].0 = "number".to_owned();
     server.apply(&masked(&rights)).await;
@@ -650,13 +650,13 @@ async fn what_is_kept_back_is_reached_by_no_other_way() {
     ] {
         let said = refused(&rights).await;
         assert!(
-            said.contains("`select` gives shop.pay, and with it") && said.contains("parts.pay_1"),
+            said.contains("`select` grants shop.pay, and with it") && said.contains("parts.pay_1"),
             "{said}"
         );
     }
     let said = refused(&of(&["shop.*", "!shop.child"], &[])).await;
     assert!(
-        said.contains("`select` gives shop.base, and with it what is kept back of its parts: all of shop.child"),
+        said.contains("`select` grants shop.base, and with it what is excluded in its partitions or children: all of shop.child"),
         "{said}"
     );
     // The whole masked: its part is not given, a view of the part is told of, and what is made later is nobody's yet.
@@ -668,7 +668,7 @@ async fn what_is_kept_back_is_reached_by_no_other_way() {
         "the view shop.copied reads parts.pay_1",
         "the view shop.outer_cards reads shop.cards",
         "the view shop.inner_cards reads shop.cards",
-        "what is made later is not covered by `select`",
+        "`select` does not cover objects created later",
     ] {
         assert!(warnings.contains(said), "{said} not in\n{warnings}");
     }
@@ -685,7 +685,7 @@ async fn what_is_kept_back_is_reached_by_no_other_way() {
     rights.select.extend(patterns(&["shop.outer_cards"]));
     let done = server.apply(&only(&rights)).await;
     let warnings = done.profiles[0].plan.warnings.join("\n");
-    assert!(warnings.contains("it is given, for `select` names it"), "{warnings}");
+    assert!(warnings.contains("granted, since `select` names it"), "{warnings}");
     assert_eq!(tried(&reader, "SELECT * FROM shop.inner_cards").await, "42501");
     assert_ne!(tried(&reader, "SELECT * FROM shop.outer_cards").await, "42501");
     rights.select.pop();
@@ -701,10 +701,10 @@ async fn what_is_kept_back_is_reached_by_no_other_way() {
         .await
         .unwrap();
     let said = refused(&rights).await;
-    assert!(said.contains("the mask of shop.cards names nothing that is there"), "{said}");
+    assert!(said.contains("the mask of shop.cards matches no object"), "{said}");
     assert_eq!(tried(&reader, "SELECT pan FROM shop.plastic").await, "42501");
     let said = refused(&of(&["*.*", "!shop.cards"], &[])).await;
-    assert!(said.contains("`!shop.cards` in `select` names nothing"), "{said}");
+    assert!(said.contains("`!shop.cards` in `select` matches no object"), "{said}");
     rights.masks[1].name = "plastic".to_owned();
     server.apply(&only(&rights)).await;
     assert_eq!(tried(&reader, "SELECT count(pan) FROM plastic").await, "0");
@@ -768,7 +768,7 @@ async fn a_profile_that_is_no_more_is_told_of() {
     server.admin.batch_execute(made).await.unwrap();
     let left = server.compare(&definitions(&[("read-only", &rights)])).await.left;
     let [left] = left.as_slice() else { panic!("{left:?}") };
-    let (_, sql) = left.split_once("elsewhere: ").unwrap();
+    let (_, sql) = left.split_once("uses it: ").unwrap();
     server.admin.batch_execute(sql).await.unwrap();
     let gone = "SELECT count(*) FROM pg_roles WHERE rolname = 'tg_orders_old'";
     assert_eq!(tried(&server.admin, gone).await, "0");
@@ -837,7 +837,7 @@ async fn what_is_not_the_gates_is_not_touched() {
         apply(&server.target("owner"), &only, |_, _| {}).await.unwrap_err(),
     ] {
         let said = error.to_string();
-        assert!(said.contains("is there already and is not the gate's"), "{said}");
+        assert!(said.contains("exists and does not belong to the gate"), "{said}");
     }
     server
         .admin
@@ -873,7 +873,7 @@ async fn what_is_not_the_gates_is_not_touched() {
         target
     });
     let said = in_one_line(&compare(&gone, &only).await.unwrap_err());
-    assert!(said.contains("cannot be reached"), "{said}");
+    assert!(said.contains("cannot reach"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -951,7 +951,7 @@ async fn what_is_made_under_a_profile_has_an_owner_beside_it() {
     let unknown = making("nobody");
     let blocked = server.compare(&definitions(&[("read-write", &unknown)])).await;
     let told = blocked.profiles[0].plan.blocked.join("\n");
-    assert!(told.contains("there is no role nobody"), "{told}");
+    assert!(told.contains("the role nobody, the owner of objects"), "{told}");
 
     let made = making("owner");
     let definitions = definitions(&[("read-write", &made)]);

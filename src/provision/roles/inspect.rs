@@ -72,7 +72,10 @@ pub async fn inspect_shared(target: &Arc<Target>, clock: &Clock) -> Result<Vec<F
     let mut found = Vec::new();
     if target.admin.is_some() {
         if let Err(fault) = Session::try_login(target, &target.account, NAME).await {
-            found.push(Finding::Lack(format!("sessions cannot log in as {}: {fault}", quoted(user))));
+            found.push(Finding::Lack(format!(
+                "a working login as {}, the account of the sessions: {fault}",
+                quoted(user)
+            )));
         }
         found.extend(admin(&session, user).await?);
     }
@@ -88,8 +91,8 @@ async fn maintenance(target: &Arc<Target>, clock: &Clock) -> Option<Finding> {
     let name = &target.maintenance_database;
     let fault = Session::open_in(target, name, NAME, clock).await.err()?;
     Some(Finding::Warning(format!(
-        "the maintenance database {0} does not let the gate in ({fault}), so the connections that it keeps open are in the target's own \
-         database, in the way of DROP DATABASE; as superuser: GRANT CONNECT ON DATABASE {0} TO {1}, or name another: maintenance_database",
+        "the maintenance database {0} refuses the gate ({fault}), so the gate's connections are in the target's own \
+         database and block DROP DATABASE; as superuser: GRANT CONNECT ON DATABASE {0} TO {1}, or set another maintenance_database",
         quoted(name),
         quoted(&target.provisioner().user)
     )))
@@ -107,7 +110,7 @@ async fn admin(session: &Session, user: &str) -> Result<Vec<Finding>, Fault> {
         .await?;
     let Some(row) = rows.first() else {
         let name = quoted(user);
-        let text = format!("there is no account {name} for the sessions; as superuser: CREATE ROLE {name} LOGIN PASSWORD '...'");
+        let text = format!("the account {name} of the sessions; as superuser: CREATE ROLE {name} LOGIN PASSWORD '...'");
         return Ok(vec![Finding::Lack(text)]);
     };
     let is = |column| row.get(column) == Some("t");
@@ -118,20 +121,20 @@ async fn admin(session: &Session, user: &str) -> Result<Vec<Finding>, Fault> {
     let mut found = Vec::new();
     if !is(2) {
         let text = format!(
-            "{name} may not end the sessions of {}; as superuser: GRANT pg_signal_backend TO {name}",
+            "the right of {name} to end sessions of {}; as superuser: GRANT pg_signal_backend TO {name}",
             quoted(user)
         );
         found.push(Finding::Lack(text));
     }
     if !is(3) {
         let text = format!(
-            "{name} may not see when a process began, so it could end one that has got the number of another; as superuser: GRANT pg_read_all_stats TO {name}"
+            "the right of {name} to see the start of a backend, without which a reused process id could end another backend; as superuser: GRANT pg_read_all_stats TO {name}"
         );
         found.push(Finding::Lack(text));
     }
     if is(4) {
         let text = format!(
-            "{0} is a member of {name}, so whoever has a grant can end the gate's connection; as superuser: REVOKE {name} FROM {0}",
+            "{0} is a member of {name}, so every session can end the gate's connection; as superuser: REVOKE {name} FROM {0}",
             quoted(user)
         );
         found.push(Finding::Refused(text));
@@ -147,8 +150,8 @@ async fn admin(session: &Session, user: &str) -> Result<Vec<Finding>, Fault> {
 
 fn superuser(name: &str) -> Finding {
     Finding::Refused(format!(
-        "{name} is a superuser, and ends sessions and makes roles: a mistake there would have no limit. CREATEROLE and pg_signal_backend \
-         are all it needs; as superuser: CREATE ROLE gate LOGIN CREATEROLE PASSWORD '...'; GRANT pg_signal_backend TO gate"
+        "{name}, which ends sessions and creates roles, is a superuser, so a mistake would have no limit. CREATEROLE and pg_signal_backend \
+         are enough; as superuser: CREATE ROLE gate LOGIN CREATEROLE PASSWORD '...'; GRANT pg_signal_backend TO gate"
     ))
 }
 
@@ -163,10 +166,10 @@ async fn account(session: &Session) -> Result<Vec<Finding>, Fault> {
     let column = |at| rows.first().and_then(|row| row.get(at)).unwrap_or_default();
     let (name, version) = (column(0), column(4));
     let mut found = vec![if column(1) == "t" {
-        Finding::Good(format!("PostgreSQL {version}: `{name}` may make roles"))
+        Finding::Good(format!("PostgreSQL {version}: `{name}` may create roles"))
     } else {
         Finding::Lack(format!(
-            "`{name}` may not make roles; as superuser: ALTER ROLE {} CREATEROLE",
+            "the right of `{name}` to create roles; as superuser: ALTER ROLE {} CREATEROLE",
             quoted(name)
         ))
     }];
@@ -174,19 +177,19 @@ async fn account(session: &Session) -> Result<Vec<Finding>, Fault> {
         found.push(superuser(&quoted(name)));
     } else if column(3) != "t" {
         let text = format!(
-            "`{name}` may not end other roles' backends; as superuser: GRANT pg_signal_backend TO {}",
+            "the right of `{name}` to end other roles' backends; as superuser: GRANT pg_signal_backend TO {}",
             quoted(name)
         );
         found.push(Finding::Lack(text));
     }
     if column(6) == "on" {
-        let text = "its server is read-only (a standby, or by default_transaction_read_only), so no role can be made there; \
-                    the target has to lead to the primary";
+        let text = "a writable server; this one is read-only (a standby, or default_transaction_read_only is on), so no role can be created; \
+                    set the primary server as the target's address";
         found.push(Finding::Lack(text.to_owned()));
     }
     if column(5) != "t" {
         let text = format!(
-            "`{name}` does not inherit, so it cannot see to what grants' roles leave; as superuser: ALTER ROLE {} INHERIT",
+            "INHERIT for `{name}`, without which it cannot clean up after grants; as superuser: ALTER ROLE {} INHERIT",
             quoted(name)
         );
         found.push(Finding::Lack(text));
@@ -204,12 +207,12 @@ async fn holder(session: &Session, role: &RoleName, account: &str, target: &str)
         ))
         .await?;
     let Some(row) = rows.first() else {
-        let text = format!("there is no role {role} for the profile; make it with: tidegate target apply {target}");
+        let text = format!("the role {role} of the profile; create it with: tidegate target apply {target}");
         return Ok(Some(Finding::Lack(text)));
     };
     if row.get(1) != Some("t") {
         let text = format!(
-            "the account may not give {0} to grants; as superuser: GRANT {0} TO {account} WITH ADMIN OPTION",
+            "the account's right to grant {0}; as superuser: GRANT {0} TO {account} WITH ADMIN OPTION",
             role.quoted()
         );
         return Ok(Some(Finding::Lack(text)));
@@ -217,7 +220,7 @@ async fn holder(session: &Session, role: &RoleName, account: &str, target: &str)
     let login = row.get(0) == Some("t");
     Ok(login.then(|| {
         Finding::Warning(format!(
-            "{} can log in by itself; ALTER ROLE {} NOLOGIN",
+            "{} can log in without the gate; as superuser: ALTER ROLE {} NOLOGIN",
             role.quoted(),
             role.quoted()
         ))
@@ -236,12 +239,12 @@ async fn afterlife(session: &Session) -> Result<Vec<Finding>, Fault> {
     let row = rows.first();
     if row.and_then(|row| row.get(0)) == Some("t") {
         found.push(Finding::Warning(
-            "max_prepared_transactions is not 0: a prepared transaction outlives its session, and its locks with it".to_owned(),
+            "max_prepared_transactions is not 0: prepared transactions and their locks outlive a session".to_owned(),
         ));
     }
     if let Some(extensions) = row.and_then(|row| row.get(1)) {
         found.push(Finding::Warning(format!(
-            "extensions by which a session can act elsewhere or later are installed: {extensions}; give their functions to no profile"
+            "installed extensions let a session act elsewhere or later: {extensions}; grant their functions to no profile"
         )));
     }
     Ok(found)
@@ -266,23 +269,21 @@ async fn doors(session: &Session, account: &str) -> Finding {
         .await;
     match rows {
         Err(fault) if fault.code() == "42501" => Finding::Warning(format!(
-            "whether the server lets grants' roles in from elsewhere cannot be seen; as superuser: \
+            "cannot check whether pg_hba.conf admits grants' roles from other hosts; as superuser: \
              GRANT SELECT ON pg_hba_file_rules TO {account}; GRANT EXECUTE ON FUNCTION pg_hba_file_rules() TO {account}"
         )),
         Err(fault) => Finding::Warning(format!(
-            "whether the server lets grants' roles in from elsewhere cannot be seen: {fault}"
+            "cannot check whether pg_hba.conf admits grants' roles from other hosts: {fault}"
         )),
-        Ok(rows) if rows.is_empty() => {
-            Finding::Good("no rule of pg_hba.conf lets any role in from elsewhere than here".to_owned())
-        }
+        Ok(rows) if rows.is_empty() => Finding::Good("pg_hba.conf admits grants' roles only from this machine".to_owned()),
         Ok(rows) => {
             let line = |row: &tokio_postgres::SimpleQueryRow| {
                 format!("line {} ({})", row.get(0).unwrap_or("?"), row.get(1).unwrap_or("?"))
             };
             let rules: Vec<String> = rows.iter().take(5).map(line).collect();
             Finding::Warning(format!(
-                "pg_hba.conf lets any role in from elsewhere than the gate, a grant's too once its holder has set a password: {}; \
-                 let these roles in from the gate's address only",
+                "pg_hba.conf admits all roles from other hosts, so also a grant's role once its session has set a password: {}; \
+                 admit these roles only from the gate's address",
                 rules.join("; ")
             ))
         }

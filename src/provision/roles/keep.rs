@@ -68,7 +68,7 @@ impl Roles {
                 Status::Revoked { .. } => {
                     // The end came early, so the role's `VALID UNTIL` does not prevent logins.
                     if let Err(error) = self.0.lock_out(&slot.role).await {
-                        tracing::warn!(role = %slot.role, error = %in_one_line(&error), "a revoked grant's role could not be locked out yet");
+                        tracing::warn!(role = %slot.role, error = %in_one_line(&error), "cannot lock the role of a revoked grant yet; will drop it");
                     }
                     tokio::time::sleep(GRACE).await;
                     return true;
@@ -80,7 +80,7 @@ impl Roles {
             };
             let moved = self.extend(slot, until).await;
             if let Err(error) = &moved {
-                tracing::warn!(role = %slot.role, error = %in_one_line(error), "the end of a role's logins could not be moved yet");
+                tracing::warn!(role = %slot.role, error = %in_one_line(error), "cannot change the VALID UNTIL of a role yet; will retry");
             }
             tokio::select! {
                 () = clock.sleep_until(until) => {}
@@ -104,7 +104,7 @@ impl Roles {
         let known = state.until.replace(until).is_some();
         drop(state);
         if known && let Err(error) = self.0.record(slot, RoleChangeKind::Extended, Some(until), None).await {
-            tracing::error!(role = %slot.role, error = %in_one_line(&error), "that a role was extended could not be put on record");
+            tracing::error!(role = %slot.role, error = %in_one_line(&error), "cannot write the extension of a role to the audit log");
         }
         Ok(())
     }
@@ -116,7 +116,7 @@ impl Roles {
         while let Err(fault) = self.end(slot, None).await {
             tracing::error!(
                 role = %slot.role, target_name = %self.0.place().target.name, error = %in_one_line(&fault),
-                "the role of a grant that is over cannot be ended yet: it is tried again"
+                "cannot drop the role of an ended grant yet; will retry"
             );
             if !std::mem::replace(&mut told, true) {
                 self.0.counts.left.fetch_add(1, Ordering::Relaxed);
@@ -171,13 +171,13 @@ impl Roles {
         let Undone { statements, fault } = self.0.undo_gifts(role).await;
         if !statements.is_empty() {
             let undone = statements.join("; ");
-            tracing::warn!(role = %slot.role, undone, "sessions had left others what belongs to their profile: it is undone");
+            tracing::warn!(role = %slot.role, undone, "sessions gave objects or privileges of their profile to other roles; took them back");
             self.0.note(slot, RoleChangeKind::Undone, Some(truncate(&undone))).await;
         }
         let Some(fault) = fault else { return false };
         tracing::warn!(
             role = %slot.role, target_name = %self.0.place().target.name, error = %in_one_line(&fault),
-            "what sessions left others of what belongs to their profile could not all be undone: see `tidegate target plan`"
+            "cannot take back everything that sessions gave to other roles; see `tidegate target plan`"
         );
         fault.collided()
     }

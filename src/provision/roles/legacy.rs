@@ -79,7 +79,7 @@ impl Inner {
             tracing::warn!(
                 owner = owner.name,
                 gid,
-                "a prepared transaction that holds the role of a grant that is over is rolled back"
+                "rolling back a prepared transaction that blocks the role of an ended grant"
             );
             let session = Session::open_in(&place.target, database, NAME, &self.clock).await?;
             let mut joined = Joined::default();
@@ -244,7 +244,7 @@ async fn gifts_of(session: &Session, holder: &str) -> Result<Vec<Gifts>, Fault> 
 fn read<T: DeserializeOwned>(rows: &[SimpleQueryRow]) -> Result<Vec<T>, Fault> {
     let texts = rows.iter().filter_map(|row| row.get(0));
     let read = texts.map(serde_json::from_str).collect::<Result<_, _>>();
-    read.map_err(|error| Fault::Unreachable(format!("its catalogue cannot be understood: {error}")))
+    read.map_err(|error| Fault::Unreachable(format!("cannot read its catalogue: {error}")))
 }
 
 /// Roles that the account joins for a while.

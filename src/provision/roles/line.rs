@@ -39,7 +39,7 @@ pub enum Fault {
         message: String,
     },
     /// This many backends of the role do not go.
-    #[error("{0} backends of the role do not go")]
+    #[error("{0} backends of the role do not end")]
     Busy(usize),
 }
 

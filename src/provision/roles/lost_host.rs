@@ -27,11 +27,11 @@ pub(super) async fn lost_host(session: &Session) -> Result<Finding, Fault> {
     );
     Ok(match value(0) {
         timeout @ ("0" | "unknown") => Finding::Warning(format!(
-            "tcp_user_timeout is {timeout}: if the gate's machine vanishes while a result is under way, its backends live until the \
+            "tcp_user_timeout is {timeout}: if the gate's machine fails while a result is being sent, its backends live until the \
              server's system gives up (15 minutes on Linux); as superuser: ALTER SYSTEM SET tcp_user_timeout = '60s' ({keepalives})"
         )),
         timeout => Finding::Good(format!(
-            "if the gate's machine vanishes while a result is under way, its backends end by tcp_user_timeout, {timeout} ms ({keepalives})"
+            "if the gate's machine fails while a result is being sent, its backends end after tcp_user_timeout, {timeout} ms ({keepalives})"
         )),
     })
 }

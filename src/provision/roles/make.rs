@@ -112,7 +112,7 @@ impl Inner {
             settings: &settings,
         };
         if let Err(error) = self.make_at_the_server(&wanted, until).await {
-            tracing::warn!(role = %slot.role, target_name = %place.target.name, error = %in_one_line(&error), "a grant's role could not be made");
+            tracing::warn!(role = %slot.role, target_name = %place.target.name, error = %in_one_line(&error), "cannot create the role of a grant");
             self.note(slot, RoleChangeKind::NotMade, Some(error.to_string())).await;
             return Err(error);
         }

@@ -23,17 +23,14 @@ const POWERS: &str = "
 const PREDEFINED: [(&str, &str); 4] = [
     (
         "pg_execute_server_program",
-        "runs any program on the server (COPY ... FROM PROGRAM), also one that outlives its session",
+        "can run any program on the server (COPY ... FROM PROGRAM), even one that outlives the session",
     ),
     (
         "pg_read_server_files",
-        "reads any file of the server, past all rights on tables",
+        "can read any file of the server, whatever its rights on tables",
     ),
-    ("pg_write_server_files", "writes any file of the server"),
-    (
-        "pg_signal_backend",
-        "ends other sessions, the gate's own connection among them",
-    ),
+    ("pg_write_server_files", "can write any file of the server"),
+    ("pg_signal_backend", "can end other sessions and the gate's own connection"),
 ];
 
 /// Returns the powers that an account of sessions must not have; `whose` describes the account.
@@ -56,10 +53,9 @@ pub(super) async fn refused(session: &Session, account: &str, whose: &str) -> Re
         };
         let mut refuse = |what: &str, mend: String| found.push(Finding::Refused(format!("{name} {what}; as superuser: {mend}")));
         if is(3) {
-            let what = "is a superuser, whom no right and no row security stops, and who runs programs on the server (COPY ... FROM PROGRAM)";
+            let what = "is a superuser: rights and row security do not apply to it, and it can run programs on the server (COPY ... FROM PROGRAM)";
             if own && first {
-                let other =
-                    "CREATE ROLE another LOGIN PASSWORD '...', and name that: the server's first superuser cannot be made less";
+                let other = "CREATE ROLE another LOGIN PASSWORD '...', and configure that role: the server's first superuser cannot lose this";
                 refuse(what, other.to_owned());
             } else {
                 refuse(what, mend("NOSUPERUSER"));
@@ -68,13 +64,13 @@ pub(super) async fn refused(session: &Session, account: &str, whose: &str) -> Re
         }
         if is(4) {
             refuse(
-                "has CREATEROLE: its sessions can make accounts that outlive every grant",
+                "has CREATEROLE: its sessions can create accounts that outlive every grant",
                 mend("NOCREATEROLE"),
             );
         }
         if is(5) {
             refuse(
-                "has BYPASSRLS: row security does not hold for its sessions",
+                "has BYPASSRLS: row security does not apply to its sessions",
                 mend("NOBYPASSRLS"),
             );
         }

@@ -195,7 +195,7 @@ impl Roles {
                 self.0.counts.intruders.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(
                     role = %slot.role, backend = pid, target_name = %self.0.place().target.name,
-                    "somebody had logged in as a grant's role past the gate, and was ended: let the server take these roles from the gate only (pg_hba.conf)"
+                    "ended a login as a grant role that bypassed the gate; allow these roles only from the gate in pg_hba.conf"
                 );
                 let when = if start { AT_THE_START } else { "" };
                 self.0
@@ -208,11 +208,11 @@ impl Roles {
 
     /// Revokes a role from those it was given to.
     async fn take_back(&self, found: &Found) {
-        tracing::error!(role = %found.role, to = found.given_to.join(", "), "a grant's role was given to others, and is taken back");
+        tracing::error!(role = %found.role, to = found.given_to.join(", "), "a grant role was granted to other roles; revoking that");
         for member in &found.given_to {
             let sql = format!("REVOKE {} FROM {}", quoted(&found.role), quoted(member));
             if let Err(error) = self.0.ask(&sql).await {
-                tracing::error!(role = %found.role, error = %in_one_line(&error), "it cannot be taken back");
+                tracing::error!(role = %found.role, error = %in_one_line(&error), "cannot revoke a grant role from another role");
             }
         }
     }

@@ -84,7 +84,7 @@ impl Inner {
             Err(fault) if fault.collided() => {}
             shut => return shut,
         }
-        tracing::warn!(%role, "a role is being changed while it is to be locked out: its backends are ended first");
+        tracing::warn!(%role, "a transaction blocks locking a role; terminating the role's backends first");
         // In one message: a waiter for the row lock is queued before any new session that wants it too.
         let end = format!(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usesysid = {}; ",

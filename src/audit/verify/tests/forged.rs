@@ -358,7 +358,7 @@ fn a_file_with_a_second_name_for_a_number_is_told_and_not_read() {
         verdict
             .remarks
             .iter()
-            .filter(|remark| remark.contains("is no segment"))
+            .filter(|remark| remark.contains("is not a segment"))
             .count(),
         4,
         "{:?}",
@@ -392,7 +392,7 @@ fn what_the_gate_noted_is_told_in_words() {
     };
     log.forge(log.end(), &Event::JournalHealed(healed));
     let remarks = log.verdict().remarks;
-    let told = "the gate noted: the log ended in the middle of a record, 12 bytes cut off, 2 outcomes lost";
+    let told = "the gate recorded: the log ended in the middle of a record, 12 bytes cut off, 2 outcomes lost";
     assert!(remarks.iter().any(|remark| remark.ends_with(told)), "{remarks:?}");
 }
 
