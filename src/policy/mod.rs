@@ -182,7 +182,7 @@ impl Policies {
         (!groups.contains(group)).then(|| {
             let meant = nearest(group.as_str(), groups.iter().map(GroupName::as_str));
             let meant = meant.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-            format!("no policy names the group `{group}` of {members}: it gives them nothing{meant}")
+            format!("no policy names the group `{group}` of {members}, so it grants nothing{meant}")
         })
     }
 

@@ -246,7 +246,7 @@ async fn users_come_and_go() {
     // A group that no policy names is given, and said.
     let warning = |name: &str| {
         json!([format!(
-            "no policy names the group `qaa` of {name}: it gives them nothing; did you mean `qa`?"
+            "no policy names the group `qaa` of {name}, so it grants nothing; did you mean `qa`?"
         )])
     };
     let slip = team.served.json("POST /v1/users", r#"{"name":"sam","groups":["qaa"]}"#).await;
