@@ -1,35 +1,25 @@
-//! Identification of the caller, once per call and before any handler runs, from the token that the call carries.
+//! Caller of a handler, as the token of the call identifies it, and what it may do.
 //!
-//! It is independent of the handlers. The admin token identifies an operator, not a person: an operator can neither request
-//! access nor approve it.
+//! It proves no token: [`mod@super::authenticate`] does. The admin token identifies an operator, not a person: an operator can
+//! neither request access nor approve it.
 //!
-//! INVARIANT: every handler that runs has a [`Caller`]; a call without a valid token is answered here. An answer that goes on
-//! for long depends on a [`Standing`], and ends with it.
+//! INVARIANT: an answer that goes on for long depends on a [`Standing`], and ends with it.
 
-use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Extension;
-use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
+use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::hold::{Hold, Place};
+use super::Gate;
 use super::problem::ApiError;
-use super::{Gate, OPERATOR_HEADER};
-use crate::access::{AccessError, Rules, Visitor};
-use crate::ending::HeldBack;
+use crate::access::{Rules, Visitor};
 use crate::identity::Source;
 use crate::names::IdentityName;
 use crate::policy::Action;
-use crate::quota::RECORD_BYTES;
 use crate::secret::Secret;
-use crate::strangers::Proof;
 
 /// Identified caller.
 #[derive(Debug, Clone)]
@@ -45,10 +35,6 @@ pub(super) enum Caller {
 
 /// Longest duration of an answer to a person; after it the client must authenticate again.
 const LONGEST: Duration = Duration::from_hours(1);
-/// Number of bytes that the records of one call count for: a decision, and its effect.
-const CALL_BYTES: usize = 2 * RECORD_BYTES;
-/// Longest time that the answer to a person who fills the log too fast is held back.
-const MAX_HOLD: Duration = Duration::from_secs(10);
 
 /// Permission to go on with a long answer. It ends as soon as the reasons that allowed the answer no longer hold.
 pub(super) struct Standing {
@@ -57,119 +43,6 @@ pub(super) struct Standing {
     rules: watch::Receiver<Arc<Rules>>,
     users: watch::Receiver<u64>,
     until: Timestamp,
-}
-
-/// Origin of a call; by default this machine's own socket.
-#[derive(Clone, Default)]
-pub(super) struct Client {
-    /// Address of the caller, if the call comes over a network.
-    pub(super) address: Option<IpAddr>,
-    connection: Option<Arc<Connection>>,
-}
-
-/// Connection over TCP: unauthenticated, until one of its calls has proved an identity.
-struct Connection {
-    proof: Proof,
-    place: OnceLock<Place>,
-}
-
-impl Client {
-    pub(super) fn over_tcp(address: IpAddr, proof: Proof) -> Self {
-        Self {
-            address: Some(address),
-            connection: Some(Arc::new(Connection {
-                proof,
-                place: OnceLock::new(),
-            })),
-        }
-    }
-
-    /// Counts the connection as this caller's from now on, unless the caller has too many, so that no newer connection
-    /// displaces it.
-    fn proved(&self, caller: &Caller, hold: &Hold) {
-        let Some(connection) = &self.connection else { return };
-        if connection.place.get().is_none()
-            && let Ok(place) = hold.connect(caller)
-            && connection.place.set(place).is_ok()
-        {
-            connection.proof.leave();
-        }
-    }
-
-    /// Counts a failed authentication together with the failed logins of the wire, waits for as long as the answer is to be
-    /// held back, and returns the reason of the delay.
-    async fn failed(&self) -> Option<HeldBack> {
-        let delay = self.connection.as_ref()?.proof.failed(None);
-        tokio::time::sleep(delay.time).await;
-        delay.held
-    }
-}
-
-/// Identifies the caller and runs the handler, or answers with an error.
-pub(super) async fn settle(
-    State(gate): State<Arc<Gate>>,
-    Extension(hold): Extension<Hold>,
-    ConnectInfo(client): ConnectInfo<Client>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    match prove(&gate, request.headers(), client.address).await {
-        Ok(caller) => {
-            client.proved(&caller, &hold);
-            let wait = wait_of(&caller, &gate);
-            request.extensions_mut().insert(caller);
-            let answer = next.run(request).await;
-            // The action is done; only its answer waits.
-            tokio::time::sleep(wait).await;
-            answer
-        }
-        Err(error) => {
-            let error = match (client.failed().await, error) {
-                (Some(delay), ApiError::Unauthorized | ApiError::Access(AccessError::NotIdentified)) => ApiError::HeldBack(delay),
-                (_, error) => error,
-            };
-            error.into_response()
-        }
-    }
-}
-
-/// Counts the records of a person's call against that person's share of the log. Returns the time to hold the answer back.
-fn wait_of(caller: &Caller, gate: &Gate) -> Duration {
-    let Caller::Person(person, _) = caller else {
-        return Duration::ZERO;
-    };
-    let now = gate.clock.moment().instant;
-    let until = gate.quotas.of(person.name(), now).log(CALL_BYTES, now);
-    until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now).min(MAX_HOLD))
-}
-
-async fn prove(gate: &Gate, headers: &HeaderMap, client: Option<IpAddr>) -> Result<Caller, ApiError> {
-    let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    if gate.token.proved_by(authorization) {
-        return Ok(Caller::Admin {
-            operator: operator(headers),
-        });
-    }
-    let (scheme, token) = authorization
-        .and_then(|text| text.split_once(' '))
-        .ok_or(ApiError::Unauthorized)?;
-    let token = token.trim();
-    if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
-        return Err(ApiError::Unauthorized);
-    }
-    let token = Secret::new(token.to_owned());
-    let person = gate.desk.identify(&token, client).await?;
-    Ok(Caller::Person(person, Arc::new(token)))
-}
-
-/// Returns the name for the record, as the caller claims it: a short printable word, or `admin`.
-fn operator(headers: &HeaderMap) -> String {
-    headers
-        .get(OPERATOR_HEADER)
-        .and_then(|name| name.to_str().ok())
-        .filter(|name| !name.is_empty() && name.len() <= 63 && name.bytes().all(|byte| byte.is_ascii_graphic()))
-        .unwrap_or("admin")
-        .to_owned()
 }
 
 impl Standing {

@@ -29,7 +29,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
-use super::caller::Client;
+use super::authenticate::Client;
 use super::displaced::{Displacements, Owed};
 use super::stall::StallLimit;
 use crate::causes::in_one_line;

@@ -5,6 +5,7 @@
 //! INVARIANT: nothing under `/v1` is answered to an unauthenticated caller, and every change goes through the desk or the
 //! ledger, which record it first.
 
+mod authenticate;
 mod caller;
 mod displaced;
 mod files;

@@ -22,7 +22,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::caller;
+use super::authenticate;
 use super::hold::Hold;
 use super::listen::{self, Front, Served};
 use super::openapi::{self, Document, Written};
@@ -218,7 +218,7 @@ pub(super) fn router(gate: Arc<Gate>, stopped: watch::Receiver<bool>) -> Router 
     let written = Written(document().to_json().unwrap_or_default().into());
     let places = gate.places;
     authenticated()
-        .route_layer(middleware::from_fn_with_state(Arc::clone(&gate), caller::settle))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&gate), authenticate::settle))
         .merge(open())
         .split_for_parts()
         .0
