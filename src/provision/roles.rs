@@ -5,6 +5,7 @@
 //! INVARIANT: a session has its grant's role or none at all; no role is created before it is recorded; only roles whose comment
 //! names this gate and this target are ever changed; and the role of an ended grant is retried until it is gone.
 
+mod finding;
 mod inspect;
 mod keep;
 mod legacy;
@@ -37,7 +38,8 @@ use crate::names::ProfileName;
 use crate::rights::{Marker, RoleName, grant_role};
 use crate::upstream::{Account, Target};
 
-pub use inspect::{Finding, inspect_roles, inspect_shared};
+pub use finding::Finding;
+pub use inspect::{inspect_roles, inspect_shared};
 pub use line::Fault;
 pub use reap::{Found, Reaped as ReapedRoles};
 

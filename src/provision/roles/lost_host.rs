@@ -4,7 +4,7 @@
 //! It changes nothing, and does not judge keepalives: the gate asks for its own.
 
 use super::Fault;
-use super::inspect::Finding;
+use super::finding::Finding;
 use super::line::Session;
 
 /// Reports the setting that ends a backend when the gate's machine disappears while the backend sends. Keepalives do not run then

@@ -3,7 +3,7 @@
 //! It changes nothing. INVARIANT: each refusal names the power, its use, and the SQL that removes it.
 
 use super::Fault;
-use super::inspect::Finding;
+use super::finding::Finding;
 use super::line::Session;
 use crate::rights::{quoted, quoted_text};
 
