@@ -38,7 +38,7 @@ impl Gate {
         let Self {
             shared,
             tasks,
-            keeper,
+            compactor,
             forwarder,
             // Held to the end: the last sessions run on it.
             crew: _crew,
@@ -61,7 +61,7 @@ impl Gate {
             );
         }
         // It may be packing a segment just now.
-        let packed = tokio::task::spawn_blocking(move || drop(keeper));
+        let packed = tokio::task::spawn_blocking(move || drop(compactor));
         step("a segment of the log is packed", packed).await;
         step("the log is closed", shared.journal.close()).await;
         // The last checkpoint is among what is noted.

@@ -1,7 +1,7 @@
 //! Reads an SQL text: which tables it names, and which class of statement it is.
 //!
 //! It is no wall and no proof: it knows no search path, no view's definition and no function's body. It is derived when the log is
-//! read (and indexed), never while a statement waits, and it is not stored in the chain: a better reading of tomorrow holds for the
+//! read (and summarised), never while a statement waits, and it is not stored in the chain: a better reading of tomorrow holds for the
 //! records of today.
 //!
 //! Where its tokens end is said by [`crate::lexer`] alone; the parser gets them whole, names and literals as PostgreSQL has them.

@@ -1,7 +1,7 @@
 //! The segment being written: whole lines go in, numbered and chained, or nothing does.
 //!
 //! It does not queue, wait or know who asked; one owner at a time calls it (see the journal). It begins segments and signs
-//! checkpoints when told to; what becomes of a closed segment is the keeper's business.
+//! checkpoints when told to; the compactor takes closed segments on.
 //!
 //! INVARIANT: after each call the segment ends with a whole line, or the writer knows that it does not and puts that right
 //! before anything else is written. Numbers have no gap and no double within what was reported as written, and each line follows

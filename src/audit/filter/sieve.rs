@@ -12,8 +12,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::needle::{Condition, Hunt};
-use super::select::written;
-use super::{Filter, Of, is_origin};
+use super::{Filter, Of, is_origin, written};
 use crate::audit::record::{EventName, event_of, time_of};
 use crate::ids::{GrantId, SessionId};
 use crate::names::{IdentityName, TargetName};

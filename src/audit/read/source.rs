@@ -1,6 +1,6 @@
 //! The lines of one segment that may be wanted, as bytes to read them from.
 //!
-//! It parses no line and chooses none: it leaves out what the index and the sieve rule out. A packed segment is unpacked and
+//! It parses no line and chooses none: it leaves out what the sieve rules out. A packed segment is unpacked and
 //! sifted by a thread of its own, so that several are read at once.
 
 use std::collections::VecDeque;
@@ -14,7 +14,6 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use super::LONGEST;
 use crate::audit::chain::number;
 use crate::audit::filter::Sieve;
-use crate::audit::index::{self, Demand};
 use crate::audit::segment::{self, Segment};
 use crate::audit::survey::voids_behind;
 
@@ -91,10 +90,10 @@ struct Growing {
 }
 
 impl Source {
-    /// Opens a segment, from its first line; without a demand no index is asked.
-    pub(super) fn open(dir: &Path, segment: &Segment, demand: Option<Demand>, sieve: &Arc<Sieve>) -> io::Result<Self> {
+    /// Opens a segment, from its first line.
+    pub(super) fn open(dir: &Path, segment: &Segment, sieve: &Arc<Sieve>) -> io::Result<Self> {
         let from = if segment.packed {
-            Origin::Packed(spawn(dir, segment, demand, sieve)?)
+            Origin::Packed(spawn(dir, segment, sieve)?)
         } else {
             match File::open(&segment.path) {
                 Ok(file) => Origin::Growing(Growing::new(file, sieve, last_line(dir, segment.number)?)),
@@ -105,7 +104,7 @@ impl Source {
                         packed: true,
                         ..segment.clone()
                     };
-                    Origin::Packed(spawn(dir, &packed, demand, sieve)?)
+                    Origin::Packed(spawn(dir, &packed, sieve)?)
                 }
                 Err(error) => return Err(error),
             }
@@ -290,7 +289,7 @@ fn last_line(dir: &Path, number: u32) -> io::Result<Option<u64>> {
     Ok(None)
 }
 
-fn spawn(dir: &Path, segment: &Segment, demand: Option<Demand>, sieve: &Arc<Sieve>) -> io::Result<Receiver<io::Result<Batch>>> {
+fn spawn(dir: &Path, segment: &Segment, sieve: &Arc<Sieve>) -> io::Result<Receiver<io::Result<Batch>>> {
     // Here and not in the thread: retention may take the file away.
     let file = File::open(&segment.path)?;
     let (send, batches) = sync_channel(AHEAD);
@@ -305,16 +304,7 @@ fn spawn(dir: &Path, segment: &Segment, demand: Option<Demand>, sieve: &Arc<Siev
         };
         let done = last_line(&dir, segment.number).and_then(|last| {
             unpacking.left.last = last;
-            let blocks = demand.map(|demand| index::open(&segment, &demand)).transpose()?;
-            match blocks.flatten() {
-                Some(mut blocks) => {
-                    while let Some((lines, text)) = blocks.next()? {
-                        unpacking.take(lines, text)?;
-                    }
-                    Ok(())
-                }
-                None => unpacking.all(file),
-            }
+            unpacking.all(file)
         });
         // Nobody is told when nobody listens any more. What was read in front of a damage is not lost with it.
         let rest = std::mem::take(&mut unpacking.left.batch);
@@ -349,7 +339,6 @@ impl Unpacking {
         Ok(())
     }
 
-    /// Without an index: all of it.
     fn all(&mut self, file: File) -> io::Result<()> {
         let mut reader = io::BufReader::with_capacity(CHUNK, zstd::Decoder::new(file)?);
         let (mut chunk, mut lines) = (Vec::new(), 0);
