@@ -23,13 +23,12 @@ use crate::names::{GroupName, IdentityName, ProfileName, TargetName};
 
 mod exclusion;
 mod joiner;
-mod needle;
-mod sieve;
+mod prefilter;
 mod texts;
 
 pub(super) use exclusion::Neighbours;
 pub(super) use joiner::RecordJoiner;
-pub(super) use sieve::Sieve;
+pub(super) use prefilter::LinePrefilter;
 pub(super) use texts::texts;
 
 /// Conditions on records, joined by "and". One that is not set holds for all.
@@ -116,19 +115,6 @@ pub struct Filter {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub event: Option<EventName>,
-}
-
-/// What kind of record meets a condition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Of {
-    /// Every one.
-    Every,
-    /// A statement by its texts, and other events by theirs.
-    Text,
-    /// A statement.
-    Statement,
-    /// An outcome by what came of it, and other events by their SQLSTATE.
-    Result,
 }
 
 impl Filter {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use super::filter::{Filter, Neighbours, RecordJoiner, Sieve};
+use super::filter::{Filter, LinePrefilter, Neighbours, RecordJoiner};
 use super::record::{EventName, NotARecord, Record};
 use super::segment::{self, LONGEST, Segment};
 use super::summary::SegmentSummary;
@@ -88,12 +88,12 @@ impl Iterator for Records {
     }
 }
 
-/// Goes through the files line by line and lets the selector choose.
+/// Goes through the files line by line and lets the joiner choose.
 #[derive(Debug)]
 pub(super) struct Scan {
     dir: PathBuf,
     joiner: RecordJoiner,
-    sieve: Arc<Sieve>,
+    prefilter: Arc<LinePrefilter>,
     /// Files up to this number are left out.
     before: u32,
     /// Segments are skipped whose summaries exclude what is looked for.
@@ -131,7 +131,7 @@ impl Scan {
         segment::list(dir).map_err(|error| ReadError::io(dir, error))?;
         let scan = |filter: Filter| Self {
             dir: dir.to_owned(),
-            sieve: Arc::new(Sieve::of(&filter)),
+            prefilter: Arc::new(LinePrefilter::of(&filter)),
             before: 0,
             by_summary: true,
             summaries: BTreeMap::new(),
@@ -190,7 +190,7 @@ impl Scan {
         }
     }
 
-    /// Lets the selector know what was found of sessions and grants. A line that cannot be read is reported when it is read for itself.
+    /// Lets the joiner know what was found of sessions and grants. A line that cannot be read is reported when it is read for itself.
     fn learn(&mut self, found: &VecDeque<Result<Record, ReadError>>) {
         for record in found.iter().flatten() {
             self.joiner.know(&record.event);
@@ -335,11 +335,11 @@ impl Scan {
     }
 
     fn open(&self, segment: &Segment) -> Result<Source, ReadError> {
-        Source::open(&self.dir, segment, &self.sieve).map_err(|error| ReadError::io(&segment.path, error))
+        Source::open(&self.dir, segment, &self.prefilter).map_err(|error| ReadError::io(&segment.path, error))
     }
 }
 
-/// Parses a line, if it may be wanted, and offers it to the selector.
+/// Parses a line, if it may be wanted, and offers it to the joiner.
 fn choose(
     line: &[u8],
     (file, number): (&Path, u64),

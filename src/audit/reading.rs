@@ -167,30 +167,37 @@ impl Class {
         }
     }
 
-    /// By the first word of a command, for texts that could not be parsed.
+    /// Returns the class by the first word of a command, for texts that could not be parsed.
     pub(crate) fn of_word(word: &str) -> Self {
-        match word.to_ascii_lowercase().as_str() {
-            "select" | "values" | "table" | "with" => Self::Select,
-            "insert" => Self::Insert,
-            "update" => Self::Update,
-            "delete" => Self::Delete,
-            "merge" => Self::Merge,
-            "truncate" => Self::Truncate,
-            "copy" => Self::Copy,
-            "create" | "alter" | "drop" | "comment" | "security" | "import" => Self::Ddl,
-            "grant" | "revoke" | "reassign" => Self::Privilege,
-            "begin" | "start" | "commit" | "end" | "rollback" | "abort" | "savepoint" | "release" => Self::Transaction,
-            "set" | "reset" | "discard" => Self::Set,
-            "show" => Self::Show,
-            "explain" => Self::Explain,
-            "prepare" | "deallocate" => Self::Prepare,
-            "execute" => Self::Execute,
-            "call" | "do" => Self::Call,
-            "declare" | "fetch" | "move" | "close" => Self::Cursor,
-            "lock" => Self::Lock,
-            "listen" | "notify" | "unlisten" => Self::Notify,
-            "vacuum" | "analyze" | "reindex" | "cluster" | "checkpoint" | "refresh" => Self::Maintenance,
-            _ => Self::Other,
+        let word = word.to_ascii_lowercase();
+        let of_word = |class: &&Self| class.words().contains(&word.as_str());
+        Self::ALL.iter().find(of_word).copied().unwrap_or(Self::Other)
+    }
+
+    /// Returns the first words of its commands, in small letters.
+    pub(crate) fn words(self) -> &'static [&'static str] {
+        match self {
+            Self::Select => &["select", "values", "table", "with"],
+            Self::Insert => &["insert"],
+            Self::Update => &["update"],
+            Self::Delete => &["delete"],
+            Self::Merge => &["merge"],
+            Self::Truncate => &["truncate"],
+            Self::Copy => &["copy"],
+            Self::Ddl => &["create", "alter", "drop", "comment", "security", "import"],
+            Self::Privilege => &["grant", "revoke", "reassign"],
+            Self::Transaction => &["begin", "start", "commit", "end", "rollback", "abort", "savepoint", "release"],
+            Self::Set => &["set", "reset", "discard"],
+            Self::Show => &["show"],
+            Self::Explain => &["explain"],
+            Self::Prepare => &["prepare", "deallocate"],
+            Self::Execute => &["execute"],
+            Self::Call => &["call", "do"],
+            Self::Cursor => &["declare", "fetch", "move", "close"],
+            Self::Lock => &["lock"],
+            Self::Notify => &["listen", "notify", "unlisten"],
+            Self::Maintenance => &["vacuum", "analyze", "reindex", "cluster", "checkpoint", "refresh"],
+            Self::Other => &[],
         }
     }
 

@@ -172,7 +172,11 @@ async fn the_segment_that_is_written_is_left_alone_whatever_else_is_there() {
 async fn missing_summaries_are_made_and_old_indexes_removed() {
     let kept = Kept::with_segments(None).await;
     kept.compact_at(kept.clock.now()).await;
-    let packed = kept.segments().into_iter().filter(|segment| segment.packed).collect::<Vec<_>>();
+    let packed = kept
+        .segments()
+        .into_iter()
+        .filter(|segment| segment.packed)
+        .collect::<Vec<_>>();
     assert!(packed.iter().all(|segment| SegmentSummary::load(segment).is_some()));
     let dir = tempfile::tempdir().unwrap();
     let segments: Vec<_> = (1..=40)

@@ -76,16 +76,6 @@ impl RecordJoiner {
         &self.filter
     }
 
-    /// The sessions that are wanted, where a group or a run is asked for.
-    pub(in crate::audit) fn sessions(&self) -> Option<&HashSet<SessionId>> {
-        self.filter.by_session().then_some(&self.sessions)
-    }
-
-    /// The grants that are wanted, where a profile or break-glass is asked for.
-    pub(in crate::audit) fn grants(&self) -> Option<&HashSet<GrantId>> {
-        self.filter.by_grant().then_some(&self.grants)
-    }
-
     /// Returns whether a session and a grant that are wanted may stand in a segment with this summary. All that begin in the segment or
     /// before it have to be known.
     pub(in crate::audit) fn may_be_in(&self, segment: &SegmentSummary) -> bool {

@@ -1,7 +1,7 @@
 //! The lines of one segment that may be wanted, as bytes to read them from.
 //!
-//! It parses no line and chooses none: it leaves out what the sieve rules out. A packed segment is unpacked and
-//! sifted by a thread of its own, so that several are read at once.
+//! It parses no line and chooses none: it leaves out what the prefilter rules out. A packed segment is unpacked and
+//! filtered by a thread of its own, so that several are read at once.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -13,11 +13,11 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::LONGEST;
 use crate::audit::chain::number;
-use crate::audit::filter::Sieve;
+use crate::audit::filter::LinePrefilter;
 use crate::audit::segment::{self, Segment};
 use crate::audit::survey::voids_behind;
 
-/// As much is sifted at once; a line may be longer.
+/// As much is filtered at once; a line may be longer.
 const CHUNK: usize = 1 << 20;
 /// As much of what is left is handed over at once (a line may be longer), and so many times before the thread waits.
 const BATCH: usize = 1 << 20;
@@ -69,7 +69,7 @@ pub(super) struct Source {
 
 #[derive(Debug)]
 enum Origin {
-    /// A thread unpacks and sifts it.
+    /// A thread unpacks and filters it.
     Packed(Receiver<io::Result<Batch>>),
     /// It is being written, or was.
     Growing(Growing),
@@ -78,7 +78,7 @@ enum Origin {
 #[derive(Debug)]
 struct Growing {
     file: File,
-    sieve: Arc<Sieve>,
+    prefilter: Arc<LinePrefilter>,
     left: Collector,
     /// Where the next line begins that was not looked at.
     offset: u64,
@@ -91,12 +91,12 @@ struct Growing {
 
 impl Source {
     /// Opens a segment, from its first line.
-    pub(super) fn open(dir: &Path, segment: &Segment, sieve: &Arc<Sieve>) -> io::Result<Self> {
+    pub(super) fn open(dir: &Path, segment: &Segment, prefilter: &Arc<LinePrefilter>) -> io::Result<Self> {
         let from = if segment.packed {
-            Origin::Packed(spawn(dir, segment, sieve)?)
+            Origin::Packed(spawn(dir, segment, prefilter)?)
         } else {
             match File::open(&segment.path) {
-                Ok(file) => Origin::Growing(Growing::new(file, sieve, last_line(dir, segment.number)?)),
+                Ok(file) => Origin::Growing(Growing::new(file, prefilter, last_line(dir, segment.number)?)),
                 // It was packed since it was listed.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     let packed = Segment {
@@ -104,7 +104,7 @@ impl Source {
                         packed: true,
                         ..segment.clone()
                     };
-                    Origin::Packed(spawn(dir, &packed, sieve)?)
+                    Origin::Packed(spawn(dir, &packed, prefilter)?)
                 }
                 Err(error) => return Err(error),
             }
@@ -158,10 +158,10 @@ impl Source {
 }
 
 impl Growing {
-    fn new(file: File, sieve: &Arc<Sieve>, last: Option<u64>) -> Self {
+    fn new(file: File, prefilter: &Arc<LinePrefilter>, last: Option<u64>) -> Self {
         Self {
             file,
-            sieve: Arc::clone(sieve),
+            prefilter: Arc::clone(prefilter),
             left: Collector {
                 last,
                 ..Collector::default()
@@ -190,7 +190,7 @@ impl Growing {
             let Some(whole) = whole else { return Ok(self.unfinished()) };
             let text = self.chunk.get(..whole).unwrap_or_default();
             let (front, left) = (self.lines, &mut self.left);
-            self.sieve.sift(text, |at, line| left.add(front + at, line));
+            self.prefilter.apply(text, |at, line| left.add(front + at, line));
             self.offset += whole as u64;
             self.lines += memchr::memchr_iter(b'\n', text).count() as u64;
             if !left.batch.text.is_empty() {
@@ -289,16 +289,16 @@ fn last_line(dir: &Path, number: u32) -> io::Result<Option<u64>> {
     Ok(None)
 }
 
-fn spawn(dir: &Path, segment: &Segment, sieve: &Arc<Sieve>) -> io::Result<Receiver<io::Result<Batch>>> {
+fn spawn(dir: &Path, segment: &Segment, prefilter: &Arc<LinePrefilter>) -> io::Result<Receiver<io::Result<Batch>>> {
     // Here and not in the thread: retention may take the file away.
     let file = File::open(&segment.path)?;
     let (send, batches) = sync_channel(AHEAD);
-    let (dir, segment, sieve) = (dir.to_owned(), segment.clone(), Arc::clone(sieve));
+    let (dir, segment, prefilter) = (dir.to_owned(), segment.clone(), Arc::clone(prefilter));
     std::thread::Builder::new().name("audit-read".to_owned()).spawn(move || {
         // Linux counts niceness by thread. Without it the reader works all the same.
         let _ = rustix::process::setpriority_process(None, NICE);
         let mut unpacking = Unpacking {
-            sieve,
+            prefilter,
             left: Collector::default(),
             send,
         };
@@ -320,16 +320,16 @@ fn spawn(dir: &Path, segment: &Segment, sieve: &Arc<Sieve>) -> io::Result<Receiv
 
 /// What a thread does.
 struct Unpacking {
-    sieve: Arc<Sieve>,
+    prefilter: Arc<LinePrefilter>,
     left: Collector,
     send: SyncSender<io::Result<Batch>>,
 }
 
 impl Unpacking {
-    /// Sifts lines that have so many lines in front of them.
+    /// Filters lines that have so many lines in front of them.
     fn take(&mut self, lines: u64, text: &[u8]) -> io::Result<()> {
         let left = &mut self.left;
-        self.sieve.sift(text, |at, line| left.add(lines + at, line));
+        self.prefilter.apply(text, |at, line| left.add(lines + at, line));
         if left.batch.text.len() >= BATCH {
             let batch = std::mem::take(&mut left.batch);
             self.send

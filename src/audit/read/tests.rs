@@ -1,3 +1,5 @@
+mod figures;
+
 use std::fs::OpenOptions;
 use std::io::Write as _;
 
