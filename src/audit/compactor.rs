@@ -108,12 +108,11 @@ fn run(journal: &Journal, clock: &Clock, stopped: &mpsc::Receiver<()>) {
             Ok(true) if std::mem::take(&mut told) => {
                 tracing::info!("closed segments of the audit log are packed, summarised and removed again");
             }
-            Ok(true) => {}
             Ok(false) => pause = Duration::ZERO,
             Err(error) if !std::mem::replace(&mut told, true) => {
                 tracing::warn!(error = %in_one_line(&error), "closed segments of the audit log could not be packed, summarised or removed; the next pass tries again");
             }
-            Err(_) => {}
+            Ok(true) | Err(_) => {}
         }
         if stopped.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
             break;

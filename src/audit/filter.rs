@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
-use super::encode::{TIME_LENGTH, timestamp};
+use super::encode::written;
 use super::event::{Event, Kind, Outcome, SessionStarted, Statement};
 use super::reading::{Class, Readings, Table};
 use super::record::{EventName, Record};
@@ -308,13 +308,6 @@ impl TimeRange {
     fn is_before_until(&self, time: &str) -> bool {
         self.until.as_deref().is_none_or(|until| time < until)
     }
-}
-
-/// Returns a time as it stands in a line; `None` for one that no line can have.
-pub(super) fn written(time: Timestamp) -> Option<String> {
-    let mut text = Vec::new();
-    timestamp(&mut text, time);
-    String::from_utf8(text).ok().filter(|text| text.len() == TIME_LENGTH)
 }
 
 /// Returns whether a record may say with which profile, or how, a grant was made.

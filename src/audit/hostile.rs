@@ -7,7 +7,7 @@ use std::path::Path;
 
 use jiff::tz::TimeZone;
 
-use super::filter::Filter;
+use super::filter::{Filter, Neighbours};
 use super::kept::{Kept, RememberedTip};
 use super::read::{read, read_whole};
 use super::reading::Readings;
@@ -31,7 +31,11 @@ pub(crate) fn show_hostile(line: &[u8]) -> Option<String> {
 
 /// Reads the summary of a packed segment, and asks it.
 pub(crate) fn summary_hostile(content: &[u8]) {
-    summary::parse_hostile(content, &filter());
+    if let Some(this) = summary::parse_hostile(content) {
+        let (before, behind) = (Some(&this), Some(&this));
+        let this = &this;
+        let _ = filter().may_be_in(Neighbours { before, this, behind });
+    }
 }
 
 /// Unpacks a segment, and summarises it.

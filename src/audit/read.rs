@@ -260,10 +260,9 @@ impl Scan {
                     } else {
                         Step::End
                     });
-                } else {
-                    let closed = open.reader.is_closed(&self.dir, number);
-                    closed.map_err(|error| ReadError::io(&self.dir, error))?;
                 }
+                let closed = open.reader.is_closed(&self.dir, number);
+                closed.map_err(|error| ReadError::io(&self.dir, error))?;
                 Ok(Step::Read)
             }
         }

@@ -18,7 +18,6 @@ use sha2::{Digest, Sha256};
 
 use super::event::Event;
 use super::excerpt::hex;
-use super::filter::{Filter, Neighbours};
 use super::segment::{LONGEST, Segment};
 use crate::ids::{GrantId, SessionId};
 use crate::names::{IdentityName, TargetName};
@@ -108,7 +107,7 @@ pub(super) struct SegmentSummary {
 }
 
 /// The packed file that a summary was made for: its length, and a hash of its two ends.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct PackedFile {
     bytes: u64,
     ends: String,
@@ -230,32 +229,18 @@ pub(super) fn of_lines(mut lines: impl BufRead) -> io::Result<SegmentSummary> {
     Ok(builder.finish())
 }
 
-/// Reads a summary as one that was made for a packed file, whatever its checksum, and asks it: for fuzzers.
-pub(super) fn parse_hostile(content: &[u8], filter: &Filter) {
-    let packed = PackedFile {
-        bytes: 0,
-        ends: String::new(),
-    };
+/// Parses the content of a summary that says it was made for no file, whatever its checksum: for fuzzers.
+pub(super) fn parse_hostile(content: &[u8]) -> Option<SegmentSummary> {
     let whole = [hex(&Sha256::digest(content)).as_bytes(), content].concat();
-    if let Some(this) = SegmentSummary::parse(&whole, &packed) {
-        let neighbour = Some(&this);
-        let _ = filter.may_be_in(Neighbours {
-            before: neighbour,
-            this: &this,
-            behind: neighbour,
-        });
-    }
+    SegmentSummary::parse(&whole, &PackedFile::default())
 }
 
-/// Returns what a fuzzer is to begin with: the content of the summary of these lines, made for the file that [`parse_hostile`] takes.
+/// Returns a seed for fuzzers: the content of the summary of these lines, as [`parse_hostile`] takes it.
 #[cfg(test)]
 pub(super) fn seed(lines: &[u8]) -> Vec<u8> {
     let content = Content {
         version: VERSION,
-        packed: PackedFile {
-            bytes: 0,
-            ends: String::new(),
-        },
+        packed: PackedFile::default(),
         summary: of_lines(lines).unwrap(),
     };
     serde_json::to_vec(&content).unwrap()

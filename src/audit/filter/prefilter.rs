@@ -43,10 +43,14 @@ struct Condition {
 
 impl Condition {
     fn new(part: Part, any_case: bool, needles: &[&str]) -> Self {
-        let finder = |needle: &&str| match any_case {
-            true => Finder::new(&needle.to_ascii_lowercase()).into_owned(),
-            false => Finder::new(needle).into_owned(),
+        let as_searched = |needle: &str| {
+            if any_case {
+                needle.to_ascii_lowercase()
+            } else {
+                needle.to_owned()
+            }
         };
+        let finder = |needle: &&str| Finder::new(&as_searched(needle)).into_owned();
         Self {
             part,
             needles: needles.iter().map(finder).collect(),

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{Field, MAX_SET_BYTES, SegmentSummary};
 use crate::audit::chain::{number, split};
+use crate::audit::encode::written;
 use crate::audit::event::{Event, Kind, Outcome, Statement};
-use crate::audit::filter::written;
 use crate::audit::reading::{Class, Readings, hides_names, words};
 use crate::audit::record::{Record, event_of, number_field, string_field, time_of};
 
@@ -174,7 +174,7 @@ impl SummaryBuilder {
         self.values.0.clear();
         (self.last_seq, self.begun) = (u64::MAX, true);
         self.first_time.clear();
-        self.last_time = "~".to_owned();
+        "~".clone_into(&mut self.last_time);
     }
 
     fn add_place(&mut self, seq: u64, time: &str) {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::audit::event::{Kind, Text};
-use crate::audit::filter::RecordJoiner;
+use crate::audit::filter::{Filter, Neighbours, RecordJoiner};
 use crate::audit::reading::Class;
 use crate::audit::record::{EventName, Record};
 use crate::audit::testing::{all, ended, outcome, record, statement, time, who};

@@ -135,6 +135,7 @@ fn two_characters_outside_ascii_have_letters_of_ascii_in_small() {
 
 /// The words of a class rely on it.
 #[test]
+#[expect(clippy::too_many_lines, reason = "one line for each text")]
 fn a_class_of_a_text_is_in_its_words() {
     for sql in [
         "SELECT 1",
