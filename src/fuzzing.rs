@@ -33,7 +33,7 @@ pub const TARGETS: &[Target] = &[
     ("lexer", lexer),
     ("redaction", redaction),
     ("log_line", log_line),
-    ("log_index", log_index),
+    ("log_summary", log_summary),
     ("log_packed", log_packed),
     ("log_folder", log_folder),
     ("configuration", configuration),
@@ -221,12 +221,12 @@ pub fn log_line(data: &[u8]) {
     );
 }
 
-/// Reads the index of a packed segment.
-pub fn log_index(data: &[u8]) {
-    audit::index_hostile(data);
+/// Reads the summary of a packed segment.
+pub fn log_summary(data: &[u8]) {
+    audit::summary_hostile(data);
 }
 
-/// Reads a packed segment, and makes its index.
+/// Reads a packed segment, and summarises it.
 pub fn log_packed(data: &[u8]) {
     audit::packed_hostile(data);
 }

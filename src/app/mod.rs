@@ -41,8 +41,8 @@ use tokio::task::JoinHandle;
 
 use crate::access::Desk;
 use crate::audit::Journal;
+use crate::audit::compactor::SegmentCompactor;
 use crate::audit::event::{Event, GateStarted};
-use crate::audit::keeper::Keeper;
 use crate::causes::in_one_line;
 use crate::clock::Clock;
 use crate::config::{self, Control, Settings};
@@ -85,7 +85,7 @@ pub struct Gate {
     vitals: Vitals,
     places: Places,
     crew: Crew,
-    keeper: Keeper,
+    compactor: SegmentCompactor,
     /// Lock on the state folder, held for as long as the gate lives.
     _state_folder: Option<std::fs::File>,
     /// Forwarder of the log, if one is configured.
@@ -150,10 +150,10 @@ impl Gate {
             draining: AtomicBool::new(false),
             rules: watch::Sender::new(Arc::new(rules)),
         });
-        let keeper = Keeper::spawn(shared.journal.clone(), shared.clock.clone()).map_err(StartError::Threads)?;
+        let compactor = SegmentCompactor::spawn(shared.journal.clone(), shared.clock.clone()).map_err(StartError::Threads)?;
         let crew = Crew::new(settings.limits.session_threads).map_err(StartError::Threads)?;
         let (supervisor, vitals) = (Supervisor::default(), Vitals::new(shared.clock.clone()));
-        let mut tasks = watch_threads(&supervisor, &shared, &keeper);
+        let mut tasks = watch_threads(&supervisor, &shared, &compactor);
         tasks.extend(reaper.begin().await?);
         tasks.push(tokio::spawn(checkpoints(&settings, notifier.clone())));
         tasks.push(tokio::spawn(tell(notifier.clone(), shared.ledger.clone(), changes)));
@@ -176,7 +176,7 @@ impl Gate {
             vitals,
             places,
             crew,
-            keeper,
+            compactor,
             _state_folder: state_folder,
             tasks,
         };
@@ -348,11 +348,11 @@ fn places(settings: &Settings) -> Result<Places, StartError> {
 }
 
 /// Watches the threads of the log, the store and the segment keeper: the gate cannot record or store without them.
-fn watch_threads(supervisor: &Supervisor, shared: &Shared, keeper: &Keeper) -> Vec<JoinHandle<()>> {
+fn watch_threads(supervisor: &Supervisor, shared: &Shared, compactor: &SegmentCompactor) -> Vec<JoinHandle<()>> {
     let threads = [
         ("the audit log's thread", shared.journal.thread_end()),
         ("the store's thread", shared.ledger.thread_end()),
-        ("the thread that keeps closed segments of the log", keeper.thread_end()),
+        ("the thread that packs closed segments of the log", compactor.thread_end()),
     ];
     let watch = |(part, end): (_, ThreadEnd)| tokio::spawn(supervisor.essential(part, end.wait()));
     threads.into_iter().map(watch).collect()

@@ -38,7 +38,7 @@ impl Gate {
         let Self {
             shared,
             tasks,
-            keeper,
+            compactor,
             forwarder,
             // Held to the end, since the last sessions run on it.
             crew: _crew,
@@ -64,7 +64,7 @@ impl Gate {
             tracing::error!("some revocations are missing in the store or in the audit log; the next start applies all of them");
         }
         // It may be packing a segment just now.
-        let packed = tokio::task::spawn_blocking(move || drop(keeper));
+        let packed = tokio::task::spawn_blocking(move || drop(compactor));
         step("packing an audit segment", packed).await;
         step("closing the audit log", shared.journal.close()).await;
         // The stored end of the log includes the last checkpoint.

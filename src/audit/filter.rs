@@ -1,6 +1,7 @@
-//! Which records somebody wants to see.
+//! Filter of the log's records: the one place that says what each condition means, for a record and for a segment's summary.
 //!
-//! It reads no files and keeps nothing in mind; [`Selector`] does, for conditions that two records have to meet together.
+//! It reads no files and has no memory. [`RecordJoiner`] has, for conditions that two records meet together; [`LinePrefilter`] says
+//! what must stand in a line, before it is parsed, for a condition to be met.
 //!
 //! The law: conditions are joined by "and". Those on a statement (table, class, kind, text) and those on its outcome (SQLSTATE,
 //! duration, rows) are met by the two together, those on a session (group, run) by its first record for all of them, those on a
@@ -15,19 +16,22 @@ use utoipa::IntoParams;
 use super::event::{Event, Kind, Outcome, SessionStarted, Statement};
 use super::reading::{Class, Readings, Table};
 use super::record::{EventName, Record};
+use super::summary::Field;
+use super::text::written;
 use crate::ids::{GrantId, SessionId};
 use crate::names::{GroupName, IdentityName, ProfileName, TargetName};
 
-mod needle;
-mod select;
-mod sieve;
+mod exclusion;
+mod joiner;
+mod prefilter;
 mod texts;
 
-pub use select::Selector;
-pub(super) use sieve::Sieve;
-pub(super) use texts::{beside_sql, texts};
+pub(super) use exclusion::Neighbours;
+pub(super) use joiner::RecordJoiner;
+pub(super) use prefilter::LinePrefilter;
+pub(super) use texts::texts;
 
-/// What a record must have. Conditions that are not set hold for all.
+/// Conditions on records, joined by "and". One that is not set holds for all.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -113,21 +117,8 @@ pub struct Filter {
     pub event: Option<EventName>,
 }
 
-/// What kind of record meets a condition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Of {
-    /// Every one.
-    Every,
-    /// A statement by its texts, and other events by theirs.
-    Text,
-    /// A statement.
-    Statement,
-    /// An outcome by what came of it, and other events by their SQLSTATE.
-    Result,
-}
-
 impl Filter {
-    /// Whether a record, looked at alone, has all that is asked for. [`Selector`] also knows what belongs together.
+    /// Returns whether a record, looked at alone, meets all conditions. [`RecordJoiner`] also knows what belongs together.
     pub(super) fn matches(&self, record: &Record, readings: &mut Readings) -> bool {
         self.wants_event(record)
             && self.in_time(record)
@@ -235,12 +226,19 @@ impl Filter {
             && self.until.is_none_or(|until| record.time < until)
     }
 
+    /// Returns the names and ids that every record has to have, the rarest first.
+    fn names(&self) -> impl Iterator<Item = (Field, &str)> {
+        let names = [
+            (Field::Session, self.session.as_ref().map(SessionId::as_str)),
+            (Field::Grant, self.grant.as_ref().map(GrantId::as_str)),
+            (Field::Identity, self.identity.as_ref().map(IdentityName::as_str)),
+            (Field::Target, self.target.as_ref().map(TargetName::as_str)),
+        ];
+        names.into_iter().filter_map(|(field, name)| Some((field, name?)))
+    }
+
     fn has_names(&self, record: &Record) -> bool {
-        let event = &record.event;
-        fits(self.identity.as_ref(), event.identity())
-            && fits(self.grant.as_ref(), event.grant())
-            && fits(self.session.as_ref(), event.session())
-            && fits(self.target.as_ref(), event.target())
+        self.names().all(|(field, name)| field.of(&record.event) == Some(name))
     }
 
     /// The conditions that an outcome cannot meet by itself: of how its statement came and what was in it. `outcome` is the
@@ -265,15 +263,16 @@ impl Filter {
     }
 
     fn has_result(&self, record: &Record) -> bool {
-        let sqlstate = self.sqlstate.as_ref().is_none_or(|wanted| {
-            let found = record.event.sqlstate().and_then(|found| found.get(..wanted.len()));
-            found.is_some_and(|found| found.eq_ignore_ascii_case(wanted))
-        });
-        sqlstate
+        (self.sqlstate.is_none() || record.event.sqlstate().is_some_and(|code| self.wants_sqlstate(code)))
             && match &record.event {
                 Event::Outcome(outcome) => self.has_measures(outcome),
                 _ => !self.asks_for_measures(),
             }
+    }
+
+    fn wants_sqlstate(&self, code: &str) -> bool {
+        let is_beginning = |wanted: &String| code.get(..wanted.len()).is_some_and(|code| code.eq_ignore_ascii_case(wanted));
+        self.sqlstate.as_ref().is_none_or(is_beginning)
     }
 
     fn has_measures(&self, outcome: &Outcome<'_>) -> bool {
@@ -285,7 +284,33 @@ impl Filter {
     }
 }
 
-/// Whether a record may say with which profile, or how, a grant came to be.
+/// The times that are asked for, as lines have them: the order of such texts is that of the times.
+#[derive(Debug, Default)]
+struct TimeRange {
+    since: Option<String>,
+    until: Option<String>,
+}
+
+impl TimeRange {
+    fn of(filter: &Filter) -> Self {
+        // Of a time between two microseconds a line has the earlier one.
+        let next = |until: Timestamp| until.checked_add(jiff::Span::new().microseconds(1)).ok();
+        Self {
+            since: filter.since.and_then(written),
+            until: filter.until.and_then(next).and_then(written),
+        }
+    }
+
+    fn is_since(&self, time: &str) -> bool {
+        self.since.as_deref().is_none_or(|since| time >= since)
+    }
+
+    fn is_before_until(&self, time: &str) -> bool {
+        self.until.as_deref().is_none_or(|until| time < until)
+    }
+}
+
+/// Returns whether a record may say with which profile, or how, a grant was made.
 pub(super) fn is_origin(name: EventName) -> bool {
     matches!(
         name,

@@ -7,15 +7,14 @@ use std::path::Path;
 
 use jiff::tz::TimeZone;
 
-use super::filter::Filter;
-use super::index::{self, Demand};
+use super::filter::{Filter, Neighbours};
 use super::kept::{Kept, RememberedTip};
 use super::read::{read, read_whole};
 use super::reading::Readings;
 use super::record::Record;
 use super::story::Story;
 use super::verify::{Expected, verify_folder};
-use super::{render, survey};
+use super::{render, summary, survey};
 
 /// Parses a line and renders it in each form; `None` if it is not a record.
 pub(crate) fn show_hostile(line: &[u8]) -> Option<String> {
@@ -30,14 +29,19 @@ pub(crate) fn show_hostile(line: &[u8]) -> Option<String> {
     Some([render::line(&record, &TimeZone::UTC), json, record.json(), story].join("\n"))
 }
 
-/// Opens bytes as the index of a packed segment, and queries it.
-pub(crate) fn index_hostile(bytes: &[u8]) {
-    index::ask_hostile(bytes, &demand());
+/// Reads the summary of a packed segment, and asks it.
+pub(crate) fn summary_hostile(content: &[u8]) {
+    if let Some(this) = summary::parse_hostile(content) {
+        let (before, behind) = (Some(&this), Some(&this));
+        let this = &this;
+        let _ = filter().may_be_in(Neighbours { before, this, behind });
+    }
 }
 
-/// Unpacks a segment and builds its index.
-pub(crate) fn packed_hostile(mut packed: &[u8]) {
-    let _ = index::build_hostile(&mut packed);
+/// Unpacks a segment, and summarises it.
+pub(crate) fn packed_hostile(packed: &[u8]) {
+    let unpacked = zstd::Decoder::new(packed);
+    let _ = unpacked.and_then(|unpacked| summary::of_lines(io::BufReader::new(unpacked)));
 }
 
 fn filter() -> Filter {
@@ -48,12 +52,8 @@ fn filter() -> Filter {
     }
 }
 
-fn demand() -> Demand {
-    Demand::of(&filter(), None, None)
-}
-
-/// Writes a segment into a folder, plain or packed by the first byte, with the bytes after a blank line as its index and
-/// checkpoint, and runs all readers of a folder on it.
+/// Puts a segment into a folder, as it is written or packed by its first byte, with what is behind a blank line as its summary and
+/// checkpoint, and has it read by all that read a folder.
 pub(crate) fn folder_hostile(bytes: &[u8]) {
     let Some((how, bytes)) = bytes.split_first() else { return };
     // An error here is one of the machine.
@@ -75,7 +75,7 @@ fn in_folder(how: u8, bytes: &[u8]) -> io::Result<()> {
             segment.to_vec()
         };
         std::fs::write(dir.path().join("audit-000001.jsonl.zst"), packed)?;
-        std::fs::write(dir.path().join("audit-000001.index"), beside)?;
+        std::fs::write(dir.path().join("audit-000001.summary"), beside)?;
     }
     std::fs::write(dir.path().join(super::CHECKPOINT), beside)?;
     read_all(dir.path());
@@ -104,7 +104,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::audit::{Journal, Settings, keeper, segment};
+    use crate::audit::{Journal, Settings, compactor, segment};
     use crate::clock::Clock;
 
     /// Writes the seeds of the log's targets; needed again when the format of the log changes.
@@ -131,11 +131,10 @@ mod tests {
         }
         let checkpoint = std::fs::read(settings.dir.join(crate::audit::CHECKPOINT)).unwrap();
         seed("log_folder", "written", &[b"\x00", &text[..], b"\n", &checkpoint].concat());
-        keeper::pack(&segment).unwrap();
+        compactor::pack(&segment).unwrap();
         let [packed] = segment::list(&settings.dir).unwrap().try_into().unwrap();
-        index::make(&packed).unwrap();
-        let index = std::fs::read(index::path(&packed)).unwrap();
-        seed("log_folder", "packed", &[b"\x01", &text[..], b"\n", &index].concat());
+        let summary = std::fs::read(summary::path(&packed)).unwrap();
+        seed("log_folder", "packed", &[b"\x01", &text[..], b"\n", &summary].concat());
         seed("log_packed", "whole", &std::fs::read(&packed.path).unwrap());
         seed(
             "log_packed",
@@ -146,8 +145,7 @@ mod tests {
             ]
             .concat(),
         );
-        // Behind what it is, its checksum and what it was made for, which the target puts in front of it.
-        seed("log_index", "whole", &index[8 + 32 + 8 + 32..]);
-        seed("log_index", "none", &[0; 4]);
+        seed("log_summary", "whole", &summary::seed(&text));
+        seed("log_summary", "none", &summary::seed(b""));
     }
 }

@@ -16,6 +16,7 @@ use key::KeyError;
 
 pub mod chain;
 pub mod checkpoint;
+pub mod compactor;
 mod desk;
 mod encode;
 pub mod event;
@@ -24,9 +25,7 @@ mod extent;
 mod filter;
 mod follow;
 mod hostile;
-mod index;
 mod journal;
-pub mod keeper;
 pub mod kept;
 pub mod key;
 mod queue;
@@ -37,6 +36,7 @@ pub mod redact;
 pub mod render;
 pub mod segment;
 pub mod story;
+mod summary;
 mod survey;
 mod tally;
 #[cfg(test)]
@@ -50,9 +50,9 @@ mod writer;
 
 pub use encode::Batch;
 pub use extent::{DEFAULT_SORTED, Extent, InvalidExtent, MAX_HELD_BACK, SortKey};
-pub use filter::{Filter, Selector};
+pub use filter::Filter;
 pub use follow::{Follow, follow};
-pub(crate) use hostile::{folder_hostile, index_hostile, packed_hostile, show_hostile};
+pub(crate) use hostile::{folder_hostile, packed_hostile, show_hostile, summary_hostile};
 pub use journal::{Health, Journal, Submission, Waiting};
 pub use kept::{CHECKPOINT, LEDGER_CHECKPOINT, RememberedTip};
 pub use read::{ReadError, Records, read, read_since, read_whole};

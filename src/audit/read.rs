@@ -3,16 +3,16 @@
 //! This module changes nothing in the log. A line that cannot be read is reported in its place and never skipped silently,
 //! unless it begins and ends like a record and cannot match the filter.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use super::filter::{Filter, Selector, Sieve};
-use super::index::Demand;
+use super::filter::{Filter, LinePrefilter, Neighbours, RecordJoiner};
 use super::record::{EventName, NotARecord, Record};
 use super::segment::{self, LONGEST, Segment};
+use super::summary::SegmentSummary;
 pub use error::ReadError;
 use file::{Line, Open};
 use source::Source;
@@ -48,8 +48,8 @@ pub fn read_whole(dir: &Path, filter: &Filter) -> Result<Records, ReadError> {
 /// Reads like [`read_whole`], from the beginning of a segment. Blocks.
 pub fn read_since(dir: &Path, filter: &Filter, segment: u32) -> Result<Records, ReadError> {
     let mut scan = Scan::from_segment(dir, filter, segment)?;
-    scan.by_index = false;
-    scan.origins.iter_mut().for_each(|origins| origins.by_index = false);
+    scan.by_summary = false;
+    scan.origins.iter_mut().for_each(|origins| origins.by_summary = false);
     Ok(Records {
         scan,
         ready: VecDeque::new(),
@@ -92,13 +92,17 @@ impl Iterator for Records {
 #[derive(Debug)]
 pub(super) struct Scan {
     dir: PathBuf,
-    selector: Selector,
-    sieve: Arc<Sieve>,
+    joiner: RecordJoiner,
+    prefilter: Arc<LinePrefilter>,
     /// Files up to this number are left out.
     before: u32,
-    /// True if blocks may be skipped if an index rules them out.
-    by_index: bool,
-    /// Scans for the wanted sessions and grants, which come first if the filter has a group, a run or a profile.
+    /// Segments are skipped whose summaries exclude what is looked for.
+    by_summary: bool,
+    /// The summaries of a few segments, by their numbers; nothing for one that has none to be used.
+    summaries: BTreeMap<u32, Option<SegmentSummary>>,
+    /// The last segment that was opened or skipped.
+    reached: u32,
+    /// Look for the sessions and grants that matter, where a group, a run or a profile is asked for, before anything else.
     origins: VecDeque<Scan>,
     /// Number of a file: the wanted sessions and grants that began before it are known.
     known: u32,
@@ -127,11 +131,13 @@ impl Scan {
         segment::list(dir).map_err(|error| ReadError::io(dir, error))?;
         let scan = |filter: Filter| Self {
             dir: dir.to_owned(),
-            sieve: Arc::new(Sieve::of(&filter)),
+            prefilter: Arc::new(LinePrefilter::of(&filter)),
             before: 0,
-            by_index: true,
+            by_summary: true,
+            summaries: BTreeMap::new(),
+            reached: 0,
             known: u32::MAX,
-            selector: Selector::new(filter),
+            joiner: RecordJoiner::new(filter),
             origins: VecDeque::new(),
             ahead: VecDeque::new(),
             file: None,
@@ -161,6 +167,7 @@ impl Scan {
             let reader = scan.open(&segment)?;
             let mut open = Open::new(segment, reader);
             open.reader.skip_to_end().map_err(|error| ReadError::io(&open.path, error))?;
+            scan.reached = open.number;
             scan.file = Some(open);
         }
         Ok(scan)
@@ -187,7 +194,7 @@ impl Scan {
     /// itself reads it.
     fn learn(&mut self, found: &VecDeque<Result<Record, ReadError>>) {
         for record in found.iter().flatten() {
-            self.selector.know(&record.event);
+            self.joiner.know(&record.event);
         }
     }
 
@@ -196,11 +203,8 @@ impl Scan {
         if !matches!(step, Step::Read)
             && let Some(scan) = self.origins.pop_front()
         {
-            // Without an open file yet, all files may still have some.
-            let reached = scan.file.as_ref().map_or(0, |file| file.number);
-            if self.selector.filter().by_session() || self.selector.filter().by_grant() {
-                self.known = self.known.min(reached);
-            }
+            let read = scan.file.as_ref().map_or(scan.before, |file| file.number);
+            self.known = self.known.min(read);
         }
         Step::Read
     }
@@ -226,7 +230,7 @@ impl Scan {
             Line::Whole => {
                 open.final_look = false;
                 let place = (open.path.as_path(), open.lines);
-                if let Err(error) = choose(&self.line, place, &mut self.selector, ready) {
+                if let Err(error) = choose(&self.line, place, &mut self.joiner, ready) {
                     ready.push_back(Err(error));
                 }
                 Ok(Step::Read)
@@ -252,11 +256,14 @@ impl Scan {
                 }
                 if looked {
                     ready.extend(unfinished.map(Err));
-                    self.next_file(Some(number))?;
-                } else {
-                    let closed = open.reader.is_closed(&self.dir, number);
-                    closed.map_err(|error| ReadError::io(&self.dir, error))?;
+                    return Ok(if self.next_file(Some(number))? {
+                        Step::Read
+                    } else {
+                        Step::End
+                    });
                 }
+                let closed = open.reader.is_closed(&self.dir, number);
+                closed.map_err(|error| ReadError::io(&self.dir, error))?;
                 Ok(Step::Read)
             }
         }
@@ -264,49 +271,71 @@ impl Scan {
 
     /// Opens the file after this one; returns false if there is none.
     fn next_file(&mut self, number: Option<u32>) -> Result<bool, ReadError> {
-        let number = number.unwrap_or(self.before);
-        self.look_ahead(number)?;
-        let (segment, reader) = match self.ahead.pop_front() {
-            Some(read) => read,
-            None => match segment::after(&self.dir, number).map_err(|error| ReadError::io(&self.dir, error))? {
-                Some(segment) => {
-                    let reader = self.open(&segment)?;
-                    (segment, reader)
-                }
-                None => return Ok(false),
-            },
-        };
-        self.file = Some(Open::new(segment, reader));
-        Ok(true)
+        self.before = number.unwrap_or(self.before);
+        self.look_ahead()?;
+        let next = self.ahead.pop_front();
+        self.file = next.map(|(segment, reader)| Open::new(segment, reader));
+        if self.file.is_none() {
+            self.before = self.before.max(self.reached);
+        }
+        Ok(self.file.is_some())
     }
 
-    /// Starts to unpack the next packed segments, a few at once, but only those before `known`: for later ones, wanted sessions
-    /// may still be found that the index has to be asked for.
-    fn look_ahead(&mut self, number: u32) -> Result<(), ReadError> {
-        let last = self.ahead.back().map_or(number, |(segment, _)| segment.number);
-        let most = thread::available_parallelism()
-            .map_or(1, usize::from)
-            .min(MAX_SEGMENTS_AHEAD - 1)
-            + 1;
+    /// Begins to read the next packed segments, a few at once: they are unpacked side by side. One that is not packed, or in which
+    /// sessions may begin that are wanted, is opened when it is its turn.
+    fn look_ahead(&mut self) -> Result<(), ReadError> {
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let most = threads.min(MAX_SEGMENTS_AHEAD - 1) + 1;
         let segments = segment::list(&self.dir).map_err(|error| ReadError::io(&self.dir, error))?;
-        let next = segments.into_iter().filter(|segment| segment.number > last);
-        for segment in next.take(most.saturating_sub(self.ahead.len())) {
-            if !segment.packed || segment.number >= self.known {
+        let reached = self.reached.max(self.before);
+        for (at, segment) in segments.iter().enumerate().filter(|(_, segment)| segment.number > reached) {
+            let alone = !segment.packed || segment.number >= self.known;
+            if self.ahead.len() >= most || (alone && !self.ahead.is_empty()) {
                 break;
             }
-            let reader = self.open(&segment)?;
-            self.ahead.push_back((segment, reader));
+            if !self.is_excluded(&segments, at) {
+                let reader = self.open(segment)?;
+                self.ahead.push_back((segment.clone(), reader));
+            }
+            self.reached = segment.number;
+            if alone && !self.ahead.is_empty() {
+                break;
+            }
         }
         Ok(())
     }
 
+    /// Returns whether the summaries of this segment and its neighbours say that it has nothing that is wanted.
+    fn is_excluded(&mut self, segments: &[Segment], at: usize) -> bool {
+        let Some(this) = segments
+            .get(at)
+            .filter(|_| self.by_summary && *self.joiner.filter() != Filter::default())
+        else {
+            return false;
+        };
+        let around = [at.checked_sub(1), Some(at), at.checked_add(1)];
+        let [before, this_one, behind] = around.map(|at| segments.get(at?).filter(|segment| segment.packed));
+        for segment in [before, this_one, behind].into_iter().flatten() {
+            let summary = || SegmentSummary::load(segment);
+            self.summaries.entry(segment.number).or_insert_with(summary);
+        }
+        self.summaries = self.summaries.split_off(&before.map_or(0, |before| before.number));
+        let summary = |segment: Option<&Segment>| self.summaries.get(&segment?.number)?.as_ref();
+        let Some(summary_of_this) = summary(this_one) else {
+            return false;
+        };
+        let neighbours = Neighbours {
+            before: summary(before),
+            this: summary_of_this,
+            behind: summary(behind),
+        };
+        // Sessions that are wanted may begin in one that was not reached when they were looked for.
+        let excludes = |joiner: &RecordJoiner| this.number < self.known && !joiner.may_be_in(summary_of_this);
+        !self.joiner.filter().may_be_in(neighbours) || excludes(&self.joiner)
+    }
+
     fn open(&self, segment: &Segment) -> Result<Source, ReadError> {
-        // The demand is built anew for each file: wanted sessions may have begun in the one before.
-        let sure = segment.number < self.known;
-        let (sessions, grants) = (self.selector.sessions(), self.selector.grants());
-        let demand = Demand::of(self.selector.filter(), sessions.filter(|_| sure), grants.filter(|_| sure));
-        let demand = Some(demand).filter(|demand| self.by_index && !demand.is_empty());
-        Source::open(&self.dir, segment, demand, &self.sieve).map_err(|error| ReadError::io(&segment.path, error))
+        Source::open(&self.dir, segment, &self.prefilter).map_err(|error| ReadError::io(&segment.path, error))
     }
 }
 
@@ -314,7 +343,7 @@ impl Scan {
 fn choose(
     line: &[u8],
     (file, number): (&Path, u64),
-    selector: &mut Selector,
+    joiner: &mut RecordJoiner,
     ready: &mut VecDeque<Result<Record, ReadError>>,
 ) -> Result<(), ReadError> {
     let malformed = |error| ReadError::Malformed {
@@ -322,7 +351,7 @@ fn choose(
         line: number,
         source: Arc::new(error),
     };
-    if !selector.may_want(line) {
+    if !joiner.may_want(line) {
         return Ok(());
     }
     let record = Record::parse(line).map_err(|error| match error {
@@ -333,8 +362,8 @@ fn choose(
             version,
         },
     })?;
-    selector.offer(record, |record| ready.push_back(Ok(record)));
-    if selector.let_go() {
+    joiner.offer(record, |record| ready.push_back(Ok(record)));
+    if joiner.let_go() {
         let file = file.to_owned();
         return Err(ReadError::TooMuch { file, line: number });
     }

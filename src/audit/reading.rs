@@ -167,33 +167,6 @@ impl Class {
         }
     }
 
-    /// Returns the class of a command by its first word, for texts that could not be parsed.
-    pub(crate) fn of_word(word: &str) -> Self {
-        match word.to_ascii_lowercase().as_str() {
-            "select" | "values" | "table" | "with" => Self::Select,
-            "insert" => Self::Insert,
-            "update" => Self::Update,
-            "delete" => Self::Delete,
-            "merge" => Self::Merge,
-            "truncate" => Self::Truncate,
-            "copy" => Self::Copy,
-            "create" | "alter" | "drop" | "comment" | "security" | "import" => Self::Ddl,
-            "grant" | "revoke" | "reassign" => Self::Privilege,
-            "begin" | "start" | "commit" | "end" | "rollback" | "abort" | "savepoint" | "release" => Self::Transaction,
-            "set" | "reset" | "discard" => Self::Set,
-            "show" => Self::Show,
-            "explain" => Self::Explain,
-            "prepare" | "deallocate" => Self::Prepare,
-            "execute" => Self::Execute,
-            "call" | "do" => Self::Call,
-            "declare" | "fetch" | "move" | "close" => Self::Cursor,
-            "lock" => Self::Lock,
-            "listen" | "notify" | "unlisten" => Self::Notify,
-            "vacuum" | "analyze" | "reindex" | "cluster" | "checkpoint" | "refresh" => Self::Maintenance,
-            _ => Self::Other,
-        }
-    }
-
     pub(crate) fn is_opaque(self) -> bool {
         matches!(self, Self::Execute | Self::Call)
     }

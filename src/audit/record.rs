@@ -71,7 +71,25 @@ pub(super) fn time_of(line: &[u8]) -> Option<(&str, &[u8])> {
     Some((std::str::from_utf8(time).ok()?, rest))
 }
 
-/// Reason why a line is not a record.
+/// The value of the first such string field in a part of a line: `key` has the quotes around the name, the colon and the quote behind it.
+/// In strings quotes are escaped, so what is found is a field. Escapes in the value stay as they are.
+pub(super) fn string_field<'l>(line: &'l [u8], key: &[u8]) -> Option<&'l str> {
+    let value = line.get(memchr::memmem::find(line, key)? + key.len()..)?;
+    str::from_utf8(value.get(..memchr::memchr(b'"', value)?)?).ok()
+}
+
+/// The digits of the first such number field in a part of a line: `key` has all up to the first digit.
+pub(super) fn digits_field<'l>(line: &'l [u8], key: &[u8]) -> Option<&'l [u8]> {
+    let value = line.get(memchr::memmem::find(line, key)? + key.len()..)?;
+    value.get(..value.iter().position(|byte| !byte.is_ascii_digit())?)
+}
+
+/// The value of the first such number field, as [`digits_field`] finds it.
+pub(super) fn number_field(line: &[u8], key: &[u8]) -> Option<u64> {
+    str::from_utf8(digits_field(line, key)?).ok()?.parse().ok()
+}
+
+/// Why a line is not a record.
 #[derive(Debug, thiserror::Error)]
 pub enum NotARecord {
     /// The line is not JSON, or not of the form of any event.

@@ -1,6 +1,6 @@
 //! How the log's segments are named, found and opened.
 //!
-//! It does not write them (the writer does), pack them (the keeper does), nor know what a line means.
+//! It does not write them (the writer does), pack them (the compactor does), nor know what a line means.
 //!
 //! A segment is `audit-000001.jsonl`; once it is closed and packed, `audit-000001.jsonl.zst`. Where both are there, packing was
 //! interrupted, and the first is the segment.

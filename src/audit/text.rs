@@ -37,6 +37,13 @@ pub(super) fn timestamp(out: &mut Vec<u8>, time: Timestamp) {
     out.push(b'Z');
 }
 
+/// Returns a time as it stands in a line; `None` for one that no line can have.
+pub(super) fn written(time: Timestamp) -> Option<String> {
+    let mut text = Vec::new();
+    timestamp(&mut text, time);
+    String::from_utf8(text).ok().filter(|text| text.len() == TIME_LENGTH)
+}
+
 /// Appends two decimal digits.
 pub(super) fn two(out: &mut Vec<u8>, value: u8) {
     out.extend_from_slice(&[b'0' + value / 10 % 10, b'0' + value % 10]);

@@ -118,7 +118,7 @@ pub(super) async fn answer_unix(mut listener: UnixListener, most: usize, served:
 }
 
 /// Does the same for the TCP address.
-pub(super) async fn answer_tcp(front: Front, strangers: Strangers, clock: Clock, served: Served) {
+pub(super) async fn answer_tcp(front: Front, strangers: Strangers, served: Served) {
     let Front { tcp: listener, tls } = front;
     let mut connections = JoinSet::new();
     let mut displacements = Displacements::default();

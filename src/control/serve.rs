@@ -132,7 +132,7 @@ pub async fn serve(listeners: Listeners, gate: Arc<Gate>, stop: impl Future<Outp
     let most = gate.places;
     let (stopping, stopped) = watch::channel(false);
     let (strangers, clock) = (gate.strangers.clone(), gate.clock.clone());
-    let (router, _) = router(gate, stopped.clone());
+    let router = router(gate, stopped.clone());
     let served = Served {
         service: TowerToHyperService::new(router),
         stopped,
@@ -141,7 +141,7 @@ pub async fn serve(listeners: Listeners, gate: Arc<Gate>, stop: impl Future<Outp
     let unix = listen::answer_unix(unix, most, served.clone());
     let tcp = async move {
         if let Some(tcp) = tcp {
-            listen::answer_tcp(tcp, strangers, clock, served).await;
+            listen::answer_tcp(tcp, strangers, served).await;
         }
     };
     let end = async {

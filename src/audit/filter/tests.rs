@@ -16,12 +16,12 @@ fn chosen(filter: Filter) -> Vec<u64> {
         statement(&ben, 2, "select 2", &[]),
         outcome(&ben, 2, Some("23505")),
     ];
-    let mut selector = Selector::new(filter);
+    let mut joiner = RecordJoiner::new(filter);
     let mut chosen = Vec::new();
     for (seq, event) in (1..).zip(history) {
-        selector.offer(record(seq, event), |record| chosen.push(record.seq));
+        joiner.offer(record(seq, event), |record| chosen.push(record.seq));
     }
-    assert!(selector.is_idle());
+    assert!(joiner.is_idle());
     chosen
 }
 
@@ -206,11 +206,11 @@ fn by_what_stands_in_the_first_record_of_a_session() {
         ended(&ana),
     ];
     let chosen = |filter: Filter| {
-        let (mut selector, mut chosen) = (Selector::new(filter), Vec::new());
+        let (mut joiner, mut chosen) = (RecordJoiner::new(filter), Vec::new());
         for (seq, event) in (1..).zip(events.clone()) {
             let record = record(seq, event);
-            if selector.may_want(record.json().as_bytes()) {
-                selector.offer(record, |record| chosen.push(record.seq));
+            if joiner.may_want(record.json().as_bytes()) {
+                joiner.offer(record, |record| chosen.push(record.seq));
             }
         }
         chosen
@@ -240,12 +240,12 @@ fn what_the_server_ran_counts_where_the_text_does_not_have_it() {
         tagged(&ana, 4, &["DELETE 5"]),
     ];
     let chosen = |filter: Filter| {
-        let mut selector = Selector::new(filter);
+        let mut joiner = RecordJoiner::new(filter);
         let mut chosen = Vec::new();
         for (seq, event) in (1..).zip(history.clone()) {
-            selector.offer(record(seq, event), |record| chosen.push(record.seq));
+            joiner.offer(record(seq, event), |record| chosen.push(record.seq));
         }
-        assert!(selector.is_idle());
+        assert!(joiner.is_idle());
         chosen
     };
     let class = |class| Filter {
@@ -303,13 +303,13 @@ fn by_origin(filter: &Filter, known_before: bool) -> Vec<u64> {
         statement(&kim, 1, "SELECT 3", &[]),
         ended(&ben),
     ];
-    let (mut selector, mut chosen) = (Selector::new(filter.clone()), Vec::new());
+    let (mut joiner, mut chosen) = (RecordJoiner::new(filter.clone()), Vec::new());
     let records = (1..).zip(history).map(|(seq, event)| record(seq, event));
     for record in records {
         if known_before && record.seq <= 5 {
-            selector.know(&record.event);
+            joiner.know(&record.event);
         } else {
-            selector.offer(record, |record| chosen.push(record.seq));
+            joiner.offer(record, |record| chosen.push(record.seq));
         }
     }
     chosen

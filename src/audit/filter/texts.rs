@@ -1,10 +1,10 @@
-//! The free texts of an event: what a search by text looks at.
+//! Free texts of events: what a search by text compares.
 //!
-//! It does not compare them (the filter does) nor cut them up (the index does).
+//! It does not compare them (the filter does).
 
 use crate::audit::event::{Event, Parameter, Statement};
 
-/// Each of them; those of a statement are its SQL, its name and its parameters.
+/// Returns all of them; those of a statement are its SQL, its name and its parameters.
 pub(in crate::audit) fn texts<'e>(event: &'e Event<'_>) -> Vec<&'e str> {
     let named = |texts: &[Option<&'e str>]| texts.iter().copied().flatten().collect::<Vec<_>>();
     match event {
@@ -55,8 +55,8 @@ pub(in crate::audit) fn texts<'e>(event: &'e Event<'_>) -> Vec<&'e str> {
     }
 }
 
-/// The texts of a statement that are not its SQL.
-pub(in crate::audit) fn beside_sql<'e>(statement: &'e Statement<'_>) -> impl Iterator<Item = &'e str> {
+/// Returns the texts of a statement that are not its SQL.
+fn beside_sql<'e>(statement: &'e Statement<'_>) -> impl Iterator<Item = &'e str> {
     let parameters = statement.parameters.iter().filter_map(|parameter| match parameter {
         Parameter::Null | Parameter::Redacted | Parameter::Blanked { .. } => None,
         Parameter::Hashed(hash) => Some(hash.as_ref()),

@@ -13,8 +13,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::LONGEST;
 use crate::audit::chain::number;
-use crate::audit::filter::Sieve;
-use crate::audit::index::{self, Demand};
+use crate::audit::filter::LinePrefilter;
 use crate::audit::segment::{self, Segment};
 use crate::audit::survey::voids_behind;
 
@@ -80,7 +79,7 @@ enum Origin {
 #[derive(Debug)]
 struct Growing {
     file: File,
-    sieve: Arc<Sieve>,
+    prefilter: Arc<LinePrefilter>,
     left: Collector,
     /// Offset of the next line that was not sifted.
     offset: u64,
@@ -93,12 +92,12 @@ struct Growing {
 
 impl Source {
     /// Opens a segment at its first line; without a demand, no index is used.
-    pub(super) fn open(dir: &Path, segment: &Segment, demand: Option<Demand>, sieve: &Arc<Sieve>) -> io::Result<Self> {
+    pub(super) fn open(dir: &Path, segment: &Segment, prefilter: &Arc<LinePrefilter>) -> io::Result<Self> {
         let from = if segment.packed {
-            Origin::Packed(spawn(dir, segment, demand, sieve)?)
+            Origin::Packed(spawn(dir, segment, prefilter)?)
         } else {
             match File::open(&segment.path) {
-                Ok(file) => Origin::Growing(Growing::new(file, sieve, last_line(dir, segment.number)?)),
+                Ok(file) => Origin::Growing(Growing::new(file, prefilter, last_line(dir, segment.number)?)),
                 // The segment was packed since it was listed.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     let packed = Segment {
@@ -106,7 +105,7 @@ impl Source {
                         packed: true,
                         ..segment.clone()
                     };
-                    Origin::Packed(spawn(dir, &packed, demand, sieve)?)
+                    Origin::Packed(spawn(dir, &packed, prefilter)?)
                 }
                 Err(error) => return Err(error),
             }
@@ -160,10 +159,10 @@ impl Source {
 }
 
 impl Growing {
-    fn new(file: File, sieve: &Arc<Sieve>, last: Option<u64>) -> Self {
+    fn new(file: File, prefilter: &Arc<LinePrefilter>, last: Option<u64>) -> Self {
         Self {
             file,
-            sieve: Arc::clone(sieve),
+            prefilter: Arc::clone(prefilter),
             left: Collector {
                 last,
                 ..Collector::default()
@@ -192,7 +191,7 @@ impl Growing {
             let Some(whole) = whole else { return Ok(self.unfinished()) };
             let text = self.chunk.get(..whole).unwrap_or_default();
             let (front, left) = (self.lines, &mut self.left);
-            self.sieve.sift(text, |at, line| left.add(front + at, line));
+            self.prefilter.apply(text, |at, line| left.add(front + at, line));
             self.offset += whole as u64;
             self.lines += memchr::memchr_iter(b'\n', text).count() as u64;
             if !left.batch.text.is_empty() {
@@ -291,31 +290,22 @@ fn last_line(dir: &Path, number: u32) -> io::Result<Option<u64>> {
     Ok(None)
 }
 
-fn spawn(dir: &Path, segment: &Segment, demand: Option<Demand>, sieve: &Arc<Sieve>) -> io::Result<Receiver<io::Result<Batch>>> {
+fn spawn(dir: &Path, segment: &Segment, prefilter: &Arc<LinePrefilter>) -> io::Result<Receiver<io::Result<Batch>>> {
     // The file is opened here and not in the thread, because retention may remove it.
     let file = File::open(&segment.path)?;
     let (send, batches) = sync_channel(AHEAD);
-    let (dir, segment, sieve) = (dir.to_owned(), segment.clone(), Arc::clone(sieve));
+    let (dir, segment, prefilter) = (dir.to_owned(), segment.clone(), Arc::clone(prefilter));
     std::thread::Builder::new().name("audit-read".to_owned()).spawn(move || {
         // Linux has a niceness for each thread. If it cannot be set, the reader works all the same.
         let _ = rustix::process::setpriority_process(None, NICE);
         let mut unpacking = Unpacking {
-            sieve,
+            prefilter,
             left: Collector::default(),
             send,
         };
         let done = last_line(&dir, segment.number).and_then(|last| {
             unpacking.left.last = last;
-            let blocks = demand.map(|demand| index::open(&segment, &demand)).transpose()?;
-            match blocks.flatten() {
-                Some(mut blocks) => {
-                    while let Some((lines, text)) = blocks.next()? {
-                        unpacking.take(lines, text)?;
-                    }
-                    Ok(())
-                }
-                None => unpacking.all(file),
-            }
+            unpacking.all(file)
         });
         // Errors of sending are ignored: the receiver has gone. Lines before a damage are sent before the error.
         let rest = std::mem::take(&mut unpacking.left.batch);
@@ -331,7 +321,7 @@ fn spawn(dir: &Path, segment: &Segment, demand: Option<Demand>, sieve: &Arc<Siev
 
 /// Work of an unpacking thread.
 struct Unpacking {
-    sieve: Arc<Sieve>,
+    prefilter: Arc<LinePrefilter>,
     left: Collector,
     send: SyncSender<io::Result<Batch>>,
 }
@@ -340,7 +330,7 @@ impl Unpacking {
     /// Sifts lines that come after `lines` other lines of the segment.
     fn take(&mut self, lines: u64, text: &[u8]) -> io::Result<()> {
         let left = &mut self.left;
-        self.sieve.sift(text, |at, line| left.add(lines + at, line));
+        self.prefilter.apply(text, |at, line| left.add(lines + at, line));
         if left.batch.text.len() >= BATCH {
             let batch = std::mem::take(&mut left.batch);
             self.send

@@ -1,3 +1,5 @@
+mod figures;
+
 use std::fs::OpenOptions;
 use std::io::Write as _;
 
@@ -120,7 +122,7 @@ fn lines_are_counted_that_are_left_out() {
         );
     };
     places(false);
-    crate::audit::keeper::pack(&segment::list(dir.path()).unwrap()[0]).unwrap();
+    crate::audit::compactor::pack(&segment::list(dir.path()).unwrap()[0]).unwrap();
     places(true);
 }
 
@@ -133,7 +135,7 @@ fn a_packed_segment_that_is_damaged_is_told_and_the_next_is_read() {
         write(dir.path(), number, std::slice::from_ref(record));
     }
     for segment in &segment::list(dir.path()).unwrap()[..3] {
-        crate::audit::keeper::pack(segment).unwrap();
+        crate::audit::compactor::pack(segment).unwrap();
     }
     let path = dir.path().join("audit-000002.jsonl.zst");
     let mut bytes = std::fs::read(&path).unwrap();

@@ -148,7 +148,41 @@ impl Unparsed {
 }
 
 impl Class {
-    /// Returns the class of a command tag of the server ("INSERT 0 1").
+    /// Returns the class by the first word of a command, for texts that could not be parsed.
+    pub(crate) fn of_word(word: &str) -> Self {
+        let word = word.to_ascii_lowercase();
+        let of_word = |class: &&Self| class.words().contains(&word.as_str());
+        Self::ALL.iter().find(of_word).copied().unwrap_or(Self::Other)
+    }
+
+    /// Returns the first words of its commands, in small letters.
+    pub(crate) fn words(self) -> &'static [&'static str] {
+        match self {
+            Self::Select => &["select", "values", "table", "with"],
+            Self::Insert => &["insert"],
+            Self::Update => &["update"],
+            Self::Delete => &["delete"],
+            Self::Merge => &["merge"],
+            Self::Truncate => &["truncate"],
+            Self::Copy => &["copy"],
+            Self::Ddl => &["create", "alter", "drop", "comment", "security", "import"],
+            Self::Privilege => &["grant", "revoke", "reassign"],
+            Self::Transaction => &["begin", "start", "commit", "end", "rollback", "abort", "savepoint", "release"],
+            Self::Set => &["set", "reset", "discard"],
+            Self::Show => &["show"],
+            Self::Explain => &["explain"],
+            Self::Prepare => &["prepare", "deallocate"],
+            Self::Execute => &["execute"],
+            Self::Call => &["call", "do"],
+            Self::Cursor => &["declare", "fetch", "move", "close"],
+            Self::Lock => &["lock"],
+            Self::Notify => &["listen", "notify", "unlisten"],
+            Self::Maintenance => &["vacuum", "analyze", "reindex", "cluster", "checkpoint", "refresh"],
+            Self::Other => &[],
+        }
+    }
+
+    /// Returns the class of what a server's command tag tells ("INSERT 0 1").
     pub(crate) fn of_tag(tag: &str) -> Self {
         Self::of_word(tag.split(' ').next().unwrap_or_default())
     }

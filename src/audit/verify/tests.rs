@@ -350,7 +350,7 @@ mod forged;
 #[expect(clippy::disallowed_methods, reason = "measures real time")]
 async fn measure() {
     use crate::audit::testing::{outcome, statement, who};
-    use crate::audit::{Batch, keeper};
+    use crate::audit::{Batch, compactor};
     let wanted: u64 = std::env::var("TIDEGATE_LOG_MB").map_or(1000, |megabytes| megabytes.parse().unwrap());
     let dir = tempfile::tempdir().unwrap();
     let settings = Settings::in_folder(dir.path());
@@ -405,7 +405,7 @@ async fn measure() {
         start.elapsed().as_secs_f64()
     );
     for segment in segment::list(&settings.dir).unwrap() {
-        keeper::pack(&segment).unwrap();
+        compactor::pack(&segment).unwrap();
     }
     prove("packed");
 }

@@ -114,7 +114,7 @@ fn what_cannot_be_taken_back_is_no_part_of_the_log() {
         assert_read(dir.path(), &["one", "two", "three", "four"]);
         // Packed it is the same.
         let first = segment::list(&Settings::in_folder(dir.path()).dir).unwrap().remove(0);
-        crate::audit::keeper::pack(&first).unwrap();
+        crate::audit::compactor::pack(&first).unwrap();
         assert_proven(dir.path());
         assert_read(dir.path(), &["one", "two", "three", "four"]);
     }

@@ -147,6 +147,7 @@ mod tests {
             "x",
             "a/audit-000002.jsonl",
             "audit-000001.index",
+            "audit-000001.summary",
         ] {
             let error = unpack(&archive(&[(name, b"x")])[..], dir.path()).unwrap_err().to_string();
             assert!(error.contains("not part of a log"), "{name}: {error}");

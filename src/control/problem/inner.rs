@@ -42,12 +42,7 @@ pub(super) fn ledger(error: &LedgerError) -> Class {
             "Conflict: identity disabled",
             some("to enable it again: `tidegate user enable`"),
         ),
-        LedgerError::Illegal(change) => (
-            StatusCode::CONFLICT,
-            "illegal-change",
-            "Conflict",
-            some(remedy(change)),
-        ),
+        LedgerError::Illegal(change) => (StatusCode::CONFLICT, "illegal-change", "Conflict", some(remedy(change))),
         LedgerError::Terms(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-terms", "Invalid grant", None),
         LedgerError::Unsettled => (
             StatusCode::SERVICE_UNAVAILABLE,

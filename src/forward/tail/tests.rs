@@ -26,7 +26,7 @@ fn all(tail: &mut Tail) -> Vec<u64> {
 
 fn pack(dir: &Path, number: u32) {
     let segment = Segment::at(&dir.join(format!("audit-{number:06}.jsonl"))).unwrap();
-    crate::audit::keeper::pack(&segment).unwrap();
+    crate::audit::compactor::pack(&segment).unwrap();
 }
 
 #[test]

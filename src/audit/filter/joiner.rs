@@ -1,24 +1,22 @@
-//! Chooses from a sequence of records, with memory of what belongs together.
+//! Join of records that belong together: applies a filter to a sequence of records.
 //!
 //! It reads no files. A statement and its outcome are two records, and a session's groups and its run stand in its first record
-//! only, a grant's profile in its own: the selector brings them together, so that a search for an SQLSTATE finds the statement, a
-//! search for a text finds what became of it, and one for a profile what happened under it.
+//! only, a grant's profile in its own. The joiner brings them together, so that a search for an SQLSTATE finds the statement, a
+//! search for a text finds the outcome, and one for a profile finds what happened under the grant.
 
 use std::collections::{HashMap, HashSet};
-
-use jiff::Timestamp;
 
 use super::texts::texts;
 use super::{Filter, is_origin};
 use crate::audit::event::Event;
 use crate::audit::reading::Readings;
-use crate::audit::record::{EventName, Record, name_of};
-use crate::audit::text::{TIME_LENGTH, timestamp};
+use crate::audit::record::{EventName, Record, name_of, string_field};
+use crate::audit::summary::{Field, SegmentSummary};
 use crate::ids::{GrantId, SessionId};
 
-/// A selector's memory: the statements that have no outcome yet (few: those in flight), and the sessions that are wanted.
+/// A filter with memory: the statements that have no outcome yet (few: those in flight), and the sessions and grants that are wanted.
 #[derive(Debug, Default)]
-pub struct Selector {
+pub(in crate::audit) struct RecordJoiner {
     filter: Filter,
     readings: Readings,
     /// Where a group or a run is asked for: the sessions that were found to be of it.
@@ -40,6 +38,9 @@ const MAX_HELD_BYTES: usize = 256 << 20;
 /// Held statements, given ones, sessions and grants, at most, of each.
 const MAX_REMEMBERED: usize = 1_000_000;
 
+/// Records that show by themselves that they belong to a grant that is wanted.
+const OWN_ORIGIN: [EventName; 3] = [EventName::GrantChanged, EventName::GrantJoined, EventName::RequestChanged];
+
 /// A statement that waits for its outcome.
 #[derive(Debug)]
 struct Held {
@@ -55,38 +56,41 @@ impl Held {
     }
 }
 
-impl Selector {
-    /// A selector that has seen nothing yet.
-    #[must_use]
-    pub fn new(filter: Filter) -> Self {
+impl RecordJoiner {
+    /// Returns a joiner that has seen nothing yet.
+    pub(in crate::audit) fn new(filter: Filter) -> Self {
         Self {
             filter,
             ..Self::default()
         }
     }
 
-    /// Whether it waits for nothing.
+    /// Returns whether it waits for nothing.
     #[cfg(test)]
     pub(super) fn is_idle(&self) -> bool {
         self.held.is_empty() && self.given.is_empty()
     }
 
-    /// The filter it chooses by.
+    /// Returns the filter it applies.
     pub(in crate::audit) fn filter(&self) -> &Filter {
         &self.filter
     }
 
-    /// The sessions that are wanted, where a group or a run is asked for.
-    pub(in crate::audit) fn sessions(&self) -> Option<&HashSet<SessionId>> {
-        self.filter.by_session().then_some(&self.sessions)
+    /// Returns whether a session and a grant that are wanted may stand in a segment with this summary. All that begin in the segment or
+    /// before it have to be known.
+    pub(in crate::audit) fn may_be_in(&self, segment: &SegmentSummary) -> bool {
+        let has_own = |event: &str| OWN_ORIGIN.iter().any(|own| own.as_str() == event);
+        // Those that begin a session are wanted for what stands in them.
+        let begins = self.filter.event == Some(EventName::SessionStarted);
+        let by_session =
+            begins || !self.filter.by_session() || segment.may_have(Field::Session, |session| self.sessions.contains(session));
+        let by_grant = !self.filter.by_grant()
+            || segment.may_have(Field::Grant, |grant| self.grants.contains(grant))
+            || segment.may_have(Field::Event, has_own);
+        by_session && by_grant
     }
 
-    /// The grants that are wanted, where a profile or break-glass is asked for.
-    pub(in crate::audit) fn grants(&self) -> Option<&HashSet<GrantId>> {
-        self.filter.by_grant().then_some(&self.grants)
-    }
-
-    /// Lets it know of a session that began, or a grant that came to be, before what it is to be offered.
+    /// Notes a session that began, or a grant that was made, before the records that it is to be offered.
     pub(in crate::audit) fn know(&mut self, event: &Event<'_>) {
         if let Event::SessionStarted(started) = event
             && self.filter.by_session()
@@ -107,7 +111,7 @@ impl Selector {
         }
     }
 
-    /// A quick look at a line that was not parsed: `false` only if it is plainly of a session or a grant that is not wanted.
+    /// Returns whether a line that was not parsed may be wanted: `false` only if it is plainly of a session or a grant that is not.
     pub(in crate::audit) fn may_want(&self, line: &[u8]) -> bool {
         let (by_session, by_grant) = (self.filter.by_session(), self.filter.by_grant());
         if !by_session && !by_grant {
@@ -116,14 +120,14 @@ impl Selector {
         let Some(name) = name_of(line).and_then(|name| name.parse().ok()) else {
             return true;
         };
-        let of_session = || field_of(line, br#""session":""#).is_some_and(|session| self.sessions.contains(session));
-        let of_grant = || field_of(line, br#""grant":""#).is_some_and(|grant| self.grants.contains(grant));
+        let of_session = || string_field(line, br#""session":""#).is_some_and(|session| self.sessions.contains(session));
+        let of_grant = || string_field(line, br#""grant":""#).is_some_and(|grant| self.grants.contains(grant));
         (by_grant && is_origin(name))
             || (by_session && name == EventName::SessionStarted)
             || ((!by_session || of_session()) && (!by_grant || name == EventName::GrantJoined || of_grant()))
     }
 
-    /// Whether a record is of a session and a grant that are wanted, as far as these are asked for.
+    /// Returns whether a record is of a session and a grant that are wanted, as far as these are asked for.
     fn is_of_wanted(&self, event: &Event<'_>) -> bool {
         let of_session = event.session().is_some_and(|session| self.sessions.contains(session));
         let of_grant = event.grant().is_some_and(|grant| self.grants.contains(grant));
@@ -131,8 +135,8 @@ impl Selector {
             && (!self.filter.by_grant() || of_grant || (event.session().is_none() && self.filter.has_origin(event)))
     }
 
-    /// Looks at the next record; `give` gets what is wanted now: nothing, the record, or a statement with its outcome.
-    pub fn offer(&mut self, record: Record, mut give: impl FnMut(Record)) {
+    /// Takes the next record; `give` gets what is wanted now: nothing, the record, or a statement with its outcome.
+    pub(in crate::audit) fn offer(&mut self, record: Record, mut give: impl FnMut(Record)) {
         self.know(&record.event);
         if !self.is_of_wanted(&record.event) {
             return;
@@ -210,7 +214,7 @@ impl Selector {
         }
     }
 
-    /// Says that something was let go of since this was asked last, so that a record may be missing from what was given.
+    /// Returns whether something was let go of since this was asked last, so that a record may be missing from what was given.
     pub(in crate::audit) fn let_go(&mut self) -> bool {
         std::mem::take(&mut self.overfull)
     }
@@ -220,17 +224,4 @@ impl Selector {
             give(record);
         }
     }
-}
-
-/// A time as it stands in a line; `None` for one that no line can have.
-pub(super) fn written(time: Timestamp) -> Option<String> {
-    let mut text = Vec::new();
-    timestamp(&mut text, time);
-    String::from_utf8(text).ok().filter(|text| text.len() == TIME_LENGTH)
-}
-
-/// The value of a field with a name or an id, in a line that has one. In strings quotes are escaped, so what is found is a field.
-fn field_of<'l>(line: &'l [u8], field: &[u8]) -> Option<&'l str> {
-    let rest = line.get(memchr::memmem::find(line, field)? + field.len()..)?;
-    str::from_utf8(rest.get(..memchr::memchr(b'"', rest)?)?).ok()
 }

@@ -8,7 +8,7 @@ fn left(filter: &Filter, events: Vec<crate::audit::event::Event<'static>>) -> Ve
         .map(|(seq, event)| record(seq, event).json() + "\n")
         .collect();
     let mut left = Vec::new();
-    Sieve::of(filter).sift(lines.as_bytes(), |at, line| {
+    LinePrefilter::of(filter).apply(lines.as_bytes(), |at, line| {
         assert_eq!(crate::audit::chain::number(line), Some(at + 1));
         left.push(at + 1);
     });
@@ -62,7 +62,7 @@ fn what_belongs_together_is_left_out_together() {
         until: Some(time(6)),
         ..filter()
     };
-    // The end may be between two microseconds: the selector knows.
+    // The end may be between two microseconds: the joiner knows.
     assert_eq!(left(&late, some()), [4, 5, 6]);
 }
 
@@ -73,11 +73,11 @@ fn what_is_not_written_as_ours_is_left() {
         text: Some("nothing".to_owned()),
         ..Filter::default()
     };
-    let sieve = Sieve::of(&nobody);
+    let prefilter = LinePrefilter::of(&nobody);
     let line = |number| record(number, statement(&who(1, "ana"), 7, "SELECT 1", &[])).json();
     let left = |text: String| {
         let mut left = Vec::new();
-        sieve.sift(text.as_bytes(), |_, line| left.push(line.to_vec()));
+        prefilter.apply(text.as_bytes(), |_, line| left.push(line.to_vec()));
         left
     };
     assert_eq!(
@@ -131,4 +131,101 @@ fn two_characters_outside_ascii_have_letters_of_ascii_in_small() {
         .filter(|character| character.to_lowercase().any(|small| small.is_ascii()))
         .collect();
     assert_eq!(found, "\u{130}\u{212a}");
+}
+
+/// The words of a class rely on it.
+#[test]
+#[expect(clippy::too_many_lines, reason = "one line for each text")]
+fn a_class_of_a_text_is_in_its_words() {
+    for sql in [
+        "SELECT 1",
+        "VALUES (1)",
+        "TABLE t",
+        "WITH d AS (DELETE FROM t RETURNING *) SELECT * FROM d",
+        "SELECT 1 AS a INTO t",
+        "INSERT INTO t VALUES (1); UPDATE t SET a = 1; DELETE FROM t",
+        "MERGE INTO t USING s ON t.a = s.a WHEN MATCHED THEN DELETE",
+        "TRUNCATE t",
+        "COPY t TO STDOUT",
+        "CREATE TABLE t AS SELECT 1",
+        "CREATE VIEW v AS SELECT 1",
+        "ALTER TABLE t ADD a int",
+        "DROP TABLE t",
+        "COMMENT ON TABLE t IS 'x'",
+        "CREATE ROLE r",
+        "CREATE USER r",
+        "ALTER ROLE r CREATEDB",
+        "GRANT SELECT ON t TO r",
+        "REVOKE SELECT ON t FROM r",
+        "BEGIN",
+        "START TRANSACTION",
+        "END",
+        "COMMIT",
+        "ABORT",
+        "ROLLBACK",
+        "SAVEPOINT a",
+        "RELEASE a",
+        "SET a.b = 1",
+        "RESET a.b",
+        "RESET ALL",
+        "SET ROLE r",
+        "DISCARD ALL",
+        "SHOW a.b",
+        "EXPLAIN DELETE FROM t",
+        "DESCRIBE t",
+        "DESC t",
+        "PREPARE p AS SELECT 1",
+        "DEALLOCATE p",
+        "EXECUTE p(1)",
+        "EXEC p",
+        "CALL p()",
+        "DO $$BEGIN END$$",
+        "DECLARE c CURSOR FOR SELECT 1",
+        "FETCH 5 FROM c",
+        "MOVE 5 FROM c",
+        "CLOSE c",
+        "LOCK TABLE t",
+        "LISTEN a",
+        "NOTIFY a",
+        "UNLISTEN a",
+        "VACUUM t",
+        "ANALYZE t",
+        "REINDEX TABLE t",
+        "CLUSTER t",
+        "CHECKPOINT",
+        "REFRESH MATERIALIZED VIEW v",
+        "SELECT 1 END; DROP TABLE a",
+        "/* delete */ (SELECT 'delete'",
+    ] {
+        let event = statement(&who(1, "ana"), 1, sql, &[]);
+        let reading = match &event {
+            crate::audit::event::Event::Statement(statement) => {
+                crate::audit::reading::Readings::default().of_statement(statement)
+            }
+            _ => unreachable!(),
+        };
+        assert!(!reading.classes.is_empty(), "{sql}");
+        for class in &reading.classes {
+            let filter = Filter {
+                class: Some(*class),
+                ..Filter::default()
+            };
+            let answered = vec![event.clone(), outcome(&who(1, "ana"), 1, None)];
+            assert_eq!(left(&filter, answered), [1, 2], "{sql}: {class:?}");
+        }
+    }
+    // A class that neither has.
+    let deletes = Filter {
+        class: Some(Class::Delete),
+        ..Filter::default()
+    };
+    let ana = who(1, "ana");
+    let pair = |tag| {
+        vec![
+            statement(&ana, 1, "SELECT 1", &[]),
+            crate::audit::testing::tagged(&ana, 1, &[tag]),
+        ]
+    };
+    assert_eq!(left(&deletes, pair("SELECT 1")), [0; 0]);
+    assert_eq!(left(&deletes, pair("DELETE 1")), [1, 2]);
 }

@@ -1,6 +1,6 @@
-//! How long a search of ten million records takes, cold; how large the indexes are and how long they take to make.
+//! Figures of packing and searching ten million records, cold: processor time, sizes and times.
 //!
-//! `cargo test --release --lib audit::index::tests::figures -- --ignored --nocapture`; as root, or the files may be in memory.
+//! `cargo test --release --lib audit::read::tests::figures -- --ignored --nocapture`; as root, or the files may be in memory.
 //! `TIDEGATE_FIGURES` is a folder to keep the log in for the next time, `TIDEGATE_STATEMENTS` another number of statements.
 #![expect(clippy::disallowed_methods, reason = "it measures, and says what it found")]
 
@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{make, path};
+use crate::audit::compactor::pack;
 use crate::audit::encode::Lines;
 use crate::audit::event::{Event, Outcome, SessionStarted, Statement, Who};
 use crate::audit::filter::Filter;
-use crate::audit::keeper::pack;
+use crate::audit::reading::Class;
 use crate::audit::record::EventName;
 use crate::audit::testing::{all, ended, outcome, statement, time, who};
 use crate::audit::writer::Writer;
-use crate::audit::{Settings, read, segment};
+use crate::audit::{Settings, read, segment, summary};
 use crate::ids::{GrantId, SessionId};
 
 /// Statements; each has an outcome.
@@ -77,6 +77,14 @@ fn sql(number: u64) -> String {
     }
 }
 
+/// Returns the processor time of this thread, in ticks of ten milliseconds (proc_pid_stat(5)).
+fn processor_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+    let fields = stat.rsplit(')').next().unwrap().split_whitespace();
+    let ticks: u64 = fields.skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum();
+    Duration::from_millis(ticks * 10)
+}
+
 struct Generator {
     writer: Writer,
     lines: Lines,
@@ -84,6 +92,8 @@ struct Generator {
     began: Timestamp,
     records: u64,
     packed: u32,
+    /// Processor time of packing.
+    packing: Duration,
 }
 
 impl Generator {
@@ -105,10 +115,12 @@ impl Generator {
     fn pack_closed(&mut self, all: bool) {
         let segments = segment::list(&self.dir).unwrap();
         let closed = segments.len() - usize::from(!all);
+        let before = processor_time();
         for segment in segments.iter().take(closed).filter(|segment| !segment.packed) {
             pack(segment).unwrap();
             self.packed += 1;
         }
+        self.packing += processor_time() - before;
     }
 }
 
@@ -160,6 +172,7 @@ fn generate(dir: &Path) {
         began: time(0),
         records: 0,
         packed: 0,
+        packing: Duration::ZERO,
     };
     let mut total = 0;
     for round in 0..=statements() / ABREAST / EACH {
@@ -191,18 +204,19 @@ fn generate(dir: &Path) {
     generator.writer.write(&[&generator.lines], true, now).unwrap();
     generator.pack_closed(true);
     println!(
-        "{} records in {} segments, written and packed in {:?}",
+        "{} records in {} segments, written and packed in {:?}; packing took {} ns of processor time a record",
         generator.records,
         generator.packed,
-        began.elapsed()
+        began.elapsed(),
+        generator.packing.as_nanos() / u128::from(generator.records)
     );
 }
 
 fn sizes(dir: &Path) -> (u64, u64) {
     let size = |path: &Path| std::fs::metadata(path).unwrap().len();
     let segments = segment::list(dir).unwrap();
-    segments.iter().fold((0, 0), |(log, index), segment| {
-        (log + size(&segment.path), index + size(&path(segment)))
+    segments.iter().fold((0, 0), |(log, summaries), segment| {
+        (log + size(&segment.path), summaries + size(&summary::path(segment)))
     })
 }
 
@@ -221,16 +235,8 @@ fn ten_million_records() {
     if !dir.join("audit-000001.jsonl.zst").exists() {
         generate(&dir);
     }
-    let segments = segment::list(&dir).unwrap();
-    if !path(&segments[0]).exists() {
-        let began = Instant::now();
-        for segment in &segments {
-            make(segment).unwrap();
-        }
-        println!("indexed in {:?}", began.elapsed());
-    }
-    let (log, index) = sizes(&dir);
-    println!("packed log {} MB, indexes {} MB", log / 1_000_000, index / 1_000_000);
+    let (log, summaries) = sizes(&dir);
+    println!("packed log {} MB, summaries {} kB", log / 1_000_000, summaries / 1_000);
     let one = session(statements() * 3 / 500);
     let filter = Filter::default;
     let day = |day: i64| Some(time(day * 86_400));
@@ -298,44 +304,60 @@ fn ten_million_records() {
             },
         ),
         (
-            "SQLSTATE alone (in a third of the blocks)",
+            "SQLSTATE alone",
             Filter {
                 sqlstate: Some("42501".to_owned()),
                 ..filter()
             },
         ),
         (
-            "SQLSTATE alone (in all blocks)",
+            "SQLSTATE alone",
             Filter {
                 sqlstate: Some("57014".to_owned()),
                 ..filter()
             },
         ),
         (
-            "common SQLSTATE (in all blocks)",
+            "common SQLSTATE",
             Filter {
                 sqlstate: Some("23505".to_owned()),
                 ..filter()
             },
         ),
         (
-            "slow statements (in all blocks)",
+            "slow statements",
             Filter {
                 min_duration_us: Some(65_700),
                 ..filter()
             },
         ),
         (
-            "text (in all blocks)",
+            "text",
             Filter {
                 text: Some("'Name 97'".to_owned()),
                 ..filter()
             },
         ),
         (
-            "table (in all blocks)",
+            "table",
             Filter {
                 table: Some("table299".parse().unwrap()),
+                ..filter()
+            },
+        ),
+        (
+            "deletes of an hour",
+            Filter {
+                class: Some(Class::Delete),
+                since: day(30),
+                until: Some(time(30 * 86_400 + 3_600)),
+                ..filter()
+            },
+        ),
+        (
+            "commands that change tables",
+            Filter {
+                class: Some(Class::Ddl),
                 ..filter()
             },
         ),

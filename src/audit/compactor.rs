@@ -1,0 +1,250 @@
+//! Compaction of closed segments: packs and summarises them, and has old ones removed ([`super::retention`]).
+//!
+//! It never touches the segment that is written, and nothing waits for it: a disk that is full or slow only makes it late.
+//!
+//! The law: a segment is removed only when its packed copy was read back and is the same, or by retention.
+
+use std::collections::HashSet;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::segment::{self, Segment};
+use super::summary::{self, SegmentSummary, SummaryBuilder};
+use super::{AuditError, Journal};
+use crate::causes::in_one_line;
+use crate::clock::Clock;
+use crate::supervision::{self, ThreadEnd};
+
+mod retention;
+
+/// From one pass to the next.
+const PASS_INTERVAL: Duration = Duration::from_secs(1);
+/// Segments whose summaries are checked in one pass: packing must not wait for all of a log that has none.
+const MAX_CHECKED_IN_A_PASS: usize = 16;
+/// Lines are packed in blocks of at least this many bytes, each a zstd frame of its own with a checksum: a damage ends there.
+const BLOCK_BYTES: usize = 1 << 20;
+/// Half the time of zstd's default level, and smaller on this log.
+const ZSTD_LEVEL: i32 = 1;
+/// As much of a segment is compared with its copy at once.
+const COMPARED_BYTES: usize = 128 << 10;
+/// Below the sessions' threads.
+const NICE: i32 = 10;
+
+/// Reason for which a pass was not finished. What is left is done by the next.
+#[derive(Debug, thiserror::Error)]
+pub enum CompactionError {
+    /// A file could not be read, written or removed.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// The packed copy is not the same: the original stays.
+    #[error("{}: the packed copy differs from the original", path.display())]
+    Differs {
+        /// The segment.
+        path: PathBuf,
+    },
+    /// The removal of segments could not be put on record: they stay.
+    #[error(transparent)]
+    Record(#[from] AuditError),
+}
+
+/// Handle of the compactor's thread, which ends when this is dropped.
+#[derive(Debug)]
+pub struct SegmentCompactor {
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+    thread_end: ThreadEnd,
+}
+
+impl SegmentCompactor {
+    /// Starts the thread for the journal's segments.
+    pub fn spawn(journal: Journal, clock: Clock) -> io::Result<Self> {
+        let (stop, stopped) = mpsc::channel();
+        let (thread, thread_end) = supervision::thread("audit-compactor", move || run(&journal, &clock, &stopped))?;
+        Ok(Self {
+            stop: Some(stop),
+            thread: Some(thread),
+            thread_end,
+        })
+    }
+
+    /// Returns the end of its thread: it comes when this is dropped, and earlier only by a panic.
+    #[must_use]
+    pub fn thread_end(&self) -> ThreadEnd {
+        self.thread_end.clone()
+    }
+}
+
+impl Drop for SegmentCompactor {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // Its result would only say whether it panicked, which the panic hook has told.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(journal: &Journal, clock: &Clock, stopped: &mpsc::Receiver<()>) {
+    // Linux counts niceness by thread. Without it the compactor works all the same.
+    let _ = rustix::process::setpriority_process(None, NICE);
+    let go_on = || matches!(stopped.try_recv(), Err(TryRecvError::Empty));
+    let (mut told, mut checked) = (false, HashSet::new());
+    loop {
+        let passed = compact_while(journal, clock.now(), go_on);
+        let mut pause = PASS_INTERVAL;
+        match passed.and_then(|()| check_summaries(&journal.settings().dir, &mut checked)) {
+            Ok(true) if std::mem::take(&mut told) => {
+                tracing::info!("packing, summarising and removing closed audit segments works again");
+            }
+            Ok(false) => pause = Duration::ZERO,
+            Err(error) if !std::mem::replace(&mut told, true) => {
+                tracing::warn!(error = %in_one_line(&error), "cannot pack, summarise or remove closed audit segments; the next pass tries again");
+            }
+            Ok(true) | Err(_) => {}
+        }
+        if stopped.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
+            break;
+        }
+    }
+}
+
+/// Makes one pass over the closed segments: packs those that are not, and removes those that are old.
+pub fn compact(journal: &Journal, now: Timestamp) -> Result<(), CompactionError> {
+    compact_while(journal, now, || true)
+}
+
+/// Makes a pass that is given up between two segments when there is to be no more.
+fn compact_while(journal: &Journal, now: Timestamp, go_on: impl Fn() -> bool) -> Result<(), CompactionError> {
+    let settings = journal.settings();
+    // Whatever else is in the folder, this one is written: its number is the journal's to say.
+    let written = journal.written().segment;
+    let closed = |segment: &&Segment| !segment.packed && u64::from(segment.number) < written;
+    for segment in list(&settings.dir)?.iter().filter(closed) {
+        if !go_on() {
+            return Ok(());
+        }
+        pack(segment)?;
+    }
+    match settings.keep {
+        Some(age) => retention::remove_older(journal, now, age),
+        None => Ok(()),
+    }
+}
+
+/// Makes the summaries of packed segments that have none to be used, and removes the search indexes of version 0.1.0; `false` when
+/// there may be more of them. A summary that is damaged later is not used, and made again at the next start.
+fn check_summaries(dir: &Path, checked: &mut HashSet<u32>) -> Result<bool, CompactionError> {
+    let segments = list(dir)?;
+    let mut left = segments
+        .iter()
+        .filter(|segment| segment.packed && !checked.contains(&segment.number));
+    let now: Vec<_> = left.by_ref().take(MAX_CHECKED_IN_A_PASS).collect();
+    let all = left.next().is_none();
+    for segment in now {
+        // Also one that cannot be read: it will not be read any better a second later.
+        checked.insert(segment.number);
+        summary::remove_index(segment)
+            .and_then(|()| summary::ensure(segment))
+            .map_err(|error| io_error(&segment.path, error))?;
+    }
+    Ok(all)
+}
+
+/// Replaces a closed segment by its packed copy, and summarises it.
+pub fn pack(segment: &Segment) -> Result<(), CompactionError> {
+    let packed = Segment {
+        path: segment.path.with_extension("jsonl.zst"),
+        packed: true,
+        ..segment.clone()
+    };
+    let next = segment.path.with_extension("jsonl.zst.new");
+    let failed = |error| {
+        // An incomplete copy would only take space from the log.
+        let _ = std::fs::remove_file(&next);
+        io_error(&next, error)
+    };
+    let summary = compress(segment, &next).map_err(failed)?;
+    if !is_copy(&next, &segment.path).map_err(failed)? {
+        return Err(CompactionError::Differs {
+            path: segment.path.clone(),
+        });
+    }
+    let folder = segment.path.parent().unwrap_or(Path::new("."));
+    std::fs::rename(&next, &packed.path)
+        .and_then(|()| File::open(folder)?.sync_all())
+        .and_then(|()| std::fs::remove_file(&segment.path))
+        .and_then(|()| summary.save(&packed))
+        .map_err(|error| io_error(&packed.path, error))
+}
+
+/// Writes the packed copy, in blocks of whole lines, and summarises the lines on the way.
+fn compress(segment: &Segment, to: &Path) -> io::Result<SegmentSummary> {
+    let mut lines = segment.open()?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(to)?;
+    let mut summary = SummaryBuilder::default();
+    let mut compressor = zstd::bulk::Compressor::new(ZSTD_LEVEL)?;
+    compressor.include_checksum(true)?;
+    let mut block = Vec::with_capacity(BLOCK_BYTES + 64 * 1024);
+    loop {
+        // A longer line is not one of ours: it is packed in parts, and not held whole.
+        let start = block.len();
+        let read = Read::take(&mut lines, segment::LONGEST).read_until(b'\n', &mut block)?;
+        if read > 0 {
+            summary.add(block.get(start..).unwrap_or_default());
+        }
+        if block.len() >= BLOCK_BYTES || (read == 0 && !block.is_empty()) {
+            file.write_all(&compressor.compress(&block)?)?;
+            block.clear();
+        }
+        if read == 0 {
+            file.sync_all()?;
+            return Ok(summary.finish());
+        }
+    }
+}
+
+/// Returns whether a packed file unpacks to exactly this file.
+fn is_copy(packed: &Path, original: &Path) -> io::Result<bool> {
+    let mut copy = BufReader::with_capacity(COMPARED_BYTES, zstd::Decoder::new(File::open(packed)?)?);
+    let mut original = BufReader::with_capacity(COMPARED_BYTES, File::open(original)?);
+    loop {
+        let (left, right) = (copy.fill_buf()?, original.fill_buf()?);
+        let length = left.len().min(right.len());
+        if length == 0 || left.get(..length) != right.get(..length) {
+            return Ok(left.is_empty() && right.is_empty());
+        }
+        copy.consume(length);
+        original.consume(length);
+    }
+}
+
+fn list(dir: &Path) -> Result<Vec<Segment>, CompactionError> {
+    segment::list(dir).map_err(|error| io_error(dir, error))
+}
+
+fn io_error(path: &Path, source: io::Error) -> CompactionError {
+    CompactionError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,325 @@
+//! Prefilter on raw lines: leaves out, before anything is parsed, lines that a filter cannot want.
+//!
+//! It reads no files and chooses nothing: the joiner does, from what is left.
+//!
+//! The law: from what is left the joiner chooses what it would choose from all. So a statement and its outcome are left out
+//! together where both stand in the same lines; where the other is elsewhere, one is left out only if it cannot be wanted
+//! whatever the other is. A line that does not begin and end like a record is never left out. What makes this cheap is how
+//! lines are written ([`crate::audit::encode`]): the same fields in the same order, texts as they are but for quotes, backslashes
+//! and what is not printable.
+
+use std::collections::HashMap;
+
+use memchr::memmem::Finder;
+use serde::Serialize;
+
+use super::{Filter, TimeRange, is_origin};
+use crate::audit::reading::Class;
+use crate::audit::record::{EventName, digits_field, event_of, number_field, string_field, time_of};
+
+/// The lines that have to meet a condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Every one.
+    Every,
+    /// Statements by their texts, and other events by theirs.
+    Text,
+    /// Statements.
+    Statement,
+    /// Statements or their outcomes.
+    Pair,
+    /// Outcomes, and other events by their SQLSTATE.
+    Result,
+}
+
+/// A condition, as bytes of which one piece stands in each line that meets it. It may stand elsewhere in the line than where it counts.
+#[derive(Debug)]
+struct Condition {
+    part: Part,
+    needles: Vec<Finder<'static>>,
+    /// Capital and small letters of ASCII are equal: the needles are searched for in small ones.
+    any_case: bool,
+}
+
+impl Condition {
+    fn new(part: Part, any_case: bool, needles: &[&str]) -> Self {
+        let as_searched = |needle: &str| {
+            if any_case {
+                needle.to_ascii_lowercase()
+            } else {
+                needle.to_owned()
+            }
+        };
+        let finder = |needle: &&str| Finder::new(&as_searched(needle)).into_owned();
+        Self {
+            part,
+            needles: needles.iter().map(finder).collect(),
+            any_case,
+        }
+    }
+
+    /// A field with a name, which JSON writes as it is.
+    fn field(part: Part, field: &impl Serialize, name: &str) -> Self {
+        // Serializing a text cannot fail; a line has it as it is written here (no name has a character that is not seen).
+        let json = [serde_json::to_string(field), serde_json::to_string(name)].map(Result::unwrap_or_default);
+        Self::new(part, false, &[&json.join(":")])
+    }
+
+    /// A text, as the filter compares it: in small letters. `None` if any line may have it.
+    fn text(text: &str) -> Option<Self> {
+        let small = text.to_lowercase();
+        let piece = plain_piece(&small)?;
+        // The two characters outside ASCII that have letters of ASCII in their small form: Kelvin's sign, and I with a dot.
+        let others = [('k', "\u{212a}"), ('i', "\u{130}")];
+        let others = others.into_iter().filter(|(letter, _)| piece.contains(*letter));
+        let needles: Vec<_> = std::iter::once(piece).chain(others.map(|(_, other)| other)).collect();
+        Some(Self::new(Part::Text, true, &needles))
+    }
+
+    /// A table's name, where it may stand in letters of either size, or in a text with escapes of its own.
+    fn table(name: &str) -> Option<Self> {
+        Some(Self::new(Part::Statement, true, &[plain_piece(name)?, "u&\\"]))
+    }
+
+    /// A class of statements: a word that begins a command, or the special form of one, in the text or in the server's command tag.
+    /// `None` for a class without such words.
+    fn class(class: Class) -> Option<Self> {
+        let more: &[&str] = match class {
+            Class::Other => return None,
+            // `SELECT … INTO`
+            Class::Ddl => &["into"],
+            // `CREATE ROLE`
+            Class::Privilege => &["role", "user", "group"],
+            Class::Explain => &["desc"],
+            Class::Execute => &["exec"],
+            _ => &[],
+        };
+        Some(Self::new(Part::Pair, true, &[class.words(), more].concat()))
+    }
+
+    /// An SQLSTATE that begins so.
+    fn sqlstate(code: &str) -> Self {
+        let code = code.get(..plain_length(code)).unwrap_or_default();
+        // Most codes have digits only.
+        let any_case = code.bytes().any(|byte| byte.is_ascii_alphabetic());
+        Self::new(Part::Result, any_case, &[&format!(r#""sqlstate":"{code}"#)])
+    }
+
+    fn may_be_in(&self, line: Line<'_>) -> bool {
+        let line = if self.any_case { line.small } else { line.text };
+        self.needles.iter().any(|needle| needle.find(line).is_some())
+    }
+}
+
+/// Returns whether JSON writes a character as it is: printable ASCII without quotes and backslashes.
+fn is_plain(character: char) -> bool {
+    matches!(character, ' '..='~') && !matches!(character, '"' | '\\')
+}
+
+fn plain_length(text: &str) -> usize {
+    text.find(|character| !is_plain(character)).unwrap_or(text.len())
+}
+
+/// Returns the longest piece of a text that JSON writes as it is.
+fn plain_piece(text: &str) -> Option<&str> {
+    let pieces = text.split(|character| !is_plain(character));
+    pieces.max_by_key(|piece| piece.len()).filter(|piece| !piece.is_empty())
+}
+
+/// A filter's conditions on raw lines.
+#[derive(Debug)]
+pub(in crate::audit) struct LinePrefilter {
+    filter: Filter,
+    range: TimeRange,
+    conditions: Vec<Condition>,
+}
+
+/// A line as it is, and in small letters where a condition asks for these.
+#[derive(Clone, Copy)]
+struct Line<'l> {
+    text: &'l [u8],
+    small: &'l [u8],
+}
+
+/// A statement by its session and its number there, as they are written.
+type Key<'l> = (&'l [u8], &'l [u8]);
+
+/// Lines that are looked at together.
+struct Block<'p, 'l> {
+    prefilter: &'p LinePrefilter,
+    /// Each line, and whether it is left.
+    lines: Vec<(Line<'l>, bool)>,
+    /// Statements without an outcome so far; nothing for one that is left out.
+    unanswered: HashMap<Key<'l>, Option<Unanswered>>,
+}
+
+/// A statement that is left.
+struct Unanswered {
+    at: usize,
+    /// It meets the conditions on the pair without its outcome.
+    is_enough: bool,
+}
+
+/// A line that is not written as ours are: nothing can be told of what belongs together.
+struct Foreign;
+
+impl LinePrefilter {
+    pub(in crate::audit) fn of(filter: &Filter) -> Self {
+        let names = filter
+            .names()
+            .map(|(field, name)| Condition::field(Part::Every, &field, name));
+        let mut conditions: Vec<_> = names.collect();
+        conditions.extend(filter.sqlstate.as_deref().map(Condition::sqlstate));
+        conditions.extend(
+            filter
+                .kind
+                .map(|kind| Condition::field(Part::Statement, &"kind", kind.name())),
+        );
+        conditions.extend(filter.table.as_ref().and_then(|table| Condition::table(&table.name)));
+        conditions.extend(filter.class.and_then(Condition::class));
+        conditions.extend(filter.text.as_deref().and_then(Condition::text));
+        Self {
+            range: TimeRange::of(filter),
+            conditions,
+            filter: filter.clone(),
+        }
+    }
+
+    /// Hands out the lines that are left, each with how many lines are in front of it. What has no end of a line is a line.
+    pub(in crate::audit) fn apply(&self, text: &[u8], mut each: impl FnMut(u64, &[u8])) {
+        let any_case = self.conditions.iter().any(|condition| condition.any_case);
+        let small = if any_case { text.to_ascii_lowercase() } else { Vec::new() };
+        let mut block = Block {
+            prefilter: self,
+            lines: Vec::new(),
+            unanswered: HashMap::new(),
+        };
+        let (mut start, mut foreign) = (0, false);
+        let rest = (!text.ends_with(b"\n")).then_some(text.len());
+        for end in memchr::memchr_iter(b'\n', text).map(|end| end + 1).chain(rest) {
+            let part = std::mem::replace(&mut start, end)..end;
+            let line = Line {
+                text: text.get(part.clone()).unwrap_or_default(),
+                small: small.get(part).unwrap_or_default(),
+            };
+            let left = block.look(line);
+            foreign |= left.is_err();
+            block.lines.push((line, left.unwrap_or(true)));
+        }
+        for (number, (line, left)) in (0..).zip(&block.lines) {
+            if *left || foreign {
+                each(number, line.text);
+            }
+        }
+    }
+
+    fn meets(&self, line: Line<'_>, parts: &[Part]) -> bool {
+        let mut conditions = self.conditions.iter().filter(|condition| parts.contains(&condition.part));
+        conditions.all(|condition| condition.may_be_in(line))
+    }
+
+    fn is_in_time(&self, time: &str) -> bool {
+        self.range.is_since(time) && self.range.is_before_until(time)
+    }
+
+    /// Returns whether an outcome's rows and duration may be what is asked for.
+    fn measures(&self, line: &[u8]) -> bool {
+        let filter = &self.filter;
+        let within = |fields: &[&[u8]], least: Option<u64>, most: Option<u64>| {
+            (least.is_none() && most.is_none())
+                || fields
+                    .iter()
+                    .filter_map(|field| number_field(line, field))
+                    .max()
+                    .is_none_or(|found| least.is_none_or(|least| found >= least) && most.is_none_or(|most| found <= most))
+        };
+        within(
+            &[br#","rows":"#, br#","portal_rows_sent":"#],
+            filter.min_rows,
+            filter.max_rows,
+        ) && within(&[br#","duration_us":"#], filter.min_duration_us, filter.max_duration_us)
+    }
+
+    /// Returns whether a line of an event may be wanted for what stands in it: one that is neither statement nor outcome, or any where
+    /// these are not looked at together.
+    fn may_want(&self, line: Line<'_>, time: &str, event: &[u8]) -> bool {
+        let filter = &self.filter;
+        let Some(name) = str::from_utf8(event).ok().and_then(|event| event.parse::<EventName>().ok()) else {
+            return true;
+        };
+        let says_origin = filter.by_grant() && is_origin(name);
+        if says_origin || (filter.by_session() && name == EventName::SessionStarted) {
+            return true;
+        }
+        filter.event.is_none_or(|wanted| wanted == name)
+            && !filter.asks_for_statement()
+            && !filter.asks_for_measures()
+            && self.is_in_time(time)
+            && self.meets(line, &[Part::Every, Part::Text, Part::Result])
+    }
+}
+
+impl<'l> Block<'_, 'l> {
+    /// Returns whether the next line is left, for now: with a statement's outcome it may be left out.
+    fn look(&mut self, line: Line<'l>) -> Result<bool, Foreign> {
+        let filter = &self.prefilter.filter;
+        let joins = filter.asks_for_content() || filter.asks_for_result();
+        let head = line.text.strip_suffix(b"}\n").and_then(time_of);
+        let head = head.and_then(|(time, rest)| Some((time, event_of(rest)?)));
+        let Some((time, (event, rest))) = head.filter(|(time, _)| time.ends_with('Z')) else {
+            return Ok(true);
+        };
+        match event {
+            b"statement" if joins => self.statement(line, time, key(rest).ok_or(Foreign)?),
+            b"outcome" if joins => Ok(self.outcome(line, time, key(rest).ok_or(Foreign)?)),
+            event => Ok(self.prefilter.may_want(line, time, event)),
+        }
+    }
+
+    fn statement(&mut self, line: Line<'l>, time: &str, key: Key<'l>) -> Result<bool, Foreign> {
+        let prefilter = self.prefilter;
+        // One from before that time may have its outcome in it.
+        let timely =
+            prefilter.range.is_before_until(time) && (prefilter.filter.asks_for_result() || prefilter.range.is_since(time));
+        let may_be = timely && prefilter.meets(line, &[Part::Every, Part::Statement, Part::Text]);
+        let is_enough = may_be && prefilter.meets(line, &[Part::Pair]);
+        // What is only prepared runs nothing that an outcome could tell.
+        let left = may_be && (is_enough || string_field(line.text, br#","kind":""#) != Some("parse"));
+        let at = self.lines.len();
+        match self.unanswered.insert(key, left.then_some(Unanswered { at, is_enough })) {
+            None => Ok(left),
+            Some(_) => Err(Foreign),
+        }
+    }
+
+    fn outcome(&mut self, line: Line<'l>, time: &str, key: Key<'l>) -> bool {
+        let prefilter = self.prefilter;
+        let Unanswered { at, is_enough } = match self.unanswered.remove(&key) {
+            // Its statement was in front of these lines: the joiner knows whether it waits for this one.
+            None => return prefilter.meets(line, &[Part::Every]),
+            Some(None) => return false,
+            Some(Some(statement)) => statement,
+        };
+        let left = prefilter.is_in_time(time)
+            && prefilter.meets(line, &[Part::Result])
+            && prefilter.measures(line.text)
+            && (is_enough || prefilter.meets(line, &[Part::Pair]));
+        if !left
+            && (prefilter.filter.asks_for_result() || !is_enough)
+            && let Some((_, statement)) = self.lines.get_mut(at)
+        {
+            *statement = false;
+        }
+        left
+    }
+}
+
+/// Returns session and number in what stands behind the name of a statement's or an outcome's event.
+fn key(rest: &[u8]) -> Option<Key<'_>> {
+    let rest = rest.strip_prefix(br#"","session":""#)?;
+    let (session, rest) = rest.split_at_checked(memchr::memchr(b'"', rest)?)?;
+    Some((session, digits_field(rest, br#","statement":"#)?))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,366 @@
+//! Builder of summaries: takes the lines of a segment one after the other.
+//!
+//! It reads no file. Statements, outcomes and changes of transactions, which are most of a log, are read from their first bytes; other
+//! lines are parsed. Each text is analysed once, and only as long as there are few: a log with literals in its texts has no end of them.
+//!
+//! INVARIANT: a line that is not a record makes the summary one that excludes nothing, for readers have to report that line.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use super::{Field, MAX_SET_BYTES, SegmentSummary};
+use crate::audit::chain::{number, split};
+use crate::audit::event::{Event, Kind, Outcome, Statement};
+use crate::audit::reading::{Class, Readings, hides_names, words};
+use crate::audit::record::{Record, event_of, number_field, string_field, time_of};
+use crate::audit::text::written;
+
+/// Texts that are analysed, at most, and the bytes of them that are remembered. A log with more of them has any class and any word.
+const MAX_TEXTS: usize = 1_000;
+const MAX_TEXT_BYTES: usize = 1 << 20;
+/// Sessions and statements that are followed, at most: of a segment with more it is not known which outcomes are elsewhere.
+const MAX_FOLLOWED: usize = 100_000;
+
+/// Collects the values of one segment.
+#[derive(Debug)]
+pub(in crate::audit) struct SummaryBuilder {
+    values: Values,
+    last_seq: u64,
+    first_time: String,
+    last_time: String,
+    /// A line was added.
+    begun: bool,
+    sessions: HashMap<Box<str>, Session>,
+    /// Statements of all sessions that have no outcome so far.
+    unanswered: usize,
+    texts: HashSet<Box<[u8]>>,
+    text_bytes: usize,
+    readings: Readings,
+}
+
+/// A session as far as it stands in the segment.
+#[derive(Debug, Default)]
+struct Session {
+    /// Its names as the last line had them.
+    names: Box<[u8]>,
+    /// The numbers of statements without an outcome so far, and whether each only parses: if that succeeds, no outcome comes.
+    unanswered: BTreeMap<u64, bool>,
+}
+
+/// The sets of values, each with its size.
+#[derive(Debug)]
+struct Values(BTreeMap<Field, (BTreeSet<Box<str>>, usize)>);
+
+impl Values {
+    fn insert(&mut self, field: Field, value: &str) {
+        let Some((values, bytes)) = self.0.get_mut(&field) else {
+            return;
+        };
+        if values.contains(value) {
+            return;
+        }
+        *bytes += value.len() + 3;
+        if *bytes > MAX_SET_BYTES {
+            self.0.remove(&field);
+        } else {
+            values.insert(value.into());
+        }
+    }
+
+    fn has(&self, field: Field) -> bool {
+        self.0.contains_key(&field)
+    }
+
+    fn give_up(&mut self, fields: &[Field]) {
+        self.0.retain(|field, _| !fields.contains(field));
+    }
+}
+
+impl Default for SummaryBuilder {
+    fn default() -> Self {
+        Self {
+            values: Values(Field::ALL.map(|field| (field, Default::default())).into()),
+            last_seq: 0,
+            first_time: String::new(),
+            last_time: String::new(),
+            begun: false,
+            sessions: HashMap::new(),
+            unanswered: 0,
+            texts: HashSet::new(),
+            text_bytes: 0,
+            readings: Readings::default(),
+        }
+    }
+}
+
+/// A line of a session, taken apart without parsing it.
+struct SessionLine<'l> {
+    seq: u64,
+    time: &'l str,
+    event: &'l str,
+    /// Session, grant, identity and target, and the bytes they stand in.
+    names: [(Field, &'l str); 4],
+    names_text: &'l [u8],
+    /// The statement's number, and what stands behind the names up to the mark of the chain.
+    statement: u64,
+    rest: &'l [u8],
+}
+
+impl<'l> SessionLine<'l> {
+    /// Takes a line apart; `None` if it is of another kind, or not as a gate writes it.
+    fn of(line: &'l [u8]) -> Option<Self> {
+        let (body, _) = split(line)?;
+        let (time, rest) = time_of(body)?;
+        let (event, rest) = event_of(rest)?;
+        if !time.ends_with('Z') || !matches!(event, b"statement" | b"outcome" | b"transaction_changed") {
+            return None;
+        }
+        let start = rest.strip_prefix(b"\"")?;
+        let mut rest = start;
+        let mut name = |key: &[u8]| {
+            let value = rest.strip_prefix(key)?;
+            let (value, behind) = value.split_at_checked(memchr::memchr(b'"', value)?)?;
+            rest = behind.strip_prefix(b"\"")?;
+            // With an escape it is not the value itself.
+            str::from_utf8(value).ok().filter(|value| !value.contains('\\'))
+        };
+        let names = [
+            (Field::Session, name(br#","session":""#)?),
+            (Field::Grant, name(br#","grant":""#)?),
+            (Field::Identity, name(br#","identity":""#)?),
+            (Field::Target, name(br#","target":""#)?),
+        ];
+        Some(Self {
+            seq: number(line)?,
+            time,
+            event: str::from_utf8(event).ok()?,
+            names,
+            names_text: start.get(..start.len() - rest.len())?,
+            statement: number_field(rest, br#","statement":"#)?,
+            rest,
+        })
+    }
+}
+
+impl SummaryBuilder {
+    /// Adds a line, with its newline.
+    pub(in crate::audit) fn add(&mut self, line: &[u8]) {
+        let added = line.strip_suffix(b"\n").and_then(|line| match SessionLine::of(line) {
+            Some(taken) => self.add_session_line(line, &taken),
+            None => self.add_record(&Record::parse(line).ok()?),
+        });
+        if added.is_none() {
+            self.give_up();
+        }
+    }
+
+    /// Returns the summary of what was added.
+    pub(in crate::audit) fn finish(mut self) -> SegmentSummary {
+        for (session, state) in &self.sessions {
+            for (statement, _) in state.unanswered.iter().filter(|(_, only_parses)| !**only_parses) {
+                self.values.insert(Field::Unanswered, &pair(session, *statement));
+            }
+        }
+        let values = self.values.0.into_iter();
+        SegmentSummary {
+            last_seq: self.last_seq,
+            first_time: self.first_time,
+            last_time: self.last_time,
+            values: values.map(|(field, (values, _))| (field, values)).collect(),
+        }
+    }
+
+    /// From here on the summary excludes nothing.
+    fn give_up(&mut self) {
+        self.values.0.clear();
+        (self.last_seq, self.begun) = (u64::MAX, true);
+        self.first_time.clear();
+        "~".clone_into(&mut self.last_time);
+    }
+
+    fn add_place(&mut self, seq: u64, time: &str) {
+        if !std::mem::replace(&mut self.begun, true) {
+            time.clone_into(&mut self.first_time);
+        }
+        self.last_seq = self.last_seq.max(seq);
+        if time < self.first_time.as_str() {
+            time.clone_into(&mut self.first_time);
+        }
+        if time > self.last_time.as_str() {
+            time.clone_into(&mut self.last_time);
+        }
+    }
+
+    fn add_session_line(&mut self, line: &[u8], taken: &SessionLine<'_>) -> Option<()> {
+        self.add_place(taken.seq, taken.time);
+        self.values.insert(Field::Event, taken.event);
+        let [(_, session), ..] = taken.names;
+        let known = self.sessions.get(session);
+        if known.is_none_or(|known| *known.names != *taken.names_text) {
+            taken.names.iter().for_each(|(field, name)| self.values.insert(*field, name));
+            if let Some(session) = self.session(session) {
+                session.names = taken.names_text.into();
+            }
+        }
+        if taken.event == "statement" {
+            let only_parses = string_field(taken.rest, br#","kind":""#) == Some("parse");
+            self.statement(session, taken.statement, only_parses);
+            return self.add_text(line, taken.rest);
+        }
+        if let Some(code) = string_field(taken.rest, br#""sqlstate":""#) {
+            self.values.insert(Field::Sqlstate, code);
+            if code.contains('\\') {
+                self.values.give_up(&[Field::Sqlstate]);
+            }
+        }
+        if taken.event == "outcome" {
+            self.outcome(session, taken.statement);
+            self.add_tags(taken.rest);
+        }
+        Some(())
+    }
+
+    fn add_record(&mut self, record: &Record) -> Option<()> {
+        self.add_place(record.seq, &written(record.time)?);
+        let event = &record.event;
+        for field in Field::OF_EVENTS {
+            field.of(event).into_iter().for_each(|value| self.values.insert(field, value));
+        }
+        match event {
+            Event::Statement(statement) => {
+                let session = statement.who.session.as_str();
+                self.statement(session, statement.statement, statement.kind == Kind::Parse);
+                self.add_analysis(statement);
+            }
+            Event::Outcome(outcome) => {
+                self.outcome(outcome.who.session.as_str(), outcome.statement);
+                self.add_tags_of(outcome);
+            }
+            Event::SessionEnded(ended) => {
+                if let Some(session) = self.sessions.remove(ended.who.session.as_str()) {
+                    self.unanswered -= session.unanswered.len();
+                }
+            }
+            Event::GateStarted(_) => self.forget_sessions(),
+            _ => {}
+        }
+        Some(())
+    }
+
+    fn session(&mut self, session: &str) -> Option<&mut Session> {
+        if self.sessions.len() >= MAX_FOLLOWED || self.unanswered >= MAX_FOLLOWED {
+            self.values.give_up(&[Field::Unanswered, Field::Late]);
+            self.forget_sessions();
+        }
+        if !self.sessions.contains_key(session) {
+            self.sessions.insert(session.into(), Session::default());
+        }
+        self.sessions.get_mut(session)
+    }
+
+    fn forget_sessions(&mut self) {
+        self.sessions.clear();
+        self.unanswered = 0;
+    }
+
+    fn statement(&mut self, session: &str, statement: u64, only_parses: bool) {
+        let Some(session) = self.session(session) else { return };
+        let before = session.unanswered.insert(statement, only_parses);
+        self.unanswered += usize::from(before.is_none());
+    }
+
+    fn outcome(&mut self, session: &str, statement: u64) {
+        let Some(state) = self.session(session) else { return };
+        let had = state.unanswered.len();
+        let known = state.unanswered.remove(&statement).is_some();
+        // A session's outcomes are in the order of its statements: what was to be parsed before this one was.
+        while let Some(first) = state
+            .unanswered
+            .first_entry()
+            .filter(|first| known && *first.key() < statement)
+        {
+            first.remove();
+        }
+        let answered = had - state.unanswered.len();
+        self.unanswered -= answered;
+        if !known {
+            self.values.insert(Field::Late, &pair(session, statement));
+        }
+    }
+
+    /// Analyses a statement's text, if there was none like it before.
+    fn add_text(&mut self, line: &[u8], rest: &[u8]) -> Option<()> {
+        if !self.values.has(Field::Class) && !self.values.has(Field::Word) {
+            return Some(());
+        }
+        let end = memchr::memmem::find(rest, br#","parameters":["#).unwrap_or(rest.len());
+        // Behind the statement's number, which differs each time.
+        let start = memchr::memmem::find(rest, br#","kind":""#)?;
+        let text = rest.get(start..end)?;
+        if self.texts.contains(text) {
+            return Some(());
+        }
+        self.text_bytes += text.len();
+        if self.texts.len() >= MAX_TEXTS || self.text_bytes > MAX_TEXT_BYTES {
+            self.values.give_up(&[Field::Class, Field::Word]);
+            self.texts.clear();
+            return Some(());
+        }
+        self.texts.insert(text.into());
+        let Event::Statement(statement) = Record::parse(line).ok()?.event else {
+            return None;
+        };
+        self.add_analysis(&statement);
+        Some(())
+    }
+
+    fn add_analysis(&mut self, statement: &Statement<'_>) {
+        let reading = self.readings.of_statement(statement);
+        reading
+            .classes
+            .iter()
+            .for_each(|class| self.values.insert(Field::Class, class.name()));
+        let text = statement.sql.as_ref().map_or("", |sql| sql.text.0.as_ref());
+        if hides_names(text) {
+            self.values.give_up(&[Field::Word]);
+        }
+        // Of a name that is longer than PostgreSQL keeps, the text has another word than the analysis.
+        let tables = reading.tables.iter().flat_map(|table| words(&table.name));
+        for word in words(text).chain(tables) {
+            if !self.values.has(Field::Word) {
+                return;
+            }
+            self.values.insert(Field::Word, &word.to_ascii_lowercase());
+        }
+    }
+
+    /// Adds the classes of an outcome's command tags.
+    fn add_tags(&mut self, rest: &[u8]) {
+        const TAGS: &[u8] = br#","tags":["#;
+        let Some(at) = memchr::memmem::find(rest, TAGS) else { return };
+        let mut tags = rest.get(at + TAGS.len()..).unwrap_or_default();
+        while let Some(tag) = tags.strip_prefix(b"\"") {
+            let end = memchr::memchr(b'"', tag).unwrap_or(tag.len());
+            let text = tag
+                .get(..end)
+                .and_then(|tag| str::from_utf8(tag).ok())
+                .filter(|tag| !tag.contains('\\'));
+            let Some(text) = text else {
+                self.values.give_up(&[Field::Class]);
+                return;
+            };
+            self.values.insert(Field::Class, Class::of_tag(text).name());
+            let behind = tag.get(end + 1..).unwrap_or_default();
+            tags = behind.strip_prefix(b",").unwrap_or_default();
+        }
+    }
+
+    fn add_tags_of(&mut self, outcome: &Outcome<'_>) {
+        let tags = outcome.tags.iter();
+        tags.for_each(|tag| self.values.insert(Field::Class, Class::of_tag(&tag.0).name()));
+    }
+}
+
+/// Returns the text of a statement's session and number there.
+fn pair(session: &str, statement: u64) -> String {
+    format!("{session} {statement}")
+}
