@@ -342,7 +342,7 @@ fn without_psql_nobody_is_asked_for_anything() {
         .expect("tidegate ends");
     assert_eq!(code(&output), 5, "{output:?}");
     assert!(
-        text(&output).contains("the token in TIDEGATE_TOKEN is not accepted"),
+        text(&output).contains("does not accept the token in TIDEGATE_TOKEN"),
         "{output:?}"
     );
 }
@@ -413,7 +413,7 @@ fn an_operator_reads_what_to_do() {
         .command(&["user", "disable", "anna@example.com", "--unseen"])
         .expect("a command");
     assert_eq!(code(&output), 0, "{output:?}");
-    assert!(text(&output).contains("anna@example.com is no local user"), "{output:?}");
+    assert!(text(&output).contains("anna@example.com is not a local user"), "{output:?}");
     // Of a grant it is known, though no user.
     gate.grant("bo@example.com", TARGET, "10m", &[]).expect("a grant");
     let output = gate.command(&["user", "disable", "bo@example.com"]).expect("a command");

@@ -136,7 +136,7 @@ async fn an_account_that_ends_its_own_sessions_has_to_be_accepted() {
         let (code, said) = check(&alone, arguments);
         assert_eq!(code, Some(1), "{said}");
         for words in [
-            "missing: an account that ends sessions",
+            "missing: a separate account that ends sessions",
             "admin_user = \"gate\"",
             "shared_account = \"accepted\"",
         ] {
@@ -303,7 +303,7 @@ async fn the_examples_are_safe_as_they_are() {
         let gate = Gate::start(binary(), &config, &[("gate.password", "gate"), superuser]).expect("a gate");
         let (code_of_check, said) = check(&gate, &[]);
         assert_eq!(code_of_check, Some(8), "{file}: {said}");
-        assert!(said.contains("make it with: tidegate target apply shop"), "{file}: {said}");
+        assert!(said.contains("create it with: tidegate target apply shop"), "{file}: {said}");
         let apply = ["target", "apply", "shop", "--user", "postgres", "--password-file", "-"];
         let mut apply = gate.operator(&apply);
         let password = fs::File::open(gate.folder().join("postgres.password")).expect("the file");

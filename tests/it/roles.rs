@@ -524,7 +524,7 @@ async fn a_standby_is_a_refusal_until_it_is_promoted() {
     let checked = walls.gate.command(&["check"]).expect("tidegate check");
     let said = String::from_utf8_lossy(&[checked.stdout, checked.stderr].concat()).into_owned();
     assert!(
-        !checked.status.success() && said.contains("missing: its server is read-only"),
+        !checked.status.success() && said.contains("missing: a writable server; this one is read-only"),
         "{said}"
     );
     // Its end has to wait, and does.
