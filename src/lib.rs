@@ -3,6 +3,7 @@
 //! A wire-protocol gate in front of QA databases. This page is the table of contents, in layer order: a module imports only
 //! from those above it (`tests/architecture.rs` holds the exact graph).
 //!
+//! - [`backoff`]: waits between attempts (pure)
 //! - [`causes`], [`clock`], [`folder_lock`], [`duration`], [`times`], [`columns`], [`ids`], [`visible`], [`names`], [`secret`]:
 //!   the nouns
 //! - [`diagnostics`]: non-blocking output of the gate's own messages
@@ -41,6 +42,7 @@
 pub mod access;
 pub mod app;
 pub mod audit;
+pub mod backoff;
 pub mod causes;
 pub mod cli;
 pub mod clock;

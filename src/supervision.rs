@@ -14,10 +14,10 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use tokio::sync::watch;
 
-/// Retry interval after a panic; doubled after each further one.
-const RESTART_PAUSE: Duration = Duration::from_secs(1);
-/// Maximum retry interval.
-const MAX_RESTART_PAUSE: Duration = Duration::from_mins(1);
+use crate::backoff::Backoff;
+
+/// Waits before a start after a panic.
+const RESTART: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(1));
 
 /// Reason why a gate cannot continue.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -87,11 +87,11 @@ impl Supervisor {
 
 /// Runs a task until it ends by itself; starts it again after a panic.
 pub async fn restarted<T: Future<Output = ()>>(part: &'static str, mut begin: impl FnMut() -> T) {
-    let mut pause = RESTART_PAUSE;
+    let mut backoff = RESTART;
     while let Err(panic) = AssertUnwindSafe(async { begin().await }).catch_unwind().await {
+        let pause = backoff.next_wait();
         tracing::error!(part, panic = panic_text(&*panic), again_in = ?pause, "a part of the gate has panicked and is begun again");
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(MAX_RESTART_PAUSE);
     }
 }
 

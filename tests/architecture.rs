@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 /// Every module in layer order, with what it imports. A module may import only from rows above its own, so there is no cycle.
 const LAYERS: &[(&str, &str)] = &[
+    ("backoff", ""),
     ("causes", ""),
     ("clock", ""),
     ("folder_lock", ""),
@@ -28,7 +29,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("names", "visible"),
     ("secret", ""),
     ("diagnostics", "visible"),
-    ("supervision", ""),
+    ("supervision", "backoff"),
     ("ending", "ids names visible"),
     ("wire", "ending visible"),
     ("scram", ""),
@@ -60,7 +61,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("upstream", "ids names secret ending scram grant tls visible"),
     (
         "provision",
-        "causes clock ids names secret supervision ending rights scram grant tls audit ledger upstream",
+        "backoff causes clock ids names secret supervision ending rights scram grant tls audit ledger upstream",
     ),
     (
         "session",
@@ -70,7 +71,7 @@ const LAYERS: &[(&str, &str)] = &[
         "notify",
         "backoff causes clock ids secret supervision tls request ledger visible",
     ),
-    ("forward", "causes clock supervision tls audit notify"),
+    ("forward", "backoff causes clock supervision tls audit notify"),
     (
         "control",
         "causes clock ids names secret ending quota grant request identity tls audit policy ledger strangers access session",
@@ -93,8 +94,8 @@ const LAYERS: &[(&str, &str)] = &[
 
 /// No task, socket, file, clock or randomness: what these need comes as an argument.
 const PURE: &[&str] = &[
-    "duration", "times", "columns", "ids", "names", "visible", "ending", "wire", "scram", "lexer", "grant", "request", "rails",
-    "rights", "policy",
+    "backoff", "duration", "times", "columns", "ids", "names", "visible", "ending", "wire", "scram", "lexer", "grant", "request",
+    "rails", "rights", "policy",
 ];
 const IMPURE: &[&str] = &[
     "async ",

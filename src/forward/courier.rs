@@ -72,7 +72,7 @@ impl Courier {
         let loaded = tokio::task::spawn_blocking(move || file.load()).await;
         // The runtime is shutting down.
         let Ok(mut settled) = loaded else { return };
-        let mut wait = self.pace.first;
+        let mut backoff = self.pace.backoff;
         loop {
             let (begun, before) = (self.state.sent.load(Ordering::Relaxed), settled);
             let Err(error) = self.deliver(&mut settled).await;
@@ -80,15 +80,14 @@ impl Courier {
                 self.save(settled).await;
             }
             if self.state.sent.load(Ordering::Relaxed) > begun {
-                wait = self.pace.first;
+                backoff = self.pace.backoff;
             }
             let (receiver, lag) = (
                 format!("{}:{}", self.receiver.host, self.receiver.port),
                 self.state.lag(self.clock.now()),
             );
             tracing::warn!(receiver, error = %in_one_line(&error), behind_seconds = lag.as_secs(), "the audit log cannot be forwarded; trying again");
-            sleep(wait).await;
-            wait = wait.saturating_mul(2).min(self.pace.most);
+            sleep(backoff.next_wait()).await;
         }
     }
 

@@ -28,6 +28,7 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::supervision::restarted;
 use crate::tls::{CollectorTls, TlsError};
@@ -60,10 +61,8 @@ pub type CaFile = Option<PathBuf>;
 /// Limits and intervals of forwarding.
 #[derive(Debug, Clone, Copy)]
 struct Pace {
-    /// Wait after the first failure; it doubles after each further one.
-    first: Duration,
-    /// Longest wait after a failure.
-    most: Duration,
+    /// Waits after failures.
+    backoff: Backoff,
     /// Limit for connecting including the TLS handshake, and for a receiver that accepts no bytes.
     patience: Duration,
     /// Time after which a line that was sent counts as received, if its connection is still good.
@@ -77,8 +76,7 @@ struct Pace {
 }
 
 const PACE: Pace = Pace {
-    first: Duration::from_secs(1),
-    most: Duration::from_mins(1),
+    backoff: Backoff::new(Duration::from_secs(1), Duration::from_mins(1)),
     patience: Duration::from_secs(10),
     // Longer than bytes may wait in the socket unacknowledged (`patience`).
     settle: Duration::from_secs(15),

@@ -14,8 +14,7 @@ use crate::audit::{Journal, Settings, segment};
 use crate::tls::ServerTls;
 
 const FAST: Pace = Pace {
-    first: Duration::from_millis(5),
-    most: Duration::from_millis(20),
+    backoff: Backoff::new(Duration::from_millis(5), Duration::from_millis(20)),
     patience: Duration::from_millis(300),
     settle: Duration::from_millis(50),
     poll: Duration::from_millis(5),

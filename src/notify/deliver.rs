@@ -55,7 +55,7 @@ impl Courier {
         loop {
             if let Err(error) = self.next(&mut way).await {
                 tracing::error!(hook = self.hook.name, error = %in_one_line(&error), "the outbox cannot be used; trying again");
-                tokio::time::sleep(self.pace.most).await;
+                tokio::time::sleep(self.pace.backoff.max()).await;
             }
         }
     }
@@ -143,10 +143,9 @@ impl Courier {
         SignedDuration::try_from(asked).map_or_else(|_| self.backoff(attempts), |asked| asked.max(self.backoff(0)))
     }
 
-    /// Returns the back-off: it doubles with each failure up to the limit, and is drawn from the upper half of that, so that
-    /// many gates do not retry at the same time.
+    /// Returns the back-off: it is drawn from the upper half of its wait, so that many gates do not retry at the same time.
     fn backoff(&self, attempts: u32) -> SignedDuration {
-        let wait = self.pace.first.saturating_mul(1 << attempts.min(20)).min(self.pace.most);
+        let wait = self.pace.backoff.after(attempts);
         let mut random = [0];
         // If there is no randomness, the full time is used.
         let part = getrandom::fill(&mut random).map_or(256, |()| 128 + u32::from(random[0] / 2));

@@ -28,6 +28,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinSet;
 
+use crate::backoff::Backoff;
 use crate::causes::in_one_line;
 use crate::clock::Clock;
 use crate::ids::LogId;
@@ -73,10 +74,8 @@ pub enum Format {
 /// Limits and intervals of delivery.
 #[derive(Debug, Clone, Copy)]
 struct Pace {
-    /// Wait after the first failure; it doubles after each further one.
-    first: Duration,
-    /// Longest wait between attempts.
-    most: Duration,
+    /// Waits between attempts.
+    backoff: Backoff,
     /// Age from which a message is given up.
     give_up: SignedDuration,
     /// Limit for an attempt, from connecting to the response.
@@ -84,8 +83,7 @@ struct Pace {
 }
 
 const PACE: Pace = Pace {
-    first: Duration::from_secs(1),
-    most: Duration::from_mins(5),
+    backoff: Backoff::new(Duration::from_secs(1), Duration::from_mins(5)),
     give_up: SignedDuration::from_hours(24),
     timeout: Duration::from_secs(10),
 };

@@ -13,8 +13,7 @@ use crate::ids::{GrantId, RequestId};
 use crate::request::{Approval, How, Outcome, Request, Review, Wish};
 
 const FAST: Pace = Pace {
-    first: Duration::from_millis(5),
-    most: Duration::from_millis(20),
+    backoff: Backoff::new(Duration::from_millis(5), Duration::from_millis(20)),
     give_up: SignedDuration::from_hours(24),
     timeout: Duration::from_secs(10),
 };

@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use super::link::{self, Driver};
+use crate::backoff::Backoff;
 use crate::causes::in_one_line;
 use crate::names::{ProfileName, TargetName};
 pub use crate::rights::Step;
@@ -27,8 +28,8 @@ pub use lift::lift;
 
 /// Maximum number of attempts when a concurrent change or a restart of the server interferes.
 const ATTEMPTS: u32 = 6;
-/// Retry interval after the first attempt; doubled after each further one.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Waits between them.
+const RETRY: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
 /// Settings of the connection: catalogue names only, as for ending backends. A statement that waits for a lock gives up, because
 /// its place in the queue would hold up all later ones.
 const OPTIONS: &str = "-c search_path=pg_catalog -c statement_timeout=0 -c lock_timeout=20s -c standard_conforming_strings=on";
@@ -192,14 +193,13 @@ pub async fn apply(
     definitions: &Definitions,
     mut progress: impl FnMut(&ProfileName, &Step),
 ) -> Result<Comparison, ProfilesError> {
-    let mut pause = PAUSE;
+    let mut backoff = RETRY;
     for _ in 1..ATTEMPTS {
         match attempt(target, definitions, &mut progress).await {
             Err(error) if error.may_pass() => tracing::debug!(error = %in_one_line(&error), "profiles: tried again"),
             done => return done,
         }
-        tokio::time::sleep(pause).await;
-        pause *= 2;
+        tokio::time::sleep(backoff.next_wait()).await;
     }
     attempt(target, definitions, &mut progress).await
 }

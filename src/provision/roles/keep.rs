@@ -12,17 +12,19 @@ use tokio::sync::watch;
 use super::legacy::Undone;
 use super::retire::Role;
 use super::{Fault, Roles, Slot, State, lock};
+use crate::backoff::Backoff;
 use crate::causes::in_one_line;
 use crate::grant::{Grant, Status};
 use crate::supervision::restarted;
 
 /// Time for sessions to end themselves, which informs their clients of the reason. Backends left after it are ended without that.
 const GRACE: Duration = Duration::from_secs(1);
-/// Retry interval of dropping a role; doubled after each further attempt, up to [`LONGEST`].
+/// Retry interval of moving the end of a role's logins.
 const AGAIN: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_mins(1);
+/// Waits between attempts to drop a role, and to undo what was given to others.
+const RETRY: Backoff = Backoff::new(AGAIN, Duration::from_mins(1));
 
-/// Maximum number of attempts to undo what was given to others, starting at [`AGAIN`]: some minutes in all.
+/// Maximum number of attempts to undo what was given to others: some minutes in all.
 const TRIES: u32 = 10;
 
 /// Maximum number of bytes recorded of the statements that undid something.
@@ -108,7 +110,7 @@ impl Roles {
 
     /// Drops the role, and retries without limit.
     async fn finish(&self, slot: &Arc<Slot>) {
-        let mut pause = AGAIN;
+        let mut backoff = RETRY;
         let mut told = false;
         while let Err(fault) = self.end(slot, None).await {
             tracing::error!(
@@ -119,8 +121,7 @@ impl Roles {
                 self.0.counts.left.fetch_add(1, Ordering::Relaxed);
                 self.0.note(slot, "left", Some(fault.to_string())).await;
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST);
+            tokio::time::sleep(backoff.next_wait()).await;
         }
         if told {
             self.0.counts.left.fetch_sub(1, Ordering::Relaxed);
@@ -155,13 +156,12 @@ impl Roles {
     }
 
     async fn tidy_later(&self, slot: &Slot, role: &Role) {
-        let mut pause = AGAIN;
+        let mut backoff = RETRY;
         for _ in 0..TRIES {
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(backoff.next_wait()).await;
             if !self.undo(slot, role).await {
                 return;
             }
-            pause = (pause * 2).min(LONGEST);
         }
     }
 

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{Fault, Inner, Profile, RoleError, Roles, Slot, State, search_path};
+use crate::backoff::Backoff;
 use crate::causes::in_one_line;
 use crate::grant::{Grant, Status};
 use crate::rights::{Marker, RoleName, profile_role, quoted, quoted_text};
@@ -29,8 +30,8 @@ const PASSWORD_BYTES: usize = 32;
 const ROOM: u32 = 2;
 /// Maximum number of attempts after collisions with other changes of the catalogue.
 const ATTEMPTS: u32 = 4;
-/// Retry interval after the first attempt; doubled after each further one.
-const PAUSE: Duration = Duration::from_millis(20);
+/// Waits between them.
+const RETRY: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
 
 /// `duplicate_object`.
 const EXISTS: &str = "42710";
@@ -148,7 +149,7 @@ impl Inner {
 
     async fn make_at_the_server(&self, wanted: &Wanted<'_>, until: Timestamp) -> Result<(), RoleError> {
         let place = self.place();
-        let mut pause = PAUSE;
+        let mut backoff = RETRY;
         for attempt in 1.. {
             let session = self.making.session(&place.target, &self.clock).await?;
             let sql = wanted.create(session.theirs(until));
@@ -163,8 +164,7 @@ impl Inner {
             }
             match done {
                 Err(RoleError::Fault(fault)) if fault.collided() && attempt < ATTEMPTS => {
-                    tokio::time::sleep(pause).await;
-                    pause *= 2;
+                    tokio::time::sleep(backoff.next_wait()).await;
                 }
                 done => return done,
             }

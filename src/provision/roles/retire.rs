@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use super::line::Line;
 use super::{Fault, Inner, Profile};
+use crate::backoff::Backoff;
 use crate::rights::{Marker, RoleName, profile_role, quoted_text};
 
 /// Time within which its backends have to be gone.
 const LIMIT: Duration = Duration::from_secs(5);
-/// Retry interval of looking for remaining backends; doubled each time, up to [`LONGEST_PAUSE`].
-const PAUSE: Duration = Duration::from_millis(5);
-const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+/// Waits between looks for remaining backends.
+const RETRY: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(200));
 
 /// `dependent_objects_still_exist`.
 const OWNS: &str = "2BP01";
@@ -130,7 +130,7 @@ impl Inner {
     /// Ends the role's backends and waits until none is left.
     async fn clear(&self, oid: &str) -> Result<(), Fault> {
         let started = self.clock.moment().instant;
-        let mut pause = PAUSE;
+        let mut backoff = RETRY;
         loop {
             let sql = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usesysid = {oid}");
             let there = self.ask(&sql).await?.len();
@@ -140,8 +140,7 @@ impl Inner {
             if self.clock.moment().instant.duration_since(started) > LIMIT {
                 return Err(Fault::Busy(there));
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            tokio::time::sleep(backoff.next_wait()).await;
         }
     }
 
