@@ -60,13 +60,19 @@ pub enum InvalidName {
 /// Maximum length of a text that is compared with names, in characters: it may come from anybody.
 const MAX_COMPARED_CHARS: usize = 63;
 
+/// Returns the number of edits that make one name of another, whatever the case.
+#[must_use]
+pub fn distance(found: &str, known: &str) -> usize {
+    let found: String = found.chars().take(MAX_COMPARED_CHARS).flat_map(char::to_lowercase).collect();
+    strsim::damerau_levenshtein(&found, &known.to_lowercase())
+}
+
 /// Returns the name in `known` that is most similar to `found`, if one is similar enough.
 #[must_use]
 pub fn nearest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let found: String = found.chars().take(MAX_COMPARED_CHARS).flat_map(char::to_lowercase).collect();
     known
         .into_iter()
-        .map(|name| (strsim::damerau_levenshtein(&found, &name.to_lowercase()), name))
+        .map(|name| (distance(found, name), name))
         .filter(|(distance, name)| *distance <= (name.len() / 3).max(1))
         .min()
         .map(|(_, name)| name)

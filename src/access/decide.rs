@@ -11,7 +11,7 @@ use crate::duration;
 use crate::grant::{Grant, SHORTEST_WINDOW};
 use crate::identity::{Identity, Source};
 use crate::ledger::Submitted;
-use crate::names::{ProfileName, TargetName, nearest};
+use crate::names::{ProfileName, TargetName, distance, nearest};
 use crate::policy::{Action, Decision, Judgement, NOT_EVALUATED, Verdict};
 use crate::request::{How, Request, Wish};
 
@@ -83,9 +83,8 @@ fn find_profile<'a>(
 
 /// Returns the known profiles, the most similar name first.
 pub(super) fn by_nearness(asked: &str, profiles: &[ProfileName]) -> Vec<ProfileName> {
-    let asked: String = asked.chars().take(REPEATED).flat_map(char::to_lowercase).collect();
     let mut known = profiles.to_vec();
-    known.sort_by_cached_key(|profile| strsim::damerau_levenshtein(&asked, &profile.as_str().to_lowercase()));
+    known.sort_by_cached_key(|profile| distance(asked, profile.as_str()));
     known
 }
 

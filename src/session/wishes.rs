@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::destination::{Destination, TargetNames};
 use crate::duration;
 use crate::ending::Ending;
+use crate::names::distance;
 use crate::visible;
 use crate::wire::startup::Startup;
 
@@ -113,10 +114,10 @@ fn invalid(name: &'static str, wanted: &'static str) -> Ending {
 }
 
 fn unknown(name: &str) -> Ending {
-    let distance = |known: &&&str| strsim::damerau_levenshtein(name, known);
+    let nearest = NAMES.into_iter().min_by_key(|known| distance(name, known));
     Ending::UnknownOption {
         name: visible::start(name, LONGEST_NAME),
-        nearest: NAMES.iter().min_by_key(distance).copied().unwrap_or_default(),
+        nearest: nearest.unwrap_or_default(),
     }
 }
 
