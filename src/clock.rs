@@ -8,11 +8,12 @@
 //! machine (confirmed by its time since boot), and every deadline is derived anew. A large step without confirmation is doubted:
 //! gate time continues as before, which lengthens nothing, until the step has stood for a while or an operator confirms it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -167,7 +168,7 @@ impl Clock {
     #[must_use]
     pub fn observe(&self) -> i64 {
         let reading = self.read();
-        let step = self.belief().judge(reading);
+        let step = self.0.belief.lock().judge(reading);
         if step > 0 {
             self.0.epoch_micros.fetch_add(step, Ordering::AcqRel);
             self.0.steps.send_modify(|steps| *steps += 1);
@@ -178,7 +179,7 @@ impl Clock {
     /// Returns the doubted difference to the machine's clock, as last observed.
     #[must_use]
     pub fn doubt(&self) -> Option<ClockDoubt> {
-        let doubted = self.belief().doubted()?;
+        let doubted = self.0.belief.lock().doubted()?;
         Some(ClockDoubt {
             ahead: SignedDuration::from_micros(doubted.ahead),
         })
@@ -204,7 +205,7 @@ impl Clock {
     pub fn set_right(&self) {
         let reading = self.read();
         self.0.epoch_micros.fetch_add(reading.ahead, Ordering::AcqRel);
-        self.belief().reset(reading.at, reading.slept);
+        self.0.belief.lock().reset(reading.at, reading.slept);
         self.0.steps.send_modify(|steps| *steps += 1);
     }
 
@@ -226,10 +227,6 @@ impl Clock {
                 slept: slept.load(Ordering::Acquire),
             },
         }
-    }
-
-    fn belief(&self) -> MutexGuard<'_, Belief> {
-        self.0.belief.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes the next [`Clock::observe`] find the wall clock ahead of (or behind) gate time after a suspension, for tests.

@@ -8,9 +8,10 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Condvar, Mutex};
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::visible;
@@ -74,17 +75,15 @@ impl Diagnostics {
     /// Returns the number of messages dropped since the start.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.shared.lock().lost
+        self.shared.queue.lock().lost
     }
 
     /// Waits until all messages so far are written or dropped, for at most `limit`. Returns false if some are left.
     #[must_use]
     pub fn flush(&self, limit: Duration) -> bool {
-        let waited = self
-            .shared
-            .changed
-            .wait_timeout_while(self.shared.lock(), limit, |queue| queue.writing || !queue.messages.is_empty());
-        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+        let unwritten = |queue: &mut Queue| queue.writing || !queue.messages.is_empty();
+        let mut queue = self.shared.queue.lock();
+        !self.shared.changed.wait_while_for(&mut queue, unwritten, limit).timed_out()
     }
 }
 
@@ -110,12 +109,8 @@ impl Write for Diagnostics {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn give(&self, message: &[u8]) {
-        let mut queue = self.lock();
+        let mut queue = self.queue.lock();
         let bytes = message.len() + MESSAGE_OVERHEAD_BYTES;
         if queue.bytes + bytes > MAX_QUEUED_BYTES {
             queue.lost += 1;
@@ -132,7 +127,7 @@ impl Shared {
         loop {
             let message = self.take();
             let written = write_whole(&mut output, &message);
-            let mut queue = self.lock();
+            let mut queue = self.queue.lock();
             queue.writing = false;
             queue.lost += u64::from(written.is_err());
             let lost = queue.lost - told;
@@ -148,14 +143,14 @@ impl Shared {
 
     /// Waits for a message and takes it.
     fn take(&self) -> Vec<u8> {
-        let mut queue = self.lock();
+        let mut queue = self.queue.lock();
         loop {
             if let Some(message) = queue.messages.pop_front() {
                 queue.bytes -= message.len() + MESSAGE_OVERHEAD_BYTES;
                 queue.writing = true;
                 return message;
             }
-            queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            self.changed.wait(&mut queue);
         }
     }
 }
@@ -289,7 +284,7 @@ mod tests {
         for _ in 0..given {
             diagnostics.write_all(&message).unwrap();
         }
-        assert!(diagnostics.shared.lock().bytes <= MAX_QUEUED_BYTES);
+        assert!(diagnostics.shared.queue.lock().bytes <= MAX_QUEUED_BYTES);
         assert!(!Diagnostics::flush(&diagnostics, Duration::from_millis(10)), "nobody reads");
         let lost = diagnostics.lost();
         assert!(lost > 0 && lost < given as u64, "{lost} of {given}");

@@ -3,10 +3,11 @@
 //! It ends nothing and waits for nothing: it counts, and returns the time to wait for. No record is dropped.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::names::IdentityName;
@@ -65,13 +66,13 @@ impl Quotas {
 
     /// Replaces the limits, for sessions that begin from now on.
     pub fn set_limits(&self, limits: QuotaLimits) {
-        self.lock().limits = limits;
+        self.0.lock().limits = limits;
     }
 
     /// Returns the quota of an identity. After a change of the limits it is a new one, which starts at zero.
     #[must_use]
     pub fn of(&self, identity: &IdentityName, now: Instant) -> Arc<Quota> {
-        let mut all = self.lock();
+        let mut all = self.0.lock();
         let limits = all.limits;
         let known = all.quotas.get(identity).filter(|quota| quota.limits == limits);
         if let Some(quota) = known {
@@ -83,11 +84,6 @@ impl Quotas {
         let quota = Arc::new(Quota::new(limits));
         all.quotas.insert(identity.clone(), Arc::clone(&quota));
         quota
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, All> {
-        // No code path leaves the map half changed under the lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -138,14 +134,14 @@ impl Quota {
     /// Counts bytes logged at `now`. If they exceed the rate, returns the time until which the identity's clients must not be
     /// read.
     pub fn log(&self, bytes: usize, now: Instant) -> Option<Instant> {
-        let mut paid_until = self.paid();
+        let mut paid_until = self.paid_until.lock();
         Self::pay(self.limits, &mut paid_until, bytes, now)
     }
 
     /// Counts one record if the log output so far is within the rate, and returns true; otherwise returns false.
     #[must_use]
     pub fn affords_record(&self, now: Instant) -> bool {
-        let mut paid_until = self.paid();
+        let mut paid_until = self.paid_until.lock();
         let even = paid_until.is_none_or(|until| until <= now);
         if even {
             Self::pay(self.limits, &mut paid_until, RECORD_BYTES, now);
@@ -165,11 +161,7 @@ impl Quota {
 
     /// Returns true if a new quota would allow more than this one.
     fn has_logged_lately(&self, now: Instant) -> bool {
-        self.paid().is_some_and(|until| until + SAVED_UP > now)
-    }
-
-    fn paid(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.paid_until.lock().unwrap_or_else(PoisonError::into_inner)
+        self.paid_until.lock().is_some_and(|until| until + SAVED_UP > now)
     }
 }
 
@@ -224,7 +216,7 @@ mod tests {
         drop((first, second));
         let _bos = quotas.of(&bo, now);
         let _cys = quotas.of(&"cy".parse().unwrap(), now);
-        assert_eq!(quotas.lock().quotas.len(), 2);
+        assert_eq!(quotas.0.lock().quotas.len(), 2);
     }
 
     #[tokio::test(start_paused = true)]

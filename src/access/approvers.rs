@@ -7,7 +7,9 @@
 //! INVARIANT: at most one such question is evaluated at a time, on no thread that serves sessions, however many callers ask.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::{Desk, Rules, Visitor, rule};
 use crate::identity::{Identity, Source};
@@ -118,13 +120,13 @@ impl Desk {
 
 impl Approvers {
     fn known(&self, request: &RequestId, basis: &Basis) -> Option<Vec<IdentityName>> {
-        let known = self.answers();
+        let known = self.known.lock();
         let answer = known.get(request).filter(|answer| answer.basis == *basis)?;
         Some(answer.names.clone())
     }
 
     fn remember(&self, request: RequestId, answer: Answer) {
-        let mut known = self.answers();
+        let mut known = self.known.lock();
         if known.len() >= ANSWERS {
             known.retain(|_, old| old.basis.minute == answer.basis.minute);
         }
@@ -132,11 +134,6 @@ impl Approvers {
             known.clear();
         }
         known.insert(request, answer);
-    }
-
-    /// Ignores poisoning: each answer is complete at any time.
-    fn answers(&self) -> MutexGuard<'_, HashMap<RequestId, Answer>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -162,10 +159,10 @@ mod tests {
                     names: Vec::new(),
                 };
                 approvers.remember(RequestId::from_random(random), answer);
-                assert!(approvers.answers().len() <= ANSWERS);
+                assert!(approvers.known.lock().len() <= ANSWERS);
             }
         }
-        let known = approvers.answers();
+        let known = approvers.known.lock();
         assert!(known.len() == ANSWERS && known.values().all(|answer| answer.basis == basis(1)));
     }
 }

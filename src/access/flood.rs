@@ -3,10 +3,10 @@
 //! It does not know what a request is.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 
 use crate::names::IdentityName;
 
@@ -24,7 +24,7 @@ impl Floods {
     /// the next one is accepted, in whole seconds.
     pub(super) fn admit(&self, who: &IdentityName, limit: u32, now: Timestamp) -> Result<(), Duration> {
         let since = now.checked_sub(MINUTE).unwrap_or(Timestamp::MIN);
-        let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asked = self.0.lock();
         if asked.len() >= IDENTITIES && !asked.contains_key(who) {
             asked.retain(|_, times| times.back().is_some_and(|time| *time > since));
             if asked.len() >= IDENTITIES {
@@ -86,8 +86,8 @@ mod tests {
         for i in 0..count * 2 {
             assert_eq!(floods.admit(&format!("u{i}").parse().unwrap(), 1, at(0)), Ok(()));
         }
-        assert_eq!(floods.0.lock().unwrap().len(), IDENTITIES);
+        assert_eq!(floods.0.lock().len(), IDENTITIES);
         assert_eq!(floods.admit(&"late".parse().unwrap(), 1, at(120)), Ok(()));
-        assert_eq!(floods.0.lock().unwrap().len(), 1, "the quiet ones are forgotten");
+        assert_eq!(floods.0.lock().len(), 1, "the quiet ones are forgotten");
     }
 }

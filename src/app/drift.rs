@@ -4,11 +4,12 @@
 //! It changes nothing at a database. `tidegate target apply` does that, after an operator has read the differences.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -114,7 +115,7 @@ impl Watch {
             Ok(Err(error)) => Err(in_one_line(&error)),
             Err(_) => Err(format!("it took longer than {LIMIT:?}")),
         };
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut said = self.said.lock();
         let statuses = match looked {
             Ok(Looked::Changed(fingerprint, comparison)) => {
                 let statuses = said.compared(name, comparison.profiles, &self.metrics, now.time);

@@ -2,9 +2,10 @@
 //!
 //! It only detects a missing signal. `/livez` and the service manager's watchdog act on it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::clock::Clock;
@@ -25,11 +26,11 @@ impl Pulse {
 
     /// Records a signal.
     pub(super) fn beat(&self, clock: &Clock) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = clock.moment().instant;
+        *self.0.lock() = clock.moment().instant;
     }
 
     fn silence(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(*self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        now.saturating_duration_since(*self.0.lock())
     }
 }
 

@@ -8,10 +8,11 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 
+use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
 use super::desk::Errand;
@@ -261,7 +262,7 @@ impl Journal {
 impl Drop for Owner {
     fn drop(&mut self) {
         drop(self.shared.close());
-        let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self.thread.get_mut().take();
         if let Some(thread) = thread {
             // Its result only says whether it panicked, which the panic hook has logged.
             let _ = thread.join();

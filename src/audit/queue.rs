@@ -8,9 +8,10 @@
 //! INVARIANT: lines in `intents` always have a thread that will write them: a leader in its rounds, or the journal's thread,
 //! which was woken. Deferred lines are written before intents, so an outcome never comes after a later intent of its session.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
@@ -122,7 +123,7 @@ impl Shared {
         if lines.is_empty() {
             return Queued::Done(Ok(()));
         }
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.is_closing() {
             return Queued::Done(Err(AuditError::Closed));
         }
@@ -140,7 +141,7 @@ impl Shared {
         if lines.is_empty() {
             return Queued::Done(Ok(()));
         }
-        let state = self.lock();
+        let state = self.state.lock();
         if state.is_closing() {
             return Queued::Done(Err(AuditError::Closed));
         }
@@ -162,7 +163,7 @@ impl Shared {
 
     /// Keeps lines for the next write, without ever writing on the caller's thread.
     pub(super) fn keep(&self, lines: &Lines) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if Self::take_over(&mut state, lines) {
             let wake = std::mem::take(&mut state.asleep) || state.desk.is_some();
             drop(state);
@@ -184,7 +185,7 @@ impl Shared {
 
     /// Keeps lines for the next write; writes them at once if too many wait.
     pub(super) fn defer(&self, lines: &Lines) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if !Self::take_over(&mut state, lines) {
             return;
         }
@@ -206,7 +207,7 @@ impl Shared {
 
     /// Queues a task for the thread. After the end it is dropped, and with it the sender of its answer.
     pub(super) fn ask(&self, errand: Errand) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if !state.is_closing() {
             state.errands.push(errand);
         }
@@ -217,7 +218,7 @@ impl Shared {
     /// Stops accepting lines; the receiver is notified when all accepted lines are written and the file is closed.
     pub(super) fn close(&self) -> oneshot::Receiver<()> {
         let (done, receiver) = oneshot::channel();
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.life != Life::Closed {
             state.life = Life::Closing;
             state.closers.push(done);
@@ -232,7 +233,7 @@ impl Shared {
         let _end = ThreadsEnd(self);
         let mut seen = 0;
         let mut ticks = 0_u32;
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         loop {
             if !state.errands.is_empty()
                 && let Some(desk) = state.desk.take()
@@ -240,7 +241,7 @@ impl Shared {
                 let errands = std::mem::take(&mut state.errands);
                 drop(state);
                 Lease::of(self, desk).run(errands);
-                state = self.lock();
+                state = self.state.lock();
             }
             let overdue = !state.deferred.is_empty() && state.drains == seen;
             state.sign_due |= state.is_closing() || self.is_signature_due(&state);
@@ -251,7 +252,7 @@ impl Shared {
                 let closing = state.is_closing();
                 drop(state);
                 let _ = Lease::of(self, desk).lead(order, &Lines::default());
-                state = self.lock();
+                state = self.state.lock();
                 if closing && state.intents.is_empty() {
                     return state.end();
                 }
@@ -288,16 +289,12 @@ impl Shared {
                 state.unsigned_since.map(|_| UNSIGNED)
             }
         };
-        let mut state = match pause {
-            Some(pause) => self.wake.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0,
-            None => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
-        };
+        match pause {
+            Some(pause) => _ = self.wake.wait_for(&mut state, pause),
+            None => self.wake.wait(&mut state),
+        }
         state.asleep = false;
         state
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

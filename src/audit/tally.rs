@@ -3,9 +3,9 @@
 //! This module decides nothing; a counter that is read during an update may be one write behind.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 
 use super::chain::{Link, Tip};
 use crate::ids::LogId;
@@ -102,11 +102,11 @@ impl Tally {
     /// Notes a checkpoint.
     pub(super) fn signed(&self, now: Timestamp, tip: SignedTip) {
         self.signed.store(now.as_microsecond(), Ordering::Relaxed);
-        *self.signed_tip.lock().unwrap_or_else(PoisonError::into_inner) = Some(tip);
+        *self.signed_tip.lock() = Some(tip);
     }
 
     pub(super) fn signed_tip(&self) -> Option<SignedTip> {
-        self.signed_tip.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.signed_tip.lock().clone()
     }
 
     pub(super) fn now(&self) -> Written {

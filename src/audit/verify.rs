@@ -9,7 +9,6 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use super::chain::{Tip, number};
@@ -18,6 +17,7 @@ use super::kept::{CHECKPOINT, CheckpointSource};
 use super::key::PublicKey;
 use super::segment::{self, Segment, next_line};
 use hear::{Hearing, Testimony};
+use parking_lot::Mutex;
 
 mod flaw;
 mod hear;
@@ -112,7 +112,7 @@ pub fn verify(segments: &[Segment], expected: &Expected, progress: impl Fn(u64) 
             scope.spawn(|| {
                 while let Some(segment) = segments.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let mut testimony = hearing.hear(segment, &progress);
-                    let mut all = testimonies.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut all = testimonies.lock();
                     let (heard, kept) = &mut *all;
                     if let Ok(testimony) = &mut testimony {
                         testimony.fit(kept);
@@ -122,7 +122,7 @@ pub fn verify(segments: &[Segment], expected: &Expected, progress: impl Fn(u64) 
             });
         }
     });
-    let (testimonies, _) = testimonies.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let (testimonies, _) = testimonies.into_inner();
     let mut testimonies = testimonies.into_iter().collect::<Result<Vec<_>, _>>()?;
     testimonies.sort_by_key(|testimony| testimony.segment.number);
     leave_out_void(&mut testimonies, hearing)?;

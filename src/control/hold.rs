@@ -4,8 +4,9 @@
 //! INVARIANT: dropping a [`Place`] frees it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
 use super::caller::Caller;
@@ -120,7 +121,7 @@ impl Room {
     /// Takes a place. The limit per identity does not apply to the admin token, whose bearer could end the other calls anyway.
     fn enter(&self, caller: &Caller) -> Result<Place, ApiError> {
         let who = caller.person().ok().map(|person| person.name().clone());
-        let mut taken = self.taken();
+        let mut taken = self.taken.lock();
         if let Some(who) = &who
             && taken.of.get(who).is_some_and(|held| *held >= self.of_one)
         {
@@ -139,16 +140,11 @@ impl Room {
         drop(taken);
         Ok(Place { room: self.clone(), who })
     }
-
-    fn taken(&self) -> MutexGuard<'_, Taken> {
-        // The counts are consistent even after a panic: no code between lock and unlock can leave them half changed.
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut taken = self.room.taken();
+        let mut taken = self.room.taken.lock();
         taken.in_all = taken.in_all.saturating_sub(1);
         let Some(who) = &self.who else { return };
         match taken.of.get_mut(who) {
@@ -186,7 +182,7 @@ mod tests {
         drop(first);
         let third = room.enter(&ana).unwrap();
         drop((second, third, others));
-        let taken = room.taken();
+        let taken = room.taken.lock();
         assert!(taken.in_all == 0 && taken.of.is_empty(), "nobody is remembered");
     }
 }

@@ -7,10 +7,11 @@
 use std::error::Error;
 use std::io::Read as _;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 use tokio::sync::OwnedMutexGuard;
 use tokio::task::JoinHandle;
 
@@ -101,7 +102,7 @@ impl Jwks {
     }
 
     async fn fetched(self: &Arc<Self>, url: &str, id: Option<&str>, now: Timestamp) -> Result<Found, String> {
-        let need = self.state().need(id, now);
+        let need = self.state.lock().need(id, now);
         match need {
             Need::Nothing => {}
             // The cached keys verify the token, so this call does not wait. Another task may be fetching already.
@@ -113,13 +114,13 @@ impl Jwks {
             Need::Other => {
                 let turn = Arc::clone(&self.turn).lock_owned().await;
                 // Another task may have fetched the keys while this one waited for the lock.
-                let still = self.state().still_other(id, now);
+                let still = self.state.lock().still_other(id, now);
                 if still {
                     self.fetch(url, now, turn).await.map_err(|error| error.to_string())?;
                 }
             }
         }
-        let state = self.state();
+        let state = self.state.lock();
         match &state.keys {
             Some((keys, at)) if now.duration_since(*at) < USABLE => Ok(Found {
                 keys: Arc::clone(keys),
@@ -137,7 +138,7 @@ impl Jwks {
         let (this, url) = (Arc::clone(self), url.to_owned());
         tokio::spawn(async move {
             let fetched = fetch(&url).await;
-            this.state().keep(fetched, now);
+            this.state.lock().keep(fetched, now);
             drop(turn);
         })
     }
@@ -151,20 +152,16 @@ impl Jwks {
         let metadata = std::fs::metadata(path).map_err(told)?;
         let version = (metadata.modified().map_err(told)?, metadata.len());
         {
-            let state = self.state();
+            let state = self.state.lock();
             if let Some((keys, _)) = state.keys.as_ref().filter(|_| state.version == Some(version)) {
                 return Ok(Arc::clone(keys));
             }
         }
         let keys = Arc::new(read_keys(path)?);
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.keys = Some((Arc::clone(&keys), now));
         state.version = Some(version);
         Ok(keys)
-    }
-
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -31,7 +31,7 @@ pub struct Slot(Arc<Entry>);
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut live = self.0.live();
+        let mut live = self.0.live.lock();
         *live = live.saturating_sub(1);
     }
 }
@@ -81,7 +81,7 @@ impl Ledger {
         if entry.current().status(self.0.clock.now()) == Status::Ready {
             self.open_window(&entry, database, client, recheck).await?;
         }
-        let mut live = entry.live();
+        let mut live = entry.live.lock();
         let grant = changes.borrow_and_update().clone();
         let question = Question {
             now: self.0.clock.now(),

@@ -188,7 +188,7 @@ impl Inner {
     /// Publishes a grant that is stored.
     pub(super) fn publish_new(&self, grant: Grant, verifier: Option<Verifier>, now: Timestamp) {
         let view = GrantView::of(&grant, now, 0);
-        self.book().add(grant, verifier, now);
+        self.book.lock().add(grant, verifier, now);
         self.tell(|| Changed::Grant(Box::new(view)));
     }
 

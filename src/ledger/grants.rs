@@ -72,7 +72,7 @@ impl super::Inner {
         let now = self.clock.now();
         let entries: Vec<Arc<Entry>> = match &filter.identity {
             Some(who) => self.live(who, now),
-            None => self.book().live.all().cloned().collect(),
+            None => self.book.lock().live.all().cloned().collect(),
         };
         let mut found: Vec<_> = entries
             .into_iter()

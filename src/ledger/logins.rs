@@ -6,7 +6,7 @@
 //! INVARIANT: a grant has at most [`MOST`] logins; a further one replaces the oldest. A grant that has ended gets none.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use super::commit::{fresh_secret, to_the_end};
 use super::record::Deed;
@@ -71,7 +71,7 @@ impl Ledger {
             return Err(IllegalChange::Ended(status).into());
         }
         let user = entry.fresh_name()?;
-        let dropped = entry.logins().next_out().map(str::to_owned);
+        let dropped = entry.logins.lock().next_out().map(str::to_owned);
         let deed = Deed {
             change: "login_issued",
             by,
@@ -85,22 +85,18 @@ impl Ledger {
             .call(move |connection| row::logins::insert(connection, &id, (&name, &text), dropped.as_deref()))
             .await;
         self.0.settle(stored, &grant, &deed).await?;
-        entry.logins().add(user.clone(), verifier);
+        entry.logins.lock().add(user.clone(), verifier);
         Ok(GrantLogin { user, secret })
     }
 }
 
 impl Entry {
-    pub(super) fn logins(&self) -> MutexGuard<'_, Logins> {
-        self.logins.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Returns the verifier for a login by `user`, if that is a login of this grant.
     pub(super) fn verifier(&self, user: &str) -> Option<Verifier> {
         if user == self.current().id().as_str() {
             return self.verifier.clone();
         }
-        self.logins().get(user).cloned()
+        self.logins.lock().get(user).cloned()
     }
 
     fn fresh_name(&self) -> Result<String, LedgerError> {
@@ -108,7 +104,7 @@ impl Entry {
             let mut random = [0; 4];
             getrandom::fill(&mut random)?;
             let name = self.current().id().login(random);
-            if self.logins().get(&name).is_none() {
+            if self.logins.lock().get(&name).is_none() {
                 return Ok(name);
             }
         }

@@ -41,10 +41,11 @@ pub use users::{RotatedToken, UserView};
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, watch};
 
@@ -298,19 +299,13 @@ impl Ledger {
 }
 
 impl Inner {
-    /// Locks the grants. A poisoned lock only means that a thread died while it read or wrote one field: each is valid at any
-    /// time.
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn entry(&self, id: &GrantId) -> Option<Arc<Entry>> {
-        self.book().entries.get(id).cloned()
+        self.book.lock().entries.get(id).cloned()
     }
 
     /// Returns the grants of an identity that have not ended.
     fn live(&self, who: &IdentityName, now: Timestamp) -> Vec<Arc<Entry>> {
-        self.book().live.of(who, |entry| entry.lives(now))
+        self.book.lock().live.of(who, |entry| entry.lives(now))
     }
 
     /// Sends a change to all subscribers, if there are any.
@@ -357,12 +352,8 @@ impl Entry {
         self.grant.borrow().clone()
     }
 
-    fn live(&self) -> MutexGuard<'_, u32> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn view(&self, now: Timestamp) -> GrantView {
-        let live = *self.live();
+        let live = *self.live.lock();
         GrantView::of(&self.current(), now, live)
     }
 

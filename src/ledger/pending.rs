@@ -15,9 +15,10 @@ mod effect;
 pub use effect::Effect;
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rusqlite::Connection;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
@@ -174,30 +175,30 @@ struct Queue {
 impl Pending {
     /// Returns true if nothing is pending.
     pub(super) fn is_empty(&self) -> bool {
-        self.queue().items.is_empty()
+        self.queue.lock().items.is_empty()
     }
 
     #[cfg(test)]
     pub(super) fn all_recorded(&self) -> bool {
-        self.queue().items.iter().all(|item| item.progress().recorded)
+        self.queue.lock().items.iter().all(|item| item.progress().recorded)
     }
 
     /// Returns the number of restrictions that have been pending for longer than [`TROUBLE_AFTER`].
     pub(super) fn overdue(&self, now: Instant) -> usize {
         let overdue = |item: &&Arc<Item>| now.saturating_duration_since(item.since) > TROUBLE_AFTER;
-        self.queue().items.iter().filter(overdue).count()
+        self.queue.lock().items.iter().filter(overdue).count()
     }
 
     /// Returns the newest change that is pending for `key`.
     pub(super) fn latest(&self, key: &Key) -> Option<Arc<Item>> {
-        let queue = self.queue();
+        let queue = self.queue.lock();
         queue.items.iter().rev().find(|item| item.key.as_ref() == Some(key)).cloned()
     }
 
     /// Waits up to [`SETTLE_WAIT`] until nothing is pending for `key`; returns false if something still is.
     pub(super) async fn is_settled(&self, key: &Key) -> bool {
         self.settles(SETTLE_WAIT, || {
-            self.queue().items.iter().all(|item| item.key.as_ref() != Some(key))
+            self.queue.lock().items.iter().all(|item| item.key.as_ref() != Some(key))
         })
         .await
     }
@@ -217,15 +218,11 @@ impl Pending {
         timeout(limit, until).await.is_ok()
     }
 
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Returns the items that have to be written to the store now; none ends the task.
     fn for_the_store(&self) -> Vec<Arc<Item>> {
         #[cfg(test)]
         self.breaks.break_store();
-        let mut queue = self.queue();
+        let mut queue = self.queue.lock();
         queue.items.retain(|item| !item.progress().is_over());
         let wanted = |item: &&Arc<Item>| {
             let progress = item.progress();
@@ -240,14 +237,14 @@ impl Pending {
     fn for_the_log(&self) -> Option<Arc<Item>> {
         #[cfg(test)]
         self.breaks.break_log();
-        let mut queue = self.queue();
+        let mut queue = self.queue.lock();
         let next = queue.items.iter().find(|item| !item.progress().recorded).cloned();
         queue.recording = next.is_some();
         next
     }
 
     fn tell(&self) {
-        self.queue().items.retain(|item| !item.progress().is_over());
+        self.queue.lock().items.retain(|item| !item.progress().is_over());
         self.settled.send_modify(|settled| *settled += 1);
     }
 }
@@ -255,13 +252,13 @@ impl Pending {
 impl Inner {
     /// Queues a change that takes effect now. It does not block, so it may be called where the change is made.
     pub(super) fn queue_pending(&self, item: Arc<Item>) {
-        self.pending.queue().items.push_back(item);
+        self.pending.queue.lock().items.push_back(item);
     }
 
     /// Starts the tasks that store and record the queue, if they do not run.
     pub(super) fn pursue(self: &Arc<Self>) {
         let (store, log) = {
-            let mut queue = self.pending.queue();
+            let mut queue = self.pending.queue.lock();
             (
                 !std::mem::replace(&mut queue.storing, true),
                 !std::mem::replace(&mut queue.recording, true),

@@ -5,10 +5,11 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, watch};
 
@@ -145,7 +146,7 @@ impl Ledger {
     /// Returns one request.
     pub async fn request(&self, id: &RequestId) -> Result<RequestView, LedgerError> {
         let now = self.0.clock.now();
-        if let Some(entry) = self.0.requests().get(id) {
+        if let Some(entry) = self.0.requests.lock().get(id) {
             return Ok(entry.view(now));
         }
         Ok(RequestView::of(&self.stored_request(id).await?.request, now))
@@ -164,7 +165,7 @@ impl Ledger {
             filter.limit.min(LONGEST_PAGE)
         };
         if filter.status == Some(Status::Pending) {
-            return Ok(self.0.requests().pending(&filter, before, limit, now));
+            return Ok(self.0.requests.lock().pending(&filter, before, limit, now));
         }
         let page = Page {
             status: filter.status,
@@ -187,7 +188,7 @@ impl Ledger {
     #[must_use]
     pub fn pending_requests(&self, who: &IdentityName, target: &TargetName) -> Vec<RequestView> {
         let now = self.0.clock.now();
-        let mut entries = self.0.requests().pending_entries(who, now);
+        let mut entries = self.0.requests.lock().pending_entries(who, now);
         entries.sort_by_key(|entry| std::cmp::Reverse(entry.number));
         let views = entries.iter().map(|entry| entry.view(now));
         views.filter(|view| view.request.wish.target == *target).collect()
@@ -197,7 +198,7 @@ impl Ledger {
     /// is sent when a request lapses: [`Request::expires_at`] is that time.
     #[must_use]
     pub fn watch_request(&self, id: &RequestId) -> Option<watch::Receiver<Arc<Request>>> {
-        self.0.requests().get(id).map(|entry| entry.request.subscribe())
+        self.0.requests.lock().get(id).map(|entry| entry.request.subscribe())
     }
 
     /// Returns the grants of an identity for a target that can be used now (ready or active), the one that ends last first.
@@ -226,7 +227,7 @@ impl Ledger {
     #[must_use]
     pub fn requests_pending(&self) -> usize {
         let now = self.0.clock.now();
-        self.0.requests().live.all().filter(|entry| entry.pending(now)).count()
+        self.0.requests.lock().live.all().filter(|entry| entry.pending(now)).count()
     }
 
     /// Subscribes to changes of requests and grants.
@@ -246,17 +247,10 @@ impl Ledger {
     }
 
     async fn number_of(&self, id: &RequestId) -> Result<i64, LedgerError> {
-        if let Some(entry) = self.0.requests().get(id) {
+        if let Some(entry) = self.0.requests.lock().get(id) {
             return Ok(entry.number);
         }
         Ok(self.stored_request(id).await?.number)
-    }
-}
-
-impl Inner {
-    /// Locks the requests; for a poisoned lock see [`Inner::book`].
-    pub(super) fn requests(&self) -> MutexGuard<'_, Requests> {
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -180,7 +180,7 @@ impl Inner {
         by: &str,
         less: impl FnOnce(Option<StoredUser>) -> StoredUser,
     ) -> (StoredUser, Option<Arc<Item>>) {
-        let mut users = self.users();
+        let mut users = self.users.lock();
         let known = users.get(name).cloned();
         let next = less(known.clone());
         users.restrict(name);
@@ -204,7 +204,7 @@ impl Inner {
 
     /// Takes groups away from a user at once; returns `None` if it loses none.
     pub(super) fn take_groups(&self, name: &IdentityName, groups: &BTreeSet<GroupName>, by: &str) -> Option<Arc<Item>> {
-        let known = self.users().get(name).cloned()?;
+        let known = self.users.lock().get(name).cloned()?;
         let kept: BTreeSet<GroupName> = known.groups.intersection(groups).cloned().collect();
         if kept == known.groups {
             return None;
@@ -218,7 +218,7 @@ impl Inner {
 
     /// Invalidates a user's token at once.
     pub(super) fn take_token(&self, name: &IdentityName, by: &str) -> Option<Arc<Item>> {
-        let known = self.users().get(name).cloned()?;
+        let known = self.users.lock().get(name).cloned()?;
         let less = |now: Option<StoredUser>| {
             let user = now.unwrap_or(known);
             StoredUser {
@@ -248,7 +248,7 @@ impl Inner {
             .collect();
         let operator = by.parse().or_else(|_| OPERATOR.parse::<IdentityName>());
         if let Ok(operator) = operator {
-            let pending = self.requests().pending_entries(who, now);
+            let pending = self.requests.lock().pending_entries(who, now);
             items.extend(pending.iter().filter_map(|entry| self.reject(entry, &operator, why).ok()));
         }
         self.pursue();

@@ -80,12 +80,13 @@ impl Ledger {
 impl Inner {
     fn end_everything(self: &std::sync::Arc<Self>, by: &str) -> Vec<std::sync::Arc<Item>> {
         let mut who: Vec<IdentityName> = self
-            .book()
+            .book
+            .lock()
             .live
             .all()
             .map(|entry| entry.current().identity().clone())
             .collect();
-        who.extend(self.requests().identities());
+        who.extend(self.requests.lock().identities());
         who.sort_unstable();
         who.dedup();
         who.iter().flat_map(|who| self.end_all_of(who, by, SET_BACK)).collect()
@@ -93,11 +94,11 @@ impl Inner {
 
     /// Forgets everything that is over, so that it stays in the store only: in memory it would be alive again.
     fn forget_the_future(&self, now: Timestamp) {
-        let mut book = self.book();
+        let mut book = self.book.lock();
         book.entries.retain(|_, entry| entry.current().revoked().is_some());
         book.swept_at = now;
         drop(book);
-        self.requests().forget_unsettled(now);
+        self.requests.lock().forget_unsettled(now);
     }
 }
 

@@ -40,18 +40,18 @@ impl Script {
             Event::ClockSet(set) => ("clock_set".to_owned(), set.by.clone()),
             other => panic!("the ledger records no {other:?}"),
         };
-        if self.full.load(Ordering::SeqCst) || *self.refused.lock().unwrap() == line.0 {
+        if self.full.load(Ordering::SeqCst) || *self.refused.lock() == line.0 {
             return Err(AuditError::Write {
                 disk_full: true,
                 source: Arc::new(std::io::ErrorKind::StorageFull.into()),
             });
         }
-        self.lines.lock().unwrap().push(line);
+        self.lines.lock().push(line);
         Ok(())
     }
 
     fn changes(&self) -> Vec<String> {
-        self.lines.lock().unwrap().iter().map(|(change, _)| change.clone()).collect()
+        self.lines.lock().iter().map(|(change, _)| change.clone()).collect()
     }
 }
 
@@ -214,7 +214,7 @@ async fn a_change_reaches_whoever_watches() {
     assert!(matches!(again, LedgerError::Illegal(IllegalChange::Ended(_))));
     assert_eq!(bench.script.changes(), ["created", "activated", "extended", "revoked"]);
     // Who did it: the identity itself opens its window.
-    assert_eq!(bench.script.lines.lock().unwrap()[1].1, "ana@example.com");
+    assert_eq!(bench.script.lines.lock()[1].1, "ana@example.com");
 }
 
 #[tokio::test]
@@ -300,7 +300,7 @@ async fn grants_end_by_time_alone_and_are_forgotten_by_clients_later() {
     bench.step(8 * 86_400);
     bench.ledger.create(terms(), "olga").await.unwrap();
     for ledger in [bench.ledger.clone(), bench.reopened()] {
-        assert_eq!(ledger.0.book().entries.len(), 1);
+        assert_eq!(ledger.0.book.lock().entries.len(), 1);
         assert!(ledger.verifier(used.id().as_str()).await == Verifier::mock(used.id().as_str(), &ledger.0.mock_key));
         let refused = ledger.admit(used.id(), None, CLIENT, fine).await.unwrap_err();
         assert_eq!(refused.name(), "bad_secret");
@@ -326,7 +326,7 @@ async fn memory_keeps_nothing_that_is_over_but_what_somebody_holds() {
         bench.step(second);
         let (grant, _) = bench.ledger.create(terms(), "olga").await.unwrap();
         bench.ledger.revoke(grant.id(), "olga", None).await.unwrap();
-        bench.ledger.0.book().entries.len()
+        bench.ledger.0.book.lock().entries.len()
     };
     assert_eq!(in_memory(61).await, 2, "the one with a session, and the latest");
     assert_eq!(bench.ledger.grant(used.id()).await.unwrap().live_sessions, 1);
@@ -357,7 +357,7 @@ async fn whoever_comes_with_what_ended_before_a_start_is_told_so() {
     let named = async |id| next.admit(id, None, CLIENT, fine).await.unwrap_err().name();
     assert_eq!(named(unused.id()).await, "lapsed");
     assert_eq!(named(used.id()).await, "login_expired");
-    assert!(next.0.book().entries.is_empty());
+    assert!(next.0.book.lock().entries.is_empty());
     // So they are for who disables their owner, extends or wants a login.
     for late in [
         next.extend(used.id(), Duration::from_hours(200), "olga", None)

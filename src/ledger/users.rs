@@ -6,7 +6,7 @@
 //! INVARIANT: a token is in here as its SHA-256 only, and is not valid for a disabled user.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
@@ -100,7 +100,7 @@ impl Ledger {
     /// Issues a new token; the old one is invalid at once, even if the new one cannot be stored.
     pub async fn rotate_user(&self, name: &IdentityName, by: &str) -> Result<RotatedToken, LedgerError> {
         let (token, hash) = fresh_token()?;
-        local(self.0.users().get(name).cloned(), name.clone())?;
+        local(self.0.users.lock().get(name).cloned(), name.clone())?;
         let item = self.0.take_token(name, by);
         self.0.users_changed.send_modify(|changes| *changes += 1);
         let effect = self.0.answer(item.as_slice()).await;
@@ -124,13 +124,13 @@ impl Ledger {
         groups: BTreeSet<GroupName>,
         by: &str,
     ) -> Result<UserView, LedgerError> {
-        let known = local(self.0.users().get(name).cloned(), name.clone())?;
+        let known = local(self.0.users.lock().get(name).cloned(), name.clone())?;
         let item = self.0.take_groups(name, &groups, by);
         if item.is_some() {
             self.0.users_changed.send_modify(|changes| *changes += 1);
         }
         let effect = item.is_some().then_some(self.0.answer(item.as_slice()).await);
-        let now = local(self.0.users().get(name).cloned(), name.clone())?;
+        let now = local(self.0.users.lock().get(name).cloned(), name.clone())?;
         if effect.is_some() && now.groups == groups {
             return Ok(UserView {
                 effect,
@@ -152,7 +152,7 @@ impl Ledger {
             return Err(failed);
         }
         tracing::error!(error = %failed, user = %known.name, "a user lost groups; those it was to get could not be given: try again");
-        let now = local(self.0.users().get(name).cloned(), name.clone())?;
+        let now = local(self.0.users.lock().get(name).cloned(), name.clone())?;
         Ok(UserView {
             effect: effect.map(|effect| Effect {
                 recorded: false,
@@ -180,13 +180,13 @@ impl Ledger {
     /// Returns all known users, by name.
     #[must_use]
     pub fn users(&self) -> Vec<UserView> {
-        self.0.users().by_name.values().map(UserView::of).collect()
+        self.0.users.lock().by_name.values().map(UserView::of).collect()
     }
 
     /// Returns one user, if it is known.
     #[must_use]
     pub fn user(&self, name: &IdentityName) -> Option<UserView> {
-        self.0.users().by_name.get(name).map(UserView::of)
+        self.0.users.lock().by_name.get(name).map(UserView::of)
     }
 
     /// Returns the identity of a token; `None` for an unknown token and for that of a disabled user. The lookup compares a
@@ -194,7 +194,7 @@ impl Ledger {
     #[must_use]
     pub fn user_by_token(&self, token: &Secret<String>) -> Option<Identity> {
         let hash = hash(token);
-        let users = self.0.users();
+        let users = self.0.users.lock();
         let user = users.by_name.get(users.by_hash.get(&hash)?)?;
         (!user.disabled).then(|| Identity {
             name: user.name.clone(),
@@ -233,14 +233,14 @@ impl Ledger {
             }
             let _turn = inner.users_turn.write().await;
             let (known, seen) = {
-                let users = inner.users();
+                let users = inner.users.lock();
                 (users.get(&name).cloned(), users.restrictions_of(&name))
             };
             let Some(next) = change(known.clone(), inner.clock.now())? else {
                 return known.as_ref().map(UserView::of).ok_or(LedgerError::NoSuchUser(name));
             };
             let given = inner.give_user(&next, what, &by, seen).await;
-            inner.users().changing.remove(&name);
+            inner.users.lock().changing.remove(&name);
             if let Err(error) = given {
                 let groups = known.iter().flat_map(|user| &user.groups);
                 inner.recorder.take_back(&user_event(&name, groups, NOT_STORED, &by)).await;
@@ -256,19 +256,19 @@ impl Ledger {
 impl Inner {
     /// Records, stores and publishes a user, unless it was restricted since `seen`. The caller has the turn.
     async fn give_user(self: &Arc<Self>, next: &StoredUser, what: &'static str, by: &str, seen: u64) -> Result<(), LedgerError> {
-        self.users().changing.insert(next.name.clone());
+        self.users.lock().changing.insert(next.name.clone());
         self.recorder
             .record(&user_event(&next.name, next.groups.iter(), what, by))
             .await?;
         let (inner, row) = (Arc::clone(self), next.clone());
         let store = move |connection: &mut rusqlite::Connection| {
-            if inner.users().restrictions_of(&row.name) != seen {
+            if inner.users.lock().restrictions_of(&row.name) != seen {
                 return Err(StoreError::Overtaken);
             }
             row::users::put(connection, &row)
         };
         self.store.call(store).await?;
-        let mut users = self.users();
+        let mut users = self.users.lock();
         if users.restrictions_of(&next.name) != seen {
             return Err(StoreError::Overtaken.into());
         }
@@ -277,7 +277,7 @@ impl Inner {
     }
 
     pub(super) fn is_disabled(&self, name: &IdentityName) -> bool {
-        self.users().get(name).is_some_and(|user| user.disabled)
+        self.users.lock().get(name).is_some_and(|user| user.disabled)
     }
 
     /// Holds a right to create things for an identity until they are in memory. Everything made before the identity is disabled
@@ -288,11 +288,6 @@ impl Inner {
             return Err(LedgerError::Disabled(who.clone()));
         }
         Ok(held)
-    }
-
-    /// Locks the users; for a poisoned lock see [`Inner::book`].
-    pub(super) fn users(&self) -> MutexGuard<'_, Users> {
-        self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

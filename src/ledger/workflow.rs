@@ -102,11 +102,11 @@ impl Ledger {
     }
 
     pub(super) async fn request_entry(&self, id: &RequestId) -> Result<Arc<Entry>, LedgerError> {
-        if let Some(entry) = self.0.requests().get(id) {
+        if let Some(entry) = self.0.requests.lock().get(id) {
             return Ok(entry);
         }
         let stored = self.stored_request(id).await?;
-        Ok(self.0.requests().add(stored, self.0.clock.now()))
+        Ok(self.0.requests.lock().add(stored, self.0.clock.now()))
     }
 }
 
@@ -166,7 +166,7 @@ impl Inner {
             .call(move |connection| row::requests::insert(connection, &row, key.as_deref(), with.as_ref()))
             .await;
         let number = self.or_take_back(number, &taken).await?;
-        self.requests().add(StoredRequest { number, ..stored }, now);
+        self.requests.lock().add(StoredRequest { number, ..stored }, now);
         self.published(taken, now);
         self.end_if_shut_out(&request.wish.identity)?;
         Ok(RequestView::of(&request, now))

@@ -20,9 +20,11 @@ pub use outbox::OutboxError;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Notify, broadcast};
@@ -133,7 +135,7 @@ impl Notifier {
 
     /// Replaces the receivers, for a reload. A message that is being sent may be delivered twice, with the same id.
     pub fn renew(&self, settings: NotifySettings) {
-        let mut now = self.0.now.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut now = self.0.now.lock();
         let mut receivers = Receivers::default();
         for hook in &settings.hooks {
             let bell = Arc::new(Notify::new());
@@ -171,7 +173,7 @@ impl Notifier {
     }
 
     async fn put(&self, event: EventKind, id: String, body: impl Fn(&Hook, Option<&str>) -> String) {
-        let settings = Arc::clone(&self.0.now.lock().unwrap_or_else(PoisonError::into_inner).settings);
+        let settings = Arc::clone(&self.0.now.lock().settings);
         let messages: Vec<(String, String)> = settings
             .hooks
             .iter()
@@ -194,7 +196,7 @@ impl Notifier {
             }
         };
         self.0.lost.fetch_add(lost, Ordering::Relaxed);
-        for bell in self.0.now.lock().unwrap_or_else(PoisonError::into_inner).bells.values() {
+        for bell in self.0.now.lock().bells.values() {
             bell.notify_one();
         }
     }

@@ -17,10 +17,11 @@ mod retire;
 mod search_path;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -247,7 +248,7 @@ impl Roles {
         };
         let same = place(target) == place(&self.0.place().target);
         if same {
-            *lock(&self.0.place) = Arc::new(Place {
+            *self.0.place.lock() = Arc::new(Place {
                 target: Arc::clone(target),
                 profiles: profiles.to_vec(),
             });
@@ -274,7 +275,7 @@ impl Roles {
     /// Forgets an account that the server no longer accepts: its role was dropped there, or its password changed (every role may
     /// change its own). The next caller creates the role anew, unless another has done so by now.
     pub async fn distrust(&self, grant: &GrantId, account: &Account) {
-        let Some(slot) = lock(&self.0.slots).get(grant).cloned() else {
+        let Some(slot) = self.0.slots.lock().get(grant).cloned() else {
             return;
         };
         let mut state = slot.turn.lock().await;
@@ -286,7 +287,7 @@ impl Roles {
 
     /// Drops all roles of this run, for an orderly stop. They are created anew when their grants are used again.
     pub async fn close(&self) {
-        let slots: Vec<_> = lock(&self.0.slots).values().cloned().collect();
+        let slots: Vec<_> = self.0.slots.lock().values().cloned().collect();
         let ends = slots.iter().map(|slot| self.end(slot, Some("the gate stops")));
         futures_util::future::join_all(ends).await;
     }
@@ -296,7 +297,7 @@ impl Roles {
     pub fn counted(&self) -> Counted {
         let counts = &self.0.counts;
         Counted {
-            present: u64::try_from(lock(&self.0.slots).len()).unwrap_or(u64::MAX),
+            present: u64::try_from(self.0.slots.lock().len()).unwrap_or(u64::MAX),
             made: counts.made.load(Ordering::Relaxed),
             retired: counts.retired.load(Ordering::Relaxed),
             left: counts.left.load(Ordering::Relaxed),
@@ -307,7 +308,7 @@ impl Roles {
 
 impl Inner {
     fn place(&self) -> Arc<Place> {
-        Arc::clone(&lock(&self.place))
+        Arc::clone(&self.place.lock())
     }
 
     fn slot(&self, grant: &Grant) -> Arc<Slot> {
@@ -318,7 +319,7 @@ impl Inner {
                 turn: tokio::sync::Mutex::default(),
             })
         };
-        Arc::clone(lock(&self.slots).entry(grant.id().clone()).or_insert_with(slot))
+        Arc::clone(self.slots.lock().entry(grant.id().clone()).or_insert_with(slot))
     }
 
     fn marker(&self, grant: &GrantId) -> Marker {
@@ -360,11 +361,6 @@ impl std::fmt::Debug for Roles {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Roles({})", self.0.place().target.name)
     }
-}
-
-/// Locks a mutex. Poison means only that a thread died while it held the lock: the contents are complete at any time.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 //! This module does not read or write.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 /// Size of a buffer for short messages, in bytes.
 const SMALL: usize = 16 * 1024;
@@ -25,7 +27,7 @@ struct Shelves {
 impl Pool {
     /// Lends a buffer; it must be returned with [`Pool::give_back`].
     pub(super) fn lend(&self, large: bool) -> Box<[u8]> {
-        let kept = self.shelf(large).lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let kept = self.shelf(large).lock().pop();
         kept.unwrap_or_else(|| vec![0; if large { LARGE } else { SMALL }].into_boxed_slice())
     }
 
@@ -35,10 +37,7 @@ impl Pool {
         if !matches!(buffer.len(), SMALL | LARGE) {
             return;
         }
-        let mut kept = self
-            .shelf(buffer.len() == LARGE)
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.shelf(buffer.len() == LARGE).lock();
         if kept.len() < KEPT {
             kept.push(buffer);
         }

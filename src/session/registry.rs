@@ -5,11 +5,12 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 use tokio::sync::{broadcast, watch};
@@ -192,7 +193,7 @@ impl Registry {
     pub(crate) fn enter(self: &Arc<Self>, live: Live) -> Entry {
         let live = Arc::new(live);
         self.unfinished.fetch_add(1, Ordering::Relaxed);
-        self.lock().insert(live.who.session.clone(), Arc::clone(&live));
+        self.sessions.lock().insert(live.who.session.clone(), Arc::clone(&live));
         self.tell(&live, None);
         Entry {
             registry: Arc::clone(self),
@@ -221,14 +222,14 @@ impl Registry {
     /// Returns the running sessions, oldest first.
     #[must_use]
     pub fn list(&self) -> Vec<SessionView> {
-        let mut views: Vec<_> = self.lock().values().map(|live| live.view()).collect();
+        let mut views: Vec<_> = self.sessions.lock().values().map(|live| live.view()).collect();
         views.sort_by(|a, b| (a.since, &a.who.session).cmp(&(b.since, &b.who.session)));
         views
     }
 
     /// Returns all running sessions.
     pub(crate) fn live(&self) -> Vec<Arc<Live>> {
-        self.lock().values().cloned().collect()
+        self.sessions.lock().values().cloned().collect()
     }
 
     /// Returns the number of statements so far of the running sessions, by target.
@@ -249,13 +250,13 @@ impl Registry {
                 Status::Expired { .. } | Status::Revoked { .. }
             )
         };
-        self.lock().values().filter(over).cloned().collect()
+        self.sessions.lock().values().filter(over).cloned().collect()
     }
 
     /// Orders a session to end, and waits briefly to be able to report the result. `None` if there is no session with that id, or
     /// if it is already ending because the gate stops.
     pub async fn kill(&self, session: &SessionId, by: &str, reason: Option<String>) -> Option<SessionView> {
-        let live = self.lock().get(session).cloned()?;
+        let live = self.sessions.lock().get(session).cloned()?;
         let view = live.view();
         let before = live.orders.send_replace(Order::Kill {
             by: by.to_owned(),
@@ -291,7 +292,7 @@ impl Registry {
     /// Orders every session to end: at its next idle moment, or at once.
     pub(crate) fn drain(&self, now: bool) {
         let order = if now { Order::DrainNow } else { Order::Drain };
-        for live in self.lock().values() {
+        for live in self.sessions.lock().values() {
             live.orders.send_if_modified(|given| {
                 // An earlier order to end at once stays.
                 let weaker = matches!(given, Order::None | Order::Drain);
@@ -305,15 +306,11 @@ impl Registry {
 
     /// Returns the session of a cancel key. Every key is compared in constant time.
     pub(crate) fn by_key(&self, pid: i32, key: &[u8]) -> Option<Arc<Live>> {
-        let sessions = self.lock();
+        let sessions = self.sessions.lock();
         sessions
             .values()
             .find(|live| live.backend.pid == pid && bool::from(live.key.expose().ct_eq(key)))
             .cloned()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, Arc<Live>>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -325,7 +322,7 @@ impl Entry {
 
     /// Removes the session, which is being ended: it takes no more orders, and its cancel key is invalid.
     pub(crate) fn leave(&self) {
-        let left = self.registry.lock().remove(&self.live.who.session);
+        let left = self.registry.sessions.lock().remove(&self.live.who.session);
         if let Some(live) = left {
             self.registry.tell(&live, Some("ended"));
         }

@@ -7,10 +7,11 @@
 //! permits are limited, in total and per identity, and returned when dropped.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -71,12 +72,12 @@ impl Lobby {
     /// Returns the number of waiting logins.
     #[must_use]
     pub fn waiting(&self) -> u32 {
-        self.seats().taken
+        self.seats.lock().taken
     }
 
     /// Returns a permit to wait if one is left.
     pub(super) fn enter(self: &Arc<Self>, identity: &IdentityName, settings: &WaitSettings) -> Result<Seat, Ending> {
-        let mut seats = self.seats();
+        let mut seats = self.seats.lock();
         let of_one = seats.of.get(identity).copied().unwrap_or_default();
         let full = |scope, limit| Err(Ending::TooMany { scope, limit });
         if of_one >= settings.of_one {
@@ -93,16 +94,11 @@ impl Lobby {
             identity: identity.clone(),
         })
     }
-
-    fn seats(&self) -> MutexGuard<'_, Seats> {
-        // No panic between lock and unlock leaves the counts half changed.
-        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut seats = self.lobby.seats();
+        let mut seats = self.lobby.seats.lock();
         seats.taken = seats.taken.saturating_sub(1);
         if let Some(count) = seats.of.get_mut(&self.identity) {
             *count = count.saturating_sub(1);

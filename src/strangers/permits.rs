@@ -7,9 +7,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::failures::{Delay, FailedLogins, Failures, HeldBackCounts};
@@ -111,7 +112,7 @@ impl Strangers {
     pub fn enter(&self, address: IpAddr) -> ConnectionPermit {
         let network = Network::of(address);
         let limits = &self.0.limits;
-        let mut permits = self.permits();
+        let mut permits = self.0.permits.lock();
         let here = permits.of.entry(network).or_default();
         let oldest_here = here.first().copied();
         if over(here.len(), limits.connections_per_address) {
@@ -139,29 +140,19 @@ impl Strangers {
     /// Returns the number of strangers.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.permits().given.len()
+        self.0.permits.lock().given.len()
     }
 
     /// Returns the number of delayed answers to failures since the start, at all entrances.
     #[must_use]
     pub fn held_back(&self) -> HeldBackCounts {
-        self.failures().counts()
+        self.0.failures.lock().counts()
     }
 
     /// Returns true if there are no strangers.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    fn permits(&self) -> MutexGuard<'_, Permits> {
-        // No panic between lock and unlock leaves the counts half changed.
-        self.0.permits.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn failures(&self) -> MutexGuard<'_, Failures> {
-        // As above.
-        self.0.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -204,7 +195,7 @@ impl Proof {
         let Seat { strangers, network, .. } = &*self.0;
         let Inner { limits, clock, .. } = &*strangers.0;
         let now = clock.moment();
-        strangers.failures().add(*network, name, limits.failure_delay, now)
+        strangers.0.failures.lock().add(*network, name, limits.failure_delay, now)
     }
 
     /// Returns the earlier failures to report to the client that proved `name`; each is reported once.
@@ -212,13 +203,13 @@ impl Proof {
     pub fn failures_before(&self, name: &str) -> Option<FailedLogins> {
         let Seat { strangers, network, .. } = &*self.0;
         let now = strangers.0.clock.moment();
-        strangers.failures().told(*network, name, now)
+        strangers.0.failures.lock().told(*network, name, now)
     }
 
     /// Ends the connection's time as a stranger: it is not counted or displaced any more.
     pub fn leave(&self) {
         let Seat { strangers, id, .. } = &*self.0;
-        strangers.permits().remove(*id);
+        strangers.0.permits.lock().remove(*id);
     }
 }
 
@@ -280,7 +271,7 @@ mod tests {
         assert_eq!(strangers.len(), 3);
         drop((first, second, elsewhere, third));
         assert!(strangers.is_empty());
-        assert!(strangers.permits().of.is_empty());
+        assert!(strangers.0.permits.lock().of.is_empty());
     }
 
     #[tokio::test]

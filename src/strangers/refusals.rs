@@ -8,10 +8,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 
 use super::network::Network;
 use super::reserve::DiskReserve;
@@ -83,8 +84,8 @@ impl RefusalLog {
             }
             return;
         };
-        let alone = self.interval().alone(network) && reserve.has_room();
-        let count = || self.interval().count((Some(network), kind), Count::one(clock.now()));
+        let alone = self.0.interval.lock().alone(network) && reserve.has_room();
+        let count = || self.0.interval.lock().count((Some(network), kind), Count::one(clock.now()));
         if !alone {
             return count();
         }
@@ -109,7 +110,7 @@ impl RefusalLog {
         } = &*self.0;
         let room = reserve.has_room();
         let counts = {
-            let mut interval = self.interval();
+            let mut interval = self.0.interval.lock();
             (interval.alone, interval.alone_in_all) = (HashMap::new(), 0);
             if room {
                 std::mem::take(&mut interval.counts)
@@ -126,16 +127,11 @@ impl RefusalLog {
         }
         if let Err(error) = journal.submit(&mut batch).wait().await {
             tracing::error!(error = %in_one_line(&error), "the counts of strangers' refusals could not be put on record: tried again");
-            let mut interval = self.interval();
+            let mut interval = self.0.interval.lock();
             for (key, count) in counts {
                 interval.count(key, count);
             }
         }
-    }
-
-    fn interval(&self) -> MutexGuard<'_, Interval> {
-        // No panic between lock and unlock leaves the counts half changed.
-        self.0.interval.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

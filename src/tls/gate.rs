@@ -9,9 +9,10 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
+use parking_lot::Mutex;
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -93,7 +94,7 @@ pub async fn seen(tcp: TcpStream, host: &str) -> Result<Fingerprint, io::Error> 
     });
     // The connection is not used further: nothing is sent to the peer, which is not verified.
     let shaken = shake(tcp, host, Arc::clone(&looking) as Arc<dyn ServerCertVerifier>).await;
-    let seen = *looking.seen.lock().unwrap_or_else(PoisonError::into_inner);
+    let seen = *looking.seen.lock();
     match (seen, shaken) {
         (Some(seen), _) => Ok(seen),
         (None, Err(error)) => Err(error),
@@ -148,7 +149,7 @@ impl ServerCertVerifier for Pinned {
     ) -> Result<ServerCertVerified, Error> {
         let chain: Vec<_> = std::iter::once(end_entity).chain(intermediates).cloned().collect();
         let shown = anchor::pinned(&chain).map(|shown| Fingerprint::of(shown));
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = shown;
+        *self.seen.lock() = shown;
         let is_pinned = |certificate: &CertificateDer<'_>| self.pin == Some(Fingerprint::of(certificate));
         if is_pinned(end_entity) {
             return Ok(ServerCertVerified::assertion());

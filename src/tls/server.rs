@@ -6,9 +6,10 @@
 //! nothing.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -160,11 +161,11 @@ impl ServerTlsCell {
     /// Returns the configuration for the next connection.
     #[must_use]
     pub fn current(&self) -> Arc<ServerTls> {
-        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.0.lock())
     }
 
     /// Replaces the configuration for the connections that follow.
     pub fn replace(&self, tls: ServerTls) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(tls);
+        *self.0.lock() = Arc::new(tls);
     }
 }

@@ -4,8 +4,9 @@
 //!
 //! INVARIANT: an account made for one grant serves no other.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
 use crate::grant::Permit;
@@ -142,7 +143,7 @@ impl KeyCache {
     /// Returns the cell of the keys for this salt and number of rounds. The first login that needs them fills it, and concurrent
     /// logins wait for it.
     pub(super) fn place(&self, salt: &[u8], iterations: u32) -> Arc<OnceCell<ClientKeys>> {
-        let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cached = self.0.lock();
         match cached.as_ref() {
             Some(cached) if cached.salt == salt && cached.iterations == iterations => Arc::clone(&cached.keys),
             _ => {

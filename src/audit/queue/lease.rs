@@ -43,7 +43,7 @@ impl<'a> Lease<'a> {
             let answer = desk.write(order, own, &self.shared.clock);
             let refused = (own.count() + desk.intents.count()) as u64;
             desk.waiting.drain(..).for_each(|waiting| drop(waiting.send(answer.clone())));
-            state = self.shared.lock();
+            state = self.shared.state.lock();
             state.settle(desk, order, &answer, refused, self.shared);
             first.get_or_insert(answer);
             round += 1;
@@ -69,7 +69,7 @@ impl Drop for Lease<'_> {
             // The desk has lines only after a panic: their submitters get an error, because the sender is dropped.
             desk.waiting.clear();
             desk.intents.clear();
-            self.shared.lock().desk = Some(desk);
+            self.shared.state.lock().desk = Some(desk);
         }
     }
 }

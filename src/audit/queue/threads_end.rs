@@ -7,7 +7,7 @@ pub(super) struct ThreadsEnd<'a>(pub(super) &'a Shared);
 
 impl Drop for ThreadsEnd<'_> {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         if state.life == Life::Closed {
             return;
         }

@@ -239,9 +239,9 @@ async fn what_is_not_on_record_is_no_request_and_no_step() {
     assert!(matches!(refused, Err(NotTaken::Ledger(LedgerError::Audit(_)))));
     bench.fill_disk(false);
     // The request's record is written, the grant's is not.
-    *bench.script.refused.lock().unwrap() = "created";
+    *bench.script.refused.lock() = "created";
     assert!(approve(&bench.ledger, &id, "bo").await.is_err());
-    *bench.script.refused.lock().unwrap() = "";
+    *bench.script.refused.lock() = "";
     for ledger in [bench.ledger.clone(), bench.reopened()] {
         let all = ledger.requests(RequestFilter::default()).await.unwrap();
         assert_eq!(

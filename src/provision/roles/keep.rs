@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::legacy::Undone;
 use super::retire::Role;
-use super::{Fault, Roles, Slot, State, lock};
+use super::{Fault, Roles, Slot, State};
 use crate::backoff::Backoff;
 use crate::causes::in_one_line;
 use crate::grant::{Grant, Status};
@@ -133,7 +133,7 @@ impl Roles {
         let mut state = slot.turn.lock().await;
         state.account = None;
         let retired = self.0.retire(&slot.role).await?;
-        lock(&self.0.slots).remove(&slot.grant);
+        self.0.slots.lock().remove(&slot.grant);
         if let Some(role) = retired {
             self.0.counts.retired.fetch_add(1, Ordering::Relaxed);
             self.0.note(slot, "retired", why.map(str::to_owned)).await;

@@ -67,7 +67,7 @@ impl Roles {
                     self.keep(&slot, grant, &mut state);
                 }
                 if !state.kept {
-                    super::lock(&self.0.slots).remove(&slot.grant);
+                    self.0.slots.lock().remove(&slot.grant);
                 }
                 Err(error)
             }

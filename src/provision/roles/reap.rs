@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::{Fault, Roles, Slot, lock};
+use super::{Fault, Roles, Slot};
 use crate::causes::in_one_line;
 use crate::grant::Grant;
 use crate::ids::{GrantId, LogId};
@@ -156,7 +156,7 @@ impl Roles {
     }
 
     fn slot_of(&self, found: &Found) -> Arc<Slot> {
-        let mut slots = lock(&self.0.slots);
+        let mut slots = self.0.slots.lock();
         let slot = || {
             Arc::new(Slot {
                 grant: found.grant.clone(),
@@ -172,7 +172,7 @@ impl Roles {
         let now = self.0.clock.moment().instant;
         let mut due = Vec::new();
         {
-            let mut strangers = lock(&self.0.strangers);
+            let mut strangers = self.0.strangers.lock();
             strangers.retain(|pid, _| unheld.iter().any(|there| there.pid == *pid));
             for backend in unheld {
                 let since = *strangers.entry(backend.pid).or_insert(now);

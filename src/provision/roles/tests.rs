@@ -467,7 +467,7 @@ async fn who_logs_in_past_the_gate_is_ended() {
         (1, 0),
         "it may be a session that is just being opened"
     );
-    for since in lock(&roles.0.strangers).values_mut() {
+    for since in roles.0.strangers.lock().values_mut() {
         *since -= ReapedRoles::LATER;
     }
     let second = roles.reap(live, &held, false).await.unwrap();

@@ -258,13 +258,13 @@ async fn who_is_in_a_role_that_is_over_is_ended() {
         "ended, though the door is open"
     );
     // As if its next try were far off.
-    let slot = lock(&roles.0.slots).values().next().cloned().unwrap();
+    let slot = roles.0.slots.lock().values().next().cloned().unwrap();
     let turn = slot.turn.lock().await;
     let intruder = past(&house, &account.user, "postgres").await;
     let nobody = HashSet::new();
     let first = roles.reap(|_| None, &nobody, false).await.unwrap();
     assert_eq!((first.suspects, first.intruders), (1, 0));
-    for since in lock(&roles.0.strangers).values_mut() {
+    for since in roles.0.strangers.lock().values_mut() {
         *since -= ReapedRoles::LATER;
     }
     assert_eq!(roles.reap(|_| None, &nobody, false).await.unwrap().intruders, 1);
