@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 
 mod statement;
 mod text;
@@ -80,6 +81,7 @@ pub enum Event<'a> {
 }
 
 /// Session with its grant, identity, target and profile.
+#[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Who {
     /// Id of the session.
@@ -91,7 +93,6 @@ pub struct Who {
     /// Name of the target.
     pub target: TargetName,
     /// Profile; absent if the target has no profiles (and in logs from before it was recorded).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<ProfileName>,
 }
 
@@ -114,6 +115,7 @@ pub struct Reloaded {
 }
 
 /// Change of gate time to the machine's clock, by an operator; recorded before it is done, at the old time.
+#[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClockSet {
     /// Gate time before.
@@ -123,17 +125,16 @@ pub struct ClockSet {
     /// Name of the operator.
     pub by: String,
     /// Reason given by the operator.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
 /// Fault that the journal met before it continued; the first record after the fault.
+#[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalHealed {
     /// Kind of fault.
     pub fault: Fault,
     /// Time since which no record could be written.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
     /// Number of records that were refused meanwhile; the actions they announced did not take place.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -145,7 +146,6 @@ pub struct JournalHealed {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub cut_bytes: u64,
     /// Place of a fault that was found in the files.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }
 
@@ -254,6 +254,7 @@ pub struct SegmentsRemoved {
 }
 
 /// Connection that did not become a session.
+#[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
     /// Address of the client.
@@ -261,31 +262,26 @@ pub struct Refused {
     /// Port of the client.
     pub port: u16,
     /// User name that the client sent, if it came that far.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// Database that the client requested.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<String>,
     /// Grant, if its secret was proved.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<GrantId>,
     /// Identity, if the secret was proved.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<IdentityName>,
     /// Reason: [`crate::ending::Ending::name`].
     pub ending: String,
     /// SQLSTATE that the client got.
     pub sqlstate: String,
     /// Detail for the operator, which the client did not get.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }
 
 /// Refusals of unauthenticated clients that have no record of their own: those of one kind, from one address.
+#[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusalsCounted {
     /// Address, for IPv6 its /64 network; absent if there were more addresses than are counted separately.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
     /// Kind: `ending` of [`Refused`], or `identity_refused`, or `cancel_requested` for a key that fits no session.
     pub ending: String,
@@ -310,6 +306,7 @@ pub struct CancelRequested {
 }
 
 /// Creation or change of a grant.
+#[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GrantChanged {
     /// Id of the grant.
@@ -319,28 +316,25 @@ pub struct GrantChanged {
     /// Target of the grant.
     pub target: TargetName,
     /// Profile; absent if none was named (and in logs from before it was recorded).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<ProfileName>,
     /// `created`, `activated`, `extended`, `shortened`, `revoked`, `login_issued` (a further login), or `not_stored`.
     pub change: String,
     /// Author: the name of an operator, or the identity itself at activation.
     pub by: String,
     /// Reason given by the author.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Time until which it has to be activated.
     pub activate_by: Timestamp,
     /// End of the window, once it is activated.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
     /// Latest end of any window, if the grant has one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Timestamp>,
     /// Length of the window in seconds.
     pub window_seconds: u64,
 }
 
 /// Submission or step of a request.
+#[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestChanged {
     /// Id of the request.
@@ -359,31 +353,25 @@ pub struct RequestChanged {
     /// Window that is requested or granted, in seconds.
     pub window_seconds: u64,
     /// Reason of the requester or of a denial, or comment of an approver.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Ticket of the requester.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ticket: Option<String>,
     /// True if the access was taken by break-glass, without waiting for an approval.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub break_glass: bool,
     /// Grant that it became.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<GrantId>,
     /// Policies that decided.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<String>,
     /// SHA-256 of the policy set, in hexadecimal.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_set: Option<String>,
     /// Errors of the policies' evaluation, which the caller did not get.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<String>,
     /// Address of the author, if on a network.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<IpAddr>,
     /// Issuer of the requester's token, if the requester was not authenticated locally.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
     /// Claims of that token (a pipeline's repository, branch, run), as the policies saw them; only in the record of the
     /// submission.
@@ -392,6 +380,7 @@ pub struct RequestChanged {
 }
 
 /// Decision of the policies about an action.
+#[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DecisionMade {
     /// Identity that wanted to act.
@@ -403,7 +392,6 @@ pub struct DecisionMade {
     /// True if the action is allowed.
     pub allowed: bool,
     /// Address of the caller, if on a network.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<IpAddr>,
     /// Policies that decided.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -416,6 +404,7 @@ pub struct DecisionMade {
 }
 
 /// Use of a live grant for a reason other than the requested one.
+#[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GrantJoined {
     /// Id of the grant.
@@ -425,16 +414,15 @@ pub struct GrantJoined {
     /// Target of the grant.
     pub target: TargetName,
     /// Profile of the grant.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<ProfileName>,
     /// Reason of this use.
     pub reason: String,
     /// Address of the client, if on a network.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<IpAddr>,
 }
 
 /// Creation or change of a grant's role at its target.
+#[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoleChanged {
     /// Id of the grant.
@@ -449,10 +437,8 @@ pub struct RoleChanged {
     /// objects of the profile that its sessions granted to others were revoked; the detail has the statements).
     pub change: String,
     /// Time until which the role can log in.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
     /// Error, or the login that was ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }
 
@@ -471,31 +457,31 @@ pub struct UserChanged {
 }
 
 /// Failed authentication.
+#[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdentityRefused {
     /// Address of the client, if over a network.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<IpAddr>,
     /// Name that the client or its token claims; not proved.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claimed: Option<String>,
     /// Reason, which the client did not get.
     pub detail: String,
 }
 
 /// Loading of a policy set.
+#[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyLoaded {
     /// True if the set is in force; if not, the one before is.
     pub accepted: bool,
     /// SHA-256 of the policy set in force, in hexadecimal.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_set: Option<String>,
     /// Number of policies, or the error.
     pub detail: String,
 }
 
 /// Start of a session: authenticated, admitted, connected to the target.
+#[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionStarted {
     /// Session, grant, identity, target and profile.
@@ -508,7 +494,6 @@ pub struct SessionStarted {
     /// TLS version towards the client, or `none`.
     pub tls: String,
     /// Application name that the client sent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub application: Option<String>,
     /// Process id of the target's backend.
     pub backend_pid: i32,
@@ -518,7 +503,6 @@ pub struct SessionStarted {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<String>,
     /// Run that the session belongs to: as the client named it, or else from the pipeline's token.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
     /// Number of tables that the profile sees through masks; absent if there are none.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -526,6 +510,7 @@ pub struct SessionStarted {
 }
 
 /// End of a session.
+#[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionEnded {
     /// Session, grant, identity, target and profile.
@@ -536,7 +521,6 @@ pub struct SessionEnded {
     /// SQLSTATE that the client got, from the gate or the target; `00000` if it left by itself.
     pub sqlstate: String,
     /// Message that the client got (the target's own, if the target ended the session), or detail for the operator.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// State of the transaction at the end: [`crate::ending::Fate::name`].
     pub fate: String,
@@ -554,13 +538,10 @@ pub struct SessionEnded {
     /// Number of bytes to the client.
     pub bytes_out: u64,
     /// True if the FATAL reached the client's socket whole; `None` if none was due.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_told: Option<bool>,
     /// True if the target confirmed that the backend is gone; `None` if the gate did not end it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend_gone: Option<bool>,
     /// Microseconds from the deadline (or the command to end) until the backend was confirmed gone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overshoot_us: Option<u64>,
 }
 

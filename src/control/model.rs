@@ -8,6 +8,7 @@ mod people;
 use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 use utoipa::{IntoParams, ToSchema};
 
 pub use access::*;
@@ -30,6 +31,7 @@ pub struct Reload {
 }
 
 /// New grant: `POST /v1/grants`.
+#[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewGrantBody {
@@ -41,26 +43,20 @@ pub struct NewGrantBody {
     pub target: TargetName,
     /// Profile of the target. If absent: the narrowest one if the target's profiles define rights; otherwise none, and the
     /// sessions use the target's own account.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub profile: Option<ProfileName>,
     /// Reason for the grant.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Length of the window in seconds, from the first connection.
     pub window_seconds: u64,
     /// Number of seconds that the grant waits for its first connection; 3,600 if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activate_within_seconds: Option<u64>,
     /// Latest end of the window.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub deadline: Option<Timestamp>,
     /// Number of simultaneous sessions; 10 if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_sessions: Option<u32>,
     /// Network that its clients must connect from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub client_network: Option<IpNet>,
 }
@@ -83,18 +79,19 @@ pub struct Issued {
 }
 
 /// Page of grants: `GET /v1/grants`.
+#[skip_serializing_none]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Grants {
     /// Grants, the newest first.
     #[schema(value_type = Vec<GrantShape>)]
     pub grants: Vec<GrantView>,
     /// Value of `before` for the next page, if there are more grants.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub next: Option<GrantId>,
 }
 
 /// Query of `GET /v1/grants`.
+#[skip_serializing_none]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -103,55 +100,49 @@ pub struct GrantsQuery {
     #[serde(default)]
     pub all: bool,
     /// Only grants of this identity.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub identity: Option<IdentityName>,
     /// Only grants for this target.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub target: Option<TargetName>,
     /// Only grants older than this one: the last of the previous page.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub before: Option<GrantId>,
     /// Maximum number of grants, up to 1,000; 1,000 if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
 }
 
 /// Extension of a grant: `POST /v1/grants/{id}/extend`.
+#[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExtendBody {
     /// Number of seconds to add to the window's end.
     pub by_seconds: u64,
     /// Reason for the extension.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
 /// New end of a grant, relative or absolute: `POST /v1/grants/{id}/shorten`. Exactly one of `by_seconds` and `until` is set.
+#[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ShortenBody {
     /// Number of seconds to subtract from the window's end.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by_seconds: Option<u64>,
     /// New end of the window.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub until: Option<Timestamp>,
     /// Reason for the change.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
 /// Optional reason: `POST /v1/grants/{id}/revoke`, `POST /v1/sessions/{id}/kill` and `POST /v1/clock/set-right`.
+#[skip_serializing_none]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReasonBody {
     /// Reason for the action.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
@@ -164,20 +155,18 @@ pub struct Sessions {
 }
 
 /// Query of `GET /v1/sessions`.
+#[skip_serializing_none]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct SessionsQuery {
     /// Only sessions under this grant.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub grant: Option<GrantId>,
     /// Only sessions of this identity.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub identity: Option<IdentityName>,
     /// Only sessions on this target.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub target: Option<TargetName>,
 }
@@ -225,6 +214,7 @@ impl AuditKeyBody {
 }
 
 /// Error as defined by RFC 9457 (`application/problem+json`).
+#[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// Stable identifier of the kind of problem: `urn:tidegate:problem:…`.
@@ -237,12 +227,10 @@ pub struct Problem {
     /// Object concerned, and the reason.
     pub detail: String,
     /// Next step that solves the problem.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
     /// Policies that decided, if policies did.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<String>,
     /// Existing name that is nearest to a mistyped one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nearest: Option<String>,
 }

@@ -15,11 +15,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_with::skip_serializing_none;
 
 use crate::ids::{GrantId, RequestId};
 use crate::names::{GroupName, IdentityName, ProfileName, TargetName};
 
 /// Request of an identity for a profile on a target, for a limited time.
+#[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// Id of the request.
@@ -37,17 +39,15 @@ pub struct Request {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approvals: Vec<Approval>,
     /// Outcome, once the request is settled.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
     /// Original extent, if an approver has narrowed it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub narrowed_from: Option<Extent>,
     /// Review of a break-glass access.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub review: Option<Review>,
 }
 
 /// Access that is requested, and its requester.
+#[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wish {
     /// Requester.
@@ -56,7 +56,6 @@ pub struct Wish {
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub groups: BTreeSet<GroupName>,
     /// Issuer whose token proved the identity; `None`: a local user.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
     /// Claims of that token about the run (`repository`, `ref`, ...), for approvers, and for the policies at activation.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -69,10 +68,8 @@ pub struct Wish {
     #[serde(rename = "window_seconds", serialize_with = "as_seconds", deserialize_with = "from_seconds")]
     pub window: Duration,
     /// Reason for the access.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Ticket the access belongs to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ticket: Option<String>,
     /// Maximum number of concurrent sessions.
     pub max_sessions: u32,
@@ -92,6 +89,7 @@ pub struct Extent {
 }
 
 /// Approval of a request by one approver.
+#[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Approval {
     /// Approver.
@@ -99,11 +97,11 @@ pub struct Approval {
     /// Time of the approval.
     pub at: Timestamp,
     /// Comment of the approver.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
 }
 
 /// Outcome of a request.
+#[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
@@ -130,7 +128,6 @@ pub enum Outcome {
         /// Approver that rejected it.
         by: IdentityName,
         /// Comment of the approver.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         comment: Option<String>,
     },
     /// Withdrawn by the requester.

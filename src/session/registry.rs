@@ -12,6 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 use subtle::ConstantTimeEq as _;
 use tokio::sync::{broadcast, watch};
 use tokio::time::timeout;
@@ -71,6 +72,7 @@ pub(crate) struct Progress {
 }
 
 /// Running session as operators see it.
+#[skip_serializing_none]
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SessionView {
     /// Identity, grant and target.
@@ -79,12 +81,10 @@ pub struct SessionView {
     /// Address and port of the client.
     pub client: SocketAddr,
     /// Application name that the client gave.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub application: Option<String>,
     /// Time of its start.
     pub since: Timestamp,
     /// Current end of its grant.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
     /// `active` while a statement runs, else `idle`; `ended` in the notification of its end.
     pub state: String,
@@ -93,7 +93,6 @@ pub struct SessionView {
     /// Process id of the target's backend.
     pub backend_pid: i32,
     /// Progress of the end, in the answer to an order to end the session.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect: Option<Effect>,
 }
 

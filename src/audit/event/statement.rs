@@ -5,11 +5,13 @@
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 
 use super::Who;
 use super::text::{Sql, Text, is_default};
 
 /// Intent record of a statement, written before it is forwarded.
+#[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Statement<'a> {
     /// Session, grant, identity, target and profile.
@@ -20,13 +22,10 @@ pub struct Statement<'a> {
     /// Message that carried it.
     pub kind: Kind,
     /// Text, as far as it is kept; absent for a function call and for a name without a text known to the gate.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sql: Option<Sql<'a>>,
     /// Name of the prepared statement (empty: the unnamed one).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prepared: Option<Text<'a>>,
     /// Name of the portal (empty: the unnamed one).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub portal: Option<Text<'a>>,
     /// True if the text may be another one: SQL (`PREPARE`, `DEALLOCATE`, `DISCARD`) may have reassigned the name since it was
     /// parsed.
@@ -42,10 +41,8 @@ pub struct Statement<'a> {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parameters: Vec<Parameter<'a>>,
     /// Number of parameters, if not all are listed: there were too many, or the target's policy lists none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameter_count: Option<u32>,
     /// OID of the function, for a function call.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub function: Option<u32>,
 }
 
@@ -194,6 +191,7 @@ impl<'a> Parameter<'a> {
 }
 
 /// Outcome record of a statement.
+#[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome<'a> {
     /// Session, grant, identity, target and profile.
@@ -204,10 +202,8 @@ pub struct Outcome<'a> {
     /// Result of the statement.
     pub result: Done,
     /// SQLSTATE of the error.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sqlstate: Option<Text<'a>>,
     /// Guard rail that refused it; it was then not executed at all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<Text<'a>>,
     /// Command tags of a simple query, or the one of an Execute (`SELECT 1`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -219,24 +215,19 @@ pub struct Outcome<'a> {
     #[serde(default, skip_serializing_if = "is_default")]
     pub rows_sent: u64,
     /// Number of rows sent by all Executes of the portal so far, if there is more than this one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub portal_rows_sent: Option<u64>,
     /// Number of bytes of the response.
     pub bytes: u64,
     /// Number of bytes of COPY data from the client.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy_in_bytes: Option<u64>,
     /// Number of bytes of COPY data to the client.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy_out_bytes: Option<u64>,
     /// Microseconds from forwarding to the first byte of the response; absent if none came.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_byte_us: Option<u64>,
     /// Microseconds from forwarding to the last byte of the response.
     pub duration_us: u64,
     /// Transaction status after it, if the server sends it for each statement (simple protocol); for pipelined ones see
     /// [`TransactionChanged`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transaction: Option<TransactionStatus>,
 }
 
@@ -256,6 +247,7 @@ impl Outcome<'_> {
 
 /// Change of the transaction status at a Sync; also a transaction that ended with an error which rolled back statements that
 /// had run.
+#[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TransactionChanged<'a> {
     /// Session, grant, identity, target and profile.
@@ -266,7 +258,6 @@ pub struct TransactionChanged<'a> {
     /// New status.
     pub transaction: TransactionStatus,
     /// Statements that were rolled back.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rolled_back: Option<RolledBack<'a>>,
 }
 

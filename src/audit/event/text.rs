@@ -5,23 +5,22 @@
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 
 use crate::lexer::{Backslashes, Encoding};
 
 /// SQL text as recorded.
+#[skip_serializing_none]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sql<'a> {
     /// Text as it came, or its beginning, with secrets blanked.
     pub text: Text<'a>,
     /// Length of the original in bytes; set if anything is blanked or cut.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub length: Option<u64>,
     /// SHA-256 of the original, in hexadecimal; set if `text` is only the beginning and no word in the original hints at
     /// secrets.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Cow<'a, str>>,
     /// HMAC-SHA-256 of the original under the log's value key, in hexadecimal; set if anything is blanked or cut.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hmac_sha256: Option<Cow<'a, str>>,
     /// True if `text` is only the beginning.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

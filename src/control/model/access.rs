@@ -4,6 +4,7 @@
 //! They are plain data, like all of [`super`].
 
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 use utoipa::ToSchema;
 
 use super::super::schema::{RequestShape, SessionShape};
@@ -15,16 +16,15 @@ use crate::policy::{Remedy, Verdict};
 use crate::session::SessionView;
 
 /// Verdict of the policies.
+#[skip_serializing_none]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VerdictBody {
     /// `automatic`, `approvals` or `denied`; for actions other than requests, `allowed` or `denied`.
     pub verdict: String,
     /// Number of approvers that are needed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub approvals: Option<u32>,
     /// Reason for a denial.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub why: Option<String>,
 }
@@ -45,6 +45,7 @@ impl From<Verdict> for VerdictBody {
 }
 
 /// Profile, described in words.
+#[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ProfileBody {
     /// Name of the profile.
@@ -60,7 +61,6 @@ pub struct ProfileBody {
     #[serde(default)]
     pub rails: Vec<String>,
     /// Verdict on a request of the caller for this profile; absent for operators, who cannot request access.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub verdict: Option<VerdictBody>,
     /// True if the verdict applies only to a request with a reason; without one it is denied.
@@ -110,42 +110,36 @@ pub struct Briefing {
 }
 
 /// Query to the policies without effect: `POST /v1/policy/explain`.
+#[skip_serializing_none]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExplainBody {
     /// Identity to ask about; if absent, the caller.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub identity: Option<IdentityName>,
     /// Groups of the identity; if absent, its actual groups.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<String>>)]
     pub groups: Option<Vec<GroupName>>,
     /// Action to ask about: `request` (also for `auto-approve` and `break-glass`), `approve`, `extend`, `revoke`, `read-log` or
     /// `administer`; `request` if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub action: Option<String>,
     /// Access to request, for `request`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<NewRequestBody>,
     /// Request to approve, for `approve`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub request: Option<RequestId>,
     /// Grant to change, for `extend` and `revoke`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub grant: Option<GrantId>,
     /// Time of the action, such as `2026-08-03T10:00` in the time zone of the policies; now if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,
     /// Address of the client; if absent, the caller's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub client: Option<std::net::IpAddr>,
 }
 
 /// Answer of the policies to a query without effect.
+#[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Explanation {
     /// Identity that the answer is about.
@@ -154,15 +148,12 @@ pub struct Explanation {
     /// Action that the answer is about.
     pub action: String,
     /// Target, for actions about access.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, nullable = false)]
     pub target: Option<TargetName>,
     /// Profile, for actions about access.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, nullable = false)]
     pub profile: Option<ProfileName>,
     /// Length of the window in seconds, for actions about access.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub window_seconds: Option<u64>,
     /// Verdict of the policies.

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 use utoipa::ToSchema;
 
 use super::super::schema::{GrantShape, RequestShape, UserShape};
@@ -77,6 +78,7 @@ pub struct TargetStatus {
 }
 
 /// Difference between a target's database and a profile.
+#[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ProfileStatus {
     /// Name of the profile.
@@ -86,17 +88,16 @@ pub struct ProfileStatus {
     #[schema(value_type = String, format = DateTime)]
     pub looked_at: Timestamp,
     /// Number of differences between the database and the profile; absent if they could not be determined.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub differences: Option<u64>,
     /// First differences, each with the SQL that corrects it, if there is any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub first: Vec<String>,
     /// Reason that the differences could not be determined.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
 
 /// Role of a grant, as found on the target's server.
+#[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RoleBody {
     /// Name of the role on the server.
@@ -105,13 +106,11 @@ pub struct RoleBody {
     #[schema(value_type = String)]
     pub grant: GrantId,
     /// Identity of the grant, if the gate still knows it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub identity: Option<IdentityName>,
     /// Status of the grant; `unknown` if the gate no longer knows it.
     pub status: String,
     /// End of the grant.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub until: Option<Timestamp>,
     /// True if the role can log in.
@@ -142,25 +141,21 @@ impl TargetStatus {
 
 /// New request: `POST /v1/requests` and `POST /v1/access`. Names are strings, so that a mistyped one can be answered with the
 /// nearest.
+#[skip_serializing_none]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewRequestBody {
     /// Target of the request.
     pub target: String,
     /// Profile of the request; if absent, the target's narrowest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
     /// Length of the window in seconds, from the first connection; if absent, the gate's default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window_seconds: Option<u64>,
     /// Reason for the request.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Ticket that the request belongs to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ticket: Option<String>,
     /// Number of simultaneous sessions.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_sessions: Option<u32>,
     /// Immediate access without approval, to be reviewed afterwards.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -168,14 +163,13 @@ pub struct NewRequestBody {
 }
 
 /// Answer of `POST /v1/access`; exactly one of the two fields is set.
+#[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AccessBody {
     /// Live grant of the caller that covers the request. No new request was made; a new reason is recorded.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<GrantShape>, nullable = false)]
     pub joined: Option<GrantView>,
     /// New request, if there was no such grant.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub request: Option<RequestBody>,
 }
@@ -196,42 +190,38 @@ pub struct RequestBody {
 }
 
 /// Page of requests: `GET /v1/requests`.
+#[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Requests {
     /// Requests, the newest first.
     #[schema(value_type = Vec<RequestShape>)]
     pub requests: Vec<RequestView>,
     /// Value of `before` for the next page, if there may be more requests.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub next: Option<RequestId>,
 }
 
 /// Query of `GET /v1/requests`.
+#[skip_serializing_none]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct RequestsQuery {
     /// Only requests with this status.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<RequestStatus>,
     /// Only requests of this identity.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub identity: Option<IdentityName>,
     /// Only requests for this target.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub target: Option<TargetName>,
     /// Only break-glass accesses without a review.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unreviewed: bool,
     /// Only requests older than this one: `next` of the previous page.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub before: Option<RequestId>,
     /// Maximum number of requests, up to 1,000; 100 if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
 }
 
@@ -272,12 +262,12 @@ impl From<RequestStatus> for Status {
 }
 
 /// Query of `GET /v1/requests/{id}`.
+#[skip_serializing_none]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct WaitQuery {
     /// Number of seconds, at most 60, to wait for a change while the request is pending.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_seconds: Option<u64>,
 }
 
@@ -285,27 +275,25 @@ pub struct WaitQuery {
 pub const LONGEST_WAIT_SECONDS: u64 = 60;
 
 /// Approval: `POST /v1/requests/{id}/approve`. It can reduce the request, never widen it.
+#[skip_serializing_none]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApproveBody {
     /// Shorter window, in seconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window_seconds: Option<u64>,
     /// Narrower profile.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub profile: Option<ProfileName>,
     /// Comment of the approver.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
 }
 
 /// Optional comment: `POST /v1/requests/{id}/reject` and `/review`. A review requires it.
+#[skip_serializing_none]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CommentBody {
     /// Comment of the caller.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
 }
 
@@ -324,6 +312,7 @@ pub struct DisableBody {
 }
 
 /// Login of a grant: `POST /v1/grants/{id}/login`. It is the only place where the secret appears.
+#[skip_serializing_none]
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
 pub struct GrantLoginBody {
     /// User name of the login.
@@ -339,7 +328,6 @@ pub struct GrantLoginBody {
     /// Connection string to paste into any client.
     pub connection_string: String,
     /// Certificate that verifies the gate, in PEM format; absent if the gate does not have the certificate of its CA.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub certificate: Option<String>,
     /// Strictest verification that works at `host` with that certificate: `verify-full`, or `verify-ca` if the gate's own
@@ -370,6 +358,7 @@ pub struct NewUserBody {
 }
 
 /// Answer with a new token: `POST /v1/users` and `/rotate`. It is the only place where the token appears.
+#[skip_serializing_none]
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
 pub struct IssuedUser {
     /// The user.
@@ -377,7 +366,6 @@ pub struct IssuedUser {
     pub user: UserView,
     /// Token of the user. It is not stored and cannot be shown again. Absent if the old token was revoked and no new one could
     /// be made.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub token: Option<String>,
 }
