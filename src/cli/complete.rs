@@ -17,8 +17,9 @@ use super::client::Client;
 use super::reach::Whose;
 use super::render::{to, visible};
 use crate::config::DEFAULT_FILE;
-use crate::control::model::{Grants, GrantsQuery, RequestStatus, Requests, RequestsQuery, Targets};
+use crate::control::model::{Grants, GrantsQuery, Requests, RequestsQuery, Targets};
 use crate::duration;
+use crate::request::Status;
 
 /// Environment variable with which a shell asks for candidates; its value names the shell.
 pub(super) const VARIABLE: &str = "TIDEGATE_COMPLETE";
@@ -42,7 +43,7 @@ pub(super) fn profiles() -> ArgValueCandidates {
 
 /// Returns the candidates of an argument that names a request to be decided.
 pub(super) fn pending() -> ArgValueCandidates {
-    ArgValueCandidates::new(|| Gate::here().requests(&by_status(Some(RequestStatus::Pending))))
+    ArgValueCandidates::new(|| Gate::here().requests(&by_status(Some(Status::Pending))))
 }
 
 /// Returns the candidates of an argument that names any request.
@@ -70,7 +71,7 @@ pub(super) fn grants() -> ArgValueCandidates {
     ArgValueCandidates::new(|| Gate::here().grants(Whose::Operator))
 }
 
-fn by_status(status: Option<RequestStatus>) -> RequestsQuery {
+fn by_status(status: Option<Status>) -> RequestsQuery {
     RequestsQuery {
         status,
         ..RequestsQuery::default()

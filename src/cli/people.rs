@@ -21,9 +21,10 @@ use super::{complete, profile, render, run, show, targets, user, wait, watch};
 use crate::clock::Clock;
 use crate::control::model::{
     AccessBody, ApproveBody, CommentBody, EmptyBody, ExtendBody, GrantView, Grants, GrantsQuery, Me, NewRequestBody, RequestBody,
-    RequestStatus, RequestView, Requests, RequestsQuery,
+    RequestView, Requests, RequestsQuery,
 };
 use crate::ids::RequestId;
+use crate::request::Status;
 use crate::tls::Trust;
 
 /// Runs a command and returns its exit code: that of the program it ran, if it ran one.
@@ -190,7 +191,7 @@ async fn requests(config: &Path, args: RequestsArgs) -> anyhow::Result<()> {
     };
     let open_only = !(args.all || args.mine || args.unreviewed);
     let query = RequestsQuery {
-        status: args.status.or(open_only.then_some(RequestStatus::Pending)),
+        status: args.status.or(open_only.then_some(Status::Pending)),
         identity,
         target: args.target,
         unreviewed: args.unreviewed,

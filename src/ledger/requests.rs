@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, watch};
 
@@ -17,7 +16,7 @@ use super::live::Live;
 use super::pending::Effect;
 use super::restrict::Restrictions;
 use super::row::requests::{Page, StoredRequest};
-use super::{GrantView, Inner, Ledger, LedgerError, SWEEP, before, row};
+use super::{GrantView, Ledger, LedgerError, SWEEP, before, row};
 use crate::grant::Grant;
 use crate::ids::RequestId;
 use crate::names::{IdentityName, TargetName};

@@ -16,6 +16,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_with::skip_serializing_none;
+use utoipa::ToSchema;
 
 use crate::ids::{GrantId, RequestId};
 use crate::names::{GroupName, IdentityName, ProfileName, TargetName};
@@ -161,19 +162,21 @@ pub struct Review {
 }
 
 /// State of a request at a moment. Computed, never stored: nothing has to run for a request to lapse.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = RequestStatus)]
 pub enum Status {
     /// Waits for approvers.
     Pending,
-    /// Past its expiry without enough approvals.
+    /// Was not approved in time.
     Lapsed,
-    /// See [`Outcome`].
+    /// Was denied by the policies.
     Denied,
-    /// See [`Outcome`].
+    /// Was approved and became a grant.
     Approved,
-    /// See [`Outcome`].
+    /// Was rejected by an approver.
     Rejected,
-    /// See [`Outcome`].
+    /// Was withdrawn by the requester.
     Withdrawn,
 }
 

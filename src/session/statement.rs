@@ -14,7 +14,6 @@ use std::sync::{Arc, OnceLock};
 
 pub(super) use bound::FollowValues;
 use bound::Part;
-use data_encoding::HEXLOWER;
 pub(super) use deallocate::deallocated;
 pub(super) use follow::Follow;
 pub(super) use portal::Portal;
@@ -378,6 +377,7 @@ fn show(value: &[u8], binary: bool, oid: u32, (keep, encoding): (&Keep, Encoding
 #[cfg(test)]
 mod tests {
     use super::*;
+    use data_encoding::HEXLOWER;
     use proptest::prelude::*;
     use sha2::Digest as _;
 

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 
 use super::super::args::{GrantsPage, Place, Printing, Remote};
 use super::super::{complete, run, user};
-use crate::control::model::RequestStatus;
+use crate::request::Status;
 use crate::duration;
 use crate::ids::{GrantId, RequestId};
 use crate::names::{IdentityName, ProfileName, TargetName};
@@ -306,7 +306,7 @@ pub struct RequestsArgs {
     pub all: bool,
     /// Only with this status
     #[arg(long, value_name = "STATUS", value_parser = PossibleValuesParser::new(STATUSES).try_map(status))]
-    pub status: Option<RequestStatus>,
+    pub status: Option<Status>,
     /// Only mine, the settled ones too
     #[arg(long, short, conflicts_with = "identity")]
     pub mine: bool,
@@ -336,6 +336,6 @@ pub struct RequestsArgs {
 /// Names of the statuses in the API.
 const STATUSES: [&str; 6] = ["pending", "approved", "rejected", "denied", "withdrawn", "lapsed"];
 
-fn status(text: String) -> Result<RequestStatus, serde_json::Error> {
+fn status(text: String) -> Result<Status, serde_json::Error> {
     serde_json::from_value(text.into())
 }

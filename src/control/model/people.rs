@@ -208,7 +208,7 @@ pub struct Requests {
 #[into_params(parameter_in = Query)]
 pub struct RequestsQuery {
     /// Only requests with this status.
-    pub status: Option<RequestStatus>,
+    pub status: Option<Status>,
     /// Only requests of this identity.
     #[param(value_type = Option<String>)]
     pub identity: Option<IdentityName>,
@@ -229,37 +229,6 @@ pub struct RequestsQuery {
 pub const PAGE: u32 = 100;
 /// Maximum number of requests on a page.
 pub const LONGEST_PAGE: u32 = 1_000;
-
-/// Status of a request, as a filter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum RequestStatus {
-    /// Waits for approvers.
-    Pending,
-    /// Was not approved in time.
-    Lapsed,
-    /// Was denied by the policies.
-    Denied,
-    /// Was approved and became a grant.
-    Approved,
-    /// Was rejected by an approver.
-    Rejected,
-    /// Was withdrawn by the requester.
-    Withdrawn,
-}
-
-impl From<RequestStatus> for Status {
-    fn from(status: RequestStatus) -> Self {
-        match status {
-            RequestStatus::Pending => Self::Pending,
-            RequestStatus::Lapsed => Self::Lapsed,
-            RequestStatus::Denied => Self::Denied,
-            RequestStatus::Approved => Self::Approved,
-            RequestStatus::Rejected => Self::Rejected,
-            RequestStatus::Withdrawn => Self::Withdrawn,
-        }
-    }
-}
 
 /// Query of `GET /v1/requests/{id}`.
 #[skip_serializing_none]

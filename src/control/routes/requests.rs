@@ -93,7 +93,7 @@ pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, caller: Call
     let wanted: RequestsQuery = query(&uri)?;
     let limit = wanted.limit.unwrap_or(PAGE).clamp(1, LONGEST_PAGE) as usize;
     let filter = RequestFilter {
-        status: wanted.status.map(Status::from),
+        status: wanted.status,
         identity: wanted.identity,
         target: wanted.target,
         unreviewed: wanted.unreviewed,
