@@ -17,7 +17,6 @@
 //! - [`request`]: requests for access, and their legal steps (pure)
 //! - [`tls`]: TLS configurations
 //! - [`identity`]: identities and their verification
-//! - [`metrics`]: counters of the gate, for Prometheus
 //! - [`quota`]: limits on the resources of one identity
 //! - [`audit`]: the audit log: event, journal, reader
 //! - [`evidence`]: reports and exports of the log for auditors and their tools
@@ -29,6 +28,7 @@
 //! - [`frontend`]: handshake with a client, up to its authentication or refusal
 //! - [`upstream`]: authenticated connection to the target; requires a `Permit`
 //! - [`provision`]: provisioning connections: end backends, create and drop the roles of grants, apply profiles
+//! - [`metrics`]: counters of the gate, for Prometheus
 //! - [`session`]: one connection from accept to ending
 //! - [`notify`]: signed webhooks about requests, from a durable outbox
 //! - [`forward`]: forwarding of the log to a syslog receiver, and of checkpoints to webhooks

@@ -19,35 +19,19 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-pub use log::Log;
-
 use labels::{ByBoth, ByEnding, ByOutcome, ByProfile, ByReason, ByRule, ByTarget};
 
 use crate::names::{ProfileName, TargetName};
+use crate::provision::Counted;
 
 /// Upper bounds of the overshoot histogram in seconds; the promised maximum is 0.25.
 const OVERSHOOT_BOUNDS: [f64; 9] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
-
-/// Counts of the roles of grants at a target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Roles {
-    /// Number of existing roles, as far as the gate knows.
-    pub present: u64,
-    /// Number of roles created since the start.
-    pub made: u64,
-    /// Number of roles dropped since the start.
-    pub retired: u64,
-    /// Number of roles of ended grants that are not dropped yet.
-    pub left: u64,
-    /// Number of backends ended since the start that had logged in as a grant's role without going through the gate.
-    pub intruders: u64,
-}
 
 /// Counters of a gate. Cheap to clone; clones count together.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics(Arc<Counters>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Counters {
     connections: Counter,
     refused: Family<ByEnding, Counter>,
@@ -57,7 +41,7 @@ struct Counters {
     /// Statements of ended sessions, to which those of live sessions are added.
     ended_statements: Family<ByTarget, Counter>,
     cancels: Counter,
-    overshoot: Histogram,
+    histograms: Histograms,
     clock_ahead: Gauge<f64, AtomicU64>,
     audit_good: Gauge,
     audit_lines: Counter,
@@ -72,7 +56,6 @@ struct Counters {
     requests_pending: Gauge,
     requests_refused: Family<ByReason, Counter>,
     held_back: Family<ByReason, Counter>,
-    decisions: Family<ByOutcome, Histogram, fn() -> Histogram>,
     notices_lost: Counter,
     messages_lost: Counter,
     forwarded: Counter,
@@ -88,45 +71,18 @@ struct Counters {
     rail_refusals: Family<ByRule, Counter>,
 }
 
-impl Default for Counters {
+/// Histograms, which have bounds of their own.
+#[derive(Debug)]
+struct Histograms {
+    overshoot: Histogram,
+    decisions: Family<ByOutcome, Histogram, fn() -> Histogram>,
+}
+
+impl Default for Histograms {
     fn default() -> Self {
         Self {
-            connections: Counter::default(),
-            refused: Family::default(),
-            sessions: Family::default(),
-            ended: Family::default(),
-            statements: Family::default(),
-            ended_statements: Family::default(),
-            cancels: Counter::default(),
             overshoot: Histogram::new(OVERSHOOT_BOUNDS),
-            clock_ahead: Gauge::default(),
-            audit_good: Gauge::default(),
-            audit_lines: Counter::default(),
-            audit_bytes: Counter::default(),
-            audit_writes: Counter::default(),
-            audit_syncs: Counter::default(),
-            audit_segment: Gauge::default(),
-            audit_gap: Gauge::default(),
-            audit_unsigned: Gauge::default(),
-            certificate_end: Gauge::default(),
-            waiting: Gauge::default(),
-            requests_pending: Gauge::default(),
-            requests_refused: Family::default(),
-            held_back: Family::default(),
             decisions: Family::new_with_constructor(requests::decisions),
-            notices_lost: Counter::default(),
-            messages_lost: Counter::default(),
-            forwarded: Counter::default(),
-            forward_missed: Counter::default(),
-            forward_lag: Gauge::default(),
-            drift: Family::default(),
-            looked_at: Family::default(),
-            roles: Family::default(),
-            roles_made: Family::default(),
-            roles_retired: Family::default(),
-            roles_left: Family::default(),
-            role_intruders: Family::default(),
-            rail_refusals: Family::default(),
         }
     }
 }
@@ -215,7 +171,7 @@ impl Metrics {
             .inc();
         if let Some(micros) = overshoot_us {
             let micros = u32::try_from(micros).unwrap_or(u32::MAX);
-            self.0.overshoot.observe(f64::from(micros) / 1e6);
+            self.0.histograms.overshoot.observe(f64::from(micros) / 1e6);
         }
     }
 
@@ -283,7 +239,7 @@ impl Metrics {
     }
 
     /// Sets the counts of the roles of grants at a target.
-    pub fn roles(&self, target: &TargetName, roles: Roles) {
+    pub fn roles(&self, target: &TargetName, roles: Counted) {
         let by_target = ByTarget { target: target.clone() };
         let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         self.0.roles.get_or_create(&by_target).set(gauge(roles.present));
@@ -308,7 +264,6 @@ impl Metrics {
             ended,
             statements,
             cancels,
-            overshoot,
             clock_ahead,
             rail_refusals,
             ..
@@ -327,7 +282,7 @@ impl Metrics {
             "ending_overshoot",
             "From the order to end until the backend was confirmed gone",
             Unit::Seconds,
-            overshoot.clone(),
+            self.0.histograms.overshoot.clone(),
         );
         registry.register_with_unit(
             "wall_clock_ahead",
@@ -363,6 +318,7 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::Written;
 
     #[test]
     #[expect(clippy::too_many_lines, reason = "one line for each metric")]
@@ -381,19 +337,20 @@ mod tests {
         metrics.waiting(3);
         metrics.notices_lost(2);
         metrics.messages_lost(5);
-        metrics.log(Log {
+        let written = Written {
             lines: 9,
             bytes: 900,
             writes: 4,
             syncs: 1,
             segment: 2,
-            gap: true,
-            since_checkpoint: Duration::from_millis(1500),
-        });
+            signed: None,
+            last_seq: 9,
+        };
+        metrics.log(written, true, Duration::from_millis(1500));
         metrics.forwarded(7, 1, Duration::from_millis(1500));
         metrics.profile(&target, &"read-only".parse().unwrap(), true);
         metrics.profiles_looked_at(&target, jiff::Timestamp::from_second(1_764_000_000).unwrap());
-        let roles = Roles {
+        let roles = Counted {
             present: 1,
             made: 3,
             retired: 2,

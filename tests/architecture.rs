@@ -39,7 +39,6 @@ const LAYERS: &[(&str, &str)] = &[
     ("request", "duration ids names"),
     ("tls", ""),
     ("identity", "causes names secret tls"),
-    ("metrics", "names"),
     ("quota", "names"),
     (
         "audit",
@@ -63,6 +62,7 @@ const LAYERS: &[(&str, &str)] = &[
         "provision",
         "backoff causes clock ids names secret supervision ending rights scram grant tls audit ledger upstream",
     ),
+    ("metrics", "names audit provision"),
     (
         "session",
         "causes clock duration ids names secret ending wire lexer grant request metrics quota tls audit rails ledger strangers access frontend upstream provision visible",

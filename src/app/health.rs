@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{Forwarder, roles};
-use crate::audit::{Health, Written};
+use crate::audit::Health;
 use crate::clock::ClockDoubt;
 use crate::diagnostics::Diagnostics;
-use crate::metrics::Log;
 use crate::notify::Notifier;
 use crate::session::Shared;
 use crate::strangers::Strangers;
@@ -61,35 +60,15 @@ impl Counts {
         }
         shared.metrics.notices_lost(self.notifier.lost());
         shared.metrics.messages_lost(self.diagnostics.lost());
-        shared.metrics.log(log(shared));
+        let written = shared.journal.written();
+        let age = written.signed.map(|signed| shared.clock.now().duration_since(signed));
+        let age = age.and_then(|age| age.try_into().ok()).unwrap_or_default();
+        shared.metrics.log(written, shared.journal.gap().is_some(), age);
         roles::count(shared);
         if let Some(forwarder) = &self.forwarder {
             let (sent, missed, lag) = (forwarder.sent(), forwarder.missed(), forwarder.lag());
             shared.metrics.forwarded(sent, missed, lag);
         }
         shared.metrics.text()
-    }
-}
-
-/// Returns the counters of the audit log.
-fn log(shared: &Shared) -> Log {
-    let Written {
-        lines,
-        bytes,
-        writes,
-        syncs,
-        segment,
-        signed,
-        last_seq: _,
-    } = shared.journal.written();
-    let age = signed.map(|signed| shared.clock.now().duration_since(signed));
-    Log {
-        lines,
-        bytes,
-        writes,
-        syncs,
-        segment,
-        gap: shared.journal.gap().is_some(),
-        since_checkpoint: age.and_then(|age| age.try_into().ok()).unwrap_or_default(),
     }
 }

@@ -91,15 +91,7 @@ pub(super) async fn close(shared: &Shared) {
 /// Copies the counters of the roles to the metrics.
 pub(super) fn count(shared: &Shared) {
     for (target, roles) in of(&shared.rules.borrow().targets) {
-        let counted = roles.counted();
-        let roles = crate::metrics::Roles {
-            present: counted.present,
-            made: counted.made,
-            retired: counted.retired,
-            left: counted.left,
-            intruders: counted.intruders,
-        };
-        shared.metrics.roles(target, roles);
+        shared.metrics.roles(target, roles.counted());
     }
 }
 

@@ -6,29 +6,12 @@ use std::time::Duration;
 use prometheus_client::registry::Registry;
 
 use super::{Counters, Metrics};
-
-/// Figures of the audit log since the start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Log {
-    /// Number of lines written.
-    pub lines: u64,
-    /// Number of bytes written.
-    pub bytes: u64,
-    /// Number of system calls that wrote them.
-    pub writes: u64,
-    /// Number of these writes that were synced to the disk.
-    pub syncs: u64,
-    /// Number of the segment being written.
-    pub segment: u64,
-    /// True if this start found that a part of the log is missing.
-    pub gap: bool,
-    /// Time since the last checkpoint was signed. No checkpoint is due while nothing is written.
-    pub since_checkpoint: Duration,
-}
+use crate::audit::Written;
 
 impl Metrics {
-    /// Sets the figures of the audit log.
-    pub fn log(&self, log: Log) {
+    /// Sets the counters of the audit log, and whether a part of it is missing. `since_checkpoint` is the time since the last
+    /// checkpoint was signed; none is due while nothing is written.
+    pub fn log(&self, log: Written, gap: bool, since_checkpoint: Duration) {
         let counts = [
             (&self.0.audit_lines, log.lines),
             (&self.0.audit_bytes, log.bytes),
@@ -39,8 +22,8 @@ impl Metrics {
             counter.inner().store(count, Ordering::Relaxed);
         }
         self.0.audit_segment.set(i64::try_from(log.segment).unwrap_or(i64::MAX));
-        self.0.audit_gap.set(i64::from(log.gap));
-        self.0.audit_unsigned.set(log.since_checkpoint.as_secs_f64());
+        self.0.audit_gap.set(i64::from(gap));
+        self.0.audit_unsigned.set(since_checkpoint.as_secs_f64());
     }
 }
 

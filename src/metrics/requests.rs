@@ -26,7 +26,7 @@ impl Metrics {
 
     /// Counts a settled request and the time from its submission.
     pub fn request_settled(&self, outcome: &'static str, after: Duration) {
-        let histogram = self.0.decisions.get_or_create(&ByOutcome { outcome });
+        let histogram = self.0.histograms.decisions.get_or_create(&ByOutcome { outcome });
         histogram.observe(after.as_secs_f64());
     }
 }
@@ -62,7 +62,7 @@ impl Counters {
             "request_decision",
             "From a request's submission until it was settled, by what it came to",
             Unit::Seconds,
-            self.decisions.clone(),
+            self.histograms.decisions.clone(),
         );
         registry.register(
             "requests_refused",

@@ -8,10 +8,10 @@ use clap::{Args, Subcommand};
 
 use super::super::args::{GrantsPage, Place, Printing, Remote};
 use super::super::{complete, run, user};
-use crate::request::Status;
 use crate::duration;
 use crate::ids::{GrantId, RequestId};
 use crate::names::{IdentityName, ProfileName, TargetName};
+use crate::request::Status;
 use crate::tls::Fingerprint;
 
 /// What people do.
