@@ -36,16 +36,13 @@ async fn count(mut changes: broadcast::Receiver<Changed>, metrics: Metrics) {
 /// skipped.
 fn decision(request: &Request) -> Option<(&'static str, std::time::Duration)> {
     let outcome = request.outcome.as_ref().filter(|_| request.review.is_none())?;
-    let (name, at) = match outcome {
-        Outcome::Denied { at, .. } => ("denied", at),
-        Outcome::Approved { at, how, .. } => match how {
-            How::Automatic => ("automatic", at),
-            How::People => ("approved", at),
-            How::BreakGlass => ("break_glass", at),
-        },
-        Outcome::Rejected { at, .. } => ("rejected", at),
-        Outcome::Withdrawn { at } => ("withdrawn", at),
+    let name = match outcome {
+        Outcome::Approved { how: How::Automatic, .. } => "automatic",
+        Outcome::Approved {
+            how: How::BreakGlass, ..
+        } => "break_glass",
+        other => other.status().name(),
     };
-    let after = at.duration_since(request.submitted_at);
+    let after = outcome.at().duration_since(request.submitted_at);
     Some((name, after.try_into().unwrap_or_default()))
 }

@@ -17,7 +17,7 @@ use super::client::Client;
 use super::reach::Whose;
 use super::render::{to, visible};
 use crate::config::DEFAULT_FILE;
-use crate::control::model::{Grants, GrantsQuery, Requests, RequestsQuery, Targets};
+use crate::control::model::{Grants, GrantsQuery, Requests, RequestsQuery, TargetBody, Targets};
 use crate::duration;
 use crate::request::Status;
 
@@ -92,13 +92,12 @@ impl Gate {
     }
 
     fn targets(&self) -> Vec<CompletionCandidate> {
-        let targets = self.known_targets().into_iter().flat_map(|known| known.targets);
-        targets.map(|target| CompletionCandidate::new(target.name.as_str())).collect()
+        let names = self.known_targets().map(|target| target.name.to_string());
+        names.map(CompletionCandidate::new).collect()
     }
 
     fn destinations(&self) -> Vec<CompletionCandidate> {
-        let targets = self.known_targets().into_iter().flat_map(|known| known.targets);
-        let names = targets.flat_map(|target| {
+        let names = self.known_targets().flat_map(|target| {
             let profiles: Vec<_> = target
                 .profiles
                 .iter()
@@ -110,38 +109,39 @@ impl Gate {
     }
 
     fn profiles(&self) -> Vec<CompletionCandidate> {
-        let targets = self.known_targets().into_iter().flat_map(|known| known.targets);
-        let mut names: Vec<_> = targets.flat_map(|target| target.profiles).collect();
+        let mut names: Vec<_> = self.known_targets().flat_map(|target| target.profiles).collect();
         names.sort();
         names.dedup();
         names.iter().map(|name| CompletionCandidate::new(name.as_str())).collect()
     }
 
-    fn known_targets(&self) -> Option<Targets> {
-        ask(&self.config, Whose::Person, "/v1/targets", &())
+    fn known_targets(&self) -> impl Iterator<Item = TargetBody> {
+        let found: Option<Targets> = ask(&self.config, Whose::Person, "/v1/targets", &());
+        found.into_iter().flat_map(|found| found.targets)
     }
 
     fn requests(&self, query: &RequestsQuery) -> Vec<CompletionCandidate> {
         let found: Option<Requests> = ask(&self.config, Whose::Person, "/v1/requests", query);
-        let views = found.into_iter().flat_map(|found| found.requests);
-        let candidate = |view: crate::control::model::RequestView| {
+        described(found.into_iter().flat_map(|found| found.requests), |view| {
             let wish = &view.request.wish;
             let (place, window) = (wish.target.with(Some(&wish.profile)), duration::show(wish.window));
             let about = format!("{} {place} for {window}, {}", wish.identity, view.status);
-            CompletionCandidate::new(view.request.id.to_string()).help(Some(visible(&about).into()))
-        };
-        views.map(candidate).collect()
+            (view.request.id.to_string(), about)
+        })
     }
 
     fn grants(&self, whose: Whose) -> Vec<CompletionCandidate> {
         let found: Option<Grants> = ask(&self.config, whose, "/v1/grants", &GrantsQuery::default());
-        let views = found.into_iter().flat_map(|found| found.grants);
-        let candidate = |view: crate::control::model::GrantView| {
+        described(found.into_iter().flat_map(|found| found.grants), |view| {
             let about = format!("{} {}, {}", view.grant.identity(), to(&view.grant), view.status);
-            CompletionCandidate::new(view.grant.id().to_string()).help(Some(visible(&about).into()))
-        };
-        views.map(candidate).collect()
+            (view.grant.id().to_string(), about)
+        })
     }
+}
+
+fn described<T>(views: impl Iterator<Item = T>, words: impl Fn(T) -> (String, String)) -> Vec<CompletionCandidate> {
+    let candidate = |(id, about): (String, String)| CompletionCandidate::new(id).help(Some(visible(&about).into()));
+    views.map(words).map(candidate).collect()
 }
 
 /// Asks the gate, and returns `None` if it cannot be found or does not answer in time.

@@ -81,16 +81,17 @@ impl Notice {
     /// still the same pending one. An outcome replaces the notice that the request is pending; a review does not replace the
     /// notice of the break-glass access, which a receiver may not have got yet.
     pub fn of(request: &Arc<Request>) -> impl Iterator<Item = Self> + use<> {
-        let settled = match &request.outcome {
-            None => (EventKind::RequestPending, request.submitted_at),
-            Some(Outcome::Denied { at, .. }) => (EventKind::RequestDenied, *at),
-            Some(Outcome::Approved { at, how, .. }) => match how {
-                How::BreakGlass => (EventKind::BreakGlass, *at),
-                How::Automatic | How::People => (EventKind::RequestApproved, *at),
-            },
-            Some(Outcome::Rejected { at, .. }) => (EventKind::RequestRejected, *at),
-            Some(Outcome::Withdrawn { at }) => (EventKind::RequestWithdrawn, *at),
+        let event = match &request.outcome {
+            None => EventKind::RequestPending,
+            Some(Outcome::Denied { .. }) => EventKind::RequestDenied,
+            Some(Outcome::Approved {
+                how: How::BreakGlass, ..
+            }) => EventKind::BreakGlass,
+            Some(Outcome::Approved { .. }) => EventKind::RequestApproved,
+            Some(Outcome::Rejected { .. }) => EventKind::RequestRejected,
+            Some(Outcome::Withdrawn { .. }) => EventKind::RequestWithdrawn,
         };
+        let at = request.outcome.as_ref().map_or(request.submitted_at, Outcome::at);
         let reviewed = request.review.as_ref().map(|review| Self {
             event: EventKind::BreakGlassReviewed,
             at: review.at,
@@ -103,7 +104,6 @@ impl Notice {
                 ..Request::clone(request)
             }),
         };
-        let (event, at) = settled;
         std::iter::once(Self { event, at, request }).chain(reviewed)
     }
 

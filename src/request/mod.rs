@@ -138,6 +138,27 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// Returns the time of the outcome.
+    #[must_use]
+    pub fn at(&self) -> Timestamp {
+        match self {
+            Self::Denied { at, .. } | Self::Approved { at, .. } | Self::Rejected { at, .. } | Self::Withdrawn { at } => *at,
+        }
+    }
+
+    /// Returns the status of a request with this outcome.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        match self {
+            Self::Denied { .. } => Status::Denied,
+            Self::Approved { .. } => Status::Approved,
+            Self::Rejected { .. } => Status::Rejected,
+            Self::Withdrawn { .. } => Status::Withdrawn,
+        }
+    }
+}
+
 /// Way a request was approved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -200,10 +221,7 @@ impl Request {
     #[must_use]
     pub fn status(&self, now: Timestamp) -> Status {
         match &self.outcome {
-            Some(Outcome::Denied { .. }) => Status::Denied,
-            Some(Outcome::Approved { .. }) => Status::Approved,
-            Some(Outcome::Rejected { .. }) => Status::Rejected,
-            Some(Outcome::Withdrawn { .. }) => Status::Withdrawn,
+            Some(outcome) => outcome.status(),
             None if now < self.expires_at => Status::Pending,
             None => Status::Lapsed,
         }

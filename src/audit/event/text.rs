@@ -86,16 +86,9 @@ impl<'a> Sql<'a> {
     pub fn borrowed(&'a self) -> Self {
         Self {
             text: Text(Cow::Borrowed(&self.text.0)),
-            length: self.length,
             sha256: self.sha256.as_deref().map(Cow::Borrowed),
             hmac_sha256: self.hmac_sha256.as_deref().map(Cow::Borrowed),
-            cut: self.cut,
-            redacted: self.redacted,
-            scs: self.scs,
-            encoding: self.encoding,
-            converted: self.converted,
-            escaped: self.escaped,
-            unclear: self.unclear,
+            ..*self
         }
     }
 }

@@ -14,7 +14,7 @@ use super::{NO_SECRET, damaged, insert_within, micros};
 use crate::grant::Grant;
 use crate::ids::{GrantId, RequestId};
 use crate::names::{IdentityName, TargetName};
-use crate::request::{Outcome, Request, Status};
+use crate::request::{Request, Status};
 
 const COLUMNS: &str = "number, id, identity, target, outcome, activate_within_us, body";
 
@@ -238,10 +238,5 @@ fn body(request: &Request) -> Result<String, StoreError> {
 }
 
 fn outcome(request: &Request) -> Option<&'static str> {
-    request.outcome.as_ref().map(|outcome| match outcome {
-        Outcome::Denied { .. } => Status::Denied.name(),
-        Outcome::Approved { .. } => Status::Approved.name(),
-        Outcome::Rejected { .. } => Status::Rejected.name(),
-        Outcome::Withdrawn { .. } => Status::Withdrawn.name(),
-    })
+    request.outcome.as_ref().map(|outcome| outcome.status().name())
 }
