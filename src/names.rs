@@ -9,6 +9,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::visible;
 
@@ -96,7 +97,7 @@ fn with_article(what: &str) -> String {
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $check:expr) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(String);
 
@@ -151,7 +152,7 @@ name!(
 );
 name!(
     /// Name of an identity: the person or workload that statements are recorded under, as its issuer names it (`auth0|x`, `Zoë
-    /// O'Brien`). Up to 255 bytes; it has no invisible characters ([`visible::is_unseen`]), and its only blank is the space.
+    /// O'Brien`). Up to 255 bytes; it has no invisible characters, and its only blank is the space.
     IdentityName,
     identity
 );

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
+use utoipa::ToSchema;
 
 mod statement;
 mod text;
@@ -82,7 +83,7 @@ pub enum Event<'a> {
 
 /// Session with its grant, identity, target and profile.
 #[skip_serializing_none]
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Who {
     /// Id of the session.
     pub session: SessionId,
@@ -93,6 +94,7 @@ pub struct Who {
     /// Name of the target.
     pub target: TargetName,
     /// Profile; absent if the target has no profiles (and in logs from before it was recorded).
+    #[schema(nullable = false)]
     pub profile: Option<ProfileName>,
 }
 

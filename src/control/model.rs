@@ -14,7 +14,6 @@ use utoipa::{IntoParams, ToSchema};
 pub use access::*;
 pub use people::*;
 
-use super::schema::{GrantShape, SessionShape};
 use crate::audit::Filter;
 use crate::audit::key::PublicKey;
 pub use crate::audit::{Extent, SortKey};
@@ -36,14 +35,11 @@ pub struct Reload {
 #[serde(deny_unknown_fields)]
 pub struct NewGrantBody {
     /// Identity that the grant is for.
-    #[schema(value_type = String)]
     pub identity: IdentityName,
     /// Target that the grant is for.
-    #[schema(value_type = String)]
     pub target: TargetName,
     /// Profile of the target. If absent: the narrowest one if the target's profiles define rights; otherwise none, and the
     /// sessions use the target's own account.
-    #[schema(value_type = Option<String>)]
     pub profile: Option<ProfileName>,
     /// Reason for the grant.
     pub reason: Option<String>,
@@ -52,7 +48,6 @@ pub struct NewGrantBody {
     /// Number of seconds that the grant waits for its first connection; 3,600 if absent.
     pub activate_within_seconds: Option<u64>,
     /// Latest end of the window.
-    #[schema(value_type = Option<String>, format = DateTime)]
     pub deadline: Option<Timestamp>,
     /// Number of simultaneous sessions; 10 if absent.
     pub max_sessions: Option<u32>,
@@ -70,7 +65,6 @@ pub const MAX_SESSIONS: u32 = 10;
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
 pub struct Issued {
     /// The new grant.
-    #[schema(value_type = GrantShape)]
     pub grant: GrantView,
     /// Password of the login. It is not stored and cannot be shown again.
     pub secret: String,
@@ -83,10 +77,8 @@ pub struct Issued {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Grants {
     /// Grants, the newest first.
-    #[schema(value_type = Vec<GrantShape>)]
     pub grants: Vec<GrantView>,
     /// Value of `before` for the next page, if there are more grants.
-    #[schema(value_type = Option<String>)]
     pub next: Option<GrantId>,
 }
 
@@ -100,13 +92,10 @@ pub struct GrantsQuery {
     #[serde(default)]
     pub all: bool,
     /// Only grants of this identity.
-    #[param(value_type = Option<String>)]
     pub identity: Option<IdentityName>,
     /// Only grants for this target.
-    #[param(value_type = Option<String>)]
     pub target: Option<TargetName>,
     /// Only grants older than this one: the last of the previous page.
-    #[param(value_type = Option<String>)]
     pub before: Option<GrantId>,
     /// Maximum number of grants, up to 1,000; 1,000 if absent.
     pub limit: Option<u32>,
@@ -131,7 +120,6 @@ pub struct ShortenBody {
     /// Number of seconds to subtract from the window's end.
     pub by_seconds: Option<u64>,
     /// New end of the window.
-    #[schema(value_type = Option<String>, format = DateTime)]
     pub until: Option<Timestamp>,
     /// Reason for the change.
     pub reason: Option<String>,
@@ -150,7 +138,6 @@ pub struct ReasonBody {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Sessions {
     /// Sessions, the oldest first.
-    #[schema(value_type = Vec<SessionShape>)]
     pub sessions: Vec<SessionView>,
 }
 
@@ -161,13 +148,10 @@ pub struct Sessions {
 #[into_params(parameter_in = Query)]
 pub struct SessionsQuery {
     /// Only sessions under this grant.
-    #[param(value_type = Option<String>)]
     pub grant: Option<GrantId>,
     /// Only sessions of this identity.
-    #[param(value_type = Option<String>)]
     pub identity: Option<IdentityName>,
     /// Only sessions on this target.
-    #[param(value_type = Option<String>)]
     pub target: Option<TargetName>,
 }
 

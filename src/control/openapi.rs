@@ -6,15 +6,17 @@ use axum::Extension;
 use axum::body::Bytes;
 use axum::http::header;
 use axum::response::IntoResponse;
+use utoipa::openapi::RefOr;
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::response::ResponseBuilder;
-use utoipa::openapi::schema::Ref;
+use utoipa::openapi::schema::{Object, Ref, Schema};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
 use super::caller::Caller;
-use super::model::{Problem, Unreadable};
-use super::schema::{GrantShape, RequestShape, SessionShape, UserShape};
+use super::model::{GrantView, Problem, RequestView, Unreadable, UserView};
+use crate::request::Status;
+use crate::session::SessionView;
 
 /// Name of the security scheme.
 const BEARER: &str = "bearer";
@@ -27,7 +29,7 @@ const BEARER: &str = "bearer";
         description = "PostgreSQL access that closes on time: requests, approvals, grants, sessions and the audit log.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
-    components(schemas(Problem, Unreadable, GrantShape, RequestShape, SessionShape, UserShape)),
+    components(schemas(Problem, Unreadable, GrantView, RequestView, SessionView, Status, UserView)),
     modifiers(&Bearer)
 )]
 pub(super) struct Document;
@@ -43,8 +45,14 @@ impl Modify for Bearer {
     }
 }
 
-/// Adds to every path the parts they share: the security requirement and the error response.
+/// Adds to every path the parts they share: the security requirement and the error response. Makes one object of a schema that is
+/// flattened into another.
 pub(super) fn complete(document: &mut utoipa::openapi::OpenApi) {
+    for schema in document.components.get_or_insert_default().schemas.values_mut() {
+        if let Some(object) = as_one_object(schema) {
+            *schema = Schema::Object(object).into();
+        }
+    }
     let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
     let refused = ResponseBuilder::new()
         .description("Not done: what, why, and what to do")
@@ -59,6 +67,24 @@ pub(super) fn complete(document: &mut utoipa::openapi::OpenApi) {
             let responses = &mut operation.responses.responses;
             responses.insert("default".to_owned(), refused.clone().into());
         }
+    }
+}
+
+/// Returns the object with the properties of all parts; `None` if one of them is a reference or has alternatives.
+fn as_one_object(schema: &RefOr<Schema>) -> Option<Object> {
+    match schema {
+        RefOr::T(Schema::Object(object)) => Some(object.clone()),
+        RefOr::T(Schema::AllOf(parts)) => {
+            let mut whole = Object::new();
+            for part in &parts.items {
+                let part = as_one_object(part)?;
+                whole.properties.extend(part.properties);
+                whole.required.extend(part.required);
+            }
+            whole.description.clone_from(&parts.description);
+            Some(whole)
+        }
+        _ => None,
     }
 }
 

@@ -427,6 +427,23 @@ async fn answers_are_as_the_document_says() {
     served.stop().await;
 }
 
+#[tokio::test]
+async fn references_in_the_document_lead_somewhere() {
+    let served = Served::start().await;
+    let document = served.document().await;
+    let text = document.to_string();
+    let references: Vec<_> = text
+        .split(r##""$ref":"#"##)
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+        .collect();
+    assert!(references.contains(&"/components/schemas/Grant"), "{references:?}");
+    for reference in references {
+        assert!(document.pointer(reference).is_some(), "{reference}");
+    }
+    served.stop().await;
+}
+
 /// Fails unless an answer has the form the document gives it: that of a success, or a problem.
 fn valid(document: &serde_json::Value, operation: &serde_json::Value, answer: &serde_json::Value) {
     let responses = operation["responses"].as_object().unwrap();

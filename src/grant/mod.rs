@@ -16,30 +16,49 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::ToSchema;
 
 use crate::ids::{GrantId, RequestId};
 use crate::names::{IdentityName, ProfileName, TargetName};
 
 /// Right of one identity to one target for a limited time. Made by [`create`], changed only by [`apply`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Grant {
+    /// Id of the grant.
     pub(crate) id: GrantId,
+    /// Identity that the grant is for.
     pub(crate) identity: IdentityName,
+    /// Target that the grant is for.
     pub(crate) target: TargetName,
+    /// Reason for the grant.
     pub(crate) reason: Option<String>,
+    /// Time of creation.
     pub(crate) created_at: Timestamp,
+    /// Identity or operator that created the grant.
     pub(crate) created_by: String,
+    /// Latest time of the first connection.
     pub(crate) activate_by: Timestamp,
+    /// Length of the window in seconds.
     #[serde(rename = "window_seconds", serialize_with = "as_seconds", deserialize_with = "from_seconds")]
+    #[schema(value_type = u64)]
     pub(crate) window: Duration,
+    /// Latest end of the window.
     pub(crate) deadline: Option<Timestamp>,
+    /// Number of simultaneous sessions.
     pub(crate) max_sessions: u32,
+    /// Network that its clients must connect from.
+    #[schema(value_type = Option<String>)]
     pub(crate) client_network: Option<IpNet>,
+    /// Time at which the window opened.
     pub(crate) activated_at: Option<Timestamp>,
+    /// Time at which the window closes.
     pub(crate) until: Option<Timestamp>,
+    /// Early end of the grant.
     pub(crate) revoked: Option<Revocation>,
+    /// Profile of the grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) profile: Option<ProfileName>,
+    /// Request that the grant came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) request: Option<RequestId>,
 }
@@ -60,13 +79,14 @@ pub fn canonical_network(network: IpNet) -> IpNet {
 }
 
 /// Revocation of a grant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Revocation {
     /// Time of the revocation.
     pub at: Timestamp,
-    /// Name of the operator.
+    /// Identity or operator that revoked the grant.
     pub by: String,
-    /// Reason given.
+    /// Reason for the revocation.
+    #[schema(nullable = false)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }

@@ -48,6 +48,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, watch};
+use utoipa::ToSchema;
 
 use crate::audit::{AuditError, Journal};
 use crate::causes::in_one_line;
@@ -153,17 +154,20 @@ pub enum LedgerError {
 }
 
 /// Grant as operators see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Grant)]
 pub struct GrantView {
     /// Grant itself.
     #[serde(flatten)]
+    #[schema(inline)]
     pub grant: Grant,
-    /// [`crate::grant::Status::name`] at the time of the call.
+    /// `ready`, `active`, `lapsed`, `expired`, `revoked` or `released` (given back by its owner).
     pub status: String,
     /// Number of live sessions under it.
     pub live_sessions: u32,
     /// Progress of a restriction; only in the answer to one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub effect: Option<Effect>,
 }
 

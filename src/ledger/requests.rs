@@ -11,6 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, watch};
+use utoipa::ToSchema;
 
 use super::live::Live;
 use super::pending::Effect;
@@ -69,17 +70,20 @@ pub struct Reasons {
 }
 
 /// Request as users see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Request)]
 pub struct RequestView {
     /// Request itself.
     #[serde(flatten)]
+    #[schema(inline)]
     pub request: Request,
-    /// [`Status::name`] at the time of the call.
+    /// `pending`, `lapsed`, `denied`, `approved`, `rejected` or `withdrawn`.
     pub status: String,
     /// Number of approvals that are missing.
     pub approvals_missing: u32,
     /// Progress of a restriction; only in the answer to one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub effect: Option<Effect>,
 }
 

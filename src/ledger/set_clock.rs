@@ -8,6 +8,7 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::commit::to_the_end;
 use super::pending::Item;
@@ -19,7 +20,8 @@ use crate::names::IdentityName;
 use crate::request::{Outcome, Request};
 
 /// Gate time and machine time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Clock)]
 pub struct ClockView {
     /// Gate time, by which deadlines and records go.
     pub gate_time: Timestamp,
@@ -27,6 +29,7 @@ pub struct ClockView {
     pub machine_time: Timestamp,
     /// Reason why the gate does not trust the machine's clock, if it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub doubt: Option<String>,
 }
 

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{RwLockReadGuard, watch};
 use tokio::time::timeout;
+use utoipa::ToSchema;
 
 use super::commit::{random_letters, to_the_end};
 use super::pending::{Effect, Key};
@@ -26,7 +27,8 @@ use crate::names::{GroupName, IdentityName};
 use crate::secret::Secret;
 
 /// Local user, or an identity of an issuer that was disabled here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = User)]
 pub struct UserView {
     /// Name of the user.
     pub name: IdentityName,
@@ -40,6 +42,7 @@ pub struct UserView {
     pub created_at: Timestamp,
     /// Progress of a restriction; only in the answer to one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub effect: Option<Effect>,
 }
 

@@ -23,12 +23,13 @@ use crate::names::{GroupName, IdentityName, ProfileName, TargetName};
 
 /// Request of an identity for a profile on a target, for a limited time.
 #[skip_serializing_none]
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Request {
     /// Id of the request.
     pub id: RequestId,
     /// Access that is requested, and its requester.
     #[serde(flatten)]
+    #[schema(inline)]
     pub wish: Wish,
     /// Time it was submitted.
     pub submitted_at: Timestamp,
@@ -40,23 +41,27 @@ pub struct Request {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approvals: Vec<Approval>,
     /// Outcome, once the request is settled.
+    #[schema(nullable = false)]
     pub outcome: Option<Outcome>,
     /// Original extent, if an approver has narrowed it.
+    #[schema(nullable = false)]
     pub narrowed_from: Option<Extent>,
     /// Review of a break-glass access.
+    #[schema(nullable = false)]
     pub review: Option<Review>,
 }
 
 /// Access that is requested, and its requester.
 #[skip_serializing_none]
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Wish {
     /// Requester.
     pub identity: IdentityName,
     /// Groups of the requester at the time of the request.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub groups: BTreeSet<GroupName>,
-    /// Issuer whose token proved the identity; `None`: a local user.
+    /// Issuer of the token that proved the identity; absent for a local user.
+    #[schema(nullable = false)]
     pub issuer: Option<String>,
     /// Claims of that token about the run (`repository`, `ref`, ...), for approvers, and for the policies at activation.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -65,12 +70,15 @@ pub struct Wish {
     pub target: TargetName,
     /// Profile whose privileges are requested.
     pub profile: ProfileName,
-    /// Length of the window, from activation.
+    /// Length of the window in seconds, from the first connection.
     #[serde(rename = "window_seconds", serialize_with = "as_seconds", deserialize_with = "from_seconds")]
+    #[schema(value_type = u64)]
     pub window: Duration,
     /// Reason for the access.
+    #[schema(nullable = false)]
     pub reason: Option<String>,
     /// Ticket the access belongs to.
+    #[schema(nullable = false)]
     pub ticket: Option<String>,
     /// Maximum number of concurrent sessions.
     pub max_sessions: u32,
@@ -79,31 +87,33 @@ pub struct Wish {
     pub break_glass: bool,
 }
 
-/// Part of a wish that an approver can narrow.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Part of a request that an approver can narrow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Extent {
     /// Profile whose privileges are requested.
     pub profile: ProfileName,
-    /// Length of the window.
+    /// Length of the window in seconds.
     #[serde(rename = "window_seconds", serialize_with = "as_seconds", deserialize_with = "from_seconds")]
+    #[schema(value_type = u64)]
     pub window: Duration,
 }
 
 /// Approval of a request by one approver.
 #[skip_serializing_none]
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Approval {
     /// Approver.
     pub by: IdentityName,
     /// Time of the approval.
     pub at: Timestamp,
     /// Comment of the approver.
+    #[schema(nullable = false)]
     pub comment: Option<String>,
 }
 
 /// Outcome of a request.
 #[skip_serializing_none]
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
     /// Denied by the policies.
@@ -129,6 +139,7 @@ pub enum Outcome {
         /// Approver that rejected it.
         by: IdentityName,
         /// Comment of the approver.
+        #[schema(nullable = false)]
         comment: Option<String>,
     },
     /// Withdrawn by the requester.
@@ -160,7 +171,7 @@ impl Outcome {
 }
 
 /// Way a request was approved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum How {
     /// Approved by the policies alone.
@@ -172,7 +183,7 @@ pub enum How {
 }
 
 /// Review of a break-glass access.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Review {
     /// Reviewer.
     pub by: IdentityName,

@@ -16,6 +16,7 @@ use serde_with::skip_serializing_none;
 use subtle::ConstantTimeEq as _;
 use tokio::sync::{broadcast, watch};
 use tokio::time::timeout;
+use utoipa::ToSchema;
 
 use super::admit::TargetRoom;
 use crate::audit::event::Who;
@@ -73,18 +74,23 @@ pub(crate) struct Progress {
 
 /// Running session as operators see it.
 #[skip_serializing_none]
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = Session)]
 pub struct SessionView {
     /// Identity, grant and target.
     #[serde(flatten)]
+    #[schema(inline)]
     pub who: Who,
     /// Address and port of the client.
+    #[schema(value_type = String)]
     pub client: SocketAddr,
     /// Application name that the client gave.
+    #[schema(nullable = false)]
     pub application: Option<String>,
     /// Time of its start.
     pub since: Timestamp,
     /// Current end of its grant.
+    #[schema(nullable = false)]
     pub until: Option<Timestamp>,
     /// `active` while a statement runs, else `idle`; `ended` in the notification of its end.
     pub state: String,
@@ -93,6 +99,7 @@ pub struct SessionView {
     /// Process id of the target's backend.
     pub backend_pid: i32,
     /// Progress of the end, in the answer to an order to end the session.
+    #[schema(nullable = false)]
     pub effect: Option<Effect>,
 }
 

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 use utoipa::ToSchema;
 
-use super::super::schema::{RequestShape, SessionShape};
 use super::{NewRequestBody, RequestBody, RequestView};
 use crate::access::{Explained, ExplainedAnswer, Offer, ProfileWords};
 use crate::ids::{GrantId, RequestId};
@@ -49,7 +48,6 @@ impl From<Verdict> for VerdictBody {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ProfileBody {
     /// Name of the profile.
-    #[schema(value_type = String)]
     pub profile: ProfileName,
     /// Rights of the profile.
     #[serde(default)]
@@ -102,10 +100,8 @@ pub struct Briefing {
     /// Requested profile, described in words.
     pub profile: ProfileBody,
     /// Latest requests of the same identity that the caller may see, the newest first.
-    #[schema(value_type = Vec<RequestShape>)]
     pub earlier: Vec<RequestView>,
     /// Current sessions on the target; for the requester only their own.
-    #[schema(value_type = Vec<SessionShape>)]
     pub sessions: Vec<SessionView>,
 }
 
@@ -115,10 +111,8 @@ pub struct Briefing {
 #[serde(deny_unknown_fields)]
 pub struct ExplainBody {
     /// Identity to ask about; if absent, the caller.
-    #[schema(value_type = Option<String>)]
     pub identity: Option<IdentityName>,
     /// Groups of the identity; if absent, its actual groups.
-    #[schema(value_type = Option<Vec<String>>)]
     pub groups: Option<Vec<GroupName>>,
     /// Action to ask about: `request` (also for `auto-approve` and `break-glass`), `approve`, `extend`, `revoke`, `read-log` or
     /// `administer`; `request` if absent.
@@ -126,10 +120,8 @@ pub struct ExplainBody {
     /// Access to request, for `request`.
     pub access: Option<NewRequestBody>,
     /// Request to approve, for `approve`.
-    #[schema(value_type = Option<String>)]
     pub request: Option<RequestId>,
     /// Grant to change, for `extend` and `revoke`.
-    #[schema(value_type = Option<String>)]
     pub grant: Option<GrantId>,
     /// Time of the action, such as `2026-08-03T10:00` in the time zone of the policies; now if absent.
     pub at: Option<String>,
@@ -143,15 +135,14 @@ pub struct ExplainBody {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Explanation {
     /// Identity that the answer is about.
-    #[schema(value_type = String)]
     pub identity: IdentityName,
     /// Action that the answer is about.
     pub action: String,
     /// Target, for actions about access.
-    #[schema(value_type = Option<String>, nullable = false)]
+    #[schema(nullable = false)]
     pub target: Option<TargetName>,
     /// Profile, for actions about access.
-    #[schema(value_type = Option<String>, nullable = false)]
+    #[schema(nullable = false)]
     pub profile: Option<ProfileName>,
     /// Length of the window in seconds, for actions about access.
     #[schema(nullable = false)]

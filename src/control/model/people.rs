@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 use utoipa::ToSchema;
 
-use super::super::schema::{GrantShape, RequestShape, UserShape};
 use super::{GrantView, ProfileBody};
 use crate::ids::{GrantId, RequestId};
 pub use crate::ledger::{RequestView, UserView};
@@ -22,7 +21,6 @@ pub struct Me {
     /// Name of the identity; with the admin token, the operator's name.
     pub name: String,
     /// Groups of the identity.
-    #[schema(value_type = BTreeSet<String>)]
     pub groups: BTreeSet<GroupName>,
     /// Source of the identity: `local` (a local user's token), `admin` (the admin token), or the URL of a token's issuer.
     pub source: String,
@@ -41,10 +39,8 @@ pub struct Targets {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TargetBody {
     /// Name of the target; a client gives it as the database name.
-    #[schema(value_type = String)]
     pub name: TargetName,
     /// Profiles, from the narrowest to the widest; the first is the default.
-    #[schema(value_type = Vec<String>)]
     pub profiles: Vec<ProfileName>,
     /// Same profiles, described in words.
     #[serde(default)]
@@ -55,7 +51,6 @@ pub struct TargetBody {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TargetStatus {
     /// Name of the target.
-    #[schema(value_type = String)]
     pub target: TargetName,
     /// True if each grant has its own role there. If not, all sessions share the target's account, and the rest is empty.
     pub role_per_grant: bool,
@@ -82,10 +77,8 @@ pub struct TargetStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ProfileStatus {
     /// Name of the profile.
-    #[schema(value_type = String)]
     pub profile: ProfileName,
     /// Time of the check.
-    #[schema(value_type = String, format = DateTime)]
     pub looked_at: Timestamp,
     /// Number of differences between the database and the profile; absent if they could not be determined.
     pub differences: Option<u64>,
@@ -103,15 +96,12 @@ pub struct RoleBody {
     /// Name of the role on the server.
     pub role: String,
     /// Grant that the role belongs to.
-    #[schema(value_type = String)]
     pub grant: GrantId,
     /// Identity of the grant, if the gate still knows it.
-    #[schema(value_type = Option<String>)]
     pub identity: Option<IdentityName>,
     /// Status of the grant; `unknown` if the gate no longer knows it.
     pub status: String,
     /// End of the grant.
-    #[schema(value_type = Option<String>, format = DateTime)]
     pub until: Option<Timestamp>,
     /// True if the role can log in.
     pub can_login: bool,
@@ -167,7 +157,7 @@ pub struct NewRequestBody {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AccessBody {
     /// Live grant of the caller that covers the request. No new request was made; a new reason is recorded.
-    #[schema(value_type = Option<GrantShape>, nullable = false)]
+    #[schema(nullable = false)]
     pub joined: Option<GrantView>,
     /// New request, if there was no such grant.
     #[schema(nullable = false)]
@@ -179,10 +169,8 @@ pub struct AccessBody {
 pub struct RequestBody {
     /// The request.
     #[serde(flatten)]
-    #[schema(value_type = RequestShape)]
     pub request: RequestView,
     /// Local users who could approve it, while it is pending.
-    #[schema(value_type = Vec<String>)]
     pub approvers: Vec<IdentityName>,
     /// True if the request is pending and no enabled identity here may approve it.
     #[serde(default)]
@@ -194,10 +182,8 @@ pub struct RequestBody {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Requests {
     /// Requests, the newest first.
-    #[schema(value_type = Vec<RequestShape>)]
     pub requests: Vec<RequestView>,
     /// Value of `before` for the next page, if there may be more requests.
-    #[schema(value_type = Option<String>)]
     pub next: Option<RequestId>,
 }
 
@@ -210,16 +196,13 @@ pub struct RequestsQuery {
     /// Only requests with this status.
     pub status: Option<Status>,
     /// Only requests of this identity.
-    #[param(value_type = Option<String>)]
     pub identity: Option<IdentityName>,
     /// Only requests for this target.
-    #[param(value_type = Option<String>)]
     pub target: Option<TargetName>,
     /// Only break-glass accesses without a review.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unreviewed: bool,
     /// Only requests older than this one: `next` of the previous page.
-    #[param(value_type = Option<String>)]
     pub before: Option<RequestId>,
     /// Maximum number of requests, up to 1,000; 100 if absent.
     pub limit: Option<u32>,
@@ -251,7 +234,6 @@ pub struct ApproveBody {
     /// Shorter window, in seconds.
     pub window_seconds: Option<u64>,
     /// Narrower profile.
-    #[schema(value_type = Option<String>)]
     pub profile: Option<ProfileName>,
     /// Comment of the approver.
     pub comment: Option<String>,
@@ -309,7 +291,6 @@ pub struct GrantLoginBody {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Users {
     /// Users, ordered by name.
-    #[schema(value_type = Vec<UserShape>)]
     pub users: Vec<UserView>,
 }
 
@@ -318,11 +299,9 @@ pub struct Users {
 #[serde(deny_unknown_fields)]
 pub struct NewUserBody {
     /// Name of the user.
-    #[schema(value_type = String)]
     pub name: IdentityName,
     /// Groups of the user.
     #[serde(default)]
-    #[schema(value_type = BTreeSet<String>)]
     pub groups: BTreeSet<GroupName>,
 }
 
@@ -331,7 +310,6 @@ pub struct NewUserBody {
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
 pub struct IssuedUser {
     /// The user.
-    #[schema(value_type = UserShape)]
     pub user: UserView,
     /// Token of the user. It is not stored and cannot be shown again. Absent if the old token was revoked and no new one could
     /// be made.
@@ -344,6 +322,5 @@ pub struct IssuedUser {
 #[serde(deny_unknown_fields)]
 pub struct GroupsBody {
     /// Complete set of groups.
-    #[schema(value_type = BTreeSet<String>)]
     pub groups: BTreeSet<GroupName>,
 }

@@ -18,7 +18,6 @@ use crate::control::model::{
     MAX_SESSIONS, NewGrantBody, ReasonBody, ShortenBody,
 };
 use crate::control::problem::ApiError;
-use crate::control::schema::GrantShape;
 use crate::grant::{Change, Terms};
 use crate::ids::GrantId;
 use crate::ledger::GrantFilter;
@@ -81,7 +80,7 @@ pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, caller: Call
     Ok(Json(Grants { grants, next }))
 }
 
-#[utoipa::path(get, path = "/v1/grants/{id}", tag = "grants", summary = "One grant", params(("id" = String, Path, description = "The grant")), responses((status = 200, description = "The grant", body = GrantShape)))]
+#[utoipa::path(get, path = "/v1/grants/{id}", tag = "grants", summary = "One grant", params(("id" = String, Path, description = "The grant")), responses((status = 200, description = "The grant", body = GrantView)))]
 pub(in crate::control) async fn show(State(gate): State<Arc<Gate>>, caller: Caller, Path(id): Path<String>) -> Answer<GrantView> {
     let id = named(&id)?;
     Ok(Json(match &caller {
@@ -121,7 +120,7 @@ pub(in crate::control) async fn login(
     }))
 }
 
-#[utoipa::path(post, path = "/v1/grants/{id}/extend", tag = "grants", summary = "Moves the end of a window further off", params(("id" = String, Path, description = "The grant")), request_body = ExtendBody, responses((status = 200, description = "The grant", body = GrantShape)))]
+#[utoipa::path(post, path = "/v1/grants/{id}/extend", tag = "grants", summary = "Moves the end of a window further off", params(("id" = String, Path, description = "The grant")), request_body = ExtendBody, responses((status = 200, description = "The grant", body = GrantView)))]
 pub(in crate::control) async fn extend(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
@@ -142,7 +141,7 @@ pub(in crate::control) async fn extend(
     }
 }
 
-#[utoipa::path(post, path = "/v1/grants/{id}/shorten", tag = "grants", summary = "Moves the end of a window nearer (operators)", params(("id" = String, Path, description = "The grant")), request_body = ShortenBody, responses((status = 200, description = "The grant", body = GrantShape), (status = 202, description = "In effect; `effect` says what is still to come", body = GrantShape)))]
+#[utoipa::path(post, path = "/v1/grants/{id}/shorten", tag = "grants", summary = "Moves the end of a window nearer (operators)", params(("id" = String, Path, description = "The grant")), request_body = ShortenBody, responses((status = 200, description = "The grant", body = GrantView), (status = 202, description = "In effect; `effect` says what is still to come", body = GrantView)))]
 pub(in crate::control) async fn shorten(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
@@ -167,7 +166,7 @@ pub(in crate::control) async fn shorten(
     take(&gate, &id, shorter, caller.name(), reason).await
 }
 
-#[utoipa::path(post, path = "/v1/grants/{id}/release", tag = "grants", summary = "Gives one's own grant back", params(("id" = String, Path, description = "The grant")), request_body = EmptyBody, responses((status = 200, description = "The grant", body = GrantShape), (status = 202, description = "In effect; `effect` says what is still to come", body = GrantShape)))]
+#[utoipa::path(post, path = "/v1/grants/{id}/release", tag = "grants", summary = "Gives one's own grant back", params(("id" = String, Path, description = "The grant")), request_body = EmptyBody, responses((status = 200, description = "The grant", body = GrantView), (status = 202, description = "In effect; `effect` says what is still to come", body = GrantView)))]
 pub(in crate::control) async fn release(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
@@ -180,7 +179,7 @@ pub(in crate::control) async fn release(
     Ok(taken(view, effect))
 }
 
-#[utoipa::path(post, path = "/v1/grants/{id}/revoke", tag = "grants", summary = "Ends a grant and its sessions at once", params(("id" = String, Path, description = "The grant")), request_body = ReasonBody, responses((status = 200, description = "The grant", body = GrantShape), (status = 202, description = "In effect; `effect` says what is still to come", body = GrantShape)))]
+#[utoipa::path(post, path = "/v1/grants/{id}/revoke", tag = "grants", summary = "Ends a grant and its sessions at once", params(("id" = String, Path, description = "The grant")), request_body = ReasonBody, responses((status = 200, description = "The grant", body = GrantView), (status = 202, description = "In effect; `effect` says what is still to come", body = GrantView)))]
 pub(in crate::control) async fn revoke(
     State(gate): State<Arc<Gate>>,
     caller: Caller,

@@ -12,7 +12,6 @@ use crate::control::Gate;
 use crate::control::caller::Caller;
 use crate::control::model::{ReasonBody, Sessions, SessionsQuery};
 use crate::control::problem::ApiError;
-use crate::control::schema::SessionShape;
 use crate::ids::SessionId;
 use crate::policy::Action;
 use crate::session::SessionView;
@@ -31,7 +30,7 @@ pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, caller: Call
     Ok(Json(Sessions { sessions }))
 }
 
-#[utoipa::path(post, path = "/v1/sessions/{id}/kill", tag = "sessions", summary = "Ends a session at once", params(("id" = String, Path, description = "The session")), request_body = ReasonBody, responses((status = 200, description = "As it was", body = SessionShape), (status = 202, description = "In effect; `effect` says what is still to come", body = SessionShape)))]
+#[utoipa::path(post, path = "/v1/sessions/{id}/kill", tag = "sessions", summary = "Ends a session at once", params(("id" = String, Path, description = "The session")), request_body = ReasonBody, responses((status = 200, description = "As it was", body = SessionView), (status = 202, description = "In effect; `effect` says what is still to come", body = SessionView)))]
 pub(in crate::control) async fn kill(
     State(gate): State<Arc<Gate>>,
     caller: Caller,

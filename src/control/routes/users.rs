@@ -13,7 +13,6 @@ use crate::control::Gate;
 use crate::control::caller::Caller;
 use crate::control::model::{DisableBody, EmptyBody, GroupsBody, IssuedUser, NewUserBody, UserView, Users};
 use crate::control::problem::ApiError;
-use crate::control::schema::UserShape;
 use crate::ledger::{Effect, LedgerError, RequestFilter, RotatedToken};
 use crate::names::IdentityName;
 use crate::policy::Action;
@@ -62,7 +61,7 @@ pub(in crate::control) async fn rotate(
     Ok(taken(issued, Some(effect)))
 }
 
-#[utoipa::path(post, path = "/v1/users/{name}/disable", tag = "users", summary = "Shuts an identity out; its sessions end at once", params(("name" = String, Path, description = "The identity: a local user, or an issuer's")), request_body = DisableBody, responses((status = 200, description = "The user", body = UserShape), (status = 202, description = "In effect; `effect` says what is still to come", body = UserShape)))]
+#[utoipa::path(post, path = "/v1/users/{name}/disable", tag = "users", summary = "Shuts an identity out; its sessions end at once", params(("name" = String, Path, description = "The identity: a local user, or an issuer's")), request_body = DisableBody, responses((status = 200, description = "The user", body = UserView), (status = 202, description = "In effect; `effect` says what is still to come", body = UserView)))]
 pub(in crate::control) async fn disable(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
@@ -82,7 +81,7 @@ pub(in crate::control) async fn disable(
     Ok(taken(view, effect))
 }
 
-#[utoipa::path(post, path = "/v1/users/{name}/enable", tag = "users", summary = "Lets an identity in again", params(("name" = String, Path, description = "The identity")), request_body = EmptyBody, responses((status = 200, description = "The user", body = UserShape)))]
+#[utoipa::path(post, path = "/v1/users/{name}/enable", tag = "users", summary = "Lets an identity in again", params(("name" = String, Path, description = "The identity")), request_body = EmptyBody, responses((status = 200, description = "The user", body = UserView)))]
 pub(in crate::control) async fn enable(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
@@ -95,7 +94,7 @@ pub(in crate::control) async fn enable(
     Ok(Json(enabled.map_err(|error| with_nearest(&gate, error))?))
 }
 
-#[utoipa::path(post, path = "/v1/users/{name}/groups", tag = "users", summary = "Puts a user into other groups", params(("name" = String, Path, description = "The user")), request_body = GroupsBody, responses((status = 200, description = "The user", body = UserShape), (status = 202, description = "In effect; `effect` says what is still to come", body = UserShape)))]
+#[utoipa::path(post, path = "/v1/users/{name}/groups", tag = "users", summary = "Puts a user into other groups", params(("name" = String, Path, description = "The user")), request_body = GroupsBody, responses((status = 200, description = "The user", body = UserView), (status = 202, description = "In effect; `effect` says what is still to come", body = UserView)))]
 pub(in crate::control) async fn groups(
     State(gate): State<Arc<Gate>>,
     caller: Caller,

@@ -1,9 +1,10 @@
 //! Progress of a restriction, as its caller sees it.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Progress of a restriction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Effect {
     /// True if the restriction is in effect: sessions have been told to end, and no client is let in with the lost rights.
     pub in_effect: bool,
