@@ -15,6 +15,7 @@ use utoipa::{Modify, OpenApi};
 
 use super::caller::Caller;
 use super::model::{GrantView, Problem, RequestView, Unreadable, UserView};
+use crate::request::Status;
 use crate::session::SessionView;
 
 /// Name of the security scheme.
@@ -28,7 +29,7 @@ const BEARER: &str = "bearer";
         description = "PostgreSQL access that closes on time: requests, approvals, grants, sessions and the audit log.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
-    components(schemas(Problem, Unreadable, GrantView, RequestView, SessionView, UserView)),
+    components(schemas(Problem, Unreadable, GrantView, RequestView, SessionView, Status, UserView)),
     modifiers(&Bearer)
 )]
 pub(super) struct Document;
