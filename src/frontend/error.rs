@@ -5,7 +5,6 @@
 use std::io;
 use std::time::Duration;
 
-use super::token::TokenRefused;
 use crate::ending::{Ending, HeldBack, OptionsFault, Scope};
 use crate::scram::ScramError;
 use crate::strangers::Displaced;
@@ -98,6 +97,20 @@ pub enum HandshakeError {
     /// The operating system returned no random bytes.
     #[error("the operating system's random generator failed: {0}")]
     Random(#[from] getrandom::Error),
+}
+
+/// Reason why a token is refused, for the operator; the client gets the same answer in every case.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TokenRefused {
+    /// An unknown token, or one that is no longer valid.
+    #[error("the token is not accepted: {why}")]
+    NotAccepted {
+        /// Reason for the record.
+        why: String,
+    },
+    /// A valid token, but not of the named user.
+    #[error("the token belongs to another identity than the user name")]
+    AnotherIdentity,
 }
 
 impl HandshakeError {

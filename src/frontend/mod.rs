@@ -27,11 +27,11 @@ use crate::tls::{ServerTlsCell, Transport};
 use crate::wire::startup::{CancelRequest, Startup};
 
 pub use authenticate::authenticate;
-pub use error::HandshakeError;
+pub use error::{HandshakeError, TokenRefused};
 pub use greet::{Greeted, greet};
 pub use parameters::allowed;
 pub use refuse::{close, refuse};
-pub use token::{TokenRefused, identify, names_grant};
+pub use token::{identify, names_grant};
 
 /// Settings of every handshake. Cheap to clone.
 #[derive(Clone)]

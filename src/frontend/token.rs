@@ -10,7 +10,7 @@ use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::error::HandshakeError;
+use super::error::{HandshakeError, TokenRefused};
 use super::refuse::unproved;
 use super::{Authenticated, Greeted, Rejected, TokenInClear};
 use crate::secret::Secret;
@@ -25,20 +25,6 @@ pub(super) const LONGEST_TOKEN: usize = 16 * 1024;
 const HEADER: usize = 5;
 /// Number of bytes allocated at first; more only after these have arrived.
 const ROOM: usize = 1024;
-
-/// Reason why a token is refused, for the operator; the client gets the same answer in every case.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TokenRefused {
-    /// An unknown token, or one that is no longer valid.
-    #[error("the token is not accepted: {why}")]
-    NotAccepted {
-        /// Reason for the record.
-        why: String,
-    },
-    /// A valid token, but not of the named user.
-    #[error("the token belongs to another identity than the user name")]
-    AnotherIdentity,
-}
 
 /// Returns true if a user name means a grant, whose login is SCRAM. Any other name is an identity's.
 ///
