@@ -12,11 +12,31 @@ use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::message::frontend;
 use zeroize::Zeroizing;
 
+use super::account::Account;
+use super::auth_method::AuthMethod;
 use super::error::ConnectError;
-use super::login::{By, Request};
-use super::target::AuthMethod;
+use super::target::Target;
 use crate::scram::{self, Answered, Challenged, ClientExchange, ClientKeys, Mechanism};
 use crate::tls::{Transport, end_point_hash};
+
+/// Authentication request of the server (protocol: "Authentication*").
+#[derive(Clone, Copy)]
+pub(super) enum Request<'a> {
+    Ok,
+    Password,
+    Md5([u8; 4]),
+    Sasl(&'a [u8]),
+    SaslContinue(&'a [u8]),
+    SaslFinal(&'a [u8]),
+    Other(u32),
+}
+
+/// Target and account of a login.
+#[derive(Clone, Copy)]
+pub(super) struct By<'a> {
+    pub(super) target: &'a Target,
+    pub(super) account: &'a Account,
+}
 
 /// State of the authentication.
 pub(super) enum Authentication {

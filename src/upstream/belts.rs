@@ -12,7 +12,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::login::Rejection;
+use super::error::Rejection;
 use crate::names::TargetName;
 
 /// Setting by which a busy backend regularly checks its connection; since PostgreSQL 14, on systems that support it.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::target::AuthMethod;
+use super::auth_method::AuthMethod;
 use crate::ending::{Ending, TargetRefusal};
 use crate::names::TargetName;
 use crate::scram::ScramError;
@@ -198,4 +198,18 @@ impl ConnectError {
             _ => Ending::TargetRefused { target },
         }
     }
+}
+
+/// ErrorResponse of the server.
+pub(super) struct Rejection {
+    /// Complete message.
+    pub(super) frame: Bytes,
+    /// SQLSTATE; XX000 if it is missing (code that relied on its presence caused CVE-2026-6666 in pgbouncer).
+    pub(super) code: String,
+    /// Text of the message, control characters escaped.
+    pub(super) message: String,
+    /// Routine of the server that raised it, if reported; unlike the message, it is never translated.
+    pub(super) routine: Option<String>,
+    /// True if it came after the authentication.
+    pub(super) authenticated: bool,
 }

@@ -12,8 +12,8 @@ use postgres_protocol::message::frontend;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::account::Account;
-use super::auth::Authentication;
-use super::error::ConnectError;
+use super::auth::{Authentication, By, Request};
+use super::error::{ConnectError, Rejection};
 use super::target::{ApplicationName, Target};
 use super::{BackendKey, Connected, MOST_BYTES, StartupParameters};
 use crate::grant::Permit;
@@ -43,32 +43,6 @@ impl From<ConnectError> for LoginError {
 
 /// Maximum length of a routine's name in bytes: no name in PostgreSQL's C code is longer.
 const MAX_ROUTINE_BYTES: usize = 63;
-
-/// ErrorResponse of the server.
-pub(super) struct Rejection {
-    /// Complete message.
-    pub(super) frame: Bytes,
-    /// SQLSTATE; XX000 if it is missing (code that relied on its presence caused CVE-2026-6666 in pgbouncer).
-    pub(super) code: String,
-    /// Text of the message, control characters escaped.
-    pub(super) message: String,
-    /// Routine of the server that raised it, if reported; unlike the message, it is never translated.
-    pub(super) routine: Option<String>,
-    /// True if it came after the authentication.
-    pub(super) authenticated: bool,
-}
-
-/// Authentication request of the server (protocol: "Authentication*").
-#[derive(Clone, Copy)]
-pub(super) enum Request<'a> {
-    Ok,
-    Password,
-    Md5([u8; 4]),
-    Sasl(&'a [u8]),
-    SaslContinue(&'a [u8]),
-    SaslFinal(&'a [u8]),
-    Other(u32),
-}
 
 /// Returns the settings to ask for, with `application_name` as the target is configured.
 pub(super) fn wanted(permit: &Permit, target: &Target, parameters: &StartupParameters) -> Vec<(String, String)> {
@@ -115,13 +89,6 @@ pub(super) fn startup_settings<'a>(
     settings.extend(belts.iter().map(|(name, value)| (*name, value.as_str())));
     settings.extend(role.map(|role| ("role", role)));
     settings
-}
-
-/// Target and account of a login.
-#[derive(Clone, Copy)]
-pub(super) struct By<'a> {
-    pub(super) target: &'a Target,
-    pub(super) account: &'a Account,
 }
 
 pub(super) async fn login(transport: Transport, by: By<'_>, settings: &[(&str, &str)]) -> Result<Connected, LoginError> {

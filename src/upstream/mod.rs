@@ -9,6 +9,7 @@
 
 mod account;
 mod auth;
+mod auth_method;
 mod belts;
 mod dial;
 mod error;
@@ -24,12 +25,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::grant::Permit;
 use crate::tls::Transport;
 
+use auth::By;
 use dial::Deadline;
-use login::{LoginError, Rejection};
+use error::Rejection;
+use login::LoginError;
 
 pub use account::{Account, MadeKeys};
+pub use auth_method::{AuthMethod, AuthMethods, UnknownMethod};
 pub use error::ConnectError;
-pub use target::{ApplicationName, AuthMethod, AuthMethods, Target, UnknownMethod};
+pub use target::{ApplicationName, Target};
 
 /// Maximum number of bytes that a target may send between the login and its first ReadyForQuery.
 pub const MOST_BYTES: usize = 1 << 20;
@@ -103,7 +107,7 @@ pub async fn connect(
         let transport = dial::dial(target, &mut deadline).await?;
         let belts = target.belts.worn(target.check_interval);
         let settings = login::startup_settings(target, account, &wanted, &belts);
-        let attempt = login::login(transport, login::By { target, account }, &settings);
+        let attempt = login::login(transport, By { target, account }, &settings);
         let rejection = match deadline.within("login", attempt).await {
             Ok(connected) => return Ok(connected),
             Err(LoginError::Failed(failed)) => return Err(failed),
