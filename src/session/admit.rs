@@ -3,32 +3,28 @@
 //! This module does not decide: the ledger does. [`super::refusal`] handles refusals.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ProtocolVersion;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::arrive::{Arrival, Note, Pass};
-use super::leftovers::Leftovers;
-use super::masked::MaskedTables;
+use super::arrive::{Arrival, Pass};
+use super::limits::Note;
 use super::refusal::{Denied, Refusal};
 use super::registry::Arriving;
-use super::{Settings, Shared, random};
+use super::target_state::TargetRoom;
+use super::{Rules, Shared, random};
 use crate::access::Origin;
 use crate::audit::event::{Event, Refused, SessionStarted, TlsVersion, Who};
-use crate::audit::values::Show;
 use crate::causes::in_one_line;
 use crate::clock::Moment;
 use crate::ending::{Ending, Scope};
 use crate::frontend::{self, Authenticated};
 use crate::ids::{GrantId, SessionId};
 use crate::ledger::{Admission, OpenSession};
-use crate::names::{ProfileName, TargetName};
-use crate::provision::{RoleError, Roles, Terminator};
-use crate::rails::Rails;
+use crate::names::TargetName;
+use crate::provision::{RoleError, Roles};
 use crate::strangers::FailedLogins;
 use crate::tls::Transport;
 use crate::upstream::{self, Account, BackendKey, ConnectError, Connected, StartupParameters, Target};
@@ -41,40 +37,6 @@ const FULL: [Duration; 4] = [
     Duration::from_millis(150),
     Duration::from_millis(300),
 ];
-
-/// Settings that a reload replaces, for sessions that begin after it.
-pub struct Rules {
-    /// Settings of handshakes.
-    pub frontend: frontend::Settings,
-    /// Settings of sessions.
-    pub session: Settings,
-    /// Targets by name.
-    pub targets: HashMap<TargetName, Arc<TargetRoom>>,
-}
-
-/// Runtime state of a target.
-#[derive(Debug)]
-pub struct TargetRoom {
-    /// Address and account of the target.
-    pub target: Arc<Target>,
-    /// Connection that ends its backends.
-    pub terminator: Terminator,
-    /// Roles of its grants; `None`: all its sessions share its own account.
-    pub roles: Option<Roles>,
-    /// Sessions of a previous run of the gate; no session begins before they are ended.
-    pub leftovers: Leftovers,
-    /// Slots for its sessions.
-    pub places: Arc<Semaphore>,
-    /// Number of slots.
-    pub limit: u32,
-    /// Extent to which the log shows bound values.
-    pub show: Show,
-    /// Guard rails of the profiles that have some. `None` stands for grants without a profile: they get those of the narrowest
-    /// profile, as for its rights.
-    pub rails: HashMap<Option<ProfileName>, Arc<Rails>>,
-    /// Tables that profiles see through masks; `None` as above.
-    pub masked: HashMap<Option<ProfileName>, Arc<MaskedTables>>,
-}
 
 /// Client with a permit and a connection to the target; its start is on record.
 pub(super) struct Connection {

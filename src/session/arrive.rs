@@ -6,6 +6,7 @@
 //! INVARIANT: an identity is known only by a token that was proved, and enters only under a grant of its own.
 
 use super::destination::TargetNames;
+use super::limits::Note;
 use super::refusal::{self, Refusal, Turned};
 use super::registry::Arriving;
 use super::waiting::{self, Wait};
@@ -14,7 +15,7 @@ use super::{Rules, Shared};
 use crate::access::{AccessError, Asked, Visitor, Way};
 use crate::audit::event::Refused;
 use crate::causes::in_one_line;
-use crate::ending::{Ending, Scope, Words};
+use crate::ending::{Ending, Scope};
 use crate::frontend::{self, Authenticated, Greeted, TokenRefused};
 use crate::grant::Grant;
 use crate::ids::GrantId;
@@ -49,15 +50,6 @@ pub(super) struct Pass {
     pub(super) note: Option<Note>,
 }
 
-/// Note to a client on the origin of its grant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Note {
-    /// The grant existed before; it was requested with this reason.
-    Joined(Option<String>),
-    /// An approver granted less than was requested.
-    Narrowed(Words),
-}
-
 /// Authenticates a client and finds its grant, or returns the refusal.
 pub(super) async fn arrive(greeted: Box<Greeted>, rules: &Rules, shared: &Shared) -> Result<Arrival, Turned> {
     let by_grant = frontend::names_grant(&greeted.startup().user);
@@ -90,6 +82,20 @@ pub(super) async fn arrive(greeted: Box<Greeted>, rules: &Rules, shared: &Shared
             record,
             denied: ending.into(),
         }))),
+    }
+}
+
+/// Returns the refusal if all slots for connections are used.
+pub(super) fn no_place(arrival: Arrival, limit: u32) -> Refusal {
+    let ending = Ending::TooMany {
+        scope: Scope::Gate,
+        limit,
+    };
+    Refusal {
+        arriving: arrival.arriving,
+        record: arrival.record,
+        transport: arrival.client.transport,
+        denied: ending.into(),
     }
 }
 

@@ -8,7 +8,6 @@ use bytes::BytesMut;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use super::arrive::Note;
 use crate::clock::Clock;
 use crate::ending::{self, Words};
 use crate::grant::{Grant, Permit};
@@ -24,6 +23,15 @@ pub(super) enum Due {
     Warning,
     /// The client may have been idle for too long.
     Idle(Duration),
+}
+
+/// Note to a client on the origin of its grant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Note {
+    /// The grant existed before; it was requested with this reason.
+    Joined(Option<String>),
+    /// An approver granted less than was requested.
+    Narrowed(Words),
 }
 
 /// Limits of one session.

@@ -27,12 +27,14 @@ mod start;
 mod statement;
 mod tail;
 mod tap;
+mod target_state;
 #[cfg(test)]
 mod tests;
 mod waiting;
 mod watch;
 mod wishes;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -44,12 +46,12 @@ use futures_util::FutureExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-pub use admit::{Rules, TargetRoom};
 pub use buffer::Pool;
 pub use leftovers::Leftovers;
 pub use masked::MaskedTables;
 pub use registry::{Registry, SessionView};
 pub use statement::Keep;
+pub use target_state::TargetRoom;
 pub use waiting::{Lobby, WaitSettings};
 #[cfg(test)]
 pub(crate) use waiting::{narrowed, waits};
@@ -66,7 +68,7 @@ use crate::ending::Ending;
 use crate::frontend::{self, Hello};
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
-use crate::names::IdentityName;
+use crate::names::{IdentityName, TargetName};
 use crate::quota::Quotas;
 use crate::strangers::{ConnectionPermit, RefusalLog};
 
@@ -87,6 +89,16 @@ pub struct Settings {
     pub waiting: WaitSettings,
     /// Extent to which texts and values are recorded.
     pub keep: Keep,
+}
+
+/// Settings that a reload replaces, for sessions that begin after it.
+pub struct Rules {
+    /// Settings of handshakes.
+    pub frontend: frontend::Settings,
+    /// Settings of sessions.
+    pub session: Settings,
+    /// Targets by name.
+    pub targets: HashMap<TargetName, Arc<TargetRoom>>,
 }
 
 /// State that all sessions of a gate share.
@@ -205,7 +217,7 @@ async fn begin(accepted: Accepted, shared: &Shared) -> Option<Started> {
     };
     // Taken only here, because a login that waits for approval takes no slot.
     let Ok(connection) = connections.try_acquire_owned() else {
-        refusal::no_place(arrival, limit).settle(shared).await;
+        arrive::no_place(arrival, limit).settle(shared).await;
         return None;
     };
     // The current rules are read again, because the login may have waited through a reload.

@@ -11,10 +11,9 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
 use super::Shared;
-use super::arrive::Arrival;
 use super::registry::Arriving;
-use crate::audit::event::{Event, RefusalKind, Refused};
-use crate::ending::{Ending, EndingKind, Scope};
+use crate::audit::event::{Event, Refused};
+use crate::ending::Ending;
 use crate::frontend::{self, Greeted, Rejected};
 use crate::tls::Transport;
 use crate::wire::startup::Startup;
@@ -72,20 +71,6 @@ pub(super) struct Refusal {
     pub(super) transport: Transport,
     pub(super) record: Refused,
     pub(super) denied: Denied,
-}
-
-/// Returns the refusal if all slots for connections are used.
-pub(super) fn no_place(arrival: Arrival, limit: u32) -> Refusal {
-    let ending = Ending::TooMany {
-        scope: Scope::Gate,
-        limit,
-    };
-    Refusal {
-        arriving: arrival.arriving,
-        record: arrival.record,
-        transport: arrival.client.transport,
-        denied: ending.into(),
-    }
 }
 
 impl Refusal {

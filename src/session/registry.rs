@@ -18,7 +18,7 @@ use tokio::sync::{broadcast, watch};
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
-use super::admit::TargetRoom;
+use super::target_state::TargetRoom;
 use crate::audit::event::Who;
 use crate::ending::EndedBy;
 use crate::grant::{Grant, Status};

@@ -8,10 +8,10 @@ use std::sync::atomic::Ordering;
 use bytes::BytesMut;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use super::admit::{Connection, Opened, Rules};
-use super::arrive::Note;
+use super::Rules;
+use super::admit::{Connection, Opened};
 use super::guard::Guard;
-use super::limits::Limits;
+use super::limits::{Limits, Note};
 use super::registry::{Entry, Live, Order, Progress};
 use super::relay::{Down, Relay, Up};
 use super::tap::Tap;

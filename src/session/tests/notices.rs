@@ -6,8 +6,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use jiff::{SignedDuration, Timestamp};
 
-use super::super::arrive::Note;
-use super::super::limits::Limits;
+use super::super::limits::{Limits, Note};
 use super::super::waiting::{Wait, narrowed};
 use crate::ending::Words;
 use crate::grant::{Change, Grant, Permit, Question, Terms, apply, create, permit};
