@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use super::check::Base;
+use super::checker::Base;
 use super::reader::Section;
 use super::{PolicyPlace, policies};
 use crate::access::Caps;

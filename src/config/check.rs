@@ -4,21 +4,20 @@
 //! It changes nothing on disk and connects to nothing. Certificates and CAs are loaded and dropped again.
 
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::ControlAddress;
-use super::file::{Control, FileConfig, SessionTable};
-use super::mistake::Mistake;
-use super::settings::{Settings, TlsFiles};
+use super::access::PolicyTable;
+use super::checker::{Base, Checker};
+use super::file::{FileConfig, TlsTable};
+use super::mistake::{Mistake, POLICIES};
+use super::settings::{Control, SessionTable, Settings, TlsFiles};
 use crate::audit;
 use crate::causes::in_one_line;
 use crate::policy::Policies;
 use crate::tls::ServerTls;
 
-/// Key that mistakes in the policies are reported under.
-pub(super) const POLICIES: &str = "policy.dir";
 /// Maximum length of a Unix socket path in bytes: `sun_path` without its terminator (unix(7)), and without the suffix of the
 /// temporary name that the socket is created under.
 const SOCKET_PATH: usize = 107 - ".new".len();
@@ -37,18 +36,18 @@ pub(super) fn control_address(path: &Path, file: &FileConfig) -> ControlAddress 
 
 /// Builds settings from the parsed file. Returns `None` only if `mistakes` states the reason.
 pub(super) fn settings(path: &Path, file: &FileConfig, mistakes: &mut Vec<Mistake>) -> Option<Settings> {
-    let mut checker = Checker::new(path, file, mistakes);
+    let mut checker = Checker::new(path, &file.places, mistakes);
     let state_dir = checker.base.join(&file.state_dir);
     let addresses = control_address(path, file);
-    checker.targets_exist();
-    let listen = checker.listen();
-    checker.control(&addresses.socket);
+    checker.targets_exist(file);
+    let listen = checker.listen(file);
+    checker.control(file, &addresses.socket);
     checker.writable_folder("state_dir", &state_dir);
-    let tls = checker.tls(&state_dir);
-    let policies = checker.policies();
-    let issuers = super::issuers::check(&mut checker);
-    let notify = super::notify::check(&mut checker);
-    let forward = super::forward::check(&mut checker);
+    let tls = checker.tls(&file.tls, &state_dir);
+    let policies = checker.policies(&file.policy);
+    let issuers = super::issuers::check(&mut checker, &file.issuers);
+    let notify = super::notify::check(&mut checker, &file.notify);
+    let forward = super::forward::check(&mut checker, &file.audit.forward);
     let targets = file.targets.iter().map(|table| checker.target(table)).collect();
     let advertise = file
         .advertise
@@ -92,44 +91,10 @@ pub(super) fn settings(path: &Path, file: &FileConfig, mistakes: &mut Vec<Mistak
     })
 }
 
-pub(super) struct Checker<'a> {
-    path: &'a Path,
-    pub(super) base: Base<'a>,
-    pub(super) file: &'a FileConfig,
-    mistakes: &'a mut Vec<Mistake>,
-    /// Files with secrets that are readable by others than their owner and group.
-    exposed: Vec<PathBuf>,
-}
-
-impl<'a> Checker<'a> {
-    pub(super) fn new(path: &'a Path, file: &'a FileConfig, mistakes: &'a mut Vec<Mistake>) -> Self {
-        Self {
-            path,
-            base: Base::of(path),
-            file,
-            mistakes,
-            exposed: Vec::new(),
-        }
-    }
-
-    pub(super) fn note(&mut self, key: &str, reason: impl Into<String>, remedy: &str) {
-        // A key that is not written is reported at the nearest enclosing table that is.
-        let mut place = key;
-        let line = loop {
-            match (self.file.places.get(place), place.rsplit_once('.')) {
-                (Some(line), _) => break Some(*line),
-                (None, Some((table, _))) => place = table,
-                (None, None) => break None,
-            }
-        };
-        let mistake = Mistake::new(self.path, line, Some(key.to_owned()), reason);
-        self.mistakes
-            .push(if remedy.is_empty() { mistake } else { mistake.remedy(remedy) });
-    }
-
-    fn targets_exist(&mut self) {
-        let tried = self.file.places.keys().any(|key| key.starts_with("targets"));
-        if self.file.targets.is_empty() && !tried {
+impl Checker<'_> {
+    fn targets_exist(&mut self, file: &FileConfig) {
+        let tried = file.places.keys().any(|key| key.starts_with("targets"));
+        if file.targets.is_empty() && !tried {
             self.note(
                 "targets",
                 "no target is configured",
@@ -138,8 +103,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn listen(&mut self) -> Vec<SocketAddr> {
-        let listen = self.file.listen.clone();
+    fn listen(&mut self, file: &FileConfig) -> Vec<SocketAddr> {
+        let listen = file.listen.clone();
         if listen.is_empty() {
             self.note("listen", "no address to listen on", "write listen = [\"127.0.0.1:7432\"]");
         }
@@ -153,7 +118,7 @@ impl<'a> Checker<'a> {
         listen
     }
 
-    fn control(&mut self, socket: &Path) {
+    fn control(&mut self, file: &FileConfig, socket: &Path) {
         if socket.as_os_str().len() > SOCKET_PATH {
             let reason = format!(
                 "the socket's path has {} bytes; the system allows {SOCKET_PATH}",
@@ -165,23 +130,23 @@ impl<'a> Checker<'a> {
                 "use a shorter path: socket = \"/run/tidegate/control.sock\"",
             );
         }
-        if let Some(listen) = self.file.control.listen {
+        if let Some(listen) = file.control.listen {
             let remote = !listen.ip().is_loopback();
-            if remote && !self.file.control.allow_remote {
+            if remote && !file.control.allow_remote {
                 self.note(
                     "control.listen",
                     format!("{listen} is reachable from other machines"),
                     "use 127.0.0.1, or set allow_remote = true",
                 );
             }
-            if remote && !control_tls(self.file) {
+            if remote && !control_tls(file) {
                 self.note(
                     "control.tls",
                     format!("tokens would be sent to {listen} in clear text"),
                     "remove tls = false, or run a TLS proxy on this machine and set listen = \"127.0.0.1:7433\"",
                 );
             }
-            if listen.port() != 0 && self.file.listen.contains(&listen) {
+            if listen.port() != 0 && file.listen.contains(&listen) {
                 self.note(
                     "control.listen",
                     format!("{listen} is also in `listen`"),
@@ -217,8 +182,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn tls(&mut self, state_dir: &Path) -> Option<TlsFiles> {
-        let tls = &self.file.tls;
+    fn tls(&mut self, tls: &TlsTable, state_dir: &Path) -> Option<TlsFiles> {
         match (&tls.cert, &tls.key) {
             (None, None) => Some(TlsFiles::SelfSigned {
                 dir: state_dir.to_owned(),
@@ -254,8 +218,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn policies(&mut self) -> Option<Arc<Policies>> {
-        match self.file.policy.load(self.base.0) {
+    fn policies(&mut self, table: &PolicyTable) -> Option<Arc<Policies>> {
+        match table.load(self.base.0) {
             Ok(policies) => policies,
             Err(mistakes) => {
                 for mistake in mistakes {
@@ -264,43 +228,6 @@ impl<'a> Checker<'a> {
                 None
             }
         }
-    }
-
-    /// Notes a file with a secret that every user of the machine may read.
-    pub(super) fn guarded(&mut self, path: &Path) {
-        const OTHERS_READ: u32 = 0o004;
-        let open = std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & OTHERS_READ != 0);
-        if open && !self.exposed.contains(&path.to_owned()) {
-            self.exposed.push(path.to_owned());
-        }
-    }
-
-    pub(super) fn readable(&mut self, key: &str, path: &Path) -> Option<String> {
-        match std::fs::read_to_string(path) {
-            Ok(text) => Some(text),
-            Err(error) => {
-                let remedy = "set a file that the gate can read (relative paths start at the configuration's folder)";
-                self.note(key, format!("cannot read {}: {error}", path.display()), remedy);
-                None
-            }
-        }
-    }
-}
-
-/// Folder that relative paths are resolved against.
-pub(super) struct Base<'a>(&'a Path);
-
-impl<'a> Base<'a> {
-    pub(super) fn of(file: &'a Path) -> Self {
-        Self(file.parent().unwrap_or_else(|| Path::new("")))
-    }
-
-    pub(super) fn join(&self, path: &Path) -> PathBuf {
-        self.0.join(path)
-    }
-
-    fn or_in(&self, named: Option<&PathBuf>, dir: &Path, usual: &str) -> PathBuf {
-        named.map_or_else(|| dir.join(usual), |path| self.join(path))
     }
 }
 

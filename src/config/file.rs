@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::access::{self, AccessTable, PolicyTable};
+use super::address::{host_port, joined};
 use super::forward::{self, ForwardTable};
 use super::issuers::{self, IssuerTable};
 use super::mistake::Mistake;
 use super::notify::{self, NotifyTable};
 use super::reader::{Places, Reader, Section};
+use super::settings::{Limits, LogFormat, Logging, SessionTable};
 use super::targets::{self, TargetTable};
 use crate::audit::Durability;
 use crate::frontend::Plaintext;
@@ -48,42 +50,6 @@ pub(super) struct TlsTable {
     pub(super) plaintext: Plaintext,
 }
 
-/// Values of `[limits]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Number of simultaneous sessions and logins.
-    pub connections: u32,
-    /// Number of simultaneous unfinished logins.
-    pub handshakes: u32,
-    /// Number of simultaneous unfinished logins from one address.
-    pub handshakes_per_address: u32,
-    /// Time limit from accepting the connection to the end of authentication.
-    pub handshake_timeout: Duration,
-    /// Number of simultaneous logins that wait for approval. They count neither as handshakes nor as connections.
-    pub waiting_logins: u32,
-    /// Number of simultaneous logins of one identity that wait for approval.
-    pub waiting_logins_per_identity: u32,
-    /// Resources that all sessions of one identity together may use.
-    pub quota: QuotaLimits,
-    /// Number of session threads; if absent, one for every two processors.
-    pub session_threads: Option<u32>,
-}
-
-/// Values of `[session]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SessionTable {
-    /// Times before the end at which the client is warned.
-    pub warnings: Vec<Duration>,
-    /// True if the client is told at login its grant and the grant's end.
-    pub welcome: bool,
-    /// Time after which a client that sends nothing is disconnected.
-    pub idle_timeout: Option<Duration>,
-    /// Time that the end of a session waits for a client that does not read.
-    pub end_grace: Duration,
-    /// Text that tells the client how to get more time.
-    pub renew_hint: Option<String>,
-}
-
 /// Values of `[audit]`.
 #[derive(Debug)]
 pub(super) struct AuditTable {
@@ -105,37 +71,6 @@ pub(super) struct ControlTable {
     pub(super) listen: Option<SocketAddr>,
     pub(super) allow_remote: bool,
     pub(super) tls: Option<bool>,
-}
-
-/// Addresses and token of the control API.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Control {
-    /// Path of the Unix socket.
-    pub socket: PathBuf,
-    /// TCP address to listen on as well.
-    pub listen: Option<SocketAddr>,
-    /// True if the TCP address uses TLS.
-    pub tls: bool,
-    /// File with the admin token.
-    pub token_file: PathBuf,
-}
-
-/// Values of `[log]`: the gate's own messages, not the audit log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Logging {
-    /// Format of the messages.
-    pub format: LogFormat,
-    /// Filter in the syntax of `tracing`, such as `info` or `tidegate=debug`.
-    pub level: String,
-}
-
-/// Format of the gate's own messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Plain lines of text.
-    Text,
-    /// One JSON object per line.
-    Json,
 }
 
 impl FileConfig {
@@ -267,7 +202,7 @@ fn logging(table: &Section<'_, '_>) -> Logging {
     }
 }
 
-pub(super) fn secs(secs: u64) -> Duration {
+fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
@@ -275,36 +210,4 @@ fn socket_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         format!("`{text}` is not an address to listen on; write an IP address and a port, like 127.0.0.1:7432, 0.0.0.0:7432 or [::1]:7432")
     })
-}
-
-/// Joins a host and a port, with brackets around an IPv6 address.
-pub(super) fn joined((host, port): (String, u16)) -> String {
-    if host.contains(':') {
-        format!("[{host}]:{port}")
-    } else {
-        format!("{host}:{port}")
-    }
-}
-
-/// Parses `host`, `host:port` or `[::1]:port`.
-pub(super) fn host_port(text: &str, default: u16) -> Result<(String, u16), String> {
-    let bad = || format!("`{text}` is not a host and a port; write it like db.example.org:5432, 10.0.0.5:5432 or [::1]:5432");
-    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-        let (host, rest) = rest.split_once(']').ok_or_else(bad)?;
-        if host.parse::<std::net::Ipv6Addr>().is_err() || !(rest.is_empty() || rest.starts_with(':')) {
-            return Err(bad());
-        }
-        (host, rest.strip_prefix(':'))
-    } else {
-        text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)))
-    };
-    let fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '%');
-    if host.is_empty() || !host.chars().all(fit) {
-        return Err(bad());
-    }
-    let port = match port {
-        None => default,
-        Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or_else(bad)?,
-    };
-    Ok((host.to_owned(), port))
 }

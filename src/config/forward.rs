@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::check::Checker;
-use super::file::host_port;
+use super::address::host_port;
+use super::checker::Checker;
 use super::reader::Section;
 use crate::causes::in_one_line;
 use crate::forward::{ForwardSettings, Receiver, hostname};
@@ -69,8 +69,7 @@ fn is_loopback(host: &str) -> bool {
 }
 
 /// Returns the settings for forwarding the log, if an address is configured.
-pub(super) fn check(checker: &mut Checker<'_>) -> Option<ForwardSettings> {
-    let table = &checker.file.audit.forward;
+pub(super) fn check(checker: &mut Checker<'_>, table: &ForwardTable) -> Option<ForwardSettings> {
     let ca_file = table.ca_file.as_ref().map(|path| checker.base.join(path));
     let to_tls = table.address.as_ref().is_some_and(|address| address.tls);
     if let Some(ca) = &ca_file {

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::check::Checker;
+use super::checker::Checker;
 use super::reader::Section;
 use crate::duration;
 use crate::identity::{EmailVerified, IssuerSettings, Keys};
@@ -81,10 +81,10 @@ pub(super) fn read(table: &Section<'_, '_>) -> Option<IssuerTable> {
 }
 
 /// Returns the issuers, with keys that could be read.
-pub(super) fn check(checker: &mut Checker<'_>) -> Vec<IssuerSettings> {
+pub(super) fn check(checker: &mut Checker<'_>, tables: &[IssuerTable]) -> Vec<IssuerSettings> {
     let (mut names, mut prefixes) = (BTreeSet::new(), BTreeSet::new());
     let mut issuers = Vec::new();
-    for table in &checker.file.issuers {
+    for table in tables {
         let at = |key: &str| format!("{}.{key}", table.place);
         let mut settings = table.settings.clone();
         for (key, value) in [("issuer", &settings.issuer), ("audience", &settings.audience)] {

@@ -5,6 +5,9 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+/// Key that mistakes in the policies are reported under.
+pub(super) const POLICIES: &str = "policy.dir";
+
 /// Mistake in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
@@ -46,7 +49,7 @@ impl Mistake {
     /// Returns true if the mistake is in the policies.
     #[must_use]
     pub fn is_of_policies(&self) -> bool {
-        self.key.as_deref() == Some(super::check::POLICIES)
+        self.key.as_deref() == Some(POLICIES)
     }
 }
 

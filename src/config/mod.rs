@@ -6,7 +6,9 @@
 //! INVARIANT: every mistake names the file, the line, the key, the reason and the remedy, and all of them are found in one run.
 
 mod access;
+mod address;
 mod check;
+mod checker;
 mod file;
 mod forward;
 mod issuers;
@@ -31,13 +33,13 @@ use crate::names::TargetName;
 
 pub use access::AccessTable;
 pub use check::reachable;
-pub use file::{Control, Limits, LogFormat, Logging, SessionTable};
 pub use mistake::Mistake;
 pub use profiles::ProfileSettings;
-pub use settings::{AccountSettings, Settings, TargetSettings, TlsFiles};
+pub use settings::{
+    AccountSettings, Control, Limits, LogFormat, Logging, SessionTable, Settings, SharedAccount, TargetSettings, TlsFiles,
+};
 #[cfg(test)]
 pub(crate) use targets::RESERVED_NAMES;
-pub use targets::SharedAccount;
 pub use unknown::unknown_names;
 
 /// Configuration file to use if none is named.
@@ -72,7 +74,7 @@ pub fn target(path: &Path, name: &TargetName, passwords: bool) -> Result<TargetS
             target.forget_passwords();
         }
     }
-    let mut checker = check::Checker::new(path, &file, &mut mistakes);
+    let mut checker = checker::Checker::new(path, &file.places, &mut mistakes);
     let settings = file.targets.first().map(|table| checker.target(table));
     match settings {
         Some(settings) if mistakes.is_empty() => Ok(settings),
@@ -124,7 +126,7 @@ impl PolicyPlace {
     #[must_use]
     pub fn beside(path: &Path) -> Self {
         Self {
-            dir: check::Base::of(path).join(Path::new(policies::DEFAULT_DIR)),
+            dir: checker::Base::of(path).join(Path::new(policies::DEFAULT_DIR)),
             zone: TimeZone::UTC,
         }
     }
@@ -135,7 +137,7 @@ pub fn policy_place(path: &Path) -> Result<PolicyPlace, Vec<Mistake>> {
     let text = read(path).map_err(|mistake| vec![mistake])?;
     let (file, mistakes) = file::FileConfig::parse(path, &text)?;
     if mistakes.is_empty() {
-        Ok(file.policy.place(&check::Base::of(path)))
+        Ok(file.policy.place(&checker::Base::of(path)))
     } else {
         Err(mistakes)
     }

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use super::check::Checker;
+use super::checker::Checker;
 use super::reader::Section;
 use crate::notify::{EventKind, Format, Hook, NotifySettings};
 use crate::secret::Secret;
@@ -61,10 +61,9 @@ fn webhook(table: &Section<'_, '_>) -> Option<HookTable> {
 }
 
 /// Returns the webhooks, each with a permitted address and a secret.
-pub(super) fn check(checker: &mut Checker<'_>) -> NotifySettings {
+pub(super) fn check(checker: &mut Checker<'_>, table: &NotifyTable) -> NotifySettings {
     let mut names = BTreeSet::new();
     let mut hooks = Vec::new();
-    let table = &checker.file.notify;
     for webhook in &table.webhooks {
         if !names.insert(&webhook.name) {
             let key = format!("{}.name", webhook.place);

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use super::check::Checker;
+use super::checker::Checker;
 use crate::secret::Secret;
 
 impl Checker<'_> {

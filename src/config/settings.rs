@@ -8,9 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::access::AccessTable;
-use super::file::{Control, Limits, Logging, SessionTable, joined};
+use super::address::joined;
 use super::profiles::ProfileSettings;
-use super::targets::SharedAccount;
 use crate::audit;
 use crate::audit::values::ParameterPolicy;
 use crate::forward::ForwardSettings;
@@ -19,6 +18,7 @@ use crate::identity::IssuerSettings;
 use crate::names::{ProfileName, TargetName};
 use crate::notify::NotifySettings;
 use crate::policy::Policies;
+use crate::quota::QuotaLimits;
 use crate::secret::Secret;
 use crate::tls::TlsMode;
 use crate::upstream::{ApplicationName, AuthMethod};
@@ -138,6 +138,82 @@ pub enum TlsFiles {
         /// Names in the certificate.
         names: Vec<String>,
     },
+}
+
+/// Values of `[limits]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Number of simultaneous sessions and logins.
+    pub connections: u32,
+    /// Number of simultaneous unfinished logins.
+    pub handshakes: u32,
+    /// Number of simultaneous unfinished logins from one address.
+    pub handshakes_per_address: u32,
+    /// Time limit from accepting the connection to the end of authentication.
+    pub handshake_timeout: Duration,
+    /// Number of simultaneous logins that wait for approval. They count neither as handshakes nor as connections.
+    pub waiting_logins: u32,
+    /// Number of simultaneous logins of one identity that wait for approval.
+    pub waiting_logins_per_identity: u32,
+    /// Resources that all sessions of one identity together may use.
+    pub quota: QuotaLimits,
+    /// Number of session threads; if absent, one for every two processors.
+    pub session_threads: Option<u32>,
+}
+
+/// Values of `[session]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionTable {
+    /// Times before the end at which the client is warned.
+    pub warnings: Vec<Duration>,
+    /// True if the client is told at login its grant and the grant's end.
+    pub welcome: bool,
+    /// Time after which a client that sends nothing is disconnected.
+    pub idle_timeout: Option<Duration>,
+    /// Time that the end of a session waits for a client that does not read.
+    pub end_grace: Duration,
+    /// Text that tells the client how to get more time.
+    pub renew_hint: Option<String>,
+}
+
+/// Addresses and token of the control API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Control {
+    /// Path of the Unix socket.
+    pub socket: PathBuf,
+    /// TCP address to listen on as well.
+    pub listen: Option<SocketAddr>,
+    /// True if the TCP address uses TLS.
+    pub tls: bool,
+    /// File with the admin token.
+    pub token_file: PathBuf,
+}
+
+/// Values of `[log]`: the gate's own messages, not the audit log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logging {
+    /// Format of the messages.
+    pub format: LogFormat,
+    /// Filter in the syntax of `tracing`, such as `info` or `tidegate=debug`.
+    pub level: String,
+}
+
+/// Format of the gate's own messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Plain lines of text.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Consent of the operator to an account that all sessions of a target share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SharedAccount {
+    /// The shared account must not be the one that ends sessions: `tidegate check` fails.
+    Refused,
+    /// The operator accepts that the shared account also ends sessions, with its risks.
+    Accepted,
 }
 
 impl TargetSettings {

@@ -5,11 +5,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::check::Checker;
-use super::file::{host_port, secs};
+use super::address::host_port;
+use super::checker::Checker;
 use super::profiles::{self, ProfileSettings};
 use super::reader::Section;
-use super::settings::{AccountSettings, TargetSettings};
+use super::settings::{AccountSettings, SharedAccount, TargetSettings};
 use crate::audit::values::ParameterPolicy;
 use crate::causes::in_one_line;
 use crate::names::TargetName;
@@ -47,15 +47,6 @@ pub(super) struct AdminTable {
     pub(super) user: Option<String>,
     pub(super) password_file: Option<PathBuf>,
     pub(super) password_env: Option<String>,
-}
-
-/// Consent of the operator to an account that all sessions of a target share.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SharedAccount {
-    /// The shared account must not be the one that ends sessions: `tidegate check` fails.
-    Refused,
-    /// The operator accepts that the shared account also ends sessions, with its risks.
-    Accepted,
 }
 
 const POSTGRES_PORT: u16 = 5432;
@@ -139,8 +130,10 @@ pub(super) fn read(name: &str, table: &Section<'_, '_>) -> Option<TargetTable> {
             .unwrap_or_else(|| vec![AuthMethod::ScramSha256, AuthMethod::Trust]),
         connect_timeout: table
             .duration("connect_timeout", Duration::from_millis(1))
-            .unwrap_or(secs(10)),
-        check_interval: table.duration("check_interval", Duration::ZERO).unwrap_or(secs(1)),
+            .unwrap_or(Duration::from_secs(10)),
+        check_interval: table
+            .duration("check_interval", Duration::ZERO)
+            .unwrap_or(Duration::from_secs(1)),
         replication: table.yes_no("replication").unwrap_or(false),
         max_sessions: table.number("max_sessions", 1, u32::MAX),
         application_name: table
