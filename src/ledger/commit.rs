@@ -1,5 +1,5 @@
-//! Creates and changes grants. A change that gives rights follows the ledger's order: check, audit, store, publish; one that
-//! takes rights away goes to [`super::restrict`].
+//! Creates and changes grants, and issues their logins. A change that gives rights follows the ledger's order: check, audit,
+//! store, publish; one that takes rights away goes to [`super::restrict`].
 //!
 //! This module does not check the rights of the caller.
 
@@ -10,8 +10,7 @@ use jiff::Timestamp;
 
 use super::pending::{Item, Key};
 use super::record::Deed;
-use super::{Changed, Entry, GrantView, Inner, Ledger, LedgerError, StoreError, row};
-use crate::audit::event::GrantChangeKind;
+use super::{Changed, Entry, GrantLogin, GrantView, Inner, Ledger, LedgerError, StoreError, row};
 use crate::grant::{self, Change, Grant, IllegalChange, Terms};
 use crate::ids::GrantId;
 use crate::scram::Verifier;
@@ -150,6 +149,46 @@ impl Ledger {
                 .await?)
         })
         .await
+    }
+
+    /// Issues a new login of a grant; its other logins stay valid (up to 32, then the oldest is dropped).
+    pub async fn issue_login(&self, grant: &GrantId, by: &str) -> Result<GrantLogin, LedgerError> {
+        let Some(entry) = self.0.entry(grant) else {
+            let view = self.grant(grant).await?;
+            let now = self.0.clock.now();
+            return Err(IllegalChange::Ended(view.grant.standing(now)).into());
+        };
+        let ledger = self.clone();
+        let by = by.to_owned();
+        to_the_end(async move { ledger.issue(&entry, by).await }).await
+    }
+
+    async fn issue(&self, entry: &Arc<Entry>, by: String) -> Result<GrantLogin, LedgerError> {
+        let (secret, verifier) = fresh_secret().await?;
+        self.0.is_settled(entry).await?;
+        let _turn = entry.committing.lock().await;
+        let grant = entry.current();
+        let now = self.0.clock.now();
+        if grant.status(now).ended() {
+            return Err(IllegalChange::Ended(grant.standing(now)).into());
+        }
+        let user = entry.fresh_name()?;
+        let dropped = entry.logins.lock().next_out().map(str::to_owned);
+        let deed = Deed {
+            change: GrantChangeKind::LoginIssued,
+            by,
+            reason: None,
+        };
+        self.0.recorder.record(&deed.event(&grant)).await?;
+        let (id, name, text) = (grant.id().clone(), user.clone(), verifier.to_string());
+        let stored = self
+            .0
+            .store
+            .call(move |connection| row::logins::insert(connection, &id, (&name, &text), dropped.as_deref()))
+            .await;
+        self.0.settle(stored, &grant, &deed).await?;
+        entry.logins.lock().add(user.clone(), verifier);
+        Ok(GrantLogin { user, secret })
     }
 }
 
@@ -308,7 +347,7 @@ pub(super) fn random_letters(prefix: &str) -> Result<Secret<String>, LedgerError
 
 /// Returns a new secret and its verifier. Deriving a verifier takes about a millisecond of CPU, so it does not run on a thread
 /// that serves sessions.
-pub(super) async fn fresh_secret() -> Result<(Secret<String>, Verifier), LedgerError> {
+async fn fresh_secret() -> Result<(Secret<String>, Verifier), LedgerError> {
     let secret = random_letters("")?;
     let mut salt = [0; SALT_BYTES];
     getrandom::fill(&mut salt)?;

@@ -10,7 +10,8 @@ use std::path::Path;
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params};
 
-use super::store::{BUSY, StoreError};
+use super::sqlite::StoreError;
+use super::store::BUSY;
 use super::{Ledger, LedgerError};
 use crate::audit::SignedTip;
 

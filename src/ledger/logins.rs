@@ -6,13 +6,8 @@
 //! INVARIANT: a grant has at most [`MOST`] logins; a further one replaces the oldest. A grant that has ended gets none.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
-use super::commit::{fresh_secret, to_the_end};
-use super::record::Deed;
-use super::{Entry, GrantLogin, Ledger, LedgerError, row};
-use crate::audit::event::GrantChangeKind;
-use crate::grant::IllegalChange;
+use super::{Entry, Ledger, LedgerError};
 use crate::ids::GrantId;
 use crate::scram::Verifier;
 
@@ -38,7 +33,7 @@ impl Logins {
     }
 
     /// Returns the login that a further one would replace.
-    fn next_out(&self) -> Option<&str> {
+    pub(super) fn next_out(&self) -> Option<&str> {
         self.0.front().filter(|_| self.0.len() >= MOST).map(|(name, _)| name.as_str())
     }
 }
@@ -48,46 +43,6 @@ impl Ledger {
     #[must_use]
     pub fn grant_of_login(&self, user: &str) -> Option<GrantId> {
         GrantId::of_login(user)
-    }
-
-    /// Issues a new login of a grant; its other logins stay valid (up to 32, then the oldest is dropped).
-    pub async fn issue_login(&self, grant: &GrantId, by: &str) -> Result<GrantLogin, LedgerError> {
-        let Some(entry) = self.0.entry(grant) else {
-            let view = self.grant(grant).await?;
-            let now = self.0.clock.now();
-            return Err(IllegalChange::Ended(view.grant.standing(now)).into());
-        };
-        let ledger = self.clone();
-        let by = by.to_owned();
-        to_the_end(async move { ledger.issue(&entry, by).await }).await
-    }
-
-    async fn issue(&self, entry: &Arc<Entry>, by: String) -> Result<GrantLogin, LedgerError> {
-        let (secret, verifier) = fresh_secret().await?;
-        self.0.is_settled(entry).await?;
-        let _turn = entry.committing.lock().await;
-        let grant = entry.current();
-        let now = self.0.clock.now();
-        if grant.status(now).ended() {
-            return Err(IllegalChange::Ended(grant.standing(now)).into());
-        }
-        let user = entry.fresh_name()?;
-        let dropped = entry.logins.lock().next_out().map(str::to_owned);
-        let deed = Deed {
-            change: GrantChangeKind::LoginIssued,
-            by,
-            reason: None,
-        };
-        self.0.recorder.record(&deed.event(&grant)).await?;
-        let (id, name, text) = (grant.id().clone(), user.clone(), verifier.to_string());
-        let stored = self
-            .0
-            .store
-            .call(move |connection| row::logins::insert(connection, &id, (&name, &text), dropped.as_deref()))
-            .await;
-        self.0.settle(stored, &grant, &deed).await?;
-        entry.logins.lock().add(user.clone(), verifier);
-        Ok(GrantLogin { user, secret })
     }
 }
 
@@ -100,7 +55,7 @@ impl Entry {
         self.logins.lock().get(user).cloned()
     }
 
-    fn fresh_name(&self) -> Result<String, LedgerError> {
+    pub(super) fn fresh_name(&self) -> Result<String, LedgerError> {
         loop {
             let mut random = [0; 4];
             getrandom::fill(&mut random)?;

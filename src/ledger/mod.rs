@@ -10,6 +10,7 @@
 
 mod admit;
 mod commit;
+mod effect;
 mod grants;
 mod known;
 mod live;
@@ -21,8 +22,10 @@ mod record;
 mod replay;
 mod requests;
 mod restrict;
+mod restrictions;
 mod row;
 mod set_clock;
+mod sqlite;
 mod store;
 mod turns;
 mod upkeep;
@@ -30,13 +33,14 @@ mod users;
 mod workflow;
 
 pub use admit::{Admission, Slot};
+pub use effect::Effect;
 pub use grants::GrantFilter;
 pub use known::groups_of_users;
 pub use log_tip::read_log_tip;
-pub use pending::Effect;
 pub use requests::{Changed, GrantLogin, NewRequest, Reasons, RequestFilter, RequestView, Submitted};
 pub use set_clock::ClockView;
-pub use store::{StoreError, highest_time};
+pub use sqlite::StoreError;
+pub use store::highest_time;
 pub use users::{RotatedToken, UserView};
 
 use std::collections::HashMap;
@@ -63,7 +67,7 @@ use logins::Logins;
 use pending::{Item, Pending};
 use record::Recorder;
 use requests::Requests;
-use restrict::Restrictions;
+use restrictions::Restrictions;
 use store::Store;
 use users::Users;
 

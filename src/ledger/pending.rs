@@ -10,9 +10,6 @@
 
 #[cfg(test)]
 mod breaks;
-mod effect;
-
-pub use effect::Effect;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,7 +20,9 @@ use rusqlite::Connection;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::effect::Effect;
 use super::row::restrict::{self, Write};
+use super::sqlite::together;
 use super::{Entry, Inner, requests};
 use crate::audit::event::Event;
 use crate::causes::in_one_line;
@@ -357,7 +356,7 @@ impl Inner {
 /// Stores changes together with the events that are not on record yet, all or none, and removes the events that are on record
 /// by now. Returns for each item its remaining row.
 fn write(connection: &Connection, items: &[Arc<Item>]) -> Result<Vec<Option<i64>>, super::StoreError> {
-    restrict::together(connection, |connection| {
+    together(connection, |connection| {
         let mut rows = Vec::with_capacity(items.len());
         for item in items {
             let progress = item.progress();

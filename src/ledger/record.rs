@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use crate::audit::event::{
     Event, GrantChangeKind, GrantChanged, RequestChangeKind, RequestChanged, UserChangeKind, UserChanged, not_stored_reason,
@@ -11,11 +12,21 @@ use crate::audit::event::{
 use crate::audit::{AuditError, Journal};
 use crate::causes::in_one_line;
 use crate::grant::Grant;
+use crate::ids::LogId;
 use crate::names::IdentityName;
 use crate::request::{Outcome, Request};
 
-use super::replay::Past;
 use super::requests::Reasons;
+
+/// Log at the time of the start.
+#[derive(Debug)]
+pub(super) struct Past {
+    pub(super) dir: PathBuf,
+    pub(super) log: LogId,
+    /// Segment of the last line.
+    pub(super) segment: u32,
+    pub(super) seq: u64,
+}
 
 /// Destination of the records.
 pub(super) enum Recorder {

@@ -7,32 +7,23 @@
 //! line that the store is known to reflect are read: those of a few seconds, whatever the length of the log.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::path::PathBuf;
 
 use jiff::Timestamp;
 use rusqlite::Connection;
 
+use super::record::Past;
 use super::restrict::no_token;
 use super::row::restrict::{self, Reflected, Write};
 use super::row::users::StoredUser;
+use super::sqlite::together;
 use super::{StoreError, row};
 use crate::audit::event::{Event, GrantChangeKind, GrantChanged, RequestChangeKind, RequestChanged, UserChangeKind, UserChanged};
 use crate::audit::{self, Filter, ReadError};
 use crate::causes::in_one_line;
 use crate::grant::{Grant, Revocation};
-use crate::ids::{GrantId, LogId, RequestId};
+use crate::ids::{GrantId, RequestId};
 use crate::names::{GroupName, IdentityName};
 use crate::request::{Outcome, Request};
-
-/// Log at the time of the start.
-#[derive(Debug)]
-pub(super) struct Past {
-    pub(super) dir: PathBuf,
-    pub(super) log: LogId,
-    /// Segment of the last line.
-    pub(super) segment: u32,
-    pub(super) seq: u64,
-}
 
 /// Last recorded state of everything that the new records are about.
 #[derive(Debug, Default)]
@@ -67,7 +58,7 @@ pub(super) fn catch_up(connection: &Connection, past: Option<&Past>, now: Timest
         Some(from) if from.log == past.log => LastWords::read(past, &from)?,
         _ => LastWords::default(),
     };
-    restrict::together(connection, |connection| {
+    together(connection, |connection| {
         let mut taken = 0;
         for write in words.less_than_stored(connection, now)? {
             restrict::apply(connection, &write)?;

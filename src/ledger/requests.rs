@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, watch};
 use utoipa::ToSchema;
 
+use super::effect::Effect;
 use super::live::Live;
-use super::pending::Effect;
-use super::restrict::Restrictions;
+use super::restrictions::Restrictions;
 use super::row::requests::{Page, StoredRequest};
 use super::{GrantView, Ledger, LedgerError, SWEEP, before, row};
 use crate::grant::Grant;

@@ -8,13 +8,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
 use tokio::time::timeout;
 
 use super::commit::kind;
-use super::pending::{ANSWER_WAIT, Effect, Item, Key, Subject};
+use super::effect::Effect;
+use super::pending::{ANSWER_WAIT, Item, Key, Subject};
 use super::record::{Deed, Step, user_event};
 use super::requests::Entry as RequestEntry;
 use super::row::restrict::Write;
@@ -27,20 +27,6 @@ use crate::grant::{self, Change, IllegalChange};
 use crate::ids::RequestId;
 use crate::names::{GroupName, IdentityName};
 use crate::request::{IllegalStep, Request};
-
-/// Number of restrictions of one object, so that a concurrent change notices them.
-#[derive(Debug, Default)]
-pub(super) struct Restrictions(AtomicU64);
-
-impl Restrictions {
-    pub(super) fn count(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
-    }
-
-    pub(super) fn add(&self) {
-        self.0.fetch_add(1, Ordering::AcqRel);
-    }
-}
 
 impl Ledger {
     /// Settles a request without making it a grant. `change` is its step in the log.

@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::OpenSession;
 use super::logins::Logins;
-use super::store::{StoreError, onto_the_disk};
+use super::sqlite::{StoreError, onto_the_disk};
 use crate::grant::{Grant, Revocation, canonical_network};
 use crate::ids::{GrantId, RequestId, SessionId};
 use crate::names::{IdentityName, ProfileName, TargetName};

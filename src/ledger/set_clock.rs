@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use super::commit::to_the_end;
 use super::pending::Item;
 use super::row::restrict::{self, Write};
+use super::sqlite::together;
 use super::{Inner, Ledger, LedgerError, StoreError, row};
 use crate::audit::event::{ClockSet, Event};
 use crate::grant::Revocation;
@@ -107,7 +108,7 @@ impl Inner {
 
 /// Ends in the store what is over by the old time and would not be by the new one, and stores the new time as the highest.
 fn set_back(connection: &Connection, (from, to): (Timestamp, Timestamp), by: &str) -> Result<(), StoreError> {
-    restrict::together(connection, |connection| {
+    together(connection, |connection| {
         let back = to < from;
         for (grant, _) in back.then(|| row::load(connection, to)).transpose()?.unwrap_or_default() {
             if grant.revoked().is_none() {

@@ -16,63 +16,17 @@ use tokio::sync::oneshot;
 
 use super::logins::Logins;
 use super::migrations::MIGRATIONS;
-use super::replay::{self, Past};
+use super::record::Past;
+use super::replay;
 use super::row::requests::StoredRequest;
 use super::row::users::StoredUser;
+use super::sqlite::{StoreError, durable};
 use super::{OpenSession, row};
-use crate::audit::ReadError;
 use crate::audit::event::Event;
 use crate::grant::Grant;
 use crate::ids::SessionId;
 use crate::scram::Verifier;
 use crate::supervision::{self, ThreadEnd};
-
-/// Error of the store. Cheap to clone: one error can fail many changes that were written together.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum StoreError {
-    /// The file cannot be created or its mode be set.
-    #[error("cannot open {path}: {source}")]
-    File {
-        /// Path of the file.
-        path: String,
-        /// Error of the operating system.
-        source: Arc<std::io::Error>,
-    },
-    /// SQLite failed.
-    #[error("SQLite: {0}")]
-    Sqlite(Arc<rusqlite::Error>),
-    /// The file was written by a later version of this program.
-    #[error("the store has version {found}, but this program supports up to {known}; use a newer tidegate")]
-    TooNew {
-        /// The file's version.
-        found: u32,
-        /// Latest version that this program knows.
-        known: u32,
-    },
-    /// A row has an impossible value; another program wrote it.
-    #[error("the store has a damaged row: {what} of `{of}`")]
-    Damaged {
-        /// Name of the column.
-        what: &'static str,
-        /// Id or name of the row.
-        of: String,
-    },
-    /// The newest records of the audit log cannot be read, so the rights that they take away are unknown.
-    #[error("cannot read the newest records of the audit log: {0}")]
-    Log(Arc<ReadError>),
-    /// A restriction of the same object overtook the change.
-    #[error("rights were revoked meanwhile, so the change was not made")]
-    Overtaken,
-    /// The store's thread has stopped: the gate is shutting down.
-    #[error("the store is closed")]
-    Stopped,
-}
-
-impl From<rusqlite::Error> for StoreError {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Sqlite(Arc::new(error))
-    }
-}
 
 /// Contents of the store at start.
 pub(super) struct Loaded {
@@ -245,22 +199,6 @@ pub(super) fn remember_time(connection: &Connection, now: Timestamp) -> Result<(
         .prepare_cached("UPDATE gate SET highest_time = max(highest_time, ?1)")?
         .execute([now.as_microsecond()])?;
     Ok(())
-}
-
-/// Runs `job` so that its writes are on the disk when this returns (SQLite: "PRAGMA synchronous", WAL mode).
-pub(super) fn onto_the_disk<T>(
-    connection: &Connection,
-    job: impl FnOnce(&Connection) -> Result<T, StoreError>,
-) -> Result<T, StoreError> {
-    durable(connection, true)?;
-    let done = job(connection);
-    durable(connection, false)?;
-    done
-}
-
-fn durable(connection: &Connection, onto_the_disk: bool) -> Result<(), StoreError> {
-    let level = if onto_the_disk { "FULL" } else { "NORMAL" };
-    Ok(connection.pragma_update(None, "synchronous", level)?)
 }
 
 fn migrate(connection: &mut Connection) -> Result<(), StoreError> {

@@ -18,7 +18,8 @@ use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use super::commit::{random_letters, to_the_end};
-use super::pending::{Effect, Key};
+use super::effect::Effect;
+use super::pending::Key;
 use super::record::user_event;
 use super::row::users::StoredUser;
 use super::{Inner, Ledger, LedgerError, StoreError, row};

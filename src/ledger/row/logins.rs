@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
 use super::super::logins::Logins;
-use super::super::store::StoreError;
+use super::super::sqlite::StoreError;
 use super::{damaged, parsed};
 use crate::ids::GrantId;
 use crate::scram::Verifier;

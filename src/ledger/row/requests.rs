@@ -8,8 +8,7 @@ use jiff::Timestamp;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
 
-use super::super::store::StoreError;
-use super::restrict::together;
+use super::super::sqlite::{StoreError, together};
 use super::{NO_SECRET, damaged, insert_within, micros};
 use crate::grant::Grant;
 use crate::ids::{GrantId, RequestId};

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::super::store::{StoreError, onto_the_disk};
+use super::super::sqlite::StoreError;
 use super::users::StoredUser;
 use super::{damaged, micros, requests, users};
 use crate::audit::event::Event;
@@ -31,20 +31,6 @@ pub(in crate::ledger) struct Reflected {
     pub(in crate::ledger) log: LogId,
     pub(in crate::ledger) segment: u32,
     pub(in crate::ledger) seq: u64,
-}
-
-/// Runs a job in one transaction, which is on the disk when this returns.
-pub(in crate::ledger) fn together<T>(
-    connection: &Connection,
-    job: impl FnOnce(&Connection) -> Result<T, StoreError>,
-) -> Result<T, StoreError> {
-    onto_the_disk(connection, |connection| {
-        // Unchecked means only that the compiler cannot rule out another transaction: the store's thread begins none.
-        let transaction = connection.unchecked_transaction()?;
-        let done = job(&transaction)?;
-        transaction.commit()?;
-        Ok(done)
-    })
 }
 
 pub(in crate::ledger) fn apply(connection: &Connection, write: &Write) -> Result<(), StoreError> {

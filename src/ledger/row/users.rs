@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
-use super::super::store::{StoreError, onto_the_disk};
+use super::super::sqlite::{StoreError, onto_the_disk};
 use super::{damaged, time};
 use crate::names::{GroupName, IdentityName};
 
