@@ -12,7 +12,6 @@ use super::choice::{Choice, by_name, given, is_excluded};
 use super::lists::{List, lists};
 use super::plan::Profile;
 use super::tables::Tables;
-use super::wants::Wants;
 use super::{Pattern, Rights};
 
 /// Line of a definition that blocks the plan, with the reason.
@@ -170,7 +169,7 @@ pub(super) fn kept_read<'a>(profile: &Profile<'_>, view: &'a Object, tables: &Ta
 }
 
 /// Returns a warning for each view that reads withheld data: those that are granted, and those that a wildcard would grant.
-pub(super) fn views(wants: &Wants<'_>) -> Vec<String> {
+pub(super) fn views(around: &[(&Object, &Object, bool)]) -> Vec<String> {
     let told = |(view, kept, given): &(&Object, &Object, bool)| {
         let (view, kept) = (view.shown(), kept.shown());
         let end = if *given {
@@ -180,5 +179,5 @@ pub(super) fn views(wants: &Wants<'_>) -> Vec<String> {
         };
         format!("the view {view} reads {kept} with its owner's rights and may show excluded or masked data: {end}")
     };
-    wants.around.iter().map(told).collect()
+    around.iter().map(told).collect()
 }

@@ -1,9 +1,9 @@
-//! Extent of a table that patterns choose: all of it, some columns, nothing.
+//! Extent of a table that patterns choose: all of it, some columns, nothing; and the privileges wanted to that extent.
 //!
 //! INVARIANT, as in [`super::pattern`]: exclusions win. A table with a pattern that excludes columns is granted column by column
 //! even if it has none of them yet, so that a column added later is not readable automatically.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::catalogue::Object;
 use super::tables::Tables;
@@ -34,6 +34,20 @@ impl Choice {
             Self::Whole => Self::of(limit.clone()),
             Self::Columns(columns) => Self::of(columns.intersection(limit).cloned().collect()),
         }
+    }
+}
+
+/// Privileges wanted on one object.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Want(pub(super) BTreeMap<&'static str, Choice>);
+
+impl Want {
+    pub(super) fn whole(&mut self, privilege: &'static str) {
+        self.0.insert(privilege, Choice::Whole);
+    }
+
+    pub(super) fn get(&self, privilege: &str) -> &Choice {
+        self.0.get(privilege).unwrap_or(&Choice::Nothing)
     }
 }
 

@@ -7,11 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::catalogue::{Held, Kind, Object, Snapshot};
-use super::choice::Choice;
+use super::choice::{Choice, Want};
 use super::plan::Plan;
 use super::role::quoted;
 use super::view::View;
-use super::wants::Want;
 
 /// Maximum number of objects that a sentence names.
 const SHOWN: usize = 3;

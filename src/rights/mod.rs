@@ -7,8 +7,10 @@
 mod around;
 pub mod catalogue;
 mod choice;
+mod compare;
 mod diff;
 mod future;
+mod isolation;
 mod lists;
 mod mask;
 mod owned;
@@ -21,10 +23,11 @@ mod views;
 mod wants;
 mod warnings;
 
+pub use compare::plan;
 pub use mask::{Mask, MaskedTable};
 pub use owned::{ForeignTrigger, GivenAway, OwnDefaults, QUIET, as_member};
 pub use pattern::{Glob, InvalidPattern, Pattern, literal};
-pub use plan::{Plan, PlanError, Profile, Step, plan};
+pub use plan::{Plan, PlanError, Profile, Step};
 pub use role::{InvalidMarker, LONGEST_NAME, Marker, RoleName, grant_role, profile_role, quoted, quoted_text};
 pub use warnings::everybody;
 

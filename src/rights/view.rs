@@ -8,10 +8,9 @@ use std::collections::BTreeSet;
 use sha2::{Digest, Sha256};
 
 use super::catalogue::{Nature, Object, comment_on};
-use super::choice::Choice;
+use super::choice::{Choice, Want};
 use super::plan::Step;
 use super::role::{RoleName, quoted, quoted_text};
-use super::wants::Want;
 use super::{Mask, MaskedTable};
 
 /// Name of the relation that holds the salt, in the schema of the views: a materialized view, which lists of tables do not show

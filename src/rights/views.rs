@@ -8,10 +8,11 @@
 use std::collections::BTreeSet;
 
 use super::catalogue::{Kind, Object, Snapshot};
+use super::choice::Want;
 use super::plan::{Plan, PlanError, Profile, Step};
 use super::role::quoted;
 use super::view::{self, View};
-use super::wants::{Want, Wants};
+use super::wants::Wants;
 
 /// Existing views of a profile.
 pub(super) struct Views<'a> {

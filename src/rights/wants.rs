@@ -3,29 +3,15 @@
 //! It does not compare them with the held ones. INVARIANT: nothing is wanted on objects of the system, on views of other
 //! profiles, or on objects that sessions created.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use super::Profile;
 use super::around;
 use super::catalogue::{Kind, Object, Snapshot};
-use super::choice::{Choice, by_name, given};
+use super::choice::{Choice, Want, by_name, given};
 use super::lists::{List, lists};
+use super::plan::Profile;
 use super::tables::Tables;
 use super::view::View;
-
-/// Privileges wanted on one object.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Want(pub(super) BTreeMap<&'static str, Choice>);
-
-impl Want {
-    pub(super) fn whole(&mut self, privilege: &'static str) {
-        self.0.insert(privilege, Choice::Whole);
-    }
-
-    pub(super) fn get(&self, privilege: &str) -> &Choice {
-        self.0.get(privilege).unwrap_or(&Choice::Nothing)
-    }
-}
 
 /// Wanted privileges of a definition.
 #[derive(Debug, Default)]

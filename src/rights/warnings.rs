@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::around::{self, Mistaken};
 use super::catalogue::{DefaultRight, Kind, Nature, Object, Policy, Snapshot, is_system, makes_large_objects};
-use super::choice::{Choice, names_something};
+use super::choice::{Choice, Want, names_something};
 use super::lists::lists;
 use super::plan::Profile;
 use super::view::View;
-use super::wants::{Want, Wants};
+use super::wants::Wants;
 use super::{Rights, future};
 
 /// Maximum number of names in one warning.
@@ -37,7 +37,7 @@ pub(super) fn all(profile: &Profile<'_>, wants: &Wants<'_>, snapshot: &Snapshot,
             ));
         }
     }
-    warnings.extend(around::views(wants));
+    warnings.extend(around::views(&wants.around));
     warnings.extend(made_by_sessions(wants));
     warnings.extend(triggers(wants));
     warnings.extend(row_security(profile, wants));

@@ -1,0 +1,120 @@
+//! Isolation of objects that a profile's role owns: rights that a session gave to others, default privileges it set, and triggers
+//! of others that run its functions are undone.
+//!
+//! It reads and runs nothing; [`mod@super::owned`] has the statements. PostgreSQL runs a SECURITY DEFINER function, a view and a
+//! rule with the rights of their owner (`fmgr_security_definer` in utils/fmgr/fmgr.c, `setRuleCheckAsUser` in
+//! rewrite/rewriteDefine.c), so users of one that a session created have a part of the profile's rights for as long as it exists.
+//! A trigger runs with the rights of the role that writes to its table, regardless of its creator (`ExecCallTriggerFunc` in
+//! commands/trigger.c).
+
+use super::catalogue::{Kind, Snapshot};
+use super::owned::as_member;
+use super::plan::{Plan, Profile};
+use super::role::quoted;
+
+/// Returns the statement that revokes a role's later functions from everybody.
+fn keep_functions(role: &str) -> String {
+    format!(
+        "ALTER DEFAULT PRIVILEGES FOR ROLE {} REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC",
+        quoted(role)
+    )
+}
+
+/// Change to be undone, and the role that may undo it.
+struct Undo {
+    sql: String,
+    why: String,
+    /// Role that may undo it.
+    by: String,
+    /// True if the connected account may act as that role.
+    acts: bool,
+}
+
+/// Adds to a plan the changes to be undone for a profile's own objects.
+pub(super) fn compare(profile: &Profile<'_>, snapshot: &Snapshot, plan: &mut Plan) {
+    let role = profile.role.as_str();
+    let there = snapshot.roles.iter().find(|there| there.name == role);
+    // A role created by this plan can be granted by its creator.
+    let (member, joins) = there.map_or((false, true), |there| (there.is_member, there.may_join));
+    let mut found = defaults(profile, snapshot, member);
+    found.extend(snapshot.given_away.iter().filter(|given| given.owner == role).map(|given| {
+        let why = if given.as_owner {
+            "a session created it, and it runs with the profile's rights for every user"
+        } else {
+            "a session created it, so only the profile may use it"
+        };
+        Undo {
+            sql: given.undo(),
+            why: why.to_owned(),
+            by: given.maker.clone(),
+            acts: given.as_maker,
+        }
+    }));
+    let triggers = snapshot.foreign_triggers.iter().filter(|trigger| trigger.owner == role);
+    found.extend(triggers.map(|trigger| Undo {
+        sql: trigger.undo(),
+        why: format!(
+            "a session created the trigger {} on {}, which runs with the rights of every writer",
+            trigger.name, trigger.table
+        ),
+        by: if trigger.is_the_table_owners() {
+            trigger.table_owner.clone()
+        } else {
+            trigger.maker.clone()
+        },
+        acts: trigger.as_table_owner || !trigger.temporary && trigger.as_maker,
+    }));
+    for Undo { sql, why, by, acts } in found {
+        if snapshot.account.superuser || acts {
+            plan.step(sql, why);
+        } else if joins && by == role {
+            plan.step(as_member(role, &sql), why);
+        } else {
+            plan.beyond.push(format!(
+                "{why}, and this account may not act as {by}; with an account that may: {sql}"
+            ));
+        }
+    }
+}
+
+/// Returns the changes to default privileges: those that sessions made, and those that are missing.
+fn defaults(profile: &Profile<'_>, snapshot: &Snapshot, member: bool) -> Vec<Undo> {
+    let role = profile.role.as_str();
+    let undo = |sql, why| Undo {
+        sql,
+        why,
+        by: role.to_owned(),
+        acts: member,
+    };
+    let own = || snapshot.own_defaults.iter().filter(|defaults| defaults.owner == role);
+    let changed = own().filter(|defaults| !defaults.is_ours);
+    let mut found: Vec<Undo> = changed
+        .map(|defaults| {
+            let kind = defaults.kind.to_lowercase();
+            let why = format!("a session changed the default privileges of {kind} created under the profile");
+            undo(defaults.undo(), why)
+        })
+        .collect();
+    // Undoing one that differs from the gate's restores the gate's.
+    let functions = own().any(|defaults| defaults.kind == "ROUTINES" && defaults.schema.is_none());
+    if !functions && makes_things(profile, snapshot) {
+        let why = "keeps functions created under the profile private to it".to_owned();
+        found.push(undo(keep_functions(role), why));
+    }
+    found
+}
+
+/// Returns true if the role can create an object that outlives a session.
+fn makes_things(profile: &Profile<'_>, snapshot: &Snapshot) -> bool {
+    let nameable = snapshot.nameable();
+    let everybodys = || {
+        let schemas = snapshot
+            .objects
+            .iter()
+            .filter(|object| object.kind == Kind::Schema && nameable(object));
+        schemas
+            .flat_map(|schema| &schema.held)
+            .any(|held| held.role.is_none() && held.privilege == "CREATE")
+    };
+    !profile.rights.create.is_empty() || everybodys()
+}
