@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use super::pending::{Item, Key};
 use super::record::Deed;
 use super::{Changed, Entry, GrantLogin, GrantView, Inner, Ledger, LedgerError, StoreError, row};
+use crate::audit::event::GrantChangeKind;
 use crate::grant::{self, Change, Grant, IllegalChange, Terms};
 use crate::ids::GrantId;
 use crate::scram::Verifier;

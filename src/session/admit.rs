@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ProtocolVersion;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::arrive::{Arrival, Pass};

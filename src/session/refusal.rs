@@ -12,8 +12,8 @@ use tokio::time::timeout;
 
 use super::Shared;
 use super::registry::Arriving;
-use crate::audit::event::{Event, Refused};
-use crate::ending::Ending;
+use crate::audit::event::{Event, RefusalKind, Refused};
+use crate::ending::{Ending, EndingKind};
 use crate::frontend::{self, Greeted, Rejected};
 use crate::tls::Transport;
 use crate::wire::startup::Startup;
