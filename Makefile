@@ -23,7 +23,7 @@ bench: setup ## the figures, side by side: writes benches/RESULTS.md
 	cargo bench --locked --bench gate -- $(ARGS)
 
 figures: setup ## the promised figures, on a quiet machine: decisions, first rows, approvals, changes, the deadline
-	cargo test --locked --release --lib -- --ignored --nocapture --test-threads=1 policy:: audit:: rails::
+	cargo test --locked --release --lib -- --ignored --nocapture --test-threads=1 policy:: audit:: sql_filter::
 	cargo test --locked --release --test it -- --ignored --nocapture --test-threads=1 deadline:: pipelines:: figures:: audit::
 
 # Proofs: TIDEGATE_STDERR=blocked, closed or failing gives every gate such a standard error.

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 mod belief;
 
-use belief::{Belief, Reading, micros};
+use belief::{Belief, ClockSample, micros};
 pub use belief::{MAX_UNCONFIRMED_STEP, PERSISTENCE};
 
 /// Maximum plausible downtime at a start: a wall clock further ahead of the latest time that a former run recorded is doubted. No
@@ -44,21 +44,21 @@ pub struct ClockDoubt {
 
 /// Source of gate time. Cheap to clone; clones agree.
 #[derive(Debug, Clone)]
-pub struct Clock(Arc<Inner>);
+pub struct Clock(Arc<ClockInner>);
 
 #[derive(Debug)]
-struct Inner {
+struct ClockInner {
     origin: Instant,
     /// Gate time at `origin`, in microseconds since the epoch; it only grows, except by [`Clock::set_right`].
     epoch_micros: AtomicI64,
     /// Number of steps; sessions watch it to derive their deadlines anew.
     steps: watch::Sender<u64>,
     belief: Mutex<Belief>,
-    wall: Wall,
+    wall: WallClock,
 }
 
 #[derive(Debug)]
-enum Wall {
+enum WallClock {
     System {
         /// Time since boot at the origin, in seconds.
         booted: i64,
@@ -83,7 +83,7 @@ impl Clock {
             if plausible { wall.max(latest) } else { latest }
         });
         let booted = seconds_since_boot();
-        Self::starting(start.as_microsecond(), Wall::System { booted })
+        Self::starting(start.as_microsecond(), WallClock::System { booted })
     }
 
     /// Creates a clock for tests: it starts at `start` and follows tokio's time, which a test may pause;
@@ -91,15 +91,15 @@ impl Clock {
     #[must_use]
     pub fn manual(start: Timestamp) -> Self {
         let epoch = start.as_microsecond();
-        let wall = Wall::Manual {
+        let wall = WallClock::Manual {
             epoch: AtomicI64::new(epoch),
             slept: AtomicI64::new(0),
         };
         Self::starting(epoch, wall)
     }
 
-    fn starting(epoch_micros: i64, wall: Wall) -> Self {
-        Self(Arc::new(Inner {
+    fn starting(epoch_micros: i64, wall: WallClock) -> Self {
+        Self(Arc::new(ClockInner {
             origin: Instant::now(),
             epoch_micros: AtomicI64::new(epoch_micros),
             steps: watch::Sender::new(0),
@@ -209,11 +209,11 @@ impl Clock {
         self.0.steps.send_modify(|steps| *steps += 1);
     }
 
-    fn read(&self) -> Reading {
+    fn read(&self) -> ClockSample {
         let at = micros(Instant::now().saturating_duration_since(self.0.origin));
         let epoch = self.0.epoch_micros.load(Ordering::Acquire);
         match &self.0.wall {
-            Wall::System { booted } => Reading {
+            WallClock::System { booted } => ClockSample {
                 at,
                 ahead: system_micros().saturating_sub(epoch.saturating_add(at)),
                 slept: (seconds_since_boot() - booted)
@@ -221,7 +221,7 @@ impl Clock {
                     .saturating_sub(at)
                     .max(0),
             },
-            Wall::Manual { epoch: wall, slept } => Reading {
+            WallClock::Manual { epoch: wall, slept } => ClockSample {
                 at,
                 ahead: wall.load(Ordering::Acquire).saturating_sub(epoch),
                 slept: slept.load(Ordering::Acquire),
@@ -231,7 +231,7 @@ impl Clock {
 
     /// Makes the next [`Clock::observe`] find the wall clock ahead of (or behind) gate time after a suspension, for tests.
     pub fn set_wall_ahead(&self, by: SignedDuration) {
-        if let Wall::Manual { slept, .. } = &self.0.wall {
+        if let WallClock::Manual { slept, .. } = &self.0.wall {
             let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX).max(0);
             slept.fetch_add(by, Ordering::AcqRel);
         }
@@ -240,7 +240,7 @@ impl Clock {
 
     /// Makes the wall clock differ from gate time by `by`, without a suspension that confirms it, for tests.
     pub fn jump_wall(&self, by: SignedDuration) {
-        if let Wall::Manual { epoch, .. } = &self.0.wall {
+        if let WallClock::Manual { epoch, .. } = &self.0.wall {
             let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
             let gate = self.0.epoch_micros.load(Ordering::Acquire);
             epoch.store(gate.saturating_add(by), Ordering::Release);

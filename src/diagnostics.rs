@@ -38,19 +38,19 @@ pub enum MessageForm {
 /// Queue of messages. Cheap to clone; clones share the output.
 #[derive(Debug, Clone, Default)]
 pub struct Diagnostics {
-    shared: Arc<Shared>,
+    shared: Arc<DiagnosticsShared>,
     form: MessageForm,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
-    queue: Mutex<Queue>,
+struct DiagnosticsShared {
+    queue: Mutex<MessageQueue>,
     /// Notified when the queue or its state has changed.
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Queue {
+struct MessageQueue {
     messages: VecDeque<Vec<u8>>,
     bytes: usize,
     /// True while the thread writes a message.
@@ -61,7 +61,7 @@ struct Queue {
 impl Diagnostics {
     /// Starts the thread that writes to `output`. It ends with the process, because a stuck output can block it for ever.
     pub fn start(output: impl Write + Send + 'static, form: MessageForm) -> io::Result<Self> {
-        let shared = Arc::<Shared>::default();
+        let shared = Arc::<DiagnosticsShared>::default();
         let diagnostics = Self {
             shared: Arc::clone(&shared),
             form,
@@ -81,7 +81,7 @@ impl Diagnostics {
     /// Waits until all messages so far are written or dropped, for at most `limit`. Returns false if some are left.
     #[must_use]
     pub fn flush(&self, limit: Duration) -> bool {
-        let unwritten = |queue: &mut Queue| queue.writing || !queue.messages.is_empty();
+        let unwritten = |queue: &mut MessageQueue| queue.writing || !queue.messages.is_empty();
         let mut queue = self.shared.queue.lock();
         !self.shared.changed.wait_while_for(&mut queue, unwritten, limit).timed_out()
     }
@@ -108,7 +108,7 @@ impl Write for Diagnostics {
     }
 }
 
-impl Shared {
+impl DiagnosticsShared {
     fn give(&self, message: &[u8]) {
         let mut queue = self.queue.lock();
         let bytes = message.len() + MESSAGE_OVERHEAD_BYTES;

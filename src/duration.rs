@@ -7,13 +7,13 @@ use std::time::Duration;
 /// Error of a text that is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a duration; write a number and a unit, like 30m, 2h30m, 90s or 500ms")]
-pub struct InvalidDuration {
+pub struct DurationError {
     text: String,
 }
 
 /// Parses a duration. A number needs a unit; days are always 24 hours.
-pub fn parse(text: &str) -> Result<Duration, InvalidDuration> {
-    let invalid = || InvalidDuration {
+pub fn parse(text: &str) -> Result<Duration, DurationError> {
+    let invalid = || DurationError {
         text: text.chars().take(60).collect(),
     };
     let trimmed = text.trim();

@@ -15,7 +15,7 @@ mod tests;
 mod words;
 
 pub use kind::{EndingKind, FateKind};
-pub use scope::{HeldBack, HeldBackBy, Scope};
+pub use scope::{HeldBack, HeldBackBy, LimitScope};
 pub use target::TargetRefusal;
 pub(crate) use words::prolonging;
 
@@ -240,7 +240,7 @@ pub enum Ending {
     /// A limit on a number is reached.
     TooMany {
         /// Things that are limited.
-        scope: Scope,
+        scope: LimitScope,
         /// Limit on their number.
         limit: u32,
     },
@@ -404,7 +404,7 @@ pub enum Fate {
 
 /// Text for the client: the fields of an ErrorResponse (protocol: "Error and Notice Message Fields").
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Words {
+pub struct EndingText {
     /// SQLSTATE.
     pub code: &'static str,
     /// `M`: one sentence with the object and the reason.

@@ -12,8 +12,8 @@ use rustix::fs::{FlockOperation, flock};
 
 /// Number of attempts to take the lock. The lock is released with the last copy of its descriptor. A child of its former holder
 /// may have a copy for a moment between fork and exec, so a held lock is retried before that is an error.
-const LOCK_TRIES: u32 = 10;
-const LOCK_PAUSE: Duration = Duration::from_millis(20);
+const LOCK_ATTEMPTS: u32 = 10;
+const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Error of taking the lock.
 #[derive(Debug, thiserror::Error)]
@@ -29,10 +29,10 @@ pub enum FolderLockError {
 /// Locks a directory for this process until the returned file is dropped.
 pub fn take(dir: &Path) -> Result<File, FolderLockError> {
     let folder = File::open(dir)?;
-    for tries_left in (0..LOCK_TRIES).rev() {
+    for tries_left in (0..LOCK_ATTEMPTS).rev() {
         match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(folder),
-            Err(rustix::io::Errno::WOULDBLOCK) if tries_left > 0 => std::thread::sleep(LOCK_PAUSE),
+            Err(rustix::io::Errno::WOULDBLOCK) if tries_left > 0 => std::thread::sleep(LOCK_RETRY_INTERVAL),
             Err(rustix::io::Errno::WOULDBLOCK) => break,
             Err(error) => return Err(FolderLockError::Io(error.into())),
         }

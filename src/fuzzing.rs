@@ -9,22 +9,22 @@ use std::sync::LazyLock;
 
 use bytes::BytesMut;
 
-use crate::audit::{self, reading::Reading, redact};
+use crate::audit::{self, redact, sql_analysis::SqlAnalysis};
 use crate::config;
 use crate::identity;
 use crate::lexer::{Backslashes, Lexer, LexerSettings};
-use crate::rails::Rails;
 use crate::scram::{self, ClientKeys, Mechanism, Verifier};
+use crate::sql_filter::SqlFilter;
 use crate::visible;
-use crate::wire::frame::{Framer, Gather, Limit};
-use crate::wire::startup::{self, Packet};
+use crate::wire::frame::{BodyBuffer, Framer, LengthLimit};
+use crate::wire::startup::{self, FirstPacket};
 use crate::wire::{backend, binary, frontend};
 
 /// A target: its name, which is that of its file and of its folder of seeds, and its function.
-pub type Target = (&'static str, fn(&[u8]));
+pub type FuzzTarget = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: &[Target] = &[
+pub const TARGETS: &[FuzzTarget] = &[
     ("frame", frame),
     ("startup", startup),
     ("scram_server", scram_server),
@@ -42,7 +42,7 @@ pub const TARGETS: &[Target] = &[
 /// Cuts a stream into messages twice, whole and in pieces, and reads the bodies.
 pub fn frame(data: &[u8]) {
     let Some((size, stream)) = data.split_first() else { return };
-    for limit in [frontend::limit as Limit, backend::limit] {
+    for limit in [frontend::limit as LengthLimit, backend::limit] {
         let whole = messages(limit, stream, stream.len().max(1));
         let pieces = messages(limit, stream, usize::from(*size).max(1));
         assert_eq!(whole, pieces, "where a chunk ends must not matter");
@@ -53,16 +53,16 @@ pub fn frame(data: &[u8]) {
 }
 
 /// Messages shorter than this are put together.
-const BODY: usize = 4096;
+const MAX_SHORT_MESSAGE_BYTES: usize = 4096;
 
-fn messages(limit: Limit, stream: &[u8], size: usize) -> Vec<(u8, Vec<u8>)> {
-    let (mut framer, mut gather, mut found) = (Framer::new(limit), Gather::default(), Vec::new());
+fn messages(limit: LengthLimit, stream: &[u8], size: usize) -> Vec<(u8, Vec<u8>)> {
+    let (mut framer, mut gather, mut found) = (Framer::new(limit), BodyBuffer::default(), Vec::new());
     for mut chunk in stream.chunks(size) {
         loop {
             match framer.next(&mut chunk) {
                 Ok(Some(piece)) => {
                     let tag = piece.tag;
-                    if let Some(body) = gather.add(&piece, BODY)
+                    if let Some(body) = gather.add(&piece, MAX_SHORT_MESSAGE_BYTES)
                         && piece.last
                     {
                         found.push((tag, body.to_vec()));
@@ -81,7 +81,7 @@ fn read_body(tag: u8, body: &[u8]) {
         b'P' => drop(frontend::Parse::of(body)),
         b'B' => {
             if let Some(bind) = frontend::Bind::of(body) {
-                for (binary, value) in bind.values.iter().flat_map(frontend::Values::iter) {
+                for (binary, value) in bind.values.iter().flat_map(frontend::WireValues::iter) {
                     if let (true, Some(value)) = (binary, value) {
                         for oid in [16, 17, 20, 23, 25, 700, 701, 1007, 1082, 1114, 1184, 1186, 1700, 2950] {
                             let _ = binary::show(oid, value);
@@ -106,7 +106,7 @@ pub fn startup(data: &[u8]) {
     }
     let Some(length) = data.first_chunk::<4>() else { return };
     let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
-    if let Ok(Packet::Startup(startup)) = Packet::parse(data.get(..length).unwrap_or(data)) {
+    if let Ok(FirstPacket::Startup(startup)) = FirstPacket::parse(data.get(..length).unwrap_or(data)) {
         let _ = (startup.version(), startup.application_name());
         startup.negotiate(&mut BytesMut::new());
     }
@@ -163,12 +163,12 @@ pub fn jwt(data: &[u8]) {
 
 /// Cuts SQL into tokens, reads it, and judges it.
 pub fn lexer(data: &[u8]) {
-    static RAILS: LazyLock<Option<Rails>> = LazyLock::new(|| {
-        let rules = crate::rails::Rules {
+    static RAILS: LazyLock<Option<SqlFilter>> = LazyLock::new(|| {
+        let rules = crate::sql_filter::FilterRules {
             need_where: true,
-            ..crate::rails::Rules::default()
+            ..crate::sql_filter::FilterRules::default()
         };
-        Rails::new(&rules, "fuzzed".parse().ok()?).ok()
+        SqlFilter::new(&rules, "fuzzed".parse().ok()?).ok()
     });
     for strings in [Backslashes::Ordinary, Backslashes::Escape, Backslashes::Unsettled] {
         let settings = LexerSettings {
@@ -177,7 +177,7 @@ pub fn lexer(data: &[u8]) {
         };
         tokens(data, settings);
         if let Ok(text) = str::from_utf8(data) {
-            let _ = Reading::under(settings, text);
+            let _ = SqlAnalysis::under(settings, text);
         }
         if let Some(rails) = &*RAILS {
             let _ = rails.judge(data, settings);

@@ -11,12 +11,12 @@ use utoipa::ToSchema;
 /// Crockford's base 32, without easily confused letters; lower case, so that PostgreSQL never needs quotes.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 /// Number of letters after the prefix: 10 × 5 = 50 random bits.
-const LETTERS: usize = 10;
+const ID_LETTERS: usize = 10;
 
 /// Error of a text that is not an identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not a {what} id; expected `{prefix}` and {LETTERS} letters or digits")]
-pub struct InvalidId {
+#[error("`{text}` is not a {what} id; expected `{prefix}` and {ID_LETTERS} letters or digits")]
+pub struct IdError {
     what: &'static str,
     prefix: &'static str,
     text: String,
@@ -63,24 +63,24 @@ macro_rules! id {
         }
 
         impl FromStr for $name {
-            type Err = InvalidId;
+            type Err = IdError;
 
-            fn from_str(text: &str) -> Result<Self, InvalidId> {
+            fn from_str(text: &str) -> Result<Self, IdError> {
                 let valid = text
                     .strip_prefix($prefix)
-                    .is_some_and(|rest| rest.len() == LETTERS && rest.bytes().all(|b| ALPHABET.contains(&b)));
+                    .is_some_and(|rest| rest.len() == ID_LETTERS && rest.bytes().all(|b| ALPHABET.contains(&b)));
                 if valid {
                     Ok(Self(text.to_owned()))
                 } else {
-                    Err(InvalidId { what: $what, prefix: $prefix, text: text.chars().take(80).collect() })
+                    Err(IdError { what: $what, prefix: $prefix, text: text.chars().take(80).collect() })
                 }
             }
         }
 
         impl TryFrom<String> for $name {
-            type Error = InvalidId;
+            type Error = IdError;
 
-            fn try_from(text: String) -> Result<Self, InvalidId> {
+            fn try_from(text: String) -> Result<Self, IdError> {
                 text.parse()
             }
         }

@@ -4,7 +4,7 @@
 //! scanners of versions 13 to 18 split every text alike that all of them accept; where they do not, this lexer follows the
 //! versions that accept the text (see `Lexer::number`).
 //!
-//! INVARIANT: a text whose tokens cannot be determined as in PostgreSQL ends in a [`Kind::Ambiguous`] token; none is guessed.
+//! INVARIANT: a text whose tokens cannot be determined as in PostgreSQL ends in a [`TokenKind::Ambiguous`] token; none is guessed.
 //!
 //! INVARIANT: for any bytes, each [`Lexer::next`] advances, tokens do not overlap, and a token without an end is marked as such.
 
@@ -17,7 +17,7 @@ mod value;
 pub use decode::Decoded;
 pub use encoding::Encoding;
 pub use settings::{Backslashes, LexerSettings};
-pub use token::{Kind, Token};
+pub use token::{Token, TokenKind};
 pub use value::stored_name;
 
 /// Reader of tokens, front to back; a copy of it serves to look ahead.
@@ -62,7 +62,7 @@ impl<'a> Lexer<'a> {
             (b'"', _) => self.name(start, start),
             (b'-', Some(b'-')) => self.line_comment(start),
             (b'/', Some(b'*')) => self.block_comment(start),
-            (b'$', Some(b'0'..=b'9')) => self.run(Kind::Parameter, start, |byte| byte.is_ascii_digit()),
+            (b'$', Some(b'0'..=b'9')) => self.run(TokenKind::Parameter, start, |byte| byte.is_ascii_digit()),
             (b'$', _) => self.dollar(start),
             (b'0'..=b'9', _) | (b'.', Some(b'0'..=b'9')) => self.number(start),
             (b'e' | b'E', Some(b'\'')) => self.literal(Quoting::Escapes, start, start + 1),
@@ -71,12 +71,12 @@ impl<'a> Lexer<'a> {
             (b'u' | b'U', Some(b'&')) => match self.byte(start + 2) {
                 Some(b'\'') => self.literal(Quoting::Plain, start, start + 2),
                 Some(b'"') => self.name(start, start + 2),
-                _ => self.token(Kind::Word, start, start + 1),
+                _ => self.token(TokenKind::Word, start, start + 1),
             },
-            (byte, _) if in_word(byte) => self.run(Kind::Word, start, in_word),
+            (byte, _) if in_word(byte) => self.run(TokenKind::Word, start, in_word),
             (byte, _) if is_operator(byte) => self.operator(start),
-            (b':', Some(b':' | b'=')) | (b'.', Some(b'.')) => self.token(Kind::Sign, start, start + 2),
-            _ => self.token(Kind::Sign, start, start + 1),
+            (b':', Some(b':' | b'=')) | (b'.', Some(b'.')) => self.token(TokenKind::Sign, start, start + 2),
+            _ => self.token(TokenKind::Sign, start, start + 1),
         };
         self.at = token.end();
         Some(token)
@@ -86,7 +86,7 @@ impl<'a> Lexer<'a> {
     pub fn next_code(&mut self) -> Option<Token<'a>> {
         loop {
             match self.next()? {
-                Token { kind: Kind::Comment, .. } => {}
+                token if token.kind == TokenKind::Comment => {}
                 token => return Some(token),
             }
         }
@@ -109,7 +109,7 @@ impl<'a> Lexer<'a> {
         self.text.get(at).copied()
     }
 
-    fn token(&self, kind: Kind, start: usize, end: usize) -> Token<'a> {
+    fn token(&self, kind: TokenKind, start: usize, end: usize) -> Token<'a> {
         let text = self.text.get(start..end).unwrap_or_default();
         Token {
             kind,
@@ -120,11 +120,11 @@ impl<'a> Lexer<'a> {
     }
 
     /// Returns a token that takes the rest of the text.
-    fn rest(&self, kind: Kind, start: usize) -> Token<'a> {
+    fn rest(&self, kind: TokenKind, start: usize) -> Token<'a> {
         self.token(kind, start, self.text.len())
     }
 
-    fn run(&self, kind: Kind, start: usize, belongs: impl Fn(u8) -> bool) -> Token<'a> {
+    fn run(&self, kind: TokenKind, start: usize, belongs: impl Fn(u8) -> bool) -> Token<'a> {
         self.token(kind, start, self.end_of_run(start + 1, belongs))
     }
 
@@ -169,18 +169,20 @@ impl<'a> Lexer<'a> {
     }
 
     /// Returns the position of the closing quote, or else the kind of token that the rest of the text is.
-    fn closing_quote(&self, quoting: Quoting, from: usize) -> Result<usize, Kind> {
+    fn closing_quote(&self, quoting: Quoting, from: usize) -> Result<usize, TokenKind> {
         match quoting {
             // Two quotes do not stand for one in these: the second begins another literal (scan.l: `xb`, `xh`).
-            Quoting::Bits => self.find(from, |rest| memchr::memchr(b'\'', rest)).ok_or(Kind::Unfinished),
-            Quoting::Plain => self.single_quote(from, b'\'').ok_or(Kind::Unfinished),
-            Quoting::Escapes => self.unescaped_quote(from).ok_or(Kind::Unfinished),
+            Quoting::Bits => self
+                .find(from, |rest| memchr::memchr(b'\'', rest))
+                .ok_or(TokenKind::Unfinished),
+            Quoting::Plain => self.single_quote(from, b'\'').ok_or(TokenKind::Unfinished),
+            Quoting::Escapes => self.unescaped_quote(from).ok_or(TokenKind::Unfinished),
             Quoting::Unsettled => {
                 let (plain, escaped) = (self.single_quote(from, b'\''), self.unescaped_quote(from));
                 if plain == escaped {
-                    plain.ok_or(Kind::Unfinished)
+                    plain.ok_or(TokenKind::Unfinished)
                 } else {
-                    Err(Kind::Ambiguous)
+                    Err(TokenKind::Ambiguous)
                 }
             }
         }
@@ -228,16 +230,16 @@ impl<'a> Lexer<'a> {
         match self.single_quote(quote + 1, b'"') {
             Some(closing) => Token {
                 inner: self.text.get(quote + 1..closing).unwrap_or_default(),
-                ..self.token(Kind::Quoted, start, closing + 1)
+                ..self.token(TokenKind::Quoted, start, closing + 1)
             },
-            None => self.rest(Kind::Unfinished, start),
+            None => self.rest(TokenKind::Unfinished, start),
         }
     }
 
     fn line_comment(&self, start: usize) -> Token<'a> {
         match self.find(start, |rest| memchr::memchr2(b'\n', b'\r', rest)) {
-            Some(end) => self.token(Kind::Comment, start, end),
-            None => self.rest(Kind::Comment, start),
+            Some(end) => self.token(TokenKind::Comment, start, end),
+            None => self.rest(TokenKind::Comment, start),
         }
     }
 
@@ -254,10 +256,10 @@ impl<'a> Lexer<'a> {
             }
             at = found + 2;
             if depth == 0 {
-                return self.token(Kind::Comment, start, at);
+                return self.token(TokenKind::Comment, start, at);
             }
         }
-        self.rest(Kind::Unfinished, start)
+        self.rest(TokenKind::Unfinished, start)
     }
 
     /// Reads a number. Letters after it begin a word: PostgreSQL before 15 reads them so, later versions refuse the text
@@ -273,7 +275,7 @@ impl<'a> Lexer<'a> {
         let from = start + 2 + usize::from(self.byte(start + 2) == Some(b'_'));
         let to_another_base = self.digits(from, is_other);
         if to_another_base > from {
-            return self.token(Kind::Number, start, to_another_base);
+            return self.token(TokenKind::Number, start, to_another_base);
         }
         let is_digit = |byte: u8| byte.is_ascii_digit();
         let mut end = self.digits(start, is_digit);
@@ -286,7 +288,7 @@ impl<'a> Lexer<'a> {
             let exponent = self.digits(from, is_digit);
             end = if exponent > from { exponent } else { end };
         }
-        self.token(Kind::Number, start, end)
+        self.token(TokenKind::Number, start, end)
     }
 
     /// Returns the end of the digits from here on; an underscore may stand between any two of them.
@@ -301,7 +303,7 @@ impl<'a> Lexer<'a> {
     /// Reads the longest operator, up to a comment. If it has only characters of SQL's own operators, a `+` or `-` at its end is
     /// a separate operator (scan.l: `operator`).
     fn operator(&self, start: usize) -> Token<'a> {
-        let run = self.run(Kind::Sign, start, is_operator).text;
+        let run = self.run(TokenKind::Sign, start, is_operator).text;
         let comment = run.windows(2).position(|two| two == b"/*" || two == b"--");
         let mut operator = run.get(..comment.unwrap_or(run.len())).unwrap_or(run);
         if !operator.iter().any(|byte| b"~!@#^&|`?%".contains(byte)) {
@@ -311,25 +313,25 @@ impl<'a> Lexer<'a> {
                 operator = shorter;
             }
         }
-        self.token(Kind::Sign, start, start + operator.len())
+        self.token(TokenKind::Sign, start, start + operator.len())
     }
 
     fn dollar(&self, start: usize) -> Token<'a> {
         let Some(mark) = self.dollar_tag(start) else {
-            return self.token(Kind::Sign, start, start + 1);
+            return self.token(TokenKind::Sign, start, start + 1);
         };
         let from = start + mark.len();
         let behind = self.text.get(from..).unwrap_or_default();
         let end = memchr::memmem::find(behind, mark).map(|length| from + length);
         if !mark.is_ascii() && (!self.tags_compare || self.has_another_spelling(from, end.unwrap_or(self.text.len()))) {
-            return self.rest(Kind::Ambiguous, start);
+            return self.rest(TokenKind::Ambiguous, start);
         }
         match end {
             Some(end) => Token {
                 inner: self.text.get(from..end).unwrap_or_default(),
-                ..self.token(Kind::Dollar, start, end + mark.len())
+                ..self.token(TokenKind::Dollar, start, end + mark.len())
             },
-            None => self.rest(Kind::Unfinished, start),
+            None => self.rest(TokenKind::Unfinished, start),
         }
     }
 
@@ -365,10 +367,10 @@ enum Quoting {
 }
 
 impl Quoting {
-    fn kind(self) -> Kind {
+    fn kind(self) -> TokenKind {
         match self {
-            Self::Escapes => Kind::Escaped,
-            Self::Bits | Self::Plain | Self::Unsettled => Kind::Literal,
+            Self::Escapes => TokenKind::Escaped,
+            Self::Bits | Self::Plain | Self::Unsettled => TokenKind::Literal,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! from those above it (`tests/architecture` holds the exact graph).
 //!
 //! - [`backoff`]: waits between attempts (pure)
-//! - [`causes`], [`clock`], [`folder_lock`], [`duration`], [`times`], [`columns`], [`ids`], [`visible`], [`names`], [`secret`]:
+//! - [`error_chain`], [`clock`], [`folder_lock`], [`duration`], [`times`], [`columns`], [`ids`], [`visible`], [`names`], [`secret`]:
 //!   the nouns
 //! - [`diagnostics`]: non-blocking output of the gate's own messages
 //! - [`supervision`]: tasks and threads whose end is noticed
@@ -20,7 +20,7 @@
 //! - [`quota`]: limits on the resources of one identity
 //! - [`audit`]: the audit log: event, journal, reader
 //! - [`evidence`]: reports and exports of the log for auditors and their tools
-//! - [`rails`]: guard rails: a check of statements against the rules of a profile (pure)
+//! - [`sql_filter`]: guard rails: a check of statements against the rules of a profile (pure)
 //! - [`policy`]: access decisions by Cedar policies (pure)
 //! - [`ledger`]: the only place where a grant changes
 //! - [`strangers`]: connections, failures and records of unauthenticated peers
@@ -35,7 +35,7 @@
 //! - [`control`]: HTTP API
 //! - [`config`]: configuration file to checked settings
 //! - [`app`]: startup, operation and drain of the gate
-//! - [`lab`]: throwaway PostgreSQL for the demo, the tests and the benches
+//! - [`testkit`]: throwaway PostgreSQL for the demo, the tests and the benches
 //! - [`cli`]: command line
 //! - [`fuzzing`]: entry points of all parsers of foreign bytes, for fuzzers
 
@@ -43,7 +43,6 @@ pub mod access;
 pub mod app;
 pub mod audit;
 pub mod backoff;
-pub mod causes;
 pub mod cli;
 pub mod clock;
 pub mod columns;
@@ -52,6 +51,7 @@ pub mod control;
 pub mod diagnostics;
 pub mod duration;
 pub mod ending;
+pub mod error_chain;
 pub mod evidence;
 pub mod folder_lock;
 pub mod forward;
@@ -61,7 +61,6 @@ pub mod fuzzing;
 pub mod grant;
 pub mod identity;
 pub mod ids;
-pub mod lab;
 pub mod ledger;
 pub mod lexer;
 pub mod metrics;
@@ -70,14 +69,15 @@ pub mod notify;
 pub mod policy;
 pub mod provision;
 pub mod quota;
-pub mod rails;
 pub mod request;
 pub mod rights;
 pub mod scram;
 pub mod secret;
 pub mod session;
+pub mod sql_filter;
 pub mod strangers;
 pub mod supervision;
+pub mod testkit;
 pub mod times;
 pub mod tls;
 pub mod upstream;

@@ -22,7 +22,7 @@ use prometheus_client::registry::{Registry, Unit};
 use labels::{ByBoth, ByEnding, ByOutcome, ByProfile, ByReason, ByRule, ByTarget};
 
 use crate::names::{ProfileName, TargetName};
-use crate::provision::Counted;
+use crate::provision::RoleCounts;
 
 /// Upper bounds of the overshoot histogram in seconds; the promised maximum is 0.25.
 const OVERSHOOT_BOUNDS: [f64; 9] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
@@ -239,7 +239,7 @@ impl Metrics {
     }
 
     /// Sets the counts of the roles of grants at a target.
-    pub fn roles(&self, target: &TargetName, roles: Counted) {
+    pub fn roles(&self, target: &TargetName, roles: RoleCounts) {
         let by_target = ByTarget { target: target.clone() };
         let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         self.0.roles.get_or_create(&by_target).set(gauge(roles.present));
@@ -318,7 +318,7 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::Written;
+    use crate::audit::StatsSnapshot;
 
     #[test]
     #[expect(clippy::too_many_lines, reason = "one line for each metric")]
@@ -337,7 +337,7 @@ mod tests {
         metrics.waiting(3);
         metrics.notices_lost(2);
         metrics.messages_lost(5);
-        let written = Written {
+        let written = StatsSnapshot {
             lines: 9,
             bytes: 900,
             writes: 4,
@@ -350,7 +350,7 @@ mod tests {
         metrics.forwarded(7, 1, Duration::from_millis(1500));
         metrics.profile(&target, &"read-only".parse().unwrap(), true);
         metrics.profiles_looked_at(&target, jiff::Timestamp::from_second(1_764_000_000).unwrap());
-        let roles = Counted {
+        let roles = RoleCounts {
             present: 1,
             made: 3,
             retired: 2,

@@ -19,7 +19,7 @@ pub use vocabulary::{EnumOrUnknown, Vocabulary};
 
 /// Error of a text that is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidName {
+pub enum NameError {
     /// The text is empty.
     #[error("{} name must not be empty", with_article(.what))]
     Empty {
@@ -126,17 +126,17 @@ macro_rules! name {
         }
 
         impl FromStr for $name {
-            type Err = InvalidName;
+            type Err = NameError;
 
-            fn from_str(text: &str) -> Result<Self, InvalidName> {
+            fn from_str(text: &str) -> Result<Self, NameError> {
                 $check(text).map(|()| Self(text.to_owned()))
             }
         }
 
         impl TryFrom<String> for $name {
-            type Error = InvalidName;
+            type Error = NameError;
 
-            fn try_from(text: String) -> Result<Self, InvalidName> {
+            fn try_from(text: String) -> Result<Self, NameError> {
                 text.parse()
             }
         }
@@ -182,32 +182,32 @@ impl TargetName {
     }
 }
 
-fn sized(what: &'static str, limit: usize, text: &str) -> Result<(), InvalidName> {
+fn sized(what: &'static str, limit: usize, text: &str) -> Result<(), NameError> {
     match text.len() {
-        0 => Err(InvalidName::Empty { what }),
-        length if length > limit => Err(InvalidName::TooLong { what, limit, length }),
+        0 => Err(NameError::Empty { what }),
+        length if length > limit => Err(NameError::TooLong { what, limit, length }),
         _ => Ok(()),
     }
 }
 
-fn identity(text: &str) -> Result<(), InvalidName> {
+fn identity(text: &str) -> Result<(), NameError> {
     let what = "identity";
     sized(what, MAX_IDENTITY_BYTES, text)?;
     if text.starts_with(' ') || text.ends_with(' ') {
-        return Err(InvalidName::Space { what });
+        return Err(NameError::Space { what });
     }
     // Other blanks look like a space, so two names would look the same.
     let unseen = |c: &char| visible::is_unseen(*c) || (c.is_whitespace() && *c != ' ');
     match text.chars().find(unseen) {
-        Some(found) => Err(InvalidName::Unseen { what, found }),
+        Some(found) => Err(NameError::Unseen { what, found }),
         None => Ok(()),
     }
 }
 
-fn plain(what: &'static str, also: &'static str, text: &str) -> Result<(), InvalidName> {
+fn plain(what: &'static str, also: &'static str, text: &str) -> Result<(), NameError> {
     sized(what, MAX_NAME_BYTES, text)?;
     match text.chars().find(|c| !c.is_ascii_alphanumeric() && !also.contains(*c)) {
-        Some(found) => Err(InvalidName::Character { what, also, found }),
+        Some(found) => Err(NameError::Character { what, also, found }),
         None => Ok(()),
     }
 }

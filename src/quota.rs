@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::names::IdentityName;
 
 /// Maximum unused time that is saved: a burst of a minute's worth is not slowed down.
-const SAVED_UP: Duration = Duration::from_mins(1);
+const BURST_WINDOW: Duration = Duration::from_mins(1);
 /// Reciprocal of the share of the memory that is reserved for portals.
 const PORTALS_SHARE: usize = 8;
 /// Size that a record counts for if it is not about a statement (start or end of a session, refusal, decision), in bytes.
@@ -39,10 +39,10 @@ impl Default for QuotaLimits {
 
 /// Quotas of all identities that hold memory or have logged recently. Cheap to clone; clones share their state.
 #[derive(Debug, Clone, Default)]
-pub struct Quotas(Arc<Mutex<All>>);
+pub struct Quotas(Arc<Mutex<QuotaTable>>);
 
 #[derive(Debug, Default)]
-struct All {
+struct QuotaTable {
     limits: QuotaLimits,
     quotas: HashMap<IdentityName, Arc<Quota>>,
 }
@@ -52,7 +52,7 @@ struct All {
 pub struct Quota {
     limits: QuotaLimits,
     held: AtomicUsize,
-    /// Time at which the log output so far is within the rate; at most [`SAVED_UP`] in the past.
+    /// Time at which the log output so far is within the rate; at most [`BURST_WINDOW`] in the past.
     paid_until: Mutex<Option<Instant>>,
 }
 
@@ -61,7 +61,7 @@ impl Quotas {
     #[must_use]
     pub fn new(limits: QuotaLimits) -> Self {
         let quotas = HashMap::new();
-        Self(Arc::new(Mutex::new(All { limits, quotas })))
+        Self(Arc::new(Mutex::new(QuotaTable { limits, quotas })))
     }
 
     /// Replaces the limits, for sessions that begin from now on.
@@ -153,7 +153,7 @@ impl Quota {
         let rate = f64::from(limits.log_bytes_per_second.max(1));
         #[expect(clippy::cast_precision_loss, reason = "sizes of batches in memory")]
         let time = Duration::from_secs_f64(bytes as f64 / rate);
-        let earliest = now.checked_sub(SAVED_UP).unwrap_or(now);
+        let earliest = now.checked_sub(BURST_WINDOW).unwrap_or(now);
         let until = paid_until.unwrap_or(earliest).max(earliest) + time;
         *paid_until = Some(until);
         (until > now).then_some(until)
@@ -161,7 +161,7 @@ impl Quota {
 
     /// Returns true if a new quota would allow more than this one.
     fn has_logged_lately(&self, now: Instant) -> bool {
-        self.paid_until.lock().is_some_and(|until| until + SAVED_UP > now)
+        self.paid_until.lock().is_some_and(|until| until + BURST_WINDOW > now)
     }
 }
 
@@ -179,8 +179,8 @@ mod tests {
     async fn a_burst_passes_and_what_goes_on_is_slowed_down() {
         let quota = Quota::new(LIMITS);
         let start = Instant::now();
-        advance(SAVED_UP).await;
-        let now = start + SAVED_UP;
+        advance(BURST_WINDOW).await;
+        let now = start + BURST_WINDOW;
         assert_eq!(quota.log(6000, now), None, "a minute's worth");
         assert_eq!(quota.log(100, now), Some(now + Duration::from_secs(1)));
         assert_eq!(
@@ -223,7 +223,7 @@ mod tests {
     async fn who_comes_and_goes_has_no_more_than_who_stays() {
         let quotas = Quotas::new(LIMITS);
         let (ana, bo): (IdentityName, IdentityName) = ("ana".parse().unwrap(), "bo".parse().unwrap());
-        advance(SAVED_UP).await;
+        advance(BURST_WINDOW).await;
         let start = Instant::now();
         let records = |seconds| {
             let now = start + Duration::from_secs(seconds);

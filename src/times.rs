@@ -22,14 +22,14 @@ const EXAMPLES: &str = "2h ago, 7d, today, yesterday 17:30, 14:00, last tuesday,
 /// Error of a text that is not a time, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a time: {reason}. Examples of times: {examples}")]
-pub struct InvalidTime {
+pub struct TimeError {
     text: String,
     reason: String,
     examples: &'static str,
 }
 
-fn invalid(text: &str, reason: String, examples: &'static str) -> InvalidTime {
-    InvalidTime {
+fn invalid(text: &str, reason: String, examples: &'static str) -> TimeError {
+    TimeError {
         text: text.trim().chars().take(60).collect(),
         reason,
         examples,
@@ -59,7 +59,7 @@ pub enum When {
 
 impl When {
     /// Parses a time.
-    pub fn parse(text: &str) -> Result<Self, InvalidTime> {
+    pub fn parse(text: &str) -> Result<Self, TimeError> {
         read(text.trim()).map_err(|reason| invalid(text, reason, EXAMPLES))
     }
 

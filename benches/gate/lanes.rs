@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use tidegate::lab::{Gate, Postgres, free_port};
+use tidegate::testkit::{TestGate, TestPostgres, free_port};
 
 use crate::process::wait_for;
 
@@ -62,7 +62,7 @@ impl Kind {
 
 /// The server, and the files and credentials that the lanes need.
 pub(crate) struct Stage {
-    pub(crate) server: Postgres,
+    pub(crate) server: TestPostgres,
     /// Password of the bench role.
     pub(crate) password: String,
     /// SCRAM verifier of the bench role as the server stores it; pgbouncer gets nothing else.
@@ -92,7 +92,7 @@ pub(crate) struct Lane {
 enum Process {
     None,
     Child(Child),
-    Gate(Gate),
+    Gate(TestGate),
 }
 
 impl Lane {
@@ -271,7 +271,7 @@ fn gate(kind: Kind, stage: &Stage) -> Result<Lane> {
         key = stage.key.display(),
         server = stage.server.address(),
     );
-    let gate = Gate::start(program, &config, &[("target.password", &stage.password)])?;
+    let gate = TestGate::start(program, &config, &[("target.password", &stage.password)])?;
     // Its connections are accepted a moment before its control API is ready.
     wait_for(|| gate.json(&["grant", "list"]).is_ok());
     let login = gate.grant("bench", BENCH, "12h", &["--max-sessions", "2000"])?;

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use anyhow::Result;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use tidegate::audit::segment;
-use tidegate::lab::{Options, Postgres};
+use tidegate::testkit::{ServerOptions, TestPostgres};
 
 use crate::lanes::{BENCH, Lane, Stage};
 
@@ -26,9 +26,9 @@ pub(crate) async fn stage(gate: &Path, unlogged: Option<&Path>, sessions: u32) -
         ("max_wal_size", "4GB"),
         ("autovacuum", "off"),
     ];
-    let server = Postgres::start(&Options {
+    let server = TestPostgres::start(&ServerOptions {
         settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
-        ..Options::default()
+        ..ServerOptions::default()
     })?;
     // In the server's folder, which is removed at any end of the bench, and whose owner pgbouncer runs as.
     let folder = server.folder().join("bench");

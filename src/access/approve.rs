@@ -2,21 +2,21 @@
 //!
 //! The policies are asked before the ledger serializes the step; `request` checks the legality of the step inside it.
 
-use super::{AccessError, Desk, Narrowed, Visitor, decide};
+use super::{AccessError, AccessService, NarrowedRequest, Principal, decide};
 use crate::audit::event::RequestChangeKind;
 use crate::ids::RequestId;
-use crate::ledger::{Reasons, RequestView};
+use crate::ledger::{DecisionReasons, RequestView};
 use crate::policy::{Action, Resource};
-use crate::request::{Approve, IllegalStep, Next, Request};
+use crate::request::{Approve, Request, StepError, StepResult};
 
-impl Desk {
+impl AccessService {
     /// Approves a request. The policies judge the narrowed request, so an approver may give less than a request they may not
     /// approve as a whole.
     pub async fn approve(
         &self,
-        who: &Visitor,
+        who: &Principal,
         id: &RequestId,
-        narrowed: Narrowed,
+        narrowed: NarrowedRequest,
         comment: Option<String>,
     ) -> Result<RequestView, AccessError> {
         let rules = self.rules();
@@ -40,7 +40,7 @@ impl Desk {
             window: narrowed.window,
             profile: narrowed.profile,
         };
-        let step = move |request: &Request, grant, now| -> Result<Next, AccessError> {
+        let step = move |request: &Request, grant, now| -> Result<StepResult, AccessError> {
             Ok(request.pending(now)?.approve(approve, &profiles, grant, now)?)
         };
         self.0
@@ -50,7 +50,7 @@ impl Desk {
     }
 
     /// Rejects a request.
-    pub async fn reject(&self, who: &Visitor, id: &RequestId, comment: Option<String>) -> Result<RequestView, AccessError> {
+    pub async fn reject(&self, who: &Principal, id: &RequestId, comment: Option<String>) -> Result<RequestView, AccessError> {
         let comment = decide::comment(&self.rules().caps, comment.as_deref())?;
         let view = self.find(id).await?;
         if view.request.wish.identity == *who.name() {
@@ -69,29 +69,29 @@ impl Desk {
     }
 
     /// Withdraws the caller's own request. No policy can forbid it.
-    pub async fn withdraw(&self, who: &Visitor, id: &RequestId) -> Result<RequestView, AccessError> {
+    pub async fn withdraw(&self, who: &Principal, id: &RequestId) -> Result<RequestView, AccessError> {
         let by = who.name().clone();
         let step = |request: &Request, now| -> Result<Request, AccessError> { Ok(request.pending(now)?.withdraw(&by, now)?) };
         // The requester's name is not disclosed to callers that may not see the request.
         self.request(who, id).await?;
         self.0
             .ledger
-            .settle(id, who.name(), RequestChangeKind::Withdrawn, Reasons::default(), step)
+            .settle(id, who.name(), RequestChangeKind::Withdrawn, DecisionReasons::default(), step)
             .await
     }
 
     /// Records the review of a break-glass access.
-    pub async fn review(&self, who: &Visitor, id: &RequestId, comment: String) -> Result<RequestView, AccessError> {
+    pub async fn review(&self, who: &Principal, id: &RequestId, comment: String) -> Result<RequestView, AccessError> {
         let Some(comment) = decide::comment(&self.rules().caps, Some(&comment))? else {
             return Err(AccessError::Invalid("a review needs a comment with its result".to_owned()));
         };
         let view = self.find(id).await?;
         if view.request.wish.identity == *who.name() {
-            return Err(IllegalStep::OwnReview.into());
+            return Err(StepError::OwnReview.into());
         }
         let reasons = self.allowed_on(who, &view.request).await?;
         let by = who.name().clone();
-        let step = move |request: &Request, _, now| -> Result<Next, AccessError> {
+        let step = move |request: &Request, _, now| -> Result<StepResult, AccessError> {
             Ok(not_granted(request.reviewed(&by, comment, now)?))
         };
         self.0
@@ -102,15 +102,15 @@ impl Desk {
 
     /// Returns the policies that let `who` approve this request, or the refusal. The caller's own request is refused with an
     /// error of its own.
-    async fn allowed_on(&self, who: &Visitor, request: &Request) -> Result<Reasons, AccessError> {
-        let ruling = self.ask(&self.rules(), who, Action::Approve, Resource::Request(request));
-        match self.reasons(ruling, request.id.as_str()).await {
-            _ if request.wish.identity == *who.name() => Err(IllegalStep::OwnRequest.into()),
+    async fn allowed_on(&self, who: &Principal, request: &Request) -> Result<DecisionReasons, AccessError> {
+        let decided = self.ask(&self.rules(), who, Action::Approve, Resource::Request(request));
+        match self.reasons(decided, request.id.as_str()).await {
+            _ if request.wish.identity == *who.name() => Err(StepError::OwnRequest.into()),
             answer => answer,
         }
     }
 }
 
-fn not_granted(request: Request) -> Next {
-    Next { request, granted: false }
+fn not_granted(request: Request) -> StepResult {
+    StepResult { request, granted: false }
 }

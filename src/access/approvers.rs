@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{Desk, Rules, Visitor, rule};
-use crate::identity::{Identity, Source};
+use super::{AccessRules, AccessService, Principal, recorded_decision};
+use crate::identity::{Identity, IdentitySource};
 use crate::ids::RequestId;
 use crate::ledger::RequestView;
 use crate::names::IdentityName;
@@ -20,29 +20,29 @@ use crate::policy::{Action, Resource};
 use crate::request::Request;
 
 /// Maximum number of approvers named to a waiting requester; a longer list would not be read.
-const APPROVERS: usize = 20;
+const MAX_APPROVERS: usize = 20;
 /// Maximum number of users evaluated per question; more would take over half a second of processor time for a hint.
-const CANDIDATES: usize = 500;
+const MAX_CANDIDATES: usize = 500;
 /// Maximum number of cached answers.
-const ANSWERS: usize = 256;
+const MAX_CACHED_ANSWERS: usize = 256;
 
 /// Cache of recent answers, and the lock of the one evaluation.
 #[derive(Debug, Default)]
-pub(super) struct Approvers {
-    known: Mutex<HashMap<RequestId, Answer>>,
+pub(super) struct ApproverCache {
+    known: Mutex<HashMap<RequestId, CachedApprovers>>,
     /// Lock held during an evaluation.
     asking: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Debug)]
-struct Answer {
-    basis: Basis,
+struct CachedApprovers {
+    basis: AnswerBasis,
     names: Vec<IdentityName>,
 }
 
 /// Inputs of an answer. A cached answer is valid while they are equal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Basis {
+struct AnswerBasis {
     policy_set: Option<String>,
     /// Version of the users and their groups.
     users: u64,
@@ -52,12 +52,12 @@ struct Basis {
     minute: i64,
 }
 
-impl Desk {
+impl AccessService {
     /// Returns the local users that the policies would let approve the request, without those that have approved it already.
     pub async fn approvers(&self, request: &RequestView) -> Vec<IdentityName> {
         let (rules, request) = (self.rules(), &request.request);
-        let basis = Basis {
-            policy_set: rule::policy_set(&rules),
+        let basis = AnswerBasis {
+            policy_set: recorded_decision::policy_set(&rules),
             users: *self.0.ledger.users_changed().borrow(),
             approvals: request.approvals.len(),
             minute: self.0.clock.now().as_second().div_euclid(60),
@@ -71,16 +71,16 @@ impl Desk {
         if let Some(names) = approvers.known(&request.id, &basis) {
             return names;
         }
-        let (desk, request) = (self.clone(), request.clone());
+        let (service, request) = (self.clone(), request.clone());
         let asking = tokio::task::spawn_blocking(move || {
             // Held by the thread, because the evaluation continues when its caller hangs up.
             let _turn = turn;
-            let names = desk.would_approve(&rules, &request);
-            let answer = Answer {
+            let names = service.would_approve(&rules, &request);
+            let answer = CachedApprovers {
                 basis,
                 names: names.clone(),
             };
-            desk.0.approvers.remember(request.id, answer);
+            service.0.approvers.remember(request.id, answer);
             names
         });
         // The join fails only when the gate shuts down.
@@ -93,44 +93,44 @@ impl Desk {
         self.approvers(request).await.is_empty() && self.rules().issuers.settings().next().is_none()
     }
 
-    fn would_approve(&self, rules: &Rules, request: &Request) -> Vec<IdentityName> {
+    fn would_approve(&self, rules: &AccessRules, request: &Request) -> Vec<IdentityName> {
         let approved = |name: &IdentityName| request.approvals.iter().any(|approval| approval.by == *name);
         let users = self.0.ledger.users().into_iter();
         users
             .filter(|user| user.local && !user.disabled && user.name != request.wish.identity && !approved(&user.name))
-            .take(CANDIDATES)
-            .map(|user| Visitor {
+            .take(MAX_CANDIDATES)
+            .map(|user| Principal {
                 identity: Identity {
                     name: user.name,
                     groups: user.groups,
-                    source: Source::Local,
+                    source: IdentitySource::Local,
                     claims: BTreeMap::new(),
                 },
                 client: None,
             })
             .filter(|user| {
-                let ruling = self.ask(rules, user, Action::Approve, Resource::Request(request));
-                ruling.decision.allowed
+                let decided = self.ask(rules, user, Action::Approve, Resource::Request(request));
+                decided.decision.allowed
             })
-            .take(APPROVERS)
+            .take(MAX_APPROVERS)
             .map(|user| user.identity.name)
             .collect()
     }
 }
 
-impl Approvers {
-    fn known(&self, request: &RequestId, basis: &Basis) -> Option<Vec<IdentityName>> {
+impl ApproverCache {
+    fn known(&self, request: &RequestId, basis: &AnswerBasis) -> Option<Vec<IdentityName>> {
         let known = self.known.lock();
         let answer = known.get(request).filter(|answer| answer.basis == *basis)?;
         Some(answer.names.clone())
     }
 
-    fn remember(&self, request: RequestId, answer: Answer) {
+    fn remember(&self, request: RequestId, answer: CachedApprovers) {
         let mut known = self.known.lock();
-        if known.len() >= ANSWERS {
+        if known.len() >= MAX_CACHED_ANSWERS {
             known.retain(|_, old| old.basis.minute == answer.basis.minute);
         }
-        if known.len() >= ANSWERS {
+        if known.len() >= MAX_CACHED_ANSWERS {
             known.clear();
         }
         known.insert(request, answer);
@@ -143,8 +143,8 @@ mod tests {
 
     #[test]
     fn it_does_not_grow_without_end() {
-        let approvers = Approvers::default();
-        let basis = |minute| Basis {
+        let approvers = ApproverCache::default();
+        let basis = |minute| AnswerBasis {
             policy_set: None,
             users: 0,
             approvals: 0,
@@ -154,15 +154,15 @@ mod tests {
             for i in 0..=255_u8 {
                 // A letter of an id is five bits.
                 let random = [minute, i % 32, i / 32, 0, 0, 0, 0, 0, 0, 0];
-                let answer = Answer {
+                let answer = CachedApprovers {
                     basis: basis(minute.into()),
                     names: Vec::new(),
                 };
                 approvers.remember(RequestId::from_random(random), answer);
-                assert!(approvers.known.lock().len() <= ANSWERS);
+                assert!(approvers.known.lock().len() <= MAX_CACHED_ANSWERS);
             }
         }
         let known = approvers.known.lock();
-        assert!(known.len() == ANSWERS && known.values().all(|answer| answer.basis == basis(1)));
+        assert!(known.len() == MAX_CACHED_ANSWERS && known.values().all(|answer| answer.basis == basis(1)));
     }
 }

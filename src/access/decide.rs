@@ -6,22 +6,22 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{AccessError, Asked, Caps, Narrowed, Rules};
+use super::{AccessError, AccessRules, NarrowedRequest, RequestArgs, RequestCaps};
 use crate::duration;
-use crate::grant::{Grant, SHORTEST_WINDOW};
-use crate::identity::{Identity, Source};
-use crate::ledger::Submitted;
+use crate::grant::{Grant, MIN_WINDOW};
+use crate::identity::{Identity, IdentitySource};
+use crate::ledger::SubmitResult;
 use crate::names::{ProfileName, TargetName, distance, nearest};
-use crate::policy::{Action, Decision, Judgement, NOT_EVALUATED, Verdict};
-use crate::request::{How, Request, Wish};
+use crate::policy::{Action, Decision, Judgement, NOT_EVALUATED, RequestVerdict};
+use crate::request::{ApprovedBy, Request, RequestSpec};
 
 /// Maximum length of a ticket or an idempotency key, in bytes.
-const LONGEST_WORD: usize = 200;
+const MAX_WORD_BYTES: usize = 200;
 /// Maximum number of characters of an unknown name that an error message repeats.
-const REPEATED: usize = 63;
+const MAX_ECHOED_CHARS: usize = 63;
 
 /// Resolves typed arguments into a wish: looks up the names, fills in defaults and checks the caps.
-pub(super) fn wish(rules: &Rules, who: &Identity, asked: &Asked) -> Result<Wish, AccessError> {
+pub(super) fn wish(rules: &AccessRules, who: &Identity, asked: &RequestArgs) -> Result<RequestSpec, AccessError> {
     let (target, profiles) = find_target(rules, &asked.target)?;
     let profile = find_profile(target, profiles, asked.profile.as_deref())?;
     let window = asked.window.unwrap_or(rules.default_window);
@@ -29,37 +29,37 @@ pub(super) fn wish(rules: &Rules, who: &Identity, asked: &Asked) -> Result<Wish,
     let max_sessions = asked.max_sessions.unwrap_or(rules.default_sessions.min(rules.caps.sessions));
     sessions_within(&rules.caps, max_sessions)?;
     let key = asked.key.as_deref().map(str::len);
-    if key.is_some_and(|length| length == 0 || length > LONGEST_WORD) {
+    if key.is_some_and(|length| length == 0 || length > MAX_WORD_BYTES) {
         return Err(AccessError::Invalid(format!(
-            "an idempotency key has 1 to {LONGEST_WORD} bytes"
+            "an idempotency key has 1 to {MAX_WORD_BYTES} bytes"
         )));
     }
-    Ok(Wish {
+    Ok(RequestSpec {
         identity: who.name.clone(),
         groups: who.groups.clone(),
         issuer: match &who.source {
-            Source::Local => None,
-            Source::Issuer(issuer) => Some(issuer.clone()),
+            IdentitySource::Local => None,
+            IdentitySource::Issuer(issuer) => Some(issuer.clone()),
         },
         claims: who.claims.clone(),
         target: target.clone(),
         profile: profile.clone(),
         window,
         reason: reason(&rules.caps, asked.reason.as_deref())?,
-        ticket: line(asked.ticket.as_deref(), "ticket", LONGEST_WORD)?,
+        ticket: line(asked.ticket.as_deref(), "ticket", MAX_WORD_BYTES)?,
         max_sessions,
         break_glass: asked.break_glass,
     })
 }
 
-fn find_target<'a>(rules: &'a Rules, asked: &str) -> Result<(&'a TargetName, &'a [ProfileName]), AccessError> {
+fn find_target<'a>(rules: &'a AccessRules, asked: &str) -> Result<(&'a TargetName, &'a [ProfileName]), AccessError> {
     let found = rules.targets.iter().find(|(name, _)| name.as_str() == asked);
     found.map(|(name, profiles)| (name, profiles.as_slice())).ok_or_else(|| {
         let names = rules.targets.keys().map(TargetName::as_str);
         AccessError::NoSuchTarget {
             nearest: nearest(asked, names).map(str::to_owned),
             known: rules.targets.keys().cloned().collect(),
-            asked: asked.chars().take(REPEATED).collect(),
+            asked: asked.chars().take(MAX_ECHOED_CHARS).collect(),
         }
     })
 }
@@ -76,7 +76,7 @@ fn find_profile<'a>(
     };
     found.ok_or_else(|| AccessError::NoSuchProfile {
         target: target.clone(),
-        asked: asked.unwrap_or_default().chars().take(REPEATED).collect(),
+        asked: asked.unwrap_or_default().chars().take(MAX_ECHOED_CHARS).collect(),
         known: by_nearness(asked.unwrap_or_default(), profiles),
     })
 }
@@ -106,18 +106,18 @@ pub(super) fn line(text: Option<&str>, what: &str, longest: usize) -> Result<Opt
 }
 
 /// Returns a comment as one line.
-pub(super) fn comment(caps: &Caps, text: Option<&str>) -> Result<Option<String>, AccessError> {
+pub(super) fn comment(caps: &RequestCaps, text: Option<&str>) -> Result<Option<String>, AccessError> {
     line(text, "comment", caps.reason_bytes)
 }
 
 /// Returns a reason as one line.
-pub(super) fn reason(caps: &Caps, text: Option<&str>) -> Result<Option<String>, AccessError> {
+pub(super) fn reason(caps: &RequestCaps, text: Option<&str>) -> Result<Option<String>, AccessError> {
     line(text, "reason", caps.reason_bytes)
 }
 
 /// Checks the length of a whole window, extensions included.
-pub(super) fn window_within(caps: &Caps, window: Duration) -> Result<(), AccessError> {
-    if (SHORTEST_WINDOW..=caps.window).contains(&window) {
+pub(super) fn window_within(caps: &RequestCaps, window: Duration) -> Result<(), AccessError> {
+    if (MIN_WINDOW..=caps.window).contains(&window) {
         return Ok(());
     }
     let longest = duration::show(caps.window);
@@ -126,7 +126,7 @@ pub(super) fn window_within(caps: &Caps, window: Duration) -> Result<(), AccessE
     )))
 }
 
-fn sessions_within(caps: &Caps, sessions: u32) -> Result<(), AccessError> {
+fn sessions_within(caps: &RequestCaps, sessions: u32) -> Result<(), AccessError> {
     match sessions {
         0 => Err(AccessError::Invalid(
             "the number of sessions is 0; request at least 1, or leave it out".to_owned(),
@@ -140,16 +140,16 @@ fn sessions_within(caps: &Caps, sessions: u32) -> Result<(), AccessError> {
 }
 
 /// Returns the state in which a new request with this verdict is recorded.
-pub(super) fn submitted(verdict: Verdict, wish: &Wish, pending_for: Duration, now: Timestamp) -> Submitted {
+pub(super) fn submitted(verdict: RequestVerdict, wish: &RequestSpec, pending_for: Duration, now: Timestamp) -> SubmitResult {
     match verdict {
-        Verdict::Denied { why } => Submitted::Denied { why },
-        Verdict::Automatic if wish.break_glass => Submitted::Granted(How::BreakGlass),
-        Verdict::Automatic => Submitted::Granted(How::Automatic),
+        RequestVerdict::Denied { why } => SubmitResult::Denied { why },
+        RequestVerdict::Automatic if wish.break_glass => SubmitResult::Granted(ApprovedBy::BreakGlass),
+        RequestVerdict::Automatic => SubmitResult::Granted(ApprovedBy::Automatic),
         // Break-glass does not wait: it is allowed at once or not at all.
-        Verdict::Approvals(_) if wish.break_glass => Submitted::Denied {
+        RequestVerdict::Approvals(_) if wish.break_glass => SubmitResult::Denied {
             why: "break-glass access is not allowed here; make a normal request".to_owned(),
         },
-        Verdict::Approvals(approvals) => Submitted::Waiting {
+        RequestVerdict::Approvals(approvals) => SubmitResult::Waiting {
             approvals: approvals.max(1),
             expires_at: now.checked_add(pending_for).unwrap_or(Timestamp::MAX),
         },
@@ -157,15 +157,15 @@ pub(super) fn submitted(verdict: Verdict, wish: &Wish, pending_for: Duration, no
 }
 
 /// Returns true if a request was made for this wish. Window and profile are not compared: an approver may have narrowed them.
-pub(super) fn same_request(request: &Wish, wish: &Wish) -> bool {
-    let what = |wish: &Wish| (wish.target.clone(), wish.reason.clone(), wish.ticket.clone());
+pub(super) fn same_request(request: &RequestSpec, wish: &RequestSpec) -> bool {
+    let what = |wish: &RequestSpec| (wish.target.clone(), wish.reason.clone(), wish.ticket.clone());
     what(request) == what(wish) && request.max_sessions == wish.max_sessions && request.break_glass == wish.break_glass
 }
 
 /// Returns the judgement of a gate without policies.
 pub(super) fn no_policies() -> Judgement {
     Judgement {
-        verdict: Verdict::Denied {
+        verdict: RequestVerdict::Denied {
             why: "this gate has no policies, so requests are refused; ask its operator for a grant".to_owned(),
         },
         policies: Vec::new(),
@@ -175,25 +175,29 @@ pub(super) fn no_policies() -> Judgement {
 
 /// Checks a request that was approved in the way `how`, with this number of approvals, against a new verdict. The error says why
 /// it may no longer be activated.
-pub(super) fn still_good(how: How, approvals: usize, verdict: &Verdict) -> Result<(), String> {
+pub(super) fn still_good(how: ApprovedBy, approvals: usize, verdict: &RequestVerdict) -> Result<(), String> {
     match (how, verdict) {
-        (_, Verdict::Denied { why }) => Err(why.clone()),
-        (How::Automatic, Verdict::Approvals(_)) => {
+        (_, RequestVerdict::Denied { why }) => Err(why.clone()),
+        (ApprovedBy::Automatic, RequestVerdict::Approvals(_)) => {
             Err("it was approved automatically, which the policies no longer allow".to_owned())
         }
-        (How::BreakGlass, Verdict::Approvals(_)) => {
+        (ApprovedBy::BreakGlass, RequestVerdict::Approvals(_)) => {
             Err("it was opened by break-glass, which the policies no longer allow".to_owned())
         }
-        (How::People, Verdict::Approvals(needed)) if usize::try_from(*needed).is_ok_and(|needed| needed > approvals) => Err(
-            format!("{approvals} of its approvals are still valid, but the policies require {needed}"),
-        ),
-        (How::People, Verdict::Approvals(_)) | (_, Verdict::Automatic) => Ok(()),
+        (ApprovedBy::People, RequestVerdict::Approvals(needed))
+            if usize::try_from(*needed).is_ok_and(|needed| needed > approvals) =>
+        {
+            Err(format!(
+                "{approvals} of its approvals are still valid, but the policies require {needed}"
+            ))
+        }
+        (ApprovedBy::People, RequestVerdict::Approvals(_)) | (_, RequestVerdict::Automatic) => Ok(()),
     }
 }
 
 /// Returns the request as an approver would narrow it, so that the policies judge what would be granted. Values that widen it are
 /// ignored here; the step refuses them.
-pub(super) fn narrowed(request: &Request, narrowed: &Narrowed, profiles: &[ProfileName]) -> Request {
+pub(super) fn narrowed(request: &Request, narrowed: &NarrowedRequest, profiles: &[ProfileName]) -> Request {
     let mut request = request.clone();
     if let Some(window) = narrowed.window {
         request.wish.window = window.min(request.wish.window);
@@ -208,9 +212,9 @@ pub(super) fn narrowed(request: &Request, narrowed: &Narrowed, profiles: &[Profi
 }
 
 /// Returns the wish that would lead to this grant with this window.
-pub(super) fn as_wish(grant: &Grant, request: Option<&Request>, profile: ProfileName, window: Duration) -> Wish {
+pub(super) fn as_wish(grant: &Grant, request: Option<&Request>, profile: ProfileName, window: Duration) -> RequestSpec {
     let asked = request.map(|request| &request.wish);
-    Wish {
+    RequestSpec {
         identity: grant.identity().clone(),
         groups: asked.map(|wish| wish.groups.clone()).unwrap_or_default(),
         issuer: asked.and_then(|wish| wish.issuer.clone()),

@@ -8,16 +8,18 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 
-use super::{AccessError, Asked, Desk, Rules, Visitor, decide, rule};
-use crate::identity::{Identity, Source};
+use super::{AccessError, AccessRules, AccessService, Principal, RequestArgs, decide, recorded_decision};
+use crate::identity::{Identity, IdentitySource};
 use crate::ids::{GrantId, RequestId};
 use crate::names::{GroupName, IdentityName};
-use crate::policy::{Access, Action, Context, Decision, Explanation, Policies, Question, Resource};
-use crate::request::Wish;
+use crate::policy::{
+    AccessQuestion, Action, Decision, Policies, QuestionContext, RequestExplanation, Resource, TargetProfileNames,
+};
+use crate::request::RequestSpec;
 
 /// Hypothetical question to the policies.
 #[derive(Debug, Clone)]
-pub struct Hypothesis {
+pub struct HypotheticalQuestion {
     /// Identity that would act; `None`: the caller's.
     pub identity: Option<IdentityName>,
     /// Groups of that identity; `None`: its present groups.
@@ -27,14 +29,14 @@ pub struct Hypothesis {
     /// Client address; `None`: the caller's.
     pub client: Option<IpAddr>,
     /// Subject of the question.
-    pub about: About,
+    pub about: QuestionSubject,
 }
 
 /// Subject of a hypothetical question.
 #[derive(Debug, Clone)]
-pub enum About {
+pub enum QuestionSubject {
     /// Request for access: with an approver, without one, or by break-glass.
-    Access(Asked),
+    Access(RequestArgs),
     /// Approval, rejection or review of a request.
     Request(RequestId),
     /// Extension or revocation of a grant.
@@ -45,13 +47,13 @@ pub enum About {
 
 /// Answer to a hypothetical question.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Explained {
+pub struct ExplainedDecision {
     /// Identity the answer is about.
     pub identity: IdentityName,
     /// Action the answer is about.
     pub action: Action,
     /// Access the answer is about; `None` for questions about the gate.
-    pub wish: Option<Wish>,
+    pub wish: Option<RequestSpec>,
     /// Verdict or decision.
     pub answer: ExplainedAnswer,
     /// SHA-256 of the policies, in hexadecimal.
@@ -62,15 +64,15 @@ pub struct Explained {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExplainedAnswer {
     /// Verdict on a request, and the changes that would make it better.
-    Access(Explanation),
+    Access(RequestExplanation),
     /// Decision, and the reason if it is a refusal.
     Action(Decision, Option<String>),
 }
 
-impl Desk {
+impl AccessService {
     /// Answers a hypothetical question. Everybody may ask about themselves; questions about others need the right to read the log
     /// or to administer.
-    pub async fn explain(&self, who: &Visitor, wanted: Hypothesis) -> Result<Explained, AccessError> {
+    pub async fn explain(&self, who: &Principal, wanted: HypotheticalQuestion) -> Result<ExplainedDecision, AccessError> {
         let own = wanted.identity.as_ref().is_none_or(|identity| identity == who.name());
         let as_they_are = own && wanted.groups.is_none();
         if !(as_they_are || self.would(who, Action::Administer)) {
@@ -86,7 +88,7 @@ impl Desk {
         if let Some(text) = &wanted.at {
             context.now = time(&policies, text)?;
         }
-        let explained = |action, wish, answer| Explained {
+        let explained = |action, wish, answer| ExplainedDecision {
             identity: identity.name.clone(),
             action,
             wish,
@@ -95,7 +97,7 @@ impl Desk {
         };
         let decided = |action, resource: Resource<'_>| decided(&rules, &identity, (action, resource), context);
         match &wanted.about {
-            About::Access(asked) => {
+            QuestionSubject::Access(asked) => {
                 let wish = decide::wish(&rules, &identity, asked)?;
                 let explanation = policies.explain(&identity, &wish, context, &known(&rules));
                 let action = if wish.break_glass {
@@ -105,30 +107,30 @@ impl Desk {
                 };
                 Ok(explained(action, Some(wish), ExplainedAnswer::Access(explanation)))
             }
-            About::Request(id) => {
+            QuestionSubject::Request(id) => {
                 let request = self.request(who, id).await?.request;
                 let answer = decided(Action::Approve, Resource::Request(&request));
                 Ok(explained(Action::Approve, Some(request.wish.clone()), answer))
             }
-            About::Grant(action, id) => {
+            QuestionSubject::Grant(action, id) => {
                 let grant = self.grant(who, id).await?.grant;
                 let wish = self.wish_of(&rules, &grant, grant.window()).await?;
                 let answer = decided(*action, Resource::Access(&wish));
                 Ok(explained(*action, Some(wish), answer))
             }
-            About::Gate(action) => Ok(explained(*action, None, decided(*action, Resource::Gate))),
+            QuestionSubject::Gate(action) => Ok(explained(*action, None, decided(*action, Resource::Gate))),
         }
     }
 
     /// Returns the identity of the question: as known to the gate, with the groups that the question names.
-    fn hypothetical(&self, who: &Visitor, wanted: &Hypothesis) -> Identity {
+    fn hypothetical(&self, who: &Principal, wanted: &HypotheticalQuestion) -> Identity {
         let named = wanted.identity.as_ref().filter(|named| *named != who.name());
         let mut identity = named.map_or_else(
             || who.identity.clone(),
             |name| Identity {
                 name: name.clone(),
                 groups: self.0.ledger.user(name).map(|user| user.groups).unwrap_or_default(),
-                source: Source::Local,
+                source: IdentitySource::Local,
                 claims: BTreeMap::new(),
             },
         );
@@ -145,18 +147,23 @@ fn time(policies: &Policies, text: &str) -> Result<Timestamp, AccessError> {
 }
 
 /// Returns the names of targets and profiles, for suggestions.
-fn known(rules: &Rules) -> Vec<Access> {
+fn known(rules: &AccessRules) -> Vec<TargetProfileNames> {
     let targets = rules.targets.iter();
     targets
-        .map(|(target, profiles)| Access {
+        .map(|(target, profiles)| TargetProfileNames {
             target: target.clone(),
             profiles: profiles.clone(),
         })
         .collect()
 }
 
-fn decided(rules: &Rules, identity: &Identity, (action, resource): (Action, Resource<'_>), context: Context) -> ExplainedAnswer {
-    let question = Question {
+fn decided(
+    rules: &AccessRules,
+    identity: &Identity,
+    (action, resource): (Action, Resource<'_>),
+    context: QuestionContext,
+) -> ExplainedAnswer {
+    let question = AccessQuestion {
         identity,
         action,
         resource,
@@ -165,7 +172,7 @@ fn decided(rules: &Rules, identity: &Identity, (action, resource): (Action, Reso
     let decision = rules
         .policies
         .as_ref()
-        .map_or_else(rule::nothing, |policies| policies.decide(&question));
+        .map_or_else(recorded_decision::nothing, |policies| policies.decide(&question));
     let why = rules.policies.as_ref().filter(|_| !decision.allowed);
     let why = why.map(|policies| policies.why(&question, &decision));
     ExplainedAnswer::Action(decision, why)

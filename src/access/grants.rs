@@ -4,18 +4,18 @@
 
 use std::time::Duration;
 
-use super::{AccessError, Desk, Rules, Visitor, decide};
-use crate::grant::{GIVEN_BACK, Grant, IllegalChange};
+use super::{AccessError, AccessRules, AccessService, Principal, decide};
+use crate::grant::{ChangeError, GIVEN_BACK, Grant};
 use crate::ids::GrantId;
 use crate::ledger::{GrantLogin, GrantView, LedgerError};
 use crate::policy::{Action, Resource};
-use crate::request::Wish;
+use crate::request::RequestSpec;
 
-impl Desk {
+impl AccessService {
     /// Extends the window of a grant. The policies decide again, as for a request of the whole window.
     pub async fn extend(
         &self,
-        who: &Visitor,
+        who: &Principal,
         grant: &GrantId,
         by: Duration,
         reason: Option<&str>,
@@ -44,7 +44,13 @@ impl Desk {
         Ok(extended.await?)
     }
 
-    async fn may_extend(&self, who: &Visitor, grant: &Grant, window: Duration, reason: Option<&str>) -> Result<(), AccessError> {
+    async fn may_extend(
+        &self,
+        who: &Principal,
+        grant: &Grant,
+        window: Duration,
+        reason: Option<&str>,
+    ) -> Result<(), AccessError> {
         let rules = self.rules();
         let mut wish = self.wish_of(&rules, grant, window).await?;
         let own = grant.identity() == who.name();
@@ -54,18 +60,18 @@ impl Desk {
         if let Some(reason) = reason {
             wish.reason = Some(reason.to_owned());
         }
-        let ruling = self.ask(&rules, who, Action::Extend, Resource::Access(&wish));
-        self.settled(&ruling, grant.id().as_str()).await?;
+        let decided = self.ask(&rules, who, Action::Extend, Resource::Access(&wish));
+        self.settled(&decided, grant.id().as_str()).await?;
         // A break-glass grant had no approver, so its owner may extend it only as far as the policies allow break-glass.
         if wish.break_glass && own {
-            let ruling = self.ask(&rules, who, Action::BreakGlass, Resource::Access(&wish));
-            self.settled(&ruling, grant.id().as_str()).await?;
+            let decided = self.ask(&rules, who, Action::BreakGlass, Resource::Access(&wish));
+            self.settled(&decided, grant.id().as_str()).await?;
         }
         Ok(())
     }
 
     /// Ends the caller's own grant early. A grant that has ended already is returned unchanged.
-    pub async fn release(&self, who: &Visitor, grant: &GrantId) -> Result<GrantView, AccessError> {
+    pub async fn release(&self, who: &Principal, grant: &GrantId) -> Result<GrantView, AccessError> {
         let view = self.own(who, grant).await?;
         if view.grant.status(self.0.clock.now()).ended() {
             return Ok(view);
@@ -73,13 +79,13 @@ impl Desk {
         let released = self.0.ledger.revoke(grant, who.name().as_str(), Some(GIVEN_BACK));
         match released.await {
             // The grant ended before this change reached the ledger.
-            Err(LedgerError::Illegal(IllegalChange::Ended(_))) => Ok(self.0.ledger.grant(grant).await?),
+            Err(LedgerError::Illegal(ChangeError::Ended(_))) => Ok(self.0.ledger.grant(grant).await?),
             answer => Ok(answer?),
         }
     }
 
     /// Revokes a grant. The caller's own needs no permission; for another's the policies decide.
-    pub async fn revoke(&self, who: &Visitor, grant: &GrantId, reason: Option<&str>) -> Result<GrantView, AccessError> {
+    pub async fn revoke(&self, who: &Principal, grant: &GrantId, reason: Option<&str>) -> Result<GrantView, AccessError> {
         let reason = decide::reason(&self.rules().caps, reason)?;
         let grant = self.0.ledger.grant(grant).await?.grant;
         if grant.identity() != who.name()
@@ -94,22 +100,22 @@ impl Desk {
             .await?)
     }
 
-    async fn may_revoke(&self, who: &Visitor, grant: &Grant) -> Result<(), AccessError> {
+    async fn may_revoke(&self, who: &Principal, grant: &Grant) -> Result<(), AccessError> {
         let rules = self.rules();
         let wish = self.wish_of(&rules, grant, grant.window()).await?;
-        let ruling = self.ask(&rules, who, Action::Revoke, Resource::Access(&wish));
-        self.settled_at_once(&ruling, grant.id().as_str()).await
+        let decided = self.ask(&rules, who, Action::Revoke, Resource::Access(&wish));
+        self.settled_at_once(&decided, grant.id().as_str()).await
     }
 
     /// Issues a login of the caller's own grant.
-    pub async fn login(&self, who: &Visitor, grant: &GrantId) -> Result<GrantLogin, AccessError> {
+    pub async fn login(&self, who: &Principal, grant: &GrantId) -> Result<GrantLogin, AccessError> {
         let view = self.own(who, grant).await?;
         self.lasting(&view.grant)?;
         Ok(self.0.ledger.issue_login(grant, who.name().as_str()).await?)
     }
 
     /// Returns a grant if it belongs to the caller.
-    async fn own(&self, who: &Visitor, grant: &GrantId) -> Result<GrantView, AccessError> {
+    async fn own(&self, who: &Principal, grant: &GrantId) -> Result<GrantView, AccessError> {
         let view = self.0.ledger.grant(grant).await?;
         if view.grant.identity() == who.name() {
             Ok(view)
@@ -120,7 +126,7 @@ impl Desk {
 
     /// Returns the error to report about a grant: "no such grant" to callers that may not see it. Failures of the ledger are
     /// reported to everybody.
-    async fn hidden(&self, who: &Visitor, grant: &Grant, error: AccessError) -> AccessError {
+    async fn hidden(&self, who: &Principal, grant: &Grant, error: AccessError) -> AccessError {
         let failed = matches!(error, AccessError::Ledger(_));
         if failed || self.sees_grant(who, grant).await {
             error
@@ -132,13 +138,13 @@ impl Desk {
     fn lasting(&self, grant: &Grant) -> Result<(), AccessError> {
         let now = self.0.clock.now();
         if grant.status(now).ended() {
-            return Err(LedgerError::Illegal(IllegalChange::Ended(grant.standing(now))).into());
+            return Err(LedgerError::Illegal(ChangeError::Ended(grant.standing(now))).into());
         }
         Ok(())
     }
 
     /// Returns the wish that would lead to this grant with this window.
-    pub(super) async fn wish_of(&self, rules: &Rules, grant: &Grant, window: Duration) -> Result<Wish, AccessError> {
+    pub(super) async fn wish_of(&self, rules: &AccessRules, grant: &Grant, window: Duration) -> Result<RequestSpec, AccessError> {
         let request = match grant.request() {
             Some(id) => Some(self.find(id).await?.request),
             None => None,

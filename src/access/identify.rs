@@ -11,33 +11,33 @@ use std::net::IpAddr;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::{AccessError, Desk, Visitor};
+use super::{AccessError, AccessService, Principal};
 use crate::audit::event::{Event, IdentityRefused, RefusalKind};
 use crate::identity::{Identity, looks_like_jwt};
 use crate::secret::Secret;
 
 /// Prefix of the tokens of local users.
-const LOCAL: &str = "tg_";
+const LOCAL_TOKEN_PREFIX: &str = "tg_";
 /// Maximum length of a token, in bytes; issuers' tokens are shorter.
-const LONGEST: usize = 16 << 10;
+const MAX_TOKEN_BYTES: usize = 16 << 10;
 /// Maximum number of characters recorded of an unproved name.
-const NAME: usize = 200;
+const MAX_CLAIMED_NAME_CHARS: usize = 200;
 
 /// Reason for refusing a token, for the log.
 #[derive(Debug, thiserror::Error)]
 #[error("{detail}{}", .claimed.as_ref().map(|claimed| format!(" (it claims to be {claimed:?})")).unwrap_or_default())]
-pub struct TokenError {
+pub struct IdentifyError {
     claimed: Option<String>,
     detail: String,
 }
 
-impl Desk {
+impl AccessService {
     /// Identifies the bearer of a token (a local user's or an issuer's) that connects from `client`. A failure is recorded in
     /// detail; the caller gets no detail.
-    pub async fn identify(&self, token: &Secret<String>, client: Option<IpAddr>) -> Result<Visitor, AccessError> {
+    pub async fn identify(&self, token: &Secret<String>, client: Option<IpAddr>) -> Result<Principal, AccessError> {
         match self.prove(token, client).await {
-            Ok(visitor) => Ok(visitor),
-            Err(TokenError { claimed, detail }) => {
+            Ok(principal) => Ok(principal),
+            Err(IdentifyError { claimed, detail }) => {
                 let refused = IdentityRefused { client, claimed, detail };
                 let event = Event::IdentityRefused(Cow::Owned(refused));
                 self.0.refusals.record(client, RefusalKind::IdentityRefused, &event).await;
@@ -46,22 +46,22 @@ impl Desk {
         }
     }
 
-    /// Identifies as [`Desk::identify`] does, for callers that record a failure themselves.
-    pub async fn prove(&self, token: &Secret<String>, client: Option<IpAddr>) -> Result<Visitor, TokenError> {
+    /// Identifies as [`AccessService::identify`] does, for callers that record a failure themselves.
+    pub async fn prove(&self, token: &Secret<String>, client: Option<IpAddr>) -> Result<Principal, IdentifyError> {
         let identity = self.identity(token).await?;
-        Ok(Visitor { identity, client })
+        Ok(Principal { identity, client })
     }
 
-    async fn identity(&self, token: &Secret<String>) -> Result<Identity, TokenError> {
-        let refused = |claimed, detail: &str| TokenError {
+    async fn identity(&self, token: &Secret<String>) -> Result<Identity, IdentifyError> {
+        let refused = |claimed, detail: &str| IdentifyError {
             claimed,
             detail: detail.to_owned(),
         };
         let text = token.expose().as_str();
-        if text.len() > LONGEST {
+        if text.len() > MAX_TOKEN_BYTES {
             return Err(refused(None, "the token is too long"));
         }
-        let identity = if text.starts_with(LOCAL) {
+        let identity = if text.starts_with(LOCAL_TOKEN_PREFIX) {
             self.0
                 .ledger
                 .user_by_token(token)
@@ -91,7 +91,7 @@ fn claimed(jwt: &str) -> Option<String> {
     let payload = URL_SAFE_NO_PAD.decode(jwt.split('.').nth(1)?).ok()?;
     let payload: serde_json::Value = serde_json::from_slice(&payload).ok()?;
     let subject = payload.get("sub")?.as_str()?;
-    Some(subject.chars().take(NAME).collect())
+    Some(subject.chars().take(MAX_CLAIMED_NAME_CHARS).collect())
 }
 
 #[cfg(test)]
@@ -106,7 +106,7 @@ mod tests {
         assert_eq!(claimed("ey.!.x"), None);
         assert_eq!(
             claimed(&jwt(&format!(r#"{{"sub":"{}"}}"#, "x".repeat(500)))).map(|name| name.len()),
-            Some(NAME)
+            Some(MAX_CLAIMED_NAME_CHARS)
         );
     }
 }

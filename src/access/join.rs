@@ -5,23 +5,28 @@
 
 use std::borrow::Cow;
 
-use super::{AccessError, Asked, Desk, Rules, Visitor};
+use super::{AccessError, AccessRules, AccessService, Principal, RequestArgs};
 use crate::audit::event::{Event, GrantJoined};
 use crate::grant::Grant;
 use crate::ledger::{GrantView, LedgerError, RequestView};
 use crate::names::ProfileName;
-use crate::request::{Request, Wish};
+use crate::request::{Request, RequestSpec};
 
 /// Live grant, with its request if it has one.
 #[derive(Debug, Clone)]
-pub(super) struct Candidate {
+pub(super) struct JoinCandidate {
     pub(super) view: GrantView,
     pub(super) request: Option<Request>,
 }
 
 /// Returns the candidate that covers the wish. A grant of exactly the profile goes before one that an approver narrowed from it;
 /// among equals the first one is taken.
-pub(super) fn fitting(rules: &Rules, mut candidates: Vec<Candidate>, asked: &Asked, wish: &Wish) -> Option<Candidate> {
+pub(super) fn fitting(
+    rules: &AccessRules,
+    mut candidates: Vec<JoinCandidate>,
+    asked: &RequestArgs,
+    wish: &RequestSpec,
+) -> Option<JoinCandidate> {
     candidates.retain(|candidate| covers(rules, candidate, asked, wish));
     let exact = candidates
         .iter()
@@ -32,7 +37,7 @@ pub(super) fn fitting(rules: &Rules, mut candidates: Vec<Candidate>, asked: &Ask
 
 /// Returns true if a candidate covers a wish. Values that the caller did not name match anything, except the profile: it defaults
 /// to the narrowest.
-fn covers(rules: &Rules, candidate: &Candidate, asked: &Asked, wish: &Wish) -> bool {
+fn covers(rules: &AccessRules, candidate: &JoinCandidate, asked: &RequestArgs, wish: &RequestSpec) -> bool {
     let grant = &candidate.view.grant;
     let request = candidate.request.as_ref();
     let extent = request.map(Request::asked_for);
@@ -49,7 +54,7 @@ fn covers(rules: &Rules, candidate: &Candidate, asked: &Asked, wish: &Wish) -> b
 
 /// Returns the profile of a grant. A grant made by hand without a profile gets that of a target with a single profile, unless the
 /// caller names one.
-fn profile_of<'a>(rules: &'a Rules, grant: &'a Grant, asked: &Asked) -> Option<&'a ProfileName> {
+fn profile_of<'a>(rules: &'a AccessRules, grant: &'a Grant, asked: &RequestArgs) -> Option<&'a ProfileName> {
     let only = || match rules.targets.get(grant.target()).map(Vec::as_slice) {
         Some([only]) if asked.profile.is_none() => Some(only),
         _ => None,
@@ -58,7 +63,7 @@ fn profile_of<'a>(rules: &'a Rules, grant: &'a Grant, asked: &Asked) -> Option<&
 }
 
 /// Returns true if a pending request equals the wish in every value that the caller named.
-pub(super) fn same_wish(pending: &Request, asked: &Asked, wish: &Wish) -> bool {
+pub(super) fn same_wish(pending: &Request, asked: &RequestArgs, wish: &RequestSpec) -> bool {
     let extent = pending.asked_for();
     let before = &pending.wish;
     extent.profile == wish.profile
@@ -69,15 +74,15 @@ pub(super) fn same_wish(pending: &Request, asked: &Asked, wish: &Wish) -> bool {
         && (wish.ticket.is_none() || wish.ticket == before.ticket)
 }
 
-impl Desk {
+impl AccessService {
     /// Returns the live grant that covers the wish, after recording a new reason.
     pub(super) async fn joined(
         &self,
-        who: &Visitor,
-        rules: &Rules,
-        asked: &Asked,
-        wish: &Wish,
-    ) -> Result<Option<Candidate>, AccessError> {
+        who: &Principal,
+        rules: &AccessRules,
+        asked: &RequestArgs,
+        wish: &RequestSpec,
+    ) -> Result<Option<JoinCandidate>, AccessError> {
         // A break-glass access is opened for its own reason and reviewed by it.
         if asked.break_glass {
             return Ok(None);
@@ -88,7 +93,7 @@ impl Desk {
                 Some(id) => Some(self.find(id).await?.request),
                 None => None,
             };
-            candidates.push(Candidate { view, request });
+            candidates.push(JoinCandidate { view, request });
         }
         let Some(candidate) = fitting(rules, candidates, asked, wish) else {
             return Ok(None);
@@ -109,7 +114,7 @@ impl Desk {
     }
 
     /// Returns the pending request that equals the wish.
-    pub(super) fn asked_again(&self, who: &Visitor, asked: &Asked, wish: &Wish) -> Option<RequestView> {
+    pub(super) fn asked_again(&self, who: &Principal, asked: &RequestArgs, wish: &RequestSpec) -> Option<RequestView> {
         let pending = self.0.ledger.pending_requests(who.name(), &wish.target);
         pending.into_iter().find(|view| same_wish(&view.request, asked, wish))
     }

@@ -4,7 +4,7 @@
 //! may approve it, to those that may revoke the grant, and to those that may read the log or administer. They are visible to
 //! nobody else, before or after the decision.
 
-use super::{AccessError, Desk, Visitor};
+use super::{AccessError, AccessService, Principal};
 use crate::grant::Grant;
 use crate::ids::{GrantId, RequestId};
 use crate::ledger::{GrantFilter, GrantView, LedgerError, RequestFilter, RequestView};
@@ -12,13 +12,13 @@ use crate::policy::{Action, Resource};
 use crate::request::Request;
 
 /// Default number of requests in an answer.
-const PAGE: usize = 100;
+const DEFAULT_PAGE_ROWS: usize = 100;
 /// Maximum number of pages searched for requests and grants of others.
-const PAGES: usize = 10;
+const MAX_PAGES: usize = 10;
 
-impl Desk {
+impl AccessService {
     /// Returns a request that the caller may see.
-    pub async fn request(&self, who: &Visitor, id: &RequestId) -> Result<RequestView, AccessError> {
+    pub async fn request(&self, who: &Principal, id: &RequestId) -> Result<RequestView, AccessError> {
         let view = self.find(id).await?;
         if self.sees(who, &view.request) || self.sees_everything(who) {
             Ok(view)
@@ -29,8 +29,8 @@ impl Desk {
 
     /// Returns requests, the newest first: the caller's own, and those that the caller may approve or whose grant they may
     /// revoke. Callers that may read the log or administer see all.
-    pub async fn requests(&self, who: &Visitor, filter: RequestFilter) -> Result<Vec<RequestView>, AccessError> {
-        let limit = if filter.limit == 0 { PAGE } else { filter.limit };
+    pub async fn requests(&self, who: &Principal, filter: RequestFilter) -> Result<Vec<RequestView>, AccessError> {
+        let limit = if filter.limit == 0 { DEFAULT_PAGE_ROWS } else { filter.limit };
         let filter = RequestFilter { limit, ..filter };
         let own = filter.identity.as_ref() == Some(who.name());
         if own || self.sees_everything(who) {
@@ -52,7 +52,7 @@ impl Desk {
     }
 
     /// Returns grants, the newest first, with the visibility of [`Self::requests`].
-    pub async fn grants(&self, who: &Visitor, filter: GrantFilter) -> Result<Vec<GrantView>, AccessError> {
+    pub async fn grants(&self, who: &Principal, filter: GrantFilter) -> Result<Vec<GrantView>, AccessError> {
         let own = filter.identity.as_ref() == Some(who.name());
         if own || self.sees_everything(who) {
             return Ok(self.0.ledger.grants(&filter).await?);
@@ -72,14 +72,17 @@ impl Desk {
         Ok(found)
     }
 
-    async fn grants_of_others(&self, who: &Visitor, filter: GrantFilter) -> Result<Vec<GrantView>, AccessError> {
+    async fn grants_of_others(&self, who: &Principal, filter: GrantFilter) -> Result<Vec<GrantView>, AccessError> {
         let wanted = filter.limit.max(1);
-        let mut filter = GrantFilter { limit: PAGE, ..filter };
+        let mut filter = GrantFilter {
+            limit: DEFAULT_PAGE_ROWS,
+            ..filter
+        };
         let mut found = Vec::new();
-        for _ in 0..PAGES {
+        for _ in 0..MAX_PAGES {
             let page = self.0.ledger.grants(&filter).await?;
             let last = page.last().map(|view| view.grant.id().clone());
-            let whole = page.len() >= PAGE;
+            let whole = page.len() >= DEFAULT_PAGE_ROWS;
             for view in page.into_iter().filter(|view| view.grant.identity() != who.name()) {
                 if self.sees_grant(who, &view.grant).await {
                     found.push(view);
@@ -94,7 +97,7 @@ impl Desk {
     }
 
     /// Returns a grant that the caller may see: their own, one they may revoke, or one whose request they may approve.
-    pub async fn grant(&self, who: &Visitor, id: &GrantId) -> Result<GrantView, AccessError> {
+    pub async fn grant(&self, who: &Principal, id: &GrantId) -> Result<GrantView, AccessError> {
         let view = self.0.ledger.grant(id).await?;
         if self.sees_grant(who, &view.grant).await {
             Ok(view)
@@ -104,7 +107,7 @@ impl Desk {
     }
 
     /// Returns true if `who` may see a grant.
-    pub(super) async fn sees_grant(&self, who: &Visitor, grant: &Grant) -> bool {
+    pub(super) async fn sees_grant(&self, who: &Principal, grant: &Grant) -> bool {
         if grant.identity() == who.name() || self.sees_everything(who) {
             return true;
         }
@@ -119,14 +122,14 @@ impl Desk {
         wish.is_ok_and(|wish| self.would_on(who, Action::Revoke, Resource::Access(&wish)))
     }
 
-    fn sees_everything(&self, who: &Visitor) -> bool {
+    fn sees_everything(&self, who: &Principal) -> bool {
         self.would(who, Action::ReadLog) || self.would(who, Action::Administer)
     }
 
     /// Returns the requests of others that `who` may see, up to the limit of the filter.
-    async fn of_others(&self, who: &Visitor, mut filter: RequestFilter) -> Result<Vec<RequestView>, AccessError> {
+    async fn of_others(&self, who: &Principal, mut filter: RequestFilter) -> Result<Vec<RequestView>, AccessError> {
         let mut found = Vec::new();
-        for _ in 0..PAGES {
+        for _ in 0..MAX_PAGES {
             let page = self.0.ledger.requests(filter.clone()).await?;
             let last = page.last().map(|view| view.request.id.clone());
             let whole = page.len() >= filter.limit;
@@ -148,7 +151,7 @@ impl Desk {
         }
     }
 
-    fn sees(&self, who: &Visitor, request: &Request) -> bool {
+    fn sees(&self, who: &Principal, request: &Request) -> bool {
         let named = request.wish.identity == *who.name() || request.approvals.iter().any(|approval| approval.by == *who.name());
         if named || self.would_on(who, Action::Approve, Resource::Request(request)) {
             return true;
@@ -161,7 +164,7 @@ impl Desk {
         }
     }
 
-    fn would_on(&self, who: &Visitor, action: Action, resource: Resource<'_>) -> bool {
+    fn would_on(&self, who: &Principal, action: Action, resource: Resource<'_>) -> bool {
         self.ask(&self.rules(), who, action, resource).decision.allowed
     }
 }

@@ -8,17 +8,17 @@
 
 mod approve;
 mod approvers;
+mod attribution;
 mod decide;
 mod explain;
-mod flood;
 mod grants;
 mod identify;
 mod join;
 mod list;
 mod offers;
-mod origin;
+mod rate_limit;
 mod recheck;
-mod rule;
+mod recorded_decision;
 mod submit;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -37,22 +37,22 @@ use crate::audit::Journal;
 use crate::clock::Clock;
 use crate::identity::{Identity, Issuers};
 use crate::ids::{GrantId, RequestId};
-use crate::ledger::{GrantView, Ledger, LedgerError, RequestView, Turns};
+use crate::ledger::{GrantView, Ledger, LedgerError, RequestView, TurnQueues};
 use crate::names::{IdentityName, ProfileName, TargetName};
 use crate::policy::{Action, Policies};
-use crate::request::{IllegalStep, Request};
+use crate::request::{Request, StepError};
 use crate::strangers::RefusalLog;
 
-use approvers::Approvers;
-pub use explain::{About, Explained, ExplainedAnswer, Hypothesis};
-use flood::Floods;
-pub use identify::TokenError;
+use approvers::ApproverCache;
+pub use attribution::Attribution;
+pub use explain::{ExplainedAnswer, ExplainedDecision, HypotheticalQuestion, QuestionSubject};
+pub use identify::IdentifyError;
 pub use offers::Offer;
-pub use origin::Origin;
+use rate_limit::RequestRateLimiter;
 
 /// Configuration of access decisions; replaced as a whole at a reload.
 #[derive(Debug)]
-pub struct Rules {
+pub struct AccessRules {
     /// Policies; `None`: all requests are denied.
     pub policies: Option<Arc<Policies>>,
     /// Targets with their profiles, the narrowest first.
@@ -62,7 +62,7 @@ pub struct Rules {
     /// Trusted issuers.
     pub issuers: Arc<Issuers>,
     /// Upper limits on requests, whatever the policies permit.
-    pub caps: Caps,
+    pub caps: RequestCaps,
     /// Default length of a window.
     pub default_window: Duration,
     /// Default number of concurrent sessions under a grant.
@@ -75,7 +75,7 @@ pub struct Rules {
     pub requests_per_minute: u32,
 }
 
-impl Rules {
+impl AccessRules {
     /// Returns the description of a profile.
     #[must_use]
     pub fn words(&self, target: &TargetName, profile: &ProfileName) -> ProfileWords {
@@ -97,7 +97,7 @@ pub struct ProfileWords {
 
 /// Upper limits on requests, whatever the policies permit. A request for more is refused, never narrowed silently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Caps {
+pub struct RequestCaps {
     /// Maximum number of concurrent sessions under one grant.
     pub sessions: u32,
     /// Maximum length of a window, extensions included.
@@ -106,11 +106,11 @@ pub struct Caps {
     pub reason_bytes: usize,
 }
 
-impl Default for Caps {
+impl Default for RequestCaps {
     fn default() -> Self {
         Self {
             sessions: 50,
-            window: crate::grant::LONGEST_WINDOW,
+            window: crate::grant::MAX_WINDOW,
             reason_bytes: 1000,
         }
     }
@@ -118,7 +118,7 @@ impl Default for Caps {
 
 /// Arguments of a request for access, as typed.
 #[derive(Debug, Clone, Default)]
-pub struct Asked {
+pub struct RequestArgs {
     /// Name of the target.
     pub target: String,
     /// Name of the profile; `None`: the target's narrowest.
@@ -139,14 +139,14 @@ pub struct Asked {
 
 /// Proven identity and address of a caller. The policies judge every operation by both.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Visitor {
+pub struct Principal {
     /// Proven identity.
     pub identity: Identity,
     /// Address of the client; `None` if it is not on a network.
     pub client: Option<IpAddr>,
 }
 
-impl Visitor {
+impl Principal {
     /// Returns the name of the identity.
     #[must_use]
     pub fn name(&self) -> &IdentityName {
@@ -156,7 +156,7 @@ impl Visitor {
 
 /// Changes by which an approver narrows a request.
 #[derive(Debug, Clone, Default)]
-pub struct Narrowed {
+pub struct NarrowedRequest {
     /// Shorter window.
     pub window: Option<Duration>,
     /// Narrower profile.
@@ -220,7 +220,7 @@ pub enum AccessError {
     NotYours(GrantId),
     /// The request is not in a state that allows the step.
     #[error(transparent)]
-    Illegal(#[from] IllegalStep),
+    Illegal(#[from] StepError),
     /// The ledger refused or failed.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -228,44 +228,50 @@ pub enum AccessError {
 
 /// Service for requests and grants. Cheap to clone.
 #[derive(Clone)]
-pub struct Desk(Arc<Inner>);
+pub struct AccessService(Arc<ServiceInner>);
 
-struct Inner {
+struct ServiceInner {
     ledger: Ledger,
     journal: Journal,
     refusals: RefusalLog,
     clock: Clock,
-    rules: watch::Receiver<Arc<Rules>>,
-    floods: Floods,
+    rules: watch::Receiver<Arc<AccessRules>>,
+    floods: RequestRateLimiter,
     /// Number of requests refused by the rate limit.
     floods_refused: AtomicU64,
-    approvers: Approvers,
-    turns: Turns,
+    approvers: ApproverCache,
+    turns: TurnQueues,
 }
 
 /// Result of a login's request for access: an existing grant or a request.
 #[derive(Debug, Clone)]
-pub enum Way {
+pub enum EntryDecision {
     /// Live grant that existed already, with its request if it has one.
     Grant(Box<GrantView>, Option<Box<Request>>),
     /// Request that was granted or is pending.
     Request(Box<RequestView>),
 }
 
-impl Desk {
+impl AccessService {
     /// Creates the service with the current and future rules of `rules`.
     #[must_use]
-    pub fn new(ledger: Ledger, journal: Journal, refusals: RefusalLog, clock: Clock, rules: watch::Receiver<Arc<Rules>>) -> Self {
-        Self(Arc::new(Inner {
+    pub fn new(
+        ledger: Ledger,
+        journal: Journal,
+        refusals: RefusalLog,
+        clock: Clock,
+        rules: watch::Receiver<Arc<AccessRules>>,
+    ) -> Self {
+        Self(Arc::new(ServiceInner {
             refusals,
             ledger,
             journal,
             clock,
             rules,
-            floods: Floods::default(),
+            floods: RequestRateLimiter::default(),
             floods_refused: AtomicU64::new(0),
-            approvers: Approvers::default(),
-            turns: Turns::default(),
+            approvers: ApproverCache::default(),
+            turns: TurnQueues::default(),
         }))
     }
 
@@ -276,7 +282,7 @@ impl Desk {
     }
 
     /// Returns the current rules.
-    fn rules(&self) -> Arc<Rules> {
+    fn rules(&self) -> Arc<AccessRules> {
         self.0.rules.borrow().clone()
     }
 }

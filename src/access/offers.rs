@@ -4,9 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Asked, Desk, ProfileWords, Rules, Visitor, decide};
+use super::{AccessRules, AccessService, Principal, ProfileWords, RequestArgs, decide};
 use crate::names::{ProfileName, TargetName};
-use crate::policy::Verdict;
+use crate::policy::RequestVerdict;
 
 /// Profile that can be requested.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,15 +16,15 @@ pub struct Offer {
     /// Description of its rights.
     pub words: ProfileWords,
     /// Verdict on a request for it with the default window.
-    pub verdict: Verdict,
+    pub verdict: RequestVerdict,
     /// True if the verdict needs a reason in the request; without one it is denied.
     pub needs_reason: bool,
 }
 
-impl Desk {
+impl AccessService {
     /// Returns the profiles of every target, the narrowest first, each with the verdict on a request for it.
     #[must_use]
-    pub fn offers(&self, who: &Visitor) -> BTreeMap<TargetName, Vec<Offer>> {
+    pub fn offers(&self, who: &Principal) -> BTreeMap<TargetName, Vec<Offer>> {
         let rules = self.rules();
         let offers = |(target, profiles): (&TargetName, &Vec<ProfileName>)| {
             let offers = profiles.iter().map(|profile| self.offer(&rules, who, target, profile));
@@ -33,15 +33,15 @@ impl Desk {
         rules.targets.iter().map(offers).collect()
     }
 
-    fn offer(&self, rules: &Rules, who: &Visitor, target: &TargetName, profile: &ProfileName) -> Offer {
+    fn offer(&self, rules: &AccessRules, who: &Principal, target: &TargetName, profile: &ProfileName) -> Offer {
         let verdict = |reason: Option<&str>| {
-            let asked = Asked {
+            let asked = RequestArgs {
                 target: target.to_string(),
                 profile: Some(profile.to_string()),
                 reason: reason.map(str::to_owned),
-                ..Asked::default()
+                ..RequestArgs::default()
             };
-            let denied = |why: String| Verdict::Denied { why };
+            let denied = |why: String| RequestVerdict::Denied { why };
             let wish = match decide::wish(rules, &who.identity, &asked) {
                 Ok(wish) => wish,
                 Err(error) => return denied(error.to_string()),
@@ -52,8 +52,8 @@ impl Desk {
             judged.verdict
         };
         let plain = verdict(None);
-        let with_reason = matches!(plain, Verdict::Denied { .. }).then(|| verdict(Some("a reason")));
-        let better = with_reason.filter(|verdict| !matches!(verdict, Verdict::Denied { .. }));
+        let with_reason = matches!(plain, RequestVerdict::Denied { .. }).then(|| verdict(Some("a reason")));
+        let better = with_reason.filter(|verdict| !matches!(verdict, RequestVerdict::Denied { .. }));
         Offer {
             profile: profile.clone(),
             words: rules.words(target, profile),

@@ -6,29 +6,29 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::{Desk, decide};
+use super::{AccessService, decide};
 use crate::ending::Ending;
-use crate::grant::{Grant, Status};
-use crate::identity::{Identity, Source};
+use crate::grant::{Grant, GrantState};
+use crate::identity::{Identity, IdentitySource};
 use crate::ids::GrantId;
 use crate::ledger::LedgerError;
 use crate::policy::{Action, Decision, Judgement};
-use crate::request::{How, Outcome, Request, Wish};
+use crate::request::{ApprovedBy, Request, RequestOutcome, RequestSpec};
 
-impl Desk {
+impl AccessService {
     /// Returns a check that the grant may still be activated from `client`, to be run inside the serialized activation. The
     /// request is read here, so that the activation does not wait for the store.
     pub async fn recheck(&self, id: &GrantId, client: IpAddr) -> impl FnOnce(&Grant) -> Result<(), Ending> + Send + use<> {
         let request = self.request_to_recheck(id).await;
-        let desk = self.clone();
-        move |grant| desk.judge_activation(grant, request, client)
+        let service = self.clone();
+        move |grant| service.judge_activation(grant, request, client)
     }
 
     /// Returns the request of a grant that waits for its first connect; `None` if there is nothing to check.
     async fn request_to_recheck(&self, id: &GrantId) -> Result<Option<Request>, LedgerError> {
         let grant = self.0.ledger.grant(id).await?.grant;
         match grant.request() {
-            Some(request) if grant.status(self.0.clock.now()) == Status::Ready => {
+            Some(request) if grant.status(self.0.clock.now()) == GrantState::Ready => {
                 Ok(Some(self.0.ledger.request(request).await?.request))
             }
             _ => Ok(None),
@@ -61,7 +61,7 @@ impl Desk {
             grant: grant.id().clone(),
             why,
         };
-        let Some(Outcome::Approved { how, .. }) = &request.outcome else {
+        let Some(RequestOutcome::Approved { how, .. }) = &request.outcome else {
             return Err(refused("its request is not approved".to_owned()));
         };
         let Judgement {
@@ -76,9 +76,9 @@ impl Desk {
             .filter(|approval| !self.0.ledger.is_disabled(&approval.by));
         let good = decide::still_good(*how, approvals.count(), &verdict);
         let action = match how {
-            How::Automatic => Action::AutoApprove,
-            How::People => Action::Request,
-            How::BreakGlass => Action::BreakGlass,
+            ApprovedBy::Automatic => Action::AutoApprove,
+            ApprovedBy::People => Action::Request,
+            ApprovedBy::BreakGlass => Action::BreakGlass,
         };
         let decision = Decision {
             allowed: good.is_ok(),
@@ -90,7 +90,7 @@ impl Desk {
     }
 
     /// Judges the wish as if it were submitted now from `client`.
-    fn judge_again(&self, wish: &Wish, client: IpAddr) -> Judgement {
+    fn judge_again(&self, wish: &RequestSpec, client: IpAddr) -> Judgement {
         let rules = self.rules();
         let Some(policies) = &rules.policies else {
             return decide::no_policies();
@@ -103,20 +103,20 @@ impl Desk {
 
     /// Returns the requester's present identity: local users with their present groups, others with the groups and claims of
     /// their token.
-    pub(super) fn present(&self, wish: &Wish) -> Identity {
+    pub(super) fn present(&self, wish: &RequestSpec) -> Identity {
         let local = self.0.ledger.user(&wish.identity).filter(|user| user.local);
         let asked_as = wish.issuer.as_ref();
         match (local, asked_as) {
             (Some(user), None) => Identity {
                 name: user.name,
                 groups: user.groups,
-                source: Source::Local,
+                source: IdentitySource::Local,
                 claims: BTreeMap::new(),
             },
             (_, issuer) => Identity {
                 name: wish.identity.clone(),
                 groups: wish.groups.clone(),
-                source: issuer.cloned().map_or(Source::Local, Source::Issuer),
+                source: issuer.cloned().map_or(IdentitySource::Local, IdentitySource::Issuer),
                 claims: wish.claims.clone(),
             },
         }

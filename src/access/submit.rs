@@ -6,20 +6,20 @@ use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{AccessError, Asked, Desk, Rules, Visitor, Way, decide, rule};
+use super::{AccessError, AccessRules, AccessService, EntryDecision, Principal, RequestArgs, decide, recorded_decision};
 use crate::audit::event::{DecisionMade, Event, RefusalKind};
 use crate::ending::EndingKind;
-use crate::ledger::{NewRequest, Reasons, RequestView};
+use crate::ledger::{DecisionReasons, NewRequest, RequestView};
 use crate::policy::{Action, Judgement};
-use crate::request::{Outcome, Wish};
+use crate::request::{RequestOutcome, RequestSpec};
 
 /// Setting recorded in place of a policy when the rate limit refuses a request.
-const RATE: &str = "access.requests_per_minute";
+const RATE_SETTING: &str = "access.requests_per_minute";
 
-impl Desk {
+impl AccessService {
     /// Submits a request. A pending request for the same wish is returned instead of a second one. A denial by the policies is
     /// recorded and returned as an error.
-    pub async fn submit(&self, who: &Visitor, asked: Asked) -> Result<RequestView, AccessError> {
+    pub async fn submit(&self, who: &Principal, asked: RequestArgs) -> Result<RequestView, AccessError> {
         let rules = self.rules();
         let wish = decide::wish(&rules, &who.identity, &asked)?;
         let _turn = self.0.turns.take(who.name().as_str()).await;
@@ -28,18 +28,24 @@ impl Desk {
 
     /// Returns the live grant that covers the wish, or a request for it. Concurrent calls of one identity (the connections of one
     /// test run) share one request.
-    pub async fn enter(&self, who: &Visitor, asked: Asked) -> Result<Way, AccessError> {
+    pub async fn enter(&self, who: &Principal, asked: RequestArgs) -> Result<EntryDecision, AccessError> {
         let rules = self.rules();
         let wish = decide::wish(&rules, &who.identity, &asked)?;
         let _turn = self.0.turns.take(who.name().as_str()).await;
         if let Some(joined) = self.joined(who, &rules, &asked, &wish).await? {
-            return Ok(Way::Grant(Box::new(joined.view), joined.request.map(Box::new)));
+            return Ok(EntryDecision::Grant(Box::new(joined.view), joined.request.map(Box::new)));
         }
         let view = self.submit_in_turn(who, &rules, wish, &asked).await?;
-        Ok(Way::Request(Box::new(view)))
+        Ok(EntryDecision::Request(Box::new(view)))
     }
 
-    async fn submit_in_turn(&self, who: &Visitor, rules: &Rules, wish: Wish, asked: &Asked) -> Result<RequestView, AccessError> {
+    async fn submit_in_turn(
+        &self,
+        who: &Principal,
+        rules: &AccessRules,
+        wish: RequestSpec,
+        asked: &RequestArgs,
+    ) -> Result<RequestView, AccessError> {
         if let Some(view) = self.asked_again(who, asked, &wish) {
             return Ok(view);
         }
@@ -64,11 +70,11 @@ impl Desk {
             submitted: decide::submitted(verdict, &wish, rules.pending_for, now),
             wish: wish.clone(),
             key: asked.key.clone(),
-            activate_within: Duration::max(rules.activate_within, crate::grant::SHORTEST_WINDOW),
+            activate_within: Duration::max(rules.activate_within, crate::grant::MIN_WINDOW),
         };
-        let reasons = Reasons {
+        let reasons = DecisionReasons {
             policies: policies.clone(),
-            policy_set: rule::policy_set(rules),
+            policy_set: recorded_decision::policy_set(rules),
             errors,
             client: who.client,
         };
@@ -80,7 +86,7 @@ impl Desk {
             ));
         }
         match &view.request.outcome {
-            Some(Outcome::Denied { why, .. }) => Err(AccessError::Denied {
+            Some(RequestOutcome::Denied { why, .. }) => Err(AccessError::Denied {
                 action: Action::Request,
                 why: why.clone(),
                 policies,
@@ -90,7 +96,7 @@ impl Desk {
     }
 
     /// Counts and records a request refused by the rate limit; the record itself is rate limited.
-    async fn flooded(&self, who: &Visitor, rules: &Rules, wish: &Wish) {
+    async fn flooded(&self, who: &Principal, rules: &AccessRules, wish: &RequestSpec) {
         tracing::warn!(identity = %who.name(), limit = rules.requests_per_minute, "too many requests from an identity; refusing one");
         self.0.floods_refused.fetch_add(1, Ordering::Relaxed);
         let event = Event::DecisionMade(Cow::Owned(DecisionMade {
@@ -99,9 +105,9 @@ impl Desk {
             about: wish.target.with(Some(&wish.profile)),
             allowed: false,
             client: who.client,
-            policies: vec![RATE.to_owned()],
+            policies: vec![RATE_SETTING.to_owned()],
             errors: Vec::new(),
-            policy_set: rule::policy_set(rules).unwrap_or_else(|| "none".to_owned()),
+            policy_set: recorded_decision::policy_set(rules).unwrap_or_else(|| "none".to_owned()),
         }));
         self.0
             .refusals

@@ -6,14 +6,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Caps, Rules};
+use super::{AccessRules, RequestCaps};
 use crate::identity::Issuers;
 use crate::policy::Policies;
 
 /// Two targets, the first with three profiles.
-pub(crate) fn rules(policies: Option<Arc<Policies>>) -> Rules {
+pub(crate) fn rules(policies: Option<Arc<Policies>>) -> AccessRules {
     let names = |names: &[&str]| names.iter().map(|name| name.parse().expect("a name")).collect();
-    Rules {
+    AccessRules {
         policies,
         targets: BTreeMap::from([
             (
@@ -24,7 +24,7 @@ pub(crate) fn rules(policies: Option<Arc<Policies>>) -> Rules {
         ]),
         words: BTreeMap::new(),
         issuers: Arc::new(Issuers::default()),
-        caps: Caps::default(),
+        caps: RequestCaps::default(),
         default_window: Duration::from_mins(30),
         default_sessions: 10,
         pending_for: Duration::from_hours(1),

@@ -7,8 +7,8 @@ use super::*;
 use crate::audit;
 use crate::audit::event::{Event, RequestChangeKind, RequestChanged};
 use crate::ending::Ending;
-use crate::grant::Status;
-use crate::identity::Source;
+use crate::grant::GrantState;
+use crate::identity::IdentitySource;
 use crate::ledger::RequestFilter;
 use crate::policy::{self, Action};
 use crate::secret::Secret;
@@ -50,16 +50,16 @@ struct Bench {
     folder: tempfile::TempDir,
     ledger: Ledger,
     clock: Clock,
-    rules: watch::Sender<Arc<Rules>>,
-    desk: Desk,
+    rules: watch::Sender<Arc<AccessRules>>,
+    service: AccessService,
 }
 
 fn policies(text: &str) -> Arc<Policies> {
-    let schema = policy::Source {
+    let schema = policy::PolicyFile {
         name: "schema.cedarschema".to_owned(),
         text: include_str!("../../policies/schema.cedarschema").to_owned(),
     };
-    let source = policy::Source {
+    let source = policy::PolicyFile {
         name: "test.cedar".to_owned(),
         text: text.to_owned(),
     };
@@ -74,11 +74,11 @@ impl Bench {
     fn with(policies: Option<Arc<Policies>>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::manual(Timestamp::from_second(1_800_000_000).unwrap());
-        let settings = audit::Settings::in_folder(folder.path());
+        let settings = audit::JournalSettings::in_folder(folder.path());
         let journal = Journal::open(&settings, clock.clone()).unwrap();
         let ledger = Ledger::open(&folder.path().join("ledger.sqlite"), journal.clone(), clock.clone()).unwrap();
         let rules = watch::Sender::new(Arc::new(testing::rules(policies)));
-        let desk = Desk::new(
+        let service = AccessService::new(
             ledger.clone(),
             journal.clone(),
             RefusalLog::new(journal, clock.clone()),
@@ -90,7 +90,7 @@ impl Bench {
             ledger,
             clock,
             rules,
-            desk,
+            service,
         }
     }
 
@@ -99,17 +99,21 @@ impl Bench {
         let _ = self.clock.observe();
     }
 
-    async fn user(&self, name: &str, groups: &[&str]) -> Visitor {
+    async fn user(&self, name: &str, groups: &[&str]) -> Principal {
         let groups = groups.iter().map(|group| group.parse().unwrap()).collect();
         let token = self.ledger.add_user(&name.parse().unwrap(), groups, "ops").await.unwrap();
-        self.desk.identify(&token, None).await.unwrap()
+        self.service.identify(&token, None).await.unwrap()
     }
 
     /// A request of one person for orders/read-write that another has approved as it is, and its grant.
-    async fn approved(&self, ana: &Visitor, lea: &Visitor) -> (RequestId, GrantId) {
-        let asked = self.desk.submit(ana, asked("orders", "read-write")).await.unwrap();
+    async fn approved(&self, ana: &Principal, lea: &Principal) -> (RequestId, GrantId) {
+        let asked = self.service.submit(ana, asked("orders", "read-write")).await.unwrap();
         let id = asked.request.id;
-        let view = self.desk.approve(lea, &id, Narrowed::default(), None).await.unwrap();
+        let view = self
+            .service
+            .approve(lea, &id, NarrowedRequest::default(), None)
+            .await
+            .unwrap();
         let grant = view.request.grant().unwrap().clone();
         (id, grant)
     }
@@ -144,25 +148,25 @@ impl Bench {
 
     /// As the session does it.
     async fn connect(&self, grant: &GrantId) -> Result<(), Ending> {
-        let recheck = self.desk.recheck(grant, CLIENT).await;
+        let recheck = self.service.recheck(grant, CLIENT).await;
         self.ledger.admit(grant, None, CLIENT, recheck).await.map(|_| ())
     }
 }
 
-fn asked(target: &str, profile: &str) -> Asked {
-    Asked {
+fn asked(target: &str, profile: &str) -> RequestArgs {
+    RequestArgs {
         target: target.to_owned(),
         profile: Some(profile.to_owned()),
-        ..Asked::default()
+        ..RequestArgs::default()
     }
 }
 
-fn pipeline(repository: &str) -> Visitor {
-    Visitor {
+fn pipeline(repository: &str) -> Principal {
+    Principal {
         identity: Identity {
             name: "ci:shop/orders".parse().unwrap(),
             groups: BTreeSet::new(),
-            source: Source::Issuer("https://ci.example.org".to_owned()),
+            source: IdentitySource::Issuer("https://ci.example.org".to_owned()),
             claims: BTreeMap::from([("repository".to_owned(), repository.to_owned())]),
         },
         client: Some(CLIENT),
@@ -173,9 +177,9 @@ fn pipeline(repository: &str) -> Visitor {
 async fn reading_is_granted_at_once_and_logs_in() {
     let bench = Bench::new();
     let ana = bench.user("ana", &["qa"]).await;
-    let view = bench.desk.submit(&ana, asked("orders", "read-only")).await.unwrap();
+    let view = bench.service.submit(&ana, asked("orders", "read-only")).await.unwrap();
     let grant = view.request.grant().expect("a grant").clone();
-    let login = bench.desk.login(&ana, &grant).await.unwrap();
+    let login = bench.service.login(&ana, &grant).await.unwrap();
     assert!(login.user.starts_with(grant.as_str()));
     let live = bench
         .ledger
@@ -187,12 +191,12 @@ async fn reading_is_granted_at_once_and_logs_in() {
     bench.connect(&grant).await.unwrap();
     let eve = bench.user("eve", &["qa"]).await;
     assert!(matches!(
-        bench.desk.login(&eve, &grant).await,
+        bench.service.login(&eve, &grant).await,
         Err(AccessError::Ledger(LedgerError::NoSuchGrant(_)))
     ));
     bench.pass(Duration::from_mins(31));
     assert!(matches!(
-        bench.desk.login(&ana, &grant).await,
+        bench.service.login(&ana, &grant).await,
         Err(AccessError::Ledger(LedgerError::Illegal(_)))
     ));
 }
@@ -201,7 +205,7 @@ async fn reading_is_granted_at_once_and_logs_in() {
 async fn what_is_denied_is_an_error_with_words() {
     let bench = Bench::new();
     let ana = bench.user("ana", &["qa"]).await;
-    match bench.desk.submit(&ana, asked("payments", "default")).await {
+    match bench.service.submit(&ana, asked("payments", "default")).await {
         Err(AccessError::Denied { why, policies, .. }) => {
             assert_eq!(
                 (why.as_str(), policies),
@@ -212,26 +216,26 @@ async fn what_is_denied_is_an_error_with_words() {
     }
     let nobody = Bench::with(None);
     let bo = nobody.user("bo", &["qa"]).await;
-    let answer = nobody.desk.submit(&bo, asked("orders", "read-only")).await;
+    let answer = nobody.service.submit(&bo, asked("orders", "read-only")).await;
     assert!(matches!(answer, Err(AccessError::Denied { .. })), "{answer:?}");
-    assert!(nobody.desk.may(&bo, Action::Administer).await.is_err());
+    assert!(nobody.service.may(&bo, Action::Administer).await.is_err());
 }
 
 #[tokio::test]
 async fn what_is_pending_is_not_asked_for_twice() {
     let bench = Bench::new();
     let ana = bench.user("ana", &["qa"]).await;
-    let ask = || bench.desk.submit(&ana, asked("orders", "read-write"));
+    let ask = || bench.service.submit(&ana, asked("orders", "read-write"));
     let (first, second, third) = tokio::join!(ask(), ask(), ask());
     let ids = [first, second, third].map(|view| view.unwrap().request.id);
     assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
     // Who finds it urgent meanwhile does not wait with it.
-    let urgent = Asked {
+    let urgent = RequestArgs {
         break_glass: true,
         reason: Some("the shop is down".to_owned()),
         ..asked("orders", "read-write")
     };
-    let urgent = bench.desk.submit(&ana, urgent).await.unwrap();
+    let urgent = bench.service.submit(&ana, urgent).await.unwrap();
     assert!(urgent.request.wants_review() && urgent.request.id != ids[0]);
 }
 
@@ -239,11 +243,11 @@ async fn what_is_pending_is_not_asked_for_twice() {
 async fn many_connections_at_once_are_one_grant() {
     let bench = Bench::new();
     let ana = bench.user("ana", &["qa"]).await;
-    let ask = || bench.desk.enter(&ana, asked("orders", "read-only"));
+    let ask = || bench.service.enter(&ana, asked("orders", "read-only"));
     let ways = tokio::join!(ask(), ask(), ask(), ask());
     let grants = [ways.0, ways.1, ways.2, ways.3].map(|way| match way.unwrap() {
-        Way::Grant(view, _) => view.grant.id().clone(),
-        Way::Request(view) => view.request.grant().unwrap().clone(),
+        EntryDecision::Grant(view, _) => view.grant.id().clone(),
+        EntryDecision::Request(view) => view.request.grant().unwrap().clone(),
     });
     assert!(grants.iter().all(|grant| *grant == grants[0]), "{grants:?}");
     assert_eq!(bench.ledger.active_grants(ana.name()), 1);
@@ -253,29 +257,29 @@ async fn many_connections_at_once_are_one_grant() {
 async fn another_approves_and_may_give_less() {
     let bench = Bench::new();
     let (ana, lea) = (bench.user("ana", &["qa", "leads"]).await, bench.user("lea", &["leads"]).await);
-    let long = Asked {
+    let long = RequestArgs {
         window: Some(Duration::from_hours(4)),
         ..asked("orders", "read-write")
     };
-    let id = bench.desk.submit(&ana, long).await.unwrap().request.id;
-    let own = bench.desk.approve(&ana, &id, Narrowed::default(), None).await;
-    assert!(matches!(own, Err(AccessError::Illegal(IllegalStep::OwnRequest))), "{own:?}");
-    let all = bench.desk.approve(&lea, &id, Narrowed::default(), None).await;
+    let id = bench.service.submit(&ana, long).await.unwrap().request.id;
+    let own = bench.service.approve(&ana, &id, NarrowedRequest::default(), None).await;
+    assert!(matches!(own, Err(AccessError::Illegal(StepError::OwnRequest))), "{own:?}");
+    let all = bench.service.approve(&lea, &id, NarrowedRequest::default(), None).await;
     assert!(
         matches!(all, Err(AccessError::Denied { .. })),
         "four hours are more than a lead may give"
     );
-    let more = Narrowed {
+    let more = NarrowedRequest {
         window: Some(Duration::from_hours(9)),
         profile: None,
     };
-    assert!(bench.desk.approve(&lea, &id, more, None).await.is_err());
-    let less = Narrowed {
+    assert!(bench.service.approve(&lea, &id, more, None).await.is_err());
+    let less = NarrowedRequest {
         window: Some(Duration::from_hours(2)),
         profile: Some("read-only".parse().unwrap()),
     };
     let view = bench
-        .desk
+        .service
         .approve(&lea, &id, less, Some("two hours\nwill do".to_owned()))
         .await
         .unwrap();
@@ -283,7 +287,7 @@ async fn another_approves_and_may_give_less() {
     assert_eq!(grant.window(), Duration::from_hours(2));
     assert_eq!(grant.profile().map(ProfileName::as_str), Some("read-only"));
     assert_eq!(view.request.approvals[0].comment.as_deref(), Some("two hours will do"));
-    let late = bench.desk.reject(&lea, &id, None).await;
+    let late = bench.service.reject(&lea, &id, None).await;
     assert!(
         matches!(late, Err(AccessError::Illegal(_) | AccessError::Denied { .. })),
         "{late:?}"
@@ -297,43 +301,43 @@ async fn who_asked_withdraws_and_who_may_approve_rejects() {
     let bench = Bench::new();
     let (ana, lea) = (bench.user("ana", &["qa"]).await, bench.user("lea", &["leads"]).await);
     let id = bench
-        .desk
+        .service
         .submit(&ana, asked("orders", "read-write"))
         .await
         .unwrap()
         .request
         .id;
-    assert!(bench.desk.withdraw(&lea, &id).await.is_err());
-    assert!(bench.desk.reject(&ana, &id, None).await.is_err());
-    assert_eq!(bench.desk.withdraw(&ana, &id).await.unwrap().status, "withdrawn");
+    assert!(bench.service.withdraw(&lea, &id).await.is_err());
+    assert!(bench.service.reject(&ana, &id, None).await.is_err());
+    assert_eq!(bench.service.withdraw(&ana, &id).await.unwrap().status, "withdrawn");
     let id = bench
-        .desk
+        .service
         .submit(&ana, asked("orders", "read-write"))
         .await
         .unwrap()
         .request
         .id;
-    assert_eq!(bench.desk.reject(&lea, &id, None).await.unwrap().status, "rejected");
+    assert_eq!(bench.service.reject(&lea, &id, None).await.unwrap().status, "rejected");
 }
 
 #[tokio::test]
 async fn break_glass_is_reviewed_by_another() {
     let bench = Bench::new();
     let (ana, lea) = (bench.user("ana", &["qa", "leads"]).await, bench.user("lea", &["leads"]).await);
-    let urgent = |reason: Option<&str>| Asked {
+    let urgent = |reason: Option<&str>| RequestArgs {
         break_glass: true,
         reason: reason.map(str::to_owned),
         ..asked("orders", "owner")
     };
-    assert!(bench.desk.submit(&ana, urgent(None)).await.is_err());
-    let view = bench.desk.submit(&ana, urgent(Some("down"))).await.unwrap();
+    assert!(bench.service.submit(&ana, urgent(None)).await.is_err());
+    let view = bench.service.submit(&ana, urgent(Some("down"))).await.unwrap();
     let id = view.request.id;
     assert!(matches!(
-        bench.desk.review(&ana, &id, "all well".to_owned()).await,
-        Err(AccessError::Illegal(IllegalStep::OwnReview))
+        bench.service.review(&ana, &id, "all well".to_owned()).await,
+        Err(AccessError::Illegal(StepError::OwnReview))
     ));
-    assert!(bench.desk.review(&lea, &id, "  ".to_owned()).await.is_err());
-    let reviewed = bench.desk.review(&lea, &id, "was needed".to_owned()).await.unwrap();
+    assert!(bench.service.review(&lea, &id, "  ".to_owned()).await.is_err());
+    let reviewed = bench.service.review(&lea, &id, "was needed".to_owned()).await.unwrap();
     assert!(!reviewed.request.wants_review());
 }
 
@@ -342,9 +346,9 @@ async fn a_flood_is_stopped_and_others_are_not() {
     let bench = Bench::new();
     let (ana, bo) = (bench.user("ana", &["qa"]).await, bench.user("bo", &["qa"]).await);
     for _ in 0..30 {
-        bench.desk.submit(&ana, asked("orders", "read-only")).await.unwrap();
+        bench.service.submit(&ana, asked("orders", "read-only")).await.unwrap();
     }
-    let flood = bench.desk.submit(&ana, asked("orders", "read-only")).await;
+    let flood = bench.service.submit(&ana, asked("orders", "read-only")).await;
     let wait = Duration::from_mins(1);
     assert!(
         matches!(flood, Err(AccessError::TooMany { limit: 30, wait: told, .. }) if told == wait),
@@ -360,31 +364,31 @@ async fn a_flood_is_stopped_and_others_are_not() {
         Some(("orders/read-only".to_owned(), false, rate)),
         "on record"
     );
-    assert_eq!(bench.desk.floods_refused(), 1);
-    bench.desk.submit(&bo, asked("orders", "read-only")).await.unwrap();
+    assert_eq!(bench.service.floods_refused(), 1);
+    bench.service.submit(&bo, asked("orders", "read-only")).await.unwrap();
     bench.pass(Duration::from_secs(61));
-    bench.desk.submit(&ana, asked("orders", "read-only")).await.unwrap();
+    bench.service.submit(&ana, asked("orders", "read-only")).await.unwrap();
 }
 
 #[tokio::test]
 async fn extensions_never_add_up_to_more_than_the_policies_allow() {
     let bench = Bench::new();
     let (ana, eve) = (bench.user("ana", &["qa"]).await, bench.user("eve", &["qa"]).await);
-    let view = bench.desk.submit(&ana, asked("orders", "read-only")).await.unwrap();
+    let view = bench.service.submit(&ana, asked("orders", "read-only")).await.unwrap();
     let grant = view.request.grant().unwrap().clone();
     bench.connect(&grant).await.unwrap();
-    let hour = || bench.desk.extend(&ana, &grant, Duration::from_hours(1), None);
+    let hour = || bench.service.extend(&ana, &grant, Duration::from_hours(1), None);
     let (a, b) = tokio::join!(hour(), hour());
     assert_eq!([&a, &b].iter().filter(|answer| answer.is_ok()).count(), 1, "{a:?} {b:?}");
     let view = bench.ledger.grant(&grant).await.unwrap();
     assert_eq!(view.grant.window(), Duration::from_mins(90));
-    let other = bench.desk.extend(&eve, &grant, Duration::from_mins(1), None).await;
+    let other = bench.service.extend(&eve, &grant, Duration::from_mins(1), None).await;
     assert!(
         matches!(other, Err(AccessError::Ledger(LedgerError::NoSuchGrant(_)))),
         "{other:?}"
     );
     bench.pass(Duration::from_hours(2));
-    let late = bench.desk.extend(&ana, &grant, Duration::from_mins(1), None).await;
+    let late = bench.service.extend(&ana, &grant, Duration::from_mins(1), None).await;
     assert!(matches!(late, Err(AccessError::Ledger(LedgerError::Illegal(_)))), "{late:?}");
     let made: Vec<_> = bench.decisions().into_iter().map(|made| (made.0, made.1, made.2)).collect();
     let made: Vec<_> = made.iter().map(|made| (made.0.as_str(), made.1.as_str(), made.2)).collect();
@@ -407,17 +411,17 @@ async fn one_gives_back_ones_own_and_revokes_anothers_by_policy() {
     let (eve, lea) = (bench.user("eve", &["qa"]).await, bench.user("lea", &["leads"]).await);
     let mut grants = Vec::new();
     for _ in 0..2 {
-        let view = bench.desk.submit(&ana, asked("orders", "read-only")).await.unwrap();
+        let view = bench.service.submit(&ana, asked("orders", "read-only")).await.unwrap();
         grants.push(view.request.grant().unwrap().clone());
     }
-    assert!(bench.desk.release(&eve, &grants[0]).await.is_err());
+    assert!(bench.service.release(&eve, &grants[0]).await.is_err());
     for _ in 0..2 {
-        let view = bench.desk.release(&ana, &grants[0]).await.unwrap();
+        let view = bench.service.release(&ana, &grants[0]).await.unwrap();
         assert!(view.grant.status(bench.clock.now()).ended());
     }
-    assert!(bench.desk.revoke(&eve, &grants[1], None).await.is_err());
-    let view = bench.desk.revoke(&lea, &grants[1], Some("runs wild")).await.unwrap();
-    assert!(matches!(view.grant.status(bench.clock.now()), Status::Revoked { .. }));
+    assert!(bench.service.revoke(&eve, &grants[1], None).await.is_err());
+    let view = bench.service.revoke(&lea, &grants[1], Some("runs wild")).await.unwrap();
+    assert!(matches!(view.grant.status(bench.clock.now()), GrantState::Revoked { .. }));
 }
 
 #[tokio::test]
@@ -425,7 +429,7 @@ async fn activation_asks_again() {
     let bench = Bench::new();
     let ana = bench.user("ana", &["qa"]).await;
     let submit = async |profile: &str| {
-        let view = bench.desk.submit(&ana, asked("orders", profile)).await.unwrap();
+        let view = bench.service.submit(&ana, asked("orders", profile)).await.unwrap();
         view.request.grant().unwrap().clone()
     };
     let (first, second) = (submit("read-only").await, submit("read-only").await);
@@ -448,10 +452,13 @@ async fn activation_asks_again() {
 #[tokio::test]
 async fn a_pipelines_claims_last_until_its_grant_is_used() {
     let bench = Bench::new();
-    let other = bench.desk.submit(&pipeline("shop/other"), asked("orders", "read-only")).await;
+    let other = bench
+        .service
+        .submit(&pipeline("shop/other"), asked("orders", "read-only"))
+        .await;
     assert!(matches!(other, Err(AccessError::Denied { .. })));
     let view = bench
-        .desk
+        .service
         .submit(&pipeline("shop/orders"), asked("orders", "read-only"))
         .await
         .unwrap();
@@ -463,7 +470,7 @@ async fn a_token_that_proves_nothing_says_nothing() {
     let bench = Bench::new();
     let name: IdentityName = "ana".parse().unwrap();
     let token = bench.ledger.add_user(&name, BTreeSet::new(), "ops").await.unwrap();
-    assert_eq!(bench.desk.identify(&token, Some(CLIENT)).await.unwrap().name(), &name);
+    assert_eq!(bench.service.identify(&token, Some(CLIENT)).await.unwrap().name(), &name);
     bench.ledger.disable_user(&name, "ops").await.unwrap();
     let jwt = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbmEifQ.x".to_owned();
     let bad = [
@@ -473,7 +480,7 @@ async fn a_token_that_proves_nothing_says_nothing() {
         Secret::new(jwt),
     ];
     for token in &bad {
-        let error = bench.desk.identify(token, Some(CLIENT)).await.unwrap_err();
+        let error = bench.service.identify(token, Some(CLIENT)).await.unwrap_err();
         assert_eq!(error.to_string(), "the token is not accepted");
     }
     let records = audit::read(&bench.folder.path().join("audit"), &audit::Filter::default()).unwrap();
@@ -489,13 +496,13 @@ async fn people_see_what_concerns_them() {
     let bench = Bench::new();
     let (ana, eve) = (bench.user("ana", &["qa", "leads"]).await, bench.user("eve", &["qa"]).await);
     let (lea, sam) = (bench.user("lea", &["leads"]).await, bench.user("sam", &["security"]).await);
-    let old = bench.desk.submit(&ana, asked("orders", "read-only")).await.unwrap();
+    let old = bench.service.submit(&ana, asked("orders", "read-only")).await.unwrap();
     bench.pass(Duration::from_secs(1));
-    let view = bench.desk.submit(&ana, asked("orders", "read-write")).await.unwrap();
-    let approvers = bench.desk.approvers(&view).await;
+    let view = bench.service.submit(&ana, asked("orders", "read-write")).await.unwrap();
+    let approvers = bench.service.approvers(&view).await;
     assert_eq!(approvers, std::slice::from_ref(lea.name()), "not ana herself");
-    let seen = async |who: &Visitor| {
-        let views = bench.desk.requests(who, RequestFilter::default()).await.unwrap();
+    let seen = async |who: &Principal| {
+        let views = bench.service.requests(who, RequestFilter::default()).await.unwrap();
         views.into_iter().map(|view| view.request.id).collect::<Vec<_>>()
     };
     let (old, new) = (old.request.id, view.request.id);
@@ -507,13 +514,13 @@ async fn people_see_what_concerns_them() {
     );
     assert_eq!(seen(&sam).await, [new.clone(), old.clone()]);
     assert!(seen(&eve).await.is_empty());
-    assert!(bench.desk.request(&lea, &new).await.is_ok());
+    assert!(bench.service.request(&lea, &new).await.is_ok());
     assert!(matches!(
-        bench.desk.request(&eve, &new).await,
+        bench.service.request(&eve, &new).await,
         Err(AccessError::NoSuchRequest(_))
     ));
-    bench.desk.may(&sam, Action::ReadLog).await.unwrap();
-    assert!(bench.desk.may(&eve, Action::ReadLog).await.is_err());
+    bench.service.may(&sam, Action::ReadLog).await.unwrap();
+    assert!(bench.service.may(&eve, Action::ReadLog).await.is_err());
 }
 
 /// Not measured to the millisecond here (the machine is shared): far below what a person notices.
@@ -524,7 +531,7 @@ async fn the_automatic_path_is_short() {
     let mut took = Vec::new();
     for _ in 0..20 {
         let from = tokio::time::Instant::now();
-        bench.desk.submit(&ana, asked("orders", "read-only")).await.unwrap();
+        bench.service.submit(&ana, asked("orders", "read-only")).await.unwrap();
         took.push(from.elapsed());
     }
     took.sort_unstable();
@@ -536,17 +543,17 @@ async fn the_automatic_path_is_short() {
 async fn an_extension_does_not_stretch_a_break_glass_access() {
     let bench = Bench::new();
     let ana = bench.user("ana", &["qa"]).await;
-    let urgent = Asked {
+    let urgent = RequestArgs {
         break_glass: true,
         reason: Some("down".to_owned()),
         window: Some(Duration::from_mins(20)),
         ..asked("orders", "owner")
     };
-    let view = bench.desk.submit(&ana, urgent).await.unwrap();
+    let view = bench.service.submit(&ana, urgent).await.unwrap();
     let grant = view.request.grant().unwrap().clone();
     bench.connect(&grant).await.unwrap();
     // Half an hour is what one may take without approval, in however many steps; "longer" would allow two hours.
-    let by = |minutes| bench.desk.extend(&ana, &grant, Duration::from_mins(minutes), None);
+    let by = |minutes| bench.service.extend(&ana, &grant, Duration::from_mins(minutes), None);
     by(10).await.unwrap();
     let more = by(1).await;
     assert!(matches!(more, Err(AccessError::Denied { .. })), "{more:?}");
@@ -582,7 +589,7 @@ fn issuer(folder: &std::path::Path) -> (Issuers, impl Fn(&str) -> Secret<String>
     let settings = crate::identity::IssuerSettings {
         issuer: "https://id.example.org".to_owned(),
         audience: "tidegate".to_owned(),
-        keys: crate::identity::Keys::File(file),
+        keys: crate::identity::KeysLocation::File(file),
         identity_claim: "sub".to_owned(),
         email_verified: crate::identity::EmailVerified::Required,
         identity_prefix: String::new(),
@@ -609,21 +616,24 @@ async fn no_issuer_names_a_local_user() {
     rules.issuers = Arc::new(issuers);
     bench.rules.send_replace(Arc::new(rules));
     bench.user("ana", &["qa"]).await;
-    let error = bench.desk.identify(&sign("ana"), None).await.unwrap_err();
+    let error = bench.service.identify(&sign("ana"), None).await.unwrap_err();
     assert_eq!(error.to_string(), "the token is not accepted");
     // Whoever is nobody here is known by it, until they are shut out.
-    let bo = bench.desk.identify(&sign("bo"), None).await.unwrap();
-    assert_eq!(bo.identity.source, Source::Issuer("https://id.example.org".to_owned()));
+    let bo = bench.service.identify(&sign("bo"), None).await.unwrap();
+    assert_eq!(
+        bo.identity.source,
+        IdentitySource::Issuer("https://id.example.org".to_owned())
+    );
     bench.ledger.disable_user(bo.name(), "ops").await.unwrap();
-    assert!(bench.desk.identify(&sign("bo"), None).await.is_err());
+    assert!(bench.service.identify(&sign("bo"), None).await.is_err());
 }
 
 #[tokio::test]
 async fn a_withdrawal_tells_a_stranger_nothing() {
     let bench = Bench::new();
     let (ana, eve) = (bench.user("ana", &["qa"]).await, bench.user("eve", &["qa"]).await);
-    let view = bench.desk.submit(&ana, asked("orders", "read-write")).await.unwrap();
-    let answer = bench.desk.withdraw(&eve, &view.request.id).await;
+    let view = bench.service.submit(&ana, asked("orders", "read-write")).await.unwrap();
+    let answer = bench.service.withdraw(&eve, &view.request.id).await;
     assert!(matches!(answer, Err(AccessError::NoSuchRequest(_))), "{answer:?}");
 }
 
@@ -631,15 +641,15 @@ async fn a_withdrawal_tells_a_stranger_nothing() {
 async fn a_key_is_for_one_request() {
     let bench = Bench::new();
     let ana = bench.user("ana", &["qa"]).await;
-    let keyed = |profile: &str, reason: &str| Asked {
+    let keyed = |profile: &str, reason: &str| RequestArgs {
         key: Some("ci-4711".to_owned()),
         reason: Some(reason.to_owned()),
         ..asked("orders", profile)
     };
-    let first = bench.desk.submit(&ana, keyed("read-only", "tests")).await.unwrap();
-    let again = bench.desk.submit(&ana, keyed("read-only", "tests")).await.unwrap();
+    let first = bench.service.submit(&ana, keyed("read-only", "tests")).await.unwrap();
+    let again = bench.service.submit(&ana, keyed("read-only", "tests")).await.unwrap();
     assert_eq!(first.request.id, again.request.id);
-    let other = bench.desk.submit(&ana, keyed("read-only", "something else")).await;
+    let other = bench.service.submit(&ana, keyed("read-only", "something else")).await;
     assert!(matches!(other, Err(AccessError::Invalid(_))), "{other:?}");
 }
 
@@ -656,31 +666,35 @@ unless { context has client && context.client.isInRange(ip("10.0.0.0/8")) };
     bench.rules.send_replace(Arc::new(testing::rules(Some(policies(&both)))));
     let ana = bench.user("ana", &["qa"]).await;
     let lea = bench.user("lea", &["leads", "security", "ops"]).await;
-    let from = |client: Option<&str>| Visitor {
+    let from = |client: Option<&str>| Principal {
         client: client.map(|client| client.parse().unwrap()),
         ..lea.clone()
     };
     let inside = from(Some("10.1.2.3"));
     for outside in [from(Some("192.0.2.7")), from(None)] {
         let id = bench
-            .desk
+            .service
             .submit(&ana, asked("orders", "read-write"))
             .await
             .unwrap()
             .request
             .id;
-        let approved = bench.desk.approve(&outside, &id, Narrowed::default(), None).await;
+        let approved = bench.service.approve(&outside, &id, NarrowedRequest::default(), None).await;
         assert!(matches!(approved, Err(AccessError::Denied { .. })), "{approved:?}");
-        assert!(bench.desk.reject(&outside, &id, None).await.is_err());
-        let view = bench.desk.approve(&inside, &id, Narrowed::default(), None).await.unwrap();
+        assert!(bench.service.reject(&outside, &id, None).await.is_err());
+        let view = bench
+            .service
+            .approve(&inside, &id, NarrowedRequest::default(), None)
+            .await
+            .unwrap();
         let grant = view.request.grant().unwrap().clone();
-        assert!(bench.desk.revoke(&outside, &grant, None).await.is_err());
+        assert!(bench.service.revoke(&outside, &grant, None).await.is_err());
         for action in [Action::ReadLog, Action::Administer] {
-            assert!(bench.desk.may(&outside, action).await.is_err());
-            assert!(!bench.desk.would(&outside, action));
-            bench.desk.may(&inside, action).await.unwrap();
+            assert!(bench.service.may(&outside, action).await.is_err());
+            assert!(!bench.service.would(&outside, action));
+            bench.service.may(&inside, action).await.unwrap();
         }
-        bench.desk.revoke(&inside, &grant, None).await.unwrap();
+        bench.service.revoke(&inside, &grant, None).await.unwrap();
     }
     // Where from is on record.
     let records = bench.records();
@@ -714,16 +728,20 @@ when { context has client && context.client.isInRange(ip("192.0.2.0/24")) };"#;
     let both = format!("{POLICIES}{home}");
     bench.rules.send_replace(Arc::new(testing::rules(Some(policies(&both)))));
     let ana = bench.user("ana", &["qa"]).await;
-    let view = bench.desk.submit(&ana, asked("orders", "read-only")).await.unwrap();
+    let view = bench.service.submit(&ana, asked("orders", "read-only")).await.unwrap();
     let grant = view.request.grant().unwrap().clone();
     bench.connect(&grant).await.unwrap();
-    let there = Visitor {
+    let there = Principal {
         client: Some("::ffff:192.0.2.7".parse().unwrap()),
         ..ana.clone()
     };
-    let refused = bench.desk.extend(&there, &grant, Duration::from_mins(1), None).await;
+    let refused = bench.service.extend(&there, &grant, Duration::from_mins(1), None).await;
     assert!(matches!(refused, Err(AccessError::Denied { .. })), "{refused:?}");
-    bench.desk.extend(&ana, &grant, Duration::from_mins(1), None).await.unwrap();
+    bench
+        .service
+        .extend(&ana, &grant, Duration::from_mins(1), None)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -732,20 +750,20 @@ async fn a_grant_of_another_is_none_to_those_who_may_not_see_it() {
     let (ana, eve) = (bench.user("ana", &["qa"]).await, bench.user("eve", &["qa"]).await);
     let (lea, ola) = (bench.user("lea", &["leads"]).await, bench.user("ola", &["ops"]).await);
     let submit = async || {
-        let view = bench.desk.submit(&ana, asked("orders", "read-only")).await.unwrap();
+        let view = bench.service.submit(&ana, asked("orders", "read-only")).await.unwrap();
         view.request.grant().unwrap().clone()
     };
     let (live, ended) = (submit().await, submit().await);
     bench.connect(&live).await.unwrap();
-    bench.desk.revoke(&ana, &ended, None).await.unwrap();
+    bench.service.revoke(&ana, &ended, None).await.unwrap();
     let unknown = GrantId::from_random([9; 10]);
-    let answers = async |who: &Visitor, id: &GrantId| {
+    let answers = async |who: &Principal, id: &GrantId| {
         let minute = Duration::from_mins(1);
         [
-            bench.desk.extend(who, id, minute, None).await.err(),
-            bench.desk.revoke(who, id, None).await.err(),
-            bench.desk.release(who, id).await.err(),
-            bench.desk.login(who, id).await.err(),
+            bench.service.extend(who, id, minute, None).await.err(),
+            bench.service.revoke(who, id, None).await.err(),
+            bench.service.release(who, id).await.err(),
+            bench.service.login(who, id).await.err(),
         ]
         .map(|error| format!("{:?}", error.expect("refused")).replace(id.as_str(), "ID"))
     };
@@ -757,7 +775,7 @@ async fn a_grant_of_another_is_none_to_those_who_may_not_see_it() {
     // Who may see it is told why; and so is who may do it.
     let told = answers(&ola, &live).await;
     assert!(told.iter().all(|answer| !answer.contains("NoSuchGrant")), "{told:?}");
-    let again = bench.desk.revoke(&lea, &ended, None).await;
+    let again = bench.service.revoke(&lea, &ended, None).await;
     assert!(
         matches!(again, Err(AccessError::Ledger(LedgerError::Illegal(_)))),
         "{again:?}"
@@ -786,8 +804,8 @@ when { context.active_grants * 9223372036854775807 * 2 > 0 - 9223372036854775807
     };
     bench.ledger.create(by_hand(&ana), "ops").await.unwrap();
     for answer in [
-        bench.desk.submit(&ana, asked("orders", "read-only")).await.map(|_| ()),
-        bench.desk.may(&ana, Action::ReadLog).await,
+        bench.service.submit(&ana, asked("orders", "read-only")).await.map(|_| ()),
+        bench.service.may(&ana, Action::ReadLog).await,
     ] {
         match answer {
             Err(AccessError::Denied { why, .. }) => assert_eq!(why, policy::NOT_EVALUATED),
@@ -797,7 +815,7 @@ when { context.active_grants * 9223372036854775807 * 2 > 0 - 9223372036854775807
     assert_eq!(overflows(&bench), 2);
 }
 
-fn by_hand(who: &Visitor) -> crate::grant::Terms {
+fn by_hand(who: &Principal) -> crate::grant::Terms {
     crate::grant::Terms {
         identity: who.name().clone(),
         target: "orders".parse().unwrap(),
@@ -816,25 +834,25 @@ fn by_hand(who: &Visitor) -> crate::grant::Terms {
 async fn what_was_said_is_on_record() {
     let bench = Bench::new();
     let (ana, lea) = (bench.user("ana", &["qa"]).await, bench.user("lea", &["leads"]).await);
-    let reason = |reason: &str| Asked {
+    let reason = |reason: &str| RequestArgs {
         reason: Some(reason.to_owned()),
         ..asked("orders", "read-write")
     };
     let said = |text: &str| Some(text.to_owned());
-    let first = bench.desk.submit(&ana, reason("first")).await.unwrap().request.id;
+    let first = bench.service.submit(&ana, reason("first")).await.unwrap().request.id;
     bench
-        .desk
-        .approve(&lea, &first, Narrowed::default(), said("go on"))
+        .service
+        .approve(&lea, &first, NarrowedRequest::default(), said("go on"))
         .await
         .unwrap();
-    let second = bench.desk.submit(&ana, reason("second")).await.unwrap().request.id;
-    bench.desk.reject(&lea, &second, said("not today")).await.unwrap();
-    let urgent = Asked {
+    let second = bench.service.submit(&ana, reason("second")).await.unwrap().request.id;
+    bench.service.reject(&lea, &second, said("not today")).await.unwrap();
+    let urgent = RequestArgs {
         break_glass: true,
         ..reason("down")
     };
-    let urgent = bench.desk.submit(&ana, urgent).await.unwrap().request.id;
-    bench.desk.review(&lea, &urgent, "it was needed".to_owned()).await.unwrap();
+    let urgent = bench.service.submit(&ana, urgent).await.unwrap().request.id;
+    bench.service.review(&lea, &urgent, "it was needed".to_owned()).await.unwrap();
     let words = bench.requests_changed().into_iter();
     let words = words.map(|made| (made.change.to_string(), made.reason.unwrap_or_default()));
     let expected = [
@@ -853,10 +871,10 @@ async fn what_was_said_is_on_record() {
 async fn which_pipeline_asked_is_on_record() {
     let bench = Bench::new();
     let ci = pipeline("shop/orders");
-    bench.desk.submit(&ci, asked("orders", "read-only")).await.unwrap();
+    bench.service.submit(&ci, asked("orders", "read-only")).await.unwrap();
     assert!(
         bench
-            .desk
+            .service
             .submit(&pipeline("shop/mail"), asked("orders", "read-only"))
             .await
             .is_err()
@@ -892,11 +910,11 @@ async fn who_can_approve_is_worked_out_once_and_aside() {
         bench.user(&format!("u{i:03}"), &["qa"]).await;
     }
     bench.user("zoe", &["leads"]).await;
-    let view = bench.desk.submit(&ana, asked("orders", "read-write")).await.unwrap();
+    let view = bench.service.submit(&ana, asked("orders", "read-write")).await.unwrap();
     let begun = tokio::time::Instant::now();
     let asked_first = tokio::spawn({
-        let (desk, view) = (bench.desk.clone(), view.clone());
-        async move { desk.approvers(&view).await }
+        let (service, view) = (bench.service.clone(), view.clone());
+        async move { service.approvers(&view).await }
     });
     // This test has one thread: while the policies are asked, it is free.
     let mut turns = 0_u32;
@@ -911,7 +929,7 @@ async fn who_can_approve_is_worked_out_once_and_aside() {
     let first = begun.elapsed();
     let begun = tokio::time::Instant::now();
     for _ in 0..100 {
-        assert_eq!(bench.desk.approvers(&view).await.len(), 1);
+        assert_eq!(bench.service.approvers(&view).await.len(), 1);
     }
     let again = begun.elapsed();
     println!("approvers among 300: {first:?}, {turns} other turns meanwhile, the longest {longest:?}; 100 times more: {again:?}");
@@ -920,9 +938,9 @@ async fn who_can_approve_is_worked_out_once_and_aside() {
     assert!(again < first, "{again:?} {first:?}");
     // Who comes in, or goes, or has approved, is seen at once.
     bench.user("lea", &["leads"]).await;
-    assert_eq!(bench.desk.approvers(&view).await.len(), 2);
+    assert_eq!(bench.service.approvers(&view).await.len(), 2);
     bench.ledger.disable_user(&"zoe".parse().unwrap(), "ops").await.unwrap();
-    assert_eq!(bench.desk.approvers(&view).await, ["lea".parse().unwrap()]);
+    assert_eq!(bench.service.approvers(&view).await, ["lea".parse().unwrap()]);
 }
 
 mod joining;

@@ -8,26 +8,26 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use crate::causes::in_one_line;
-use crate::session::{self, Accepted, Shared};
+use crate::error_chain::display_chain;
+use crate::session::{self, AcceptedConnection, SharedState};
 use crate::strangers::{Strangers, canonical};
 
 /// Pause after a failed accept. Without file descriptors the next accept would fail at once, and the loop would spin.
-const BREATH: Duration = Duration::from_millis(50);
+const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Resources that the accept loop needs to admit a connection.
-pub(super) struct Door {
+pub(super) struct AcceptContext {
     pub(super) strangers: Strangers,
     pub(super) connections: Arc<Semaphore>,
     pub(super) limit: u32,
     /// File descriptors for connections that are not yet a session: each connection holds one until it becomes a session or
     /// closes. If none is free, the next connection waits in the system's queue.
     pub(super) unproved: Arc<Semaphore>,
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<SharedState>,
 }
 
 /// Accepts connections until its task is aborted.
-pub(super) async fn run(listener: TcpListener, door: Door) {
+pub(super) async fn run(listener: TcpListener, door: AcceptContext) {
     loop {
         let Ok(descriptor) = Arc::clone(&door.unproved).acquire_owned().await else {
             // The semaphore is never closed; this is unreachable.
@@ -36,12 +36,12 @@ pub(super) async fn run(listener: TcpListener, door: Door) {
         let (tcp, client) = match listener.accept().await {
             Ok((tcp, client)) => (tcp, canonical(client)),
             Err(error) => {
-                tracing::warn!(error = %in_one_line(&error), "cannot accept a client connection");
-                tokio::time::sleep(BREATH).await;
+                tracing::warn!(error = %display_chain(&error), "cannot accept a client connection");
+                tokio::time::sleep(ACCEPT_RETRY_INTERVAL).await;
                 continue;
             }
         };
-        let accepted = Accepted {
+        let accepted = AcceptedConnection {
             tcp,
             client,
             permit: door.strangers.enter(client.ip()),

@@ -9,35 +9,35 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
 use super::StartError;
-use super::descriptors::Places;
+use super::descriptors::ConnectionLimits;
 use crate::audit::Journal;
-use crate::audit::values::{ParameterPolicy, Show, ValueKey};
+use crate::audit::values::{ParameterDisplay, ParameterPolicy, ValueKey};
 use crate::clock::Clock;
-use crate::config::{AccountSettings, ProfileSettings, Settings, TargetSettings, TlsFiles};
+use crate::config::{AccountSettings, GateSettings, ProfileSettings, TargetSettings, TlsFiles};
 use crate::frontend;
 use crate::names::{ProfileName, TargetName};
-use crate::provision::{Profile, Roles, Terminator};
-use crate::rails::{InvalidRules, Rails};
-use crate::session::{self, Keep, Leftovers, MaskedTables, Rules, TargetRoom};
+use crate::provision::{GrantRoles, RoleProfile, Terminator};
+use crate::session::{self, MaskedTables, RecordLimits, SessionRules, TargetLeftovers, TargetState};
+use crate::sql_filter::{FilterRulesError, SqlFilter};
 use crate::strangers::{StrangerLimits, Strangers};
 use crate::tls::{ClientTls, ServerTls, ServerTlsCell, TlsError};
-use crate::upstream::{Account, Target};
+use crate::upstream::{Target, TargetAccount};
 
 /// Session limit of a target whose settings name none; higher than the connection limit of any server.
-const NO_LIMIT: u32 = 100_000;
+const DEFAULT_MAX_SESSIONS: u32 = 100_000;
 
 /// Builder of the rules, at the start and at each reload. It keeps the state that must outlive a reload.
-pub(super) struct Builder {
+pub(super) struct ReloadBuilder {
     clock: Clock,
     journal: Journal,
-    places: Places,
+    places: ConnectionLimits,
     pub(super) tls: ServerTlsCell,
     pub(super) strangers: Strangers,
-    rooms: HashMap<TargetName, Arc<TargetRoom>>,
+    rooms: HashMap<TargetName, Arc<TargetState>>,
 }
 
 /// Result of the steps of a reload that can fail.
-pub(super) struct Prepared {
+pub(super) struct PreparedSettings {
     certificate: ServerTls,
     key: ValueKey,
     targets: Vec<PreparedTarget>,
@@ -45,14 +45,19 @@ pub(super) struct Prepared {
 
 struct PreparedTarget {
     target: Target,
-    profiles: Option<Vec<Profile>>,
-    rails: RailsOf,
-    show: Show,
+    profiles: Option<Vec<RoleProfile>>,
+    rails: ProfileFilters,
+    show: ParameterDisplay,
     masked: HashMap<Option<ProfileName>, Arc<MaskedTables>>,
 }
 
-impl Builder {
-    pub(super) fn new(settings: &Settings, places: Places, journal: Journal, clock: Clock) -> Result<Self, StartError> {
+impl ReloadBuilder {
+    pub(super) fn new(
+        settings: &GateSettings,
+        places: ConnectionLimits,
+        journal: Journal,
+        clock: Clock,
+    ) -> Result<Self, StartError> {
         let limits = StrangerLimits {
             connections: places.handshakes,
             connections_per_address: settings.limits.handshakes_per_address.min(places.handshakes),
@@ -69,7 +74,7 @@ impl Builder {
     }
 
     /// Builds the fallible parts of `settings`. Nothing in force changes.
-    pub(super) fn prepare(settings: &Settings, now: Timestamp) -> Result<Prepared, StartError> {
+    pub(super) fn prepare(settings: &GateSettings, now: Timestamp) -> Result<PreparedSettings, StartError> {
         let certificate = certificate(&settings.tls, now)?;
         let key = ValueKey::load_or_make(&settings.audit.value_key())?;
         let mut targets = Vec::with_capacity(settings.targets.len());
@@ -82,7 +87,7 @@ impl Builder {
                 masked: masked(target),
             });
         }
-        Ok(Prepared {
+        Ok(PreparedSettings {
             certificate,
             key,
             targets,
@@ -90,20 +95,20 @@ impl Builder {
     }
 
     /// Puts the prepared parts in force for new connections and roles. It cannot fail.
-    pub(super) fn put_in_force(&mut self, prepared: Prepared, settings: &Settings) -> Rules {
-        let Prepared {
+    pub(super) fn put_in_force(&mut self, prepared: PreparedSettings, settings: &GateSettings) -> SessionRules {
+        let PreparedSettings {
             certificate,
             key,
             targets,
         } = prepared;
         let rooms: HashMap<_, _> = targets
             .into_iter()
-            .map(|prepared| (prepared.target.name.clone(), self.room(prepared)))
+            .map(|prepared| (prepared.target.name.clone(), self.target_state(prepared)))
             .collect();
         self.rooms.clone_from(&rooms);
         self.tls.replace(certificate);
-        Rules {
-            frontend: frontend::Settings {
+        SessionRules {
+            frontend: frontend::HandshakeSettings {
                 tls: self.tls.clone(),
                 plaintext: settings.plaintext,
                 token_in_clear: settings.access.identity_without_tls,
@@ -116,11 +121,11 @@ impl Builder {
     }
 
     #[cfg(test)]
-    pub(super) fn room_in_force(&self, target: &TargetName) -> Option<Arc<TargetRoom>> {
+    pub(super) fn room_in_force(&self, target: &TargetName) -> Option<Arc<TargetState>> {
         self.rooms.get(target).cloned()
     }
 
-    fn room(&self, prepared: PreparedTarget) -> Arc<TargetRoom> {
+    fn target_state(&self, prepared: PreparedTarget) -> Arc<TargetState> {
         let PreparedTarget {
             target,
             profiles,
@@ -128,14 +133,14 @@ impl Builder {
             show,
             masked,
         } = prepared;
-        let limit = target.max_sessions.unwrap_or(NO_LIMIT);
+        let limit = target.max_sessions.unwrap_or(DEFAULT_MAX_SESSIONS);
         let target = Arc::new(target);
         // Permits in use stay in use as long as the limit is the same.
         let places = match self.rooms.get(&target.name) {
-            Some(room) if room.limit == limit => Arc::clone(&room.places),
+            Some(target_state) if target_state.limit == limit => Arc::clone(&target_state.places),
             _ => Arc::new(Semaphore::new(limit as usize)),
         };
-        Arc::new(TargetRoom {
+        Arc::new(TargetState {
             terminator: self.terminator(&target),
             leftovers: self.leftovers(&target),
             target: Arc::clone(&target),
@@ -151,39 +156,45 @@ impl Builder {
     /// Returns the target's terminator. It outlives a reload: the same connection ends sessions from before and after. If the
     /// target's server has changed, the sessions on the old server keep their terminator until the last of them has ended.
     fn terminator(&self, target: &Arc<Target>) -> Terminator {
-        let known = self.rooms.get(&target.name).map(|room| room.terminator.clone());
+        let known = self
+            .rooms
+            .get(&target.name)
+            .map(|target_state| target_state.terminator.clone());
         known
             .filter(|terminator| terminator.renew(target))
             .unwrap_or_else(|| Terminator::spawn(Arc::clone(target), self.clock.clone()))
     }
 
     /// Returns the target's leftovers: unknown at the start, before the first check; none for a target that a reload adds.
-    fn leftovers(&self, target: &Target) -> Leftovers {
+    fn leftovers(&self, target: &Target) -> TargetLeftovers {
         match self.rooms.get(&target.name) {
-            Some(room) => room.leftovers.clone(),
-            None if self.rooms.is_empty() => Leftovers::unknown(),
-            None => Leftovers::none(),
+            Some(target_state) => target_state.leftovers.clone(),
+            None if self.rooms.is_empty() => TargetLeftovers::unknown(),
+            None => TargetLeftovers::none(),
         }
     }
 
     /// Returns the target's roles. They outlive a reload, because their passwords exist in memory only and their ends are still
     /// due. If the target's server has changed, the roles on the old server end with their grants.
-    fn roles(&self, target: &Arc<Target>, profiles: Vec<Profile>) -> Roles {
-        let known = self.rooms.get(&target.name).and_then(|room| room.roles.clone());
+    fn roles(&self, target: &Arc<Target>, profiles: Vec<RoleProfile>) -> GrantRoles {
+        let known = self
+            .rooms
+            .get(&target.name)
+            .and_then(|target_state| target_state.roles.clone());
         known
             .filter(|roles| roles.renew(target, &profiles))
-            .unwrap_or_else(|| Roles::new(Arc::clone(target), profiles, self.journal.clone(), self.clock.clone()))
+            .unwrap_or_else(|| GrantRoles::new(Arc::clone(target), profiles, self.journal.clone(), self.clock.clone()))
     }
 }
 
 /// Guard rails by profile, for profiles that have some. `None` is the key of grants that name no profile.
-type RailsOf = HashMap<Option<ProfileName>, Arc<Rails>>;
+type ProfileFilters = HashMap<Option<ProfileName>, Arc<SqlFilter>>;
 
-fn rails(target: &TargetSettings) -> Result<RailsOf, InvalidRules> {
-    let mut made = RailsOf::new();
+fn rails(target: &TargetSettings) -> Result<ProfileFilters, FilterRulesError> {
+    let mut made = ProfileFilters::new();
     for (at, profile) in target.profiles.iter().enumerate() {
         let Some(rules) = &profile.rails else { continue };
-        let rails = Arc::new(Rails::new(rules, profile.name.clone())?);
+        let rails = Arc::new(SqlFilter::new(rules, profile.name.clone())?);
         if at == 0 {
             // Like its rights, the guard rails of a grant without a profile are those of the narrowest profile.
             made.insert(None, Arc::clone(&rails));
@@ -211,8 +222,8 @@ fn masked(target: &TargetSettings) -> HashMap<Option<ProfileName>, Arc<MaskedTab
 }
 
 /// Returns the profiles that the roles of the target's grants are made from. `None` means that its sessions share one account.
-pub(super) fn profiles(settings: &TargetSettings) -> Option<Vec<Profile>> {
-    let profile = |profile: &ProfileSettings| Profile {
+pub(super) fn profiles(settings: &TargetSettings) -> Option<Vec<RoleProfile>> {
+    let profile = |profile: &ProfileSettings| RoleProfile {
         name: profile.name.clone(),
         connections: profile.connection_limit,
         settings: profile.settings.clone(),
@@ -223,9 +234,9 @@ pub(super) fn profiles(settings: &TargetSettings) -> Option<Vec<Profile>> {
     settings.has_rights().then(|| settings.profiles.iter().map(profile).collect())
 }
 
-fn session(settings: &Settings, places: Places, key: ValueKey) -> session::Settings {
+fn session(settings: &GateSettings, places: ConnectionLimits, key: ValueKey) -> session::SessionSettings {
     let table = &settings.session;
-    session::Settings {
+    session::SessionSettings {
         warnings: table.warnings.clone(),
         welcome: table.welcome,
         idle_timeout: table.idle_timeout,
@@ -237,20 +248,20 @@ fn session(settings: &Settings, places: Places, key: ValueKey) -> session::Setti
             logins: settings.limits.waiting_logins.min(places.waiting_logins),
             of_one: settings.limits.waiting_logins_per_identity,
         },
-        keep: Keep {
+        keep: RecordLimits {
             sql: settings.audit.max_sql_bytes,
             parameter: settings.audit.max_parameter_bytes,
-            show: Show::Full,
+            show: ParameterDisplay::Full,
             key,
         },
     }
 }
 
-fn show(policy: ParameterPolicy, key: &ValueKey) -> Show {
+fn show(policy: ParameterPolicy, key: &ValueKey) -> ParameterDisplay {
     match policy {
-        ParameterPolicy::Full => Show::Full,
-        ParameterPolicy::Hashed => Show::Hashed(key.clone()),
-        ParameterPolicy::None => Show::None,
+        ParameterPolicy::Full => ParameterDisplay::Full,
+        ParameterPolicy::Hashed => ParameterDisplay::Hashed(key.clone()),
+        ParameterPolicy::None => ParameterDisplay::None,
     }
 }
 
@@ -278,16 +289,16 @@ pub(super) fn target(settings: &TargetSettings) -> Result<Target, TlsError> {
     Ok(target)
 }
 
-pub(super) fn account(settings: &AccountSettings) -> Account {
-    let mut account = Account::own(settings.user.clone());
+pub(super) fn account(settings: &AccountSettings) -> TargetAccount {
+    let mut account = TargetAccount::own(settings.user.clone());
     account.password.clone_from(&settings.password);
     account
 }
 
 /// Returns the names of changed settings that are read only at the start.
-pub(super) fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
-    let handshakes = |settings: &Settings| (settings.limits.handshakes, settings.limits.handshakes_per_address);
-    let logging = |settings: &Settings| format!("{:?}", settings.logging);
+pub(super) fn needs_restart(old: &GateSettings, new: &GateSettings) -> Vec<&'static str> {
+    let handshakes = |settings: &GateSettings| (settings.limits.handshakes, settings.limits.handshakes_per_address);
+    let logging = |settings: &GateSettings| format!("{:?}", settings.logging);
     let changed = [
         ("listen", old.listen != new.listen),
         ("advertise", old.advertise != new.advertise),

@@ -5,13 +5,13 @@
 
 use std::time::Duration;
 
-use crate::causes::in_one_line;
 use crate::clock::Clock;
+use crate::error_chain::display_chain;
 use crate::supervision::restarted;
 use crate::tls::ServerTlsCell;
 
 /// Time between two checks of the certificate's expiry.
-const INTERVAL: Duration = Duration::from_hours(6);
+const CHECK_INTERVAL: Duration = Duration::from_hours(6);
 
 /// Checks and renews the certificate for as long as the gate runs.
 pub(super) fn renewing(certificate: ServerTlsCell, clock: Clock) -> impl Future<Output = ()> {
@@ -20,14 +20,14 @@ pub(super) fn renewing(certificate: ServerTlsCell, clock: Clock) -> impl Future<
 
 async fn renew(certificate: ServerTlsCell, clock: Clock) {
     loop {
-        tokio::time::sleep(INTERVAL).await;
+        tokio::time::sleep(CHECK_INTERVAL).await;
         match certificate.current().renewed(clock.now()) {
             Ok(None) => {}
             Ok(Some(next)) => {
                 tracing::info!(expires_at = ?next.expires_at(), "loaded the renewed certificate");
                 certificate.replace(next);
             }
-            Err(error) => tracing::error!(error = %in_one_line(&error), "cannot renew the certificate; will retry"),
+            Err(error) => tracing::error!(error = %display_chain(&error), "cannot renew the certificate; will retry"),
         }
     }
 }

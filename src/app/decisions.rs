@@ -5,28 +5,28 @@
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::ledger::Changed;
+use crate::ledger::ChangedSubject;
 use crate::metrics::Metrics;
-use crate::request::{How, Outcome, Request};
-use crate::session::Shared;
+use crate::request::{ApprovedBy, Request, RequestOutcome};
+use crate::session::SharedState;
 use crate::supervision::restarted;
 
 /// Counts decisions for as long as the gate runs.
-pub(super) fn counting(shared: &Shared) -> impl Future<Output = ()> + use<> {
+pub(super) fn counting(shared: &SharedState) -> impl Future<Output = ()> + use<> {
     let (ledger, metrics) = (shared.ledger.clone(), shared.metrics.clone());
     restarted("counting decisions", move || count(ledger.changes(), metrics.clone()))
 }
 
-async fn count(mut changes: broadcast::Receiver<Changed>, metrics: Metrics) {
+async fn count(mut changes: broadcast::Receiver<ChangedSubject>, metrics: Metrics) {
     loop {
         match changes.recv().await {
-            Ok(Changed::Request(request)) => {
+            Ok(ChangedSubject::Request(request)) => {
                 if let Some((outcome, after)) = decision(&request) {
                     metrics.request_settled(outcome, after);
                 }
             }
             // Missed changes are not counted.
-            Ok(Changed::Grant(_)) | Err(RecvError::Lagged(_)) => {}
+            Ok(ChangedSubject::Grant(_)) | Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return,
         }
     }
@@ -37,9 +37,13 @@ async fn count(mut changes: broadcast::Receiver<Changed>, metrics: Metrics) {
 fn decision(request: &Request) -> Option<(&'static str, std::time::Duration)> {
     let outcome = request.outcome.as_ref().filter(|_| request.review.is_none())?;
     let name = match outcome {
-        Outcome::Approved { how: How::Automatic, .. } => "automatic",
-        Outcome::Approved {
-            how: How::BreakGlass, ..
+        RequestOutcome::Approved {
+            how: ApprovedBy::Automatic,
+            ..
+        } => "automatic",
+        RequestOutcome::Approved {
+            how: ApprovedBy::BreakGlass,
+            ..
         } => "break_glass",
         other => other.status().name(),
     };

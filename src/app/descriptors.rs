@@ -7,22 +7,22 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Descriptors reserved for the gate's own use: the log with its next segment, packing and reading, the store, the outbox,
 /// listeners, runtimes, webhooks, the receiver of the log.
-const RESERVED: u64 = 96;
+const RESERVED_DESCRIPTORS: u64 = 96;
 /// Descriptors reserved per target: the terminator, the connections that create and drop roles, the check of its profiles, a
 /// cancel request.
-const RESERVED_PER_TARGET: u64 = 6;
+const DESCRIPTORS_PER_TARGET: u64 = 6;
 /// Descriptors per session: one to the client, one to the target.
-const PER_SESSION: u64 = 2;
+const DESCRIPTORS_PER_SESSION: u64 = 2;
 /// Descriptors per connection to the control API: its own, and a log segment that is read for it.
-const PER_CALLER: u64 = 2;
+const DESCRIPTORS_PER_CALLER: u64 = 2;
 /// Listeners of the control API, counting the handshakes in progress as one.
 const CALLER_LISTENERS: u64 = 3;
 /// Smallest number of descriptors that must remain for connections; with fewer the gate is of no use.
-const MIN_SHARED: u64 = 64;
+const MIN_SHARED_DESCRIPTORS: u64 = 64;
 
 /// Limits on simultaneous connections, by kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Places {
+pub(super) struct ConnectionLimits {
     /// `limits.connections`: number of sessions.
     pub(super) connections: u32,
     /// `limits.handshakes`: number of unauthenticated connections.
@@ -56,13 +56,13 @@ pub(super) fn raise() -> Option<u64> {
     current
 }
 
-impl Places {
+impl ConnectionLimits {
     /// Returns the number of descriptors in use when every limit is reached.
     fn descriptors(self) -> u64 {
-        u64::from(self.connections) * PER_SESSION
+        u64::from(self.connections) * DESCRIPTORS_PER_SESSION
             + u64::from(self.handshakes)
             + u64::from(self.waiting_logins)
-            + u64::from(self.callers) * PER_CALLER * CALLER_LISTENERS
+            + u64::from(self.callers) * DESCRIPTORS_PER_CALLER * CALLER_LISTENERS
     }
 
     /// Returns the limits that fit into `limit` descriptors. If they do not fit as they are, half goes to sessions, a quarter
@@ -70,24 +70,28 @@ impl Places {
     /// leave over.
     pub(super) fn within(self, limit: Option<u64>, targets: usize) -> Result<Self, TooFewDescriptorsError> {
         let Some(limit) = limit else { return Ok(self) };
-        let reserved = RESERVED + RESERVED_PER_TARGET * targets as u64;
+        let reserved = RESERVED_DESCRIPTORS + DESCRIPTORS_PER_TARGET * targets as u64;
         let shared = limit.saturating_sub(reserved);
-        if shared < MIN_SHARED {
-            let needed = reserved + MIN_SHARED;
+        if shared < MIN_SHARED_DESCRIPTORS {
+            let needed = reserved + MIN_SHARED_DESCRIPTORS;
             return Err(TooFewDescriptorsError { limit, needed });
         }
         if self.descriptors() <= shared {
             return Ok(self);
         }
         let share = |wanted: u32, descriptors: u64, each: u64| wanted.min(u32::try_from(descriptors / each).unwrap_or(u32::MAX));
-        let callers = share(self.callers, shared * 3 / 16, PER_CALLER * CALLER_LISTENERS);
+        let callers = share(self.callers, shared * 3 / 16, DESCRIPTORS_PER_CALLER * CALLER_LISTENERS);
         let mut places = Self {
             connections: 0,
             handshakes: share(self.handshakes, shared / 4, 1),
             waiting_logins: share(self.waiting_logins, shared / 16, 1),
             callers: callers.max(1),
         };
-        places.connections = share(self.connections, shared.saturating_sub(places.descriptors()), PER_SESSION);
+        places.connections = share(
+            self.connections,
+            shared.saturating_sub(places.descriptors()),
+            DESCRIPTORS_PER_SESSION,
+        );
         Ok(places)
     }
 
@@ -116,7 +120,7 @@ mod tests {
 
     use super::*;
 
-    const DEFAULT: Places = Places {
+    const DEFAULT: ConnectionLimits = ConnectionLimits {
         connections: 1000,
         handshakes: 4096,
         waiting_logins: 200,
@@ -147,9 +151,9 @@ mod tests {
             limit in 0u64..2_000_000,
             targets in 0usize..50,
         ) {
-            let wanted = Places { connections, handshakes, waiting_logins, callers };
+            let wanted = ConnectionLimits { connections, handshakes, waiting_logins, callers };
             if let Ok(places) = wanted.within(Some(limit), targets) {
-                prop_assert!(places.descriptors() + RESERVED + RESERVED_PER_TARGET * targets as u64 <= limit);
+                prop_assert!(places.descriptors() + RESERVED_DESCRIPTORS + DESCRIPTORS_PER_TARGET * targets as u64 <= limit);
                 prop_assert!(places.connections >= 1 && places.handshakes >= 1 && places.callers >= 1);
                 prop_assert!(places.connections <= connections && places.handshakes <= handshakes);
             }

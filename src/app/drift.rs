@@ -14,33 +14,33 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::profiles::profiles;
-use crate::causes::in_one_line;
 use crate::clock::Clock;
-use crate::config::Settings;
+use crate::config::GateSettings;
 use crate::control::model::ProfileStatus;
+use crate::error_chain::display_chain;
 use crate::metrics::Metrics;
 use crate::names::{ProfileName, TargetName};
-use crate::provision::profiles::{Compared, Definition, Definitions, Looked, compare_if_changed};
+use crate::provision::profiles::{DriftLook, ProfileComparison, ProfileDefinition, ProfileDefinitions, compare_if_changed};
 use crate::tls::TlsError;
 use crate::upstream::Target;
 
 /// Interval between two checks for a change since the last comparison. A check is one short connection of a few milliseconds,
 /// which is not kept open.
-const EVERY: Duration = Duration::from_secs(5);
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Pause after a check, as a multiple of its duration: checks of a large catalogue take longer and run less often.
-const PAUSE_PER_LOOK: u32 = 20;
+const PAUSE_FACTOR: u32 = 20;
 /// Time after which everything is compared again, even if no change was detected.
-const COMPARE_EVERY: Duration = Duration::from_mins(5);
+const COMPARE_INTERVAL: Duration = Duration::from_mins(5);
 /// Time limit of one check; a catalogue with very many tables is compared in seconds.
-const LIMIT: Duration = Duration::from_mins(1);
+const COMPARE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Number of a profile's differences that are listed.
-const MAX_SHOWN: usize = 5;
+const MAX_NAMED_DIFFERENCES: usize = 5;
 
 /// Targets to check: those whose profiles define rights.
-pub(super) type Looks = Arc<Vec<(Arc<Target>, Definitions)>>;
+pub(super) type DriftTargets = Arc<Vec<(Arc<Target>, ProfileDefinitions)>>;
 
-pub(super) fn looks(settings: &Settings) -> Result<Looks, TlsError> {
+pub(super) fn looks(settings: &GateSettings) -> Result<DriftTargets, TlsError> {
     let defined = settings.targets.iter().filter(|target| target.has_rights());
     Ok(Arc::new(
         defined.map(|target| profiles(target, None)).collect::<Result<_, _>>()?,
@@ -48,11 +48,16 @@ pub(super) fn looks(settings: &Settings) -> Result<Looks, TlsError> {
 }
 
 /// Status of the profiles at the last check, by target.
-pub(super) type Seen = BTreeMap<TargetName, Vec<ProfileStatus>>;
+pub(super) type DriftStatus = BTreeMap<TargetName, Vec<ProfileStatus>>;
 
 /// Checks the targets for as long as the gate runs, each at its own interval.
-pub(super) async fn watch(mut looks: watch::Receiver<Looks>, metrics: Metrics, clock: Clock, seen: watch::Sender<Seen>) {
-    let watch = Watch {
+pub(super) async fn watch(
+    mut looks: watch::Receiver<DriftTargets>,
+    metrics: Metrics,
+    clock: Clock,
+    seen: watch::Sender<DriftStatus>,
+) {
+    let watch = DriftWatch {
         metrics,
         clock,
         seen,
@@ -77,56 +82,56 @@ pub(super) async fn watch(mut looks: watch::Receiver<Looks>, metrics: Metrics, c
 }
 
 /// State that the checks of all targets share.
-struct Watch {
+struct DriftWatch {
     metrics: Metrics,
     clock: Clock,
-    seen: watch::Sender<Seen>,
-    said: Mutex<Said>,
+    seen: watch::Sender<DriftStatus>,
+    said: Mutex<ReportedDrift>,
 }
 
 /// Result of the last comparison with a target.
-struct Known {
+struct LastComparison {
     fingerprint: String,
     statuses: Vec<ProfileStatus>,
     compared_at: Instant,
 }
 
-impl Watch {
+impl DriftWatch {
     /// Checks one target at intervals, until dropped.
-    async fn follow(&self, target: &Arc<Target>, definitions: &Definitions) {
+    async fn follow(&self, target: &Arc<Target>, definitions: &ProfileDefinitions) {
         let mut known = None;
         loop {
             let begun = self.clock.moment().instant;
             self.look(target, definitions, &mut known).await;
             let took = self.clock.moment().instant.duration_since(begun);
-            tokio::time::sleep(EVERY.max(took * PAUSE_PER_LOOK)).await;
+            tokio::time::sleep(CHECK_INTERVAL.max(took * PAUSE_FACTOR)).await;
         }
     }
 
-    async fn look(&self, target: &Arc<Target>, definitions: &Definitions, known: &mut Option<Known>) {
+    async fn look(&self, target: &Arc<Target>, definitions: &ProfileDefinitions, known: &mut Option<LastComparison>) {
         let name = &definitions.target;
         let now = self.clock.moment();
         let fresh = known
             .as_ref()
-            .filter(|known| now.instant.duration_since(known.compared_at) < COMPARE_EVERY);
+            .filter(|known| now.instant.duration_since(known.compared_at) < COMPARE_INTERVAL);
         let asked = compare_if_changed(target, definitions, fresh.map(|known| known.fingerprint.as_str()));
-        let looked = match tokio::time::timeout(LIMIT, asked).await {
+        let looked = match tokio::time::timeout(COMPARE_TIMEOUT, asked).await {
             Ok(Ok(looked)) => Ok(looked),
-            Ok(Err(error)) => Err(in_one_line(&error)),
-            Err(_) => Err(format!("no result within {LIMIT:?}")),
+            Ok(Err(error)) => Err(display_chain(&error)),
+            Err(_) => Err(format!("no result within {COMPARE_TIMEOUT:?}")),
         };
         let mut said = self.said.lock();
         let statuses = match looked {
-            Ok(Looked::Changed(fingerprint, comparison)) => {
+            Ok(DriftLook::Changed(fingerprint, comparison)) => {
                 let statuses = said.compared(name, comparison.profiles, &self.metrics, now.time);
-                *known = Some(Known {
+                *known = Some(LastComparison {
                     fingerprint,
                     statuses: statuses.clone(),
                     compared_at: now.instant,
                 });
                 statuses
             }
-            Ok(Looked::AsBefore) => {
+            Ok(DriftLook::AsBefore) => {
                 let mut statuses = known.as_ref().map(|known| known.statuses.clone()).unwrap_or_default();
                 for status in &mut statuses {
                     status.looked_at = now.time;
@@ -147,16 +152,16 @@ impl Watch {
 
 /// Last reported state, so that each change is reported once.
 #[derive(Default)]
-struct Said {
-    differs: HashMap<(TargetName, ProfileName), Compared>,
+struct ReportedDrift {
+    differs: HashMap<(TargetName, ProfileName), ProfileComparison>,
     failed: HashMap<TargetName, String>,
 }
 
-impl Said {
+impl ReportedDrift {
     fn compared(
         &mut self,
         target: &TargetName,
-        compared: Vec<Compared>,
+        compared: Vec<ProfileComparison>,
         metrics: &Metrics,
         looked_at: Timestamp,
     ) -> Vec<ProfileStatus> {
@@ -170,7 +175,7 @@ impl Said {
                 profile: compared.profile.clone(),
                 looked_at,
                 differences: Some(compared.plan.differences()),
-                first: compared.plan.first(MAX_SHOWN),
+                first: compared.plan.first(MAX_NAMED_DIFFERENCES),
                 problem: None,
             });
             self.say(target, compared);
@@ -178,13 +183,13 @@ impl Said {
         statuses
     }
 
-    fn failed(&mut self, definitions: &Definitions, reason: &str, looked_at: Timestamp) -> Vec<ProfileStatus> {
+    fn failed(&mut self, definitions: &ProfileDefinitions, reason: &str, looked_at: Timestamp) -> Vec<ProfileStatus> {
         let target = &definitions.target;
         if self.failed.get(target).is_none_or(|before| before != reason) {
             tracing::warn!(target_name = %target, reason, "cannot compare the database with its profiles");
             self.failed.insert(target.clone(), reason.to_owned());
         }
-        let status = |definition: &Definition| ProfileStatus {
+        let status = |definition: &ProfileDefinition| ProfileStatus {
             profile: definition.name.clone(),
             looked_at,
             differences: None,
@@ -194,7 +199,7 @@ impl Said {
         definitions.profiles.iter().map(status).collect()
     }
 
-    fn say(&mut self, target: &TargetName, compared: Compared) {
+    fn say(&mut self, target: &TargetName, compared: ProfileComparison) {
         let key = (target.clone(), compared.profile.clone());
         let (profile, plan) = (&compared.profile, &compared.plan);
         if plan.in_step() {

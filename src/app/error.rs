@@ -9,7 +9,7 @@ use crate::audit::values::ValueKeyError;
 use crate::control;
 use crate::ledger::{LedgerError, StoreError};
 use crate::notify::OutboxError;
-use crate::rails::InvalidRules;
+use crate::sql_filter::FilterRulesError;
 use crate::tls::TlsError;
 
 /// Error of a start, or of a reload.
@@ -53,7 +53,7 @@ pub enum StartError {
     Tls(#[from] TlsError),
     /// The guard rails of a profile are invalid.
     #[error(transparent)]
-    Rails(#[from] InvalidRules),
+    Rails(#[from] FilterRulesError),
     /// The audit log cannot be opened or written.
     #[error(transparent)]
     Audit(#[from] AuditError),
@@ -74,5 +74,5 @@ pub enum StartError {
     Control(#[from] control::ListenError),
     /// The admin token cannot be read or created.
     #[error(transparent)]
-    Token(#[from] control::TokenError),
+    Token(#[from] control::AdminTokenError),
 }

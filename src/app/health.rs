@@ -5,18 +5,18 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Forwarder, roles};
-use crate::audit::Health;
+use super::{ForwarderHandle, roles};
+use crate::audit::JournalHealth;
 use crate::clock::ClockDoubt;
 use crate::diagnostics::Diagnostics;
 use crate::notify::Notifier;
-use crate::session::Shared;
+use crate::session::SharedState;
 use crate::strangers::Strangers;
 use crate::supervision::Supervisor;
 use crate::tls::ServerTlsCell;
 
 /// Returns `Ok` if the gate takes sessions, and the reason otherwise.
-pub(super) fn readiness(shared: &Shared, supervisor: &Supervisor) -> Result<(), String> {
+pub(super) fn readiness(shared: &SharedState, supervisor: &Supervisor) -> Result<(), String> {
     if let Some(failure) = supervisor.failure() {
         return Err(failure.to_string());
     }
@@ -24,35 +24,37 @@ pub(super) fn readiness(shared: &Shared, supervisor: &Supervisor) -> Result<(), 
         return Err("the gate is shutting down".to_owned());
     }
     match *shared.journal.health().borrow() {
-        Health::Good => shared
+        JournalHealth::Good => shared
             .ledger
             .trouble()
             .or_else(|| shared.clock.doubt().map(ClockDoubt::words))
             .map_or(Ok(()), Err),
-        Health::Failed { disk_full: true } => Err("the disk of the audit log is full".to_owned()),
-        Health::Failed { disk_full: false } => Err("the audit log cannot be written".to_owned()),
+        JournalHealth::Failed { disk_full: true } => Err("the disk of the audit log is full".to_owned()),
+        JournalHealth::Failed { disk_full: false } => Err("the audit log cannot be written".to_owned()),
     }
 }
 
 /// Sources of the metrics.
-pub(super) struct Counts {
-    pub(super) shared: Arc<Shared>,
+pub(super) struct MetricsSources {
+    pub(super) shared: Arc<SharedState>,
     pub(super) notifier: Notifier,
-    pub(super) forwarder: Option<Arc<Forwarder>>,
+    pub(super) forwarder: Option<Arc<ForwarderHandle>>,
     pub(super) diagnostics: Diagnostics,
     pub(super) certificate: ServerTlsCell,
     pub(super) strangers: Strangers,
 }
 
-impl Counts {
+impl MetricsSources {
     /// Returns the metrics in the Prometheus text format.
     pub(super) fn text(&self) -> String {
         let shared = &self.shared;
-        shared.metrics.waiting(shared.lobby.waiting());
+        shared.metrics.waiting(shared.waiters.waiting());
         shared.metrics.certificate(self.certificate.current().expires_at());
         shared.metrics.requests_pending(shared.ledger.requests_pending());
         let held = self.strangers.held_back();
-        shared.metrics.held_up(shared.desk.floods_refused(), held.address, held.name);
+        shared
+            .metrics
+            .held_up(shared.service.floods_refused(), held.address, held.name);
         let statements = shared.registry.statements();
         for target in shared.rules.borrow().targets.keys() {
             let live = statements.get(target).copied().unwrap_or_default();

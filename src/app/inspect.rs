@@ -8,14 +8,14 @@ use futures_util::future::join_all;
 
 use super::{StartError, build};
 use crate::clock::Clock;
-use crate::config::{Settings, SharedAccount, TargetSettings};
+use crate::config::{GateSettings, SharedAccount, TargetSettings};
 use crate::names::TargetName;
-use crate::provision::{Fault, Finding, inspect_roles, inspect_shared};
+use crate::provision::{RoleFault, TargetFinding, inspect_roles, inspect_shared};
 use crate::upstream::Target;
 
 /// Findings of the check of one target.
 #[derive(Debug)]
-pub struct Inspected {
+pub struct TargetInspection {
     /// Name of the target.
     pub target: TargetName,
     /// Findings in words, one per line.
@@ -37,9 +37,10 @@ pub enum Readiness {
 }
 
 impl Readiness {
-    fn of(configured: Option<&Finding>, found: &[Finding]) -> Self {
-        let refused = configured.is_some_and(Finding::stops) || found.iter().any(|one| matches!(one, Finding::Refused(_)));
-        match (refused, found.iter().any(Finding::stops)) {
+    fn of(configured: Option<&TargetFinding>, found: &[TargetFinding]) -> Self {
+        let refused =
+            configured.is_some_and(TargetFinding::stops) || found.iter().any(|one| matches!(one, TargetFinding::Refused(_)));
+        match (refused, found.iter().any(TargetFinding::stops)) {
             (true, _) => Self::Refused,
             (false, true) => Self::Lacking,
             (false, false) => Self::Ready,
@@ -48,7 +49,7 @@ impl Readiness {
 }
 
 /// Checks all targets concurrently: their configuration and, unless `offline`, their servers.
-pub async fn inspect(settings: &Settings, offline: bool) -> Result<Vec<Inspected>, StartError> {
+pub async fn inspect(settings: &GateSettings, offline: bool) -> Result<Vec<TargetInspection>, StartError> {
     let clock = Clock::system(None);
     let mut asked = Vec::new();
     for target in &settings.targets {
@@ -62,7 +63,7 @@ pub async fn inspect(settings: &Settings, offline: bool) -> Result<Vec<Inspected
             let asked = ask(settings, &target, &clock).await;
             asked.unwrap_or_else(|fault| vec![unasked(&fault)])
         };
-        Inspected {
+        TargetInspection {
             target: settings.name.clone(),
             lines: configured.iter().chain(&found).map(ToString::to_string).collect(),
             state: Readiness::of(configured.as_ref(), &found),
@@ -71,30 +72,30 @@ pub async fn inspect(settings: &Settings, offline: bool) -> Result<Vec<Inspected
     Ok(join_all(asked.into_iter().map(look)).await)
 }
 
-async fn ask(settings: &TargetSettings, target: &Arc<Target>, clock: &Clock) -> Result<Vec<Finding>, Fault> {
+async fn ask(settings: &TargetSettings, target: &Arc<Target>, clock: &Clock) -> Result<Vec<TargetFinding>, RoleFault> {
     match build::profiles(settings) {
         Some(profiles) => inspect_roles(target, &profiles, clock).await,
         None => inspect_shared(target, clock).await,
     }
 }
 
-fn unasked(fault: &Fault) -> Finding {
+fn unasked(fault: &RoleFault) -> TargetFinding {
     if fault.unreachable() {
         // An unreachable database does not make the configuration wrong.
-        Finding::Warning(format!("cannot check the database: {fault}"))
+        TargetFinding::Warning(format!("cannot check the database: {fault}"))
     } else {
-        Finding::Lack(format!("access to the database: {fault}"))
+        TargetFinding::Lack(format!("access to the database: {fault}"))
     }
 }
 
 /// Returns the consequences of sessions that share one account at the target; `None` if each grant has its own role.
-pub(super) fn shared_account(settings: &TargetSettings) -> Option<Finding> {
+pub(super) fn shared_account(settings: &TargetSettings) -> Option<TargetFinding> {
     if settings.has_rights() {
         return None;
     }
     let (user, name) = (&settings.user, &settings.name);
     if !settings.is_ended_by_its_sessions_account() {
-        return Some(Finding::Warning(format!(
+        return Some(TargetFinding::Warning(format!(
             "all sessions share the account `{user}`: every grant has all rights of the account, profiles are only names, and \
              the server cannot distinguish grants; define [targets.{name}.profiles.NAME] to give each grant its own role"
         )));
@@ -104,8 +105,8 @@ pub(super) fn shared_account(settings: &TargetSettings) -> Option<Finding> {
          the gate's connection, stay past the deadline and lock others out"
     );
     Some(match settings.shared_account {
-        SharedAccount::Accepted => Finding::Warning(format!("{what}; the configuration accepts that")),
-        SharedAccount::Refused => Finding::Lack(format!(
+        SharedAccount::Accepted => TargetFinding::Warning(format!("{what}; the configuration accepts that")),
+        SharedAccount::Refused => TargetFinding::Lack(format!(
             "a separate account that ends sessions; {what}. As superuser: CREATE ROLE gate LOGIN PASSWORD '...'; \
              GRANT pg_signal_backend, pg_read_all_stats TO gate; then set admin_user = \"gate\" in [targets.{name}]. Better: give \
              each grant its own role with [targets.{name}.profiles.NAME]. Or accept it with shared_account = \"accepted\""
@@ -114,9 +115,9 @@ pub(super) fn shared_account(settings: &TargetSettings) -> Option<Finding> {
 }
 
 /// Warns, at the start and at each reload, of targets whose sessions share the account that ends them.
-pub(super) fn warn_of_shared_accounts(settings: &Settings) {
+pub(super) fn warn_of_shared_accounts(settings: &GateSettings) {
     for target in &settings.targets {
-        if let Some(finding @ Finding::Lack(_)) = shared_account(target) {
+        if let Some(finding @ TargetFinding::Lack(_)) = shared_account(target) {
             tracing::warn!(target_name = %target.name, "{finding}");
         }
     }
@@ -128,8 +129,11 @@ mod tests {
 
     #[test]
     fn what_a_server_lacks_is_not_what_must_not_be_served() {
-        let (lack, refused) = (|| Finding::Lack("x".to_owned()), || Finding::Refused("x".to_owned()));
-        let (good, warning) = (Finding::Good("x".to_owned()), Finding::Warning("x".to_owned()));
+        let (lack, refused) = (
+            || TargetFinding::Lack("x".to_owned()),
+            || TargetFinding::Refused("x".to_owned()),
+        );
+        let (good, warning) = (TargetFinding::Good("x".to_owned()), TargetFinding::Warning("x".to_owned()));
         assert_eq!(Readiness::of(None, &[good, warning]), Readiness::Ready);
         assert_eq!(Readiness::of(None, &[lack()]), Readiness::Lacking);
         assert_eq!(Readiness::of(None, &[lack(), refused()]), Readiness::Refused);

@@ -8,7 +8,7 @@ use super::StartError;
 use crate::audit::{Journal, RememberedTip};
 use crate::clock::Clock;
 use crate::ledger::{self, Ledger, LedgerError, StoreError};
-use crate::session::Shared;
+use crate::session::SharedState;
 
 /// Reads the end of the log that the ledger in this file remembers. A store without a stored time counts as no ledger.
 pub(super) fn remembered(store: &Path, is_ledger: bool) -> Result<RememberedTip, StoreError> {
@@ -31,7 +31,7 @@ pub(super) async fn accept(ledger: &Ledger, journal: &Journal, clock: &Clock) ->
 }
 
 /// Stores the end of the log, if it has changed since the last stored one.
-pub(super) async fn remember(shared: &Shared, noted: &mut Option<u64>) -> Result<(), LedgerError> {
+pub(super) async fn remember(shared: &SharedState, noted: &mut Option<u64>) -> Result<(), LedgerError> {
     let Some(tip) = shared.journal.signed_tip() else {
         return Ok(());
     };

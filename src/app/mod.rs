@@ -8,7 +8,6 @@
 mod accept;
 mod build;
 mod certificate;
-mod crew;
 mod decisions;
 mod descriptors;
 mod drift;
@@ -24,6 +23,7 @@ mod reap;
 mod reload;
 mod roles;
 mod serve;
+mod session_runtime;
 mod state_folder;
 mod stop;
 mod systemd;
@@ -39,70 +39,70 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::access::Desk;
+use crate::access::AccessService;
 use crate::audit::Journal;
 use crate::audit::compactor::SegmentCompactor;
 use crate::audit::event::{Event, GateStarted};
-use crate::causes::in_one_line;
 use crate::clock::Clock;
-use crate::config::{self, Control, Settings};
+use crate::config::{self, ControlSettings, GateSettings};
 use crate::control::{self, AdminToken, Listeners};
 use crate::diagnostics::Diagnostics;
-use crate::forward::{self, Forwarder};
-use crate::ledger::{self, Changed, Ledger};
+use crate::error_chain::display_chain;
+use crate::forward::{self, ForwarderHandle};
+use crate::ledger::{self, ChangedSubject, Ledger};
 use crate::metrics::Metrics;
 use crate::notify::Notifier;
 use crate::quota::Quotas;
-use crate::session::{Lobby, Pool, Registry, Shared};
+use crate::session::{ApprovalWaiters, BufferPool, SessionRegistry, SharedState};
 use crate::strangers::RefusalLog;
 use crate::supervision::{Supervisor, ThreadEnd, restarted};
 use crate::tls::TlsError;
 
-use crew::Crew;
-use descriptors::Places;
+use descriptors::ConnectionLimits;
 pub use descriptors::TooFewDescriptorsError;
 pub use error::StartError;
-use health::{Counts, readiness};
-pub use inspect::{Inspected, Readiness, inspect};
-use policies::Access;
+use health::{MetricsSources, readiness};
+pub use inspect::{Readiness, TargetInspection, inspect};
+use policies::ActivePolicies;
 use pulse::Vitals;
 use reap::Reaper;
 pub use serve::{ServeError, serve};
+use session_runtime::SessionRuntime;
 pub use stop::MAX_STOP_AFTER_DRAIN;
 
 /// A running gate.
-pub struct Gate {
-    shared: Arc<Shared>,
-    settings: Settings,
+pub struct RunningGate {
+    shared: Arc<SharedState>,
+    settings: GateSettings,
     addresses: Vec<SocketAddr>,
-    builder: build::Builder,
-    access: Access,
+    builder: build::ReloadBuilder,
+    access: ActivePolicies,
     notifier: Notifier,
     /// Definitions of the profiles that are checked for drift.
-    looks: watch::Sender<drift::Looks>,
+    looks: watch::Sender<drift::DriftTargets>,
     diagnostics: Diagnostics,
     supervisor: Supervisor,
     vitals: Vitals,
-    places: Places,
-    crew: Crew,
+    places: ConnectionLimits,
+    runtime: SessionRuntime,
     compactor: SegmentCompactor,
     /// Lock on the state folder, held for as long as the gate lives.
     _state_folder: Option<std::fs::File>,
     /// Forwarder of the log, if one is configured.
-    forwarder: Option<Arc<Forwarder>>,
+    forwarder: Option<Arc<ForwarderHandle>>,
     /// Reload orders of the control API.
     reload_orders: Option<mpsc::Receiver<control::ReloadOrder>>,
     /// Tasks that end with the gate: accept loops, the ticker, the control API.
     tasks: Vec<JoinHandle<()>>,
 }
 
-impl Gate {
+impl RunningGate {
     /// Starts a gate. It listens when this returns.
     #[expect(
         clippy::too_many_lines,
         reason = "what a gate is made of, in the one order in which it can be"
     )]
-    pub async fn start(settings: Settings, diagnostics: Diagnostics) -> Result<Self, StartError> {
+    pub async fn start(settings: GateSettings, diagnostics: Diagnostics) -> Result<Self, StartError> {
         let places = places(&settings)?;
         inspect::warn_of_shared_accounts(&settings);
         let state_folder = state_folder::take(&settings.state_dir, &settings.audit.dir)?;
@@ -115,8 +115,8 @@ impl Gate {
         let ledger = Ledger::open(&store, journal.clone(), clock.clone())?;
         journal.record(&begun()).await?;
         log_end::accept(&ledger, &journal, &clock).await?;
-        let mut builder = build::Builder::new(&settings, places, journal.clone(), clock.clone())?;
-        let rules = builder.put_in_force(build::Builder::prepare(&settings, clock.now())?, &settings);
+        let mut builder = build::ReloadBuilder::new(&settings, places, journal.clone(), clock.clone())?;
+        let rules = builder.put_in_force(build::ReloadBuilder::prepare(&settings, clock.now())?, &settings);
         let reaper = Reaper {
             ledger: ledger.clone(),
             journal: journal.clone(),
@@ -127,31 +127,31 @@ impl Gate {
         let changes = ledger.changes();
         let outbox = settings.state_dir.join("outbox.sqlite");
         let notifier = Notifier::start(&outbox, settings.notify.clone(), clock.clone())?;
-        let access = Access::start(&settings, journal.clone()).await?;
+        let access = ActivePolicies::start(&settings, journal.clone()).await?;
         let refusals = RefusalLog::new(journal.clone(), clock.clone());
-        let desk = Desk::new(
+        let service = AccessService::new(
             ledger.clone(),
             journal.clone(),
             refusals.clone(),
             clock.clone(),
             access.subscribe(),
         );
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SharedState {
             clock,
             journal,
             ledger,
             refusals,
-            desk,
-            lobby: Arc::new(Lobby::default()),
-            registry: Arc::new(Registry::default()),
-            pool: Pool::default(),
+            service,
+            waiters: Arc::new(ApprovalWaiters::default()),
+            registry: Arc::new(SessionRegistry::default()),
+            pool: BufferPool::default(),
             quotas: Quotas::new(settings.limits.quota),
             metrics: Metrics::default(),
             draining: AtomicBool::new(false),
             rules: watch::Sender::new(Arc::new(rules)),
         });
         let compactor = SegmentCompactor::spawn(shared.journal.clone(), shared.clock.clone()).map_err(StartError::Threads)?;
-        let crew = Crew::new(settings.limits.session_threads).map_err(StartError::Threads)?;
+        let runtime = SessionRuntime::new(settings.limits.session_threads).map_err(StartError::Threads)?;
         let (supervisor, vitals) = (Supervisor::default(), Vitals::new(shared.clock.clone()));
         let mut tasks = watch_threads(&supervisor, &shared, &compactor);
         tasks.extend(reaper.begin().await?);
@@ -175,7 +175,7 @@ impl Gate {
             supervisor,
             vitals,
             places,
-            crew,
+            runtime,
             compactor,
             _state_folder: state_folder,
             tasks,
@@ -186,7 +186,7 @@ impl Gate {
 
     /// Opens the listeners. The control API comes first, so that it answers by the time the gate accepts sessions.
     async fn open(&mut self) -> Result<(), StartError> {
-        let Control {
+        let ControlSettings {
             socket,
             listen,
             tls,
@@ -213,7 +213,7 @@ impl Gate {
             (self.places.handshakes as usize).saturating_add(self.places.waiting_logins as usize),
         ));
         for listener in listeners {
-            let door = accept::Door {
+            let door = accept::AcceptContext {
                 strangers: self.builder.strangers.clone(),
                 connections: Arc::clone(&connections),
                 limit: self.places.connections,
@@ -223,14 +223,14 @@ impl Gate {
             let accepting = self
                 .supervisor
                 .essential("accepting connections", accept::run(listener, door));
-            self.tasks.extend(self.crew.spawn(accepting));
+            self.tasks.extend(self.runtime.spawn(accepting));
         }
         Ok(())
     }
 
     /// Spawns the tasks that run as long as the gate does, each under supervision.
     fn spawn_parts(&mut self, control: Listeners, token: AdminToken) {
-        let (seen, profiles) = watch::channel(drift::Seen::new());
+        let (seen, profiles) = watch::channel(drift::DriftStatus::new());
         let (supervisor, shared) = (self.supervisor.clone(), &self.shared);
         let tick = tick::tick(Arc::clone(shared), self.vitals.ticker.clone());
         let looks = self.looks.clone();
@@ -243,7 +243,7 @@ impl Gate {
         let overdue = overdue::watch(Arc::clone(shared), supervisor.clone());
         let renewing = certificate::renewing(self.builder.tls.clone(), shared.clock.clone());
         self.tasks.extend(
-            self.crew
+            self.runtime
                 .spawn(supervisor.essential("the session threads", self.vitals.beat())),
         );
         let serving = self.serve_control(control, token, profiles);
@@ -261,14 +261,14 @@ impl Gate {
         &mut self,
         listeners: Listeners,
         token: AdminToken,
-        profiles: watch::Receiver<drift::Seen>,
+        profiles: watch::Receiver<drift::DriftStatus>,
     ) -> JoinHandle<()> {
         let (reload, orders) = mpsc::channel(1);
         self.reload_orders = Some(orders);
         let (ready, supervisor) = (Arc::clone(&self.shared), self.supervisor.clone());
         let rooms = Arc::clone(&self.shared);
         let vitals = self.vitals.clone();
-        let counts = Counts {
+        let counts = MetricsSources {
             shared: Arc::clone(&self.shared),
             notifier: self.notifier.clone(),
             forwarder: self.forwarder.clone(),
@@ -276,9 +276,9 @@ impl Gate {
             certificate: self.builder.tls.clone(),
             strangers: self.builder.strangers.clone(),
         };
-        let gate = control::Gate {
+        let gate = control::ControlContext {
             ledger: self.shared.ledger.clone(),
-            desk: self.shared.desk.clone(),
+            service: self.shared.service.clone(),
             registry: Arc::clone(&self.shared.registry),
             quotas: self.shared.quotas.clone(),
             journal: self.shared.journal.clone(),
@@ -288,7 +288,7 @@ impl Gate {
             strangers: self.builder.strangers.beside(control::strangers(self.places.callers)),
             rules: self.access.subscribe(),
             profiles,
-            room: Box::new(move |target| rooms.rules.borrow().targets.get(target).cloned()),
+            target_state: Box::new(move |target| rooms.rules.borrow().targets.get(target).cloned()),
             advertise: self.advertise(),
             tls: self.builder.tls.clone(),
             ready: Box::new(move || readiness(&ready, &supervisor)),
@@ -299,7 +299,7 @@ impl Gate {
         };
         let serving = async move {
             if let Err(error) = control::serve(listeners, Arc::new(gate), std::future::pending()).await {
-                tracing::error!(error = %in_one_line(&error), "the control API stopped");
+                tracing::error!(error = %display_chain(&error), "the control API stopped");
             }
         };
         tokio::spawn(self.supervisor.essential("the control API", serving))
@@ -322,7 +322,7 @@ impl Gate {
 
     /// Returns the state that all sessions share: the ledger, the registry, the clock.
     #[must_use]
-    pub fn shared(&self) -> &Arc<Shared> {
+    pub fn shared(&self) -> &Arc<SharedState> {
         &self.shared
     }
 }
@@ -336,19 +336,19 @@ fn begun() -> Event<'static> {
 }
 
 /// Returns the configured connection limits, lowered to what the limit of open files allows.
-fn places(settings: &Settings) -> Result<Places, StartError> {
+fn places(settings: &GateSettings) -> Result<ConnectionLimits, StartError> {
     let limits = &settings.limits;
-    let wanted = Places {
+    let wanted = ConnectionLimits {
         connections: limits.connections,
         handshakes: limits.handshakes,
         waiting_logins: limits.waiting_logins,
-        callers: control::MOST,
+        callers: control::MAX_CONNECTIONS,
     };
     Ok(wanted.fitted(descriptors::raise(), settings.targets.len())?)
 }
 
 /// Watches the threads of the log, the store and the segment keeper: the gate cannot record or store without them.
-fn watch_threads(supervisor: &Supervisor, shared: &Shared, compactor: &SegmentCompactor) -> Vec<JoinHandle<()>> {
+fn watch_threads(supervisor: &Supervisor, shared: &SharedState, compactor: &SegmentCompactor) -> Vec<JoinHandle<()>> {
     let threads = [
         ("the audit log's thread", shared.journal.thread_end()),
         ("the store's thread", shared.ledger.thread_end()),
@@ -359,7 +359,7 @@ fn watch_threads(supervisor: &Supervisor, shared: &Shared, compactor: &SegmentCo
 }
 
 /// Sends checkpoints to the webhooks that subscribe to them.
-fn checkpoints(settings: &Settings, notifier: Notifier) -> impl Future<Output = ()> + use<> {
+fn checkpoints(settings: &GateSettings, notifier: Notifier) -> impl Future<Output = ()> + use<> {
     let (dir, every) = (settings.audit.dir.clone(), settings.checkpoint_every);
     restarted("telling checkpoints", move || {
         forward::checkpoints(dir.clone(), every, notifier.clone())
@@ -367,7 +367,7 @@ fn checkpoints(settings: &Settings, notifier: Notifier) -> impl Future<Output = 
 }
 
 /// Sends notifications about requests. A restart reads the newest requests: no change is missed, none is sent twice.
-async fn tell(notifier: Notifier, ledger: Ledger, changes: broadcast::Receiver<Changed>) {
+async fn tell(notifier: Notifier, ledger: Ledger, changes: broadcast::Receiver<ChangedSubject>) {
     let mut first = Some(changes);
     restarted("telling of requests", move || {
         let changes = first.take().unwrap_or_else(|| ledger.changes());
@@ -377,22 +377,22 @@ async fn tell(notifier: Notifier, ledger: Ledger, changes: broadcast::Receiver<C
 }
 
 /// Sends notifications about requests that have no possible approver.
-fn without_approver(shared: &Shared, notifier: &Notifier) -> impl Future<Output = ()> + use<> {
-    let (ledger, desk, notifier) = (shared.ledger.clone(), shared.desk.clone(), notifier.clone());
+fn without_approver(shared: &SharedState, notifier: &Notifier) -> impl Future<Output = ()> + use<> {
+    let (ledger, service, notifier) = (shared.ledger.clone(), shared.service.clone(), notifier.clone());
     let mut first = Some(ledger.changes());
     async move {
         restarted("telling of requests that wait for nobody", move || {
             let changes = first.take().unwrap_or_else(|| ledger.changes());
-            unapprovable::watch(changes, ledger.clone(), desk.clone(), notifier.clone())
+            unapprovable::watch(changes, ledger.clone(), service.clone(), notifier.clone())
         })
         .await;
     }
 }
 
 /// Starts the forwarder of the log, if one is configured.
-fn forwarder(settings: &Settings, clock: &Clock) -> Result<Option<Arc<Forwarder>>, TlsError> {
+fn forwarder(settings: &GateSettings, clock: &Clock) -> Result<Option<Arc<ForwarderHandle>>, TlsError> {
     let Some(to) = &settings.forward else { return Ok(None) };
     let position = settings.state_dir.join("forward.position");
-    let forwarder = Forwarder::start(to, settings.audit.dir.clone(), position, clock.clone())?;
+    let forwarder = ForwarderHandle::start(to, settings.audit.dir.clone(), position, clock.clone())?;
     Ok(Some(Arc::new(forwarder)))
 }

@@ -9,22 +9,28 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::session::Shared;
+use crate::session::SharedState;
 use crate::supervision::Supervisor;
 
 /// Interval between two checks of the sessions.
-const EVERY: Duration = Duration::from_millis(250);
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Checks for overdue sessions, and for terminators that have panicked, for as long as the gate runs.
-pub(super) async fn watch(shared: Arc<Shared>, supervisor: Supervisor) {
+pub(super) async fn watch(shared: Arc<SharedState>, supervisor: Supervisor) {
     // A session is ended here only if two checks in a row find it overdue: it has had the time to end itself.
     let mut seen = HashSet::new();
     let mut told = HashSet::new();
-    let mut look = tokio::time::interval(EVERY);
+    let mut look = tokio::time::interval(CHECK_INTERVAL);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         look.tick().await;
-        if shared.rules.borrow().targets.values().any(|room| room.terminator.is_dead()) {
+        if shared
+            .rules
+            .borrow()
+            .targets
+            .values()
+            .any(|target_state| target_state.terminator.is_dead())
+        {
             supervisor.fail("a target's terminator", "has panicked".to_owned());
         }
         let overdue = shared.registry.overdue(shared.clock.now());

@@ -8,23 +8,23 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::access::{ProfileWords, Rules};
+use crate::access::{AccessRules, ProfileWords};
 use crate::audit::event::{Event, PolicyLoaded};
 use crate::audit::{AuditError, Journal};
-use crate::causes::in_one_line;
-use crate::config::Settings;
+use crate::config::GateSettings;
+use crate::error_chain::display_chain;
 use crate::identity::Issuers;
 use crate::names::{ProfileName, TargetName};
 
 /// Access rules in force.
-pub(super) struct Access {
-    rules: watch::Sender<Arc<Rules>>,
+pub(super) struct ActivePolicies {
+    rules: watch::Sender<Arc<AccessRules>>,
     journal: Journal,
 }
 
-impl Access {
+impl ActivePolicies {
     /// Builds the rules at the start. They are on record when this returns.
-    pub(super) async fn start(settings: &Settings, journal: Journal) -> Result<Self, AuditError> {
+    pub(super) async fn start(settings: &GateSettings, journal: Journal) -> Result<Self, AuditError> {
         let access = Self {
             rules: watch::Sender::new(Arc::new(rules(settings, &Issuers::default()))),
             journal,
@@ -35,12 +35,12 @@ impl Access {
     }
 
     /// Returns a receiver of the rules that are in force now and after every reload.
-    pub(super) fn subscribe(&self) -> watch::Receiver<Arc<Rules>> {
+    pub(super) fn subscribe(&self) -> watch::Receiver<Arc<AccessRules>> {
         self.rules.subscribe()
     }
 
     /// Replaces the rules, once the new ones are on record. If they cannot be recorded, the old ones stay in force.
-    pub(super) async fn replace(&self, settings: &Settings) -> Result<(), AuditError> {
+    pub(super) async fn replace(&self, settings: &GateSettings) -> Result<(), AuditError> {
         let rules = Arc::new(rules(settings, &self.rules.borrow().issuers));
         self.record(true, &rules, in_force(settings)).await?;
         self.rules.send_replace(rules);
@@ -51,11 +51,11 @@ impl Access {
     pub(super) async fn refused(&self, mistakes: String) {
         let stays = self.rules.borrow().clone();
         if let Err(error) = self.record(false, &stays, mistakes).await {
-            tracing::error!(error = %in_one_line(&error), "cannot write the refusal of a policy set to the audit log");
+            tracing::error!(error = %display_chain(&error), "cannot write the refusal of a policy set to the audit log");
         }
     }
 
-    async fn record(&self, accepted: bool, rules: &Rules, detail: String) -> Result<(), AuditError> {
+    async fn record(&self, accepted: bool, rules: &AccessRules, detail: String) -> Result<(), AuditError> {
         let loaded = PolicyLoaded {
             accepted,
             policy_set: rules.policies.as_ref().map(|policies| policies.hash().to_owned()),
@@ -65,7 +65,7 @@ impl Access {
     }
 }
 
-fn in_force(settings: &Settings) -> String {
+fn in_force(settings: &GateSettings) -> String {
     if let Some(policies) = &settings.policies {
         match policies.ids().count() {
             1 => "1 policy".to_owned(),
@@ -78,10 +78,10 @@ fn in_force(settings: &Settings) -> String {
 }
 
 /// Builds the rules. Keys already fetched from issuers are kept.
-fn rules(settings: &Settings, issuers: &Issuers) -> Rules {
+fn rules(settings: &GateSettings, issuers: &Issuers) -> AccessRules {
     let targets = settings.targets.iter();
     let access = &settings.access;
-    Rules {
+    AccessRules {
         policies: settings.policies.clone(),
         targets: targets.map(|target| (target.name.clone(), target.profile_names())).collect(),
         words: words(settings),
@@ -96,7 +96,7 @@ fn rules(settings: &Settings, issuers: &Issuers) -> Rules {
 }
 
 /// Returns the description of every profile.
-fn words(settings: &Settings) -> BTreeMap<(TargetName, ProfileName), ProfileWords> {
+fn words(settings: &GateSettings) -> BTreeMap<(TargetName, ProfileName), ProfileWords> {
     let profiles = settings.targets.iter().flat_map(|target| {
         let name = &target.name;
         target
@@ -118,7 +118,7 @@ mod tests {
     use crate::clock::Clock;
 
     /// Settings with one policy of this name.
-    fn settings(folder: &Path, id: &str) -> Settings {
+    fn settings(folder: &Path, id: &str) -> GateSettings {
         let policies = folder.join("policies");
         std::fs::create_dir_all(&policies).unwrap();
         let schema = include_str!("../../policies/schema.cedarschema");
@@ -134,9 +134,9 @@ mod tests {
     async fn a_set_that_is_not_on_record_is_not_in_force() {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::manual(Timestamp::from_second(1_800_000_000).unwrap());
-        let log = audit::Settings::in_folder(folder.path());
+        let log = audit::JournalSettings::in_folder(folder.path());
         let journal = Journal::open(&log, clock).unwrap();
-        let access = Access::start(&settings(folder.path(), "first"), journal.clone())
+        let access = ActivePolicies::start(&settings(folder.path(), "first"), journal.clone())
             .await
             .unwrap();
         let rules = access.subscribe();

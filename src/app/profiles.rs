@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use super::build;
 use crate::config::{AccountSettings, TargetSettings};
-use crate::provision::profiles::{Definition, Definitions};
+use crate::provision::profiles::{ProfileDefinition, ProfileDefinitions};
 use crate::tls::TlsError;
 use crate::upstream::Target;
 
 /// Target with the definitions of its profiles.
-pub type TargetProfiles = (Arc<Target>, Definitions);
+pub type TargetProfiles = (Arc<Target>, ProfileDefinitions);
 
 /// Returns the target, with `account` in place of the provisioning account if given, and the definitions of its profiles.
 /// Profiles without rights in the configuration have no definition.
@@ -22,13 +22,13 @@ pub fn profiles(settings: &TargetSettings, account: Option<&AccountSettings>) ->
         target.admin = Some(build::account(account));
     }
     let defined = settings.profiles.iter().filter_map(|profile| {
-        Some(Definition {
+        Some(ProfileDefinition {
             name: profile.name.clone(),
             rights: profile.rights.clone()?,
             settings: profile.settings.clone(),
         })
     });
-    let definitions = Definitions {
+    let definitions = ProfileDefinitions {
         target: settings.name.clone(),
         account: settings.provisioner().to_owned(),
         profiles: defined.collect(),

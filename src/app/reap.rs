@@ -13,16 +13,16 @@ use tokio::task::JoinHandle;
 use super::roles;
 use crate::audit::Journal;
 use crate::audit::event::{Event, SessionEnded, Who};
-use crate::causes::in_one_line;
 use crate::clock::Clock;
 use crate::ending::{Ending, Fate};
+use crate::error_chain::display_chain;
 use crate::ledger::{Ledger, LedgerError, OpenSession};
 use crate::names::TargetName;
-use crate::session::TargetRoom;
+use crate::session::TargetState;
 use crate::supervision::restarted;
 
 /// Time between two attempts.
-const AGAIN: Duration = Duration::from_secs(5);
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Handles that the cleanup needs.
 #[derive(Clone)]
@@ -30,7 +30,7 @@ pub(super) struct Reaper {
     pub(super) ledger: Ledger,
     pub(super) journal: Journal,
     pub(super) clock: Clock,
-    pub(super) rooms: HashMap<TargetName, Arc<TargetRoom>>,
+    pub(super) rooms: HashMap<TargetName, Arc<TargetState>>,
 }
 
 impl Reaper {
@@ -41,10 +41,10 @@ impl Reaper {
             by_target.entry(session.target.clone()).or_default().push(session);
         }
         let mut tasks = Vec::new();
-        for (name, room) in &self.rooms {
+        for (name, target_state) in &self.rooms {
             let sessions = by_target.remove(name).unwrap_or_default();
-            let (reaper, room) = (self.clone(), Arc::clone(room));
-            let reaping = move || reaper.clone().at_target(Arc::clone(&room), sessions.clone());
+            let (reaper, target_state) = (self.clone(), Arc::clone(target_state));
+            let reaping = move || reaper.clone().at_target(Arc::clone(&target_state), sessions.clone());
             tasks.push(tokio::spawn(restarted("the end of leftovers", reaping)));
         }
         // Targets that are no longer configured: there is no server to ask, and no session to let in.
@@ -58,29 +58,29 @@ impl Reaper {
 
     /// Cleans up once, sessions and roles concurrently, and opens the target for sessions; then repeats until no session is
     /// left.
-    async fn at_target(self, room: Arc<TargetRoom>, sessions: Vec<OpenSession>) {
+    async fn at_target(self, target_state: Arc<TargetState>, sessions: Vec<OpenSession>) {
         let found = sessions.len();
         let backends = sessions.iter().map(|session| session.backend_pid).collect();
         let (mut left, ()) = tokio::join!(
-            self.end(&room, sessions),
-            roles::reap_at_start(&room, &self.ledger, &backends)
+            self.end(&target_state, sessions),
+            roles::reap_at_start(&target_state, &self.ledger, &backends)
         );
-        room.leftovers.settle();
+        target_state.leftovers.settle();
         if found > 0 {
-            tracing::warn!(target_name = %room.target.name, found, left = left.len(), "found sessions from a previous run; terminating their backends");
+            tracing::warn!(target_name = %target_state.target.name, found, left = left.len(), "found sessions from a previous run; terminating their backends");
         }
         while !left.is_empty() {
-            tokio::time::sleep(AGAIN).await;
-            left = self.end(&room, left).await;
+            tokio::time::sleep(RETRY_INTERVAL).await;
+            left = self.end(&target_state, left).await;
         }
     }
 
     /// Ends the backends of these sessions and returns the sessions whose backend is not confirmed gone.
-    async fn end(&self, room: &TargetRoom, sessions: Vec<OpenSession>) -> Vec<OpenSession> {
-        let reaped = room.terminator.reap(&sessions).await;
+    async fn end(&self, target_state: &TargetState, sessions: Vec<OpenSession>) -> Vec<OpenSession> {
+        let reaped = target_state.terminator.reap(&sessions).await;
         let mut left = Vec::new();
         for session in sessions {
-            let confirmed = |reaped: &crate::provision::Reaped| reaped.session == session.session && reaped.confirmed;
+            let confirmed = |reaped: &crate::provision::ReapedSession| reaped.session == session.session && reaped.confirmed;
             if reaped.iter().any(confirmed) {
                 self.record(&session, true).await;
             } else {
@@ -119,11 +119,11 @@ impl Reaper {
             overshoot_us: None,
         };
         if let Err(error) = self.journal.record(&Event::SessionEnded(Cow::Owned(record))).await {
-            tracing::error!(session = %open.session, error = %in_one_line(&error), "cannot write the end of a previous run's session to the audit log");
+            tracing::error!(session = %open.session, error = %display_chain(&error), "cannot write the end of a previous run's session to the audit log");
             return;
         }
         if let Err(error) = self.ledger.session_closed(&open.session).await {
-            tracing::error!(session = %open.session, error = %in_one_line(&error), "cannot store the end of a previous run's session");
+            tracing::error!(session = %open.session, error = %display_chain(&error), "cannot store the end of a previous run's session");
         }
     }
 }

@@ -6,15 +6,15 @@
 
 use std::sync::Arc;
 
-use super::{Gate, StartError, build, drift, inspect};
+use super::{RunningGate, StartError, build, drift, inspect};
 use crate::audit::event::{Event, Reloaded};
-use crate::causes::in_one_line;
-use crate::config::{Mistake, Settings};
+use crate::config::{ConfigMistake, GateSettings};
+use crate::error_chain::display_chain;
 
-impl Gate {
+impl RunningGate {
     /// Applies new settings to sessions that begin from now on, and returns a description of the parts in force. On an error
     /// the old settings stay in force.
-    pub async fn reload(&mut self, settings: Settings) -> Result<String, StartError> {
+    pub async fn reload(&mut self, settings: GateSettings) -> Result<String, StartError> {
         let (prepared, looks) = match self.prepared(&settings).await {
             Ok(prepared) => prepared,
             Err(error) => {
@@ -38,9 +38,9 @@ impl Gate {
     }
 
     /// Does every step that can fail. The last of them puts the policies in force.
-    async fn prepared(&self, settings: &Settings) -> Result<(build::Prepared, drift::Looks), StartError> {
+    async fn prepared(&self, settings: &GateSettings) -> Result<(build::PreparedSettings, drift::DriftTargets), StartError> {
         let prepared = (
-            build::Builder::prepare(settings, self.shared.clock.now())?,
+            build::ReloadBuilder::prepare(settings, self.shared.clock.now())?,
             drift::looks(settings)?,
         );
         self.access.replace(settings).await?;
@@ -48,8 +48,8 @@ impl Gate {
     }
 
     /// Records a reload that was refused because of mistakes in the configuration.
-    pub async fn reload_refused(&self, mistakes: &[Mistake]) {
-        let all = |mistakes: Vec<&Mistake>| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    pub async fn reload_refused(&self, mistakes: &[ConfigMistake]) {
+        let all = |mistakes: Vec<&ConfigMistake>| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
         let of_policies: Vec<_> = mistakes.iter().filter(|mistake| mistake.is_of_policies()).collect();
         if !of_policies.is_empty() {
             self.access.refused(all(of_policies)).await;
@@ -65,7 +65,7 @@ impl Gate {
             .record(&Event::Reloaded(Reloaded { accepted, detail }))
             .await
         {
-            tracing::error!(error = %in_one_line(&error), "cannot write a reload to the audit log");
+            tracing::error!(error = %display_chain(&error), "cannot write a reload to the audit log");
         }
     }
 }
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
     use crate::diagnostics::Diagnostics;
 
-    fn settings(folder: &Path, port: u16) -> Settings {
+    fn settings(folder: &Path, port: u16) -> GateSettings {
         std::fs::write(folder.join("orders.password"), "s3cret\n").unwrap();
         let text = format!(
             "listen = [\"127.0.0.1:0\"]\nstate_dir = \"state\"\n\
@@ -89,7 +89,9 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_reload_that_fails_late_has_changed_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let mut gate = Gate::start(settings(folder.path(), 1), Diagnostics::default()).await.unwrap();
+        let mut gate = RunningGate::start(settings(folder.path(), 1), Diagnostics::default())
+            .await
+            .unwrap();
         // The last of what can fail: the policies cannot be put on record.
         gate.shared.journal.break_thread();
         let _ = gate.supervisor.failed().await;

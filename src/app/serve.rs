@@ -8,11 +8,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::systemd::ServiceManager;
-use super::{Gate, StartError, stop};
-use crate::causes::in_one_line;
-use crate::config::{Mistake, Settings};
+use super::{RunningGate, StartError, stop};
+use crate::config::{ConfigMistake, GateSettings};
 use crate::control::ReloadOrder;
 use crate::diagnostics::Diagnostics;
+use crate::error_chain::display_chain;
 use crate::supervision::FailedError;
 
 /// Reason that a gate stopped, other than a signal.
@@ -27,18 +27,18 @@ pub enum ServeError {
 }
 
 /// Command that a signal stands for.
-enum Told {
+enum SignalCommand {
     Stop,
     Reload,
 }
 
-struct Signals {
+struct ServeSignals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
 }
 
-impl Signals {
+impl ServeSignals {
     fn listen() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -49,30 +49,30 @@ impl Signals {
 
     /// Waits until told to stop. Reload signals are ignored, since nothing runs yet.
     async fn stop(&mut self) {
-        while !matches!(self.next().await, Told::Stop) {}
+        while !matches!(self.next().await, SignalCommand::Stop) {}
     }
 
-    async fn next(&mut self) -> Told {
+    async fn next(&mut self) -> SignalCommand {
         tokio::select! {
-            _ = self.terminate.recv() => Told::Stop,
-            _ = self.interrupt.recv() => Told::Stop,
-            _ = self.hangup.recv() => Told::Reload,
+            _ = self.terminate.recv() => SignalCommand::Stop,
+            _ = self.interrupt.recv() => SignalCommand::Stop,
+            _ = self.hangup.recv() => SignalCommand::Reload,
         }
     }
 }
 
 /// Serves until told to stop. `load` reads the configuration again, for a reload; `started` is called once the gate listens.
 pub async fn serve(
-    settings: Settings,
+    settings: GateSettings,
     diagnostics: &Diagnostics,
-    load: impl Fn() -> Result<Settings, Vec<Mistake>>,
-    started: impl FnOnce(&Gate),
+    load: impl Fn() -> Result<GateSettings, Vec<ConfigMistake>>,
+    started: impl FnOnce(&RunningGate),
 ) -> Result<(), ServeError> {
     // Before the gate listens, so that an early signal is not lost.
-    let mut signals = Signals::listen().map_err(StartError::Signals)?;
+    let mut signals = ServeSignals::listen().map_err(StartError::Signals)?;
     let manager = ServiceManager::from_environment();
     // On its own task: a start that hangs, for example on a disk that does not answer, must not delay a signal.
-    let mut starting = tokio::spawn(Gate::start(settings, diagnostics.clone()));
+    let mut starting = tokio::spawn(RunningGate::start(settings, diagnostics.clone()));
     let mut gate = tokio::select! {
         biased;
         started = &mut starting => match started {
@@ -97,10 +97,10 @@ pub async fn serve(
 
 /// Runs until told to stop, or until an essential part of the gate has ended.
 async fn run(
-    mut gate: Gate,
+    mut gate: RunningGate,
     manager: &ServiceManager,
-    load: impl Fn() -> Result<Settings, Vec<Mistake>>,
-    mut told: impl AsyncFnMut() -> Told,
+    load: impl Fn() -> Result<GateSettings, Vec<ConfigMistake>>,
+    mut told: impl AsyncFnMut() -> SignalCommand,
 ) -> Result<(), ServeError> {
     let supervisor = gate.supervisor.clone();
     let mut orders = gate.reload_orders.take();
@@ -108,8 +108,8 @@ async fn run(
         tokio::select! {
             failure = supervisor.failed() => break Some(failure),
             told = told() => match told {
-                Told::Stop => break None,
-                Told::Reload => drop(reload(&mut gate, manager, load()).await),
+                SignalCommand::Stop => break None,
+                SignalCommand::Reload => drop(reload(&mut gate, manager, load()).await),
             },
             Some(order) = next(&mut orders) => {
                 // The caller may have gone.
@@ -141,13 +141,13 @@ async fn next(orders: &mut Option<mpsc::Receiver<ReloadOrder>>) -> Option<Reload
 
 /// Puts the loaded settings in force and returns a description of the result, or the mistakes.
 async fn reload(
-    gate: &mut Gate,
+    gate: &mut RunningGate,
     manager: &ServiceManager,
-    loaded: Result<Settings, Vec<Mistake>>,
+    loaded: Result<GateSettings, Vec<ConfigMistake>>,
 ) -> Result<String, Vec<String>> {
     manager.reloading();
     let done = match loaded {
-        Ok(settings) => gate.reload(settings).await.map_err(|error| vec![in_one_line(&error)]),
+        Ok(settings) => gate.reload(settings).await.map_err(|error| vec![display_chain(&error)]),
         Err(mistakes) => {
             gate.reload_refused(&mistakes).await;
             Err(mistakes.iter().map(ToString::to_string).collect())
@@ -172,7 +172,7 @@ mod tests {
 
     use super::*;
 
-    fn settings(folder: &Path) -> Settings {
+    fn settings(folder: &Path) -> GateSettings {
         std::fs::write(folder.join("orders.password"), "s3cret\n").unwrap();
         // Nothing listens there: a target that is away is no reason not to start.
         let text = "listen = [\"127.0.0.1:0\"]\nstate_dir = \"state\"\n\
@@ -191,11 +191,11 @@ mod tests {
     }
 
     /// Starts a gate, breaks it, and returns what it says of its readiness then, and how it ended by itself.
-    async fn broken(part: impl FnOnce(&Gate)) -> (String, Result<(), ServeError>) {
+    async fn broken(part: impl FnOnce(&RunningGate)) -> (String, Result<(), ServeError>) {
         let folder = tempfile::tempdir().unwrap();
         let settings = settings(folder.path());
         let socket = settings.control.socket.clone();
-        let gate = Gate::start(settings, Diagnostics::default()).await.unwrap();
+        let gate = RunningGate::start(settings, Diagnostics::default()).await.unwrap();
         part(&gate);
         let _ = gate.supervisor.failed().await;
         let said = tokio::task::spawn_blocking(move || ready(&socket)).await.unwrap();
@@ -228,7 +228,10 @@ mod tests {
     async fn a_gate_without_a_terminator_ends() {
         let (_, ended) = broken(|gate| {
             let rules = gate.shared.rules.borrow().clone();
-            rules.targets.values().for_each(|room| room.terminator.break_task());
+            rules
+                .targets
+                .values()
+                .for_each(|target_state| target_state.terminator.break_task());
         })
         .await;
         assert!(matches!(ended, Err(ServeError::Failed(failure)) if failure.part == "a target's terminator"));

@@ -8,7 +8,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use super::StartError;
-use crate::causes::in_one_line;
+use crate::error_chain::display_chain;
 use crate::folder_lock::{self, FolderLockError};
 
 /// File with the id of the process that holds the folder, for the error message of a second gate.
@@ -45,7 +45,7 @@ pub(super) fn take(dir: &Path, audit_dir: &Path) -> Result<Option<File>, StartEr
         }
     };
     if let Err(error) = note_pid(dir) {
-        tracing::warn!(error = %in_one_line(&error), "cannot write the process id to the state folder");
+        tracing::warn!(error = %display_chain(&error), "cannot write the process id to the state folder");
     }
     Ok(Some(lock))
 }

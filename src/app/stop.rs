@@ -11,28 +11,28 @@ use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use super::tick::remember_in_store;
-use super::{Gate, roles};
+use super::{RunningGate, roles};
 use crate::audit::event::Event;
-use crate::causes::in_one_line;
 use crate::diagnostics::Diagnostics;
-use crate::session::Shared;
+use crate::error_chain::display_chain;
+use crate::session::SharedState;
 
 /// Time that the last sessions have to end themselves after the drain's limit ...
-const LAST_SESSIONS: Duration = Duration::from_secs(2);
+const LAST_SESSIONS_TIMEOUT: Duration = Duration::from_secs(2);
 /// ... and time that their backends have after that, when they are ended from outside.
-const LAST_BACKENDS: Duration = Duration::from_secs(6);
+const LAST_BACKENDS_TIMEOUT: Duration = Duration::from_secs(6);
 /// Time that the receiver of the log has to take the last records. Records that it does not take are sent at the next start.
-const LAST_RECORDS: Duration = Duration::from_secs(2);
+const LAST_RECORDS_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time limit of each of the last steps, so that a hanging disk cannot hold up the stop.
-const STEP: Duration = Duration::from_secs(2);
+const STEP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time limit of all steps after the drain's limit together.
-const LAST_STEPS: Duration = Duration::from_secs(16);
+const LAST_STEPS_TIMEOUT: Duration = Duration::from_secs(16);
 /// Time limit of writing the last messages, before the process is ended unconditionally.
-const LAST_MESSAGES: Duration = Duration::from_millis(500);
+const LAST_MESSAGES_TIMEOUT: Duration = Duration::from_millis(500);
 /// Longest duration of a stop beyond the drain's limit. A service manager must wait at least this long.
-pub const MAX_STOP_AFTER_DRAIN: Duration = LAST_STEPS.saturating_add(LAST_MESSAGES);
+pub const MAX_STOP_AFTER_DRAIN: Duration = LAST_STEPS_TIMEOUT.saturating_add(LAST_MESSAGES_TIMEOUT);
 
-impl Gate {
+impl RunningGate {
     /// Shuts down: refuses new sessions, ends idle sessions at once and the others when they become idle, or after `patience`.
     pub async fn stop(self, patience: Duration) {
         let Self {
@@ -41,11 +41,11 @@ impl Gate {
             compactor,
             forwarder,
             // Held to the end, since the last sessions run on it.
-            crew: _crew,
+            runtime: _crew,
             ..
         } = self;
         shared.draining.store(true, Ordering::SeqCst);
-        shared.lobby.close();
+        shared.waiters.close();
         end_sessions(&shared, patience).await;
         for task in &tasks {
             task.abort();
@@ -58,9 +58,9 @@ impl Gate {
         )
         .await
         {
-            tracing::error!(error = %in_one_line(&error), "cannot write the stop to the audit log");
+            tracing::error!(error = %display_chain(&error), "cannot write the stop to the audit log");
         }
-        if !shared.ledger.finish(STEP).await {
+        if !shared.ledger.finish(STEP_TIMEOUT).await {
             tracing::error!("some revocations are missing in the store or in the audit log; the next start applies all of them");
         }
         // It may be packing a segment just now.
@@ -70,23 +70,23 @@ impl Gate {
         // The stored end of the log includes the last checkpoint.
         step("storing the time and the end of the audit log", remember_in_store(&shared)).await;
         if let Some(forwarder) = forwarder {
-            forwarder.finish(LAST_RECORDS).await;
+            forwarder.finish(LAST_RECORDS_TIMEOUT).await;
         }
     }
 }
 
 /// Runs one of the last steps, within its time limit.
 async fn step<T>(what: &str, doing: impl Future<Output = T>) -> Option<T> {
-    let done = timeout(STEP, doing).await.ok();
+    let done = timeout(STEP_TIMEOUT, doing).await.ok();
     if done.is_none() {
-        tracing::error!(limit = ?STEP, "timed out: {what}; the stop goes on");
+        tracing::error!(limit = ?STEP_TIMEOUT, "timed out: {what}; the stop goes on");
     }
     done
 }
 
 /// Ends all sessions: idle ones now, others as they become idle, those left after `patience` at once. Sessions that cannot end
 /// themselves have their backends ended.
-async fn end_sessions(shared: &Shared, patience: Duration) {
+async fn end_sessions(shared: &SharedState, patience: Duration) {
     shared.registry.drain(patience.is_zero());
     if none_left(shared, patience).await {
         return;
@@ -98,7 +98,7 @@ async fn end_sessions(shared: &Shared, patience: Duration) {
         );
         shared.registry.drain(true);
     }
-    if none_left(shared, LAST_SESSIONS).await {
+    if none_left(shared, LAST_SESSIONS_TIMEOUT).await {
         return;
     }
     let left = shared.registry.live();
@@ -107,13 +107,13 @@ async fn end_sessions(shared: &Shared, patience: Duration) {
         "sessions do not end in time; terminating their backends"
     );
     let ended = join_all(left.iter().map(|live| live.end_backend()));
-    let both = async { tokio::join!(ended, none_left(shared, LAST_BACKENDS)) };
-    let _ = timeout(LAST_BACKENDS, both).await;
+    let both = async { tokio::join!(ended, none_left(shared, LAST_BACKENDS_TIMEOUT)) };
+    let _ = timeout(LAST_BACKENDS_TIMEOUT, both).await;
 }
 
 /// Waits until no session is left, and returns false if `limit` passes first. Handshakes in progress end in a refusal by
 /// themselves.
-async fn none_left(shared: &Shared, limit: Duration) -> bool {
+async fn none_left(shared: &SharedState, limit: Duration) -> bool {
     let none_left = async {
         while shared.registry.unfinished() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -125,12 +125,12 @@ async fn none_left(shared: &Shared, limit: Duration) -> bool {
 /// Ends the process if the stop takes longer than its limit, whatever holds it up. Dropping the returned sender cancels that.
 pub(super) fn last_resort(patience: Duration, diagnostics: &Diagnostics) -> mpsc::Sender<()> {
     let diagnostics = diagnostics.clone();
-    at_limit(patience.saturating_add(LAST_STEPS), move |limit| {
+    at_limit(patience.saturating_add(LAST_STEPS_TIMEOUT), move |limit| {
         tracing::error!(
             ?limit,
             "the stop takes too long; ending the process; the next start cleans up"
         );
-        let _ = diagnostics.flush(LAST_MESSAGES);
+        let _ = diagnostics.flush(LAST_MESSAGES_TIMEOUT);
         std::process::exit(1);
     })
 }
@@ -145,7 +145,7 @@ fn at_limit(limit: Duration, end: impl FnOnce(Duration) + Send + 'static) -> mps
     };
     let started = std::thread::Builder::new().name("last-resort".to_owned()).spawn(watch);
     if let Err(error) = started {
-        tracing::warn!(error = %in_one_line(&error), "cannot start the thread that limits the duration of the stop");
+        tracing::warn!(error = %display_chain(&error), "cannot start the thread that limits the duration of the stop");
     }
     stopped
 }

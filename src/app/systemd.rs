@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::pulse::Vitals;
-use crate::causes::in_one_line;
+use crate::error_chain::display_chain;
 
 /// Socket of the service manager, if there is one. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -31,7 +31,7 @@ impl ServiceManager {
         };
         let socket = connect(&path)
             .inspect_err(
-                |error| tracing::warn!(error = %in_one_line(error), "cannot connect to NOTIFY_SOCKET; the service manager gets no status"),
+                |error| tracing::warn!(error = %display_chain(error), "cannot connect to NOTIFY_SOCKET; the service manager gets no status"),
             )
             .ok();
         let number = |name: &str| env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
@@ -90,7 +90,7 @@ impl ServiceManager {
         if let Some(socket) = &self.socket
             && let Err(error) = socket.send(state.as_bytes())
         {
-            tracing::warn!(state, error = %in_one_line(&error), "cannot send a status message to the service manager");
+            tracing::warn!(state, error = %display_chain(&error), "cannot send a status message to the service manager");
         }
     }
 }

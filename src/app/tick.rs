@@ -9,27 +9,27 @@ use jiff::SignedDuration;
 
 use super::log_end;
 use super::pulse::Pulse;
-use crate::audit::Health;
-use crate::causes::in_one_line;
-use crate::session::Shared;
+use crate::audit::JournalHealth;
+use crate::error_chain::display_chain;
+use crate::session::SharedState;
 
 /// Interval between two comparisons of the wall clock with gate time: a step of the clock is noticed within this time.
-const OBSERVE: Duration = Duration::from_millis(250);
+const OBSERVE_INTERVAL: Duration = Duration::from_millis(250);
 /// Interval at which the time is stored; the next start takes no earlier time than this. If the clock is set back while the
 /// gate is down, grants end later by the time it was down, plus up to this interval of the time it ran.
-const REMEMBER: Duration = Duration::from_secs(10);
+const REMEMBER_INTERVAL: Duration = Duration::from_secs(10);
 /// Interval at which the end of the log is stored. If the log is truncated while the gate is down, the loss of records newer
 /// than this can go unnoticed.
-const REMEMBER_END: Duration = Duration::from_secs(1);
+const REMEMBER_END_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Ticks for as long as the gate runs.
-pub(super) async fn tick(shared: Arc<Shared>, pulse: Pulse) {
+pub(super) async fn tick(shared: Arc<SharedState>, pulse: Pulse) {
     tokio::join!(observe(&shared, &pulse), remember(&shared), remember_end(&shared));
 }
 
-async fn observe(shared: &Shared, pulse: &Pulse) {
+async fn observe(shared: &SharedState, pulse: &Pulse) {
     let mut health = shared.journal.health();
-    let mut observe = tokio::time::interval(OBSERVE);
+    let mut observe = tokio::time::interval(OBSERVE_INTERVAL);
     shared.metrics.audit(true);
     let mut doubted = false;
     loop {
@@ -45,10 +45,10 @@ async fn observe(shared: &Shared, pulse: &Pulse) {
             }
             Ok(()) = health.changed() => {
                 let health = *health.borrow_and_update();
-                shared.metrics.audit(health == Health::Good);
+                shared.metrics.audit(health == JournalHealth::Good);
                 match health {
-                    Health::Good => tracing::info!("the audit log is writable again"),
-                    Health::Failed { disk_full } => tracing::error!(disk_full, "cannot write the audit log; refusing statements"),
+                    JournalHealth::Good => tracing::info!("the audit log is writable again"),
+                    JournalHealth::Failed { disk_full } => tracing::error!(disk_full, "cannot write the audit log; refusing statements"),
                 }
             }
         }
@@ -56,8 +56,8 @@ async fn observe(shared: &Shared, pulse: &Pulse) {
 }
 
 /// Stores the end of the log at each interval. A failure is reported by [`remember_in_store`].
-async fn remember_end(shared: &Shared) {
-    let (mut remember, mut noted) = (tokio::time::interval(REMEMBER_END), None);
+async fn remember_end(shared: &SharedState) {
+    let (mut remember, mut noted) = (tokio::time::interval(REMEMBER_END_INTERVAL), None);
     remember.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         remember.tick().await;
@@ -65,8 +65,8 @@ async fn remember_end(shared: &Shared) {
     }
 }
 
-async fn remember(shared: &Shared) {
-    let mut remember = tokio::time::interval(REMEMBER);
+async fn remember(shared: &SharedState) {
+    let mut remember = tokio::time::interval(REMEMBER_INTERVAL);
     remember.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         remember.tick().await;
@@ -75,7 +75,7 @@ async fn remember(shared: &Shared) {
 }
 
 /// Stores the time and the end of the log.
-pub(super) async fn remember_in_store(shared: &Shared) {
+pub(super) async fn remember_in_store(shared: &SharedState) {
     let now = shared.clock.now();
     // Read before asking for pending changes: every change up to here that takes rights away is then stored or pending.
     let written = shared.journal.written();
@@ -91,6 +91,6 @@ pub(super) async fn remember_in_store(shared: &Shared) {
         noted = shared.ledger.remember_log_tip(tip, now).await;
     }
     if let Err(error) = noted {
-        tracing::warn!(error = %in_one_line(&error), "cannot store the time and the end of the audit log");
+        tracing::warn!(error = %display_chain(&error), "cannot store the time and the end of the audit log");
     }
 }

@@ -6,29 +6,29 @@ use std::sync::Arc;
 
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
-use crate::access::Desk;
-use crate::ledger::{Changed, Ledger};
-use crate::notify::{EventKind, Notice, Notifier};
+use crate::access::AccessService;
+use crate::ledger::{ChangedSubject, Ledger};
+use crate::notify::{EventKind, Notifier, RequestNotice};
 
 /// Checks every new request, until the ledger is gone. The requester of a request missed here is told all the same.
-pub(super) async fn watch(mut changes: Receiver<Changed>, ledger: Ledger, desk: Desk, notifier: Notifier) {
+pub(super) async fn watch(mut changes: Receiver<ChangedSubject>, ledger: Ledger, service: AccessService, notifier: Notifier) {
     loop {
         let request = match changes.recv().await {
-            Ok(Changed::Request(request)) if request.outcome.is_none() && request.approvals.is_empty() => request,
+            Ok(ChangedSubject::Request(request)) if request.outcome.is_none() && request.approvals.is_empty() => request,
             Ok(_) | Err(RecvError::Lagged(_)) => continue,
             Err(RecvError::Closed) => return,
         };
         let Ok(view) = ledger.request(&request.id).await else {
             continue;
         };
-        if !desk.waits_for_nobody(&view).await {
+        if !service.waits_for_nobody(&view).await {
             continue;
         }
         tracing::warn!(
             request = %request.id, identity = %request.wish.identity, target_name = %request.wish.target,
             "a request waits, but no enabled user may approve it; enable an approver or change the policies"
         );
-        let notice = Notice {
+        let notice = RequestNotice {
             event: EventKind::RequestWithoutApprover,
             at: request.submitted_at,
             request: Arc::clone(&request),
@@ -49,11 +49,11 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::access::{Asked, Rules, testing};
+    use crate::access::{AccessRules, RequestArgs, testing};
     use crate::audit::{self, Journal};
     use crate::clock::Clock;
-    use crate::notify::{Format, Hook, NotifySettings};
-    use crate::policy::{Policies, Source};
+    use crate::notify::{MessageFormat, NotifySettings, Webhook};
+    use crate::policy::{Policies, PolicyFile};
     use crate::secret::Secret;
     use crate::strangers::RefusalLog;
 
@@ -63,8 +63,8 @@ mod tests {
 @id("payments") permit (principal == Tidegate::Identity::"bo", action == Tidegate::Action::"approve", resource in Tidegate::Target::"payments");
 "#;
 
-    fn rules() -> Rules {
-        let source = |name: &str, text: &str| Source {
+    fn rules() -> AccessRules {
+        let source = |name: &str, text: &str| PolicyFile {
             name: name.to_owned(),
             text: text.to_owned(),
         };
@@ -90,11 +90,11 @@ mod tests {
     async fn it_is_told_only_of_what_nobody_enabled_may_approve() {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::manual(Timestamp::from_second(1_800_000_000).unwrap());
-        let journal = Journal::open(&audit::Settings::in_folder(folder.path()), clock.clone()).unwrap();
+        let journal = Journal::open(&audit::JournalSettings::in_folder(folder.path()), clock.clone()).unwrap();
         let ledger = Ledger::open(&folder.path().join("ledger.sqlite"), journal.clone(), clock.clone()).unwrap();
         let rules = tokio::sync::watch::channel(Arc::new(rules())).1;
         let refusals = RefusalLog::new(journal.clone(), clock.clone());
-        let desk = Desk::new(ledger.clone(), journal, refusals, clock.clone(), rules);
+        let service = AccessService::new(ledger.clone(), journal, refusals, clock.clone(), rules);
         let mut tokens = Vec::new();
         for name in ["ana", "lea", "bo"] {
             let groups = ["qa".parse().unwrap()].into();
@@ -102,11 +102,11 @@ mod tests {
         }
         ledger.disable_user(&"bo".parse().unwrap(), "ops").await.unwrap();
         let (url, mut received) = receiver().await;
-        let hook = Hook {
+        let hook = Webhook {
             name: "desk".to_owned(),
             url: Secret::new(url),
             secret: Secret::new("shared".to_owned()),
-            format: Format::Json,
+            format: MessageFormat::Json,
             events: [EventKind::RequestWithoutApprover].into(),
         };
         let settings = NotifySettings {
@@ -114,17 +114,17 @@ mod tests {
             link: None,
         };
         let notifier = Notifier::start(&folder.path().join("outbox.sqlite"), settings, clock).unwrap();
-        let watching = tokio::spawn(watch(ledger.changes(), ledger.clone(), desk.clone(), notifier));
+        let watching = tokio::spawn(watch(ledger.changes(), ledger.clone(), service.clone(), notifier));
 
         let here = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let ana = desk.identify(&tokens[0], here).await.unwrap();
+        let ana = service.identify(&tokens[0], here).await.unwrap();
         let ask = async |target: &str| {
-            let asked = Asked {
+            let asked = RequestArgs {
                 target: target.to_owned(),
                 reason: Some("bug 17".to_owned()),
-                ..Asked::default()
+                ..RequestArgs::default()
             };
-            desk.submit(&ana, asked).await.unwrap().request.id
+            service.submit(&ana, asked).await.unwrap().request.id
         };
         // Lea may approve the first; nobody but Bo, who is disabled, the second.
         ask("orders").await;

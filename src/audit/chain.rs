@@ -3,7 +3,7 @@
 //! This module only computes: it holds no file, signs nothing (checkpoints do) and does not look at what a line contains.
 //!
 //! INVARIANT: `link(n) = SHA-256(link(n-1) || body(n))`, where `body(n)` is the line from its opening brace up to, and without,
-//! `,"chain":"`; `link(0)` is 32 zero bytes. The line shows the first [`MARK`] hexadecimal digits of its link. All lines, and
+//! `,"chain":"`; `link(0)` is 32 zero bytes. The line shows the first [`MARK_DIGITS`] hexadecimal digits of its link. All lines, and
 //! nothing else, are needed to follow the chain.
 //!
 //! A mark is shorter than its link on purpose. It only locates a fault: the proof of a line is the whole link in a signed
@@ -20,53 +20,53 @@ use sha2::{Digest, Sha256};
 use super::text::decimal;
 
 /// Start of a line before its sequence number; the version is [`super::VERSION`].
-const HEAD: &[u8] = br#"{"v":2,"seq":"#;
+const LINE_HEAD: &[u8] = br#"{"v":2,"seq":"#;
 /// Number of hexadecimal digits of its link that a line shows.
-pub const MARK: usize = 16;
+pub const MARK_DIGITS: usize = 16;
 /// Separator between a line's body and its mark.
-const JOINT: &[u8] = br#","chain":""#;
+const MARK_PREFIX: &[u8] = br#","chain":""#;
 /// End of a line.
-const END: &[u8] = b"\"}";
+const LINE_END: &[u8] = b"\"}";
 /// Number of bytes of a line after its body, without the newline.
-const TAIL: usize = JOINT.len() + MARK + END.len();
+const TAIL_BYTES: usize = MARK_PREFIX.len() + MARK_DIGITS + LINE_END.len();
 
-/// First [`MARK`] digits of a link, as a line shows them.
+/// First [`MARK_DIGITS`] digits of a link, as a line shows them.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Mark([u8; MARK]);
+pub struct LinkMark([u8; MARK_DIGITS]);
 
-impl Default for Mark {
+impl Default for LinkMark {
     /// Returns the mark before the first line: zeros.
     fn default() -> Self {
-        Self([b'0'; MARK])
+        Self([b'0'; MARK_DIGITS])
     }
 }
 
-impl fmt::Display for Mark {
+impl fmt::Display for LinkMark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(std::str::from_utf8(&self.0).unwrap_or_default())
     }
 }
 
-impl fmt::Debug for Mark {
+impl fmt::Debug for LinkMark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-impl TryFrom<String> for Mark {
-    type Error = InvalidLink;
+impl TryFrom<String> for LinkMark {
+    type Error = LinkError;
 
-    fn try_from(text: String) -> Result<Self, InvalidLink> {
+    fn try_from(text: String) -> Result<Self, LinkError> {
         // Only lower-case digits are ever written.
         let digits = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         let mark = text.as_bytes().try_into().ok().filter(|_| digits);
-        mark.map(Self).ok_or(InvalidLink)
+        mark.map(Self).ok_or(LinkError)
     }
 }
 
-impl From<Mark> for String {
-    fn from(mark: Mark) -> Self {
+impl From<LinkMark> for String {
+    fn from(mark: LinkMark) -> Self {
         mark.to_string()
     }
 }
@@ -74,14 +74,14 @@ impl From<Mark> for String {
 /// State of the chain after a line.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Link([u8; 32]);
+pub struct ChainLink([u8; 32]);
 
 /// Error for a text that is not a link.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a hash of the chain; expected 64 hexadecimal digits")]
-pub struct InvalidLink;
+pub struct LinkError;
 
-impl Link {
+impl ChainLink {
     /// Link before the first line.
     pub const START: Self = Self([0; 32]);
 
@@ -96,62 +96,62 @@ impl Link {
 
     /// Returns the mark of this link.
     #[must_use]
-    pub fn mark(self) -> Mark {
-        let mut mark = [0; MARK];
-        HEXLOWER.encode_mut(&self.0[..MARK / 2], &mut mark);
-        Mark(mark)
+    pub fn mark(self) -> LinkMark {
+        let mut mark = [0; MARK_DIGITS];
+        HEXLOWER.encode_mut(&self.0[..MARK_DIGITS / 2], &mut mark);
+        LinkMark(mark)
     }
 }
 
-impl fmt::Display for Link {
+impl fmt::Display for ChainLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&HEXLOWER.encode(&self.0))
     }
 }
 
-impl fmt::Debug for Link {
+impl fmt::Debug for ChainLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-impl FromStr for Link {
-    type Err = InvalidLink;
+impl FromStr for ChainLink {
+    type Err = LinkError;
 
-    fn from_str(text: &str) -> Result<Self, InvalidLink> {
-        let link = HEXLOWER.decode(text.as_bytes()).map_err(|_| InvalidLink)?;
-        link.try_into().map(Self).map_err(|_| InvalidLink)
+    fn from_str(text: &str) -> Result<Self, LinkError> {
+        let link = HEXLOWER.decode(text.as_bytes()).map_err(|_| LinkError)?;
+        link.try_into().map(Self).map_err(|_| LinkError)
     }
 }
 
-impl TryFrom<String> for Link {
-    type Error = InvalidLink;
+impl TryFrom<String> for ChainLink {
+    type Error = LinkError;
 
-    fn try_from(text: String) -> Result<Self, InvalidLink> {
+    fn try_from(text: String) -> Result<Self, LinkError> {
         text.parse()
     }
 }
 
-impl From<Link> for String {
-    fn from(link: Link) -> Self {
+impl From<ChainLink> for String {
+    fn from(link: ChainLink) -> Self {
         link.to_string()
     }
 }
 
 /// End of the log: the number of its last line and the state of the chain after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tip {
+pub struct ChainTip {
     /// Number of the last line; 0 before the first.
     pub seq: u64,
     /// Link after that line.
-    pub link: Link,
+    pub link: ChainLink,
 }
 
-impl Tip {
+impl ChainTip {
     /// Tip before the first line.
     pub const START: Self = Self {
         seq: 0,
-        link: Link::START,
+        link: ChainLink::START,
     };
 
     /// Gives a line its number and its place in the chain, and appends it to `out`. Lines become final only here.
@@ -169,36 +169,36 @@ impl Tip {
 }
 
 /// Appends a line whose number and mark are known.
-pub(super) fn seal_as(out: &mut Vec<u8>, seq: u64, line: &[u8], mark: Mark) {
+pub(super) fn seal_as(out: &mut Vec<u8>, seq: u64, line: &[u8], mark: LinkMark) {
     head(out, seq, line);
     tail(out, mark);
 }
 
 fn head(out: &mut Vec<u8>, seq: u64, line: &[u8]) {
-    out.extend_from_slice(HEAD);
+    out.extend_from_slice(LINE_HEAD);
     decimal(out, seq);
     out.push(b',');
     out.extend_from_slice(line.strip_suffix(b"}\n").unwrap_or(line));
 }
 
-fn tail(out: &mut Vec<u8>, mark: Mark) {
-    out.extend_from_slice(JOINT);
+fn tail(out: &mut Vec<u8>, mark: LinkMark) {
+    out.extend_from_slice(MARK_PREFIX);
     out.extend_from_slice(&mark.0);
-    out.extend_from_slice(END);
+    out.extend_from_slice(LINE_END);
     out.push(b'\n');
 }
 
 /// Splits a line (without its newline) into body and mark; `None` if it has no mark.
 #[must_use]
-pub fn split(line: &[u8]) -> Option<(&[u8], Mark)> {
-    let (body, tail) = line.split_at_checked(line.len().checked_sub(TAIL)?)?;
-    let mark = tail.strip_prefix(JOINT)?.strip_suffix(END)?;
-    Some((body, Mark(mark.try_into().ok()?)))
+pub fn split(line: &[u8]) -> Option<(&[u8], LinkMark)> {
+    let (body, tail) = line.split_at_checked(line.len().checked_sub(TAIL_BYTES)?)?;
+    let mark = tail.strip_prefix(MARK_PREFIX)?.strip_suffix(LINE_END)?;
+    Some((body, LinkMark(mark.try_into().ok()?)))
 }
 
 /// Returns the digits of a line's number and the rest after them; `None` if it does not begin like a line.
 pub(super) fn open(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let rest = line.strip_prefix(HEAD)?;
+    let rest = line.strip_prefix(LINE_HEAD)?;
     rest.split_at_checked(rest.iter().position(|byte| !byte.is_ascii_digit())?)
 }
 
@@ -212,7 +212,7 @@ pub fn number(line: &[u8]) -> Option<u64> {
 
 /// Reason why a line does not follow the one before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Breach {
+pub enum ChainBreach {
     /// The line has no number or no mark.
     #[error("it is not a record of this log")]
     Foreign,
@@ -229,18 +229,18 @@ pub enum Breach {
     Changed,
 }
 
-impl Tip {
+impl ChainTip {
     /// Returns the tip after this line (without its newline), if it is the line that was written there.
-    pub fn follow(self, line: &[u8]) -> Result<Self, Breach> {
-        let (body, mark) = split(line).ok_or(Breach::Foreign)?;
-        let found = number(line).ok_or(Breach::Foreign)?;
+    pub fn follow(self, line: &[u8]) -> Result<Self, ChainBreach> {
+        let (body, mark) = split(line).ok_or(ChainBreach::Foreign)?;
+        let found = number(line).ok_or(ChainBreach::Foreign)?;
         let seq = self.seq + 1;
         let after = self.link.after(body);
         if found != seq {
-            return Err(Breach::Number { expected: seq, found });
+            return Err(ChainBreach::Number { expected: seq, found });
         }
         if after.mark() != mark {
-            return Err(Breach::Changed);
+            return Err(ChainBreach::Changed);
         }
         Ok(Self { seq, link: after })
     }

@@ -9,7 +9,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::chain::{Link, Tip};
+use super::chain::{ChainLink, ChainTip};
 use super::key::{PublicKey, Signature, SigningKey};
 use super::text::timestamp;
 use crate::ids::LogId;
@@ -20,7 +20,7 @@ use crate::ids::LogId;
 /// So lines that no checkpoint covers are, by their own times, at most twice as far apart, or older than the checkpoint before
 /// them. This holds however long a disk hangs, a machine sleeps or a thread does not run, because the clock is read once for
 /// each write, and a write that ends in the middle has its beginning. [`super::verify`] checks a log for it.
-pub(super) const LATE: SignedDuration = SignedDuration::from_secs(2);
+pub(super) const SIGN_LAG: SignedDuration = SignedDuration::from_secs(2);
 
 /// Signature under all lines of a log up to a number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +30,7 @@ pub struct Checkpoint {
     /// Number of the last line that it covers.
     pub covers: u64,
     /// Link after that line.
-    pub link: Link,
+    pub link: ChainLink,
     /// Key of the signature.
     pub key: PublicKey,
     /// Ed25519 signature of the message.
@@ -40,7 +40,7 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Signs the log up to `tip`.
     #[must_use]
-    pub fn sign(log: &LogId, tip: Tip, time: Timestamp, key: &SigningKey) -> Self {
+    pub fn sign(log: &LogId, tip: ChainTip, time: Timestamp, key: &SigningKey) -> Self {
         let message = message(log, tip, time);
         Self {
             log: log.clone(),
@@ -59,8 +59,8 @@ impl Checkpoint {
 
     /// Returns the tip that it covers.
     #[must_use]
-    pub fn tip(&self) -> Tip {
-        Tip {
+    pub fn tip(&self) -> ChainTip {
+        ChainTip {
             seq: self.covers,
             link: self.link,
         }
@@ -68,7 +68,7 @@ impl Checkpoint {
 }
 
 /// Returns the signed message.
-fn message(log: &LogId, tip: Tip, time: Timestamp) -> Vec<u8> {
+fn message(log: &LogId, tip: ChainTip, time: Timestamp) -> Vec<u8> {
     let mut message = format!("tidegate audit checkpoint 1\n{log}\n{}\n{}\n", tip.seq, tip.link).into_bytes();
     timestamp(&mut message, time);
     message.push(b'\n');
@@ -85,9 +85,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let key = SigningKey::load_or_make(&dir.path().join("key.pem")).unwrap();
         let log = LogId::from_random([1; 10]);
-        let tip = Tip {
+        let tip = ChainTip {
             seq: 7,
-            link: Link::START.after(b"x"),
+            link: ChainLink::START.after(b"x"),
         };
         let signed = Checkpoint::sign(&log, tip, time(1), &key);
         assert!(signed.is_genuine(time(1)));
@@ -102,7 +102,7 @@ mod tests {
                 ..signed.clone()
             },
             Checkpoint {
-                link: Link::START,
+                link: ChainLink::START,
                 ..signed.clone()
             },
             Checkpoint {

@@ -18,8 +18,8 @@ use jiff::Timestamp;
 use super::segment::{self, Segment};
 use super::summary::{self, SegmentSummary, SummaryBuilder};
 use super::{AuditError, Journal};
-use crate::causes::in_one_line;
 use crate::clock::Clock;
+use crate::error_chain::display_chain;
 use crate::supervision::{self, ThreadEnd};
 
 mod retention;
@@ -110,7 +110,7 @@ fn run(journal: &Journal, clock: &Clock, stopped: &mpsc::Receiver<()>) {
             }
             Ok(false) => pause = Duration::ZERO,
             Err(error) if !std::mem::replace(&mut told, true) => {
-                tracing::warn!(error = %in_one_line(&error), "cannot pack, summarise or remove closed audit segments; the next pass tries again");
+                tracing::warn!(error = %display_chain(&error), "cannot pack, summarise or remove closed audit segments; the next pass tries again");
             }
             Ok(true) | Err(_) => {}
         }
@@ -205,7 +205,7 @@ fn compress(segment: &Segment, to: &Path) -> io::Result<SegmentSummary> {
     loop {
         // A longer line is not one of ours: it is packed in parts, and not held whole.
         let start = block.len();
-        let read = Read::take(&mut lines, segment::LONGEST).read_until(b'\n', &mut block)?;
+        let read = Read::take(&mut lines, segment::MAX_LINE_BYTES).read_until(b'\n', &mut block)?;
         if read > 0 {
             summary.add(block.get(start..).unwrap_or_default());
         }

@@ -17,24 +17,24 @@ use serde_json::Serializer;
 use serde_json::ser::Formatter;
 
 use super::event::Event;
-use super::text::{TIME_LENGTH, timestamp, two};
-use crate::causes::in_one_line;
+use super::text::{TIME_BYTES, timestamp, two};
+use crate::error_chain::display_chain;
 use crate::visible;
 
 /// Number of bytes of capacity from which a buffer is freed instead of being kept for reuse.
-const KEEP: usize = 64 * 1024;
+const MAX_KEPT_BYTES: usize = 64 * 1024;
 
 /// Encoded lines without a number yet: their bytes, each line with its newline, and the end of each.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
+pub(super) struct LineBuffer {
     bytes: Vec<u8>,
     ends: Vec<usize>,
     /// Earliest time in the lines.
     oldest: Option<Timestamp>,
-    second: Second,
+    second: FormattedSecond,
 }
 
-impl Lines {
+impl LineBuffer {
     /// Encodes one more event.
     ///
     /// Fails only if serde does (no type of [`Event`] can cause it); the lines are then unchanged.
@@ -52,7 +52,7 @@ impl Lines {
     }
 
     /// Appends the lines of another.
-    pub(super) fn append(&mut self, other: &Lines) {
+    pub(super) fn append(&mut self, other: &LineBuffer) {
         let base = self.bytes.len();
         self.bytes.extend_from_slice(&other.bytes);
         self.ends.extend(other.ends.iter().map(|end| base + end));
@@ -88,15 +88,15 @@ impl Lines {
         self.bytes.len()
     }
 
-    /// Empties it; the memory is kept for reuse up to [`KEEP`] bytes.
+    /// Empties it; the memory is kept for reuse up to [`MAX_KEPT_BYTES`] bytes.
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();
         self.oldest = None;
-        if self.bytes.capacity() > KEEP {
+        if self.bytes.capacity() > MAX_KEPT_BYTES {
             self.bytes = Vec::new();
         }
-        if self.ends.capacity() * size_of::<usize>() > KEEP {
+        if self.ends.capacity() * size_of::<usize>() > MAX_KEPT_BYTES {
             self.ends = Vec::new();
         }
     }
@@ -110,13 +110,13 @@ fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp
 /// Records for the journal, encoded when they are pushed and before any lock is taken. Reusable: [`super::Journal::submit`] and
 /// [`super::Journal::defer`] empty it.
 #[derive(Debug, Default)]
-pub struct Batch {
-    pub(super) lines: Lines,
+pub struct RecordBatch {
+    pub(super) lines: LineBuffer,
     /// True if an event could not be encoded, so the batch is refused as a whole instead of lacking a record.
     pub(super) incomplete: bool,
 }
 
-impl Batch {
+impl RecordBatch {
     /// Returns an empty batch; it allocates only when an event is pushed.
     #[must_use]
     pub fn new() -> Self {
@@ -129,7 +129,7 @@ impl Batch {
             return;
         }
         if let Err(error) = self.lines.push(time, event) {
-            tracing::error!(error = %in_one_line(&error), "cannot encode an event for the audit log");
+            tracing::error!(error = %display_chain(&error), "cannot encode an event for the audit log");
             self.incomplete = true;
         }
     }
@@ -153,7 +153,7 @@ impl Batch {
 }
 
 /// Appends `"time":"…","event":"…",…}` and a newline: a line without its head and its mark, which the chain adds.
-fn encode(out: &mut Vec<u8>, second: &mut Second, time: Timestamp, event: &Event<'_>) -> Result<(), serde_json::Error> {
+fn encode(out: &mut Vec<u8>, second: &mut FormattedSecond, time: Timestamp, event: &Event<'_>) -> Result<(), serde_json::Error> {
     out.extend_from_slice(br#""time":""#);
     second.write(out, time);
     out.push(b'"');
@@ -162,7 +162,7 @@ fn encode(out: &mut Vec<u8>, second: &mut Second, time: Timestamp, event: &Event
         Event::Outcome(outcome) => hot::outcome(out, outcome)?,
         event => {
             let brace = out.len();
-            event.serialize(&mut Serializer::with_formatter(&mut *out, Harmless))?;
+            event.serialize(&mut Serializer::with_formatter(&mut *out, EscapingFormatter))?;
             // The comma replaces the object's opening brace, because the head has begun the object.
             if let Some(byte) = out.get_mut(brace) {
                 *byte = b',';
@@ -175,9 +175,9 @@ fn encode(out: &mut Vec<u8>, second: &mut Second, time: Timestamp, event: &Event
 
 /// JSON formatter that escapes every character that is invisible or controls the display.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Harmless;
+pub(super) struct EscapingFormatter;
 
-impl Formatter for Harmless {
+impl Formatter for EscapingFormatter {
     /// Writes a piece of a string; serde_json has already escaped C0 characters, quotes and backslashes.
     fn write_string_fragment<W>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()>
     where
@@ -189,12 +189,12 @@ impl Formatter for Harmless {
 
 /// Text of the last second written: most records share it with the one before, and calendar arithmetic is slow.
 #[derive(Debug, Default)]
-struct Second {
+struct FormattedSecond {
     of: Option<i64>,
     text: Vec<u8>,
 }
 
-impl Second {
+impl FormattedSecond {
     /// Appends a time in the format of [`timestamp`].
     fn write(&mut self, out: &mut Vec<u8>, time: Timestamp) {
         let micros = time.as_microsecond();
@@ -202,14 +202,14 @@ impl Second {
         if self.of != Some(second) {
             self.text.clear();
             timestamp(&mut self.text, time);
-            let whole = self.text.len() == TIME_LENGTH;
+            let whole = self.text.len() == TIME_BYTES;
             self.of = whole.then_some(second);
             if !whole {
                 out.extend_from_slice(&self.text);
                 return;
             }
             // The fraction and the `Z` are cut off.
-            self.text.truncate(TIME_LENGTH - 7);
+            self.text.truncate(TIME_BYTES - 7);
         }
         out.extend_from_slice(&self.text);
         let fraction = micros.rem_euclid(1_000_000);

@@ -16,10 +16,13 @@ mod statement;
 mod text;
 
 pub use kinds::{GrantChangeKind, RefusalKind, RequestChangeKind, RoleChangeKind, TlsVersion, UserChangeKind, not_stored_reason};
-pub use statement::{Done, Kind, Outcome, Parameter, RolledBack, Statement, TransactionChanged, TransactionStatus};
-pub use text::{Sql, Text};
+pub use statement::{
+    ParameterValue, RolledBack, Statement, StatementKind, StatementOutcome, StatementResult, TransactionChanged,
+    TransactionStatus,
+};
+pub use text::{OutsideText, SqlText};
 
-use super::chain::Link;
+use super::chain::ChainLink;
 use super::checkpoint::Checkpoint;
 use super::key::PublicKey;
 use crate::ending::{EndingKind, FateKind};
@@ -49,7 +52,7 @@ pub enum Event<'a> {
     /// Old segments are removed after the retention period.
     SegmentsRemoved(SegmentsRemoved),
     /// A connection did not become a session.
-    Refused(Cow<'a, Refused>),
+    Refused(Cow<'a, ConnectionRefused>),
     /// Refusals of unauthenticated clients that have no record of their own.
     RefusalsCounted(RefusalsCounted),
     /// A client sent a CancelRequest.
@@ -79,7 +82,7 @@ pub enum Event<'a> {
     /// A statement is about to be forwarded: the intent record.
     Statement(Statement<'a>),
     /// The outcome record of a statement.
-    Outcome(Outcome<'a>),
+    Outcome(StatementOutcome<'a>),
     /// A transaction began, failed or ended between pipelined statements.
     TransactionChanged(TransactionChanged<'a>),
 }
@@ -138,7 +141,7 @@ pub struct ClockSet {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalHealed {
     /// Kind of fault.
-    pub fault: Fault,
+    pub fault: JournalFault,
     /// Time since which no record could be written.
     pub since: Option<Timestamp>,
     /// Number of records that were refused meanwhile; the actions they announced did not take place.
@@ -157,7 +160,7 @@ pub struct JournalHealed {
 /// Fault of the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Fault {
+pub enum JournalFault {
     /// The file ended in the middle of a line: the gate or the machine crashed while it was written.
     TornTail,
     /// The disk was full.
@@ -181,7 +184,7 @@ pub enum Fault {
     LedgerMissing,
 }
 
-impl Fault {
+impl JournalFault {
     /// Returns a description of the fault.
     #[must_use]
     pub fn words(self) -> &'static str {
@@ -223,7 +226,7 @@ pub struct SegmentBegan {
     /// Number of the segment, from 1.
     pub segment: u32,
     /// Link before this line: after the last line of the segment before.
-    pub previous: Link,
+    pub previous: ChainLink,
     /// Key of the signatures that follow.
     pub key: PublicKey,
     /// True if the file of the segment before may have further bytes after its last line, which could not be written whole nor
@@ -255,13 +258,13 @@ pub struct SegmentsRemoved {
     /// Number of the last line in them.
     pub last_seq: u64,
     /// Link after that line: the `previous` of the segment that is now the first.
-    pub link: Link,
+    pub link: ChainLink,
 }
 
 /// Connection that did not become a session.
 #[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refused {
+pub struct ConnectionRefused {
     /// Address of the client.
     pub client: IpAddr,
     /// Port of the client.

@@ -11,23 +11,23 @@ use utoipa::{IntoParams, ToSchema};
 use super::event::Event;
 use super::filter::{Filter, texts};
 use super::read::ReadError;
-use super::record::{EventName, Record};
+use super::record::{EventName, LogRecord};
 use crate::ids::SessionId;
 
 /// The most records that are held back: the newest, or the largest.
 pub const MAX_HELD_BACK: u32 = 10_000;
 /// Their texts, at most; the rest of a record is small. Bytes.
-const MAX_BYTES: usize = 16 << 20;
+const MAX_HELD_TEXT_BYTES: usize = 16 << 20;
 /// A record without its texts. Bytes.
 const RECORD_BYTES: usize = 1_000;
 /// As many are shown of what is sorted where nothing is said.
-pub const DEFAULT_SORTED: u32 = 20;
+pub const DEFAULT_SORTED_RECORDS: u32 = 20;
 
 /// Which part of what is found: all of it, the newest, the largest, what comes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct Extent {
+pub struct SearchExtent {
     /// Goes on with what comes. It begins now; with `last`, `since` or `after` with those from before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub follow: bool,
@@ -56,7 +56,7 @@ pub enum SortKey {
 
 /// Conditions that cannot be met together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidExtent {
+pub enum ExtentError {
     /// What is sorted has to be all there.
     #[error("sort cannot be combined with follow or last")]
     Sorted,
@@ -71,17 +71,17 @@ pub enum InvalidExtent {
     Unmeasured,
 }
 
-impl Extent {
+impl SearchExtent {
     /// Checks that what is asked for goes together.
-    pub fn check(&self, filter: &Filter) -> Result<(), InvalidExtent> {
+    pub fn check(&self, filter: &Filter) -> Result<(), ExtentError> {
         let sorted = [EventName::Statement, EventName::Outcome, EventName::SessionEnded];
         let held_back = self.last.max(self.limit.filter(|_| self.sort.is_some()));
         match self {
-            Self { sort: Some(_), .. } if self.follow || self.last.is_some() => Err(InvalidExtent::Sorted),
-            Self { limit: Some(_), .. } if self.follow || self.last.is_some() => Err(InvalidExtent::Limited),
-            _ if held_back > Some(MAX_HELD_BACK) => Err(InvalidExtent::TooMany),
+            Self { sort: Some(_), .. } if self.follow || self.last.is_some() => Err(ExtentError::Sorted),
+            Self { limit: Some(_), .. } if self.follow || self.last.is_some() => Err(ExtentError::Limited),
+            _ if held_back > Some(MAX_HELD_BACK) => Err(ExtentError::TooMany),
             Self { sort: Some(_), .. } if filter.event.is_some_and(|event| !sorted.contains(&event)) => {
-                Err(InvalidExtent::Unmeasured)
+                Err(ExtentError::Unmeasured)
             }
             _ => Ok(()),
         }
@@ -103,19 +103,19 @@ impl Extent {
     }
 
     /// What is to be held back until the end is reached.
-    pub(super) fn gather(&self, filter: &Filter) -> Option<Gather> {
+    pub(super) fn gather(&self, filter: &Filter) -> Option<RecordCollector> {
         let kept = match (self.sort, self.last) {
-            (Some(key), _) => Kept::Largest(
+            (Some(key), _) => KeptRecords::Largest(
                 key,
                 filter.event,
-                self.limit.unwrap_or(DEFAULT_SORTED),
+                self.limit.unwrap_or(DEFAULT_SORTED_RECORDS),
                 None,
                 BinaryHeap::new(),
             ),
-            (None, Some(last)) => Kept::Newest(last, 0, VecDeque::new()),
+            (None, Some(last)) => KeptRecords::Newest(last, 0, VecDeque::new()),
             (None, None) => return None,
         };
-        Some(Gather {
+        Some(RecordCollector {
             kept,
             bytes: 0,
             left_out: 0,
@@ -125,69 +125,69 @@ impl Extent {
 
 /// What is found and held back.
 #[derive(Debug)]
-pub(super) struct Gather {
-    kept: Kept,
+pub(super) struct RecordCollector {
+    kept: KeptRecords,
     bytes: usize,
     /// Records that were asked for and let go of, for there was too much.
     left_out: u64,
 }
 
-type Item = Result<Record, ReadError>;
+type RecordResult = Result<LogRecord, ReadError>;
 
 #[derive(Debug)]
-enum Kept {
+enum KeptRecords {
     /// How many records, and how many there are; errors between them.
-    Newest(u32, u32, VecDeque<Item>),
+    Newest(u32, u32, VecDeque<RecordResult>),
     /// Of which kind and how many; the statement that was found last, whose outcome is next.
     Largest(
         SortKey,
         Option<EventName>,
         u32,
-        Option<Box<Record>>,
-        BinaryHeap<Reverse<Measured>>,
+        Option<Box<LogRecord>>,
+        BinaryHeap<Reverse<MeasuredRecord>>,
     ),
 }
 
 /// Records that are sorted by one measure. The smallest, and of equal ones the latest, is the least.
 #[derive(Debug)]
-struct Measured {
+struct MeasuredRecord {
     rank: (u64, Reverse<u64>),
-    records: Vec<Record>,
+    records: Vec<LogRecord>,
 }
 
-impl PartialEq for Measured {
+impl PartialEq for MeasuredRecord {
     fn eq(&self, other: &Self) -> bool {
         self.rank == other.rank
     }
 }
 
-impl Eq for Measured {}
+impl Eq for MeasuredRecord {}
 
-impl PartialOrd for Measured {
+impl PartialOrd for MeasuredRecord {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Measured {
+impl Ord for MeasuredRecord {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.rank.cmp(&other.rank)
     }
 }
 
-fn weight(record: &Record) -> usize {
+fn weight(record: &LogRecord) -> usize {
     RECORD_BYTES + texts(&record.event).iter().map(|text| text.len()).sum::<usize>()
 }
 
-impl Gather {
+impl RecordCollector {
     /// Takes what was found; `ready` gets what is not held back.
-    pub(super) fn take(&mut self, item: Item, ready: &mut VecDeque<Item>) {
+    pub(super) fn take(&mut self, item: RecordResult, ready: &mut VecDeque<RecordResult>) {
         match &mut self.kept {
-            Kept::Newest(most, count, kept) => {
+            KeptRecords::Newest(most, count, kept) => {
                 self.bytes += item.as_ref().map_or(0, weight);
                 *count += u32::from(item.is_ok());
                 kept.push_back(item);
-                while *count > *most || (self.bytes > MAX_BYTES && *count > 1) {
+                while *count > *most || (self.bytes > MAX_HELD_TEXT_BYTES && *count > 1) {
                     match kept.pop_front() {
                         Some(Ok(record)) => {
                             self.left_out += u64::from(*count <= *most);
@@ -199,19 +199,19 @@ impl Gather {
                     }
                 }
             }
-            Kept::Largest(key, _, most, statement, heap) => match item {
+            KeptRecords::Largest(key, _, most, statement, heap) => match item {
                 Err(error) => ready.push_back(Err(error)),
                 Ok(record) if matches!(record.event, Event::Statement(_)) => *statement = Some(Box::new(record)),
                 Ok(record) => {
                     let Some(measure) = measure(*key, &record.event) else { return };
-                    let of = |statement: &Record| statement_of(&statement.event) == statement_of(&record.event);
+                    let of = |statement: &LogRecord| statement_of(&statement.event) == statement_of(&record.event);
                     let before = statement.take().map(|statement| *statement);
                     let mut records: Vec<_> = before.into_iter().filter(of).collect();
                     let rank = (measure, Reverse(record.seq));
                     records.push(record);
                     self.bytes += records.iter().map(weight).sum::<usize>();
-                    heap.push(Reverse(Measured { rank, records }));
-                    while heap.len() > *most as usize || (self.bytes > MAX_BYTES && heap.len() > 1) {
+                    heap.push(Reverse(MeasuredRecord { rank, records }));
+                    while heap.len() > *most as usize || (self.bytes > MAX_HELD_TEXT_BYTES && heap.len() > 1) {
                         self.left_out += u64::from(heap.len() <= *most as usize);
                         let least = heap.pop().map(|Reverse(least)| least.records).unwrap_or_default();
                         self.bytes -= least.iter().map(weight).sum::<usize>();
@@ -224,29 +224,29 @@ impl Gather {
     /// Whether what is further back in the log may belong to it.
     pub(super) fn wants_older(&self) -> bool {
         match &self.kept {
-            Kept::Newest(most, count, _) => self.left_out == 0 && count < most,
-            Kept::Largest(..) => false,
+            KeptRecords::Newest(most, count, _) => self.left_out == 0 && count < most,
+            KeptRecords::Largest(..) => false,
         }
     }
 
     /// Forgets all, to begin further back.
     pub(super) fn clear(&mut self) {
-        if let Kept::Newest(_, count, kept) = &mut self.kept {
+        if let KeptRecords::Newest(_, count, kept) = &mut self.kept {
             kept.clear();
             (*count, self.bytes) = (0, 0);
         }
     }
 
     /// What was held back, in the order in which it is wanted.
-    pub(super) fn finish(self, ready: &mut VecDeque<Item>) {
+    pub(super) fn finish(self, ready: &mut VecDeque<RecordResult>) {
         if self.left_out > 0 {
             ready.push_back(Err(ReadError::NotHeldBack { count: self.left_out }));
         }
         match self.kept {
-            Kept::Newest(_, _, kept) => ready.extend(kept),
-            Kept::Largest(_, event, _, _, heap) => {
+            KeptRecords::Newest(_, _, kept) => ready.extend(kept),
+            KeptRecords::Largest(_, event, _, _, heap) => {
                 let sorted = heap.into_sorted_vec().into_iter().flat_map(|Reverse(item)| item.records);
-                let wanted = |record: &Record| event.is_none_or(|event| event == record.event.name());
+                let wanted = |record: &LogRecord| event.is_none_or(|event| event == record.event.name());
                 ready.extend(sorted.filter(wanted).map(Ok));
             }
         }

@@ -13,9 +13,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
-use super::event::{Event, Kind, Outcome, SessionStarted, Statement};
-use super::reading::{Class, Readings, Table};
-use super::record::{EventName, Record};
+use super::event::{Event, SessionStarted, Statement, StatementKind, StatementOutcome};
+use super::record::{EventName, LogRecord};
+use super::sql_analysis::{AnalysisCache, CommandClass, TableName};
 use super::summary::Field;
 use super::text::written;
 use crate::ids::{GrantId, SessionId};
@@ -83,11 +83,11 @@ pub struct Filter {
     /// Statements that name this table (`name` in any schema, or `schema.name`), or cannot be read and have the word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
-    pub table: Option<Table>,
+    pub table: Option<TableName>,
     /// Statements with a command of this class, as far as their text can be read or the server says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
-    pub class: Option<Class>,
+    pub class: Option<CommandClass>,
     /// Executed statements that could not be read: only a part of their text is on record, it is not SQL as the gate knows it, or the
     /// server ran commands that are not in it. Each may be about any table.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -95,7 +95,7 @@ pub struct Filter {
     /// Statements that came like this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
-    pub kind: Option<Kind>,
+    pub kind: Option<StatementKind>,
     /// Statements, refusals and endings with this SQLSTATE, or one that begins so (`42` is the whole class).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sqlstate: Option<String>,
@@ -119,7 +119,7 @@ pub struct Filter {
 
 impl Filter {
     /// Returns whether a record, looked at alone, meets all conditions. [`RecordJoiner`] also knows what belongs together.
-    pub(super) fn matches(&self, record: &Record, readings: &mut Readings) -> bool {
+    pub(super) fn matches(&self, record: &LogRecord, readings: &mut AnalysisCache) -> bool {
         self.wants_event(record)
             && self.in_time(record)
             && self.has_names(record)
@@ -216,11 +216,11 @@ impl Filter {
         limits.iter().any(Option::is_some)
     }
 
-    fn wants_event(&self, record: &Record) -> bool {
+    fn wants_event(&self, record: &LogRecord) -> bool {
         self.event.is_none_or(|wanted| wanted == record.event.name())
     }
 
-    fn in_time(&self, record: &Record) -> bool {
+    fn in_time(&self, record: &LogRecord) -> bool {
         self.after.is_none_or(|after| record.seq > after)
             && self.since.is_none_or(|since| record.time >= since)
             && self.until.is_none_or(|until| record.time < until)
@@ -237,13 +237,13 @@ impl Filter {
         names.into_iter().filter_map(|(field, name)| Some((field, name?)))
     }
 
-    fn has_names(&self, record: &Record) -> bool {
+    fn has_names(&self, record: &LogRecord) -> bool {
         self.names().all(|(field, name)| field.of(&record.event) == Some(name))
     }
 
     /// The conditions that an outcome cannot meet by itself: of how its statement came and what was in it. `outcome` is the
     /// statement's, if it is known.
-    fn has_content(&self, record: &Record, outcome: Option<&Outcome<'_>>, readings: &mut Readings) -> bool {
+    fn has_content(&self, record: &LogRecord, outcome: Option<&StatementOutcome<'_>>, readings: &mut AnalysisCache) -> bool {
         let statement = match &record.event {
             Event::Statement(statement) => Some(statement),
             _ => None,
@@ -253,7 +253,12 @@ impl Filter {
             && (!self.asks_for_commands() || statement.is_some_and(|statement| self.has_reading(statement, outcome, readings)))
     }
 
-    fn has_reading(&self, statement: &Statement<'_>, outcome: Option<&Outcome<'_>>, readings: &mut Readings) -> bool {
+    fn has_reading(
+        &self,
+        statement: &Statement<'_>,
+        outcome: Option<&StatementOutcome<'_>>,
+        readings: &mut AnalysisCache,
+    ) -> bool {
         let reading = readings.of_statement(statement);
         let reading = outcome.map_or(Cow::Borrowed(&*reading), |outcome| reading.with_outcome(outcome));
         let text = statement.sql.as_ref().map_or("", |sql| sql.text.0.as_ref());
@@ -262,7 +267,7 @@ impl Filter {
             && self.table.as_ref().is_none_or(|table| reading.may_name(table, text))
     }
 
-    fn has_result(&self, record: &Record) -> bool {
+    fn has_result(&self, record: &LogRecord) -> bool {
         (self.sqlstate.is_none() || record.event.sqlstate().is_some_and(|code| self.wants_sqlstate(code)))
             && match &record.event {
                 Event::Outcome(outcome) => self.has_measures(outcome),
@@ -275,7 +280,7 @@ impl Filter {
         self.sqlstate.as_ref().is_none_or(is_beginning)
     }
 
-    fn has_measures(&self, outcome: &Outcome<'_>) -> bool {
+    fn has_measures(&self, outcome: &StatementOutcome<'_>) -> bool {
         let (duration, rows) = (outcome.duration_us, outcome.rows_in_all());
         self.min_duration_us.is_none_or(|least| duration >= least)
             && self.max_duration_us.is_none_or(|most| duration <= most)

@@ -13,36 +13,36 @@ use futures_util::Stream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-use super::extent::{Extent, Gather};
+use super::extent::{RecordCollector, SearchExtent};
 use super::filter::Filter;
-use super::read::{LOOKS, ReadError, Scan, Step};
-use super::record::Record;
+use super::read::{LogScan, MAX_LAST_LINE_READS, ReadError, ScanStep};
+use super::record::LogRecord;
 use super::segment;
 
 /// Interval at which the end of the log is read again.
-const POLL: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Limits of a turn on a blocking thread: it ends after `LINES` lines or `RECORDS` records.
-const LINES: usize = 20_000;
-const RECORDS: usize = 256;
+const MAX_TURN_LINES: usize = 20_000;
+const MAX_TURN_RECORDS: usize = 256;
 
 /// Factor by which the number of segments grows if those read so far have too few records.
-const WIDER: u32 = 4;
+const WIDENING_FACTOR: u32 = 4;
 
 /// Opens the log for asynchronous reading.
-pub fn follow(dir: &Path, filter: &Filter, extent: Extent) -> Result<Follow, ReadError> {
+pub fn follow(dir: &Path, filter: &Filter, extent: SearchExtent) -> Result<RecordStream, ReadError> {
     let (gather, filter) = (extent.gather(filter), extent.filter(filter));
     let from_now = extent.follow && extent.last.is_none() && filter.since.is_none() && filter.after.is_none();
     let older = match &gather {
-        Some(_) if extent.last.is_some() && filter.looks_at_each_alone() => Some(Older::new(dir, &filter)?),
+        Some(_) if extent.last.is_some() && filter.looks_at_each_alone() => Some(OlderSearch::new(dir, &filter)?),
         _ => None,
     };
     let scan = match &older {
-        _ if from_now => Scan::newest(dir, &filter)?,
-        Some(older) => Scan::from_segment(dir, &filter, older.from)?,
-        None => Scan::oldest(dir, &filter)?,
+        _ if from_now => LogScan::newest(dir, &filter)?,
+        Some(older) => LogScan::from_segment(dir, &filter, older.from)?,
+        None => LogScan::oldest(dir, &filter)?,
     };
-    Ok(Follow {
-        state: State::Resting(Box::new(scan)),
+    Ok(RecordStream {
+        state: StreamState::Resting(Box::new(scan)),
         ready: VecDeque::new(),
         gather,
         older,
@@ -56,12 +56,12 @@ pub fn follow(dir: &Path, filter: &Filter, extent: Extent) -> Result<Follow, Rea
 
 /// Stream of records that exist and, if wanted, of those to come. It holds few at a time: a slow consumer makes it read slowly.
 #[derive(Debug)]
-pub struct Follow {
-    state: State,
-    ready: VecDeque<Result<Record, ReadError>>,
+pub struct RecordStream {
+    state: StreamState,
+    ready: VecDeque<Result<LogRecord, ReadError>>,
     /// Records that are held back until the end is reached for the first time.
-    gather: Option<Gather>,
-    older: Option<Older>,
+    gather: Option<RecordCollector>,
+    older: Option<OlderSearch>,
     /// Number of records that are still wanted, if there is a limit.
     left: Option<u32>,
     endless: bool,
@@ -75,7 +75,7 @@ pub struct Follow {
 
 /// State of a search for the newest records that goes back over more and more segments.
 #[derive(Debug)]
-struct Older {
+struct OlderSearch {
     dir: PathBuf,
     filter: Filter,
     /// First segment that was read, and the number of segments.
@@ -83,7 +83,7 @@ struct Older {
     count: u32,
 }
 
-impl Older {
+impl OlderSearch {
     fn new(dir: &Path, filter: &Filter) -> Result<Self, ReadError> {
         let newest = segment::list(dir).map_err(|error| ReadError::io(dir, error))?.pop();
         Ok(Self {
@@ -95,34 +95,34 @@ impl Older {
     }
 
     /// Returns a scan that begins further back; `None` if there is no older segment.
-    fn wider(&mut self) -> Result<Option<Scan>, ReadError> {
+    fn wider(&mut self) -> Result<Option<LogScan>, ReadError> {
         let first = segment::list(&self.dir).map_err(|error| ReadError::io(&self.dir, error))?;
         if first.first().is_none_or(|first| first.number >= self.from) {
             return Ok(None);
         }
-        self.count = self.count.saturating_mul(WIDER);
+        self.count = self.count.saturating_mul(WIDENING_FACTOR);
         self.from = self.from.saturating_sub(self.count);
-        Ok(Some(Scan::from_segment(&self.dir, &self.filter, self.from)?))
+        Ok(Some(LogScan::from_segment(&self.dir, &self.filter, self.from)?))
     }
 }
 
 #[derive(Debug)]
-enum State {
-    Resting(Box<Scan>),
-    Reading(JoinHandle<Option<Turn>>),
+enum StreamState {
+    Resting(Box<LogScan>),
+    Reading(JoinHandle<Option<StreamTurn>>),
     /// Waits before it reads again.
-    Pausing(Box<Scan>),
+    Pausing(Box<LogScan>),
     Over,
 }
 
 #[derive(Debug)]
-struct Turn {
-    scan: Box<Scan>,
-    found: VecDeque<Result<Record, ReadError>>,
-    end: Option<Step>,
+struct StreamTurn {
+    scan: Box<LogScan>,
+    found: VecDeque<Result<LogRecord, ReadError>>,
+    end: Option<ScanStep>,
 }
 
-impl Follow {
+impl RecordStream {
     /// Makes the stream read only while one of these permits is free, because a gate has many readers. `place` is dropped as
     /// soon as all existing records are read; from then on the stream costs little.
     #[must_use]
@@ -135,7 +135,7 @@ impl Follow {
     }
 
     /// Returns the next record, or the error of the next line; `None` at the end. Cancel-safe.
-    pub async fn next(&mut self) -> Option<Result<Record, ReadError>> {
+    pub async fn next(&mut self) -> Option<Result<LogRecord, ReadError>> {
         loop {
             if self.left == Some(0) {
                 return None;
@@ -145,15 +145,15 @@ impl Follow {
                 return Some(item);
             }
             match &mut self.state {
-                State::Over => return None,
-                State::Resting(_) => self.begin_turn(),
-                State::Pausing(_) => {
-                    tokio::time::sleep(POLL).await;
+                StreamState::Over => return None,
+                StreamState::Resting(_) => self.begin_turn(),
+                StreamState::Pausing(_) => {
+                    tokio::time::sleep(POLL_INTERVAL).await;
                     self.begin_turn();
                 }
-                State::Reading(turn) => {
+                StreamState::Reading(turn) => {
                     let turn = turn.await;
-                    self.state = State::Over;
+                    self.state = StreamState::Over;
                     // A reading thread that panicked ends the stream, as does a runtime that shuts down.
                     self.end_turn(turn.ok()??);
                 }
@@ -162,7 +162,7 @@ impl Follow {
     }
 
     /// Converts it into a stream.
-    pub fn into_stream(self) -> impl Stream<Item = Result<Record, ReadError>> + Send {
+    pub fn into_stream(self) -> impl Stream<Item = Result<LogRecord, ReadError>> + Send {
         futures_util::stream::unfold(
             self,
             |mut follow| async move { follow.next().await.map(|item| (item, follow)) },
@@ -170,13 +170,15 @@ impl Follow {
     }
 
     fn begin_turn(&mut self) {
-        self.state = match std::mem::replace(&mut self.state, State::Over) {
-            State::Resting(scan) | State::Pausing(scan) => State::Reading(tokio::spawn(in_turn(scan, self.threads.clone()))),
+        self.state = match std::mem::replace(&mut self.state, StreamState::Over) {
+            StreamState::Resting(scan) | StreamState::Pausing(scan) => {
+                StreamState::Reading(tokio::spawn(in_turn(scan, self.threads.clone())))
+            }
             other => other,
         };
     }
 
-    fn end_turn(&mut self, turn: Turn) {
+    fn end_turn(&mut self, turn: StreamTurn) {
         match &mut self.gather {
             None => self.ready = turn.found,
             Some(gather) => turn.found.into_iter().for_each(|item| gather.take(item, &mut self.ready)),
@@ -184,14 +186,14 @@ impl Follow {
         let over = match &turn.end {
             None => false,
             // An unfinished line is read again before it counts.
-            Some(Step::Partial(_)) => self.endless || self.looks >= LOOKS,
+            Some(ScanStep::Partial(_)) => self.endless || self.looks >= MAX_LAST_LINE_READS,
             Some(_) => true,
         };
         if over {
             match self.further_back(turn.end.as_ref()) {
                 Ok(None) => {}
                 Ok(Some(scan)) => {
-                    self.state = State::Resting(Box::new(scan));
+                    self.state = StreamState::Resting(Box::new(scan));
                     return;
                 }
                 Err(error) => self.ready.push_back(Err(error)),
@@ -202,32 +204,32 @@ impl Follow {
             self.place = None;
         }
         self.state = match turn.end {
-            None => State::Resting(turn.scan),
-            Some(Step::Failed(error)) => {
+            None => StreamState::Resting(turn.scan),
+            Some(ScanStep::Failed(error)) => {
                 self.ready.push_back(Err(error));
-                State::Over
+                StreamState::Over
             }
-            Some(_) if self.endless => State::Pausing(turn.scan),
-            Some(Step::Partial(_)) if self.looks < LOOKS => {
+            Some(_) if self.endless => StreamState::Pausing(turn.scan),
+            Some(ScanStep::Partial(_)) if self.looks < MAX_LAST_LINE_READS => {
                 self.looks += 1;
-                State::Pausing(turn.scan)
+                StreamState::Pausing(turn.scan)
             }
-            Some(Step::Partial(error)) => {
+            Some(ScanStep::Partial(error)) => {
                 self.ready.push_back(Err(error));
-                State::Over
+                StreamState::Over
             }
-            Some(_) => State::Over,
+            Some(_) => StreamState::Over,
         };
     }
 }
 
-impl Follow {
+impl RecordStream {
     /// Returns a scan that begins further back, if the newest records are wanted and too few were found.
-    fn further_back(&mut self, end: Option<&Step>) -> Result<Option<Scan>, ReadError> {
+    fn further_back(&mut self, end: Option<&ScanStep>) -> Result<Option<LogScan>, ReadError> {
         let (Some(gather), Some(older)) = (&mut self.gather, &mut self.older) else {
             return Ok(None);
         };
-        if matches!(end, Some(Step::Failed(_))) || !gather.wants_older() {
+        if matches!(end, Some(ScanStep::Failed(_))) || !gather.wants_older() {
             return Ok(None);
         }
         let scan = older.wider()?;
@@ -239,7 +241,7 @@ impl Follow {
 }
 
 /// Runs a turn as soon as a permit is free.
-async fn in_turn(scan: Box<Scan>, threads: Option<Arc<Semaphore>>) -> Option<Turn> {
+async fn in_turn(scan: Box<LogScan>, threads: Option<Arc<Semaphore>>) -> Option<StreamTurn> {
     let _thread = match threads {
         Some(threads) => Some(threads.acquire_owned().await.ok()?),
         None => None,
@@ -247,20 +249,20 @@ async fn in_turn(scan: Box<Scan>, threads: Option<Arc<Semaphore>>) -> Option<Tur
     tokio::task::spawn_blocking(|| turn(scan)).await.ok()
 }
 
-fn turn(mut scan: Box<Scan>) -> Turn {
+fn turn(mut scan: Box<LogScan>) -> StreamTurn {
     let mut found = VecDeque::new();
     let mut end = None;
-    for _ in 0..LINES {
+    for _ in 0..MAX_TURN_LINES {
         match scan.step(&mut found) {
-            Step::Read if found.len() < RECORDS => {}
-            Step::Read => break,
+            ScanStep::Read if found.len() < MAX_TURN_RECORDS => {}
+            ScanStep::Read => break,
             other => {
                 end = Some(other);
                 break;
             }
         }
     }
-    Turn { scan, found, end }
+    StreamTurn { scan, found, end }
 }
 
 #[cfg(test)]

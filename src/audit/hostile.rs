@@ -8,24 +8,24 @@ use std::path::Path;
 use jiff::tz::TimeZone;
 
 use super::filter::{Filter, Neighbours};
-use super::kept::{Kept, RememberedTip};
 use super::read::{read, read_whole};
-use super::reading::Readings;
-use super::record::Record;
-use super::story::Story;
-use super::verify::{Expected, verify_folder};
-use super::{render, summary, survey};
+use super::record::LogRecord;
+use super::saved_checkpoint::{RememberedTip, SavedCheckpoint};
+use super::sql_analysis::AnalysisCache;
+use super::timeline::SessionTimeline;
+use super::verify::{VerifyExpectation, verify_folder};
+use super::{recovery, render, summary};
 
 /// Parses a line and renders it in each form; `None` if it is not a record.
 pub(crate) fn show_hostile(line: &[u8]) -> Option<String> {
-    let _ = Kept::parse(line);
-    let record = Record::parse(line).ok()?;
-    let again = Record::parse(record.json().as_bytes());
+    let _ = SavedCheckpoint::parse(line);
+    let record = LogRecord::parse(line).ok()?;
+    let again = LogRecord::parse(record.json().as_bytes());
     assert_eq!(again.ok().as_ref(), Some(&record), "what is shown can be read");
-    let story = Story::of(vec![record.clone()], vec![record.clone()])
+    let story = SessionTimeline::of(vec![record.clone()], vec![record.clone()])
         .lines(&TimeZone::UTC)
         .join("\n");
-    let json = render::json(&record, &mut Readings::default());
+    let json = render::json(&record, &mut AnalysisCache::default());
     Some([render::line(&record, &TimeZone::UTC), json, record.json(), story].join("\n"))
 }
 
@@ -77,7 +77,7 @@ fn in_folder(how: u8, bytes: &[u8]) -> io::Result<()> {
         std::fs::write(dir.path().join("audit-000001.jsonl.zst"), packed)?;
         std::fs::write(dir.path().join("audit-000001.summary"), beside)?;
     }
-    std::fs::write(dir.path().join(super::CHECKPOINT), beside)?;
+    std::fs::write(dir.path().join(super::CHECKPOINT_FILE), beside)?;
     read_all(dir.path());
     Ok(())
 }
@@ -85,13 +85,13 @@ fn in_folder(how: u8, bytes: &[u8]) -> io::Result<()> {
 fn read_all(dir: &Path) {
     let _ = verify_folder(
         dir,
-        &Expected {
+        &VerifyExpectation {
             from_start: true,
-            ..Expected::default()
+            ..VerifyExpectation::default()
         },
         |_| {},
     );
-    let _ = survey::survey(dir, &RememberedTip::NoLedger);
+    let _ = recovery::recover(dir, &RememberedTip::NoLedger);
     let count = |filter: &Filter| read(dir, filter).map(Iterator::count).unwrap_or_default();
     let found = count(&Filter::default());
     assert!(count(&filter()) <= found.max(1) * 2, "a search finds no more than there is");
@@ -104,7 +104,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::audit::{Journal, Settings, compactor, segment};
+    use crate::audit::{Journal, JournalSettings, compactor, segment};
     use crate::clock::Clock;
 
     /// Writes the seeds of the log's targets; needed again when the format of the log changes.
@@ -112,7 +112,7 @@ mod tests {
     #[ignore = "writes into fuzz/seeds"]
     async fn write_seeds() {
         let dir = tempfile::tempdir().unwrap();
-        let settings = Settings::in_folder(dir.path());
+        let settings = JournalSettings::in_folder(dir.path());
         let journal = Journal::open(&settings, Clock::system(None)).unwrap();
         for event in crate::audit::testing::all() {
             journal.record(&event).await.unwrap();
@@ -129,7 +129,7 @@ mod tests {
             let name = super::super::record::name_of(line).unwrap().to_owned();
             seed("log_line", &name, line);
         }
-        let checkpoint = std::fs::read(settings.dir.join(crate::audit::CHECKPOINT)).unwrap();
+        let checkpoint = std::fs::read(settings.dir.join(crate::audit::CHECKPOINT_FILE)).unwrap();
         seed("log_folder", "written", &[b"\x00", &text[..], b"\n", &checkpoint].concat());
         compactor::pack(&segment).unwrap();
         let [packed] = segment::list(&settings.dir).unwrap().try_into().unwrap();

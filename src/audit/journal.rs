@@ -15,34 +15,34 @@ use std::thread::JoinHandle;
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
-use super::desk::Errand;
-use super::encode::{Batch, Lines};
+use super::commit_writer::WriterCommand;
+use super::encode::{LineBuffer, RecordBatch};
 use super::event::Event;
+use super::group_commit::{GroupCommit, QueuedSubmission};
 use super::key::PublicKey;
-use super::queue::{Queued, Shared};
-use super::writer::Writer;
-use super::{AuditError, RememberedTip, Settings, SignedTip, Written};
+use super::writer::SegmentWriter;
+use super::{AuditError, JournalSettings, RememberedTip, SignedTip, StatsSnapshot};
 use crate::clock::Clock;
 use crate::ids::LogId;
 use crate::supervision::{self, ThreadEnd};
 
 /// Handle of the journal. Cheap to clone; clones share one journal. When the last one is dropped, deferred records are written.
 #[derive(Debug, Clone)]
-pub struct Journal(Arc<Owner>);
+pub struct Journal(Arc<JournalOwner>);
 
 #[derive(Debug)]
-struct Owner {
+struct JournalOwner {
     log: LogId,
     gap: Option<String>,
-    shared: Arc<Shared>,
-    settings: Settings,
+    shared: Arc<GroupCommit>,
+    settings: JournalSettings,
     thread: Mutex<Option<JoinHandle<()>>>,
     thread_end: ThreadEnd,
 }
 
 /// State of writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Health {
+pub enum JournalHealth {
     /// The last write succeeded.
     Good,
     /// The last write failed. Each submission retries it, and so does the journal several times a second.
@@ -55,14 +55,14 @@ pub enum Health {
 /// State of a submission.
 #[derive(Debug)]
 #[must_use = "a statement may be forwarded only when its record is written"]
-pub enum Submission {
+pub enum SubmissionResult {
     /// It is written, or failed.
     Done(Result<(), AuditError>),
     /// Another thread is writing and includes it.
-    Waiting(Waiting),
+    Waiting(SubmissionFuture),
 }
 
-impl Submission {
+impl SubmissionResult {
     /// Waits until it is written or has failed.
     pub async fn wait(self) -> Result<(), AuditError> {
         match self {
@@ -74,9 +74,9 @@ impl Submission {
 
 /// Future of a submission that is being written. Dropping it does not cancel the submission.
 #[derive(Debug)]
-pub struct Waiting(oneshot::Receiver<Result<(), AuditError>>);
+pub struct SubmissionFuture(oneshot::Receiver<Result<(), AuditError>>);
 
-impl Future for Waiting {
+impl Future for SubmissionFuture {
     type Output = Result<(), AuditError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -90,21 +90,21 @@ impl Future for Waiting {
 impl Journal {
     /// Opens the log's folder (created with mode 0700 if needed), locks it for this process, cuts off an unfinished last line,
     /// and continues the chain. Faults that it finds in the log are recorded.
-    pub fn open(settings: &Settings, clock: Clock) -> Result<Self, AuditError> {
+    pub fn open(settings: &JournalSettings, clock: Clock) -> Result<Self, AuditError> {
         Self::open_remembered(settings, &RememberedTip::NotAsked, clock)
     }
 
     /// Opens a log whose end a ledger remembers. Missing lines do not keep the journal from going on: they are the first thing
     /// that it records.
-    pub fn open_remembered(settings: &Settings, remembered: &RememberedTip, clock: Clock) -> Result<Self, AuditError> {
-        let mut first = Lines::default();
-        let writer = Writer::open(settings, remembered, clock.now(), &mut first)?;
+    pub fn open_remembered(settings: &JournalSettings, remembered: &RememberedTip, clock: Clock) -> Result<Self, AuditError> {
+        let mut first = LineBuffer::default();
+        let writer = SegmentWriter::open(settings, remembered, clock.now(), &mut first)?;
         let (log, gap) = (writer.log().clone(), writer.gap().map(str::to_owned));
-        let shared = Arc::new(Shared::new(writer, settings.durability, clock, first));
+        let shared = Arc::new(GroupCommit::new(writer, settings.durability, clock, first));
         let work = Arc::clone(&shared);
         let (thread, thread_end) =
             supervision::thread("audit", move || work.run()).map_err(|error| AuditError::open(&settings.dir, error))?;
-        Ok(Self(Arc::new(Owner {
+        Ok(Self(Arc::new(JournalOwner {
             shared,
             log,
             gap,
@@ -129,17 +129,17 @@ impl Journal {
     /// Submits intents: records of what is about to happen. The batch is empty afterwards, whatever the result.
     ///
     /// The caller may act only if the result is `Ok`. An error means that no record of the batch is in the log.
-    pub fn submit(&self, batch: &mut Batch) -> Submission {
+    pub fn submit(&self, batch: &mut RecordBatch) -> SubmissionResult {
         if cfg!(feature = "unlogged") {
             batch.clear();
-            return Submission::Done(Ok(()));
+            return SubmissionResult::Done(Ok(()));
         }
         let submission = if batch.incomplete {
-            Submission::Done(Err(AuditError::Encode))
+            SubmissionResult::Done(Err(AuditError::Encode))
         } else {
             match self.0.shared.submit(&batch.lines) {
-                Queued::Done(answer) => Submission::Done(answer),
-                Queued::Waiting(receiver) => Submission::Waiting(Waiting(receiver)),
+                QueuedSubmission::Done(answer) => SubmissionResult::Done(answer),
+                QueuedSubmission::Waiting(receiver) => SubmissionResult::Waiting(SubmissionFuture(receiver)),
             }
         };
         batch.clear();
@@ -148,7 +148,7 @@ impl Journal {
 
     /// Hands over records of what has already happened: they are written with the next submission, or within 20 ms. If the log
     /// cannot be written they are kept until it can, up to a limit; beyond it they are counted, and the count is recorded.
-    pub fn defer(&self, batch: &mut Batch) {
+    pub fn defer(&self, batch: &mut RecordBatch) {
         if !cfg!(feature = "unlogged") {
             self.0.shared.defer(&batch.lines);
         }
@@ -158,7 +158,7 @@ impl Journal {
     /// Records one event with the current time, and waits until it is written. The journal's thread writes it: a disk that
     /// hangs delays the caller of this function and not the thread that serves other sessions.
     pub async fn record(&self, event: &Event<'_>) -> Result<(), AuditError> {
-        let mut batch = Batch::new();
+        let mut batch = RecordBatch::new();
         batch.push(self.0.shared.clock.now(), event);
         if cfg!(feature = "unlogged") {
             return Ok(());
@@ -167,14 +167,14 @@ impl Journal {
             return Err(AuditError::Encode);
         }
         match self.0.shared.leave(&batch.lines) {
-            Queued::Done(answer) => answer,
-            Queued::Waiting(receiver) => Waiting(receiver).await,
+            QueuedSubmission::Done(answer) => answer,
+            QueuedSubmission::Waiting(receiver) => SubmissionFuture(receiver).await,
         }
     }
 
     /// Hands over a record of an event with the current time, without waiting; see [`Journal::defer`].
     pub fn note(&self, event: &Event<'_>) {
-        let mut batch = Batch::new();
+        let mut batch = RecordBatch::new();
         batch.push(self.0.shared.clock.now(), event);
         if !cfg!(feature = "unlogged") {
             self.0.shared.keep(&batch.lines);
@@ -183,25 +183,25 @@ impl Journal {
 
     /// Records one event, on a thread that may block.
     pub(super) fn record_blocking(&self, event: &Event<'_>) -> Result<(), AuditError> {
-        let mut batch = Batch::new();
+        let mut batch = RecordBatch::new();
         batch.push(self.0.shared.clock.now(), event);
         match self.submit(&mut batch) {
-            Submission::Done(answer) => answer,
-            Submission::Waiting(Waiting(receiver)) => receiver.blocking_recv().unwrap_or(Err(AuditError::Closed)),
+            SubmissionResult::Done(answer) => answer,
+            SubmissionResult::Waiting(SubmissionFuture(receiver)) => receiver.blocking_recv().unwrap_or(Err(AuditError::Closed)),
         }
     }
 
     /// Signs the unsigned lines and returns the line of the latest checkpoint; `None` if nothing was written in this run.
     pub async fn checkpoint(&self) -> Result<Option<String>, AuditError> {
         let (done, answer) = oneshot::channel();
-        self.0.shared.ask(Errand::Checkpoint(done));
+        self.0.shared.ask(WriterCommand::Checkpoint(done));
         answer.await.unwrap_or(Err(AuditError::Closed))
     }
 
     /// Signs like [`Journal::checkpoint`], on a thread that may block.
     pub(super) fn checkpoint_blocking(&self) -> Result<Option<String>, AuditError> {
         let (done, answer) = oneshot::channel();
-        self.0.shared.ask(Errand::Checkpoint(done));
+        self.0.shared.ask(WriterCommand::Checkpoint(done));
         answer.blocking_recv().unwrap_or(Err(AuditError::Closed))
     }
 
@@ -210,7 +210,7 @@ impl Journal {
     pub async fn rotate_key(&self, by: &str) -> Result<PublicKey, AuditError> {
         let (done, answer) = oneshot::channel();
         let by = by.to_owned();
-        self.0.shared.ask(Errand::RotateKey { by, done });
+        self.0.shared.ask(WriterCommand::RotateKey { by, done });
         answer.await.unwrap_or(Err(AuditError::Closed))
     }
 
@@ -224,30 +224,30 @@ impl Journal {
     /// Makes its thread panic.
     #[cfg(test)]
     pub(crate) fn break_thread(&self) {
-        self.0.shared.ask(Errand::Panic);
+        self.0.shared.ask(WriterCommand::Panic);
     }
 
     /// Returns counters of what was written so far.
     #[must_use]
-    pub fn written(&self) -> Written {
-        self.0.shared.tally.now()
+    pub fn written(&self) -> StatsSnapshot {
+        self.0.shared.stats.now()
     }
 
     /// Returns the tip that the newest checkpoint of this run signs; `None` before the first write.
     #[must_use]
     pub fn signed_tip(&self) -> Option<SignedTip> {
-        self.0.shared.tally.signed_tip()
+        self.0.shared.stats.signed_tip()
     }
 
     /// Returns the settings with which it was opened.
     #[must_use]
-    pub fn settings(&self) -> &Settings {
+    pub fn settings(&self) -> &JournalSettings {
         &self.0.settings
     }
 
     /// Returns the state of writing, and its changes.
     #[must_use]
-    pub fn health(&self) -> watch::Receiver<Health> {
+    pub fn health(&self) -> watch::Receiver<JournalHealth> {
         self.0.shared.health.subscribe()
     }
 
@@ -259,7 +259,7 @@ impl Journal {
     }
 }
 
-impl Drop for Owner {
+impl Drop for JournalOwner {
     fn drop(&mut self) {
         drop(self.shared.close());
         let thread = self.thread.get_mut().take();

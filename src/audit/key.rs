@@ -21,9 +21,9 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 /// Prefix of the 32 bytes of a seed in PKCS#8 (RFC 8410, section 7).
-const PRIVATE: [u8; 16] = *b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
+const PKCS8_PREFIX: [u8; 16] = *b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
 /// Prefix of the 32 bytes of a public key in its SubjectPublicKeyInfo (RFC 8410, section 4).
-const PUBLIC: [u8; 12] = *b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00";
+const SPKI_PREFIX: [u8; 12] = *b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00";
 
 /// Error of a key file.
 #[derive(Debug, thiserror::Error)]
@@ -132,7 +132,7 @@ impl SigningKey {
         let mut seed = Zeroizing::new([0; 32]);
         getrandom::fill(&mut *seed).map_err(|_| KeyError::Random)?;
         let pair = Ed25519KeyPair::from_seed_unchecked(&*seed).map_err(|_| KeyError::Random)?;
-        let der = Zeroizing::new([&PRIVATE[..], &seed[..]].concat());
+        let der = Zeroizing::new([&PKCS8_PREFIX[..], &seed[..]].concat());
         write_new(path, 0o600, &Zeroizing::new(pem("PRIVATE KEY", &der)))
             .and_then(|()| sync_folder(path))
             .map_err(|error| KeyError::io(path, error))?;
@@ -193,7 +193,7 @@ pub struct PublicKey([u8; 32]);
 /// Error for a text that is not a public key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not an Ed25519 public key; expected PEM (`BEGIN PUBLIC KEY`) or base64 of 32 bytes")]
-pub struct InvalidKey;
+pub struct PublicKeyError;
 
 impl PublicKey {
     /// Returns a short name for people: the first 16 hexadecimal digits of its SHA-256.
@@ -211,7 +211,7 @@ impl PublicKey {
     /// Returns the key in PEM as OpenSSL reads it.
     #[must_use]
     pub fn pem(&self) -> String {
-        pem("PUBLIC KEY", &[&PUBLIC[..], &self.0[..]].concat())
+        pem("PUBLIC KEY", &[&SPKI_PREFIX[..], &self.0[..]].concat())
     }
 }
 
@@ -228,28 +228,28 @@ impl fmt::Debug for PublicKey {
 }
 
 impl FromStr for PublicKey {
-    type Err = InvalidKey;
+    type Err = PublicKeyError;
 
-    fn from_str(text: &str) -> Result<Self, InvalidKey> {
+    fn from_str(text: &str) -> Result<Self, PublicKeyError> {
         let text = text.trim();
         let inner = text
             .strip_prefix("-----BEGIN PUBLIC KEY-----")
             .and_then(|rest| rest.strip_suffix("-----END PUBLIC KEY-----"));
         let letters: String = inner.unwrap_or(text).split_whitespace().collect();
-        let bytes = BASE64.decode(letters).map_err(|_| InvalidKey)?;
+        let bytes = BASE64.decode(letters).map_err(|_| PublicKeyError)?;
         let key = if inner.is_some() {
-            bytes.strip_prefix(&PUBLIC).ok_or(InvalidKey)?
+            bytes.strip_prefix(&SPKI_PREFIX).ok_or(PublicKeyError)?
         } else {
             &bytes
         };
-        key.try_into().map(Self).map_err(|_| InvalidKey)
+        key.try_into().map(Self).map_err(|_| PublicKeyError)
     }
 }
 
 impl TryFrom<String> for PublicKey {
-    type Error = InvalidKey;
+    type Error = PublicKeyError;
 
-    fn try_from(text: String) -> Result<Self, InvalidKey> {
+    fn try_from(text: String) -> Result<Self, PublicKeyError> {
         text.parse()
     }
 }

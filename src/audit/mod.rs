@@ -16,52 +16,52 @@ use key::KeyError;
 
 pub mod chain;
 pub mod checkpoint;
+mod commit_writer;
 pub mod compactor;
-mod desk;
 mod encode;
 pub mod event;
-pub(crate) mod excerpt;
 mod extent;
 mod filter;
 mod follow;
+mod group_commit;
 mod hostile;
 mod journal;
-pub mod kept;
 pub mod key;
-mod queue;
 mod read;
-pub mod reading;
 mod record;
+mod recovery;
 pub mod redact;
 pub mod render;
+pub mod rollbacks;
+pub mod saved_checkpoint;
 pub mod segment;
-pub mod story;
+pub mod sql_analysis;
+mod stats;
 mod summary;
-mod survey;
-mod tally;
+pub mod table_access;
 #[cfg(test)]
 pub(crate) mod testing;
 mod text;
-pub mod touched;
-pub mod undone;
+pub mod timeline;
+pub(crate) mod truncate;
 pub mod values;
 pub mod verify;
 mod writer;
 
-pub use encode::Batch;
-pub use extent::{DEFAULT_SORTED, Extent, InvalidExtent, MAX_HELD_BACK, SortKey};
+pub use encode::RecordBatch;
+pub use extent::{DEFAULT_SORTED_RECORDS, ExtentError, MAX_HELD_BACK, SearchExtent, SortKey};
 pub use filter::Filter;
-pub use follow::{Follow, follow};
+pub use follow::{RecordStream, follow};
 pub(crate) use hostile::{folder_hostile, packed_hostile, show_hostile, summary_hostile};
-pub use journal::{Health, Journal, Submission, Waiting};
-pub use kept::{CHECKPOINT, LEDGER_CHECKPOINT, RememberedTip};
-pub use read::{ReadError, Records, read, read_since, read_whole};
-pub use record::{EventName, NotARecord, Record, UnknownEvent, VERSION};
-pub use tally::{SignedTip, Written};
+pub use journal::{Journal, JournalHealth, SubmissionFuture, SubmissionResult};
+pub use read::{LogRecords, ReadError, read, read_since, read_whole};
+pub use record::{EventName, EventNameError, LogRecord, RecordError, VERSION};
+pub use saved_checkpoint::{CHECKPOINT_FILE, LEDGER_CHECKPOINT_FILE, RememberedTip};
+pub use stats::{SignedTip, StatsSnapshot};
 
 /// Settings of the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
+pub struct JournalSettings {
     /// Folder of the log's files; created if it does not exist.
     pub dir: PathBuf,
     /// File of the key that signs checkpoints; created if it does not exist.
@@ -80,7 +80,7 @@ pub struct Settings {
     pub max_parameter_bytes: usize,
 }
 
-impl Settings {
+impl JournalSettings {
     /// Returns the default settings for a gate with this state folder.
     #[must_use]
     pub fn in_folder(state: &Path) -> Self {

@@ -10,30 +10,30 @@ use std::thread;
 use std::time::Duration;
 
 use super::filter::{Filter, LinePrefilter, Neighbours, RecordJoiner};
-use super::record::{EventName, NotARecord, Record};
-use super::segment::{self, LONGEST, Segment};
+use super::record::{EventName, LogRecord, RecordError};
+use super::segment::{self, MAX_LINE_BYTES, Segment};
 use super::summary::SegmentSummary;
 pub use error::ReadError;
-use file::{Line, Open};
-use source::Source;
+use file::{FileLine, OpenLogFile};
+use source::SegmentLines;
 
 mod error;
 mod file;
 mod source;
 
 /// Number of times that an unfinished last line is read again before it is reported: usually it is being written.
-pub(super) const LOOKS: u32 = 5;
+pub(super) const MAX_LAST_LINE_READS: u32 = 5;
 /// Records that say how grants were created, and with which profile.
-const ORIGINS: [EventName; 3] = [EventName::GrantChanged, EventName::RequestChanged, EventName::SessionStarted];
+const ORIGIN_EVENTS: [EventName; 3] = [EventName::GrantChanged, EventName::RequestChanged, EventName::SessionStarted];
 /// Number of packed segments that are unpacked at once: each may hold a few lines of the greatest length.
 const MAX_SEGMENTS_AHEAD: usize = 5;
 /// Time between two attempts to read the end.
-const PAUSE: Duration = Duration::from_millis(10);
+const REREAD_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Reads the records of the log that pass the filter, oldest first, up to the end of the log when it is reached. Blocks.
-pub fn read(dir: &Path, filter: &Filter) -> Result<Records, ReadError> {
-    Ok(Records {
-        scan: Scan::oldest(dir, filter)?,
+pub fn read(dir: &Path, filter: &Filter) -> Result<LogRecords, ReadError> {
+    Ok(LogRecords {
+        scan: LogScan::oldest(dir, filter)?,
         ready: VecDeque::new(),
         over: false,
     })
@@ -41,16 +41,16 @@ pub fn read(dir: &Path, filter: &Filter) -> Result<Records, ReadError> {
 
 /// Reads like [`read`], but looks at every line: no index, which is not signed, can leave one out. Used for results that are
 /// handed on as complete. Blocks.
-pub fn read_whole(dir: &Path, filter: &Filter) -> Result<Records, ReadError> {
+pub fn read_whole(dir: &Path, filter: &Filter) -> Result<LogRecords, ReadError> {
     read_since(dir, filter, 1)
 }
 
 /// Reads like [`read_whole`], from the beginning of a segment. Blocks.
-pub fn read_since(dir: &Path, filter: &Filter, segment: u32) -> Result<Records, ReadError> {
-    let mut scan = Scan::from_segment(dir, filter, segment)?;
+pub fn read_since(dir: &Path, filter: &Filter, segment: u32) -> Result<LogRecords, ReadError> {
+    let mut scan = LogScan::from_segment(dir, filter, segment)?;
     scan.by_summary = false;
     scan.origins.iter_mut().for_each(|origins| origins.by_summary = false);
-    Ok(Records {
+    Ok(LogRecords {
         scan,
         ready: VecDeque::new(),
         over: false,
@@ -59,26 +59,26 @@ pub fn read_since(dir: &Path, filter: &Filter, segment: u32) -> Result<Records, 
 
 /// Iterator over the records of [`read`]. An error takes the place of its line; [`ReadError::Io`] is the last item.
 #[derive(Debug)]
-pub struct Records {
-    scan: Scan,
-    ready: VecDeque<Result<Record, ReadError>>,
+pub struct LogRecords {
+    scan: LogScan,
+    ready: VecDeque<Result<LogRecord, ReadError>>,
     over: bool,
 }
 
-impl Iterator for Records {
-    type Item = Result<Record, ReadError>;
+impl Iterator for LogRecords {
+    type Item = Result<LogRecord, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let mut looks = 0;
         while self.ready.is_empty() && !self.over {
             match self.scan.step(&mut self.ready) {
-                Step::Read => {}
-                Step::End => self.over = true,
-                Step::Partial(_) if looks < LOOKS => {
+                ScanStep::Read => {}
+                ScanStep::End => self.over = true,
+                ScanStep::Partial(_) if looks < MAX_LAST_LINE_READS => {
                     looks += 1;
-                    thread::sleep(PAUSE);
+                    thread::sleep(REREAD_INTERVAL);
                 }
-                Step::Partial(error) | Step::Failed(error) => {
+                ScanStep::Partial(error) | ScanStep::Failed(error) => {
                     self.ready.push_back(Err(error));
                     self.over = true;
                 }
@@ -90,7 +90,7 @@ impl Iterator for Records {
 
 /// Scan of the files line by line, with a selector that chooses records.
 #[derive(Debug)]
-pub(super) struct Scan {
+pub(super) struct LogScan {
     dir: PathBuf,
     joiner: RecordJoiner,
     prefilter: Arc<LinePrefilter>,
@@ -103,18 +103,18 @@ pub(super) struct Scan {
     /// The last segment that was opened or skipped.
     reached: u32,
     /// Look for the sessions and grants that matter, where a group, a run or a profile is asked for, before anything else.
-    origins: VecDeque<Scan>,
+    origins: VecDeque<LogScan>,
     /// Number of a file: the wanted sessions and grants that began before it are known.
     known: u32,
     /// Packed segments that are being unpacked already, in order, so that the processor does not wait.
-    ahead: VecDeque<(Segment, Source)>,
-    file: Option<Open>,
+    ahead: VecDeque<(Segment, SegmentLines)>,
+    file: Option<OpenLogFile>,
     line: Vec<u8>,
 }
 
 /// Result of one step of a scan.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(super) enum ScanStep {
     /// A line was read; it may have produced records or an error.
     Read,
     /// The current end of the log is reached.
@@ -125,7 +125,7 @@ pub(super) enum Step {
     Failed(ReadError),
 }
 
-impl Scan {
+impl LogScan {
     /// Starts at the first line of the first file.
     pub(super) fn oldest(dir: &Path, filter: &Filter) -> Result<Self, ReadError> {
         segment::list(dir).map_err(|error| ReadError::io(dir, error))?;
@@ -144,7 +144,7 @@ impl Scan {
             line: Vec::new(),
         };
         let sessions = filter.by_session().then(|| filter.of_sessions());
-        let grants = ORIGINS.map(|event| filter.of_origins(event));
+        let grants = ORIGIN_EVENTS.map(|event| filter.of_origins(event));
         let grants = filter.by_grant().then_some(grants).into_iter().flatten();
         Ok(Self {
             origins: sessions.into_iter().chain(grants).map(&scan).collect(),
@@ -165,7 +165,7 @@ impl Scan {
         let newest = segment::list(dir).map_err(|error| ReadError::io(dir, error))?.pop();
         if let Some(segment) = newest {
             let reader = scan.open(&segment)?;
-            let mut open = Open::new(segment, reader);
+            let mut open = OpenLogFile::new(segment, reader);
             open.reader.skip_to_end().map_err(|error| ReadError::io(&open.path, error))?;
             scan.reached = open.number;
             scan.file = Some(open);
@@ -174,7 +174,7 @@ impl Scan {
     }
 
     /// Reads one more line.
-    pub(super) fn step(&mut self, ready: &mut VecDeque<Result<Record, ReadError>>) -> Step {
+    pub(super) fn step(&mut self, ready: &mut VecDeque<Result<LogRecord, ReadError>>) -> ScanStep {
         let step = match self.origins.front_mut() {
             Some(scan) => {
                 let mut found = VecDeque::new();
@@ -186,32 +186,36 @@ impl Scan {
         };
         match step {
             Ok(step) => step,
-            Err(error) => Step::Failed(error),
+            Err(error) => ScanStep::Failed(error),
         }
     }
 
     /// Passes the sessions and grants that were found to the selector. A line that cannot be read is reported when the scan
     /// itself reads it.
-    fn learn(&mut self, found: &VecDeque<Result<Record, ReadError>>) {
+    fn learn(&mut self, found: &VecDeque<Result<LogRecord, ReadError>>) {
         for record in found.iter().flatten() {
             self.joiner.know(&record.event);
         }
     }
 
     /// Continues with the next search when one is at its end.
-    fn end_of_origins(&mut self, step: &Step) -> Step {
-        if !matches!(step, Step::Read)
+    fn end_of_origins(&mut self, step: &ScanStep) -> ScanStep {
+        if !matches!(step, ScanStep::Read)
             && let Some(scan) = self.origins.pop_front()
         {
             let read = scan.file.as_ref().map_or(scan.before, |file| file.number);
             self.known = self.known.min(read);
         }
-        Step::Read
+        ScanStep::Read
     }
 
-    fn try_step(&mut self, ready: &mut VecDeque<Result<Record, ReadError>>) -> Result<Step, ReadError> {
+    fn try_step(&mut self, ready: &mut VecDeque<Result<LogRecord, ReadError>>) -> Result<ScanStep, ReadError> {
         let Some(open) = &mut self.file else {
-            return Ok(if self.next_file(None)? { Step::Read } else { Step::End });
+            return Ok(if self.next_file(None)? {
+                ScanStep::Read
+            } else {
+                ScanStep::End
+            });
         };
         let found = match open.line(&mut self.line) {
             Err(error) if open.reader.is_packed() => {
@@ -219,28 +223,28 @@ impl Scan {
                 let source = Arc::new(error);
                 ready.push_back(Err(ReadError::Damaged { file, after, source }));
                 return Ok(if self.next_file(Some(number))? {
-                    Step::Read
+                    ScanStep::Read
                 } else {
-                    Step::End
+                    ScanStep::End
                 });
             }
             answer => answer.map_err(|error| ReadError::io(&open.path, error))?,
         };
         match found {
-            Line::Whole => {
+            FileLine::Whole => {
                 open.final_look = false;
                 let place = (open.path.as_path(), open.lines);
                 if let Err(error) = choose(&self.line, place, &mut self.joiner, ready) {
                     ready.push_back(Err(error));
                 }
-                Ok(Step::Read)
+                Ok(ScanStep::Read)
             }
-            Line::TooLong => {
+            FileLine::TooLong => {
                 let (file, line) = (open.path.clone(), open.lines);
                 ready.push_back(Err(ReadError::TooLong { file, line }));
-                Ok(Step::Read)
+                Ok(ScanStep::Read)
             }
-            Line::End(bytes) => {
+            FileLine::End(bytes) => {
                 let (number, looked) = (open.number, std::mem::replace(&mut open.final_look, true));
                 let unfinished = (bytes > 0).then(|| ReadError::Unfinished {
                     file: open.path.clone(),
@@ -252,19 +256,19 @@ impl Scan {
                     .is_none()
                 {
                     open.final_look = false;
-                    return Ok(unfinished.map_or(Step::End, Step::Partial));
+                    return Ok(unfinished.map_or(ScanStep::End, ScanStep::Partial));
                 }
                 if looked {
                     ready.extend(unfinished.map(Err));
                     return Ok(if self.next_file(Some(number))? {
-                        Step::Read
+                        ScanStep::Read
                     } else {
-                        Step::End
+                        ScanStep::End
                     });
                 }
                 let closed = open.reader.is_closed(&self.dir, number);
                 closed.map_err(|error| ReadError::io(&self.dir, error))?;
-                Ok(Step::Read)
+                Ok(ScanStep::Read)
             }
         }
     }
@@ -274,7 +278,7 @@ impl Scan {
         self.before = number.unwrap_or(self.before);
         self.look_ahead()?;
         let next = self.ahead.pop_front();
-        self.file = next.map(|(segment, reader)| Open::new(segment, reader));
+        self.file = next.map(|(segment, reader)| OpenLogFile::new(segment, reader));
         if self.file.is_none() {
             self.before = self.before.max(self.reached);
         }
@@ -334,8 +338,8 @@ impl Scan {
         !self.joiner.filter().may_be_in(neighbours) || excludes(&self.joiner)
     }
 
-    fn open(&self, segment: &Segment) -> Result<Source, ReadError> {
-        Source::open(&self.dir, segment, &self.prefilter).map_err(|error| ReadError::io(&segment.path, error))
+    fn open(&self, segment: &Segment) -> Result<SegmentLines, ReadError> {
+        SegmentLines::open(&self.dir, segment, &self.prefilter).map_err(|error| ReadError::io(&segment.path, error))
     }
 }
 
@@ -344,7 +348,7 @@ fn choose(
     line: &[u8],
     (file, number): (&Path, u64),
     joiner: &mut RecordJoiner,
-    ready: &mut VecDeque<Result<Record, ReadError>>,
+    ready: &mut VecDeque<Result<LogRecord, ReadError>>,
 ) -> Result<(), ReadError> {
     let malformed = |error| ReadError::Malformed {
         file: file.to_owned(),
@@ -354,9 +358,9 @@ fn choose(
     if !joiner.may_want(line) {
         return Ok(());
     }
-    let record = Record::parse(line).map_err(|error| match error {
-        NotARecord::Malformed(error) => malformed(error),
-        NotARecord::Version(version) => ReadError::Version {
+    let record = LogRecord::parse(line).map_err(|error| match error {
+        RecordError::Malformed(error) => malformed(error),
+        RecordError::Version(version) => ReadError::Version {
             file: file.to_owned(),
             line: number,
             version,

@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 
-use super::chain::{Mark, open, seal_as};
-use super::encode::Lines;
+use super::chain::{LinkMark, open, seal_as};
+use super::encode::LineBuffer;
 use super::event::{Event, Who};
-use super::text::TIME_LENGTH;
+use super::text::TIME_BYTES;
 use crate::ids::{GrantId, SessionId};
 use crate::names::{IdentityName, ProfileName, TargetName};
 
@@ -21,7 +21,7 @@ pub const VERSION: u32 = 2;
 
 /// Line of the log.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Record {
+pub struct LogRecord {
     /// Version of the line format.
     pub v: u32,
     /// Sequence number: one more than that of the record before.
@@ -32,22 +32,22 @@ pub struct Record {
     #[serde(flatten)]
     pub event: Event<'static>,
     /// Mark of the chain.
-    pub chain: Mark,
+    pub chain: LinkMark,
 }
 
 /// Version of a line, which determines its format.
 #[derive(Deserialize)]
-struct Version {
+struct LineVersion {
     v: u32,
 }
 
 /// Part of a line that all events have.
 #[derive(Deserialize)]
-struct Head {
+struct RecordHead {
     v: u32,
     seq: u64,
     time: Timestamp,
-    chain: Mark,
+    chain: LinkMark,
 }
 
 /// Returns the name of a line's event, read from its first bytes without parsing the line; `None` if it does not begin like a
@@ -67,7 +67,7 @@ pub(super) fn event_of(behind_time: &[u8]) -> Option<(&[u8], &[u8])> {
 /// Returns the text of a line's time, and the rest after it, like [`name_of`].
 pub(super) fn time_of(line: &[u8]) -> Option<(&str, &[u8])> {
     let (_, rest) = open(line)?;
-    let (time, rest) = rest.strip_prefix(br#","time":""#)?.split_at_checked(TIME_LENGTH)?;
+    let (time, rest) = rest.strip_prefix(br#","time":""#)?.split_at_checked(TIME_BYTES)?;
     Some((std::str::from_utf8(time).ok()?, rest))
 }
 
@@ -91,7 +91,7 @@ pub(super) fn number_field(line: &[u8], key: &[u8]) -> Option<u64> {
 
 /// Why a line is not a record.
 #[derive(Debug, thiserror::Error)]
-pub enum NotARecord {
+pub enum RecordError {
     /// The line is not JSON, or not of the form of any event.
     #[error(transparent)]
     Malformed(#[from] serde_json::Error),
@@ -107,7 +107,7 @@ const MAX_SHORT_LINE_BYTES: usize = 1 << 20;
 const MAX_LONG_LINE_VALUES: usize = 1 << 17;
 
 /// Refuses lines that would take many times their own length in memory to parse.
-fn is_modest(line: &[u8]) -> Result<(), NotARecord> {
+fn is_modest(line: &[u8]) -> Result<(), RecordError> {
     if line.len() <= MAX_SHORT_LINE_BYTES {
         return Ok(());
     }
@@ -135,18 +135,18 @@ fn separators(json: &[u8]) -> usize {
     count
 }
 
-impl Record {
+impl LogRecord {
     /// Parses a line (without its newline). Does not check the chain.
-    pub fn parse(line: &[u8]) -> Result<Self, NotARecord> {
+    pub fn parse(line: &[u8]) -> Result<Self, RecordError> {
         is_modest(line)?;
         // A line that begins like a record has the right version.
         if open(line).is_none() {
-            let Version { v } = serde_json::from_slice(line)?;
+            let LineVersion { v } = serde_json::from_slice(line)?;
             if v != VERSION {
-                return Err(NotARecord::Version(v));
+                return Err(RecordError::Version(v));
             }
         }
-        let Head { v, seq, time, chain } = serde_json::from_slice(line)?;
+        let RecordHead { v, seq, time, chain } = serde_json::from_slice(line)?;
         // It would be displayed as another line.
         if time.subsec_nanosecond() % 1_000 != 0 {
             return Err(serde_json::Error::custom("a time finer than the microseconds of a record").into());
@@ -164,7 +164,7 @@ impl Record {
     /// Returns the record as one line of JSON without the newline, as in the file: safe to display.
     #[must_use]
     pub fn json(&self) -> String {
-        let mut lines = Lines::default();
+        let mut lines = LineBuffer::default();
         let mut out = Vec::new();
         // This cannot fail for an event; if it did, the line would be empty.
         let _ = lines.push(self.time, &self.event);
@@ -241,7 +241,7 @@ impl fmt::Display for EventName {
 /// Error for a text that is not the name of an event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown event {text:?}; known events: {}", names())]
-pub struct UnknownEvent {
+pub struct EventNameError {
     text: String,
 }
 
@@ -251,11 +251,11 @@ fn names() -> String {
 }
 
 impl FromStr for EventName {
-    type Err = UnknownEvent;
+    type Err = EventNameError;
 
-    fn from_str(text: &str) -> Result<Self, UnknownEvent> {
+    fn from_str(text: &str) -> Result<Self, EventNameError> {
         let found = Self::ALL.iter().find(|name| name.as_str() == text).copied();
-        found.ok_or_else(|| UnknownEvent { text: text.to_owned() })
+        found.ok_or_else(|| EventNameError { text: text.to_owned() })
     }
 }
 

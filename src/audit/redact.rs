@@ -8,7 +8,7 @@
 //! FUNCTION`) outside of their literals, stays byte by byte. Numbers count as literals, and so do a word that gives a role or
 //! setting its secret without quotes, and a value assigned to a secret's name in a comment.
 //!
-//! INVARIANT: if it is not clear which bytes are literals, those of every reading are blanked, and [`Redaction::unclear`] says
+//! INVARIANT: if it is not clear which bytes are literals, those of every reading are blanked, and [`RedactedSql::unclear`] says
 //! so.
 
 mod body;
@@ -27,7 +27,7 @@ use std::sync::LazyLock;
 use aho_corasick::AhoCorasick;
 
 use crate::lexer::{Backslashes, LexerSettings, in_word, is_space};
-use found::Found;
+use found::RedactionScan;
 
 /// Words, matched without regard to case; a text without any of them has no secret that this module would find.
 pub const TRIGGERS: [&str; 15] = [
@@ -105,7 +105,7 @@ const BLANK: &[u8] = b"'***'";
 
 /// Text as it may be recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Redaction<'a> {
+pub struct RedactedSql<'a> {
     /// Text, with `'***'` in place of each secret.
     pub text: Cow<'a, [u8]>,
     /// Number of places that were blanked.
@@ -113,19 +113,19 @@ pub struct Redaction<'a> {
     /// True if the bytes of literals could not be determined: all that may be literals are blanked.
     pub unclear: bool,
     /// Parameters (`$1`) in the place of a secret.
-    pub parameters: Secrets,
+    pub parameters: SecretParameters,
 }
 
 /// Set of parameters that are secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Secrets {
+pub enum SecretParameters {
     /// Parameters with these numbers, in order.
     These(Vec<u16>),
     /// All parameters: some of the text was not examined, or it was not understood.
     All,
 }
 
-impl Secrets {
+impl SecretParameters {
     /// Empty set.
     pub const NONE: Self = Self::These(Vec::new());
 
@@ -150,17 +150,17 @@ impl Secrets {
 
 /// Error for a text that is nested deeper than PostgreSQL allows.
 #[derive(Debug, Clone, Copy)]
-struct Deep;
+struct TooDeepError;
 
 /// Place that has to be blanked.
 #[derive(Debug, Clone, Copy)]
-struct Cut {
+struct RedactedRange {
     start: usize,
     end: usize,
     with: &'static [u8],
 }
 
-impl Cut {
+impl RedactedRange {
     fn place(&self) -> (usize, usize) {
         (self.start, self.end)
     }
@@ -169,27 +169,27 @@ impl Cut {
 /// Blanks the secrets in SQL text, which PostgreSQL reads under these settings. `whole`: the text is not the
 /// beginning of a longer one.
 #[must_use]
-pub fn sql(text: &[u8], whole: bool, settings: LexerSettings) -> Redaction<'_> {
+pub fn sql(text: &[u8], whole: bool, settings: LexerSettings) -> RedactedSql<'_> {
     let masked = settings.mask(text);
     let mut found = match (&masked, settings.strings) {
-        (Some(masked), Backslashes::Unsettled) => Found::of_both(masked, whole, settings),
-        (Some(masked), _) => Found::of(masked, whole, settings),
+        (Some(masked), Backslashes::Unsettled) => RedactionScan::of_both(masked, whole, settings),
+        (Some(masked), _) => RedactionScan::of(masked, whole, settings),
         // A beginning may end within a character.
-        (None, _) => Found::of_any(text, whole, settings),
+        (None, _) => RedactionScan::of_any(text, whole, settings),
     };
     let bodies = foreign::bodies(masked.as_deref().unwrap_or(text), settings);
     if !bodies.is_empty() {
         bodies.replace(&mut found.cuts);
         found.unclear = true;
     }
-    let Found {
+    let RedactionScan {
         mut cuts,
         parameters,
         unclear,
         ..
     } = found;
     if cuts.is_empty() {
-        return Redaction {
+        return RedactedSql {
             text: Cow::Borrowed(text),
             places: 0,
             unclear,
@@ -210,7 +210,7 @@ pub fn sql(text: &[u8], whole: bool, settings: LexerSettings) -> Redaction<'_> {
         places += 1;
     }
     out.extend_from_slice(text.get(at..).unwrap_or_default());
-    Redaction {
+    RedactedSql {
         text: Cow::Owned(out),
         places,
         unclear,

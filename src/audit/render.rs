@@ -13,22 +13,22 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize as _;
 
-use super::encode::Harmless;
+use super::encode::EscapingFormatter;
 use super::event::{Event, TransactionChanged, Who};
-use super::reading::Readings;
-use super::record::Record;
+use super::record::LogRecord;
+use super::sql_analysis::AnalysisCache;
 use crate::times;
 use crate::visible;
 use statement::{outcome_text, statement_text, transaction_text};
 
 /// Number of characters from which a short text is cut.
-const LONGEST: usize = 160;
+const MAX_SHORT_TEXT_CHARS: usize = 160;
 /// Number of characters of an SQL text that are certain to be shown.
-const SHORT: usize = 120;
+const MIN_SQL_CHARS: usize = 120;
 
 /// Record in the five columns of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Columns {
+pub struct RecordColumns {
     /// Gate time in the reader's time zone, to the millisecond.
     pub time: String,
     /// Identity; empty if there is none.
@@ -43,23 +43,23 @@ pub struct Columns {
 
 /// Returns a record in the columns of the table, with times in this zone; safe for a terminal.
 #[must_use]
-pub fn columns(record: &Record, zone: &TimeZone) -> Columns {
+pub fn columns(record: &LogRecord, zone: &TimeZone) -> RecordColumns {
     let event = &record.event;
     let session = event.session().map(ToString::to_string);
-    Columns {
+    RecordColumns {
         time: times::millis(record.time, zone),
         identity: event.identity().map(ToString::to_string).unwrap_or_default(),
         session: session.or_else(|| event.grant().map(ToString::to_string)).unwrap_or_default(),
         event: event.name().as_str(),
-        text: visible::start(&short(event, zone), LONGEST),
+        text: visible::start(&short(event, zone), MAX_SHORT_TEXT_CHARS),
     }
 }
 
 /// Returns a record on one line: time in this zone, identity, target and profile, session, event, short text; safe for a
 /// terminal.
 #[must_use]
-pub fn line(record: &Record, zone: &TimeZone) -> String {
-    let Columns {
+pub fn line(record: &LogRecord, zone: &TimeZone) -> String {
+    let RecordColumns {
         time,
         identity,
         session,
@@ -77,7 +77,7 @@ pub fn line(record: &Record, zone: &TimeZone) -> String {
 /// Returns a record as one line of JSON; a statement has the analysis of its text in `reading`, in addition to the fields of
 /// the log.
 #[must_use]
-pub fn json(record: &Record, readings: &mut Readings) -> String {
+pub fn json(record: &LogRecord, readings: &mut AnalysisCache) -> String {
     let mut line = record.json();
     let Event::Statement(statement) = &record.event else {
         return line;
@@ -85,7 +85,7 @@ pub fn json(record: &Record, readings: &mut Readings) -> String {
     let mut reading = Vec::new();
     let written = readings
         .of_statement(statement)
-        .serialize(&mut serde_json::Serializer::with_formatter(&mut reading, Harmless));
+        .serialize(&mut serde_json::Serializer::with_formatter(&mut reading, EscapingFormatter));
     if let (Ok(()), Ok(reading), Some('}')) = (written, std::str::from_utf8(&reading), line.pop()) {
         line.extend([",\"reading\":", reading, "}"]);
     }
@@ -205,7 +205,10 @@ fn transaction_change(event: &TransactionChanged<'_>) -> String {
 
 /// Returns the part of a long text that may be shown.
 fn begin(text: &str) -> &str {
-    let end = text.char_indices().nth(LONGEST + 1).map_or(text.len(), |(at, _)| at);
+    let end = text
+        .char_indices()
+        .nth(MAX_SHORT_TEXT_CHARS + 1)
+        .map_or(text.len(), |(at, _)| at);
     text.get(..end).unwrap_or(text)
 }
 

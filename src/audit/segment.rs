@@ -10,11 +10,11 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// How much is read at once.
-const CHUNK: usize = 128 * 1024;
+const CHUNK_BYTES: usize = 128 * 1024;
 
 /// A longer line is not one of ours: an SQL text of the greatest length that can be configured is 8 MiB, all parameters listed with it
 /// are 64 KiB, and a byte of either is an escape of at most six. Bytes.
-pub(crate) const LONGEST: u64 = 64 * 1024 * 1024;
+pub(crate) const MAX_LINE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// A segment in a folder.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,10 +53,10 @@ impl Segment {
     }
 
     /// Opens it for reading from its first line.
-    pub fn open(&self) -> io::Result<Lines> {
+    pub fn open(&self) -> io::Result<SegmentReader> {
         match File::open(&self.path) {
             Ok(file) if self.packed => unpack(file),
-            Ok(file) => Ok(Lines::Plain(BufReader::with_capacity(CHUNK, file))),
+            Ok(file) => Ok(SegmentReader::Plain(BufReader::with_capacity(CHUNK_BYTES, file))),
             // It was packed since it was listed.
             Err(error) if error.kind() == io::ErrorKind::NotFound && !self.packed => {
                 unpack(File::open(self.path.with_extension("jsonl.zst"))?)
@@ -66,20 +66,23 @@ impl Segment {
     }
 }
 
-fn unpack(file: File) -> io::Result<Lines> {
+fn unpack(file: File) -> io::Result<SegmentReader> {
     let decoder = zstd::Decoder::new(file)?;
-    Ok(Lines::Packed(Box::new(BufReader::with_capacity(CHUNK, decoder))))
+    Ok(SegmentReader::Packed(Box::new(BufReader::with_capacity(
+        CHUNK_BYTES,
+        decoder,
+    ))))
 }
 
 /// A segment's bytes.
-pub enum Lines {
+pub enum SegmentReader {
     /// A segment as it is written; it may grow.
     Plain(BufReader<File>),
     /// A packed one.
     Packed(Box<BufReader<zstd::Decoder<'static, BufReader<File>>>>),
 }
 
-impl std::fmt::Debug for Lines {
+impl std::fmt::Debug for SegmentReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Plain(_) => "Plain",
@@ -88,7 +91,7 @@ impl std::fmt::Debug for Lines {
     }
 }
 
-impl Read for Lines {
+impl Read for SegmentReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(reader) => reader.read(buffer),
@@ -97,7 +100,7 @@ impl Read for Lines {
     }
 }
 
-impl BufRead for Lines {
+impl BufRead for SegmentReader {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         match self {
             Self::Plain(reader) => reader.fill_buf(),
@@ -148,23 +151,23 @@ pub(super) fn strays(dir: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// What comes next in a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum NextLine {
     /// A whole line; the newline is cut off.
     Line,
-    /// A line longer than [`LONGEST`], of which that much was read.
+    /// A line longer than [`MAX_LINE_BYTES`], of which that much was read.
     TooLong,
     /// Nothing more, or this many bytes of a line without its end.
     Rest(u64),
 }
 
 /// Reads the next line, and never more of it than a gate writes.
-pub(super) fn next_line(from: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Next> {
+pub(super) fn next_line(from: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<NextLine> {
     line.clear();
-    let read = Read::take(from, LONGEST).read_until(b'\n', line)? as u64;
+    let read = Read::take(from, MAX_LINE_BYTES).read_until(b'\n', line)? as u64;
     Ok(match line.pop_if(|byte| *byte == b'\n') {
-        Some(_) => Next::Line,
-        None if read == LONGEST => Next::TooLong,
-        None => Next::Rest(read),
+        Some(_) => NextLine::Line,
+        None if read == MAX_LINE_BYTES => NextLine::TooLong,
+        None => NextLine::Rest(read),
     })
 }
 
@@ -178,7 +181,7 @@ pub(super) fn end_of_last_line(file: &mut File) -> io::Result<u64> {
     let mut end = file.metadata()?.len();
     let mut chunk = Vec::new();
     while end > 0 {
-        let start = end.saturating_sub(CHUNK as u64);
+        let start = end.saturating_sub(CHUNK_BYTES as u64);
         file.seek(SeekFrom::Start(start))?;
         chunk.clear();
         Read::take(&mut *file, end - start).read_to_end(&mut chunk)?;

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::event::Event;
-use super::segment::{LONGEST, Segment};
+use super::segment::{MAX_LINE_BYTES, Segment};
 use crate::ids::{GrantId, SessionId};
 use crate::names::{IdentityName, TargetName};
 
@@ -222,7 +222,7 @@ pub(super) fn ensure(segment: &Segment) -> io::Result<()> {
 pub(super) fn of_lines(mut lines: impl BufRead) -> io::Result<SegmentSummary> {
     let mut builder = SummaryBuilder::default();
     let mut line = Vec::new();
-    while Read::take(&mut lines, LONGEST).read_until(b'\n', &mut line)? > 0 {
+    while Read::take(&mut lines, MAX_LINE_BYTES).read_until(b'\n', &mut line)? > 0 {
         builder.add(&line);
         line.clear();
     }

@@ -6,16 +6,17 @@ use std::borrow::Cow;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::chain::{Link, Mark};
+use super::chain::{ChainLink, LinkMark};
 use super::checkpoint::Checkpoint;
 use super::event::{
-    BackendGone, CancelRequested, DecisionMade, Done, Event, Fault, GateStarted, GrantChangeKind, GrantChanged, GrantJoined,
-    IdentityRefused, JournalHealed, KeyChanged, Kind, Outcome, Parameter, PolicyLoaded, RefusalKind, RefusalsCounted, Refused,
-    RequestChangeKind, RequestChanged, RoleChangeKind, RoleChanged, RolledBack, SegmentBegan, SegmentsRemoved, SessionEnded,
-    SessionStarted, Sql, Statement, Text, TlsVersion, TransactionChanged, TransactionStatus, UserChangeKind, UserChanged, Who,
+    BackendGone, CancelRequested, ConnectionRefused, DecisionMade, Event, GateStarted, GrantChangeKind, GrantChanged,
+    GrantJoined, IdentityRefused, JournalFault, JournalHealed, KeyChanged, OutsideText, ParameterValue, PolicyLoaded,
+    RefusalKind, RefusalsCounted, RequestChangeKind, RequestChanged, RoleChangeKind, RoleChanged, RolledBack, SegmentBegan,
+    SegmentsRemoved, SessionEnded, SessionStarted, SqlText, Statement, StatementKind, StatementOutcome, StatementResult,
+    TlsVersion, TransactionChanged, TransactionStatus, UserChangeKind, UserChanged, Who,
 };
 use super::key::{PublicKey, Signature};
-use super::record::{Record, VERSION};
+use super::record::{LogRecord, VERSION};
 use crate::ending::{EndingKind, FateKind};
 use crate::ids::{GrantId, LogId, SessionId};
 
@@ -34,29 +35,36 @@ pub(crate) fn who(number: u8, identity: &str) -> Who {
     }
 }
 
-pub(crate) fn record(seq: u64, event: Event<'static>) -> Record {
-    Record {
+pub(crate) fn record(seq: u64, event: Event<'static>) -> LogRecord {
+    LogRecord {
         v: VERSION,
         seq,
         time: time(i64::try_from(seq).unwrap()),
         event,
-        chain: Mark::default(),
+        chain: LinkMark::default(),
     }
 }
 
 pub(crate) fn statement(who: &Who, statement: u64, sql: &str, parameters: &[&str]) -> Event<'static> {
-    let text = |text: &str| Text(Cow::Owned(text.to_owned()));
+    let text = |text: &str| OutsideText(Cow::Owned(text.to_owned()));
     Event::Statement(Statement {
         who: Cow::Owned(who.clone()),
         statement,
-        kind: if parameters.is_empty() { Kind::Query } else { Kind::Execute },
-        sql: Some(Sql::whole(text(sql))),
+        kind: if parameters.is_empty() {
+            StatementKind::Query
+        } else {
+            StatementKind::Execute
+        },
+        sql: Some(SqlText::whole(text(sql))),
         prepared: None,
         portal: None,
         text_uncertain: false,
         continued: false,
         opaque: false,
-        parameters: parameters.iter().map(|parameter| Parameter::Text(text(parameter))).collect(),
+        parameters: parameters
+            .iter()
+            .map(|parameter| ParameterValue::Text(text(parameter)))
+            .collect(),
         parameter_count: None,
         function: None,
     })
@@ -67,16 +75,20 @@ pub(crate) fn tagged(who: &Who, statement: u64, tags: &[&str]) -> Event<'static>
     let Event::Outcome(outcome) = outcome(who, statement, None) else {
         unreachable!("an outcome")
     };
-    let tags = tags.iter().map(|tag| Text(Cow::Owned((*tag).to_owned()))).collect();
-    Event::Outcome(Outcome { tags, ..outcome })
+    let tags = tags.iter().map(|tag| OutsideText(Cow::Owned((*tag).to_owned()))).collect();
+    Event::Outcome(StatementOutcome { tags, ..outcome })
 }
 
 pub(crate) fn outcome(who: &Who, statement: u64, sqlstate: Option<&'static str>) -> Event<'static> {
-    Event::Outcome(Outcome {
+    Event::Outcome(StatementOutcome {
         who: Cow::Owned(who.clone()),
         statement,
-        result: if sqlstate.is_some() { Done::Failed } else { Done::Completed },
-        sqlstate: sqlstate.map(|code| Text(Cow::Borrowed(code))),
+        result: if sqlstate.is_some() {
+            StatementResult::Failed
+        } else {
+            StatementResult::Completed
+        },
+        sqlstate: sqlstate.map(|code| OutsideText(Cow::Borrowed(code))),
         rule: None,
         tags: Vec::new(),
         rows: 1,
@@ -93,8 +105,8 @@ pub(crate) fn outcome(who: &Who, statement: u64, sqlstate: Option<&'static str>)
 
 pub(crate) fn skipped(who: &Who, statement: u64) -> Event<'static> {
     match outcome(who, statement, None) {
-        Event::Outcome(outcome) => Event::Outcome(Outcome {
-            result: Done::Skipped,
+        Event::Outcome(outcome) => Event::Outcome(StatementOutcome {
+            result: StatementResult::Skipped,
             rows: 0,
             rows_sent: 0,
             ..outcome
@@ -111,7 +123,7 @@ pub(crate) fn rolled_back(who: &Who, first: u64, last: u64) -> Event<'static> {
         rolled_back: Some(RolledBack {
             first,
             last,
-            sqlstate: Text(Cow::Borrowed("23505")),
+            sqlstate: OutsideText(Cow::Borrowed("23505")),
         }),
     })
 }
@@ -145,7 +157,7 @@ pub(crate) fn all() -> Vec<Event<'static>> {
             pid: 42,
         })),
         Event::GateStopped {},
-        Event::Refused(Cow::Owned(Refused {
+        Event::Refused(Cow::Owned(ConnectionRefused {
             client,
             port: 5555,
             user: Some("gr_\u{1b}[2J".to_owned()),
@@ -220,7 +232,7 @@ fn chain() -> Vec<Event<'static>> {
     let signature = Signature::try_from("AA==".to_owned()).unwrap();
     vec![
         Event::JournalHealed(JournalHealed {
-            fault: Fault::TornTail,
+            fault: JournalFault::TornTail,
             since: None,
             refused: 0,
             lost: 0,
@@ -230,14 +242,14 @@ fn chain() -> Vec<Event<'static>> {
         Event::SegmentBegan(Cow::Owned(SegmentBegan {
             log: log.clone(),
             segment: 2,
-            previous: Link::START.after(b"x"),
+            previous: ChainLink::START.after(b"x"),
             key,
             rest_void: false,
         })),
         Event::Checkpoint(Cow::Owned(Checkpoint {
             log,
             covers: 7,
-            link: Link::START.after(b"y"),
+            link: ChainLink::START.after(b"y"),
             key,
             signature,
         })),
@@ -251,7 +263,7 @@ fn chain() -> Vec<Event<'static>> {
             first: 1,
             last: 3,
             last_seq: 99,
-            link: Link::START,
+            link: ChainLink::START,
         }),
     ]
 }

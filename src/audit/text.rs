@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use jiff::tz::Offset;
 
 /// Number of bytes of a time in a line, such as `2026-11-23T09:05:07.000042Z`.
-pub(super) const TIME_LENGTH: usize = 27;
+pub(super) const TIME_BYTES: usize = 27;
 
-/// Appends a time as RFC 3339 in UTC with microseconds: always [`TIME_LENGTH`] bytes for years 0 to 9999.
+/// Appends a time as RFC 3339 in UTC with microseconds: always [`TIME_BYTES`] bytes for years 0 to 9999.
 pub(super) fn timestamp(out: &mut Vec<u8>, time: Timestamp) {
     let civil = Offset::UTC.to_datetime(time);
     let Ok(year) = u16::try_from(civil.year()) else {
@@ -41,7 +41,7 @@ pub(super) fn timestamp(out: &mut Vec<u8>, time: Timestamp) {
 pub(super) fn written(time: Timestamp) -> Option<String> {
     let mut text = Vec::new();
     timestamp(&mut text, time);
-    String::from_utf8(text).ok().filter(|text| text.len() == TIME_LENGTH)
+    String::from_utf8(text).ok().filter(|text| text.len() == TIME_BYTES)
 }
 
 /// Appends two decimal digits.

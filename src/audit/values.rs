@@ -30,7 +30,7 @@ pub enum ParameterPolicy {
 
 /// Form in which parameters are recorded, with the key that it needs.
 #[derive(Debug, Clone, Default)]
-pub enum Show {
+pub enum ParameterDisplay {
     /// Values themselves.
     #[default]
     Full,

@@ -16,28 +16,28 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::chain::Tip;
-use super::checkpoint::{Checkpoint, LATE};
-use super::encode::Lines;
+use super::chain::ChainTip;
+use super::checkpoint::{Checkpoint, SIGN_LAG};
+use super::encode::LineBuffer;
 use super::event::{Event, KeyChanged, SegmentBegan};
-use super::kept::{CHECKPOINT, RememberedTip};
 use super::key::{PublicKey, SigningKey};
-use super::survey;
-use super::tally::{SignedTip, Tally};
-use super::{AuditError, Durability, Settings, segment};
-use crate::causes::in_one_line;
+use super::recovery;
+use super::saved_checkpoint::{CHECKPOINT_FILE, RememberedTip};
+use super::stats::{SignedTip, Stats};
+use super::{AuditError, Durability, JournalSettings, segment};
+use crate::error_chain::display_chain;
 use crate::ids::LogId;
 use folder::{lock_again, lock_folder, open_whole, options, replace_private};
 
 mod folder;
 
 /// Number of bytes of capacity from which the output buffer is freed after use.
-const KEEP: usize = 256 * 1024;
+const MAX_KEPT_BYTES: usize = 256 * 1024;
 
 /// Writer of the log's newest segment.
 #[derive(Debug)]
-pub(super) struct Writer {
-    settings: Settings,
+pub(super) struct SegmentWriter {
+    settings: JournalSettings,
     /// Folder, locked as long as this is open.
     lock: File,
     file: File,
@@ -50,25 +50,25 @@ pub(super) struct Writer {
     log: LogId,
     key: SigningKey,
     /// Tip of the log after the last line written.
-    tip: Tip,
+    tip: ChainTip,
     /// Number of the last line that is signed or a signature.
     signed: u64,
     /// Time at which the first line that no checkpoint covers was written.
     unsigned_since: Option<Timestamp>,
     /// Number of the last checkpoint in the output.
     signs: Option<u64>,
-    pub(super) tally: Arc<Tally>,
-    state: State,
+    pub(super) stats: Arc<Stats>,
+    state: FileState,
     /// True if the segment before may have further bytes after its last line; the first line of the next segment says so.
     rest_void: bool,
     out: Vec<u8>,
-    own: Lines,
+    own: LineBuffer,
     /// Description of what the start found to be missing.
     gap: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum FileState {
     /// The file ends at the expected offset.
     Whole,
     /// The file may have a part of a line that could not be cut off yet.
@@ -79,7 +79,7 @@ enum State {
     Abandoned,
 }
 
-impl Writer {
+impl SegmentWriter {
     /// Returns the id of the log.
     pub(super) fn log(&self) -> &LogId {
         &self.log
@@ -93,14 +93,14 @@ impl Writer {
     /// Locks the folder and continues its log, or begins one. Faults, also those found by comparison with the ledger, are put
     /// into `notes`.
     pub(super) fn open(
-        settings: &Settings,
+        settings: &JournalSettings,
         remembered: &RememberedTip,
         now: Timestamp,
-        notes: &mut Lines,
+        notes: &mut LineBuffer,
     ) -> Result<Self, AuditError> {
         let dir = &settings.dir;
         let lock = lock_folder(dir)?;
-        let found = survey::survey(dir, remembered).map_err(|error| AuditError::open(dir, error))?;
+        let found = recovery::recover(dir, remembered).map_err(|error| AuditError::open(dir, error))?;
         SigningKey::recover(&settings.key, found.key)?;
         let key = SigningKey::load_or_make(&settings.key)?;
         found.note(key.public(), now, notes).map_err(|_| AuditError::Encode)?;
@@ -131,19 +131,19 @@ impl Writer {
             // The time of writing is unknown, so the lines count as overdue.
             unsigned_since: (found.signed < found.tip.seq).then_some(Timestamp::MIN),
             signs: None,
-            tally: Arc::default(),
+            stats: Arc::default(),
             state: if found.broken || packed {
-                State::Abandoned
+                FileState::Abandoned
             } else {
-                State::Whole
+                FileState::Whole
             },
             rest_void: found.rest_void,
             out: Vec::new(),
-            own: Lines::default(),
+            own: LineBuffer::default(),
             gap,
         };
-        writer.tally.begun(segment);
-        writer.tally.reached(writer.tip.seq);
+        writer.stats.begun(segment);
+        writer.stats.reached(writer.tip.seq);
         writer.sync_folder().map_err(|error| AuditError::open(dir, error))?;
         writer.make_ready(now)?;
         Ok(writer)
@@ -151,7 +151,7 @@ impl Writer {
 
     /// Writes lines with one system call (and one sync, if durability requires it), with a checkpoint after them if `sign` is
     /// set and there is anything to sign. Either all lines are written or none.
-    pub(super) fn write(&mut self, parts: &[&Lines], sign: bool, now: Timestamp) -> Result<(), AuditError> {
+    pub(super) fn write(&mut self, parts: &[&LineBuffer], sign: bool, now: Timestamp) -> Result<(), AuditError> {
         let sign = sign && (self.unsigned() > 0 || parts.iter().any(|lines| !lines.is_empty()));
         if !sign && parts.iter().all(|lines| lines.is_empty()) {
             return Ok(());
@@ -160,7 +160,7 @@ impl Writer {
         if self.is_full(now) {
             self.close_segment(now)?;
         }
-        let told_late = |lines: &&Lines| lines.oldest().is_some_and(|oldest| now.duration_since(oldest) > LATE);
+        let told_late = |lines: &&LineBuffer| lines.oldest().is_some_and(|oldest| now.duration_since(oldest) > SIGN_LAG);
         let late = parts.iter().any(|lines| !lines.is_empty()) && self.is_overdue(now) || parts.iter().any(told_late);
         // A log is signed from its first write on: one without a signature proves nothing.
         let sign = sign || self.signed == 0;
@@ -180,7 +180,7 @@ impl Writer {
     /// Signs the unsigned lines; returns the line of the last checkpoint of this run, if there is one.
     pub(super) fn checkpoint(&mut self, now: Timestamp) -> Result<Option<String>, AuditError> {
         self.write(&[], true, now)?;
-        Ok(self.tally.signed_tip().map(|tip| tip.line))
+        Ok(self.stats.signed_tip().map(|tip| tip.line))
     }
 
     /// Replaces the signing key, in this order: the new key is stored beside the old one; one write has the change and
@@ -211,7 +211,7 @@ impl Writer {
         }
         self.publish(now);
         if let Err(error) = self.key.replace(&self.settings.key) {
-            tracing::warn!(error = %in_one_line(&error), "cannot replace the old audit key with the new one; the next start will retry");
+            tracing::warn!(error = %display_chain(&error), "cannot replace the old audit key with the new one; the next start will retry");
         }
         Ok(self.key.public())
     }
@@ -226,7 +226,7 @@ impl Writer {
     pub(super) fn check_in_place(&mut self) -> bool {
         let same = folder::is_in_place(&self.file, &self.path, self.length);
         if !same {
-            self.state = State::Abandoned;
+            self.state = FileState::Abandoned;
         }
         same
     }
@@ -237,16 +237,16 @@ impl Writer {
     }
 
     fn is_overdue(&self, now: Timestamp) -> bool {
-        self.unsigned_since.is_some_and(|since| now.duration_since(since) > LATE)
+        self.unsigned_since.is_some_and(|since| now.duration_since(since) > SIGN_LAG)
     }
 
-    /// Begins the output: with the first line of the segment, if that is due, and with a checkpoint if `late` (see [`LATE`]).
+    /// Begins the output: with the first line of the segment, if that is due, and with a checkpoint if `late` (see [`SIGN_LAG`]).
     ///
     /// A segment that begins after unsigned lines (because the one before could not be written any more) signs them in its
     /// second line, in the first page of its file, which the kernel writes as a whole: only the newest segment has unsigned
     /// lines.
-    fn begin_out(&mut self, late: bool, now: Timestamp) -> Result<Tip, AuditError> {
-        if self.out.capacity() > KEEP {
+    fn begin_out(&mut self, late: bool, now: Timestamp) -> Result<ChainTip, AuditError> {
+        if self.out.capacity() > MAX_KEPT_BYTES {
             self.out = Vec::new();
         }
         self.out.clear();
@@ -269,7 +269,7 @@ impl Writer {
     }
 
     /// Adds a checkpoint of everything up to `tip` to the output.
-    fn sign(&mut self, tip: Tip, now: Timestamp) -> Result<Tip, AuditError> {
+    fn sign(&mut self, tip: ChainTip, now: Timestamp) -> Result<ChainTip, AuditError> {
         let checkpoint = Checkpoint::sign(&self.log, tip, now, &self.key);
         let tip = self.seal_own(tip, &Event::Checkpoint(Cow::Owned(checkpoint)), now)?;
         self.signs = Some(tip.seq);
@@ -283,14 +283,14 @@ impl Writer {
             return;
         };
         let text = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
-        self.tally
+        self.stats
             .signed(now, SignedTip::new(self.log.clone(), self.segment, self.tip, text));
-        if let Err(error) = replace_private(&self.settings.dir.join(CHECKPOINT), line) {
-            tracing::warn!(error = %in_one_line(&error), "cannot write the checkpoint file beside the audit log");
+        if let Err(error) = replace_private(&self.settings.dir.join(CHECKPOINT_FILE), line) {
+            tracing::warn!(error = %display_chain(&error), "cannot write the checkpoint file beside the audit log");
         }
     }
 
-    fn seal_own(&mut self, tip: Tip, event: &Event<'_>, now: Timestamp) -> Result<Tip, AuditError> {
+    fn seal_own(&mut self, tip: ChainTip, event: &Event<'_>, now: Timestamp) -> Result<ChainTip, AuditError> {
         self.own.clear();
         self.own.push(now, event).map_err(|_| AuditError::Encode)?;
         let Self { own, out, .. } = self;
@@ -298,7 +298,7 @@ impl Writer {
     }
 
     /// Writes the output, which ends at `tip`, and syncs it if durability or the caller requires it.
-    fn put(&mut self, tip: Tip, durable: bool, now: Timestamp) -> Result<(), AuditError> {
+    fn put(&mut self, tip: ChainTip, durable: bool, now: Timestamp) -> Result<(), AuditError> {
         if let Err(error) = self.file.write_all(&self.out) {
             self.roll_back();
             return Err(AuditError::write(error));
@@ -309,15 +309,15 @@ impl Writer {
             // In a file without any complete line the kernel has nothing to lose: it is begun again, so that a disk that fails
             // for an hour does not leave a thousand files.
             if self.length > 0 {
-                (self.state, self.rest_void) = (State::Abandoned, true);
+                (self.state, self.rest_void) = (FileState::Abandoned, true);
             }
             return Err(AuditError::write(error));
         }
-        self.tally.written(tip.seq - self.tip.seq, self.out.len() as u64, sync);
+        self.stats.written(tip.seq - self.tip.seq, self.out.len() as u64, sync);
         self.rest_void = false;
         self.length += self.out.len() as u64;
         self.tip = tip;
-        self.tally.reached(tip.seq);
+        self.stats.reached(tip.seq);
         if let Some(signed) = self.signs.take() {
             (self.signed, self.unsigned_since) = (signed, None);
         }
@@ -346,20 +346,20 @@ impl Writer {
     /// Cuts off the bytes that a failed write may have left.
     fn roll_back(&mut self) {
         if self.file.set_len(self.length).is_err() {
-            self.state = State::Torn;
+            self.state = FileState::Torn;
         }
     }
 
     /// Repairs the leftover of an earlier failure, so that a line can be written.
     fn make_ready(&mut self, now: Timestamp) -> Result<(), AuditError> {
-        if self.state == State::Torn {
+        if self.state == FileState::Torn {
             self.state = match self.file.set_len(self.length) {
-                Ok(()) => State::Whole,
-                Err(_) => State::Abandoned,
+                Ok(()) => FileState::Whole,
+                Err(_) => FileState::Abandoned,
             };
-            self.rest_void |= self.state == State::Abandoned;
+            self.rest_void |= self.state == FileState::Abandoned;
         }
-        if self.state == State::Abandoned {
+        if self.state == FileState::Abandoned {
             self.begin_segment(now)?;
             tracing::warn!(file = %self.path.display(), "cannot repair the audit segment; started a new one");
         }
@@ -381,8 +381,8 @@ impl Writer {
         let path = dir.join(segment::name(number));
         let file = options().create_new(true).open(&path).map_err(AuditError::write)?;
         (self.file, self.path, self.segment, self.length, self.began) = (file, path, number, 0, now);
-        self.state = State::Whole;
-        self.tally.begun(number);
+        self.state = FileState::Whole;
+        self.stats.begun(number);
         Ok(())
     }
 

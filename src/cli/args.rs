@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use super::complete;
 use crate::duration;
 use crate::ids::{GrantId, SessionId};
-use crate::names::{IdentityName, InvalidName, ProfileName, TargetName};
+use crate::names::{IdentityName, NameError, ProfileName, TargetName};
 use crate::times::Coming;
 
 /// Exit codes of all commands; shown at the end of `--help`.
@@ -31,7 +31,7 @@ psql and exec return the exit code of the program they ran; 130 and 143 mean
 stopped by Ctrl-C and by SIGTERM";
 
 /// Heading of the options that many commands share.
-const COMMON: &str = "Common options";
+const COMMON_HEADING: &str = "Common options";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -54,28 +54,28 @@ Examples:
     subcommand_required = true,
     arg_required_else_help = true
 )]
-#[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{}\n\n{EXIT_CODES}", super::reach::HELP))]
+#[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{}\n\n{EXIT_CODES}", super::endpoint::ENDPOINT_HELP))]
 pub struct Cli {
     /// Configuration file
     #[arg(long, global = true, env = "TIDEGATE_CONFIG", default_value = crate::config::DEFAULT_FILE, value_name = "FILE")]
-    #[arg(hide_env_values = true, help_heading = COMMON)]
+    #[arg(hide_env_values = true, help_heading = COMMON_HEADING)]
     pub config: PathBuf,
 
     /// Shows times in UTC and reads times without a zone as UTC [default: the time zone of this machine, or TZ]
-    #[arg(long, global = true, help_heading = COMMON)]
+    #[arg(long, global = true, help_heading = COMMON_HEADING)]
     pub utc: bool,
 
     /// Prints only errors and requested output
-    #[arg(long, short, global = true, help_heading = COMMON)]
+    #[arg(long, short, global = true, help_heading = COMMON_HEADING)]
     pub quiet: bool,
 
     /// Colours status words; auto: on a terminal, unless NO_COLOR is set
-    #[arg(long, global = true, value_name = "WHEN", default_value_t = clap::ColorChoice::Auto, help_heading = COMMON)]
+    #[arg(long, global = true, value_name = "WHEN", default_value_t = clap::ColorChoice::Auto, help_heading = COMMON_HEADING)]
     pub color: clap::ColorChoice,
 
     /// Command to run.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: CliCommand,
 }
 
 /// Target, with one of its profiles if named: `orders` or `orders/read-only`.
@@ -88,9 +88,9 @@ pub struct OnTarget {
 }
 
 impl FromStr for OnTarget {
-    type Err = InvalidName;
+    type Err = NameError;
 
-    fn from_str(text: &str) -> Result<Self, InvalidName> {
+    fn from_str(text: &str) -> Result<Self, NameError> {
         let (target, profile) = match text.split_once('/') {
             Some((target, profile)) => (target, Some(profile.parse()?)),
             None => (text, None),
@@ -104,7 +104,7 @@ impl FromStr for OnTarget {
 
 /// Commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum CliCommand {
     /// Runs the gate (SIGTERM drains, SIGHUP reloads)
     Serve,
     /// Checks the configuration, the files it names and the targets; prints all problems
@@ -119,21 +119,21 @@ pub enum Command {
     /// Prints the SHA-256 of the gate's certificate for `login --trust`; run it on the gate's machine
     Fingerprint,
     /// Demonstrates the gate with a throwaway database: request, approval, work, end on time
-    Demo(super::demo::Args),
+    Demo(super::demo::DemoArgs),
     /// Commands of requesters and approvers.
     #[command(flatten)]
-    People(super::people::Command),
+    People(super::requester::RequesterCommand),
     /// Creates, shows and changes grants
     #[command(subcommand)]
     Grant(GrantCommand),
     /// Lists and ends live sessions
     #[command(subcommand)]
-    Session(SessionCommand),
+    Session(SessionsCommand),
     /// Reloads the gate's configuration (like SIGHUP) and prints the result
-    Reload(Remote),
+    Reload(RemoteArgs),
     /// Compares gate time with the machine's clock, and corrects it
     #[command(subcommand)]
-    Clock(super::clock::Command),
+    Clock(super::clock::ClockCommand),
     /// Checks, explains and tests the policies in a folder
     #[command(subcommand)]
     Policy(super::policy::PolicyCommand),
@@ -160,47 +160,47 @@ Example:
 
 /// Address of the gate, and output format.
 #[derive(Debug, Clone, Args)]
-pub struct Remote {
+pub struct RemoteArgs {
     /// Address of the gate.
     #[command(flatten)]
-    pub place: Place,
+    pub place: GatePlace,
     /// Output format.
     #[command(flatten)]
-    pub printing: Printing,
+    pub printing: OutputArgs,
 }
 
 /// Address of the gate.
 #[derive(Debug, Clone, Args)]
-pub struct Place {
+pub struct GatePlace {
     /// Address of the gate's control API: unix:/path or https://host:port [env: TIDEGATE_CONTROL]
     /// [default: from `tidegate login` or the configuration]
-    #[arg(long, value_name = "ADDRESS", help_heading = COMMON)]
+    #[arg(long, value_name = "ADDRESS", help_heading = COMMON_HEADING)]
     pub control: Option<String>,
 
     /// File with your token [env: TIDEGATE_TOKEN_FILE, or the token itself: TIDEGATE_TOKEN]
     /// [default: from `tidegate login` or the configuration]
-    #[arg(long, value_name = "FILE", help_heading = COMMON)]
+    #[arg(long, value_name = "FILE", help_heading = COMMON_HEADING)]
     pub token_file: Option<PathBuf>,
 }
 
-impl Place {
+impl GatePlace {
     /// Returns true if the command line or the environment names a gate.
     pub(super) fn is_named(&self) -> bool {
-        self.control.is_some() || self.token_file.is_some() || super::reach::Environment::read().control.is_some()
+        self.control.is_some() || self.token_file.is_some() || super::endpoint::EndpointEnvironment::read().control.is_some()
     }
 }
 
 /// Output format of answers.
 #[derive(Debug, Clone, Args)]
-pub struct Printing {
+pub struct OutputArgs {
     /// Output format
-    #[arg(long, short, value_enum, default_value_t = Output::Table, help_heading = COMMON)]
-    pub output: Output,
+    #[arg(long, short, value_enum, default_value_t = OutputFormat::Table, help_heading = COMMON_HEADING)]
+    pub output: OutputFormat,
 }
 
 /// Output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Output {
+pub enum OutputFormat {
     /// Text for people
     Table,
     /// JSON for scripts
@@ -233,7 +233,7 @@ The window opens at the first connect. When it closes after --for, all sessions 
         page: GrantsPage,
         /// Address of the gate, and output format.
         #[command(flatten)]
-        remote: Remote,
+        remote: RemoteArgs,
     },
     /// Shows one grant
     Show {
@@ -242,7 +242,7 @@ The window opens at the first connect. When it closes after --for, all sessions 
         grant: GrantId,
         /// Address of the gate, and output format.
         #[command(flatten)]
-        remote: Remote,
+        remote: RemoteArgs,
     },
     /// Gives a grant more time; open sessions continue
     Extend {
@@ -257,7 +257,7 @@ The window opens at the first connect. When it closes after --for, all sessions 
         reason: Option<String>,
         /// Address of the gate, and output format.
         #[command(flatten)]
-        remote: Remote,
+        remote: RemoteArgs,
     },
     /// Gives a grant less time; open sessions end at the new end
     #[command(after_help = "\
@@ -281,7 +281,7 @@ Examples:
         reason: Option<String>,
         /// Address of the gate, and output format.
         #[command(flatten)]
-        remote: Remote,
+        remote: RemoteArgs,
     },
     /// Ends a grant and its open sessions permanently
     #[command(after_help = "\
@@ -296,7 +296,7 @@ Example:
         reason: Option<String>,
         /// Address of the gate, and output format.
         #[command(flatten)]
-        remote: Remote,
+        remote: RemoteArgs,
     },
 }
 
@@ -344,12 +344,12 @@ pub struct CreateArgs {
     pub client_network: Option<IpNet>,
     /// Address of the gate, and output format.
     #[command(flatten)]
-    pub remote: Remote,
+    pub remote: RemoteArgs,
 }
 
 /// Lists and ends live sessions.
 #[derive(Debug, Subcommand)]
-pub enum SessionCommand {
+pub enum SessionsCommand {
     /// Lists the live sessions
     List {
         /// Shows only this grant
@@ -363,7 +363,7 @@ pub enum SessionCommand {
         target: Option<TargetName>,
         /// Address of the gate, and output format.
         #[command(flatten)]
-        remote: Remote,
+        remote: RemoteArgs,
     },
     /// Ends one session; its grant stays valid
     #[command(after_help = "\
@@ -377,6 +377,6 @@ Example:
         reason: Option<String>,
         /// Address of the gate, and output format.
         #[command(flatten)]
-        remote: Remote,
+        remote: RemoteArgs,
     },
 }

@@ -11,23 +11,23 @@ use std::path::Path;
 
 use clap::Subcommand;
 
-use super::args::{Output, Place, Remote};
-use super::client::{Client, ClientError};
-use super::reach::Whose;
+use super::args::{GatePlace, OutputFormat, RemoteArgs};
+use super::client::{ClientError, ControlClient};
+use super::endpoint::UsualCaller;
 use super::render::{print, show, visible};
 use super::speech::note;
 use super::{complain, evidence};
 use crate::audit::key::{PublicKey, public_path};
-use crate::audit::verify::{Kept, NotACheckpoint};
+use crate::audit::verify::{CheckpointError, SavedCheckpoint};
 use crate::config::{self, ControlAddress};
 use crate::control::model::{AuditKeyBody, EmptyBody};
 
-pub(super) use copy::Copy;
-pub(super) use remembered::Remembered;
+pub(super) use copy::LogCopy;
+pub(super) use remembered::RememberedEnd;
 pub use verify::VerifyArgs;
 
 /// API path of the gate's last checkpoint.
-const CHECKPOINT: &str = "/v1/audit/checkpoint";
+const CHECKPOINT_PATH: &str = "/v1/audit/checkpoint";
 
 /// Verifies and exports the audit log, and manages its key.
 #[derive(Debug, Subcommand)]
@@ -61,7 +61,7 @@ Example:
     Checkpoint {
         /// Address of the gate.
         #[command(flatten)]
-        place: Place,
+        place: GatePlace,
     },
     /// Prints the public key that verifies the log
     #[command(after_help = "\
@@ -70,13 +70,13 @@ Example:
     Key {
         /// Address of the gate, and output format.
         #[command(flatten)]
-        remote: Remote,
+        remote: RemoteArgs,
     },
     /// Makes the gate sign with a new key; the old key confirms the new one in the log and is destroyed
     RotateKey {
         /// Address of the gate, and output format.
         #[command(flatten)]
-        remote: Remote,
+        remote: RemoteArgs,
     },
     /// Writes an evidence report for auditors, as a page and as CSV files
     Report(evidence::ReportArgs),
@@ -94,13 +94,17 @@ pub(super) async fn run(config: &Path, command: AuditCommand) -> anyhow::Result<
     Ok(0)
 }
 
-async fn checkpoint(config: &Path, place: &Place) -> anyhow::Result<()> {
+async fn checkpoint(config: &Path, place: &GatePlace) -> anyhow::Result<()> {
     let line = match asked(config, place).await {
         Ok(line) => line,
         Err(error) => {
             // A gate that is not running has left its last checkpoint beside the log.
             let left = here(config).filter(|_| place.control.is_none() && matches!(error, ClientError::Connect { .. }));
-            let Some(kept) = left.map(|here| Kept::beside(&here.audit_dir)).transpose()?.flatten() else {
+            let Some(kept) = left
+                .map(|here| SavedCheckpoint::beside(&here.audit_dir))
+                .transpose()?
+                .flatten()
+            else {
                 return Err(error.into());
             };
             complain("the gate does not answer; printing the last checkpoint from its log folder");
@@ -110,47 +114,51 @@ async fn checkpoint(config: &Path, place: &Place) -> anyhow::Result<()> {
     Ok(print(&visible(&line))?)
 }
 
-async fn key(config: &Path, remote: &Remote) -> anyhow::Result<()> {
+async fn key(config: &Path, remote: &RemoteArgs) -> anyhow::Result<()> {
     let file = here(config)
         .filter(|_| remote.place.control.is_none())
         .map(|here| public_path(&here.audit_key));
     let key = match file.and_then(|file| std::fs::read_to_string(file).ok()) {
         Some(text) => text.parse()?,
-        None => Kept::parse(asked(config, &remote.place).await?.as_bytes())?.checkpoint.key,
+        None => {
+            SavedCheckpoint::parse(asked(config, &remote.place).await?.as_bytes())?
+                .checkpoint
+                .key
+        }
     };
     told(remote.printing.output, &AuditKeyBody::of(&key))
 }
 
-async fn rotate_key(config: &Path, remote: &Remote) -> anyhow::Result<()> {
-    let client = Client::new(Whose::Operator, config, &remote.place)?;
+async fn rotate_key(config: &Path, remote: &RemoteArgs) -> anyhow::Result<()> {
+    let client = ControlClient::new(UsualCaller::Operator, config, &remote.place)?;
     let key: AuditKeyBody = client.post("/v1/audit/rotate-key", &EmptyBody {}).await?;
     note("the gate now signs with a new key; the old one still verifies the log, since it confirmed the new one");
     told(remote.printing.output, &key)
 }
 
 /// Returns the line of the gate's last checkpoint.
-async fn asked(config: &Path, place: &Place) -> Result<String, ClientError> {
-    let client = Client::new(Whose::Operator, config, place)?;
+async fn asked(config: &Path, place: &GatePlace) -> Result<String, ClientError> {
+    let client = ControlClient::new(UsualCaller::Operator, config, place)?;
     let mut answer = String::new();
     let line = |line: &[u8]| {
         answer = String::from_utf8_lossy(line).into_owned();
         false
     };
-    client.lines(CHECKPOINT, &(), line).await?;
+    client.lines(CHECKPOINT_PATH, &(), line).await?;
     Ok(answer)
 }
 
 /// Fetches the log of the named gate or, if none is configured on this machine, of the gate of the login. Returns `None` if the
 /// log of the configured gate is meant.
-pub(super) async fn fetched(config: &Path, place: &Place) -> anyhow::Result<Option<Copy>> {
+pub(super) async fn fetched(config: &Path, place: &GatePlace) -> anyhow::Result<Option<LogCopy>> {
     if !place.is_named() && here(config).is_some() {
         return Ok(None);
     }
-    let client = match Client::new(Whose::Operator, config, place) {
+    let client = match ControlClient::new(UsualCaller::Operator, config, place) {
         Err(ClientError::Nowhere | ClientError::Config(_)) if !place.is_named() => return Ok(None),
         client => client?,
     };
-    Ok(Some(Copy::fetch(&client).await?))
+    Ok(Some(LogCopy::fetch(&client).await?))
 }
 
 /// Returns the addresses and files of the gate that is configured on this machine.
@@ -159,20 +167,20 @@ fn here(config: &Path) -> Option<ControlAddress> {
 }
 
 /// Prints the key. Only the key goes to standard output, so that it can be redirected to a file.
-fn told(output: Output, key: &AuditKeyBody) -> anyhow::Result<()> {
-    if output == Output::Table {
+fn told(output: OutputFormat, key: &AuditKeyBody) -> anyhow::Result<()> {
+    if output == OutputFormat::Table {
         note(&format!("key {}", key.id));
     }
     show(output, key, |key| key.pem.trim_end().to_owned())
 }
 
 /// Key to verify a log with, and its source.
-pub(super) struct Trusted {
+pub(super) struct TrustedKey {
     pub(super) key: PublicKey,
     pub(super) from: String,
 }
 
-impl Trusted {
+impl TrustedKey {
     /// Returns the named key, or none: the key that is configured here belongs to another gate.
     pub(super) fn named(name: Option<&str>) -> anyhow::Result<Option<Self>> {
         let trusted = |from: &str| {
@@ -213,12 +221,12 @@ fn named(text: &str) -> anyhow::Result<PublicKey> {
 }
 
 /// Reads a stored checkpoint from a file or, for `-`, from standard input.
-fn kept(name: &str) -> anyhow::Result<Kept> {
+fn kept(name: &str) -> anyhow::Result<SavedCheckpoint> {
     let read = if name == "-" {
-        Kept::read(std::io::stdin())
+        SavedCheckpoint::read(std::io::stdin())
     } else {
-        std::fs::File::open(name).and_then(Kept::read)
+        std::fs::File::open(name).and_then(SavedCheckpoint::read)
     };
     let read = read.map_err(|error| anyhow::anyhow!("cannot read the checkpoint {name}: {error}"))?;
-    read.map_err(|NotACheckpoint| anyhow::anyhow!("{name}: {NotACheckpoint}"))
+    read.map_err(|CheckpointError| anyhow::anyhow!("{name}: {CheckpointError}"))
 }

@@ -12,25 +12,25 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::args::Place;
-use super::dial::{self, Address};
-use super::reach::{self, TokenWords, Whose};
-use crate::config::Mistake;
+use super::args::GatePlace;
+use super::connect::{self, ControlEndpoint};
+use super::endpoint::{self, TokenWords, UsualCaller};
+use crate::config::ConfigMistake;
 use crate::control::model::Problem;
 use crate::secret::Secret;
-use crate::tls::{Fingerprint, NoFingerprint, Trust};
+use crate::tls::{Fingerprint, FingerprintError, GateTrust};
 
 /// Error of a call to the control API.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The configuration is invalid, so the gate's address is unknown.
     #[error("{}", lines(.0))]
-    Config(Vec<Mistake>),
+    Config(Vec<ConfigMistake>),
     /// The address given with `--control` is invalid.
     #[error("`{0}` is not the address of a control API; write unix:/path/to/control.sock or https://gate.example.org:7433")]
     Address(String),
     /// `TIDEGATE_TRUST` is not a fingerprint.
-    #[error("TIDEGATE_TRUST is `{0}`; {NoFingerprint}")]
+    #[error("TIDEGATE_TRUST is `{0}`; {FingerprintError}")]
     Fingerprint(String),
     /// The token cannot be read.
     #[error("cannot read the token {path}: {reason}; {remedy}", path = path.display())]
@@ -57,7 +57,7 @@ pub enum ClientError {
     Nowhere,
     /// The gate is known, but there is no token for it.
     #[error("no token for {0}; log in: tidegate login --control {0} (or set --token-file or TIDEGATE_TOKEN)")]
-    NoToken(Address),
+    NoToken(ControlEndpoint),
     /// No gate listens at the address.
     #[error("the gate does not answer at {address}: {reason}; is it running (tidegate serve), with this configuration?")]
     Connect {
@@ -70,7 +70,7 @@ pub enum ClientError {
     #[error("the certificate of the gate at {address} is not trusted: {why}.{}", remedy(address, *seen))]
     Untrusted {
         /// Address of the gate.
-        address: Address,
+        address: ControlEndpoint,
         /// Reason in words.
         why: String,
         /// Fingerprint of the certificate, if it was fetched.
@@ -85,7 +85,7 @@ pub enum ClientError {
         reason: String,
     },
     /// The gate did not answer in time.
-    #[error("the gate at {address} did not answer within {} s", ANSWER.as_secs())]
+    #[error("the gate at {address} did not answer within {} s", ANSWER_TIMEOUT.as_secs())]
     Timeout {
         /// Address of the gate.
         address: String,
@@ -103,7 +103,7 @@ pub enum ClientError {
     #[error("the gate at {address} does not accept {}: it may be mistyped, replaced or expired, or its owner be disabled; {}", words.what, words.remedy)]
     Unaccepted {
         /// Address that the token was sent to.
-        address: Address,
+        address: ControlEndpoint,
         /// Description of the token for messages.
         words: TokenWords,
     },
@@ -115,30 +115,30 @@ pub enum ClientError {
 /// Remedy for a call that needs a person's token instead of the admin token.
 const AS_A_PERSON: &str = "log in under your own name: tidegate login (an operator creates your token: tidegate user add NAME)";
 /// Time limit of an answer.
-const ANSWER: Duration = Duration::from_secs(30);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Client of one gate's control API.
 #[derive(Debug)]
-pub(super) struct Client {
-    address: Address,
-    trust: Trust,
+pub(super) struct ControlClient {
+    address: ControlEndpoint,
+    trust: GateTrust,
     token: Secret<String>,
     words: TokenWords,
     operator: String,
 }
 
-impl Client {
+impl ControlClient {
     /// Finds the gate's address and reads the token; does not connect yet.
-    pub(super) fn new(whose: Whose, config: &std::path::Path, place: &Place) -> Result<Self, ClientError> {
-        let (address, trust, from) = reach::find(whose, config, place)?;
+    pub(super) fn new(whose: UsualCaller, config: &std::path::Path, place: &GatePlace) -> Result<Self, ClientError> {
+        let (address, trust, from) = endpoint::find(whose, config, place)?;
         Ok(Self {
             words: from.words(),
-            ..Self::with(address, trust, reach::token(&from)?)
+            ..Self::with(address, trust, endpoint::token(&from)?)
         })
     }
 
     /// Makes a client for this address and a token that the user gave.
-    pub(super) fn with(address: Address, trust: Trust, token: Secret<String>) -> Self {
+    pub(super) fn with(address: ControlEndpoint, trust: GateTrust, token: Secret<String>) -> Self {
         Self {
             address,
             trust,
@@ -149,12 +149,12 @@ impl Client {
     }
 
     /// Returns the address of the gate.
-    pub(super) fn address(&self) -> &Address {
+    pub(super) fn address(&self) -> &ControlEndpoint {
         &self.address
     }
 
     /// Returns the basis on which the gate is trusted.
-    pub(super) fn trust(&self) -> &Trust {
+    pub(super) fn trust(&self) -> &GateTrust {
         &self.trust
     }
 
@@ -244,10 +244,10 @@ impl Client {
         }
         let request = request.body(Full::new(body))?;
         let call = async {
-            let mut sender = dial::connect(&self.address, &self.trust).await?;
+            let mut sender = connect::connect(&self.address, &self.trust).await?;
             Ok(sender.send_request(request).await?)
         };
-        match tokio::time::timeout(ANSWER, call).await {
+        match tokio::time::timeout(ANSWER_TIMEOUT, call).await {
             Ok(Ok(response)) if response.status() == StatusCode::UNAUTHORIZED => Err(ClientError::Unaccepted {
                 address: self.address.clone(),
                 words: self.words.clone(),
@@ -361,7 +361,7 @@ pub(super) fn escape(value: &str, into: &mut String) {
 }
 
 /// Returns the remedy for an untrusted certificate.
-fn remedy(address: &Address, seen: Option<Fingerprint>) -> String {
+fn remedy(address: &ControlEndpoint, seen: Option<Fingerprint>) -> String {
     let how = "`tidegate fingerprint` on the gate's machine prints its certificate's SHA-256; the gate also logs it at the start (certificate_sha256)";
     match seen {
         Some(seen) => format!(
@@ -371,7 +371,7 @@ fn remedy(address: &Address, seen: Option<Fingerprint>) -> String {
     }
 }
 
-fn lines(mistakes: &[Mistake]) -> String {
+fn lines(mistakes: &[ConfigMistake]) -> String {
     mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
@@ -393,7 +393,7 @@ fn problem(problem: &Problem) -> String {
 mod tests {
     use super::*;
     use crate::audit::Filter;
-    use crate::control::model::{Extent, LogQuery};
+    use crate::control::model::{LogQuery, SearchExtent};
 
     #[test]
     fn queries_are_escaped() {
@@ -403,9 +403,9 @@ mod tests {
                 min_rows: Some(7),
                 ..Filter::default()
             },
-            extent: Extent {
+            extent: SearchExtent {
                 follow: true,
-                ..Extent::default()
+                ..SearchExtent::default()
             },
         };
         assert_eq!(

@@ -6,20 +6,20 @@ use std::path::Path;
 
 use clap::Subcommand;
 
-use super::args::Remote;
-use super::client::Client;
-use super::reach::Whose;
+use super::args::RemoteArgs;
+use super::client::ControlClient;
+use super::endpoint::UsualCaller;
 use super::render;
 use crate::control::model::{ClockView, ReasonBody};
 
 /// Shows and sets the gate's time.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum ClockCommand {
     /// Compares gate time with the machine's clock, and shows the reason if the gate ignores the machine's clock
     Show {
         /// Address of the gate, and output format.
         #[command(flatten)]
-        remote: Remote,
+        remote: RemoteArgs,
     },
     /// Sets gate time to the machine's clock and records that; a step back first ends all grants
     #[command(after_help = "\
@@ -33,15 +33,15 @@ The gate ignores a large, unconfirmed step of the machine's clock. First check t
         reason: Option<String>,
         /// Address of the gate, and output format.
         #[command(flatten)]
-        remote: Remote,
+        remote: RemoteArgs,
     },
 }
 
-pub(super) async fn run(config: &Path, command: Command) -> anyhow::Result<()> {
-    let client = |remote: &Remote| Client::new(Whose::Operator, config, &remote.place);
-    let (view, remote): (ClockView, Remote) = match command {
-        Command::Show { remote } => (client(&remote)?.get("/v1/clock", &()).await?, remote),
-        Command::SetRight { reason, remote } => {
+pub(super) async fn run(config: &Path, command: ClockCommand) -> anyhow::Result<()> {
+    let client = |remote: &RemoteArgs| ControlClient::new(UsualCaller::Operator, config, &remote.place);
+    let (view, remote): (ClockView, RemoteArgs) = match command {
+        ClockCommand::Show { remote } => (client(&remote)?.get("/v1/clock", &()).await?, remote),
+        ClockCommand::SetRight { reason, remote } => {
             let view = client(&remote)?.post("/v1/clock/set-right", &ReasonBody { reason }).await?;
             (view, remote)
         }

@@ -2,7 +2,7 @@
 //!
 //! It asks the gate of the environment, the login or the configuration; options in the line being typed are ignored.
 //!
-//! INVARIANT: it writes nothing and takes no longer than [`LIMIT`]. If the gate does not answer, there are no candidates.
+//! INVARIANT: it writes nothing and takes no longer than [`COMPLETION_TIMEOUT`]. If the gate does not answer, there are no candidates.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,49 +12,49 @@ use clap_complete::engine::ArgValueCandidates;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::args::Place;
-use super::client::Client;
-use super::reach::Whose;
+use super::args::GatePlace;
+use super::client::ControlClient;
+use super::endpoint::UsualCaller;
 use super::render::{to, visible};
 use crate::config::DEFAULT_FILE;
-use crate::control::model::{Grants, GrantsQuery, Requests, RequestsQuery, TargetBody, Targets};
+use crate::control::model::{Grants, GrantsQuery, RequestsBody, RequestsQuery, TargetBody, Targets};
 use crate::duration;
-use crate::request::Status;
+use crate::request::RequestState;
 
 /// Environment variable with which a shell asks for candidates; its value names the shell.
-pub(super) const VARIABLE: &str = "TIDEGATE_COMPLETE";
+pub(super) const COMPLETE_VARIABLE: &str = "TIDEGATE_COMPLETE";
 /// Longest time that the user waits after pressing the tab key.
-const LIMIT: Duration = Duration::from_millis(500);
+const COMPLETION_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Returns the candidates of an argument that names a target.
 pub(super) fn targets() -> ArgValueCandidates {
-    ArgValueCandidates::new(|| Gate::here().targets())
+    ArgValueCandidates::new(|| CompletionGate::here().targets())
 }
 
 /// Returns the candidates of an argument that names a target, and a profile after a slash.
 pub(super) fn destinations() -> ArgValueCandidates {
-    ArgValueCandidates::new(|| Gate::here().destinations())
+    ArgValueCandidates::new(|| CompletionGate::here().destinations())
 }
 
 /// Returns the candidates of an argument that names a profile.
 pub(super) fn profiles() -> ArgValueCandidates {
-    ArgValueCandidates::new(|| Gate::here().profiles())
+    ArgValueCandidates::new(|| CompletionGate::here().profiles())
 }
 
 /// Returns the candidates of an argument that names a request to be decided.
 pub(super) fn pending() -> ArgValueCandidates {
-    ArgValueCandidates::new(|| Gate::here().requests(&by_status(Some(Status::Pending))))
+    ArgValueCandidates::new(|| CompletionGate::here().requests(&by_status(Some(RequestState::Pending))))
 }
 
 /// Returns the candidates of an argument that names any request.
 pub(super) fn requests() -> ArgValueCandidates {
-    ArgValueCandidates::new(|| Gate::here().requests(&by_status(None)))
+    ArgValueCandidates::new(|| CompletionGate::here().requests(&by_status(None)))
 }
 
 /// Returns the candidates of an argument that names a break-glass access to be reviewed.
 pub(super) fn unreviewed() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
-        Gate::here().requests(&RequestsQuery {
+        CompletionGate::here().requests(&RequestsQuery {
             unreviewed: true,
             ..RequestsQuery::default()
         })
@@ -63,15 +63,15 @@ pub(super) fn unreviewed() -> ArgValueCandidates {
 
 /// Returns the candidates of an argument that names a live grant, for the person who has it.
 pub(super) fn own_grants() -> ArgValueCandidates {
-    ArgValueCandidates::new(|| Gate::here().grants(Whose::Person))
+    ArgValueCandidates::new(|| CompletionGate::here().grants(UsualCaller::Person))
 }
 
 /// Returns the candidates of an argument that names a live grant, for an operator.
 pub(super) fn grants() -> ArgValueCandidates {
-    ArgValueCandidates::new(|| Gate::here().grants(Whose::Operator))
+    ArgValueCandidates::new(|| CompletionGate::here().grants(UsualCaller::Operator))
 }
 
-fn by_status(status: Option<Status>) -> RequestsQuery {
+fn by_status(status: Option<RequestState>) -> RequestsQuery {
     RequestsQuery {
         status,
         ..RequestsQuery::default()
@@ -79,11 +79,11 @@ fn by_status(status: Option<Status>) -> RequestsQuery {
 }
 
 /// Gate to ask: that of the configuration, unless the environment or the login names another.
-struct Gate {
+struct CompletionGate {
     config: PathBuf,
 }
 
-impl Gate {
+impl CompletionGate {
     fn here() -> Self {
         let config = std::env::var_os("TIDEGATE_CONFIG").filter(|name| !name.is_empty());
         Self {
@@ -116,12 +116,12 @@ impl Gate {
     }
 
     fn known_targets(&self) -> impl Iterator<Item = TargetBody> {
-        let found: Option<Targets> = ask(&self.config, Whose::Person, "/v1/targets", &());
+        let found: Option<Targets> = ask(&self.config, UsualCaller::Person, "/v1/targets", &());
         found.into_iter().flat_map(|found| found.targets)
     }
 
     fn requests(&self, query: &RequestsQuery) -> Vec<CompletionCandidate> {
-        let found: Option<Requests> = ask(&self.config, Whose::Person, "/v1/requests", query);
+        let found: Option<RequestsBody> = ask(&self.config, UsualCaller::Person, "/v1/requests", query);
         described(found.into_iter().flat_map(|found| found.requests), |view| {
             let wish = &view.request.wish;
             let (place, window) = (wish.target.with(Some(&wish.profile)), duration::show(wish.window));
@@ -130,7 +130,7 @@ impl Gate {
         })
     }
 
-    fn grants(&self, whose: Whose) -> Vec<CompletionCandidate> {
+    fn grants(&self, whose: UsualCaller) -> Vec<CompletionCandidate> {
         let found: Option<Grants> = ask(&self.config, whose, "/v1/grants", &GrantsQuery::default());
         described(found.into_iter().flat_map(|found| found.grants), |view| {
             let about = format!("{} {}, {}", view.grant.identity(), to(&view.grant), view.status);
@@ -145,17 +145,17 @@ fn described<T>(views: impl Iterator<Item = T>, words: impl Fn(T) -> (String, St
 }
 
 /// Asks the gate, and returns `None` if it cannot be found or does not answer in time.
-fn ask<T: DeserializeOwned>(config: &Path, whose: Whose, path: &str, query: &impl Serialize) -> Option<T> {
-    let place = Place {
+fn ask<T: DeserializeOwned>(config: &Path, whose: UsualCaller, path: &str, query: &impl Serialize) -> Option<T> {
+    let place = GatePlace {
         control: None,
         token_file: None,
     };
-    within(&Client::new(whose, config, &place).ok()?, path, query)
+    within(&ControlClient::new(whose, config, &place).ok()?, path, query)
 }
 
-fn within<T: DeserializeOwned>(client: &Client, path: &str, query: &impl Serialize) -> Option<T> {
+fn within<T: DeserializeOwned>(client: &ControlClient, path: &str, query: &impl Serialize) -> Option<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-    let answer = runtime.block_on(async { tokio::time::timeout(LIMIT, client.get(path, query)).await });
+    let answer = runtime.block_on(async { tokio::time::timeout(COMPLETION_TIMEOUT, client.get(path, query)).await });
     // Do not wait for a pending host name lookup.
     runtime.shutdown_background();
     answer.ok()?.ok()
@@ -175,11 +175,11 @@ mod tests {
     async fn the_gate_knows_the_words() {
         let served = Served::start().await;
         let id = super::super::tests::made(&served).await;
-        let gate = Gate {
+        let gate = CompletionGate {
             config: served.dir.path().join("tidegate.toml"),
         };
         let asked = move || {
-            let grants = gate.grants(Whose::Operator);
+            let grants = gate.grants(UsualCaller::Operator);
             let about = grants.first().and_then(|grant| grant.get_help()).map(ToString::to_string);
             (
                 words(&gate.targets()),
@@ -208,19 +208,19 @@ mod tests {
         let clock = crate::clock::Clock::system(None);
         let silent = std::os::unix::net::UnixListener::bind(dir.path().join("control.sock")).unwrap();
         for socket in ["control.sock", "nobody.sock"] {
-            let address = super::super::dial::address(&format!("unix:{}", dir.path().join(socket).display())).unwrap();
-            let place = Place {
+            let address = super::super::connect::address(&format!("unix:{}", dir.path().join(socket).display())).unwrap();
+            let place = GatePlace {
                 control: Some(address.to_string()),
                 token_file: Some(token.clone()),
             };
-            let client = Client::new(Whose::Person, &config, &place).unwrap();
+            let client = ControlClient::new(UsualCaller::Person, &config, &place).unwrap();
             let began = clock.moment().instant;
             let found: Option<Targets> = within(&client, "/v1/targets", &());
             assert!(found.is_none());
             let took = clock.moment().instant.saturating_duration_since(began);
-            assert!(took < LIMIT * 20, "{took:?}");
+            assert!(took < COMPLETION_TIMEOUT * 20, "{took:?}");
         }
         drop(silent);
-        assert!(Gate { config }.targets().is_empty());
+        assert!(CompletionGate { config }.targets().is_empty());
     }
 }

@@ -19,7 +19,7 @@ use crate::duration;
 
 /// When the countdown is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Shown {
+pub enum CountdownMode {
     /// If standard error is a terminal
     Auto,
     /// Always, as lines on standard error
@@ -29,12 +29,12 @@ pub enum Shown {
 }
 
 /// With so much left something is said; the longest first. From the first one on the title has it too.
-const MARKS: [SignedDuration; 3] = [
+const WARNING_MARKS: [SignedDuration; 3] = [
     SignedDuration::from_mins(5),
     SignedDuration::from_mins(1),
     SignedDuration::from_secs(10),
 ];
-const MINUTE: i64 = 60;
+const SECONDS_PER_MINUTE: i64 = 60;
 
 /// What is known of a grant, and how far down the counting is.
 #[derive(Debug, Default)]
@@ -92,7 +92,7 @@ impl Countdown {
             self.over = true;
             return Some(format!("the window is closed; to continue: tidegate psql {}", self.name));
         }
-        let passed = MARKS.iter().any(|mark| before > *mark && left <= *mark);
+        let passed = WARNING_MARKS.iter().any(|mark| before > *mark && left <= *mark);
         passed.then(|| {
             let left = duration::show(rounded(left));
             format!("{left} left; for more: tidegate extend {} --by 30m", self.id)
@@ -102,7 +102,7 @@ impl Countdown {
     /// What the title says; nothing while there is time enough.
     fn title(&self, now: Timestamp) -> Option<String> {
         let left = self.until?.duration_since(now);
-        let [first, ..] = MARKS;
+        let [first, ..] = WARNING_MARKS;
         if self.over {
             return Some(format!("closed: {}", self.name));
         }
@@ -113,7 +113,7 @@ impl Countdown {
     fn next(&self, now: Timestamp) -> Option<Timestamp> {
         let until = self.until.filter(|_| !self.over)?;
         let left = until.duration_since(now);
-        let [first, ..] = MARKS;
+        let [first, ..] = WARNING_MARKS;
         let then = if left > first {
             first
         } else {
@@ -126,7 +126,7 @@ impl Countdown {
 
 /// In which steps a time left is counted: ten seconds, and in the last minute seconds.
 fn step(seconds: i64) -> i64 {
-    if seconds > MINUTE { 10 } else { 1 }
+    if seconds > SECONDS_PER_MINUTE { 10 } else { 1 }
 }
 
 /// What is left, in whole steps; the one that has begun counts.

@@ -6,26 +6,26 @@
 //! INVARIANT: every figure it prints was checked, and a broken promise makes it fail.
 
 mod approval;
+mod env;
 mod measure;
 mod psql;
 mod roles;
 mod rules;
 mod screen;
-mod stage;
 mod stay;
 mod tester;
 
 use anyhow::bail;
 use tokio::signal::unix::{SignalKind, signal};
 
-use screen::Screen;
-use stage::Stage;
+use env::DemoEnv;
+use screen::DemoScreen;
 
-const TARGET: &str = "shop";
+const DEMO_TARGET: &str = "shop";
 
 /// What `tidegate demo` takes.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct DemoArgs {
     /// Keeps everything up afterwards and prints a connection string to try by hand
     #[arg(long)]
     pub stay: bool,
@@ -36,28 +36,28 @@ pub struct Args {
 }
 
 /// Runs the demo to its end, or to Ctrl-C.
-pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
-    let mut screen = Screen::new();
+    let mut screen = DemoScreen::new();
     let (interrupted, staying) = runtime.block_on(async {
-        let mut stage = None;
+        let mut env = None;
         let outcome = tokio::select! {
-            outcome = play(&mut screen, &mut stage) => Some(outcome),
+            outcome = play(&mut screen, &mut env) => Some(outcome),
             stop = stopped() => { stop?; None }
         };
         let staying = args.stay && matches!(outcome, Some(Ok(())));
-        if let (true, Some(stage)) = (staying, &stage) {
+        if let (true, Some(env)) = (staying, &env) {
             tokio::select! {
-                outcome = stay::hold(&mut screen, stage, &args.window) => outcome?,
+                outcome = stay::hold(&mut screen, env, &args.window) => outcome?,
                 stop = stopped() => stop?,
             }
         }
         let interrupted = outcome.is_none();
         // Blocks until the server and its folder are gone.
-        drop(stage);
+        drop(env);
         outcome.transpose().map(|_| (interrupted, staying))
     })?;
     drop(runtime);
@@ -85,28 +85,28 @@ async fn stopped() -> std::io::Result<()> {
     Ok(())
 }
 
-async fn play(screen: &mut Screen, stage: &mut Option<Stage>) -> anyhow::Result<()> {
+async fn play(screen: &mut DemoScreen, env: &mut Option<DemoEnv>) -> anyhow::Result<()> {
     screen.title("Tidegate: PostgreSQL access that closes on time")?;
 
     screen.heading("A database, and the gate in front of it")?;
-    let stage = stage.insert(Stage::set(screen).await?);
-    roles::apply(screen, stage).await?;
-    roles::show(screen, stage).await?;
+    let env = env.insert(DemoEnv::set(screen).await?);
+    roles::apply(screen, env).await?;
+    roles::show(screen, env).await?;
 
     screen.heading("Ana asks, a rule says yes: she works until her window closes")?;
-    let end = tester::work(screen, stage).await?;
-    measure::ended(stage, &end.grant).await?;
+    let end = tester::work(screen, env).await?;
+    measure::ended(env, &end.grant).await?;
 
     screen.heading("Ana wants to write, with plain psql: it waits until Bo says yes, and ends when he says so")?;
-    let steps = approval::play(screen, stage).await?;
+    let steps = approval::play(screen, env).await?;
 
     screen.heading("What is left: the roles of the profiles, none of a grant; and what security sees")?;
-    roles::gone(stage).await?;
-    let left = roles::show(screen, stage).await?;
-    stage.show(screen, &["log", "--identity", stage.ana.name]).await?;
+    roles::gone(env).await?;
+    let left = roles::show(screen, env).await?;
+    env.show(screen, &["log", "--identity", env.ana.name]).await?;
 
     screen.heading("Measured")?;
-    measure::report(screen, stage, &end, steps.as_ref(), left).await
+    measure::report(screen, env, &end, steps.as_ref(), left).await
 }
 
 /// Returns the connection string of a client, without the password.

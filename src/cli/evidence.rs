@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::args::Place;
-use super::audit::{Copy, Remembered, Trusted, fetched};
+use super::args::GatePlace;
+use super::audit::{LogCopy, RememberedEnd, TrustedKey, fetched};
 use super::render::{self, visible};
 use super::zone;
-use crate::audit::verify::{Expected, Verdict, verify_folder};
+use crate::audit::verify::{VerifyExpectation, VerifyReport, verify_folder};
 use crate::audit::{Filter, read_whole};
 use crate::config;
-use crate::evidence::{Collector, Period, page, tables, write};
+use crate::evidence::{ReportCollector, ReportPeriod, page, tables, write};
 use crate::times::When;
 
 mod text;
@@ -49,13 +49,13 @@ pub struct ReportArgs {
     pub out: Option<PathBuf>,
     /// Address of the gate, if it is not the one configured here.
     #[command(flatten)]
-    pub place: Place,
+    pub place: GatePlace,
 }
 
 pub(super) async fn report(config: &Path, args: &ReportArgs) -> anyhow::Result<()> {
     let now = zone::now();
     let made_at = now.timestamp();
-    let period = Period {
+    let period = ReportPeriod {
         from: args.since.time(&now),
         to: args.until.as_ref().map_or(made_at, |until| until.time(&now)),
     };
@@ -65,8 +65,8 @@ pub(super) async fn report(config: &Path, args: &ReportArgs) -> anyhow::Result<(
         render::time(period.from),
         render::time(period.to)
     );
-    let log = Log::find(config, args.dir.as_deref(), &args.place).await?;
-    let mut collector = Collector::new(period);
+    let log = LogSource::find(config, args.dir.as_deref(), &args.place).await?;
+    let mut collector = ReportCollector::new(period);
     // From the log's beginning, since some of the state at the start of the period comes from before it.
     let filter = Filter {
         until: Some(period.to),
@@ -76,14 +76,14 @@ pub(super) async fn report(config: &Path, args: &ReportArgs) -> anyhow::Result<(
         collector.take(found.as_ref());
     }
     let (trusted, remembered) = match &log {
-        Log::Copy(copy) => (Trusted::named(args.key.as_deref())?, copy.remembered()),
-        Log::Folder(dir) => (
-            Trusted::find(config, args.key.as_deref())?,
-            Remembered::find(config, dir, args.ledger.as_deref())?,
+        LogSource::Copy(copy) => (TrustedKey::named(args.key.as_deref())?, copy.remembered()),
+        LogSource::Folder(dir) => (
+            TrustedKey::find(config, args.key.as_deref())?,
+            RememberedEnd::find(config, dir, args.ledger.as_deref())?,
         ),
     };
     let verdict = verdict(&log, trusted.as_ref(), remembered);
-    let whole = verdict.as_ref().is_ok_and(Verdict::is_whole);
+    let whole = verdict.as_ref().is_ok_and(VerifyReport::is_whole);
     let report = collector.report(verdict, trusted.map(|trusted| trusted.from));
     let tables = tables(&report);
     let key = report
@@ -108,15 +108,15 @@ pub(super) async fn report(config: &Path, args: &ReportArgs) -> anyhow::Result<(
 }
 
 /// Verifies the log. A log that cannot be read is a result too.
-fn verdict(log: &Log, trusted: Option<&Trusted>, remembered: Remembered) -> Result<Verdict, String> {
-    let expected = Expected {
+fn verdict(log: &LogSource, trusted: Option<&TrustedKey>, remembered: RememberedEnd) -> Result<VerifyReport, String> {
+    let expected = VerifyExpectation {
         key: trusted.map(|trusted| trusted.key),
         ledger: remembered.kept,
         from_start: true,
-        ..Expected::default()
+        ..VerifyExpectation::default()
     };
     let mut verdict = verify_folder(log.folder(), &expected, |_| {}).map_err(|error| error.to_string())?;
-    if let Log::Copy(copy) = log {
+    if let LogSource::Copy(copy) = log {
         verdict = verdict.without_folder(copy.folder());
     }
     verdict.remarks.extend(remembered.remarks);
@@ -124,14 +124,14 @@ fn verdict(log: &Log, trusted: Option<&Trusted>, remembered: Remembered) -> Resu
 }
 
 /// Log to read.
-enum Log {
+enum LogSource {
     Folder(PathBuf),
-    Copy(Copy),
+    Copy(LogCopy),
 }
 
-impl Log {
+impl LogSource {
     /// Returns the named folder, the folder of the gate configured here, or a copy fetched from the specified gate.
-    async fn find(config: &Path, named: Option<&Path>, place: &Place) -> anyhow::Result<Self> {
+    async fn find(config: &Path, named: Option<&Path>, place: &GatePlace) -> anyhow::Result<Self> {
         if let Some(dir) = named {
             return Ok(Self::Folder(dir.to_owned()));
         }

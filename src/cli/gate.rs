@@ -11,28 +11,28 @@ use anyhow::Context;
 use tracing_subscriber::EnvFilter;
 
 use super::render;
-use crate::app::{self, Gate, Inspected, Readiness};
-use crate::config::{self, LogFormat, Logging, Mistake, Settings, TlsFiles};
+use crate::app::{self, Readiness, RunningGate, TargetInspection};
+use crate::config::{self, ConfigMistake, GateSettings, LogFormat, LoggingSettings, TlsFiles};
 use crate::diagnostics::{Diagnostics, MessageForm};
 use crate::ledger;
 use crate::supervision::panic_text;
 use crate::tls::fingerprint_of;
 
 /// Environment variable that permits a gate without a log to serve.
-const UNLOGGED: &str = "TIDEGATE_NOTHING_ON_RECORD";
+const UNLOGGED_VARIABLE: &str = "TIDEGATE_NOTHING_ON_RECORD";
 
 /// Exit code of a check whose only findings are about a target.
-const NOT_READY: u8 = 8;
+const NOT_READY_EXIT_CODE: u8 = 8;
 
 /// Longest time to wait at the end for standard error to take the last messages.
-const LAST_MESSAGES: Duration = Duration::from_secs(1);
+const LAST_MESSAGES_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Runs the gate and returns the exit code. Errors are printed by then, in a way that cannot block.
 pub(super) fn serve(path: &Path) -> anyhow::Result<u8> {
     if cfg!(feature = "unlogged") {
-        if std::env::var_os(UNLOGGED).is_none_or(|said| said != "yes") {
+        if std::env::var_os(UNLOGGED_VARIABLE).is_none_or(|said| said != "yes") {
             anyhow::bail!(
-                "this gate was built for benches (--features unlogged) and writes NO AUDIT LOG; to run it anyway: {UNLOGGED}=yes"
+                "this gate was built for benches (--features unlogged) and writes NO AUDIT LOG; to run it anyway: {UNLOGGED_VARIABLE}=yes"
             );
         }
         super::complain("NO AUDIT LOG: this gate was built for benches (--features unlogged)");
@@ -49,7 +49,7 @@ pub(super) fn serve(path: &Path) -> anyhow::Result<u8> {
         tracing::warn!(file = %file.display(), "every user of this machine can read a secret file; run chmod o= on it");
     }
     let control = settings.control.socket.clone();
-    let started = move |gate: &Gate| {
+    let started = move |gate: &RunningGate| {
         let listen = gate
             .addresses()
             .iter()
@@ -74,12 +74,12 @@ pub(super) fn serve(path: &Path) -> anyhow::Result<u8> {
             1
         }
     };
-    let _ = diagnostics.flush(LAST_MESSAGES);
+    let _ = diagnostics.flush(LAST_MESSAGES_TIMEOUT);
     Ok(code)
 }
 
 /// Sends the gate's own messages to standard error, through a queue that does not block; standard output is for answers.
-fn messages(logging: &Logging) -> anyhow::Result<Diagnostics> {
+fn messages(logging: &LoggingSettings) -> anyhow::Result<Diagnostics> {
     let filter = EnvFilter::try_new(&logging.level).context("log.level")?;
     let coloured = io::IsTerminal::is_terminal(&io::stderr());
     let form = match logging.format {
@@ -120,7 +120,7 @@ pub(super) fn fingerprint(path: &Path) -> anyhow::Result<()> {
     Ok(render::print(&fingerprint_of(&cert)?.to_string())?)
 }
 
-/// Checks the configuration and returns the exit code: [`NOT_READY`] if only a target is not ready, unless the check is for a
+/// Checks the configuration and returns the exit code: [`NOT_READY_EXIT_CODE`] if only a target is not ready, unless the check is for a
 /// start.
 pub(super) fn check(path: &Path, offline: bool, start: bool) -> anyhow::Result<u8> {
     let settings = config::load(path).map_err(|mistakes| listed(&mistakes))?;
@@ -146,7 +146,7 @@ pub(super) fn check(path: &Path, offline: bool, start: bool) -> anyhow::Result<u
     ))?;
     warn(&settings)?;
     let inspected = super::wait_for(async { Ok(app::inspect(&settings, offline).await?) })?;
-    for Inspected { target, lines, .. } in &inspected {
+    for TargetInspection { target, lines, .. } in &inspected {
         for line in lines {
             render::print(&format!("{target}: {line}"))?;
         }
@@ -169,11 +169,11 @@ pub(super) fn check(path: &Path, offline: bool, start: bool) -> anyhow::Result<u
     super::complain(&format!(
         "not ready: {lacking}; see above for what is missing. Its sessions are refused until then; other targets are served"
     ));
-    Ok(if start { 0 } else { NOT_READY })
+    Ok(if start { 0 } else { NOT_READY_EXIT_CODE })
 }
 
 /// Prints warnings about settings that are valid but may be unintended.
-fn warn(settings: &Settings) -> anyhow::Result<()> {
+fn warn(settings: &GateSettings) -> anyhow::Result<()> {
     for file in &settings.exposed {
         let file = file.display();
         render::print(&format!(
@@ -193,7 +193,7 @@ fn warn(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn listed(mistakes: &[Mistake]) -> anyhow::Error {
+fn listed(mistakes: &[ConfigMistake]) -> anyhow::Error {
     let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
     anyhow::anyhow!(lines.join("\n"))
 }

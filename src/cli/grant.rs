@@ -6,9 +6,9 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::args::{CreateArgs, GrantCommand, Remote};
-use super::client::Client;
-use super::reach::Whose;
+use super::args::{CreateArgs, GrantCommand, RemoteArgs};
+use super::client::ControlClient;
+use super::endpoint::UsualCaller;
 use super::{render, zone};
 use crate::clock::Clock;
 use crate::control::model::{ExtendBody, GrantView, Grants, GrantsQuery, Issued, NewGrantBody, ReasonBody, ShortenBody};
@@ -31,7 +31,7 @@ pub(super) async fn run(config: &Path, command: GrantCommand) -> anyhow::Result<
                 before: page.before,
                 limit: Some(page.limit),
             };
-            let grants: Grants = Client::new(Whose::Operator, config, &remote.place)?
+            let grants: Grants = ControlClient::new(UsualCaller::Operator, config, &remote.place)?
                 .get("/v1/grants", &query)
                 .await?;
             render::show(remote.printing.output, &grants, |grants| {
@@ -39,7 +39,7 @@ pub(super) async fn run(config: &Path, command: GrantCommand) -> anyhow::Result<
             })
         }
         GrantCommand::Show { grant, remote } => {
-            let view: GrantView = Client::new(Whose::Operator, config, &remote.place)?
+            let view: GrantView = ControlClient::new(UsualCaller::Operator, config, &remote.place)?
                 .get(&path(&grant, ""), &())
                 .await?;
             show(&remote, &view)
@@ -85,18 +85,20 @@ async fn create(config: &Path, args: CreateArgs) -> anyhow::Result<()> {
         max_sessions: args.max_sessions,
         client_network: args.client_network,
     };
-    let issued: Issued = Client::new(Whose::Operator, config, &args.remote.place)?
+    let issued: Issued = ControlClient::new(UsualCaller::Operator, config, &args.remote.place)?
         .post("/v1/grants", &body)
         .await?;
     render::show(args.remote.printing.output, &issued, render::issued)
 }
 
-async fn change(config: &Path, remote: &Remote, path: &str, body: &impl serde::Serialize) -> anyhow::Result<()> {
-    let view: GrantView = Client::new(Whose::Operator, config, &remote.place)?.post(path, body).await?;
+async fn change(config: &Path, remote: &RemoteArgs, path: &str, body: &impl serde::Serialize) -> anyhow::Result<()> {
+    let view: GrantView = ControlClient::new(UsualCaller::Operator, config, &remote.place)?
+        .post(path, body)
+        .await?;
     show(remote, &view)
 }
 
-fn show(remote: &Remote, view: &GrantView) -> anyhow::Result<()> {
+fn show(remote: &RemoteArgs, view: &GrantView) -> anyhow::Result<()> {
     render::show(remote.printing.output, view, |view| render::grant(view, now()))
 }
 

@@ -9,12 +9,12 @@ use clap::{Command, CommandFactory};
 use super::args::Cli;
 
 /// Number of characters per line.
-const WIDTH: usize = 80;
+const LINE_CHARS: usize = 80;
 /// Number of characters before a subcommand's description.
-const INDENT: usize = 15;
+const INDENT_CHARS: usize = 15;
 
 /// Groups of subcommands; every visible one is in exactly one group.
-const GROUPS: [(&str, &[&str]); 4] = [
+const COMMAND_GROUPS: [(&str, &[&str]); 4] = [
     (
         "For testers",
         &[
@@ -67,12 +67,12 @@ fn template(command: &Command) -> String {
     let (header, literal) = (command.get_styles().get_header(), command.get_styles().get_literal());
     let mut text = "{about-with-newline}\n{usage-heading} {usage}\n".to_owned();
     // Writing to a String cannot fail.
-    for (heading, names) in GROUPS {
+    for (heading, names) in COMMAND_GROUPS {
         let _ = write!(text, "\n{header}{heading}:{header:#}\n");
         for name in names {
             let about = command.find_subcommand(name).and_then(Command::get_about);
             let lines = wrapped(&about.map(ToString::to_string).unwrap_or_default());
-            let pad = INDENT.saturating_sub(name.len() + 2);
+            let pad = INDENT_CHARS.saturating_sub(name.len() + 2);
             let _ = writeln!(text, "  {literal}{name}{literal:#}{:pad$}{lines}", "");
         }
     }
@@ -86,14 +86,14 @@ fn template(command: &Command) -> String {
 /// Wraps the text, with each line but the first indented.
 fn wrapped(text: &str) -> String {
     let mut lines = String::new();
-    let mut column = INDENT;
+    let mut column = INDENT_CHARS;
     for word in text.split(' ') {
         let length = word.chars().count();
-        if column > INDENT && column + 1 + length > WIDTH {
+        if column > INDENT_CHARS && column + 1 + length > LINE_CHARS {
             lines.push('\n');
-            lines.extend(std::iter::repeat_n(' ', INDENT));
-            column = INDENT;
-        } else if column > INDENT {
+            lines.extend(std::iter::repeat_n(' ', INDENT_CHARS));
+            column = INDENT_CHARS;
+        } else if column > INDENT_CHARS {
             lines.push(' ');
             column += 1;
         }
@@ -112,7 +112,7 @@ mod tests {
         let command = Cli::command();
         let shown = command.get_subcommands().filter(|below| !below.is_hide_set());
         let mut all: Vec<_> = shown.map(|below| below.get_name().to_owned()).collect();
-        let mut grouped: Vec<_> = GROUPS
+        let mut grouped: Vec<_> = COMMAND_GROUPS
             .iter()
             .flat_map(|(_, names)| *names)
             .map(|name| (*name).to_owned())
@@ -121,24 +121,24 @@ mod tests {
         grouped.sort();
         assert_eq!(grouped, all);
         assert!(
-            GROUPS
+            COMMAND_GROUPS
                 .iter()
                 .flat_map(|(_, names)| *names)
-                .all(|name| name.len() + 2 < INDENT)
+                .all(|name| name.len() + 2 < INDENT_CHARS)
         );
     }
 
     #[test]
     fn the_first_screen_has_each_once_and_fits() {
-        let mut command = command().term_width(WIDTH);
+        let mut command = command().term_width(LINE_CHARS);
         for text in [command.render_help().to_string(), command.render_long_help().to_string()] {
-            for (heading, names) in GROUPS {
+            for (heading, names) in COMMAND_GROUPS {
                 assert_eq!(text.matches(&format!("\n{heading}:\n")).count(), 1, "{text}");
                 for name in names {
                     assert_eq!(text.matches(&format!("\n  {name} ")).count(), 1, "{name}: {text}");
                 }
             }
-            let wide: Vec<_> = text.lines().filter(|line| line.chars().count() > WIDTH).collect();
+            let wide: Vec<_> = text.lines().filter(|line| line.chars().count() > LINE_CHARS).collect();
             assert!(wide.is_empty(), "{wide:#?}");
             assert!(text.contains("--config <FILE>") && text.contains("Examples:"), "{text}");
         }

@@ -4,20 +4,20 @@
 
 use std::path::{Path, PathBuf};
 
-use super::args::Output;
-use super::client::Client;
-use super::reach::Whose;
+use super::args::OutputFormat;
+use super::client::ControlClient;
+use super::endpoint::UsualCaller;
 use super::render::{print, print_line, print_words, visible};
 use super::zone::{self, zone};
 use crate::audit::event::Event;
-use crate::audit::reading::Readings;
-use crate::audit::story::{OUTCOME_UNKNOWN, Story};
-use crate::audit::touched::Touched;
-use crate::audit::undone::Undone;
-use crate::audit::{EventName, Extent, Filter, Record, follow, render as words};
-use crate::control::model::{LogQuery, Unreadable};
+use crate::audit::rollbacks::Rollbacks;
+use crate::audit::sql_analysis::AnalysisCache;
+use crate::audit::table_access::TableAccessSums;
+use crate::audit::timeline::{OUTCOME_UNKNOWN, SessionTimeline};
+use crate::audit::{EventName, Filter, LogRecord, SearchExtent, follow, render as words};
+use crate::control::model::{LogQuery, UnreadableLine};
 use crate::ids::SessionId;
-use args::{Form, LogArgs, LogCommand, Origin, Part};
+use args::{ExtentArgs, LogArgs, LogCommand, LogLocation, RecordFormat};
 use unread::{KeptStatements, UnreadCount, of_unread};
 
 pub mod args;
@@ -35,13 +35,19 @@ pub(super) async fn run(config: &Path, args: LogArgs) -> anyhow::Result<()> {
             };
             let extent = args.part.extent();
             extent.check(&filter)?;
-            list(Source::new(config, &args.origin)?, filter, &args.part, args.printing.output).await
+            list(
+                RecordSource::new(config, &args.origin)?,
+                filter,
+                &args.part,
+                args.printing.output,
+            )
+            .await
         }
         Some(LogCommand::Session {
             session,
             origin,
             printing,
-        }) => tell(Source::new(config, &origin)?, session, printing.output).await,
+        }) => tell(RecordSource::new(config, &origin)?, session, printing.output).await,
         Some(LogCommand::WhoTouched {
             table,
             which,
@@ -54,7 +60,7 @@ pub(super) async fn run(config: &Path, args: LogArgs) -> anyhow::Result<()> {
                 class,
                 ..which.filter(&now)?
             };
-            touched(Source::new(config, &origin)?, filter, printing.output).await
+            touched(RecordSource::new(config, &origin)?, filter, printing.output).await
         }
     }
 }
@@ -65,24 +71,24 @@ const MAX_STORY_BYTES: usize = 256 << 20;
 /// Error of a session without records.
 #[derive(Debug, thiserror::Error)]
 #[error("no records of session {0}; list sessions with `tidegate log --event session_started`")]
-pub(super) struct NoSuchSession(SessionId);
+pub(super) struct NoSuchSessionError(SessionId);
 
 /// Source of the records.
-enum Source {
-    Gate(Client),
+enum RecordSource {
+    Gate(ControlClient),
     Folder(PathBuf),
 }
 
-impl Source {
-    fn new(config: &Path, origin: &Origin) -> anyhow::Result<Self> {
+impl RecordSource {
+    fn new(config: &Path, origin: &LogLocation) -> anyhow::Result<Self> {
         Ok(match &origin.dir {
             Some(dir) => Self::Folder(dir.clone()),
-            None => Self::Gate(Client::new(Whose::Operator, config, &origin.place)?),
+            None => Self::Gate(ControlClient::new(UsualCaller::Operator, config, &origin.place)?),
         })
     }
 
     /// Passes the line of each record to `each`, until it returns false; reports lines that cannot be read.
-    async fn lines(&self, filter: Filter, extent: Extent, mut each: impl FnMut(&[u8]) -> bool) -> anyhow::Result<()> {
+    async fn lines(&self, filter: Filter, extent: SearchExtent, mut each: impl FnMut(&[u8]) -> bool) -> anyhow::Result<()> {
         let mut unreadable = 0_u64;
         let mut complain = |error: &str| {
             unreadable += 1;
@@ -92,7 +98,7 @@ impl Source {
         match self {
             Self::Gate(client) => {
                 let each = |line: &[u8]| match serde_json::from_slice(line) {
-                    Ok(Unreadable { error }) => complain(&error),
+                    Ok(UnreadableLine { error }) => complain(&error),
                     Err(_) => each(line),
                 };
                 client.lines("/v1/log", &LogQuery { filter, extent }, each).await?;
@@ -117,12 +123,12 @@ impl Source {
     }
 
     /// Returns the records that match.
-    async fn records(&self, filter: Filter) -> anyhow::Result<Vec<Record>> {
+    async fn records(&self, filter: Filter) -> anyhow::Result<Vec<LogRecord>> {
         let (mut records, mut room) = (Vec::new(), Some(MAX_STORY_BYTES));
-        self.lines(filter, Extent::default(), |line| {
+        self.lines(filter, SearchExtent::default(), |line| {
             room = room.and_then(|room: usize| room.checked_sub(line.len()));
             if room.is_some() {
-                records.extend(Record::parse(line).ok());
+                records.extend(LogRecord::parse(line).ok());
             }
             room.is_some()
         })
@@ -136,26 +142,26 @@ impl Source {
     }
 }
 
-async fn list(source: Source, filter: Filter, part: &Part, form: Form) -> anyhow::Result<()> {
+async fn list(source: RecordSource, filter: Filter, part: &ExtentArgs, form: RecordFormat) -> anyhow::Result<()> {
     let extent = part.extent();
     // The selected records include the outcomes.
     let joined = filter.event.is_none() && filter.until.is_none() && extent.sort.is_none();
-    let mut shown = Shown {
+    let mut shown = RecordPrinter {
         form,
         room: part.limit.filter(|_| extent.sort.is_none()),
-        readings: Readings::default(),
+        readings: AnalysisCache::default(),
         open: KeptStatements::default(),
         unread: KeptStatements::default(),
         gone: false,
         cut: false,
         last: None,
     };
-    if form == Form::Csv {
-        print_line(&table::csv_line(table::HEADER)?);
+    if form == RecordFormat::Csv {
+        print_line(&table::csv_line(table::RECORD_HEADER)?);
     }
     let unread = filter.table.is_some().then(|| of_unread(&filter));
     let read = source.lines(filter, extent, |line| shown.line(line)).await;
-    if joined && !shown.cut && form == Form::Table {
+    if joined && !shown.cut && form == RecordFormat::Table {
         for (session, statement) in shown.open.iter() {
             print_line(&format!("statement #{statement} of {session}: {OUTCOME_UNKNOWN}"));
         }
@@ -169,7 +175,7 @@ async fn list(source: Source, filter: Filter, part: &Part, form: Form) -> anyhow
     if let Some(filter) = unread.filter(|_| !part.follow && !shown.cut && !shown.gone) {
         let mut count = UnreadCount::default();
         source
-            .lines(filter, Extent::default(), |line| {
+            .lines(filter, SearchExtent::default(), |line| {
                 count.line(line, &shown.unread);
                 true
             })
@@ -191,11 +197,11 @@ async fn list(source: Source, filter: Filter, part: &Part, form: Form) -> anyhow
 }
 
 /// State of the output.
-struct Shown {
-    form: Form,
+struct RecordPrinter {
+    form: RecordFormat,
     /// Number of records that may still be shown, if there is a limit.
     room: Option<u64>,
-    readings: Readings,
+    readings: AnalysisCache,
     /// Statements without an outcome so far.
     open: KeptStatements,
     /// Statements that could not be analysed.
@@ -208,10 +214,10 @@ struct Shown {
     last: Option<u64>,
 }
 
-impl Shown {
+impl RecordPrinter {
     /// Prints a record; returns false if standard output is closed, or if the limit is exceeded.
     fn line(&mut self, line: &[u8]) -> bool {
-        let record = Record::parse(line);
+        let record = LogRecord::parse(line);
         if let Some(room) = &mut self.room {
             let Some(less) = room.checked_sub(1) else {
                 self.cut = true;
@@ -239,9 +245,9 @@ impl Shown {
             _ => {}
         }
         let printed = match self.form {
-            Form::Json => print_line(&words::json(&record, &mut self.readings)),
-            Form::Table => print_words(&words::line(&record, &zone())),
-            Form::Csv => table::csv_line(table::cells(&record, &mut self.readings)).is_ok_and(|line| print_line(&line)),
+            RecordFormat::Json => print_line(&words::json(&record, &mut self.readings)),
+            RecordFormat::Table => print_words(&words::line(&record, &zone())),
+            RecordFormat::Csv => table::csv_line(table::cells(&record, &mut self.readings)).is_ok_and(|line| print_line(&line)),
         };
         self.gone |= !printed;
         printed
@@ -249,7 +255,7 @@ impl Shown {
 }
 
 /// Shows the timeline of a session: its own records, those of its grant, and those of the request that the grant came from.
-async fn tell(source: Source, session: SessionId, output: Output) -> anyhow::Result<()> {
+async fn tell(source: RecordSource, session: SessionId, output: OutputFormat) -> anyhow::Result<()> {
     let records = source
         .records(Filter {
             session: Some(session.clone()),
@@ -257,7 +263,7 @@ async fn tell(source: Source, session: SessionId, output: Output) -> anyhow::Res
         })
         .await?;
     let Some(who) = records.iter().find_map(|record| record.event.who().cloned()) else {
-        return Err(NoSuchSession(session).into());
+        return Err(NoSuchSessionError(session).into());
     };
     let of = |event, grant, text: Option<&str>| Filter {
         event: Some(event),
@@ -283,15 +289,15 @@ async fn tell(source: Source, session: SessionId, output: Output) -> anyhow::Res
         }
     }
     background.extend(requests);
-    let story = Story::of(records, background);
+    let story = SessionTimeline::of(records, background);
     match output {
-        Output::Json => print(&story.json()?)?,
-        Output::Table => print(&story.lines(&zone()).join("\n"))?,
+        OutputFormat::Json => print(&story.json()?)?,
+        OutputFormat::Table => print(&story.lines(&zone()).join("\n"))?,
     }
     Ok(())
 }
 
-async fn touched(source: Source, mut filter: Filter, form: Form) -> anyhow::Result<()> {
+async fn touched(source: RecordSource, mut filter: Filter, form: RecordFormat) -> anyhow::Result<()> {
     // The outcome of a statement may be recorded after that time.
     let until = filter.until.take();
     let steps = Filter {
@@ -300,25 +306,25 @@ async fn touched(source: Source, mut filter: Filter, form: Form) -> anyhow::Resu
         event: Some(EventName::TransactionChanged),
         ..filter.clone()
     };
-    let mut undone = Undone::default();
+    let mut undone = Rollbacks::default();
     let add = |line: &[u8]| {
-        if let Ok(record) = Record::parse(line) {
+        if let Ok(record) = LogRecord::parse(line) {
             undone.add(&record);
         }
         true
     };
-    source.lines(steps, Extent::default(), add).await?;
+    source.lines(steps, SearchExtent::default(), add).await?;
     let unread = of_unread(&filter);
-    let mut touched = Touched::new(until, undone);
-    let read = source.lines(filter, Extent::default(), |line| {
-        if let Ok(record) = Record::parse(line) {
+    let mut touched = TableAccessSums::new(until, undone);
+    let read = source.lines(filter, SearchExtent::default(), |line| {
+        if let Ok(record) = LogRecord::parse(line) {
             touched.add(&record);
         }
         true
     });
     let read = read.await;
-    let not_read = source.lines(unread, Extent::default(), |line| {
-        if let Ok(record) = Record::parse(line) {
+    let not_read = source.lines(unread, SearchExtent::default(), |line| {
+        if let Ok(record) = LogRecord::parse(line) {
             touched.add_unread(&record);
         }
         true
@@ -327,14 +333,14 @@ async fn touched(source: Source, mut filter: Filter, form: Form) -> anyhow::Resu
     let left_out = touched.left_out();
     let touchers = touched.sums();
     match form {
-        Form::Json => print(&super::render::json(&touchers)?)?,
-        Form::Csv => {
-            print(&table::csv_line(sums::HEADER.map(str::to_ascii_lowercase))?)?;
+        RecordFormat::Json => print(&super::render::json(&touchers)?)?,
+        RecordFormat::Csv => {
+            print(&table::csv_line(sums::SUMS_HEADER.map(str::to_ascii_lowercase))?)?;
             for toucher in &touchers {
                 print(&table::csv_line(sums::row(toucher, |at| format!("{at:.0}")))?)?;
             }
         }
-        Form::Table => print(&sums::text(&touchers))?,
+        RecordFormat::Table => print(&sums::text(&touchers))?,
     }
     if !left_out.is_nothing() {
         super::complain(&sums::left_out(&left_out));

@@ -7,24 +7,23 @@ pub mod audit;
 mod client;
 mod clock;
 mod complete;
+mod connect;
 mod countdown;
 pub mod demo;
-mod dial;
+mod endpoint;
 pub mod evidence;
 mod gate;
 mod grant;
 mod groups;
 pub mod log;
 mod man;
-pub mod people;
 pub mod policy;
 mod profile;
-mod reach;
 mod reload;
 mod render;
+pub mod requester;
 pub mod run;
 mod session;
-mod show;
 mod speech;
 mod table;
 pub mod target;
@@ -33,6 +32,7 @@ mod terminal;
 #[cfg(test)]
 mod tests;
 pub mod user;
+mod views;
 mod wait;
 mod watch;
 mod zone;
@@ -43,7 +43,7 @@ use std::process::ExitCode;
 use clap::FromArgMatches as _;
 use clap_complete::CompleteEnv;
 
-use args::{Cli, Command};
+use args::{Cli, CliCommand};
 pub use client::ClientError;
 pub use wait::WaitError;
 
@@ -55,7 +55,7 @@ pub(crate) struct Interrupted(u8);
 /// Error of a program that cannot be started.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot run {program}: {reason}; {}", remedy(program))]
-pub(crate) struct CannotRun {
+pub(crate) struct StartProgramError {
     program: String,
     reason: std::io::Error,
 }
@@ -73,7 +73,9 @@ fn remedy(program: &str) -> &'static str {
 #[must_use]
 pub fn main() -> ExitCode {
     // If a shell asks for completion candidates, this answers and exits.
-    CompleteEnv::with_factory(groups::command).var(complete::VARIABLE).complete();
+    CompleteEnv::with_factory(groups::command)
+        .var(complete::COMPLETE_VARIABLE)
+        .complete();
     // clap itself prints usage errors and exits with 2.
     let cli = Cli::from_arg_matches(&groups::command().get_matches()).unwrap_or_else(|error| error.exit());
     zone::settle(cli.utc);
@@ -91,21 +93,21 @@ pub fn main() -> ExitCode {
 fn dispatch(cli: Cli) -> anyhow::Result<u8> {
     let config = cli.config;
     let done = match cli.command {
-        Command::People(command) => return wait_for(people::run(&config, command)),
-        Command::Serve => return gate::serve(&config),
-        Command::Check { offline, start } => return gate::check(&config, offline, start),
-        Command::Fingerprint => gate::fingerprint(&config),
-        Command::Demo(args) => demo::run(&args),
-        Command::Grant(command) => wait_for(grant::run(&config, command)),
-        Command::Session(command) => wait_for(session::run(&config, command)),
-        Command::Reload(remote) => wait_for(reload::run(&config, &remote)),
-        Command::Clock(command) => wait_for(clock::run(&config, command)),
-        Command::Log(args) => wait_for(log::run(&config, *args)),
-        Command::Audit(command) => return wait_for(audit::run(&config, command)),
-        Command::Target(command) => return wait_for(target::run(&config, command)),
-        Command::Policy(command) => wait_for(policy::run(&config, command)),
-        Command::Man { dir } => man::write(&dir),
-        Command::Version => Ok(render::print(concat!("tidegate ", env!("CARGO_PKG_VERSION")))?),
+        CliCommand::People(command) => return wait_for(requester::run(&config, command)),
+        CliCommand::Serve => return gate::serve(&config),
+        CliCommand::Check { offline, start } => return gate::check(&config, offline, start),
+        CliCommand::Fingerprint => gate::fingerprint(&config),
+        CliCommand::Demo(args) => demo::run(&args),
+        CliCommand::Grant(command) => wait_for(grant::run(&config, command)),
+        CliCommand::Session(command) => wait_for(session::run(&config, command)),
+        CliCommand::Reload(remote) => wait_for(reload::run(&config, &remote)),
+        CliCommand::Clock(command) => wait_for(clock::run(&config, command)),
+        CliCommand::Log(args) => wait_for(log::run(&config, *args)),
+        CliCommand::Audit(command) => return wait_for(audit::run(&config, command)),
+        CliCommand::Target(command) => return wait_for(target::run(&config, command)),
+        CliCommand::Policy(command) => wait_for(policy::run(&config, command)),
+        CliCommand::Man { dir } => man::write(&dir),
+        CliCommand::Version => Ok(render::print(concat!("tidegate ", env!("CARGO_PKG_VERSION")))?),
     };
     done.map(|()| 0)
 }
@@ -128,10 +130,10 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     if let Some(Interrupted(code)) = error.downcast_ref() {
         return *code;
     }
-    if error.is::<log::NoSuchSession>() {
+    if error.is::<log::NoSuchSessionError>() {
         return 4;
     }
-    match error.downcast_ref::<CannotRun>() {
+    match error.downcast_ref::<StartProgramError>() {
         Some(error) if error.reason.kind() == std::io::ErrorKind::NotFound => 127,
         Some(_) => 126,
         None => 1,

@@ -17,17 +17,17 @@ use clap::{Args, Subcommand};
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
-use super::args::{Output, Place};
+use super::args::{GatePlace, OutputFormat};
 use super::{complete, render};
 use crate::clock::Clock;
-use crate::config::{Mistake, PolicyPlace, policies, policy_place};
+use crate::config::{ConfigMistake, PolicyLocation, policies, policy_place};
 use crate::duration;
-use crate::identity::{Identity, Source as Proof};
+use crate::identity::{Identity, IdentitySource};
 use crate::ids::{GrantId, RequestId};
 use crate::names::{GroupName, IdentityName, ProfileName, TargetName};
-use crate::policy::{Action, Context, Explanation, Policies, Verdict, table};
-use crate::request::Wish;
-use crate::times::{Coming, InvalidTime};
+use crate::policy::{Action, Policies, QuestionContext, RequestExplanation, RequestVerdict, table};
+use crate::request::RequestSpec;
+use crate::times::{Coming, TimeError};
 
 /// Checks, explains and tests the policies in a folder.
 #[derive(Debug, Subcommand)]
@@ -36,7 +36,7 @@ pub enum PolicyCommand {
     Check {
         /// Folder of the policies, and output format.
         #[command(flatten)]
-        folder: Folder,
+        folder: PolicyFolder,
     },
     /// Shows the decision of the policies, the policies behind it, and the changes that would permit it
     #[command(after_help = "\
@@ -54,13 +54,13 @@ log or to administer. With --dir, the policies come from a folder, without a gat
     Test {
         /// Folder of the policies, and output format.
         #[command(flatten)]
-        folder: Folder,
+        folder: PolicyFolder,
     },
 }
 
 /// Folder of the policies, and output format.
 #[derive(Debug, Clone, Args)]
-pub struct Folder {
+pub struct PolicyFolder {
     /// Folder of the policies [default: set in the configuration, or `policies` beside it]
     #[arg(long, value_name = "FOLDER")]
     pub dir: Option<PathBuf>,
@@ -68,8 +68,8 @@ pub struct Folder {
     #[arg(long, value_name = "ZONE", value_parser = zone)]
     pub zone: Option<TimeZone>,
     /// Output format
-    #[arg(long, short, value_enum, default_value_t = Output::Table)]
-    pub output: Output,
+    #[arg(long, short, value_enum, default_value_t = OutputFormat::Table)]
+    pub output: OutputFormat,
 }
 
 /// Question about a decision, without effect.
@@ -128,17 +128,17 @@ pub struct ExplainArgs {
     pub break_glass: bool,
     /// Folder of the policies, and output format.
     #[command(flatten)]
-    pub folder: Folder,
+    pub folder: PolicyFolder,
     /// Address of the gate.
     #[command(flatten)]
-    pub place: Place,
+    pub place: GatePlace,
 }
 
 /// Window of a query to a folder if none is named.
-const WINDOW: Duration = Duration::from_mins(30);
+const DEFAULT_WINDOW: Duration = Duration::from_mins(30);
 
 /// Parses a time. A date stays as written, for the zone of the policies; other times are in this machine's zone.
-fn moment(text: &str) -> Result<String, InvalidTime> {
+fn moment(text: &str) -> Result<String, TimeError> {
     let coming = Coming::parse(text)?;
     if text.trim().get(4..5) == Some("-") {
         return Ok(text.trim().to_owned());
@@ -155,16 +155,16 @@ fn claim(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-impl Folder {
+impl PolicyFolder {
     /// Returns the named folder and zone; values that are not named come from the configuration, if there is one.
-    fn place(&self, config: &Path) -> anyhow::Result<PolicyPlace> {
+    fn place(&self, config: &Path) -> anyhow::Result<PolicyLocation> {
         let configured = if config.exists() && (self.dir.is_none() || self.zone.is_none()) {
-            let lines = |mistakes: Vec<Mistake>| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+            let lines = |mistakes: Vec<ConfigMistake>| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
             policy_place(config).map_err(|mistakes| anyhow::anyhow!(lines(mistakes)))?
         } else {
-            PolicyPlace::beside(config)
+            PolicyLocation::beside(config)
         };
-        Ok(PolicyPlace {
+        Ok(PolicyLocation {
             dir: self.dir.clone().unwrap_or(configured.dir),
             zone: self.zone.clone().unwrap_or(configured.zone),
         })
@@ -172,7 +172,7 @@ impl Folder {
 }
 
 /// Loads the policies, or returns all mistakes with the paths of their files.
-fn load(place: &PolicyPlace) -> Result<Policies, Vec<String>> {
+fn load(place: &PolicyLocation) -> Result<Policies, Vec<String>> {
     let (schema, sources) = policies::read(&place.dir).map_err(|error| vec![error.to_string()])?;
     let parsed = Policies::parse(&schema, &sources, place.zone.clone());
     parsed.map_err(|error| placed(&place.dir, error.0))
@@ -194,14 +194,14 @@ pub(super) async fn run(config: &Path, command: PolicyCommand) -> anyhow::Result
 }
 
 /// Returns the error; for scripts also prints the mistakes as JSON.
-fn failed(output: Output, what: &str, wrong: &[String]) -> anyhow::Result<()> {
-    if output == Output::Json {
+fn failed(output: OutputFormat, what: &str, wrong: &[String]) -> anyhow::Result<()> {
+    if output == OutputFormat::Json {
         render::show(output, &json!({ "good": false, "wrong": wrong }), Value::to_string)?;
     }
     anyhow::bail!("{}\n{what}", wrong.join("\n"))
 }
 
-fn check(config: &Path, folder: &Folder) -> anyhow::Result<()> {
+fn check(config: &Path, folder: &PolicyFolder) -> anyhow::Result<()> {
     let place = folder.place(config)?;
     let dir = &place.dir;
     let policies = match load(&place) {
@@ -222,7 +222,7 @@ fn check(config: &Path, folder: &Folder) -> anyhow::Result<()> {
     })
 }
 
-fn test(config: &Path, folder: &Folder) -> anyhow::Result<()> {
+fn test(config: &Path, folder: &PolicyFolder) -> anyhow::Result<()> {
     let place = folder.place(config)?;
     let dir = &place.dir;
     let policies = match load(&place) {
@@ -270,23 +270,23 @@ fn explain(config: &Path, args: ExplainArgs) -> anyhow::Result<()> {
     let identity = Identity {
         name: args.identity.ok_or_else(|| missing("the identity (--as)"))?,
         groups,
-        source: args.issuer.map_or(Proof::Local, Proof::Issuer),
+        source: args.issuer.map_or(IdentitySource::Local, IdentitySource::Issuer),
         claims: args.claim.into_iter().collect::<BTreeMap<_, _>>(),
     };
-    let wish = Wish {
+    let wish = RequestSpec {
         identity: identity.name.clone(),
         groups: identity.groups.clone(),
         issuer: None,
         claims: BTreeMap::new(),
         target: args.target.ok_or_else(|| missing("the target (--target)"))?,
         profile: args.profile.map_or_else(|| "read-only".parse(), Ok)?,
-        window: args.window.unwrap_or(WINDOW),
+        window: args.window.unwrap_or(DEFAULT_WINDOW),
         reason: args.reason,
         ticket: args.ticket,
         max_sessions: args.sessions.unwrap_or(1),
         break_glass: args.break_glass,
     };
-    let context = Context {
+    let context = QuestionContext {
         now,
         client: args.from,
         active_grants: args.active_grants.unwrap_or(0),
@@ -296,7 +296,7 @@ fn explain(config: &Path, args: ExplainArgs) -> anyhow::Result<()> {
     render::show(args.folder.output, &value, |_| told(&explanation, &wish))
 }
 
-fn as_json(explanation: &Explanation, hash: &str) -> Value {
+fn as_json(explanation: &RequestExplanation, hash: &str) -> Value {
     let remedies: Vec<_> = explanation
         .remedies
         .iter()
@@ -317,19 +317,19 @@ fn as_json(explanation: &Explanation, hash: &str) -> Value {
     value
 }
 
-fn verdict_json(verdict: &Verdict) -> Value {
+fn verdict_json(verdict: &RequestVerdict) -> Value {
     match verdict {
-        Verdict::Automatic => json!({ "verdict": "automatic" }),
-        Verdict::Approvals(approvals) => json!({ "verdict": "approvals", "approvals": approvals }),
-        Verdict::Denied { why } => json!({ "verdict": "denied", "why": why }),
+        RequestVerdict::Automatic => json!({ "verdict": "automatic" }),
+        RequestVerdict::Approvals(approvals) => json!({ "verdict": "approvals", "approvals": approvals }),
+        RequestVerdict::Denied { why } => json!({ "verdict": "denied", "why": why }),
     }
 }
 
-fn told(explanation: &Explanation, wish: &Wish) -> String {
+fn told(explanation: &RequestExplanation, wish: &RequestSpec) -> String {
     let (wanted, window) = (wish.target.with(Some(&wish.profile)), duration::show(wish.window));
     let who = &wish.identity;
     let mut text = format!("{who}, {wanted} for {window}: {}", words(&explanation.judgement.verdict));
-    if let Verdict::Denied { why } = &explanation.judgement.verdict {
+    if let RequestVerdict::Denied { why } = &explanation.judgement.verdict {
         text = format!("{text}\n  why: {}", render::visible(why));
     }
     let by = match explanation.judgement.policies.as_slice() {
@@ -337,7 +337,7 @@ fn told(explanation: &Explanation, wish: &Wish) -> String {
         policies => policies.join(", "),
     };
     text = format!("{text}\n  decided by: {}", render::visible(&by));
-    if explanation.judgement.verdict != Verdict::Automatic && explanation.remedies.is_empty() {
+    if explanation.judgement.verdict != RequestVerdict::Automatic && explanation.remedies.is_empty() {
         text.push_str("\n  no change of the request would be permitted");
     }
     for remedy in &explanation.remedies {
@@ -347,12 +347,12 @@ fn told(explanation: &Explanation, wish: &Wish) -> String {
     text
 }
 
-fn words(verdict: &Verdict) -> String {
+fn words(verdict: &RequestVerdict) -> String {
     match verdict {
-        Verdict::Automatic => "approved automatically".to_owned(),
-        Verdict::Approvals(1) => "needs one approver".to_owned(),
-        Verdict::Approvals(approvals) => format!("needs {approvals} approvers"),
-        Verdict::Denied { .. } => "denied".to_owned(),
+        RequestVerdict::Automatic => "approved automatically".to_owned(),
+        RequestVerdict::Approvals(1) => "needs one approver".to_owned(),
+        RequestVerdict::Approvals(approvals) => format!("needs {approvals} approvers"),
+        RequestVerdict::Denied { .. } => "denied".to_owned(),
     }
 }
 

@@ -13,25 +13,25 @@ use anyhow::{Context, bail};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use serde::{Deserialize, Serialize};
 
-use super::args::Remote;
-use super::client::{Client, ClientError};
-use super::dial::{self, Address, address};
-use super::reach::{self, Environment, Whose};
+use super::args::RemoteArgs;
+use super::client::{ClientError, ControlClient};
+use super::connect::{self, ControlEndpoint, address};
+use super::endpoint::{self, EndpointEnvironment, UsualCaller};
 use super::render;
 use super::speech::note;
 use crate::control::model::Me;
 use crate::secret::Secret;
-use crate::tls::{Fingerprint, Trust};
+use crate::tls::{Fingerprint, GateTrust};
 
 /// Stored login.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Login {
+pub(super) struct StoredLogin {
     /// Address of its gate.
-    pub(super) control: Address,
+    pub(super) control: ControlEndpoint,
     /// Identity of the user when the login was made.
     pub(super) identity: String,
     /// Basis on which that gate is trusted, if one was named.
-    pub(super) trust: Option<Trust>,
+    pub(super) trust: Option<GateTrust>,
     /// Path of the token's file.
     pub(super) token_file: PathBuf,
 }
@@ -39,7 +39,7 @@ pub(super) struct Login {
 /// Content of `client.toml`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct ClientFile {
     control: String,
     identity: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -49,10 +49,10 @@ struct File {
 }
 
 /// Name of the file with the gate's address and the identity.
-const CLIENT: &str = "client.toml";
+const CLIENT_FILE: &str = "client.toml";
 /// Maximum size of a token in bytes; a JWT with many groups has some kilobytes.
-const TOKEN_BYTES: u64 = 64 * 1024;
-const TYPED_BYTES: usize = 64 * 1024;
+const MAX_TOKEN_BYTES: u64 = 64 * 1024;
+const MAX_TYPED_BYTES: usize = 64 * 1024;
 
 /// Returns `$XDG_CONFIG_HOME/tidegate`, or `~/.config/tidegate`.
 pub(super) fn folder() -> Option<PathBuf> {
@@ -62,12 +62,12 @@ pub(super) fn folder() -> Option<PathBuf> {
 }
 
 /// Returns the login, if there is one.
-pub(super) fn load() -> Result<Option<Login>, ClientError> {
+pub(super) fn load() -> Result<Option<StoredLogin>, ClientError> {
     folder().map_or(Ok(None), |folder| load_from(&folder))
 }
 
-fn load_from(folder: &Path) -> Result<Option<Login>, ClientError> {
-    let path = folder.join(CLIENT);
+fn load_from(folder: &Path) -> Result<Option<StoredLogin>, ClientError> {
+    let path = folder.join(CLIENT_FILE);
     let broken = |reason: String| ClientError::Login {
         path: path.clone(),
         reason,
@@ -77,41 +77,46 @@ fn load_from(folder: &Path) -> Result<Option<Login>, ClientError> {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
         Err(error) => return Err(broken(error.to_string())),
     };
-    let file: File = toml::from_str(&text).map_err(|error| broken(error.message().to_owned()))?;
+    let file: ClientFile = toml::from_str(&text).map_err(|error| broken(error.message().to_owned()))?;
     let pin = file.trust.map(|pin| {
         pin.parse()
-            .map_err(|error: crate::tls::NoFingerprint| broken(error.to_string()))
+            .map_err(|error: crate::tls::FingerprintError| broken(error.to_string()))
     });
-    Ok(Some(Login {
+    Ok(Some(StoredLogin {
         control: address(&file.control)?,
         identity: file.identity,
-        trust: pin.transpose()?.map(Trust::Pin).or(file.ca.map(Trust::Ca)),
+        trust: pin.transpose()?.map(GateTrust::Pin).or(file.ca.map(GateTrust::Ca)),
         token_file: folder.join("token"),
     }))
 }
 
-fn store_in(folder: &Path, (control, trust): (&Address, &Trust), identity: &str, token: &Secret<String>) -> anyhow::Result<()> {
+fn store_in(
+    folder: &Path,
+    (control, trust): (&ControlEndpoint, &GateTrust),
+    identity: &str,
+    token: &Secret<String>,
+) -> anyhow::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let file = File {
+    let file = ClientFile {
         control: control.to_string(),
         identity: identity.to_owned(),
         ca: match trust {
-            Trust::Ca(path) => Some(path.clone()),
+            GateTrust::Ca(path) => Some(path.clone()),
             _ => None,
         },
         trust: match trust {
-            Trust::Pin(pin) => Some(pin.to_string()),
+            GateTrust::Pin(pin) => Some(pin.to_string()),
             _ => None,
         },
     };
     // The old login is removed first, and the token is written before the new one: an interruption leaves no login, and sends
     // no token to the wrong gate.
-    match fs::remove_file(folder.join(CLIENT)) {
+    match fs::remove_file(folder.join(CLIENT_FILE)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
     replace(&folder.join("token"), token.expose().as_bytes())?;
-    replace(&folder.join(CLIENT), toml::to_string(&file)?.as_bytes())?;
+    replace(&folder.join(CLIENT_FILE), toml::to_string(&file)?.as_bytes())?;
     Ok(())
 }
 
@@ -126,18 +131,18 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 /// Checks a token at the gate and stores it.
-pub(super) async fn login(config: &Path, remote: &Remote, trust: Option<Trust>) -> anyhow::Result<()> {
+pub(super) async fn login(config: &Path, remote: &RemoteArgs, trust: Option<GateTrust>) -> anyhow::Result<()> {
     let folder = folder().context("cannot store the login: neither XDG_CONFIG_HOME nor HOME is set")?;
-    let place = reach::place(config, &remote.place)?;
+    let place = endpoint::place(config, &remote.place)?;
     let trust = settle(&place, trust).await?;
-    let token = match reach::given_token(&remote.place, &Environment::read()) {
-        Some(from) => reach::token(&from)?,
+    let token = match endpoint::given_token(&remote.place, &EndpointEnvironment::read()) {
+        Some(from) => endpoint::token(&from)?,
         None => ask_for_token(&place)?,
     };
     if token.expose().is_empty() {
         bail!("no token given; an operator of the gate creates one: tidegate user add NAME");
     }
-    let client = Client::with(place.clone(), trust.clone(), token.clone());
+    let client = ControlClient::with(place.clone(), trust.clone(), token.clone());
     let me: Me = client.get("/v1/me", &()).await?;
     if me.source == "admin" {
         bail!("this is the admin token, not a person's; log in with a user's token (tidegate user add NAME)");
@@ -153,24 +158,24 @@ pub(super) async fn login(config: &Path, remote: &Remote, trust: Option<Trust>) 
 }
 
 /// Determines the basis on which the gate is trusted, before a token is asked for, let alone sent.
-async fn settle(place: &Address, named: Option<Trust>) -> anyhow::Result<Trust> {
+async fn settle(place: &ControlEndpoint, named: Option<GateTrust>) -> anyhow::Result<GateTrust> {
     let trust = match named {
         // The stored path must mean the same from every folder.
-        Some(Trust::Ca(path)) => {
+        Some(GateTrust::Ca(path)) => {
             let whole = fs::canonicalize(&path).with_context(|| format!("--ca {}", path.display()))?;
-            Some(Trust::Ca(whole))
+            Some(GateTrust::Ca(whole))
         }
         Some(pin) => Some(pin),
         // A login that cannot be read is about to be replaced.
-        None => reach::trust(place, &Environment::read(), load().ok().flatten().as_ref())?,
+        None => endpoint::trust(place, &EndpointEnvironment::read(), load().ok().flatten().as_ref())?,
     };
-    let tried = dial::connect(place, &trust.clone().unwrap_or_default()).await;
+    let tried = connect::connect(place, &trust.clone().unwrap_or_default()).await;
     match (tried, trust) {
         (Ok(_), trust) => Ok(trust.unwrap_or_default()),
         (Err(ClientError::Untrusted { address, why, .. }), None) => {
-            let seen = dial::seen(&address).await?;
+            let seen = connect::seen(&address).await?;
             match seen {
-                Some(seen) if believed(&address, &why, seen)? => Ok(Trust::Pin(seen)),
+                Some(seen) if believed(&address, &why, seen)? => Ok(GateTrust::Pin(seen)),
                 _ => Err(ClientError::Untrusted { address, why, seen }.into()),
             }
         }
@@ -179,7 +184,7 @@ async fn settle(place: &Address, named: Option<Trust>) -> anyhow::Result<Trust> 
 }
 
 /// Asks the user whether a certificate is the gate's; without a terminal the answer is no.
-fn believed(address: &Address, why: &str, seen: Fingerprint) -> io::Result<bool> {
+fn believed(address: &ControlEndpoint, why: &str, seen: Fingerprint) -> io::Result<bool> {
     if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
         return Ok(false);
     }
@@ -214,8 +219,8 @@ pub(super) fn logout() -> anyhow::Result<()> {
 }
 
 /// Prints the identity that the gate recognizes the user as.
-pub(super) async fn whoami(config: &Path, remote: &Remote) -> anyhow::Result<()> {
-    let client = Client::new(Whose::Person, config, &remote.place)?;
+pub(super) async fn whoami(config: &Path, remote: &RemoteArgs) -> anyhow::Result<()> {
+    let client = ControlClient::new(UsualCaller::Person, config, &remote.place)?;
     let me: Me = client.get("/v1/me", &()).await?;
     render::show(remote.printing.output, &me, |me| {
         format!("{} at {}{}", me.name, client.address(), groups(me))
@@ -232,15 +237,15 @@ fn groups(me: &Me) -> String {
 }
 
 /// Reads the token from standard input, without echo on a terminal.
-fn ask_for_token(place: &Address) -> anyhow::Result<Secret<String>> {
+fn ask_for_token(place: &ControlEndpoint) -> anyhow::Result<Secret<String>> {
     let mut input = io::stdin().lock();
     if !input.is_terminal() {
         let mut text = String::new();
-        input.take(TOKEN_BYTES).read_to_string(&mut text)?;
+        input.take(MAX_TOKEN_BYTES).read_to_string(&mut text)?;
         return Ok(Secret::new(text.trim().to_owned()));
     }
     // Echo is disabled before the prompt, so that characters typed right after it are not shown either.
-    let mut quiet = Quiet::start()?;
+    let mut quiet = HiddenInput::start()?;
     prompt(&format!("Token for {place}: "))?;
     let token = typed(&mut input);
     quiet.end();
@@ -253,7 +258,7 @@ fn typed(input: &mut impl Read) -> anyhow::Result<Secret<String>> {
     let mut line = Vec::new();
     let mut key = [0_u8];
     // The end of the input ends the line too.
-    while line.len() < TYPED_BYTES && input.read(&mut key)? > 0 {
+    while line.len() < MAX_TYPED_BYTES && input.read(&mut key)? > 0 {
         let [key] = key;
         match key {
             b'\n' | b'\r' | 0x04 => break,
@@ -276,9 +281,9 @@ fn prompt(text: &str) -> io::Result<()> {
 }
 
 /// Terminal without echo, until dropped.
-struct Quiet(Option<Termios>);
+struct HiddenInput(Option<Termios>);
 
-impl Quiet {
+impl HiddenInput {
     fn start() -> io::Result<Self> {
         let before = tcgetattr(rustix::stdio::stdin())?;
         let mut quiet = before.clone();
@@ -294,7 +299,7 @@ impl Quiet {
     }
 }
 
-impl Drop for Quiet {
+impl Drop for HiddenInput {
     fn drop(&mut self) {
         self.end();
     }
@@ -311,22 +316,24 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("config/tidegate");
         assert_eq!(load_from(&folder).unwrap(), None);
-        let control = Address::Tls("gate:7433".to_owned());
-        let pin = Trust::Pin(Fingerprint::of(b"certificate"));
-        for (token, trust) in [("tg_first", Trust::Ca("/ca.crt".into())), ("tg_second", pin)] {
+        let control = ControlEndpoint::Tls("gate:7433".to_owned());
+        let pin = GateTrust::Pin(Fingerprint::of(b"certificate"));
+        for (token, trust) in [("tg_first", GateTrust::Ca("/ca.crt".into())), ("tg_second", pin)] {
             store_in(&folder, (&control, &trust), "ana", &Secret::new(token.to_owned())).unwrap();
             let login = load_from(&folder).unwrap().unwrap();
             assert_eq!((&login.control, login.identity.as_str()), (&control, "ana"));
             assert_eq!(login.trust, Some(trust));
             assert_eq!(
-                reach::token(&reach::TokenFrom::Login(login.token_file)).unwrap().expose(),
+                endpoint::token(&endpoint::TokenFrom::Login(login.token_file))
+                    .unwrap()
+                    .expose(),
                 token
             );
         }
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&folder), 0o700);
         assert_eq!(mode(&folder.join("token")), 0o600);
-        assert!(!fs::read_to_string(folder.join(CLIENT)).unwrap().contains("tg_"));
+        assert!(!fs::read_to_string(folder.join(CLIENT_FILE)).unwrap().contains("tg_"));
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
     }
 
@@ -334,10 +341,10 @@ mod tests {
     fn a_login_that_was_not_finished_is_none() {
         let dir = tempfile::tempdir().unwrap();
         let store = |gate: &str| {
-            let gate = Address::Tcp(gate.to_owned());
+            let gate = ControlEndpoint::Tcp(gate.to_owned());
             store_in(
                 dir.path(),
-                (&gate, &Trust::Machine),
+                (&gate, &GateTrust::Machine),
                 "ana",
                 &Secret::new("tg_of_that_gate".to_owned()),
             )

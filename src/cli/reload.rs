@@ -4,14 +4,14 @@
 
 use std::path::Path;
 
-use super::args::Remote;
-use super::client::Client;
-use super::reach::Whose;
+use super::args::RemoteArgs;
+use super::client::ControlClient;
+use super::endpoint::UsualCaller;
 use super::render;
 use crate::control::model::Reload;
 
-pub(super) async fn run(config: &Path, remote: &Remote) -> anyhow::Result<()> {
-    let client = Client::new(Whose::Operator, config, &remote.place)?;
+pub(super) async fn run(config: &Path, remote: &RemoteArgs) -> anyhow::Result<()> {
+    let client = ControlClient::new(UsualCaller::Operator, config, &remote.place)?;
     let done: Reload = client.post("/v1/reload", &()).await?;
     render::show(remote.printing.output, &done, |done| render::visible(&done.detail))
 }

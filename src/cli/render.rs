@@ -13,12 +13,12 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::args::Output;
+use super::args::OutputFormat;
 use super::speech;
-use super::table::{self, Column, cut, less, whole};
+use super::table::{self, ColumnSpec, cut, less, whole};
 use super::terminal;
 use super::zone::zone;
-use crate::control::model::{Effect, GrantView, Issued};
+use crate::control::model::{ChangeEffect, GrantView, Issued};
 use crate::duration;
 use crate::grant::Grant;
 use crate::session::SessionView;
@@ -62,10 +62,10 @@ pub(super) fn print_words(text: &str) -> bool {
 }
 
 /// Writes `value` as JSON, or as `text` makes of it.
-pub(super) fn show<T: Serialize>(output: Output, value: &T, text: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+pub(super) fn show<T: Serialize>(output: OutputFormat, value: &T, text: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
     match output {
-        Output::Json => print(&json(value)?)?,
-        Output::Table => write(&speech::in_colour(visible::lines(&text(value)).into_owned()))?,
+        OutputFormat::Json => print(&json(value)?)?,
+        OutputFormat::Table => write(&speech::in_colour(visible::lines(&text(value)).into_owned()))?,
     }
     Ok(())
 }
@@ -77,8 +77,8 @@ pub(super) fn json<T: Serialize>(value: &T) -> serde_json::Result<String> {
 
 /// Describes the progress of a change that takes rights away.
 #[must_use]
-pub(super) fn effect(effect: Effect) -> String {
-    let Effect {
+pub(super) fn effect(effect: ChangeEffect) -> String {
+    let ChangeEffect {
         in_effect,
         stored,
         recorded,
@@ -283,7 +283,7 @@ pub(super) fn left(time: Timestamp, now: Timestamp) -> String {
 }
 
 /// Renders a table, as wide as the terminal if there is one.
-pub(super) fn table<const N: usize>(columns: [Column; N], rows: &[[String; N]]) -> String {
+pub(super) fn table<const N: usize>(columns: [ColumnSpec; N], rows: &[[String; N]]) -> String {
     table::render(&columns, rows, width())
 }
 

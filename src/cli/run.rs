@@ -19,24 +19,24 @@ use clap::Args;
 use jiff::Timestamp;
 use rustix::process::{Pid, Signal, getpgrp, kill_process};
 
-use super::args::Place;
-use super::client::Client;
-use super::countdown::{Shown, follow};
-use super::people::{Wanted, enter};
-use super::reach::Whose;
+use super::args::GatePlace;
+use super::client::ControlClient;
+use super::countdown::{CountdownMode, follow};
+use super::endpoint::UsualCaller;
 use super::render::{left, time, to, visible};
+use super::requester::{AccessArgs, enter};
 use super::speech::note;
-use super::wait::{Stops, code_of, until_granted};
-use super::{CannotRun, complain, render};
+use super::wait::{Signals, code_of, until_granted};
+use super::{StartProgramError, complain, render};
 use crate::clock::Clock;
 use crate::control::model::{AccessBody, EmptyBody, GrantLoginBody, GrantView};
 use crate::duration;
 use crate::ids::{GrantId, RequestId};
-use crate::lab::on_path;
-use variables::Variables;
-use verification::Verification;
+use crate::testkit::on_path;
+use variables::ConnectionVariables;
+use verification::VerificationVariables;
 
-pub use variables::Format;
+pub use variables::VariableFormat;
 
 /// A psql session.
 #[derive(Debug, Args)]
@@ -55,16 +55,16 @@ PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE and PGSSLROOTCERT. The exit code is ps
 pub struct PsqlArgs {
     /// Target, profile and terms of the request.
     #[command(flatten)]
-    pub wanted: Wanted,
+    pub wanted: AccessArgs,
     /// Address of the gate.
     #[command(flatten)]
-    pub place: Place,
+    pub place: GatePlace,
     /// Releases the grant when psql ends, instead of keeping it until its window closes
     #[arg(long)]
     pub release: bool,
     /// Countdown of the remaining time
-    #[arg(long, value_enum, default_value_t = Shown::Auto, value_name = "WHEN")]
-    pub countdown: Shown,
+    #[arg(long, value_enum, default_value_t = CountdownMode::Auto, value_name = "WHEN")]
+    pub countdown: CountdownMode,
     /// Suppresses the gate's notice of the grant and its end
     #[arg(long)]
     pub no_welcome: bool,
@@ -89,10 +89,10 @@ released at the end.")]
 pub struct ExecArgs {
     /// Target, profile and terms of the request.
     #[command(flatten)]
-    pub wanted: Wanted,
+    pub wanted: AccessArgs,
     /// Address of the gate.
     #[command(flatten)]
-    pub place: Place,
+    pub place: GatePlace,
     /// Also releases a grant that existed before
     #[arg(long)]
     pub release: bool,
@@ -116,41 +116,41 @@ The output contains a password, valid until the window closes; `tidegate release
 pub struct EnvArgs {
     /// Target, profile and terms of the request.
     #[command(flatten)]
-    pub wanted: Wanted,
+    pub wanted: AccessArgs,
     /// Address of the gate.
     #[command(flatten)]
-    pub place: Place,
+    pub place: GatePlace,
     /// Format of the output
-    #[arg(long, value_enum, default_value_t = Format::Sh)]
-    pub format: Format,
+    #[arg(long, value_enum, default_value_t = VariableFormat::Sh)]
+    pub format: VariableFormat,
     /// Suppresses the gate's notice of the grant and its end (through PGOPTIONS)
     #[arg(long)]
     pub no_welcome: bool,
 }
 
 /// Variables removed from a program's environment: those that would lead it elsewhere, and the person's own token.
-const REMOVED: [&str; 3] = ["PGHOSTADDR", "PGSERVICE", "TIDEGATE_TOKEN"];
+const REMOVED_VARIABLES: [&str; 3] = ["PGHOSTADDR", "PGSERVICE", "TIDEGATE_TOKEN"];
 
 /// Grant to work under.
-struct Access {
+struct ProgramAccess {
     grant: GrantId,
     /// True if the grant was made for this command.
     made: bool,
 }
 
 pub(super) async fn psql(config: &Path, args: PsqlArgs) -> anyhow::Result<u8> {
-    let client = Client::new(Whose::Person, config, &args.place)?;
+    let client = ControlClient::new(UsualCaller::Person, config, &args.place)?;
     if on_path("psql").is_none() {
         // Before an approver is asked for access that cannot be used.
-        return Err(CannotRun {
+        return Err(StartProgramError {
             program: "psql".to_owned(),
             reason: io::ErrorKind::NotFound.into(),
         }
         .into());
     }
-    let mut stops = Stops::new()?;
+    let mut stops = Signals::new()?;
     let access = obtain(&client, &args.wanted, &mut stops).await?;
-    let program = Program {
+    let program = ChildProgram {
         name: OsStr::new("psql"),
         arguments: &args.arguments,
         // Ctrl-C stops psql's statement, not psql and not this program.
@@ -168,13 +168,13 @@ pub(super) async fn psql(config: &Path, args: PsqlArgs) -> anyhow::Result<u8> {
 }
 
 pub(super) async fn exec(config: &Path, args: ExecArgs) -> anyhow::Result<u8> {
-    let client = Client::new(Whose::Person, config, &args.place)?;
+    let client = ControlClient::new(UsualCaller::Person, config, &args.place)?;
     let Some((name, arguments)) = args.command.split_first() else {
         anyhow::bail!("exec needs a command after --");
     };
-    let mut stops = Stops::new()?;
+    let mut stops = Signals::new()?;
     let access = obtain(&client, &args.wanted, &mut stops).await?;
-    let program = Program {
+    let program = ChildProgram {
         name,
         arguments,
         interrupts: !at_the_terminal(),
@@ -188,21 +188,21 @@ pub(super) async fn exec(config: &Path, args: ExecArgs) -> anyhow::Result<u8> {
 }
 
 pub(super) async fn env(config: &Path, args: EnvArgs) -> anyhow::Result<u8> {
-    let client = Client::new(Whose::Person, config, &args.place)?;
-    let access = obtain(&client, &args.wanted, &mut Stops::new()?).await?;
+    let client = ControlClient::new(UsualCaller::Person, config, &args.place)?;
+    let access = obtain(&client, &args.wanted, &mut Signals::new()?).await?;
     let variables = variables(&client, &access, !args.no_welcome).await?;
     render::print(&variables.written(args.format)?)?;
     Ok(0)
 }
 
 /// Joins a live grant that covers the request, or waits for a new one: the gate decides which.
-async fn obtain(client: &Client, wanted: &Wanted, stops: &mut Stops) -> anyhow::Result<Access> {
+async fn obtain(client: &ControlClient, wanted: &AccessArgs, stops: &mut Signals) -> anyhow::Result<ProgramAccess> {
     let AccessBody { joined, request } = enter(client, wanted).await?;
     if let Some(view) = joined {
         let now = Clock::system(None).now();
         note(&joining(&view, wanted));
         note(&window(&view, now));
-        return Ok(Access {
+        return Ok(ProgramAccess {
             grant: view.grant.id().clone(),
             made: false,
         });
@@ -222,11 +222,11 @@ async fn obtain(client: &Client, wanted: &Wanted, stops: &mut Stops) -> anyhow::
     if let Ok(view) = client.get::<GrantView>(&format!("/v1/grants/{grant}"), &()).await {
         note(&window(&view, Clock::system(None).now()));
     }
-    Ok(Access { grant, made: true })
+    Ok(ProgramAccess { grant, made: true })
 }
 
 /// Returns the message that a live grant is joined, and whether the new reason is recorded.
-pub(super) fn joining(view: &GrantView, wanted: &Wanted) -> String {
+pub(super) fn joining(view: &GrantView, wanted: &AccessArgs) -> String {
     let grant = &view.grant;
     let before = grant.reason().map(|reason| format!(", requested with: {}", visible(reason)));
     let now = match wanted.reason.as_deref() {
@@ -262,10 +262,10 @@ pub(super) fn window(view: &GrantView, now: Timestamp) -> String {
 }
 
 /// Returns a new login, as the variables that a program needs to connect with it.
-async fn variables(client: &Client, access: &Access, welcome: bool) -> anyhow::Result<Variables> {
+async fn variables(client: &ControlClient, access: &ProgramAccess, welcome: bool) -> anyhow::Result<ConnectionVariables> {
     let path = format!("/v1/grants/{}/login", access.grant);
     let login: GrantLoginBody = client.post(&path, &EmptyBody {}).await?;
-    let variables = Variables::of(&login, &Verification::of(&login, client));
+    let variables = ConnectionVariables::of(&login, &VerificationVariables::of(&login, client));
     Ok(if welcome {
         variables
     } else {
@@ -274,7 +274,7 @@ async fn variables(client: &Client, access: &Access, welcome: bool) -> anyhow::R
 }
 
 /// Gives the grant back. A failure is reported but does not change the exit code, since the program has done its work.
-async fn release(client: &Client, access: &Access) {
+async fn release(client: &ControlClient, access: &ProgramAccess) {
     let path = format!("/v1/grants/{}/release", access.grant);
     if let Err(error) = client.post::<GrantView>(&path, &EmptyBody {}).await {
         complain(&format!("cannot release grant {}: {error}", access.grant));
@@ -289,7 +289,7 @@ pub(super) fn at_the_terminal() -> bool {
 }
 
 /// Program to run.
-struct Program<'a> {
+struct ChildProgram<'a> {
     name: &'a OsStr,
     arguments: &'a [OsString],
     /// True if SIGINT and SIGQUIT are passed on; they are not if the terminal sends them to both.
@@ -298,22 +298,22 @@ struct Program<'a> {
     welcome: bool,
 }
 
-impl Program<'_> {
+impl ChildProgram<'_> {
     /// Runs it to its end, with a login of its own; passes signals on.
-    async fn run(&self, client: &Client, access: &Access, stops: &mut Stops) -> anyhow::Result<u8> {
+    async fn run(&self, client: &ControlClient, access: &ProgramAccess, stops: &mut Signals) -> anyhow::Result<u8> {
         let variables = variables(client, access, self.welcome).await?;
         self.run_with(&variables, stops).await
     }
 
-    async fn run_with(&self, variables: &Variables, stops: &mut Stops) -> anyhow::Result<u8> {
+    async fn run_with(&self, variables: &ConnectionVariables, stops: &mut Signals) -> anyhow::Result<u8> {
         let mut command = tokio::process::Command::new(self.name);
         command.args(self.arguments);
-        for name in REMOVED {
+        for name in REMOVED_VARIABLES {
             command.env_remove(name);
         }
         command.envs(variables.all());
         let ended = run_to_its_end(command, self.interrupts, stops).await;
-        Ok(ended.map_err(|reason| CannotRun {
+        Ok(ended.map_err(|reason| StartProgramError {
             program: self.name.to_string_lossy().into_owned(),
             reason,
         })?)
@@ -321,7 +321,11 @@ impl Program<'_> {
 }
 
 /// Runs a command to its end and returns its exit code; passes signals on to it, SIGINT and SIGQUIT only if `interrupts`.
-pub(super) async fn run_to_its_end(mut command: tokio::process::Command, interrupts: bool, stops: &mut Stops) -> io::Result<u8> {
+pub(super) async fn run_to_its_end(
+    mut command: tokio::process::Command,
+    interrupts: bool,
+    stops: &mut Signals,
+) -> io::Result<u8> {
     let mut child = command.spawn()?;
     let process = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     loop {

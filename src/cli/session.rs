@@ -4,24 +4,24 @@
 
 use std::path::Path;
 
-use super::args::SessionCommand;
-use super::client::Client;
-use super::reach::Whose;
+use super::args::SessionsCommand;
+use super::client::ControlClient;
+use super::endpoint::UsualCaller;
 use super::render;
 use crate::clock::Clock;
 use crate::control::model::{ReasonBody, Sessions, SessionsQuery};
 use crate::session::SessionView;
 
-pub(super) async fn run(config: &Path, command: SessionCommand) -> anyhow::Result<()> {
+pub(super) async fn run(config: &Path, command: SessionsCommand) -> anyhow::Result<()> {
     match command {
-        SessionCommand::List {
+        SessionsCommand::List {
             grant,
             identity,
             target,
             remote,
         } => {
             let query = SessionsQuery { grant, identity, target };
-            let sessions: Sessions = Client::new(Whose::Operator, config, &remote.place)?
+            let sessions: Sessions = ControlClient::new(UsualCaller::Operator, config, &remote.place)?
                 .get("/v1/sessions", &query)
                 .await?;
             let now = Clock::system(None).now();
@@ -29,9 +29,9 @@ pub(super) async fn run(config: &Path, command: SessionCommand) -> anyhow::Resul
                 render::sessions(&sessions.sessions, now)
             })
         }
-        SessionCommand::Kill { session, reason, remote } => {
+        SessionsCommand::Kill { session, reason, remote } => {
             let path = format!("/v1/sessions/{session}/kill");
-            let view: SessionView = Client::new(Whose::Operator, config, &remote.place)?
+            let view: SessionView = ControlClient::new(UsualCaller::Operator, config, &remote.place)?
                 .post(&path, &ReasonBody { reason })
                 .await?;
             render::show(remote.printing.output, &view, |view| {

@@ -12,10 +12,10 @@ use clap::builder::styling::{AnsiColor, Style};
 
 use super::complain;
 
-static SETTLED: OnceLock<Speech> = OnceLock::new();
+static SPEECH: OnceLock<SpeechSettings> = OnceLock::new();
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Speech {
+struct SpeechSettings {
     quiet: bool,
     coloured: bool,
 }
@@ -27,11 +27,11 @@ pub(super) fn settle(quiet: bool, color: ColorChoice) {
         ColorChoice::Never => false,
         ColorChoice::Auto => AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never,
     };
-    let _ = SETTLED.set(Speech { quiet, coloured });
+    let _ = SPEECH.set(SpeechSettings { quiet, coloured });
 }
 
-fn settled() -> Speech {
-    SETTLED.get().copied().unwrap_or_default()
+fn settled() -> SpeechSettings {
+    SPEECH.get().copied().unwrap_or_default()
 }
 
 /// Returns true if only errors and the command's output are to be printed.
@@ -52,21 +52,23 @@ pub(super) fn in_colour(text: String) -> String {
 }
 
 /// Column headings and a field name whose values are status words.
-const HEADINGS: [&str; 2] = ["STATUS", "STATE"];
-const FIELD: &str = "status ";
+const STATUS_HEADINGS: [&str; 2] = ["STATUS", "STATE"];
+const STATUS_FIELD: &str = "status ";
 
 /// Colours a status in each row below a heading, up to an empty line, and in a field of that name.
 fn painted(text: &str) -> String {
     let mut at = None;
     let mut lines = Vec::new();
     for line in text.split('\n') {
-        let head = HEADINGS.iter().find_map(|head| place_of(line, head));
+        let head = STATUS_HEADINGS.iter().find_map(|head| place_of(line, head));
         at = match (head, line.is_empty()) {
             (Some(_), _) => head,
             (None, true) => None,
             (None, false) => at,
         };
-        let field = line.strip_prefix(FIELD).map(|rest| line.len() - rest.trim_start().len());
+        let field = line
+            .strip_prefix(STATUS_FIELD)
+            .map(|rest| line.len() - rest.trim_start().len());
         let here = if head.is_some() { None } else { field.or(at) };
         lines.push(here.and_then(|at| with_colour(line, at)).unwrap_or_else(|| line.to_owned()));
     }

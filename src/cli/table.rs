@@ -5,11 +5,11 @@
 use comfy_table::{Table, presets};
 
 use crate::columns::fitted;
-pub(super) use crate::columns::{Column, cut, less, whole};
+pub(super) use crate::columns::{ColumnSpec, cut, less, whole};
 
 /// Renders rows in at most `width` characters, if that is possible without breaking whole columns; `None` means no limit.
 #[must_use]
-pub(super) fn render(columns: &[Column], rows: &[impl AsRef<[String]>], width: Option<usize>) -> String {
+pub(super) fn render(columns: &[ColumnSpec], rows: &[impl AsRef<[String]>], width: Option<usize>) -> String {
     let natural: Vec<usize> = (0..columns.len()).map(|at| widest(columns, rows, at)).collect();
     let chosen = match width {
         Some(width) => fitted(columns, &natural, width),
@@ -25,7 +25,7 @@ pub(super) fn render(columns: &[Column], rows: &[impl AsRef<[String]>], width: O
     table.trim_fmt()
 }
 
-fn widest(columns: &[Column], rows: &[impl AsRef<[String]>], at: usize) -> usize {
+fn widest(columns: &[ColumnSpec], rows: &[impl AsRef<[String]>], at: usize) -> usize {
     let head = columns.get(at).map_or(0, |column| column.name.len());
     let cells = rows
         .iter()

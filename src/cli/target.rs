@@ -14,16 +14,16 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::args::Output;
+use super::args::OutputFormat;
 use super::{complete, render};
 use crate::app::profiles::{TargetProfiles, profiles};
-use crate::config::{self, AccountSettings, Mistake, TargetSettings};
+use crate::config::{self, AccountSettings, ConfigMistake, TargetSettings};
 use crate::names::TargetName;
-use crate::provision::profiles::{Compared, Comparison, ProfilesError, apply, compare};
+use crate::provision::profiles::{ProfileComparison, ProfilesError, TargetComparison, apply, compare};
 use crate::secret::Secret;
 
 /// Exit code of `plan` if the database differs from the profiles.
-const DIFFERS: u8 = 7;
+const DIFFERS_EXIT_CODE: u8 = 7;
 
 /// Compares a target's database with its profiles and applies them; shows the roles of its grants.
 #[derive(Debug, Subcommand)]
@@ -87,8 +87,8 @@ pub struct TargetArgs {
     #[arg(long, value_name = "VARIABLE", requires = "user")]
     pub password_env: Option<String>,
     /// Output format
-    #[arg(long, short, value_enum, default_value_t = Output::Table)]
-    pub output: Output,
+    #[arg(long, short, value_enum, default_value_t = OutputFormat::Table)]
+    pub output: OutputFormat,
 }
 
 /// Runs the command and returns its exit code.
@@ -126,7 +126,7 @@ impl TargetArgs {
     }
 
     fn settings(&self, config: &Path) -> anyhow::Result<TargetSettings> {
-        let lines = |mistakes: Vec<Mistake>| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        let lines = |mistakes: Vec<ConfigMistake>| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         let read = config::target(config, &self.target, self.user.is_none());
         let target = read.map_err(|mistakes| anyhow::anyhow!(lines(mistakes)))?;
         if !target.has_rights() {
@@ -149,7 +149,7 @@ async fn show_plan(config: &Path, args: &TargetArgs) -> anyhow::Result<u8> {
         "everybody": comparison.everybody, "left": comparison.left
     });
     render::show(args.output, &value, |_| told(&settings, &comparison))?;
-    Ok(if in_step { 0 } else { DIFFERS })
+    Ok(if in_step { 0 } else { DIFFERS_EXIT_CODE })
 }
 
 async fn bring_in_step(config: &Path, args: &TargetArgs) -> anyhow::Result<u8> {
@@ -159,8 +159,8 @@ async fn bring_in_step(config: &Path, args: &TargetArgs) -> anyhow::Result<u8> {
 
 /// Applies the profiles, and prints the statements.
 async fn applied(args: &TargetArgs, settings: &TargetSettings, (target, definitions): &TargetProfiles) -> anyhow::Result<u8> {
-    let progress = |profile: &_, step: &crate::provision::profiles::Step| {
-        if args.output == Output::Table {
+    let progress = |profile: &_, step: &crate::provision::profiles::PlanStep| {
+        if args.output == OutputFormat::Table {
             let line = format!("{profile}: {};", step.sql);
             render::print_line(&render::visible(&line));
         }
@@ -169,7 +169,7 @@ async fn applied(args: &TargetArgs, settings: &TargetSettings, (target, definiti
         .await
         .map_err(|error| at(settings, error))?;
     let steps: usize = done.profiles.iter().map(|compared| compared.plan.steps.len()).sum();
-    let more = done.beyond();
+    let more = done.excess();
     let value = json!({ "target": settings.name, "in_step": more == 0, "done": done.profiles });
     render::show(args.output, &value, |_| {
         let mut text = match steps {
@@ -185,13 +185,13 @@ async fn applied(args: &TargetArgs, settings: &TargetSettings, (target, definiti
         } else {
             "\n"
         });
-        for Compared { profile, plan, .. } in &done.profiles {
-            say(&mut text, &format!("{profile}: granted by others: "), &plan.beyond);
+        for ProfileComparison { profile, plan, .. } in &done.profiles {
+            say(&mut text, &format!("{profile}: granted by others: "), &plan.excess);
             say(&mut text, &format!("{profile}: note: "), &plan.warnings);
         }
         text.trim_end().to_owned()
     })?;
-    Ok(if more == 0 { 0 } else { DIFFERS })
+    Ok(if more == 0 { 0 } else { DIFFERS_EXIT_CODE })
 }
 
 /// Adds the target to an error.
@@ -200,7 +200,7 @@ fn at(settings: &TargetSettings, error: ProfilesError) -> anyhow::Error {
     anyhow::Error::new(error).context(place)
 }
 
-fn told(settings: &TargetSettings, comparison: &Comparison) -> String {
+fn told(settings: &TargetSettings, comparison: &TargetComparison) -> String {
     let mut text = format!(
         "{}: database {} at {}\n",
         settings.name,
@@ -222,9 +222,9 @@ fn told(settings: &TargetSettings, comparison: &Comparison) -> String {
     text.trim_end().to_owned()
 }
 
-fn of_profile(compared: &Compared) -> String {
+fn of_profile(compared: &ProfileComparison) -> String {
     let plan = &compared.plan;
-    let state = match (plan.steps.len(), plan.blocked.len() + plan.beyond.len()) {
+    let state = match (plan.steps.len(), plan.blocked.len() + plan.excess.len()) {
         (0, 0) => "matches".to_owned(),
         (0, _) => "differs".to_owned(),
         (1, _) => "differs by one statement".to_owned(),
@@ -236,7 +236,7 @@ fn of_profile(compared: &Compared) -> String {
         text.extend(["  ", &sql, ";  -- ", &why, "\n"]);
     }
     say(&mut text, "  blocked: ", &plan.blocked);
-    say(&mut text, "  granted by others: ", &plan.beyond);
+    say(&mut text, "  granted by others: ", &plan.excess);
     say(&mut text, "  note: ", &plan.warnings);
     text
 }

@@ -4,16 +4,16 @@
 
 use std::path::Path;
 
-use super::args::Remote;
-use super::client::Client;
+use super::args::RemoteArgs;
+use super::client::ControlClient;
+use super::endpoint::UsualCaller;
 use super::policy::verdict_words;
-use super::reach::Whose;
 use super::render::{self, visible};
 use super::table::{cut, whole};
 use crate::control::model::{ProfileBody, Targets};
 
-pub(super) async fn run(config: &Path, target: Option<String>, remote: &Remote) -> anyhow::Result<()> {
-    let client = Client::new(Whose::Person, config, &remote.place)?;
+pub(super) async fn run(config: &Path, target: Option<String>, remote: &RemoteArgs) -> anyhow::Result<()> {
+    let client = ControlClient::new(UsualCaller::Person, config, &remote.place)?;
     let mut targets: Targets = client.get("/v1/targets", &()).await?;
     if let Some(wanted) = &target {
         targets.targets.retain(|target| target.name.as_str() == wanted);

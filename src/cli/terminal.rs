@@ -2,7 +2,7 @@
 //!
 //! It reads nothing and changes no mode of the terminal.
 //!
-//! INVARIANT: the previous title is restored when a [`Title`] is dropped.
+//! INVARIANT: the previous title is restored when a [`WindowTitle`] is dropped.
 
 use std::io::{self, Write};
 
@@ -60,7 +60,7 @@ pub(super) fn wrapped(line: &str, columns: usize) -> String {
 
 /// What a terminal is able to do, by its name (`TERM`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ability {
+pub(super) enum TerminalAbility {
     /// Writes one line after the other.
     Lines,
     /// Moves its cursor and inserts lines.
@@ -69,7 +69,7 @@ pub(super) enum Ability {
     Title,
 }
 
-impl Ability {
+impl TerminalAbility {
     pub(super) fn of(name: Option<&str>) -> Self {
         match name {
             None | Some("" | "dumb" | "unknown") => Self::Lines,
@@ -83,26 +83,26 @@ impl Ability {
 /// Returns the sequence that writes `line` above the cursor's line, which it leaves as it is together with the cursor, so that
 /// the user's input stays visible. `line` must fit into one row.
 #[must_use]
-pub(super) fn above(line: &str, ability: Ability) -> String {
+pub(super) fn above(line: &str, ability: TerminalAbility) -> String {
     match ability {
-        Ability::Lines => format!("\n{line}\n"),
+        TerminalAbility::Lines => format!("\n{line}\n"),
         // Make sure that there is a row below (IND, CUU), save the column (DECSC), insert a row (IL) and write there, and go
         // back one row further down (DECRC, CUD). ECMA-48 and DEC VT102: every terminal emulator has them.
-        Ability::Cursor | Ability::Title => format!("\u{1b}D\u{1b}[A\u{1b}7\r\u{1b}[L{line}\u{1b}8\u{1b}[B"),
+        TerminalAbility::Cursor | TerminalAbility::Title => format!("\u{1b}D\u{1b}[A\u{1b}7\r\u{1b}[L{line}\u{1b}8\u{1b}[B"),
     }
 }
 
 /// Title of the terminal's window.
 #[derive(Debug)]
-pub(super) struct Title {
+pub(super) struct WindowTitle {
     possible: bool,
     shown: Option<String>,
 }
 
-impl Title {
-    pub(super) fn new(ability: Ability) -> Self {
+impl WindowTitle {
+    pub(super) fn new(ability: TerminalAbility) -> Self {
         Self {
-            possible: ability == Ability::Title,
+            possible: ability == TerminalAbility::Title,
             shown: None,
         }
     }
@@ -116,7 +116,7 @@ impl Title {
     }
 }
 
-impl Drop for Title {
+impl Drop for WindowTitle {
     fn drop(&mut self) {
         self.show(None);
     }
@@ -164,12 +164,12 @@ mod tests {
 
     #[test]
     fn a_terminal_is_asked_for_no_more_than_it_can() {
-        assert_eq!(Ability::of(None), Ability::Lines);
-        assert_eq!(Ability::of(Some("dumb")), Ability::Lines);
-        assert_eq!(Ability::of(Some("linux")), Ability::Cursor);
-        assert_eq!(Ability::of(Some("xterm-256color")), Ability::Title);
-        assert!(!above("5m left", Ability::Lines).contains('\u{1b}'));
-        let mut none = Title::new(Ability::Cursor);
+        assert_eq!(TerminalAbility::of(None), TerminalAbility::Lines);
+        assert_eq!(TerminalAbility::of(Some("dumb")), TerminalAbility::Lines);
+        assert_eq!(TerminalAbility::of(Some("linux")), TerminalAbility::Cursor);
+        assert_eq!(TerminalAbility::of(Some("xterm-256color")), TerminalAbility::Title);
+        assert!(!above("5m left", TerminalAbility::Lines).contains('\u{1b}'));
+        let mut none = WindowTitle::new(TerminalAbility::Cursor);
         none.show(Some("5m left".to_owned()));
         assert_eq!(none.shown, None);
     }

@@ -126,7 +126,7 @@ fn since_is_a_time_or_a_length() {
     let now = "2026-08-01T12:00:00Z".parse::<Timestamp>().unwrap();
     let zoned = now.to_zoned_datetime(jiff::tz::TimeZone::UTC);
     let since = |text: &str| match Cli::try_parse_from(["tidegate", "log", "--since", text]).unwrap().command {
-        Command::Log(args) => args.which.scope.period.since.unwrap().time(&zoned),
+        CliCommand::Log(args) => args.which.scope.period.since.unwrap().time(&zoned),
         _ => panic!("not log"),
     };
     assert_eq!(since("2h"), now - SignedDuration::from_hours(2));
@@ -153,7 +153,7 @@ fn since_is_a_time_or_a_length() {
 #[test]
 fn a_target_and_a_profile_that_contradict_each_other_are_refused() {
     let filter = |line: &str| match Cli::try_parse_from(line.split(' ')).unwrap().command {
-        Command::Log(args) => args.which.filter(&zone::now()),
+        CliCommand::Log(args) => args.which.filter(&zone::now()),
         _ => panic!("not log"),
     };
     let named = filter("tidegate log --target orders/read-only").unwrap();
@@ -193,10 +193,10 @@ async fn run_at(served: &Served, line: &str) -> Result<(), (u8, String)> {
     let config = served.dir.path().join("tidegate.toml");
     let cli = Cli::try_parse_from(line.split(' ')).unwrap();
     let result = match cli.command {
-        Command::Grant(command) => grant::run(&config, command).await,
-        Command::Session(command) => session::run(&config, command).await,
-        Command::Log(args) => log::run(&config, *args).await,
-        Command::Audit(command) => audit::run(&config, command).await.map(|code| assert_eq!(code, 0)),
+        CliCommand::Grant(command) => grant::run(&config, command).await,
+        CliCommand::Session(command) => session::run(&config, command).await,
+        CliCommand::Log(args) => log::run(&config, *args).await,
+        CliCommand::Audit(command) => audit::run(&config, command).await.map(|code| assert_eq!(code, 0)),
         _ => panic!("not a command of the API"),
     };
     result.map_err(|error| (exit_code(&error), format!("{error:#}")))
@@ -204,7 +204,7 @@ async fn run_at(served: &Served, line: &str) -> Result<(), (u8, String)> {
 
 pub(super) async fn made(served: &Served) -> String {
     let config = served.dir.path().join("tidegate.toml");
-    let place = args::Place {
+    let place = args::GatePlace {
         control: None,
         token_file: None,
     };
@@ -219,7 +219,7 @@ pub(super) async fn made(served: &Served) -> String {
         max_sessions: None,
         client_network: None,
     };
-    let client = client::Client::new(reach::Whose::Operator, &config, &place).unwrap();
+    let client = client::ControlClient::new(endpoint::UsualCaller::Operator, &config, &place).unwrap();
     let issued: crate::control::model::Issued = client.post("/v1/grants", &body).await.unwrap();
     issued.grant.grant.id().to_string()
 }
@@ -364,9 +364,9 @@ fn lists_name_the_profile_fit_and_cut_no_id() {
     render::WIDTH.set(Some(80));
     let lists = [
         (render::grants(std::slice::from_ref(&grant), now), "gr_4k2m9x0a7b"),
-        (show::grants(&[grant], now), "gr_4k2m9x0a7b"),
+        (views::grants(&[grant], now), "gr_4k2m9x0a7b"),
         (render::sessions(&sessions, now), "se_0123456789"),
-        (show::requests(&requests, now), "rq_4k2m9x0a7b"),
+        (views::requests(&requests, now), "rq_4k2m9x0a7b"),
     ];
     render::WIDTH.set(None);
     for (list, id) in lists {

@@ -6,17 +6,17 @@ use std::path::Path;
 
 use clap::Subcommand;
 
-use super::args::Remote;
-use super::client::{Client, escape};
-use super::reach::Whose;
+use super::args::RemoteArgs;
+use super::client::{ControlClient, escape};
+use super::endpoint::UsualCaller;
 use super::speech::note;
-use super::{complain, render, show};
-use crate::control::model::{DisableBody, EmptyBody, GroupsBody, IssuedUser, NewUserBody, RegroupedUser, UserView, Users};
+use super::{complain, render, views};
+use crate::control::model::{DisableBody, EmptyBody, GroupsBody, IssuedUser, NewUserBody, RegroupedUser, UserView, UsersBody};
 use crate::names::{GroupName, IdentityName};
 
 /// Creates, lists and changes local users.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum UserCommand {
     /// Creates a user and prints their token, once
     #[command(after_help = "\
 Examples:
@@ -30,13 +30,13 @@ Examples:
         groups: Vec<GroupName>,
         /// Address of the gate, and output format.
         #[command(flatten)]
-        remote: Remote,
+        remote: RemoteArgs,
     },
     /// Lists the users
     List {
         /// Address of the gate, and output format.
         #[command(flatten)]
-        remote: Remote,
+        remote: RemoteArgs,
     },
     /// Disables an identity and ends its grants and sessions
     Disable {
@@ -47,7 +47,7 @@ Examples:
         unseen: bool,
         /// Address of the gate, and output format.
         #[command(flatten)]
-        remote: Remote,
+        remote: RemoteArgs,
     },
     /// Enables an identity again; its grants stay ended
     Enable {
@@ -55,7 +55,7 @@ Examples:
         name: IdentityName,
         /// Address of the gate, and output format.
         #[command(flatten)]
-        remote: Remote,
+        remote: RemoteArgs,
     },
     /// Replaces a user's token and prints the new one, once
     Rotate {
@@ -63,7 +63,7 @@ Examples:
         name: IdentityName,
         /// Address of the gate, and output format.
         #[command(flatten)]
-        remote: Remote,
+        remote: RemoteArgs,
     },
     /// Replaces all groups of a user; without groups, removes the user from all
     #[command(after_help = "\
@@ -76,29 +76,29 @@ Example:
         groups: Vec<GroupName>,
         /// Address of the gate, and output format.
         #[command(flatten)]
-        remote: Remote,
+        remote: RemoteArgs,
     },
 }
 
-pub(super) async fn run(config: &Path, command: Command) -> anyhow::Result<()> {
-    let client = |remote: &Remote| Client::new(Whose::Operator, config, &remote.place);
+pub(super) async fn run(config: &Path, command: UserCommand) -> anyhow::Result<()> {
+    let client = |remote: &RemoteArgs| ControlClient::new(UsualCaller::Operator, config, &remote.place);
     match command {
-        Command::Add { name, groups, remote } => {
+        UserCommand::Add { name, groups, remote } => {
             let body = NewUserBody {
                 name,
                 groups: groups.into_iter().collect(),
             };
             issued(&remote, &client(&remote)?.post("/v1/users", &body).await?)
         }
-        Command::Rotate { name, remote } => {
+        UserCommand::Rotate { name, remote } => {
             let made = client(&remote)?.post(&path(&name, "rotate"), &EmptyBody {}).await?;
             issued(&remote, &made)
         }
-        Command::List { remote } => {
-            let users: Users = client(&remote)?.get("/v1/users", &()).await?;
-            render::show(remote.printing.output, &users, |users| show::users(&users.users))
+        UserCommand::List { remote } => {
+            let users: UsersBody = client(&remote)?.get("/v1/users", &()).await?;
+            render::show(remote.printing.output, &users, |users| views::users(&users.users))
         }
-        Command::Disable { name, unseen, remote } => {
+        UserCommand::Disable { name, unseen, remote } => {
             let body = DisableBody { unseen };
             let user: UserView = client(&remote)?.post(&path(&name, "disable"), &body).await?;
             if !user.local {
@@ -108,17 +108,17 @@ pub(super) async fn run(config: &Path, command: Command) -> anyhow::Result<()> {
             }
             changed(&remote, &user)
         }
-        Command::Enable { name, remote } => {
+        UserCommand::Enable { name, remote } => {
             changed(&remote, &client(&remote)?.post(&path(&name, "enable"), &EmptyBody {}).await?)
         }
-        Command::Groups { name, groups, remote } => {
+        UserCommand::Groups { name, groups, remote } => {
             let body = GroupsBody {
                 groups: groups.into_iter().collect(),
             };
             let regrouped: RegroupedUser = client(&remote)?.post(&path(&name, "groups"), &body).await?;
             warn(&regrouped.warnings);
             render::show(remote.printing.output, &regrouped, |regrouped| {
-                show::users(std::slice::from_ref(&regrouped.user))
+                views::users(std::slice::from_ref(&regrouped.user))
             })
         }
     }
@@ -131,13 +131,13 @@ fn warn(warnings: &[String]) {
     }
 }
 
-fn issued(remote: &Remote, issued: &IssuedUser) -> anyhow::Result<()> {
+fn issued(remote: &RemoteArgs, issued: &IssuedUser) -> anyhow::Result<()> {
     warn(&issued.warnings);
-    render::show(remote.printing.output, issued, show::issued_user)
+    render::show(remote.printing.output, issued, views::issued_user)
 }
 
-fn changed(remote: &Remote, user: &UserView) -> anyhow::Result<()> {
-    render::show(remote.printing.output, user, |user| show::users(std::slice::from_ref(user)))
+fn changed(remote: &RemoteArgs, user: &UserView) -> anyhow::Result<()> {
+    render::show(remote.printing.output, user, |user| views::users(std::slice::from_ref(user)))
 }
 
 /// Returns the API path of an action. Names may contain slashes, so they are escaped.

@@ -11,16 +11,16 @@ use jiff::Timestamp;
 use rustix::process::Signal;
 use tokio::signal::unix::{self, SignalKind, signal};
 
-use super::client::{Client, ClientError};
+use super::client::{ClientError, ControlClient};
 use super::render::{left, relative, visible};
 use super::speech::{is_quiet, note};
 use super::terminal::{columns, fitted, write};
-use super::{Interrupted, complain, show};
+use super::{Interrupted, complain, views};
 use crate::clock::Clock;
 use crate::control::model::{EmptyBody, GrantView, RequestBody, RequestView, WaitQuery};
 use crate::duration;
 use crate::ids::RequestId;
-use crate::request::{How, Outcome};
+use crate::request::{ApprovedBy, RequestOutcome};
 
 /// Reason that the waiting ended without a grant.
 #[derive(Debug, thiserror::Error)]
@@ -50,21 +50,21 @@ impl WaitError {
 /// Number of seconds that the gate may delay an answer; well below the time limit of [`super::client`].
 const HELD_BACK_SECONDS: u64 = 20;
 /// Number of retries, one second apart, for a gate that does not answer, for example because it restarts.
-const TRIES: u32 = 60;
+const MAX_ATTEMPTS: u32 = 60;
 /// Pause after an answer without a change.
-const PAUSE: Duration = Duration::from_millis(100);
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// Interval between two frames of the moving line.
-const TICK: Duration = Duration::from_millis(120);
+const TICK_INTERVAL: Duration = Duration::from_millis(120);
 
 /// Signals that ask a program to stop. They are caught from the moment the first instance is created.
-pub(super) struct Stops {
+pub(super) struct Signals {
     interrupt: Option<unix::Signal>,
     terminate: Option<unix::Signal>,
     hangup: Option<unix::Signal>,
     quit: Option<unix::Signal>,
 }
 
-impl Stops {
+impl Signals {
     pub(super) fn new() -> io::Result<Self> {
         // An ignored signal stays ignored, also for the program that is started: `nohup`, and the background of a script.
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -110,21 +110,21 @@ pub(super) fn code_of(signal: i32) -> u8 {
 
 /// Waits until `request` becomes a grant; returns an error if it does not.
 pub(super) async fn until_granted(
-    client: &Client,
+    client: &ControlClient,
     request: RequestBody,
     limit: Option<Duration>,
-    stops: &mut Stops,
+    stops: &mut Signals,
 ) -> anyhow::Result<RequestBody> {
     let mut request = request;
-    let mut screen = Screen::new();
+    let mut screen = WaitScreen::new();
     let mut limit = std::pin::pin!(over(limit));
     while request.request.status == "pending" {
         screen.change(&request);
         let answer = tokio::select! {
             biased;
             answer = news(client, &request) => answer,
-            stop = stops.next() => Err(Left::Stopped(stop)),
-            () = &mut limit => Err(Left::Tired),
+            stop = stops.next() => Err(LeaveReason::Stopped(stop)),
+            () = &mut limit => Err(LeaveReason::Tired),
             never = screen.move_on(&request) => match never {},
         };
         request = match answer {
@@ -141,7 +141,7 @@ pub(super) async fn until_granted(
 }
 
 /// Reason for leaving before the request is decided.
-enum Left {
+enum LeaveReason {
     /// A signal arrived.
     Stopped(Signal),
     /// `--wait-at-most` is over.
@@ -150,8 +150,8 @@ enum Left {
     Failed(ClientError),
 }
 
-impl Left {
-    async fn leave(self, client: &Client, screen: &Screen, view: &RequestView) -> anyhow::Error {
+impl LeaveReason {
+    async fn leave(self, client: &ControlClient, screen: &WaitScreen, view: &RequestView) -> anyhow::Error {
         screen.clear();
         match self {
             Self::Stopped(signal) => {
@@ -172,7 +172,7 @@ async fn over(limit: Option<Duration>) {
 }
 
 /// Waits for a change, and returns the request as it is then.
-async fn news(client: &Client, known: &RequestBody) -> Result<RequestBody, Left> {
+async fn news(client: &ControlClient, known: &RequestBody) -> Result<RequestBody, LeaveReason> {
     let path = format!("/v1/requests/{}", known.request.request.id);
     let query = WaitQuery {
         wait_seconds: Some(HELD_BACK_SECONDS),
@@ -180,17 +180,17 @@ async fn news(client: &Client, known: &RequestBody) -> Result<RequestBody, Left>
     let mut tries = 0;
     loop {
         match client.get::<RequestBody>(&path, &query).await {
-            Ok(same) if same == *known => tokio::time::sleep(PAUSE).await,
-            Err(error) if error.may_pass() && tries < TRIES => {
+            Ok(same) if same == *known => tokio::time::sleep(RETRY_INTERVAL).await,
+            Err(error) if error.may_pass() && tries < MAX_ATTEMPTS => {
                 tries += 1;
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
-            other => return other.map_err(Left::Failed),
+            other => return other.map_err(LeaveReason::Failed),
         }
     }
 }
 
-async fn withdraw(client: &Client, view: &RequestView) {
+async fn withdraw(client: &ControlClient, view: &RequestView) {
     let id = &view.request.id;
     match client
         .post::<RequestView>(&format!("/v1/requests/{id}/withdraw"), &EmptyBody {})
@@ -214,13 +214,13 @@ pub(super) fn settled(view: &RequestView) -> Result<(), WaitError> {
     let id = &view.request.id;
     let refused = |text: String| Err(WaitError::Refused(text));
     match &view.request.outcome {
-        Some(Outcome::Approved { .. }) => Ok(()),
-        Some(Outcome::Denied { why, .. }) => refused(format!("request {id} was denied: {why}")),
-        Some(Outcome::Rejected { by, comment, .. }) => {
+        Some(RequestOutcome::Approved { .. }) => Ok(()),
+        Some(RequestOutcome::Denied { why, .. }) => refused(format!("request {id} was denied: {why}")),
+        Some(RequestOutcome::Rejected { by, comment, .. }) => {
             let comment = comment.as_deref().map(|comment| format!(": {comment}")).unwrap_or_default();
             refused(format!("{by} rejected request {id}{comment}"))
         }
-        Some(Outcome::Withdrawn { .. }) => refused(format!("request {id} was withdrawn")),
+        Some(RequestOutcome::Withdrawn { .. }) => refused(format!("request {id} was withdrawn")),
         None => Err(WaitError::Lapsed(id.clone())),
     }
 }
@@ -237,7 +237,9 @@ pub(super) fn decision(view: &RequestView) -> String {
         })
         .collect();
     let by = match &request.outcome {
-        Some(Outcome::Approved { how: How::People, .. }) if !by.is_empty() => by.join(" and "),
+        Some(RequestOutcome::Approved {
+            how: ApprovedBy::People, ..
+        }) if !by.is_empty() => by.join(" and "),
         _ => "the gate".to_owned(),
     };
     format!(
@@ -255,7 +257,7 @@ pub(super) fn waiting(request: &RequestBody) -> String {
         0 | 1 => "1 approval".to_owned(),
         several => format!("{several} approvals"),
     };
-    let who = match show::who_can(&request.approvers) {
+    let who = match views::who_can(&request.approvers) {
         None if request.waits_for_nobody => Some(" (no enabled user of this gate may approve it; ask its operator)".to_owned()),
         who => who.map(|who| format!(" ({who} can approve)")),
     };
@@ -274,7 +276,7 @@ fn status_line(request: &RequestBody, frame: usize, since: Timestamp, now: Times
     const FRAMES: [char; 10] = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
     let spinner = FRAMES.get(frame % FRAMES.len()).copied().unwrap_or(' ');
     let view = &request.request;
-    let who = show::who_can(&request.approvers).unwrap_or_else(|| "approval".to_owned());
+    let who = views::who_can(&request.approvers).unwrap_or_else(|| "approval".to_owned());
     let several = match view.approvals_missing {
         0 | 1 => String::new(),
         several => format!("{several} of "),
@@ -291,7 +293,7 @@ fn status_line(request: &RequestBody, frame: usize, since: Timestamp, now: Times
 }
 
 /// Standard error, with a moving line if it is a terminal.
-struct Screen {
+struct WaitScreen {
     terminal: bool,
     clock: Clock,
     since: Timestamp,
@@ -299,7 +301,7 @@ struct Screen {
     waited: bool,
 }
 
-impl Screen {
+impl WaitScreen {
     fn new() -> Self {
         let clock = Clock::system(None);
         Self {
@@ -323,7 +325,7 @@ impl Screen {
     async fn move_on(&mut self, request: &RequestBody) -> Infallible {
         loop {
             self.draw(request);
-            tokio::time::sleep(TICK).await;
+            tokio::time::sleep(TICK_INTERVAL).await;
         }
     }
 

@@ -5,24 +5,24 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::args::{Output, Remote};
-use super::client::Client;
-use super::reach::Whose;
+use super::args::{OutputFormat, RemoteArgs};
+use super::client::ControlClient;
+use super::endpoint::UsualCaller;
 use super::render::{self, time, visible};
-use super::{show, targets};
+use super::{targets, views};
 use crate::clock::Clock;
 use crate::control::model::{Briefing, RequestView};
 use crate::duration;
 use crate::ids::RequestId;
 
 /// Pause before the event stream is opened again.
-const PAUSE: Duration = Duration::from_secs(5);
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 /// Prefix of an event's data line.
-const DATA: &[u8] = b"data:";
+const DATA_PREFIX: &[u8] = b"data:";
 
 /// Shows a request with the information for an approver.
-pub(super) async fn brief(config: &Path, request: &RequestId, remote: &Remote) -> anyhow::Result<()> {
-    let client = Client::new(Whose::Person, config, &remote.place)?;
+pub(super) async fn brief(config: &Path, request: &RequestId, remote: &RemoteArgs) -> anyhow::Result<()> {
+    let client = ControlClient::new(UsualCaller::Person, config, &remote.place)?;
     let briefing: Briefing = client.get(&format!("/v1/requests/{request}/briefing"), &()).await?;
     let now = Clock::system(None).now();
     render::show(remote.printing.output, &briefing, |briefing| told(briefing, now))
@@ -35,7 +35,7 @@ fn told(briefing: &Briefing, now: Timestamp) -> String {
         earlier,
         sessions,
     } = briefing;
-    let mut parts = vec![show::request(&request.request, &request.approvers, now)];
+    let mut parts = vec![views::request(&request.request, &request.approvers, now)];
     parts.push(format!(
         "The profile {}:\n{}",
         profile.profile,
@@ -44,7 +44,7 @@ fn told(briefing: &Briefing, now: Timestamp) -> String {
     let identity = &request.request.request.wish.identity;
     parts.push(match earlier.as_slice() {
         [] => format!("No earlier requests of {identity} visible to you."),
-        earlier => format!("Earlier requests of {identity}:\n{}", show::requests(earlier, now)),
+        earlier => format!("Earlier requests of {identity}:\n{}", views::requests(earlier, now)),
     });
     let target = &request.request.request.wish.target;
     parts.push(match sessions.as_slice() {
@@ -55,13 +55,13 @@ fn told(briefing: &Briefing, now: Timestamp) -> String {
 }
 
 /// Prints every change of a request that the caller may see, until standard output is closed.
-pub(super) async fn requests(client: &Client, output: Output) -> anyhow::Result<()> {
+pub(super) async fn requests(client: &ControlClient, output: OutputFormat) -> anyhow::Result<()> {
     loop {
         let mut open = true;
         let told = client
             .lines("/v1/events", &(), |line| {
                 open = line
-                    .strip_prefix(DATA)
+                    .strip_prefix(DATA_PREFIX)
                     .and_then(changed)
                     .is_none_or(|view| print(output, &view));
                 open
@@ -74,7 +74,7 @@ pub(super) async fn requests(client: &Client, output: Output) -> anyhow::Result<
         // reason.
         match told {
             Err(error) if !error.may_pass() => return Err(error.into()),
-            _ => tokio::time::sleep(PAUSE).await,
+            _ => tokio::time::sleep(RETRY_INTERVAL).await,
         }
     }
 }
@@ -84,10 +84,10 @@ fn changed(data: &[u8]) -> Option<RequestView> {
     serde_json::from_slice(data).ok()
 }
 
-fn print(output: Output, view: &RequestView) -> bool {
+fn print(output: OutputFormat, view: &RequestView) -> bool {
     match output {
-        Output::Json => serde_json::to_string(view).is_ok_and(|line| render::print_line(&line)),
-        Output::Table => render::print_words(&line(view, Clock::system(None).now())),
+        OutputFormat::Json => serde_json::to_string(view).is_ok_and(|line| render::print_line(&line)),
+        OutputFormat::Table => render::print_words(&line(view, Clock::system(None).now())),
     }
 }
 

@@ -9,16 +9,16 @@ use jiff::tz::TimeZone;
 
 use crate::clock::Clock;
 
-static ZONE: OnceLock<TimeZone> = OnceLock::new();
+static TIME_ZONE: OnceLock<TimeZone> = OnceLock::new();
 
 /// Sets the time zone.
 pub(super) fn settle(utc: bool) {
-    ZONE.get_or_init(|| if utc { TimeZone::UTC } else { TimeZone::system() });
+    TIME_ZONE.get_or_init(|| if utc { TimeZone::UTC } else { TimeZone::system() });
 }
 
 /// Returns the time zone.
 pub(super) fn zone() -> TimeZone {
-    ZONE.get().cloned().unwrap_or(TimeZone::UTC)
+    TIME_ZONE.get().cloned().unwrap_or(TimeZone::UTC)
 }
 
 /// Returns the current time in this zone.

@@ -21,7 +21,7 @@ const STEADY_MICROS: i64 = 60_000_000;
 
 /// Reading of the clocks at one moment, in microseconds.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Reading {
+pub(super) struct ClockSample {
     /// Monotonic time since the origin.
     pub(super) at: i64,
     /// Wall clock minus gate time.
@@ -32,7 +32,7 @@ pub(super) struct Reading {
 
 /// Step that is doubted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Doubted {
+pub(super) struct DoubtedStep {
     pub(super) ahead: i64,
     since: i64,
 }
@@ -44,7 +44,7 @@ pub(super) struct Belief {
     /// Rest of the steps that may be followed without confirmation.
     allowance: i64,
     refilled_at: i64,
-    doubted: Option<Doubted>,
+    doubted: Option<DoubtedStep>,
 }
 
 impl Belief {
@@ -57,7 +57,7 @@ impl Belief {
         }
     }
 
-    pub(super) fn doubted(&self) -> Option<Doubted> {
+    pub(super) fn doubted(&self) -> Option<DoubtedStep> {
         self.doubted
     }
 
@@ -71,8 +71,8 @@ impl Belief {
     }
 
     /// Returns the step forward of gate time, in microseconds.
-    pub(super) fn judge(&mut self, reading: Reading) -> i64 {
-        let Reading { at, ahead, slept } = reading;
+    pub(super) fn judge(&mut self, reading: ClockSample) -> i64 {
+        let ClockSample { at, ahead, slept } = reading;
         let most = micros(MAX_UNCONFIRMED_STEP);
         let back = at.saturating_sub(self.refilled_at) / (micros(ALLOWANCE_REFILL) / most);
         if back > 0 {
@@ -84,7 +84,7 @@ impl Belief {
         self.slept += asleep;
         let rest = ahead.saturating_sub(asleep);
         if rest <= STEP_MICROS {
-            self.doubted = (rest < -most).then_some(Doubted { ahead: rest, since: at });
+            self.doubted = (rest < -most).then_some(DoubtedStep { ahead: rest, since: at });
             return asleep;
         }
         if rest <= self.allowance {
@@ -100,7 +100,7 @@ impl Belief {
             self.doubted = None;
             return asleep + rest;
         }
-        self.doubted = Some(Doubted { ahead: rest, since });
+        self.doubted = Some(DoubtedStep { ahead: rest, since });
         asleep
     }
 }
@@ -122,8 +122,8 @@ mod tests {
     const HOUR: i64 = 3600 * SECOND;
     const YEARS: i64 = 10 * 365 * 24 * HOUR;
 
-    fn reading(at: i64, ahead: i64, slept: i64) -> Reading {
-        Reading { at, ahead, slept }
+    fn reading(at: i64, ahead: i64, slept: i64) -> ClockSample {
+        ClockSample { at, ahead, slept }
     }
 
     #[test]

@@ -8,18 +8,18 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use super::checker::Base;
-use super::reader::Section;
-use super::{PolicyPlace, policies};
-use crate::access::Caps;
+use super::checker::BaseFolder;
+use super::reader::TableSection;
+use super::{PolicyLocation, policies};
+use crate::access::RequestCaps;
 use crate::duration;
 use crate::frontend::TokenInClear;
 use crate::policy::Policies;
 
 /// Shortest time that a request or a grant may wait: a person needs that long to see it.
-const SHORTEST: Duration = Duration::from_secs(1);
+const MIN_DURATION: Duration = Duration::from_secs(1);
 /// Shortest interval between notices to a waiting client, so that it is not flooded.
-const SHORTEST_NOTICE: Duration = Duration::from_millis(100);
+const MIN_NOTICE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Highest configurable cap on sessions; above the connection limit of any server.
 const MAX_SESSIONS: u32 = 10_000;
@@ -32,7 +32,7 @@ pub struct AccessTable {
     /// Window of a request that names none.
     pub default_window: Duration,
     /// Upper limits of a request.
-    pub caps: Caps,
+    pub caps: RequestCaps,
     /// Number of simultaneous sessions of a request that names none.
     pub default_sessions: u32,
     /// Time that a request waits for approvers.
@@ -56,8 +56,8 @@ pub(super) struct PolicyTable {
     zone: TimeZone,
 }
 
-pub(super) fn access(table: &Section<'_, '_>) -> AccessTable {
-    let length = |key, default| table.duration(key, SHORTEST).unwrap_or(Duration::from_mins(default));
+pub(super) fn access(table: &TableSection<'_, '_>) -> AccessTable {
+    let length = |key, default| table.duration(key, MIN_DURATION).unwrap_or(Duration::from_mins(default));
     let words = [("loopback", TokenInClear::Loopback), ("never", TokenInClear::Never)];
     let caps = caps(table);
     let default_window = length("default_window", 30);
@@ -77,15 +77,15 @@ pub(super) fn access(table: &Section<'_, '_>) -> AccessTable {
         requests_per_minute: table.number("requests_per_minute", 1, 10_000).unwrap_or(30),
         login_wait: table.duration("login_wait", Duration::ZERO).unwrap_or(Duration::from_mins(5)),
         login_notice: table
-            .duration("login_notice", SHORTEST_NOTICE)
+            .duration("login_notice", MIN_NOTICE_INTERVAL)
             .unwrap_or(Duration::from_secs(15)),
         identity_without_tls: table.one_of("identity_without_tls", &words).unwrap_or(TokenInClear::Loopback),
     }
 }
 
-fn caps(table: &Section<'_, '_>) -> Caps {
-    let usual = Caps::default();
-    let window = table.duration("max_window", SHORTEST).unwrap_or(usual.window);
+fn caps(table: &TableSection<'_, '_>) -> RequestCaps {
+    let usual = RequestCaps::default();
+    let window = table.duration("max_window", MIN_DURATION).unwrap_or(usual.window);
     if window > usual.window {
         let words = format!(
             "it is longer than the longest possible window, {}",
@@ -94,7 +94,7 @@ fn caps(table: &Section<'_, '_>) -> Caps {
         table.mistake_at("max_window", words, None);
     }
     let reason_bytes = table.number("max_reason_bytes", 1, MAX_REASON_BYTES);
-    Caps {
+    RequestCaps {
         sessions: table.number("max_sessions", 1, MAX_SESSIONS).unwrap_or(usual.sessions),
         window,
         reason_bytes: reason_bytes.map_or(usual.reason_bytes, |bytes| {
@@ -103,7 +103,7 @@ fn caps(table: &Section<'_, '_>) -> Caps {
     }
 }
 
-pub(super) fn policy(table: &Section<'_, '_>) -> PolicyTable {
+pub(super) fn policy(table: &TableSection<'_, '_>) -> PolicyTable {
     let zone = table.parsed("zone", |name| {
         TimeZone::get(name).map_err(|_| format!("`{name}` is not a time zone; write its IANA name, like Europe/Berlin or UTC"))
     });
@@ -115,8 +115,8 @@ pub(super) fn policy(table: &Section<'_, '_>) -> PolicyTable {
 
 impl PolicyTable {
     /// Returns the place of the policies.
-    pub(super) fn place(&self, base: &Base<'_>) -> PolicyPlace {
-        PolicyPlace {
+    pub(super) fn place(&self, base: &BaseFolder<'_>) -> PolicyLocation {
+        PolicyLocation {
             dir: base.join(&self.dir),
             zone: self.zone.clone(),
         }

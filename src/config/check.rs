@@ -9,21 +9,21 @@ use std::sync::Arc;
 
 use super::ControlAddress;
 use super::access::PolicyTable;
-use super::checker::{Base, Checker};
+use super::checker::{BaseFolder, SettingsChecker};
 use super::file::{FileConfig, TlsTable};
-use super::mistake::{Mistake, POLICIES};
-use super::settings::{Control, SessionTable, Settings, TlsFiles};
+use super::mistake::{ConfigMistake, POLICIES_KEY};
+use super::settings::{ControlSettings, GateSettings, SessionTable, TlsFiles};
 use crate::audit;
-use crate::causes::in_one_line;
+use crate::error_chain::display_chain;
 use crate::policy::Policies;
 use crate::tls::ServerTls;
 
 /// Maximum length of a Unix socket path in bytes: `sun_path` without its terminator (unix(7)), and without the suffix of the
 /// temporary name that the socket is created under.
-const SOCKET_PATH: usize = 107 - ".new".len();
+const MAX_SOCKET_PATH_BYTES: usize = 107 - ".new".len();
 
 pub(super) fn control_address(path: &Path, file: &FileConfig) -> ControlAddress {
-    let base = Base::of(path);
+    let base = BaseFolder::of(path);
     let state_dir = base.join(&file.state_dir);
     ControlAddress {
         socket: base.or_in(file.control.socket.as_ref(), &state_dir, "control.sock"),
@@ -35,8 +35,8 @@ pub(super) fn control_address(path: &Path, file: &FileConfig) -> ControlAddress 
 }
 
 /// Builds settings from the parsed file. Returns `None` only if `mistakes` states the reason.
-pub(super) fn settings(path: &Path, file: &FileConfig, mistakes: &mut Vec<Mistake>) -> Option<Settings> {
-    let mut checker = Checker::new(path, &file.places, mistakes);
+pub(super) fn settings(path: &Path, file: &FileConfig, mistakes: &mut Vec<ConfigMistake>) -> Option<GateSettings> {
+    let mut checker = SettingsChecker::new(path, &file.places, mistakes);
     let state_dir = checker.base.join(&file.state_dir);
     let addresses = control_address(path, file);
     checker.targets_exist(file);
@@ -53,7 +53,7 @@ pub(super) fn settings(path: &Path, file: &FileConfig, mistakes: &mut Vec<Mistak
         .advertise
         .clone()
         .or_else(|| listen.first().map(|address| reachable(*address)));
-    Some(Settings {
+    Some(GateSettings {
         file: path.to_owned(),
         advertise: advertise?,
         listen,
@@ -62,7 +62,7 @@ pub(super) fn settings(path: &Path, file: &FileConfig, mistakes: &mut Vec<Mistak
         plaintext: file.tls.plaintext,
         limits: file.limits,
         session: session(&file.session),
-        audit: audit::Settings {
+        audit: audit::JournalSettings {
             key: addresses.audit_key,
             dir: addresses.audit_dir,
             segment_bytes: file.audit.segment_bytes.into(),
@@ -72,7 +72,7 @@ pub(super) fn settings(path: &Path, file: &FileConfig, mistakes: &mut Vec<Mistak
             max_sql_bytes: bytes(file.audit.max_sql_bytes),
             max_parameter_bytes: bytes(file.audit.max_parameter_bytes),
         },
-        control: Control {
+        control: ControlSettings {
             socket: addresses.socket,
             listen: file.control.listen,
             tls: control_tls(file),
@@ -91,7 +91,7 @@ pub(super) fn settings(path: &Path, file: &FileConfig, mistakes: &mut Vec<Mistak
     })
 }
 
-impl Checker<'_> {
+impl SettingsChecker<'_> {
     fn targets_exist(&mut self, file: &FileConfig) {
         let tried = file.places.keys().any(|key| key.starts_with("targets"));
         if file.targets.is_empty() && !tried {
@@ -119,9 +119,9 @@ impl Checker<'_> {
     }
 
     fn control(&mut self, file: &FileConfig, socket: &Path) {
-        if socket.as_os_str().len() > SOCKET_PATH {
+        if socket.as_os_str().len() > MAX_SOCKET_PATH_BYTES {
             let reason = format!(
-                "the socket's path has {} bytes; the system allows {SOCKET_PATH}",
+                "the socket's path has {} bytes; the system allows {MAX_SOCKET_PATH_BYTES}",
                 socket.as_os_str().len()
             );
             self.note(
@@ -195,7 +195,7 @@ impl Checker<'_> {
                 if readable.iter().all(Option::is_some)
                     && let Err(error) = ServerTls::load(&cert, &key)
                 {
-                    self.note("tls", in_one_line(&error), "");
+                    self.note("tls", display_chain(&error), "");
                 }
                 Some(TlsFiles::Given { cert, key })
             }
@@ -223,7 +223,7 @@ impl Checker<'_> {
             Ok(policies) => policies,
             Err(mistakes) => {
                 for mistake in mistakes {
-                    self.note(POLICIES, mistake, "");
+                    self.note(POLICIES_KEY, mistake, "");
                 }
                 None
             }

@@ -5,24 +5,24 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::mistake::Mistake;
-use super::reader::Places;
+use super::mistake::ConfigMistake;
+use super::reader::KeyLines;
 
-pub(super) struct Checker<'a> {
+pub(super) struct SettingsChecker<'a> {
     path: &'a Path,
-    pub(super) base: Base<'a>,
+    pub(super) base: BaseFolder<'a>,
     /// Line of each key in the file.
-    places: &'a Places,
-    mistakes: &'a mut Vec<Mistake>,
+    places: &'a KeyLines,
+    mistakes: &'a mut Vec<ConfigMistake>,
     /// Files with secrets that are readable by others than their owner and group.
     pub(super) exposed: Vec<PathBuf>,
 }
 
-impl<'a> Checker<'a> {
-    pub(super) fn new(path: &'a Path, places: &'a Places, mistakes: &'a mut Vec<Mistake>) -> Self {
+impl<'a> SettingsChecker<'a> {
+    pub(super) fn new(path: &'a Path, places: &'a KeyLines, mistakes: &'a mut Vec<ConfigMistake>) -> Self {
         Self {
             path,
-            base: Base::of(path),
+            base: BaseFolder::of(path),
             places,
             mistakes,
             exposed: Vec::new(),
@@ -39,7 +39,7 @@ impl<'a> Checker<'a> {
                 (None, None) => break None,
             }
         };
-        let mistake = Mistake::new(self.path, line, Some(key.to_owned()), reason);
+        let mistake = ConfigMistake::new(self.path, line, Some(key.to_owned()), reason);
         self.mistakes
             .push(if remedy.is_empty() { mistake } else { mistake.remedy(remedy) });
     }
@@ -66,9 +66,9 @@ impl<'a> Checker<'a> {
 }
 
 /// Folder that relative paths are resolved against.
-pub(super) struct Base<'a>(pub(super) &'a Path);
+pub(super) struct BaseFolder<'a>(pub(super) &'a Path);
 
-impl<'a> Base<'a> {
+impl<'a> BaseFolder<'a> {
     pub(super) fn of(file: &'a Path) -> Self {
         Self(file.parent().unwrap_or_else(|| Path::new("")))
     }

@@ -10,10 +10,10 @@ use super::access::{self, AccessTable, PolicyTable};
 use super::address::{host_port, joined};
 use super::forward::{self, ForwardTable};
 use super::issuers::{self, IssuerTable};
-use super::mistake::Mistake;
+use super::mistake::ConfigMistake;
 use super::notify::{self, NotifyTable};
-use super::reader::{Places, Reader, Section};
-use super::settings::{Limits, LogFormat, Logging, SessionTable};
+use super::reader::{KeyLines, TableReader, TableSection};
+use super::settings::{ConnectionLimits, LogFormat, LoggingSettings, SessionTable};
 use super::targets::{self, TargetTable};
 use crate::audit::Durability;
 use crate::frontend::Plaintext;
@@ -27,7 +27,7 @@ pub(super) struct FileConfig {
     pub(super) state_dir: PathBuf,
     pub(super) targets: Vec<TargetTable>,
     pub(super) tls: TlsTable,
-    pub(super) limits: Limits,
+    pub(super) limits: ConnectionLimits,
     pub(super) session: SessionTable,
     pub(super) audit: AuditTable,
     pub(super) control: ControlTable,
@@ -36,9 +36,9 @@ pub(super) struct FileConfig {
     pub(super) issuers: Vec<IssuerTable>,
     pub(super) notify: NotifyTable,
     pub(super) drain_limit: Duration,
-    pub(super) logging: Logging,
+    pub(super) logging: LoggingSettings,
     /// Line of each key, for mistakes that are found later.
-    pub(super) places: Places,
+    pub(super) places: KeyLines,
 }
 
 /// Values of `[tls]`.
@@ -76,8 +76,8 @@ pub(super) struct ControlTable {
 impl FileConfig {
     /// Reads the whole text. Each mistake is listed, and a default takes the place of its value. Fails only if the text is not
     /// TOML.
-    pub(super) fn parse(path: &Path, text: &str) -> Result<(Self, Vec<Mistake>), Vec<Mistake>> {
-        let reader = Reader::new(path, text);
+    pub(super) fn parse(path: &Path, text: &str) -> Result<(Self, Vec<ConfigMistake>), Vec<ConfigMistake>> {
+        let reader = TableReader::new(path, text);
         let table = reader.parse()?;
         let root = reader.root(&table);
         let mut config = Self {
@@ -100,7 +100,7 @@ impl FileConfig {
                 .within("drain", |t| t.duration("limit", Duration::ZERO))
                 .unwrap_or(secs(30)),
             logging: root.within("log", logging),
-            places: Places::new(),
+            places: KeyLines::new(),
         };
         root.finish();
         let (places, mistakes) = reader.finish();
@@ -113,7 +113,7 @@ impl FileConfig {
 const DEFAULT_PORT: u16 = 7432;
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), DEFAULT_PORT);
 
-fn tls(table: &Section<'_, '_>) -> TlsTable {
+fn tls(table: &TableSection<'_, '_>) -> TlsTable {
     let words = [
         ("refuse", Plaintext::Refuse),
         ("loopback", Plaintext::Loopback),
@@ -129,8 +129,8 @@ fn tls(table: &Section<'_, '_>) -> TlsTable {
     }
 }
 
-fn limits(table: &Section<'_, '_>) -> Limits {
-    Limits {
+fn limits(table: &TableSection<'_, '_>) -> ConnectionLimits {
+    ConnectionLimits {
         connections: table.number("connections", 1, 1_000_000).unwrap_or(1_000),
         handshakes: table.number("handshakes", 1, 1_000_000).unwrap_or(4096),
         handshakes_per_address: table.number("handshakes_per_address", 1, 1_000_000).unwrap_or(1024),
@@ -144,7 +144,7 @@ fn limits(table: &Section<'_, '_>) -> Limits {
     }
 }
 
-fn quota(table: &Section<'_, '_>) -> QuotaLimits {
+fn quota(table: &TableSection<'_, '_>) -> QuotaLimits {
     let usual = QuotaLimits::default();
     let prepared = table.number("prepared_bytes_per_identity", 1 << 20, 1 << 30);
     QuotaLimits {
@@ -155,7 +155,7 @@ fn quota(table: &Section<'_, '_>) -> QuotaLimits {
     }
 }
 
-fn session(table: &Section<'_, '_>) -> SessionTable {
+fn session(table: &TableSection<'_, '_>) -> SessionTable {
     SessionTable {
         warnings: table
             .list("warnings", crate::duration::parse)
@@ -167,7 +167,7 @@ fn session(table: &Section<'_, '_>) -> SessionTable {
     }
 }
 
-fn audit(table: &Section<'_, '_>) -> AuditTable {
+fn audit(table: &TableSection<'_, '_>) -> AuditTable {
     let words = [("process", Durability::Process), ("power", Durability::Power)];
     AuditTable {
         dir: table.path("dir"),
@@ -182,7 +182,7 @@ fn audit(table: &Section<'_, '_>) -> AuditTable {
     }
 }
 
-fn control(table: &Section<'_, '_>) -> ControlTable {
+fn control(table: &TableSection<'_, '_>) -> ControlTable {
     ControlTable {
         socket: table.path("socket"),
         listen: table.parsed("listen", socket_address),
@@ -191,12 +191,12 @@ fn control(table: &Section<'_, '_>) -> ControlTable {
     }
 }
 
-fn logging(table: &Section<'_, '_>) -> Logging {
+fn logging(table: &TableSection<'_, '_>) -> LoggingSettings {
     let words = [("text", LogFormat::Text), ("json", LogFormat::Json)];
     let level = table.parsed("level", |text| {
         text.parse::<tracing_subscriber::EnvFilter>().map(|_| text.to_owned())
     });
-    Logging {
+    LoggingSettings {
         format: table.one_of("format", &words).unwrap_or(LogFormat::Text),
         level: level.unwrap_or_else(|| "info".to_owned()),
     }

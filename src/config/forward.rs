@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::address::host_port;
-use super::checker::Checker;
-use super::reader::Section;
-use crate::causes::in_one_line;
-use crate::forward::{ForwardSettings, Receiver, hostname};
+use super::checker::SettingsChecker;
+use super::reader::TableSection;
+use crate::error_chain::display_chain;
+use crate::forward::{ForwardSettings, SyslogReceiver, hostname};
 use crate::tls::CollectorTls;
 
 /// Port of syslog over TLS (RFC 5425, section 4.1).
@@ -21,20 +21,20 @@ const TCP_PORT: u16 = 601;
 /// Values of `[audit.forward]`.
 #[derive(Debug)]
 pub(super) struct ForwardTable {
-    address: Option<Address>,
+    address: Option<ReceiverAddress>,
     ca_file: Option<PathBuf>,
     hostname: Option<String>,
     pub(super) checkpoint_every: Duration,
 }
 
 #[derive(Debug)]
-struct Address {
+struct ReceiverAddress {
     host: String,
     port: u16,
     tls: bool,
 }
 
-pub(super) fn read(table: &Section<'_, '_>) -> ForwardTable {
+pub(super) fn read(table: &TableSection<'_, '_>) -> ForwardTable {
     ForwardTable {
         address: table.parsed("address", address),
         ca_file: table.path("ca_file"),
@@ -45,7 +45,7 @@ pub(super) fn read(table: &Section<'_, '_>) -> ForwardTable {
     }
 }
 
-fn address(text: &str) -> Result<Address, String> {
+fn address(text: &str) -> Result<ReceiverAddress, String> {
     let (tls, rest, port) = match text.split_once("://") {
         Some(("tls", rest)) => (true, rest, TLS_PORT),
         Some(("tcp", rest)) => (false, rest, TCP_PORT),
@@ -61,7 +61,7 @@ fn address(text: &str) -> Result<Address, String> {
             "the audit log would be sent to {host} in clear text; write tls://{rest}"
         ));
     }
-    Ok(Address { host, port, tls })
+    Ok(ReceiverAddress { host, port, tls })
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -69,7 +69,7 @@ fn is_loopback(host: &str) -> bool {
 }
 
 /// Returns the settings for forwarding the log, if an address is configured.
-pub(super) fn check(checker: &mut Checker<'_>, table: &ForwardTable) -> Option<ForwardSettings> {
+pub(super) fn check(checker: &mut SettingsChecker<'_>, table: &ForwardTable) -> Option<ForwardSettings> {
     let ca_file = table.ca_file.as_ref().map(|path| checker.base.join(path));
     let to_tls = table.address.as_ref().is_some_and(|address| address.tls);
     if let Some(ca) = &ca_file {
@@ -79,12 +79,12 @@ pub(super) fn check(checker: &mut Checker<'_>, table: &ForwardTable) -> Option<F
         } else if checker.readable(key, ca).is_some()
             && let Err(error) = CollectorTls::new(Some(ca))
         {
-            checker.note(key, in_one_line(&error), "");
+            checker.note(key, display_chain(&error), "");
         }
     }
     let address = table.address.as_ref()?;
     Some(ForwardSettings {
-        receiver: Receiver {
+        receiver: SyslogReceiver {
             host: address.host.clone(),
             port: address.port,
             tls: address.tls.then_some(ca_file),
@@ -98,16 +98,16 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::{Mistake, Settings, from_text};
+    use crate::config::{ConfigMistake, GateSettings, from_text};
 
-    fn load(lines: &str) -> Result<Settings, Vec<String>> {
+    fn load(lines: &str) -> Result<GateSettings, Vec<String>> {
         let text = format!(
             "[targets.orders]\naddress = \"127.0.0.1:5432\"\nuser = \"orders_app\"\n[audit]\nsegment_age = \"1h\"\n[audit.forward]\n{lines}"
         );
-        from_text(Path::new("tidegate.toml"), &text).map_err(|mistakes| mistakes.iter().map(Mistake::to_string).collect())
+        from_text(Path::new("tidegate.toml"), &text).map_err(|mistakes| mistakes.iter().map(ConfigMistake::to_string).collect())
     }
 
-    fn receiver(lines: &str) -> Receiver {
+    fn receiver(lines: &str) -> SyslogReceiver {
         load(lines).unwrap().forward.expect("a receiver").receiver
     }
 

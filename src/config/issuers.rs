@@ -8,15 +8,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::checker::Checker;
-use super::reader::Section;
+use super::checker::SettingsChecker;
+use super::reader::TableSection;
 use crate::duration;
-use crate::identity::{EmailVerified, IssuerSettings, Keys};
+use crate::identity::{EmailVerified, IssuerSettings, KeysLocation};
 use crate::names::IdentityName;
 use crate::tls::web_address;
 
 /// Largest tolerance for clock differences. Clocks differ by seconds; a larger value would lengthen the life of tokens.
-const MOST_LEEWAY: Duration = Duration::from_mins(5);
+const MAX_LEEWAY: Duration = Duration::from_mins(5);
 
 /// Remedy for an issuer without a prefix: a token with `sub = "ana"` would otherwise be that of the local user ana.
 const NO_PREFIX: &str = "without it, the issuer's tokens could use the names of local users; set identity_prefix = \"ci:\", or \
@@ -29,13 +29,13 @@ pub(super) struct IssuerTable {
     settings: IssuerSettings,
 }
 
-pub(super) fn read(table: &Section<'_, '_>) -> Option<IssuerTable> {
+pub(super) fn read(table: &TableSection<'_, '_>) -> Option<IssuerTable> {
     let issuer = table.required("issuer", "set it as in the tokens: issuer = \"https://gitlab.example.org\"");
     let audience = table.required("audience", "set the audience of its tokens: audience = \"tidegate\"");
     let url = table.parsed("jwks_url", |text| web_address(text).map(|_| text.to_owned()));
     let keys = match (url, table.path("jwks_file")) {
-        (Some(url), None) => Some(Keys::Url(url)),
-        (None, Some(file)) => Some(Keys::File(file)),
+        (Some(url), None) => Some(KeysLocation::Url(url)),
+        (None, Some(file)) => Some(KeysLocation::File(file)),
         (Some(_), Some(_)) => {
             let reason = "jwks_url is set too".to_owned();
             table.mistake_at("jwks_file", reason, Some("remove one".to_owned()));
@@ -49,11 +49,11 @@ pub(super) fn read(table: &Section<'_, '_>) -> Option<IssuerTable> {
         }
     };
     let leeway = table.duration("leeway", Duration::ZERO).unwrap_or(Duration::from_secs(30));
-    if leeway > MOST_LEEWAY {
+    if leeway > MAX_LEEWAY {
         let reason = format!(
             "{} is too long; at most {}",
             duration::show(leeway),
-            duration::show(MOST_LEEWAY)
+            duration::show(MAX_LEEWAY)
         );
         table.mistake_at("leeway", reason, None);
     }
@@ -81,7 +81,7 @@ pub(super) fn read(table: &Section<'_, '_>) -> Option<IssuerTable> {
 }
 
 /// Returns the issuers, with keys that could be read.
-pub(super) fn check(checker: &mut Checker<'_>, tables: &[IssuerTable]) -> Vec<IssuerSettings> {
+pub(super) fn check(checker: &mut SettingsChecker<'_>, tables: &[IssuerTable]) -> Vec<IssuerSettings> {
     let (mut names, mut prefixes) = (BTreeSet::new(), BTreeSet::new());
     let mut issuers = Vec::new();
     for table in tables {
@@ -102,8 +102,8 @@ pub(super) fn check(checker: &mut Checker<'_>, tables: &[IssuerTable]) -> Vec<Is
                 "set a different one for each, like identity_prefix = \"ci:\"",
             );
         }
-        if let Keys::File(path) = &settings.keys {
-            settings.keys = Keys::File(checker.base.join(path));
+        if let KeysLocation::File(path) = &settings.keys {
+            settings.keys = KeysLocation::File(checker.base.join(path));
             if let Err(reason) = settings.keys.check() {
                 checker.note(&at("jwks_file"), reason, "set a file with the issuer's public keys (JWKS)");
             }

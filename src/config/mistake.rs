@@ -6,11 +6,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// Key that mistakes in the policies are reported under.
-pub(super) const POLICIES: &str = "policy.dir";
+pub(super) const POLICIES_KEY: &str = "policy.dir";
 
 /// Mistake in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mistake {
+pub struct ConfigMistake {
     file: PathBuf,
     line: Option<usize>,
     key: Option<String>,
@@ -18,7 +18,7 @@ pub struct Mistake {
     remedy: Option<String>,
 }
 
-impl Mistake {
+impl ConfigMistake {
     pub(super) fn new(file: &Path, line: Option<usize>, key: Option<String>, reason: impl Into<String>) -> Self {
         Self {
             file: file.to_owned(),
@@ -49,11 +49,11 @@ impl Mistake {
     /// Returns true if the mistake is in the policies.
     #[must_use]
     pub fn is_of_policies(&self) -> bool {
-        self.key.as_deref() == Some(POLICIES)
+        self.key.as_deref() == Some(POLICIES_KEY)
     }
 }
 
-impl fmt::Display for Mistake {
+impl fmt::Display for ConfigMistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.file.display())?;
         if let Some(line) = self.line {

@@ -33,10 +33,11 @@ use crate::names::TargetName;
 
 pub use access::AccessTable;
 pub use check::reachable;
-pub use mistake::Mistake;
+pub use mistake::ConfigMistake;
 pub use profiles::ProfileSettings;
 pub use settings::{
-    AccountSettings, Control, Limits, LogFormat, Logging, SessionTable, Settings, SharedAccount, TargetSettings, TlsFiles,
+    AccountSettings, ConnectionLimits, ControlSettings, GateSettings, LogFormat, LoggingSettings, SessionTable, SharedAccount,
+    TargetSettings, TlsFiles,
 };
 #[cfg(test)]
 pub(crate) use targets::RESERVED_NAMES;
@@ -46,16 +47,16 @@ pub use unknown::unknown_names;
 pub const DEFAULT_FILE: &str = "tidegate.toml";
 
 /// Reads the file and every file it names, checks everything, and returns usable settings, or all mistakes found.
-pub fn load(path: &Path) -> Result<Settings, Vec<Mistake>> {
+pub fn load(path: &Path) -> Result<GateSettings, Vec<ConfigMistake>> {
     let text = read(path).map_err(|mistake| vec![mistake])?;
     from_text(path, &text)
 }
 
 /// Does the same as [`load`] for a text that is not (yet) in a file. Relative paths are resolved against the folder of `path`.
-pub fn from_text(path: &Path, text: &str) -> Result<Settings, Vec<Mistake>> {
+pub fn from_text(path: &Path, text: &str) -> Result<GateSettings, Vec<ConfigMistake>> {
     let (file, mut mistakes) = file::FileConfig::parse(path, text)?;
     let settings = check::settings(path, &file, &mut mistakes);
-    mistakes.sort_by_key(Mistake::line);
+    mistakes.sort_by_key(ConfigMistake::line);
     match settings {
         Some(settings) if mistakes.is_empty() => Ok(settings),
         _ => Err(mistakes),
@@ -64,7 +65,7 @@ pub fn from_text(path: &Path, text: &str) -> Result<Settings, Vec<Mistake>> {
 
 /// Reads one target from the file, and the passwords of its accounts only if `passwords` is set: this works without the right
 /// to read the other secrets in the file. An unknown target is an error that names the known ones.
-pub fn target(path: &Path, name: &TargetName, passwords: bool) -> Result<TargetSettings, Vec<Mistake>> {
+pub fn target(path: &Path, name: &TargetName, passwords: bool) -> Result<TargetSettings, Vec<ConfigMistake>> {
     let text = read(path).map_err(|mistake| vec![mistake])?;
     let (mut file, mut mistakes) = file::FileConfig::parse(path, &text)?;
     let names: Vec<String> = file.targets.iter().map(|target| target.name.to_string()).collect();
@@ -74,13 +75,13 @@ pub fn target(path: &Path, name: &TargetName, passwords: bool) -> Result<TargetS
             target.forget_passwords();
         }
     }
-    let mut checker = checker::Checker::new(path, &file.places, &mut mistakes);
+    let mut checker = checker::SettingsChecker::new(path, &file.places, &mut mistakes);
     let settings = file.targets.first().map(|table| checker.target(table));
     match settings {
         Some(settings) if mistakes.is_empty() => Ok(settings),
         None if mistakes.is_empty() => {
             let reason = format!("no target is named {name}; configured: {}", names.join(", "));
-            Err(vec![Mistake::new(path, None, Some("targets".to_owned()), reason)])
+            Err(vec![ConfigMistake::new(path, None, Some("targets".to_owned()), reason)])
         }
         _ => Err(mistakes),
     }
@@ -102,7 +103,7 @@ pub struct ControlAddress {
 }
 
 /// Reads only [`ControlAddress`] from the file: this works without the right to read the secrets that it names.
-pub fn control_address(path: &Path) -> Result<ControlAddress, Vec<Mistake>> {
+pub fn control_address(path: &Path) -> Result<ControlAddress, Vec<ConfigMistake>> {
     let text = read(path).map_err(|mistake| vec![mistake])?;
     let (file, mistakes) = file::FileConfig::parse(path, &text)?;
     if mistakes.is_empty() {
@@ -114,38 +115,38 @@ pub fn control_address(path: &Path) -> Result<ControlAddress, Vec<Mistake>> {
 
 /// Place of the policies, and the time zone of their hours and weekdays.
 #[derive(Debug, Clone)]
-pub struct PolicyPlace {
+pub struct PolicyLocation {
     /// Folder of the policies.
     pub dir: PathBuf,
     /// Time zone in which policies see hours and weekdays.
     pub zone: TimeZone,
 }
 
-impl PolicyPlace {
+impl PolicyLocation {
     /// Returns the defaults, for a configuration that does not mention policies and for a folder without a configuration.
     #[must_use]
     pub fn beside(path: &Path) -> Self {
         Self {
-            dir: checker::Base::of(path).join(Path::new(policies::DEFAULT_DIR)),
+            dir: checker::BaseFolder::of(path).join(Path::new(policies::DEFAULT_DIR)),
             zone: TimeZone::UTC,
         }
     }
 }
 
-/// Reads only [`PolicyPlace`] from the file: this works without the right to read the secrets that it names.
-pub fn policy_place(path: &Path) -> Result<PolicyPlace, Vec<Mistake>> {
+/// Reads only [`PolicyLocation`] from the file: this works without the right to read the secrets that it names.
+pub fn policy_place(path: &Path) -> Result<PolicyLocation, Vec<ConfigMistake>> {
     let text = read(path).map_err(|mistake| vec![mistake])?;
     let (file, mistakes) = file::FileConfig::parse(path, &text)?;
     if mistakes.is_empty() {
-        Ok(file.policy.place(&checker::Base::of(path)))
+        Ok(file.policy.place(&checker::BaseFolder::of(path)))
     } else {
         Err(mistakes)
     }
 }
 
-fn read(path: &Path) -> Result<String, Mistake> {
+fn read(path: &Path) -> Result<String, ConfigMistake> {
     std::fs::read_to_string(path).map_err(|error| {
-        let mistake = Mistake::new(path, None, None, format!("cannot be read: {error}"));
+        let mistake = ConfigMistake::new(path, None, None, format!("cannot be read: {error}"));
         if error.kind() == std::io::ErrorKind::NotFound {
             mistake.remedy("set the file with --config, or write one: docs/quickstart.md has one to start from")
         } else {

@@ -5,9 +5,9 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use super::checker::Checker;
-use super::reader::Section;
-use crate::notify::{EventKind, Format, Hook, NotifySettings};
+use super::checker::SettingsChecker;
+use super::reader::TableSection;
+use crate::notify::{EventKind, MessageFormat, NotifySettings, Webhook};
 use crate::secret::Secret;
 use crate::tls::web_address;
 
@@ -27,20 +27,20 @@ struct HookTable {
     url_file: Option<PathBuf>,
     secret_file: Option<PathBuf>,
     secret_env: Option<String>,
-    format: Format,
+    format: MessageFormat,
     events: BTreeSet<EventKind>,
 }
 
-const FORMATS: &[(&str, Format)] = &[("json", Format::Json), ("slack", Format::Slack)];
+const FORMATS: &[(&str, MessageFormat)] = &[("json", MessageFormat::Json), ("slack", MessageFormat::Slack)];
 
-pub(super) fn read(table: &Section<'_, '_>) -> NotifyTable {
+pub(super) fn read(table: &TableSection<'_, '_>) -> NotifyTable {
     NotifyTable {
         link: table.parsed("link", |text| web_address(text).map(|_| text.to_owned())),
         webhooks: table.tables("webhooks", webhook).into_iter().flatten().collect(),
     }
 }
 
-fn webhook(table: &Section<'_, '_>) -> Option<HookTable> {
+fn webhook(table: &TableSection<'_, '_>) -> Option<HookTable> {
     let name = table.required("name", "set a name, for messages about it: name = \"qa-channel\"");
     let words = EventKind::ALL.map(|event| (event.name(), event));
     let read = HookTable {
@@ -49,7 +49,7 @@ fn webhook(table: &Section<'_, '_>) -> Option<HookTable> {
         url_file: table.path("url_file"),
         secret_file: table.path("secret_file"),
         secret_env: table.text("secret_env"),
-        format: table.one_of("format", FORMATS).unwrap_or(Format::Json),
+        format: table.one_of("format", FORMATS).unwrap_or(MessageFormat::Json),
         events: table
             .some_of("events", &words)
             .unwrap_or_else(|| EventKind::usual().collect())
@@ -61,7 +61,7 @@ fn webhook(table: &Section<'_, '_>) -> Option<HookTable> {
 }
 
 /// Returns the webhooks, each with a permitted address and a secret.
-pub(super) fn check(checker: &mut Checker<'_>, table: &NotifyTable) -> NotifySettings {
+pub(super) fn check(checker: &mut SettingsChecker<'_>, table: &NotifyTable) -> NotifySettings {
     let mut names = BTreeSet::new();
     let mut hooks = Vec::new();
     for webhook in &table.webhooks {
@@ -81,7 +81,7 @@ pub(super) fn check(checker: &mut Checker<'_>, table: &NotifyTable) -> NotifySet
     }
 }
 
-fn hook(checker: &mut Checker<'_>, table: &HookTable) -> Option<Hook> {
+fn hook(checker: &mut SettingsChecker<'_>, table: &HookTable) -> Option<Webhook> {
     let at = |key: &str| format!("{}.{key}", table.place);
     let (url, key) = match (&table.url, &table.url_file) {
         (Some(url), None) => (Some(url.clone()), at("url")),
@@ -114,7 +114,7 @@ fn hook(checker: &mut Checker<'_>, table: &HookTable) -> Option<Hook> {
         checker.note(&at("secret_file"), "is missing", remedy);
     }
     let secret = checker.secret(&table.place, "secret", table.secret_file.as_ref(), table.secret_env.as_ref());
-    Some(Hook {
+    Some(Webhook {
         name: table.name.clone(),
         url: url?,
         secret: secret?,

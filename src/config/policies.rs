@@ -4,22 +4,22 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::policy::Source;
+use crate::policy::PolicyFile;
 
 /// Default folder of the policies, beside the configuration.
 pub const DEFAULT_DIR: &str = "policies";
 
 /// Name of the schema's file in the folder.
-const SCHEMA: &str = "schema.cedarschema";
+const SCHEMA_FILE: &str = "schema.cedarschema";
 
 /// Maximum size of a file in bytes. No policy file is nearly as long; a device or a dump would be.
-const LONGEST: u64 = 4 << 20;
+const MAX_FILE_BYTES: u64 = 4 << 20;
 
 /// Error of reading a folder of policies.
 #[derive(Debug, thiserror::Error)]
-pub enum ReadError {
+pub enum PolicyFolderError {
     /// A file or folder cannot be read.
-    #[error("{}: cannot be read: {error}; a policy folder contains {SCHEMA} and *.cedar files", .path.display())]
+    #[error("{}: cannot be read: {error}; a policy folder contains {SCHEMA_FILE} and *.cedar files", .path.display())]
     Unreadable {
         /// Path of the file or folder.
         path: PathBuf,
@@ -41,17 +41,17 @@ pub enum ReadError {
 }
 
 /// Reads the schema and the policies of a folder, named by their files, in the order of the names.
-pub fn read(dir: &Path) -> Result<(Source, Vec<Source>), ReadError> {
-    let schema = source(&dir.join(SCHEMA))?;
+pub fn read(dir: &Path) -> Result<(PolicyFile, Vec<PolicyFile>), PolicyFolderError> {
+    let schema = source(&dir.join(SCHEMA_FILE))?;
     let policies = all(dir, "cedar")?;
     if policies.is_empty() {
-        return Err(ReadError::Empty { path: dir.to_owned() });
+        return Err(PolicyFolderError::Empty { path: dir.to_owned() });
     }
     Ok((schema, policies))
 }
 
 /// Reads the test tables of a folder of policies, `tests/*.toml`; there are none if the folder does not exist.
-pub fn read_tables(dir: &Path) -> Result<Vec<Source>, ReadError> {
+pub fn read_tables(dir: &Path) -> Result<Vec<PolicyFile>, PolicyFolderError> {
     let tests = dir.join("tests");
     if !tests.exists() {
         return Ok(Vec::new());
@@ -60,8 +60,8 @@ pub fn read_tables(dir: &Path) -> Result<Vec<Source>, ReadError> {
 }
 
 /// Reads all files of a folder with this extension. Hidden files are skipped: they belong to editors.
-fn all(dir: &Path, extension: &str) -> Result<Vec<Source>, ReadError> {
-    let unreadable = |error| ReadError::Unreadable {
+fn all(dir: &Path, extension: &str) -> Result<Vec<PolicyFile>, PolicyFolderError> {
+    let unreadable = |error| PolicyFolderError::Unreadable {
         path: dir.to_owned(),
         error,
     };
@@ -77,15 +77,15 @@ fn all(dir: &Path, extension: &str) -> Result<Vec<Source>, ReadError> {
     paths.iter().map(|path| source(path)).collect()
 }
 
-fn source(path: &Path) -> Result<Source, ReadError> {
-    let unreadable = |error| ReadError::Unreadable {
+fn source(path: &Path) -> Result<PolicyFile, PolicyFolderError> {
+    let unreadable = |error| PolicyFolderError::Unreadable {
         path: path.to_owned(),
         error,
     };
-    if std::fs::metadata(path).map_err(unreadable)?.len() > LONGEST {
-        return Err(ReadError::TooLong { path: path.to_owned() });
+    if std::fs::metadata(path).map_err(unreadable)?.len() > MAX_FILE_BYTES {
+        return Err(PolicyFolderError::TooLong { path: path.to_owned() });
     }
-    Ok(Source {
+    Ok(PolicyFile {
         name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         text: std::fs::read_to_string(path).map_err(unreadable)?,
     })

@@ -4,10 +4,10 @@
 
 use std::fmt::Display;
 
-use super::reader::{Own, Section};
+use super::reader::{OwnValue, TableSection};
 use crate::names::{ProfileName, TargetName};
-use crate::rails::{Rails, Rules};
-use crate::rights::{Glob, Mask, MaskedTable, Pattern, Rights, RoleName, literal, profile_role};
+use crate::rights::{ColumnMask, MaskedTable, NameGlob, Pattern, Rights, RoleName, literal, profile_role};
+use crate::sql_filter::{FilterRules, SqlFilter};
 
 /// Profile of a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct ProfileSettings {
     /// account.
     pub rights: Option<Rights>,
     /// Guard rails.
-    pub rails: Option<Rules>,
+    pub rails: Option<FilterRules>,
     /// Settings of its sessions (`statement_timeout`), in the order of the file, as values without quotes.
     pub settings: Vec<(String, String)>,
     /// Connection limit of one grant's role; if absent, the number of sessions of the grant.
@@ -52,7 +52,7 @@ impl ProfileSettings {
 const NOT_SETTABLE: &[&str] = &["role", "session_authorization"];
 
 /// Reads `profiles` of a target: at least one, without duplicates.
-pub(super) fn read(table: &Section<'_, '_>) -> Vec<ProfileSettings> {
+pub(super) fn read(table: &TableSection<'_, '_>) -> Vec<ProfileSettings> {
     let profiles = if table.is_table("profiles") {
         table.each("profiles", defined).into_iter().flatten().collect()
     } else {
@@ -67,7 +67,7 @@ pub(super) fn read(table: &Section<'_, '_>) -> Vec<ProfileSettings> {
     profiles
 }
 
-fn named(table: &Section<'_, '_>, names: Vec<ProfileName>) -> Vec<ProfileSettings> {
+fn named(table: &TableSection<'_, '_>, names: Vec<ProfileName>) -> Vec<ProfileSettings> {
     let twice = |(i, name): &(usize, &ProfileName)| names.iter().take(*i).any(|earlier| earlier == *name);
     if let Some((_, name)) = names.iter().enumerate().find(twice) {
         let reason = format!("\"{name}\" is listed twice");
@@ -77,7 +77,7 @@ fn named(table: &Section<'_, '_>, names: Vec<ProfileName>) -> Vec<ProfileSetting
 }
 
 /// Reads `[targets.NAME.profiles.NAME]`.
-fn defined(name: &str, table: &Section<'_, '_>) -> Option<ProfileSettings> {
+fn defined(name: &str, table: &TableSection<'_, '_>) -> Option<ProfileSettings> {
     let name = name
         .parse::<ProfileName>()
         .map_err(|error| table.mistake_here(error.to_string()))
@@ -95,7 +95,7 @@ fn defined(name: &str, table: &Section<'_, '_>) -> Option<ProfileSettings> {
     Some(read)
 }
 
-fn rights(table: &Section<'_, '_>) -> Rights {
+fn rights(table: &TableSection<'_, '_>) -> Rights {
     let tables = |key| patterns(table, key, str::parse);
     let plain = |key, what| patterns(table, key, |text| Pattern::without_columns(text, what));
     let rights = Rights {
@@ -113,8 +113,8 @@ fn rights(table: &Section<'_, '_>) -> Rights {
         sequence_select: plain("sequence_select", "sequences have none"),
         sequence_update: plain("sequence_update", "sequences have none"),
         execute: plain("execute", "functions are selected by name"),
-        schemas: table.list("schemas", str::parse::<Glob>),
-        create: table.list("create", str::parse::<Glob>).unwrap_or_default(),
+        schemas: table.list("schemas", str::parse::<NameGlob>),
+        create: table.list("create", str::parse::<NameGlob>).unwrap_or_default(),
         owner: table.text("owner"),
         future: table.yes_no("future").unwrap_or(false),
         masks: masks(table),
@@ -134,7 +134,11 @@ fn rights(table: &Section<'_, '_>) -> Rights {
     rights
 }
 
-fn patterns<E: Display>(table: &Section<'_, '_>, key: &'static str, read: impl Fn(&str) -> Result<Pattern, E>) -> Vec<Pattern> {
+fn patterns<E: Display>(
+    table: &TableSection<'_, '_>,
+    key: &'static str,
+    read: impl Fn(&str) -> Result<Pattern, E>,
+) -> Vec<Pattern> {
     let patterns = table.list(key, read).unwrap_or_default();
     if !patterns.is_empty() && patterns.iter().all(|pattern| pattern.excludes) {
         let remedy = format!("add an inclusion first: {key} = [\"shop.*\", \"!shop.cards\"]");
@@ -143,7 +147,7 @@ fn patterns<E: Display>(table: &Section<'_, '_>, key: &'static str, read: impl F
     patterns
 }
 
-fn settings(table: &Section<'_, '_>) -> Vec<(String, String)> {
+fn settings(table: &TableSection<'_, '_>) -> Vec<(String, String)> {
     let mut settings = Vec::new();
     for (name, value) in table.own("settings") {
         let wrong = |reason: String, remedy: &str| {
@@ -161,21 +165,21 @@ fn settings(table: &Section<'_, '_>) -> Vec<(String, String)> {
             _ if NOT_SETTABLE.contains(&name.to_ascii_lowercase().as_str()) => {
                 wrong("only the gate may set it".to_owned(), "remove it");
             }
-            Own::Text(value) if !value.contains('\0') => settings.push((name, value)),
-            Own::Text(_) => wrong("the value contains a zero byte".to_owned(), "remove it"),
-            Own::Table(_) => wrong("expected a value, found a table".to_owned(), "quote names that contain a dot"),
-            Own::Other(kind) => wrong(format!("expected a value, found {kind}"), "write it as a string in quotes"),
+            OwnValue::Text(value) if !value.contains('\0') => settings.push((name, value)),
+            OwnValue::Text(_) => wrong("the value contains a zero byte".to_owned(), "remove it"),
+            OwnValue::Table(_) => wrong("expected a value, found a table".to_owned(), "quote names that contain a dot"),
+            OwnValue::Other(kind) => wrong(format!("expected a value, found {kind}"), "write it as a string in quotes"),
         }
     }
     settings
 }
 
-fn masks(table: &Section<'_, '_>) -> Vec<MaskedTable> {
+fn masks(table: &TableSection<'_, '_>) -> Vec<MaskedTable> {
     let mut masks: Vec<MaskedTable> = Vec::new();
     for (text, value) in table.own("mask") {
         let key = format!("mask.{text}");
         let wrong = |reason: String, remedy: &str| table.mistake_at(&key, reason, Some(remedy.to_owned()));
-        let Own::Table(columns) = value else {
+        let OwnValue::Table(columns) = value else {
             let remedy = "write \"shop.cards\" = { pan = \"partial\" }";
             wrong("expected the columns of a table".to_owned(), remedy);
             continue;
@@ -196,7 +200,7 @@ fn masks(table: &Section<'_, '_>) -> Vec<MaskedTable> {
         let columns = columns
             .into_iter()
             .filter_map(|(column, value)| mask(table, &key, &column, value));
-        let columns: Vec<(String, Mask)> = columns.collect();
+        let columns: Vec<(String, ColumnMask)> = columns.collect();
         if columns.is_empty() {
             let remedy = "mask at least one, like { pan = \"partial\" }, or remove the table";
             wrong("no column is masked".to_owned(), remedy);
@@ -207,19 +211,19 @@ fn masks(table: &Section<'_, '_>) -> Vec<MaskedTable> {
 }
 
 /// Parses `pan = "partial"` or `cvv = { constant = "***" }`.
-fn mask(table: &Section<'_, '_>, key: &str, column: &str, value: Own) -> Option<(String, Mask)> {
+fn mask(table: &TableSection<'_, '_>, key: &str, column: &str, value: OwnValue) -> Option<(String, ColumnMask)> {
     let mask = match value {
-        Own::Text(word) => match word.as_str() {
-            "partial" => Ok(Mask::Partial),
-            "hash" => Ok(Mask::Hash),
-            "null" => Ok(Mask::Null),
+        OwnValue::Text(word) => match word.as_str() {
+            "partial" => Ok(ColumnMask::Partial),
+            "hash" => Ok(ColumnMask::Hash),
+            "null" => Ok(ColumnMask::Null),
             _ => Err(format!("unknown mask \"{word}\"")),
         },
-        Own::Table(entries) => match <[_; 1]>::try_from(entries) {
-            Ok([(name, Own::Text(text))]) if name == "constant" => Ok(Mask::Constant(text)),
+        OwnValue::Table(entries) => match <[_; 1]>::try_from(entries) {
+            Ok([(name, OwnValue::Text(text))]) if name == "constant" => Ok(ColumnMask::Constant(text)),
             _ => Err("a table is allowed only for a constant".to_owned()),
         },
-        Own::Other(kind) => Err(format!("expected a mask, found {kind}")),
+        OwnValue::Other(kind) => Err(format!("expected a mask, found {kind}")),
     };
     let wrong = |reason| {
         let remedy = "write \"partial\", \"hash\", \"null\" or { constant = \"***\" }".to_owned();
@@ -229,12 +233,12 @@ fn mask(table: &Section<'_, '_>, key: &str, column: &str, value: Own) -> Option<
 }
 
 /// Reads the `rails` of a profile.
-fn rails(table: &Section<'_, '_>, profile: Option<&ProfileName>) -> Rules {
+fn rails(table: &TableSection<'_, '_>, profile: Option<&ProfileName>) -> FilterRules {
     let unknown = table.one_of("unknown", &[("refuse", true), ("allow", false)]);
     let statements = table.texts("statements");
     let need_where = table.yes_no("need_where").unwrap_or(false);
     let deny_tables = table.texts("deny_tables").unwrap_or_default();
-    let rules = Rules {
+    let rules = FilterRules {
         // A statement that cannot be parsed may break any of the rules, so refuse it by default if there is one.
         refuse_unknown: unknown.unwrap_or(statements.is_some() || need_where || !deny_tables.is_empty()),
         statements,
@@ -243,7 +247,7 @@ fn rails(table: &Section<'_, '_>, profile: Option<&ProfileName>) -> Rules {
         max_sql_bytes: table.number("max_sql_bytes", 1, u32::MAX).map(Into::into),
         refuse_unloggable: table.yes_no("refuse_unloggable").unwrap_or(true),
     };
-    if let Some(Err(mistake)) = profile.map(|profile| Rails::new(&rules, profile.clone())) {
+    if let Some(Err(mistake)) = profile.map(|profile| SqlFilter::new(&rules, profile.clone())) {
         table.mistake_here(mistake.to_string());
     }
     rules

@@ -15,23 +15,23 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::mistake::Mistake;
+use super::mistake::ConfigMistake;
 use crate::duration;
 use crate::names::nearest;
-pub(super) use own::Own;
+pub(super) use own::OwnValue;
 
 /// Line of each key, by the key with its tables, such as `targets.orders.user`.
-pub(super) type Places = BTreeMap<String, usize>;
+pub(super) type KeyLines = BTreeMap<String, usize>;
 
 /// Text to parse, with the mistakes and the lines of keys found so far.
-pub(super) struct Reader<'a> {
+pub(super) struct TableReader<'a> {
     path: &'a Path,
     text: &'a str,
-    mistakes: RefCell<Vec<Mistake>>,
-    places: RefCell<Places>,
+    mistakes: RefCell<Vec<ConfigMistake>>,
+    places: RefCell<KeyLines>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> TableReader<'a> {
     pub(super) fn new(path: &'a Path, text: &'a str) -> Self {
         Self {
             path,
@@ -42,7 +42,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Parses the text, or returns all syntax errors. After a syntax error the meaning of the rest is not guessed.
-    pub(super) fn parse(&self) -> Result<DeTable<'a>, Vec<Mistake>> {
+    pub(super) fn parse(&self) -> Result<DeTable<'a>, Vec<ConfigMistake>> {
         let (table, errors) = DeTable::parse_recoverable(self.text);
         if errors.is_empty() {
             return Ok(table.into_inner());
@@ -50,13 +50,13 @@ impl<'a> Reader<'a> {
         let mistakes = errors.iter().map(|error| {
             let line = error.span().map(|span| self.line(span.start));
             let reason = error.message().lines().collect::<Vec<_>>().join(", ");
-            Mistake::new(self.path, line, None, format!("invalid TOML: {reason}"))
+            ConfigMistake::new(self.path, line, None, format!("invalid TOML: {reason}"))
         });
         Err(mistakes.collect())
     }
 
-    pub(super) fn root<'t>(&'t self, table: &'t DeTable<'a>) -> Section<'t, 'a> {
-        Section {
+    pub(super) fn root<'t>(&'t self, table: &'t DeTable<'a>) -> TableSection<'t, 'a> {
+        TableSection {
             reader: self,
             table,
             prefix: String::new(),
@@ -64,11 +64,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn finish(self) -> (Places, Vec<Mistake>) {
+    pub(super) fn finish(self) -> (KeyLines, Vec<ConfigMistake>) {
         (self.places.into_inner(), self.mistakes.into_inner())
     }
 
-    fn note(&self, mistake: Mistake) {
+    fn note(&self, mistake: ConfigMistake) {
         self.mistakes.borrow_mut().push(mistake);
     }
 
@@ -79,16 +79,16 @@ impl<'a> Reader<'a> {
 }
 
 /// Table of the file.
-pub(super) struct Section<'t, 'a> {
-    reader: &'t Reader<'a>,
+pub(super) struct TableSection<'t, 'a> {
+    reader: &'t TableReader<'a>,
     table: &'t DeTable<'a>,
     prefix: String,
     known: RefCell<Vec<&'static str>>,
 }
 
-impl<'t, 'a> Section<'t, 'a> {
+impl<'t, 'a> TableSection<'t, 'a> {
     /// Reads the table under `key`; an absent table reads as an empty one.
-    pub(super) fn within<R>(&self, key: &'static str, read: impl FnOnce(&Section<'_, 'a>) -> R) -> R {
+    pub(super) fn within<R>(&self, key: &'static str, read: impl FnOnce(&TableSection<'_, 'a>) -> R) -> R {
         let empty = DeTable::new();
         let table = match self.value(key) {
             None => &empty,
@@ -97,7 +97,7 @@ impl<'t, 'a> Section<'t, 'a> {
                 &empty
             }),
         };
-        let section = Section {
+        let section = TableSection {
             reader: self.reader,
             table,
             prefix: self.path_of(key),
@@ -109,7 +109,7 @@ impl<'t, 'a> Section<'t, 'a> {
     }
 
     /// Reads the tables under `key` with their names, such as `[targets.orders]`, in the order of the file.
-    pub(super) fn each<R>(&self, key: &'static str, mut read: impl FnMut(&str, &Section<'_, 'a>) -> R) -> Vec<R> {
+    pub(super) fn each<R>(&self, key: &'static str, mut read: impl FnMut(&str, &TableSection<'_, 'a>) -> R) -> Vec<R> {
         let Some(value) = self.value(key) else { return Vec::new() };
         let Some(tables) = value.get_ref().as_table() else {
             let remedy = format!("write a table for each entry: [{key}.name]");
@@ -123,12 +123,12 @@ impl<'t, 'a> Section<'t, 'a> {
             self.reader.places.borrow_mut().insert(path.clone(), line);
             let Some(table) = value.get_ref().as_table() else {
                 let reason = format!("expected a table, found {}", kind(value.get_ref()));
-                let mistake = Mistake::new(self.reader.path, Some(line), Some(path), reason);
+                let mistake = ConfigMistake::new(self.reader.path, Some(line), Some(path), reason);
                 self.reader
                     .note(mistake.remedy(format!("write [{key}.name] and the keys below it")));
                 continue;
             };
-            let section = Section {
+            let section = TableSection {
                 reader: self.reader,
                 table,
                 prefix: path,
@@ -158,7 +158,7 @@ impl<'t, 'a> Section<'t, 'a> {
     pub(super) fn required(&self, key: &'static str, remedy: &str) -> Option<String> {
         if self.value(key).is_none() {
             let line = self.reader.places.borrow().get(&self.prefix).copied();
-            let mistake = Mistake::new(self.reader.path, line, Some(self.path_of(key)), "is missing");
+            let mistake = ConfigMistake::new(self.reader.path, line, Some(self.path_of(key)), "is missing");
             self.reader.note(mistake.remedy(remedy));
             return None;
         }
@@ -282,7 +282,7 @@ impl<'t, 'a> Section<'t, 'a> {
     pub(super) fn mistake_at(&self, key: &str, reason: String, remedy: Option<String>) {
         let path = self.path_of(key);
         let line = self.reader.places.borrow().get(&path).copied();
-        let mistake = Mistake::new(self.reader.path, line, Some(path), reason);
+        let mistake = ConfigMistake::new(self.reader.path, line, Some(path), reason);
         self.reader.note(match remedy {
             Some(remedy) => mistake.remedy(remedy),
             None => mistake,
@@ -293,7 +293,7 @@ impl<'t, 'a> Section<'t, 'a> {
     pub(super) fn mistake_here(&self, reason: String) {
         let line = self.reader.places.borrow().get(&self.prefix).copied();
         self.reader
-            .note(Mistake::new(self.reader.path, line, Some(self.prefix.clone()), reason));
+            .note(ConfigMistake::new(self.reader.path, line, Some(self.prefix.clone()), reason));
     }
 
     /// Notes every key that was not read.
@@ -305,7 +305,7 @@ impl<'t, 'a> Section<'t, 'a> {
                 continue;
             }
             let line = Some(self.reader.line(key.span().start));
-            let mistake = Mistake::new(self.reader.path, line, Some(self.path_of(name)), "unknown key");
+            let mistake = ConfigMistake::new(self.reader.path, line, Some(self.path_of(name)), "unknown key");
             self.reader.note(mistake.remedy(instead(name, &known)));
         }
     }

@@ -4,10 +4,10 @@
 
 use std::path::PathBuf;
 
-use super::checker::Checker;
+use super::checker::SettingsChecker;
 use crate::secret::Secret;
 
-impl Checker<'_> {
+impl SettingsChecker<'_> {
     /// Reads the secret named by `WORD_file` or `WORD_env` of a table; `None` if neither is set.
     pub(super) fn secret(
         &mut self,

@@ -25,7 +25,7 @@ use crate::upstream::{ApplicationName, AuthMethod};
 
 /// Settings of the gate.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct GateSettings {
     /// File that the settings come from.
     pub file: PathBuf,
     /// Addresses to listen on for PostgreSQL clients.
@@ -43,13 +43,13 @@ pub struct Settings {
     /// Clients that may connect without TLS.
     pub plaintext: Plaintext,
     /// Limits on connections and logins.
-    pub limits: Limits,
+    pub limits: ConnectionLimits,
     /// Warnings, time limits and texts of sessions.
     pub session: SessionTable,
     /// Settings of the audit log.
-    pub audit: audit::Settings,
+    pub audit: audit::JournalSettings,
     /// Settings of the control API.
-    pub control: Control,
+    pub control: ControlSettings,
     /// Limits and defaults of requests and grants.
     pub access: AccessTable,
     /// Validated policies; `None` means that no identity can request access.
@@ -65,7 +65,7 @@ pub struct Settings {
     /// Time that a shutdown waits for sessions in use.
     pub drain_limit: Duration,
     /// Format and level of the gate's own messages.
-    pub logging: Logging,
+    pub logging: LoggingSettings,
 }
 
 /// Settings of a target: one database.
@@ -142,7 +142,7 @@ pub enum TlsFiles {
 
 /// Values of `[limits]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct ConnectionLimits {
     /// Number of simultaneous sessions and logins.
     pub connections: u32,
     /// Number of simultaneous unfinished logins.
@@ -178,7 +178,7 @@ pub struct SessionTable {
 
 /// Addresses and token of the control API.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Control {
+pub struct ControlSettings {
     /// Path of the Unix socket.
     pub socket: PathBuf,
     /// TCP address to listen on as well.
@@ -191,7 +191,7 @@ pub struct Control {
 
 /// Values of `[log]`: the gate's own messages, not the audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Logging {
+pub struct LoggingSettings {
     /// Format of the messages.
     pub format: LogFormat,
     /// Filter in the syntax of `tracing`, such as `info` or `tidegate=debug`.

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::address::host_port;
-use super::checker::Checker;
+use super::checker::SettingsChecker;
 use super::profiles::{self, ProfileSettings};
-use super::reader::Section;
+use super::reader::TableSection;
 use super::settings::{AccountSettings, SharedAccount, TargetSettings};
 use crate::audit::values::ParameterPolicy;
-use crate::causes::in_one_line;
+use crate::error_chain::display_chain;
 use crate::names::TargetName;
 use crate::tls::{ClientTls, TlsMode};
 use crate::upstream::{ApplicationName, AuthMethod, Target};
@@ -77,7 +77,7 @@ const AUTH_METHODS: &[(&str, AuthMethod)] = &[
     ("trust", AuthMethod::Trust),
 ];
 
-fn named(name: &str, table: &Section<'_, '_>) -> Option<TargetName> {
+fn named(name: &str, table: &TableSection<'_, '_>) -> Option<TargetName> {
     match name.parse::<TargetName>() {
         Ok(name) if RESERVED_NAMES.contains(&name.as_str()) => {
             table.mistake_here(format!(
@@ -93,7 +93,7 @@ fn named(name: &str, table: &Section<'_, '_>) -> Option<TargetName> {
     }
 }
 
-pub(super) fn read(name: &str, table: &Section<'_, '_>) -> Option<TargetTable> {
+pub(super) fn read(name: &str, table: &TableSection<'_, '_>) -> Option<TargetTable> {
     let name = named(name, table);
     let address = table.required("address", "set the database server: address = \"127.0.0.1:5432\"");
     let address = address.and_then(|text| match host_port(&text, POSTGRES_PORT) {
@@ -164,7 +164,7 @@ impl TargetTable {
     }
 }
 
-impl Checker<'_> {
+impl SettingsChecker<'_> {
     pub(super) fn target(&mut self, table: &TargetTable) -> TargetSettings {
         let at = |key: &str| format!("targets.{}.{key}", table.name);
         let ca_file = table.ca_file.as_ref().map(|path| self.base.join(path));
@@ -255,7 +255,7 @@ impl Checker<'_> {
         if self.readable(key, ca).is_some()
             && let Err(error) = ClientTls::new(table.sslmode, Some(ca))
         {
-            self.note(key, in_one_line(&error), "");
+            self.note(key, display_chain(&error), "");
         }
         if matches!(table.sslmode, TlsMode::Disable | TlsMode::Prefer) {
             self.note(

@@ -18,7 +18,7 @@ fn said(text: &str) -> Vec<String> {
         .collect()
 }
 
-fn good(text: &str) -> Settings {
+fn good(text: &str) -> GateSettings {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("orders.password"), "s3cret\n").unwrap();
     from_text(&dir.path().join("tidegate.toml"), text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"))
@@ -323,7 +323,7 @@ fn policies_are_read_with_the_file_and_every_mistake_in_them_is_told() {
     );
     // A folder that is named has to be there.
     let missing = load("[policy]\ndir = \"rules\"\n").unwrap_err();
-    assert!(missing.iter().all(Mistake::is_of_policies), "{missing:?}");
+    assert!(missing.iter().all(ConfigMistake::is_of_policies), "{missing:?}");
     let folder = dir.path().join("policies");
     std::fs::create_dir(&folder).unwrap();
     std::fs::write(
@@ -336,7 +336,10 @@ fn policies_are_read_with_the_file_and_every_mistake_in_them_is_told() {
     assert!(load("[policy]\nzone = \"Europe/Berlin\"\n").unwrap().policies.is_some());
     write("permit (principal, action, resource);\npermit (principal, action, resource) when { context.color == 1 };");
     let wrong = load("").unwrap_err();
-    assert!(wrong.len() > 1 && wrong.iter().all(Mistake::is_of_policies), "{wrong:?}");
+    assert!(
+        wrong.len() > 1 && wrong.iter().all(ConfigMistake::is_of_policies),
+        "{wrong:?}"
+    );
     assert!(wrong[0].to_string().contains("policy.dir: a.cedar"), "{}", wrong[0]);
 }
 

@@ -4,13 +4,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Settings;
+use super::GateSettings;
 use crate::names::{GroupName, IdentityName, nearest};
 use crate::policy::Policies;
 
 /// Returns a line for each unknown name, as far as it can be determined. `users` are the local users with their groups.
 #[must_use]
-pub fn unknown_names(settings: &Settings, users: &BTreeMap<IdentityName, BTreeSet<GroupName>>) -> Vec<String> {
+pub fn unknown_names(settings: &GateSettings, users: &BTreeMap<IdentityName, BTreeSet<GroupName>>) -> Vec<String> {
     let Some(policies) = &settings.policies else {
         return Vec::new();
     };
@@ -62,7 +62,7 @@ pub fn unknown_names(settings: &Settings, users: &BTreeMap<IdentityName, BTreeSe
 }
 
 /// The groups of users that no policy names; and those of policies in which nobody is, where all who have groups are known here.
-fn groups(settings: &Settings, policies: &Policies, users: &BTreeMap<IdentityName, BTreeSet<GroupName>>) -> Vec<String> {
+fn groups(settings: &GateSettings, policies: &Policies, users: &BTreeMap<IdentityName, BTreeSet<GroupName>>) -> Vec<String> {
     let mut lines = Vec::new();
     let named = policies.groups();
     let known: BTreeSet<&GroupName> = users.values().flatten().collect();

@@ -6,8 +6,8 @@ use std::fmt::Display;
 
 use super::profiles::ProfileSettings;
 use crate::access::ProfileWords;
-use crate::rails::Rules;
-use crate::rights::{Mask, Rights};
+use crate::rights::{ColumnMask, Rights};
+use crate::sql_filter::FilterRules;
 
 impl ProfileSettings {
     /// Returns the description of the profile.
@@ -52,11 +52,11 @@ fn may(rights: &Rights) -> Vec<String> {
 }
 
 fn masks(rights: &Rights) -> Vec<String> {
-    let shown = |mask: &Mask| match mask {
-        Mask::Partial => "last characters only".to_owned(),
-        Mask::Hash => "a salted hash".to_owned(),
-        Mask::Null => "nothing".to_owned(),
-        Mask::Constant(text) => format!("always '{text}'"),
+    let shown = |mask: &ColumnMask| match mask {
+        ColumnMask::Partial => "last characters only".to_owned(),
+        ColumnMask::Hash => "a salted hash".to_owned(),
+        ColumnMask::Null => "nothing".to_owned(),
+        ColumnMask::Constant(text) => format!("always '{text}'"),
     };
     let columns = rights.masks.iter().flat_map(|table| {
         let name = format!("{}.{}", table.schema, table.name);
@@ -68,7 +68,7 @@ fn masks(rights: &Rights) -> Vec<String> {
     columns.collect()
 }
 
-fn rails(rules: &Rules) -> Vec<String> {
+fn rails(rules: &FilterRules) -> Vec<String> {
     let mut said = Vec::new();
     if let Some(kinds) = &rules.statements {
         let (refused, allowed): (Vec<_>, Vec<_>) = kinds.iter().partition(|kind| kind.starts_with('!'));

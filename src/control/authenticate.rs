@@ -15,9 +15,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::caller::Caller;
-use super::hold::{Hold, Place};
+use super::long_poll::{CallerPermit, LongPollLimiter};
 use super::problem::ApiError;
-use super::{Gate, OPERATOR_HEADER};
+use super::{ControlContext, OPERATOR_HEADER};
 use crate::access::AccessError;
 use crate::ending::HeldBack;
 use crate::quota::RECORD_BYTES;
@@ -25,29 +25,29 @@ use crate::secret::Secret;
 use crate::strangers::Proof;
 
 /// Number of bytes that the records of one call count for: a decision, and its effect.
-const CALL_BYTES: usize = 2 * RECORD_BYTES;
+const CALL_RECORD_BYTES: usize = 2 * RECORD_BYTES;
 /// Longest time that the answer to a person who fills the log too fast is held back.
-const MAX_HOLD: Duration = Duration::from_secs(10);
+const MAX_QUOTA_DELAY: Duration = Duration::from_secs(10);
 
 /// Origin of a call; by default this machine's own socket.
 #[derive(Clone, Default)]
-pub(super) struct Client {
+pub(super) struct CallOrigin {
     /// Address of the caller, if the call comes over a network.
     pub(super) address: Option<IpAddr>,
-    connection: Option<Arc<Connection>>,
+    connection: Option<Arc<TcpConnection>>,
 }
 
 /// Connection over TCP: unauthenticated, until one of its calls has proved an identity.
-struct Connection {
+struct TcpConnection {
     proof: Proof,
-    place: OnceLock<Place>,
+    place: OnceLock<CallerPermit>,
 }
 
-impl Client {
+impl CallOrigin {
     pub(super) fn over_tcp(address: IpAddr, proof: Proof) -> Self {
         Self {
             address: Some(address),
-            connection: Some(Arc::new(Connection {
+            connection: Some(Arc::new(TcpConnection {
                 proof,
                 place: OnceLock::new(),
             })),
@@ -56,7 +56,7 @@ impl Client {
 
     /// Counts the connection as this caller's from now on, unless the caller has too many, so that no newer connection
     /// displaces it.
-    fn proved(&self, caller: &Caller, hold: &Hold) {
+    fn proved(&self, caller: &Caller, hold: &LongPollLimiter) {
         let Some(connection) = &self.connection else { return };
         if connection.place.get().is_none()
             && let Ok(place) = hold.connect(caller)
@@ -77,9 +77,9 @@ impl Client {
 
 /// Identifies the caller and runs the handler, or answers with an error.
 pub(super) async fn settle(
-    State(gate): State<Arc<Gate>>,
-    Extension(hold): Extension<Hold>,
-    ConnectInfo(client): ConnectInfo<Client>,
+    State(gate): State<Arc<ControlContext>>,
+    Extension(hold): Extension<LongPollLimiter>,
+    ConnectInfo(client): ConnectInfo<CallOrigin>,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -104,16 +104,18 @@ pub(super) async fn settle(
 }
 
 /// Counts the records of a person's call against that person's share of the log. Returns the time to hold the answer back.
-fn wait_of(caller: &Caller, gate: &Gate) -> Duration {
+fn wait_of(caller: &Caller, gate: &ControlContext) -> Duration {
     let Caller::Person(person, _) = caller else {
         return Duration::ZERO;
     };
     let now = gate.clock.moment().instant;
-    let until = gate.quotas.of(person.name(), now).log(CALL_BYTES, now);
-    until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now).min(MAX_HOLD))
+    let until = gate.quotas.of(person.name(), now).log(CALL_RECORD_BYTES, now);
+    until.map_or(Duration::ZERO, |until| {
+        until.saturating_duration_since(now).min(MAX_QUOTA_DELAY)
+    })
 }
 
-async fn prove(gate: &Gate, headers: &HeaderMap, client: Option<IpAddr>) -> Result<Caller, ApiError> {
+async fn prove(gate: &ControlContext, headers: &HeaderMap, client: Option<IpAddr>) -> Result<Caller, ApiError> {
     let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     if gate.token.proved_by(authorization) {
         return Ok(Caller::Admin {
@@ -128,7 +130,7 @@ async fn prove(gate: &Gate, headers: &HeaderMap, client: Option<IpAddr>) -> Resu
         return Err(ApiError::Unauthorized);
     }
     let token = Secret::new(token.to_owned());
-    let person = gate.desk.identify(&token, client).await?;
+    let person = gate.service.identify(&token, client).await?;
     Ok(Caller::Person(person, Arc::new(token)))
 }
 

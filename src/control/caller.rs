@@ -3,7 +3,7 @@
 //! It proves no token: [`mod@super::authenticate`] does. The admin token identifies an operator, not a person: an operator can
 //! neither request access nor approve it.
 //!
-//! INVARIANT: an answer that goes on for long depends on a [`Standing`], and ends with it.
+//! INVARIANT: an answer that goes on for long depends on a [`CallerStanding`], and ends with it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use axum::http::request::Parts;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::Gate;
+use super::ControlContext;
 use super::problem::ApiError;
-use crate::access::{Rules, Visitor};
-use crate::identity::Source;
+use crate::access::{AccessRules, Principal};
+use crate::identity::IdentitySource;
 use crate::names::IdentityName;
 use crate::policy::Action;
 use crate::secret::Secret;
@@ -30,24 +30,24 @@ pub(super) enum Caller {
         operator: String,
     },
     /// Identified person or workload, with the token that proved the identity.
-    Person(Visitor, Arc<Secret<String>>),
+    Person(Principal, Arc<Secret<String>>),
 }
 
 /// Longest duration of an answer to a person; after it the client must authenticate again.
-const LONGEST: Duration = Duration::from_hours(1);
+const MAX_ANSWER_AGE: Duration = Duration::from_hours(1);
 
 /// Permission to go on with a long answer. It ends as soon as the reasons that allowed the answer no longer hold.
-pub(super) struct Standing {
-    gate: Arc<Gate>,
+pub(super) struct CallerStanding {
+    gate: Arc<ControlContext>,
     caller: Caller,
-    rules: watch::Receiver<Arc<Rules>>,
+    rules: watch::Receiver<Arc<AccessRules>>,
     users: watch::Receiver<u64>,
     until: Timestamp,
 }
 
-impl Standing {
+impl CallerStanding {
     /// Subscribes to changes. Call it before checking the caller's rights, so that no change in between is missed.
-    pub(super) fn of(caller: &Caller, gate: &Arc<Gate>) -> Self {
+    pub(super) fn of(caller: &Caller, gate: &Arc<ControlContext>) -> Self {
         let mut rules = gate.rules.clone();
         rules.mark_unchanged();
         Self {
@@ -55,7 +55,7 @@ impl Standing {
             gate: Arc::clone(gate),
             caller: caller.clone(),
             rules,
-            until: gate.clock.now().checked_add(LONGEST).unwrap_or(Timestamp::MAX),
+            until: gate.clock.now().checked_add(MAX_ANSWER_AGE).unwrap_or(Timestamp::MAX),
         }
     }
 
@@ -113,14 +113,14 @@ impl Caller {
         match self {
             Self::Admin { .. } => "admin",
             Self::Person(person, _) => match &person.identity.source {
-                Source::Local => "local",
-                Source::Issuer(issuer) => issuer,
+                IdentitySource::Local => "local",
+                IdentitySource::Issuer(issuer) => issuer,
             },
         }
     }
 
     /// Returns the person, or an error for an operator.
-    pub(super) fn person(&self) -> Result<&Visitor, ApiError> {
+    pub(super) fn person(&self) -> Result<&Principal, ApiError> {
         match self {
             Self::Admin { .. } => Err(ApiError::NoPerson),
             Self::Person(person, _) => Ok(person),
@@ -133,13 +133,13 @@ impl Caller {
     }
 
     /// Returns true if the caller is unchanged since the call arrived: enabled, with the same token, and in the same groups.
-    pub(super) fn is_as_before(&self, gate: &Gate) -> bool {
-        let Self::Person(Visitor { identity, .. }, token) = self else {
+    pub(super) fn is_as_before(&self, gate: &ControlContext) -> bool {
+        let Self::Person(Principal { identity, .. }, token) = self else {
             return true;
         };
         match identity.source {
-            Source::Local => gate.ledger.user_by_token(token).as_ref() == Some(identity),
-            Source::Issuer(_) => gate
+            IdentitySource::Local => gate.ledger.user_by_token(token).as_ref() == Some(identity),
+            IdentitySource::Issuer(_) => gate
                 .ledger
                 .user(&identity.name)
                 .is_none_or(|user| !user.disabled && !user.local),
@@ -147,26 +147,26 @@ impl Caller {
     }
 
     /// Returns an error unless the caller is an operator, or a person that the policies permit this action.
-    pub(super) async fn may(&self, gate: &Gate, action: Action) -> Result<(), ApiError> {
+    pub(super) async fn may(&self, gate: &ControlContext, action: Action) -> Result<(), ApiError> {
         match self {
             Self::Admin { .. } => Ok(()),
-            Self::Person(person, _) => Ok(gate.desk.may(person, action).await?),
+            Self::Person(person, _) => Ok(gate.service.may(person, action).await?),
         }
     }
 
     /// Does the same for actions that take rights away: permission is recorded, but nothing waits for the record.
-    pub(super) async fn may_take_away(&self, gate: &Gate, action: Action) -> Result<(), ApiError> {
+    pub(super) async fn may_take_away(&self, gate: &ControlContext, action: Action) -> Result<(), ApiError> {
         match self {
             Self::Admin { .. } => Ok(()),
-            Self::Person(person, _) => Ok(gate.desk.may_take_away(person, action).await?),
+            Self::Person(person, _) => Ok(gate.service.may_take_away(person, action).await?),
         }
     }
 
     /// Returns true if the caller may see other people's objects too. It only shapes answers, so it is not recorded.
-    pub(super) fn sees_all(&self, gate: &Gate) -> bool {
+    pub(super) fn sees_all(&self, gate: &ControlContext) -> bool {
         match self {
             Self::Admin { .. } => true,
-            Self::Person(person, _) => gate.desk.would(person, Action::Administer),
+            Self::Person(person, _) => gate.service.would(person, Action::Administer),
         }
     }
 }
@@ -180,9 +180,9 @@ pub(super) mod tests {
         let identity = crate::identity::Identity {
             name: name.parse().unwrap(),
             groups: std::collections::BTreeSet::new(),
-            source: Source::Local,
+            source: IdentitySource::Local,
             claims: std::collections::BTreeMap::new(),
         };
-        Caller::Person(Visitor { identity, client: None }, Arc::new(Secret::new("tg_x".to_owned())))
+        Caller::Person(Principal { identity, client: None }, Arc::new(Secret::new("tg_x".to_owned())))
     }
 }

@@ -37,19 +37,19 @@ impl Owed {
     }
 
     /// Returns the connection, watched for the beginning of an answer.
-    pub(super) fn watch<T>(&self, io: T) -> Watched<T> {
-        Watched { io, owed: self.clone() }
+    pub(super) fn watch<T>(&self, io: T) -> AnswerWatch<T> {
+        AnswerWatch { io, owed: self.clone() }
     }
 }
 
 /// A connection that notes when an answer begins.
 #[derive(Debug)]
-pub(super) struct Watched<T> {
+pub(super) struct AnswerWatch<T> {
     io: T,
     owed: Owed,
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Watched<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> AnswerWatch<T> {
     /// Ends the connection: with an answer where one is owed, without a word in the middle of one.
     pub(super) async fn give_way(mut self, displaced: Displaced) {
         if !self.owed.0.load(Ordering::Relaxed) {
@@ -79,13 +79,13 @@ fn answer(error: &ApiError) -> String {
     )
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for AnswerWatch<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_read(cx, buffer)
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for AnswerWatch<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, bytes);
         if matches!(written, Poll::Ready(Ok(1..))) {

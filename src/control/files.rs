@@ -18,41 +18,41 @@ use axum::response::{IntoResponse, Response};
 use tokio::fs::File;
 use tokio::io::AsyncReadExt as _;
 
-use super::Gate;
-use super::caller::{Caller, Standing};
-use super::hold::Hold;
+use super::ControlContext;
+use super::caller::{Caller, CallerStanding};
+use super::long_poll::LongPollLimiter;
 use super::problem::ApiError;
 use crate::audit::segment::{self, Segment};
-use crate::audit::{CHECKPOINT, LEDGER_CHECKPOINT};
+use crate::audit::{CHECKPOINT_FILE, LEDGER_CHECKPOINT_FILE};
 use crate::policy::Action;
 
 /// Number of bytes that are read and sent at once.
-const PIECE: usize = 128 << 10;
+const PIECE_BYTES: usize = 128 << 10;
 /// End of a tar archive: two empty blocks.
-const END: [u8; 1024] = [0; 1024];
+const ARCHIVE_END: [u8; 1024] = [0; 1024];
 /// Reason for breaking off an answer.
-const ANEW: &str = "your right to read the log must be checked again";
+const ENDED_REASON: &str = "your right to read the log must be checked again";
 /// Block size of a tar archive in bytes; files are padded to a multiple of it.
-const BLOCK: u64 = 512;
+const BLOCK_BYTES: u64 = 512;
 
 #[utoipa::path(get, path = "/v1/audit/files", tag = "log", summary = "Files of the audit log, for verification elsewhere (operators, and with `read-log`)", responses((status = 200, description = "A tar archive: `ledger-checkpoint.json` (the ledger's checkpoint), `checkpoint.json`, and the segments in order", content_type = "application/x-tar", body = String)))]
 pub(super) async fn files(
-    State(gate): State<Arc<Gate>>,
-    Extension(hold): Extension<Hold>,
+    State(gate): State<Arc<ControlContext>>,
+    Extension(limiter): Extension<LongPollLimiter>,
     caller: Caller,
 ) -> Result<Response, ApiError> {
-    let standing = Standing::of(&caller, &gate);
+    let standing = CallerStanding::of(&caller, &gate);
     caller.may(&gate, Action::ReadLog).await?;
-    let reading = hold.read(&caller)?;
-    let archive = Archive::open(&gate).await?;
-    let pieces = futures_util::stream::unfold(Some((archive, hold, standing, reading)), |sending| async {
-        let (mut archive, mut hold, standing, reading) = sending?;
+    let reading = limiter.read(&caller)?;
+    let archive = LogArchive::open(&gate).await?;
+    let pieces = futures_util::stream::unfold(Some((archive, limiter, standing, reading)), |sending| async {
+        let (mut archive, mut limiter, standing, reading) = sending?;
         let piece = tokio::select! {
-            piece = archive.next() => if standing.holds() { piece.transpose()? } else { Err(broken(ANEW)) },
-            () = standing.over() => Err(broken(ANEW)),
-            () = hold.stopped() => Err(broken("the gate stops")),
+            piece = archive.next() => if standing.holds() { piece.transpose()? } else { Err(broken(ENDED_REASON)) },
+            () = standing.over() => Err(broken(ENDED_REASON)),
+            () = limiter.stopped() => Err(broken("the gate stops")),
         };
-        let rest = piece.is_ok().then_some((archive, hold, standing, reading));
+        let rest = piece.is_ok().then_some((archive, limiter, standing, reading));
         Some((piece, rest))
     });
     Ok(([(header::CONTENT_TYPE, "application/x-tar")], Body::from_stream(pieces)).into_response())
@@ -63,7 +63,7 @@ fn broken(why: &'static str) -> io::Error {
 }
 
 /// Rest of the archive that is still to be sent.
-struct Archive {
+struct LogArchive {
     /// Small files, held in memory.
     small: VecDeque<(&'static str, Vec<u8>)>,
     segments: VecDeque<Segment>,
@@ -72,16 +72,16 @@ struct Archive {
     ended: bool,
 }
 
-impl Archive {
+impl LogArchive {
     /// Reads the checkpoints first and lists the segments after, so that the segments contain all that the checkpoints cover.
-    async fn open(gate: &Gate) -> Result<Self, ApiError> {
+    async fn open(gate: &ControlContext) -> Result<Self, ApiError> {
         let unreadable = |error: io::Error| ApiError::Log(error.to_string());
         let mut small = VecDeque::new();
         if let Some(tip) = gate.ledger.log_tip().await? {
-            small.push_back((LEDGER_CHECKPOINT, format!("{}\n", tip.line).into_bytes()));
+            small.push_back((LEDGER_CHECKPOINT_FILE, format!("{}\n", tip.line).into_bytes()));
         }
-        match tokio::fs::read(gate.audit_dir.join(CHECKPOINT)).await {
-            Ok(beside) => small.push_back((CHECKPOINT, beside)),
+        match tokio::fs::read(gate.audit_dir.join(CHECKPOINT_FILE)).await {
+            Ok(beside) => small.push_back((CHECKPOINT_FILE, beside)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(unreadable(error)),
         }
@@ -99,8 +99,8 @@ impl Archive {
     /// Returns the next piece; `None` after the end.
     async fn next(&mut self) -> io::Result<Option<Bytes>> {
         if let Some((file, left, filling)) = &mut self.open {
-            let mut piece = Vec::with_capacity(PIECE);
-            let room = (*left).min(PIECE as u64);
+            let mut piece = Vec::with_capacity(PIECE_BYTES);
+            let room = (*left).min(PIECE_BYTES as u64);
             let read = (&mut *file).take(room).read_to_end(&mut piece).await? as u64;
             if read < room {
                 return Err(broken("a file of the log was truncated while it was read"));
@@ -128,7 +128,7 @@ impl Archive {
         if std::mem::replace(&mut self.ended, true) {
             return Ok(None);
         }
-        Ok(Some(Bytes::from_static(&END)))
+        Ok(Some(Bytes::from_static(&ARCHIVE_END)))
     }
 }
 
@@ -150,7 +150,7 @@ async fn open(segment: &Segment) -> io::Result<Option<(String, File)>> {
 
 /// Returns the number of padding bytes after a file of this length.
 fn filling(length: u64) -> u64 {
-    length.next_multiple_of(BLOCK) - length
+    length.next_multiple_of(BLOCK_BYTES) - length
 }
 
 /// Returns the header block of a file.

@@ -29,18 +29,18 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
-use super::authenticate::Client;
+use super::authenticate::CallOrigin;
 use super::displaced::{Displacements, Owed};
 use super::stall::StallLimit;
-use crate::causes::in_one_line;
 use crate::clock::Clock;
+use crate::error_chain::display_chain;
 use crate::strangers::{ConnectionPermit, Displaced, StrangerLimits, Strangers, canonical};
 use crate::tls::{ServerTlsCell, Transport};
 
 /// Number of simultaneous connections per listener; a person or pipeline that waits for an event holds one.
-pub const MOST: u32 = 1_000;
-/// Limits on unauthenticated TCP connections. Authenticated ones are counted by identity ([`super::hold`]).
-const STRANGERS: StrangerLimits = StrangerLimits {
+pub const MAX_CONNECTIONS: u32 = 1_000;
+/// Limits on unauthenticated TCP connections. Authenticated ones are counted by identity ([`super::long_poll`]).
+const STRANGER_LIMITS: StrangerLimits = StrangerLimits {
     connections: 512,
     connections_per_address: 128,
     failure_delay: Duration::from_secs(2),
@@ -49,29 +49,29 @@ const STRANGERS: StrangerLimits = StrangerLimits {
 const MAX_HEAD_BYTES: usize = 32 << 10;
 /// Time limit for the head of a request, from the start of the connection or from the previous answer. A network that loses
 /// packets needs a few seconds, and clients that keep a connection open expect it to be closed.
-const SILENCE: Duration = Duration::from_secs(15);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// Time limit from accept to the end of the handshake.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after a failed accept. Without file descriptors the next accept would fail at once, and the loop would spin.
-const BREATH: Duration = Duration::from_millis(50);
+const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Returns the limits on unauthenticated connections if no more than `callers` may be connected at once.
 #[must_use]
 pub fn strangers(callers: u32) -> StrangerLimits {
     StrangerLimits {
-        connections: STRANGERS.connections.min(callers),
-        ..STRANGERS
+        connections: STRANGER_LIMITS.connections.min(callers),
+        ..STRANGER_LIMITS
     }
 }
 
 /// TCP listener of the API.
 #[derive(Debug)]
-pub(super) struct Front {
+pub(super) struct TcpFront {
     tcp: TcpListener,
     tls: Option<ServerTlsCell>,
 }
 
-impl Front {
+impl TcpFront {
     /// Makes a listener that uses TLS if a certificate is given.
     pub(super) fn new(tcp: TcpListener, tls: Option<ServerTlsCell>) -> Self {
         Self { tcp, tls }
@@ -84,7 +84,7 @@ impl Front {
 
 /// Service of the API for one listener, and its stop signal.
 #[derive(Clone)]
-pub(super) struct Served {
+pub(super) struct ServedListener {
     pub(super) service: TowerToHyperService<Router>,
     pub(super) stopped: watch::Receiver<bool>,
     pub(super) clock: Clock,
@@ -92,7 +92,7 @@ pub(super) struct Served {
 
 /// Serves the Unix socket, which only the operator can open, with up to `most` connections at once. Once stopped it accepts no
 /// connection, and returns when the answers in progress are complete.
-pub(super) async fn answer_unix(mut listener: UnixListener, most: usize, served: Served) {
+pub(super) async fn answer_unix(mut listener: UnixListener, most: usize, served: ServedListener) {
     let places = Arc::new(Semaphore::new(most));
     let mut connections = JoinSet::new();
     loop {
@@ -106,7 +106,7 @@ pub(super) async fn answer_unix(mut listener: UnixListener, most: usize, served:
             ((io, _), place) = accept => {
                 let served = served.clone();
                 connections.spawn(async move {
-                    converse(io, Client::default(), served, pending()).await;
+                    converse(io, CallOrigin::default(), served, pending()).await;
                     drop(place);
                 });
             }
@@ -118,8 +118,8 @@ pub(super) async fn answer_unix(mut listener: UnixListener, most: usize, served:
 }
 
 /// Does the same for the TCP address.
-pub(super) async fn answer_tcp(front: Front, strangers: Strangers, served: Served) {
-    let Front { tcp: listener, tls } = front;
+pub(super) async fn answer_tcp(front: TcpFront, strangers: Strangers, served: ServedListener) {
+    let TcpFront { tcp: listener, tls } = front;
     let mut connections = JoinSet::new();
     let mut displacements = Displacements::default();
     loop {
@@ -132,8 +132,8 @@ pub(super) async fn answer_tcp(front: Front, strangers: Strangers, served: Serve
                     connections.spawn(meet(tcp, address, permit, tls.clone(), served.clone()));
                 }
                 Err(error) => {
-                    tracing::warn!(error = %in_one_line(&error), "cannot accept a connection to the control API");
-                    sleep(BREATH).await;
+                    tracing::warn!(error = %display_chain(&error), "cannot accept a connection to the control API");
+                    sleep(ACCEPT_RETRY_INTERVAL).await;
                 }
             },
             Some(ended) = connections.join_next() => {
@@ -153,7 +153,7 @@ async fn meet(
     address: SocketAddr,
     mut permit: ConnectionPermit,
     tls: Option<ServerTlsCell>,
-    served: Served,
+    served: ServedListener,
 ) -> Option<Displaced> {
     // Answers are small and waited for.
     let _ = tcp.set_nodelay(true);
@@ -163,11 +163,11 @@ async fn meet(
         shaken = shake(tcp, tls) => shaken,
     };
     match shaken {
-        Ok(stream) => converse(stream, Client::over_tcp(address.ip(), proof), served, permit.taken()).await,
+        Ok(stream) => converse(stream, CallOrigin::over_tcp(address.ip(), proof), served, permit.taken()).await,
         Err(error) => {
             // Nobody waits for an answer that could be held back.
             let _ = proof.failed(None);
-            tracing::debug!(client = %address, error = %in_one_line(&error), "a TLS handshake at the control API failed");
+            tracing::debug!(client = %address, error = %display_chain(&error), "a TLS handshake at the control API failed");
             None
         }
     }
@@ -178,18 +178,18 @@ async fn shake(tcp: TcpStream, tls: Option<ServerTlsCell>) -> io::Result<Transpo
         return Ok(Transport::Plain(tcp));
     };
     let acceptor = TlsAcceptor::from(tls.current().web());
-    let stream = timeout(HANDSHAKE, acceptor.accept(tcp)).await??;
+    let stream = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(tcp)).await??;
     Ok(Transport::Tls(Box::new(TlsStream::Server(stream))))
 }
 
 /// One connection, from its first byte to its end, or until it has to give way: then it returns which limit that was.
 async fn converse(
     io: impl AsyncRead + AsyncWrite + Unpin,
-    client: Client,
-    served: Served,
+    client: CallOrigin,
+    served: ServedListener,
     displaced: impl Future<Output = Displaced>,
 ) -> Option<Displaced> {
-    let Served { service, stopped, .. } = served;
+    let ServedListener { service, stopped, .. } = served;
     let address = client.address;
     let owed = Owed::default();
     let io = TokioIo::new(owed.watch(StallLimit::new(io)));
@@ -200,7 +200,7 @@ async fn converse(
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
-        .header_read_timeout(SILENCE)
+        .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD_BYTES);
     let mut connection = http.serve_connection(io, service);
     let ended = tokio::select! {
@@ -218,7 +218,7 @@ async fn converse(
         connection.await
     };
     if let Err(error) = ended {
-        tracing::debug!(client = ?address, error = %in_one_line(&error), "a connection to the control API failed");
+        tracing::debug!(client = ?address, error = %display_chain(&error), "a connection to the control API failed");
     }
     None
 }

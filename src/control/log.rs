@@ -6,13 +6,13 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use super::Gate;
-use super::caller::{Caller, Standing};
-use super::hold::Hold;
-use super::model::{Extent, LogQuery, Unreadable};
+use super::ControlContext;
+use super::caller::{Caller, CallerStanding};
+use super::long_poll::LongPollLimiter;
+use super::model::{LogQuery, SearchExtent, UnreadableLine};
 use super::problem::ApiError;
 use super::routes::query;
-use crate::audit::{Filter, Follow, ReadError, Record, follow};
+use crate::audit::{Filter, LogRecord, ReadError, RecordStream, follow};
 use crate::policy::Action;
 use axum::Extension;
 use axum::body::{Body, Bytes};
@@ -22,37 +22,41 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 
 /// Approximate size in bytes up to which available lines are sent together.
-const CHUNK: usize = 32 << 10;
+const CHUNK_BYTES: usize = 32 << 10;
 /// Last line of an answer that ends early.
-const ENDED: &str = "your right to read the log must be checked again, so this answer ends here; repeat the call";
+const ENDED_REASON: &str = "your right to read the log must be checked again, so this answer ends here; repeat the call";
 
-#[utoipa::path(get, path = "/v1/log", tag = "log", summary = "Records of the audit log (operators, and with `read-log`)", params(Filter, Extent), responses((status = 200, description = "JSON Lines: one record per line, or the reason why a line cannot be read (`Unreadable`)", content_type = "application/x-ndjson", body = String)))]
+#[utoipa::path(get, path = "/v1/log", tag = "log", summary = "Records of the audit log (operators, and with `read-log`)", params(Filter, SearchExtent), responses((status = 200, description = "JSON Lines: one record per line, or the reason why a line cannot be read (`Unreadable`)", content_type = "application/x-ndjson", body = String)))]
 pub(super) async fn records(
-    State(gate): State<Arc<Gate>>,
-    Extension(hold): Extension<Hold>,
+    State(gate): State<Arc<ControlContext>>,
+    Extension(limiter): Extension<LongPollLimiter>,
     caller: Caller,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    let standing = Standing::of(&caller, &gate);
+    let standing = CallerStanding::of(&caller, &gate);
     caller.may(&gate, Action::ReadLog).await?;
     let LogQuery { filter, extent } = wanted(&uri)?;
     extent
         .check(&filter)
         .map_err(|error| ApiError::Malformed(error.to_string()))?;
-    let place = if extent.follow { Some(hold.subscribe(&caller)?) } else { None };
-    let reading = hold.read(&caller)?;
+    let place = if extent.follow {
+        Some(limiter.subscribe(&caller)?)
+    } else {
+        None
+    };
+    let reading = limiter.read(&caller)?;
     let found = follow(&gate.audit_dir, &filter, extent).map_err(|error| ApiError::Log(error.to_string()))?;
-    let found = found.sharing(hold.reading_threads(), reading);
-    let chunks = futures_util::stream::unfold(Some((found, hold, standing, place)), |reading| async {
-        let (mut found, mut hold, standing, place) = reading?;
+    let found = found.sharing(limiter.reading_threads(), reading);
+    let chunks = futures_util::stream::unfold(Some((found, limiter, standing, place)), |reading| async {
+        let (mut found, mut limiter, standing, place) = reading?;
         let lines = tokio::select! {
             lines = chunk(&mut found) => Some(lines?),
             () = standing.over() => None,
-            () = hold.stopped() => return None,
+            () = limiter.stopped() => return None,
         };
         Some(match lines.filter(|_| standing.holds()) {
-            Some(lines) => (Ok::<_, Infallible>(lines), Some((found, hold, standing, place))),
-            None => (Ok(unreadable(ENDED.to_owned()).into()), None),
+            Some(lines) => (Ok::<_, Infallible>(lines), Some((found, limiter, standing, place))),
+            None => (Ok(unreadable(ENDED_REASON.to_owned()).into()), None),
         })
     });
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(chunks)).into_response())
@@ -70,10 +74,10 @@ fn wanted(uri: &Uri) -> Result<LogQuery, ApiError> {
 }
 
 /// Returns the next line, together with all lines that are available without waiting.
-async fn chunk(found: &mut Follow) -> Option<Bytes> {
+async fn chunk(found: &mut RecordStream) -> Option<Bytes> {
     let mut lines = String::new();
     push(&mut lines, found.next().await?);
-    while lines.len() < CHUNK {
+    while lines.len() < CHUNK_BYTES {
         match found.next().now_or_never() {
             Some(Some(item)) => push(&mut lines, item),
             _ => break,
@@ -84,7 +88,7 @@ async fn chunk(found: &mut Follow) -> Option<Bytes> {
 
 /// Appends a record. A line that cannot be read becomes an error line instead of being left out, so that a part is never taken
 /// for the whole.
-fn push(lines: &mut String, item: Result<Record, ReadError>) {
+fn push(lines: &mut String, item: Result<LogRecord, ReadError>) {
     match item {
         Ok(record) => lines.push_str(&record.json()),
         Err(error) => return lines.push_str(&unreadable(error.to_string())),
@@ -94,7 +98,7 @@ fn push(lines: &mut String, item: Result<Record, ReadError>) {
 
 /// Returns the line that stands for an unreadable record.
 fn unreadable(error: String) -> String {
-    serde_json::to_string(&Unreadable { error }).unwrap_or_default() + "\n"
+    serde_json::to_string(&UnreadableLine { error }).unwrap_or_default() + "\n"
 }
 
 #[cfg(test)]
@@ -111,7 +115,7 @@ mod tests {
         assert_eq!(filter.table.unwrap().to_string(), "shop.customers");
         assert_eq!(
             (filter.min_rows, filter.class),
-            (Some(7), Some(crate::audit::reading::Class::Update))
+            (Some(7), Some(crate::audit::sql_analysis::CommandClass::Update))
         );
         assert_eq!(filter.group.unwrap().as_str(), "qa");
         let LogQuery { filter, extent } = query("sort=rows&limit=3&profile=read-write&break_glass=true").unwrap();

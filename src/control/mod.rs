@@ -9,9 +9,9 @@ mod authenticate;
 mod caller;
 mod displaced;
 mod files;
-mod hold;
 mod listen;
 mod log;
+mod long_poll;
 pub mod model;
 mod openapi;
 mod problem;
@@ -29,18 +29,18 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use listen::{MOST, strangers};
+pub use listen::{MAX_CONNECTIONS, strangers};
 pub use problem::ApiError;
 pub use serve::{ListenError, Listeners, document, serve};
-pub use token::{AdminToken, TokenError};
+pub use token::{AdminToken, AdminTokenError};
 
-use crate::access::{self, Desk};
+use crate::access::{self, AccessService};
 use crate::audit::Journal;
 use crate::clock::Clock;
 use crate::ledger::Ledger;
 use crate::names::TargetName;
 use crate::quota::Quotas;
-use crate::session::{Registry, TargetRoom};
+use crate::session::{SessionRegistry, TargetState};
 use crate::strangers::Strangers;
 use crate::tls::ServerTlsCell;
 
@@ -50,19 +50,19 @@ pub const OPERATOR_HEADER: &str = "tidegate-operator";
 pub const IDEMPOTENCY_HEADER: &str = "idempotency-key";
 
 /// Function that looks up a target.
-pub type Rooms = Box<dyn Fn(&TargetName) -> Option<Arc<TargetRoom>> + Send + Sync>;
+pub type TargetFinder = Box<dyn Fn(&TargetName) -> Option<Arc<TargetState>> + Send + Sync>;
 
 /// Reload order. It is answered with a description of the settings in force, or with the mistakes found.
 pub type ReloadOrder = oneshot::Sender<Result<String, Vec<String>>>;
 
 /// Parts of the gate that the API acts on.
-pub struct Gate {
+pub struct ControlContext {
     /// Use cases of people and pipelines.
-    pub desk: Desk,
+    pub service: AccessService,
     /// Grants, requests and users.
     pub ledger: Ledger,
     /// Live sessions.
-    pub registry: Arc<Registry>,
+    pub registry: Arc<SessionRegistry>,
     /// Resources used by each identity, in API calls and in sessions.
     pub quotas: Quotas,
     /// Audit log, for signing.
@@ -76,9 +76,9 @@ pub struct Gate {
     /// Unauthenticated TCP callers. Their failures are counted together with the failed logins of the wire.
     pub strangers: Strangers,
     /// Targets and profiles of the configuration in force, as the desk sees them.
-    pub rules: watch::Receiver<Arc<access::Rules>>,
+    pub rules: watch::Receiver<Arc<access::AccessRules>>,
     /// Lookup of a target of the configuration in force, with the roles of its grants.
-    pub room: Rooms,
+    pub target_state: TargetFinder,
     /// Status of the targets' databases at the last check of their profiles.
     pub profiles: watch::Receiver<BTreeMap<TargetName, Vec<model::ProfileStatus>>>,
     /// Host and port that clients connect to, for connection strings.

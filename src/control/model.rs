@@ -18,9 +18,9 @@ pub use users::*;
 
 use crate::audit::Filter;
 use crate::audit::key::PublicKey;
-pub use crate::audit::{Extent, SortKey};
+pub use crate::audit::{SearchExtent, SortKey};
 use crate::ids::GrantId;
-pub use crate::ledger::{ClockView, Effect, GrantView};
+pub use crate::ledger::{ChangeEffect, ClockView, GrantView};
 use crate::names::{IdentityName, ProfileName, TargetName};
 use crate::session::SessionView;
 
@@ -59,9 +59,9 @@ pub struct NewGrantBody {
 }
 
 /// Default number of seconds that a grant waits for its first connection.
-pub const ACTIVATE_WITHIN_SECONDS: u64 = 3_600;
+pub const DEFAULT_ACTIVATE_WITHIN_SECONDS: u64 = 3_600;
 /// Default number of simultaneous sessions: enough for a database tool with several windows or a small test suite.
-pub const MAX_SESSIONS: u32 = 10;
+pub const DEFAULT_MAX_SESSIONS: u32 = 10;
 
 /// Answer to a new grant. It is the only place where the secret appears.
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
@@ -165,13 +165,14 @@ pub struct LogQuery {
     pub filter: Filter,
     /// Amount and order of the records.
     #[serde(flatten)]
-    pub extent: Extent,
+    pub extent: SearchExtent,
 }
 
 /// Line in the answer of `GET /v1/log` in place of a record that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Unreadable {
+#[schema(as = Unreadable)]
+pub struct UnreadableLine {
     /// Place of the record, and the reason.
     pub error: String,
 }

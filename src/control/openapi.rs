@@ -14,12 +14,12 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement
 use utoipa::{Modify, OpenApi};
 
 use super::caller::Caller;
-use super::model::{GrantView, Problem, RequestView, Unreadable, UserView};
-use crate::request::Status;
+use super::model::{GrantView, Problem, RequestView, UnreadableLine, UserView};
+use crate::request::RequestState;
 use crate::session::SessionView;
 
 /// Name of the security scheme.
-const BEARER: &str = "bearer";
+const BEARER_SCHEME: &str = "bearer";
 
 /// General part of the document, beside the paths.
 #[derive(OpenApi)]
@@ -29,19 +29,19 @@ const BEARER: &str = "bearer";
         description = "PostgreSQL access that closes on time: requests, approvals, grants, sessions and the audit log.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
-    components(schemas(Problem, Unreadable, GrantView, RequestView, SessionView, Status, UserView)),
-    modifiers(&Bearer)
+    components(schemas(Problem, UnreadableLine, GrantView, RequestView, SessionView, RequestState, UserView)),
+    modifiers(&BearerScheme)
 )]
-pub(super) struct Document;
+pub(super) struct ApiDocument;
 
-struct Bearer;
+struct BearerScheme;
 
-impl Modify for Bearer {
+impl Modify for BearerScheme {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let mut bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
         bearer.description = Some("A user's token, a token of a trusted issuer (JWT), or the admin token.".to_owned());
         let components = document.components.get_or_insert_default();
-        components.add_security_scheme(BEARER, SecurityScheme::Http(bearer));
+        components.add_security_scheme(BEARER_SCHEME, SecurityScheme::Http(bearer));
     }
 }
 
@@ -63,7 +63,7 @@ pub(super) fn complete(document: &mut utoipa::openapi::OpenApi) {
             continue;
         }
         for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
-            operation.security = Some(vec![SecurityRequirement::new(BEARER, Vec::<String>::new())]);
+            operation.security = Some(vec![SecurityRequirement::new(BEARER_SCHEME, Vec::<String>::new())]);
             let responses = &mut operation.responses.responses;
             responses.insert("default".to_owned(), refused.clone().into());
         }
@@ -90,9 +90,12 @@ fn as_one_object(schema: &RefOr<Schema>) -> Option<Object> {
 
 /// Serialized document.
 #[derive(Debug, Clone)]
-pub(super) struct Written(pub(super) Bytes);
+pub(super) struct RenderedDocument(pub(super) Bytes);
 
 #[utoipa::path(get, path = "/v1/openapi.json", tag = "openapi", summary = "This document", responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json", body = serde_json::Value)))]
-pub(super) async fn openapi(Extension(Written(text)): Extension<Written>, _caller: Caller) -> impl IntoResponse {
+pub(super) async fn openapi(
+    Extension(RenderedDocument(text)): Extension<RenderedDocument>,
+    _caller: Caller,
+) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], text)
 }

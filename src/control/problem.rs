@@ -19,10 +19,10 @@ use crate::names::{IdentityName, ProfileName, TargetName};
 use crate::strangers::Displaced;
 
 /// Remedy for a missing or wrong token.
-const PROVE: &str = "send `Authorization: Bearer …` with your token, or as an operator with the content of admin.token in the gate's state folder";
+const PROVE_REMEDY: &str = "send `Authorization: Bearer …` with your token, or as an operator with the content of admin.token in the gate's state folder";
 
 /// Status, stable name, title and remedy of a problem.
-type Class = (StatusCode, &'static str, &'static str, Option<String>);
+type ProblemClass = (StatusCode, &'static str, &'static str, Option<String>);
 
 /// Error of the control API.
 #[derive(Debug, thiserror::Error)]
@@ -172,7 +172,7 @@ impl ApiError {
         }
     }
 
-    fn class(&self) -> Class {
+    fn class(&self) -> ProblemClass {
         let some = |text: &str| Some(text.to_owned());
         match self {
             Self::NoPerson => (
@@ -197,7 +197,9 @@ impl ApiError {
                 some("choose another name; this one would give the issuer's identity the same rights"),
             ),
             Self::Access(error) => access(error),
-            Self::Unauthorized | Self::HeldBack(_) => (StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized", some(PROVE)),
+            Self::Unauthorized | Self::HeldBack(_) => {
+                (StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized", some(PROVE_REMEDY))
+            }
             Self::Malformed(_) => (StatusCode::BAD_REQUEST, "malformed", "Bad request", None),
             Self::NoSuchTarget { known, .. } => (
                 StatusCode::UNPROCESSABLE_ENTITY,
@@ -231,7 +233,7 @@ impl ApiError {
     }
 
     /// Returns the class of an unknown user, with the nearest existing name.
-    fn nobody(&self, nearest: Option<&IdentityName>) -> Class {
+    fn nobody(&self, nearest: Option<&IdentityName>) -> ProblemClass {
         let unseen = match self {
             Self::NeverSeen { .. } => "; to disable an issuer's identity that the gate has not seen yet: `--unseen`",
             _ => "",
@@ -244,7 +246,7 @@ impl ApiError {
     }
 
     /// Returns the class of an error about too many calls or too many held answers.
-    fn too_much(&self) -> Class {
+    fn too_much(&self) -> ProblemClass {
         let some = |text: &str| Some(text.to_owned());
         match self {
             Self::HoldsTooMany { .. } => (
@@ -284,11 +286,11 @@ fn first(known: &[TargetName]) -> String {
 }
 
 /// Returns the class of an error of the desk.
-fn access(error: &AccessError) -> Class {
+fn access(error: &AccessError) -> ProblemClass {
     let some = |text: &str| Some(text.to_owned());
     let unprocessable = StatusCode::UNPROCESSABLE_ENTITY;
     match error {
-        AccessError::NotIdentified => (StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized", some(PROVE)),
+        AccessError::NotIdentified => (StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized", some(PROVE_REMEDY)),
         AccessError::NoSuchTarget { nearest, known, .. } => {
             let remedy = match nearest {
                 Some(nearest) => format!("did you mean `{nearest}`?"),

@@ -23,18 +23,18 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::authenticate;
-use super::hold::Hold;
-use super::listen::{self, Front, Served};
-use super::openapi::{self, Document, Written};
+use super::listen::{self, ServedListener, TcpFront};
+use super::long_poll::LongPollLimiter;
+use super::openapi::{self, ApiDocument, RenderedDocument};
 use super::problem::ApiError;
 use super::routes::{audit, clock, events, grants, policy, reload, requests, sessions, targets, users};
-use super::{Gate, files, log, routes};
+use super::{ControlContext, files, log, routes};
 use crate::tls::ServerTlsCell;
 
 /// Maximum size of a body in bytes; bodies are a few fields.
-const LARGEST_BODY: usize = 64 << 10;
+const MAX_BODY_BYTES: usize = 64 << 10;
 /// Time that a stop waits for answers in progress.
-const GRACE: Duration = Duration::from_millis(500);
+const STOP_GRACE: Duration = Duration::from_millis(500);
 
 /// Error of a control API that cannot listen.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +67,7 @@ pub enum ListenError {
 #[derive(Debug)]
 pub struct Listeners {
     unix: UnixListener,
-    tcp: Option<Front>,
+    tcp: Option<TcpFront>,
     _file: SocketFile,
 }
 
@@ -98,7 +98,10 @@ impl Listeners {
             None => None,
             Some(address) => {
                 let bound = TcpListener::bind(address).await;
-                Some(Front::new(bound.map_err(|source| ListenError::Tcp { address, source })?, tls))
+                Some(TcpFront::new(
+                    bound.map_err(|source| ListenError::Tcp { address, source })?,
+                    tls,
+                ))
             }
         };
         Ok(Self { unix, tcp, _file: file })
@@ -127,13 +130,13 @@ fn bind_unix(socket: &Path) -> io::Result<UnixListener> {
 }
 
 /// Serves the API until `stop` completes.
-pub async fn serve(listeners: Listeners, gate: Arc<Gate>, stop: impl Future<Output = ()>) -> io::Result<()> {
+pub async fn serve(listeners: Listeners, gate: Arc<ControlContext>, stop: impl Future<Output = ()>) -> io::Result<()> {
     let Listeners { unix, tcp, _file } = listeners;
     let most = gate.places;
     let (stopping, stopped) = watch::channel(false);
     let (strangers, clock) = (gate.strangers.clone(), gate.clock.clone());
     let router = router(gate, stopped.clone());
-    let served = Served {
+    let served = ServedListener {
         service: TowerToHyperService::new(router),
         stopped,
         clock,
@@ -147,7 +150,7 @@ pub async fn serve(listeners: Listeners, gate: Arc<Gate>, stop: impl Future<Outp
     let end = async {
         stop.await;
         stopping.send_replace(true);
-        tokio::time::sleep(GRACE).await;
+        tokio::time::sleep(STOP_GRACE).await;
     };
     tokio::select! {
         _ = async { tokio::join!(unix, tcp) } => {}
@@ -165,8 +168,8 @@ pub fn document() -> utoipa::openapi::OpenApi {
 }
 
 /// Returns the calls that need a proof of the caller.
-fn authenticated() -> OpenApiRouter<Arc<Gate>> {
-    OpenApiRouter::with_openapi(Document::openapi())
+fn authenticated() -> OpenApiRouter<Arc<ControlContext>> {
+    OpenApiRouter::with_openapi(ApiDocument::openapi())
         .routes(routes!(routes::me))
         .routes(routes!(targets::list))
         .routes(routes!(targets::status))
@@ -205,7 +208,7 @@ fn authenticated() -> OpenApiRouter<Arc<Gate>> {
 }
 
 /// Returns the calls that everybody may make.
-fn open() -> OpenApiRouter<Arc<Gate>> {
+fn open() -> OpenApiRouter<Arc<ControlContext>> {
     OpenApiRouter::new()
         .routes(routes!(health))
         .routes(routes!(alive))
@@ -214,8 +217,8 @@ fn open() -> OpenApiRouter<Arc<Gate>> {
 }
 
 /// Returns the whole API.
-pub(super) fn router(gate: Arc<Gate>, stopped: watch::Receiver<bool>) -> Router {
-    let written = Written(document().to_json().unwrap_or_default().into());
+pub(super) fn router(gate: Arc<ControlContext>, stopped: watch::Receiver<bool>) -> Router {
+    let written = RenderedDocument(document().to_json().unwrap_or_default().into());
     let places = gate.places;
     authenticated()
         .route_layer(middleware::from_fn_with_state(Arc::clone(&gate), authenticate::settle))
@@ -224,8 +227,8 @@ pub(super) fn router(gate: Arc<Gate>, stopped: watch::Receiver<bool>) -> Router 
         .0
         .fallback(|uri: Uri| async move { ApiError::NoSuchPath(uri.path().to_owned()) })
         .method_not_allowed_fallback(|method: Method| async move { ApiError::Method(method.to_string()) })
-        .layer(DefaultBodyLimit::max(LARGEST_BODY))
-        .layer(Extension(Hold::new(stopped, places)))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(Extension(LongPollLimiter::new(stopped, places)))
         .layer(Extension(written))
         .with_state(gate)
 }
@@ -236,7 +239,7 @@ async fn health() -> &'static str {
 }
 
 #[utoipa::path(get, path = "/livez", tag = "health", summary = "Liveness of the threads that carry sessions", responses((status = 200, description = "It does", content_type = "text/plain", body = String), (status = 503, description = "The part that makes no progress", content_type = "text/plain", body = String)))]
-async fn alive(State(gate): State<Arc<Gate>>) -> Response {
+async fn alive(State(gate): State<Arc<ControlContext>>) -> Response {
     match (gate.alive)() {
         Ok(()) => "alive\n".into_response(),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not alive: {reason}\n")).into_response(),
@@ -244,7 +247,7 @@ async fn alive(State(gate): State<Arc<Gate>>) -> Response {
 }
 
 #[utoipa::path(get, path = "/readyz", tag = "health", summary = "Readiness for sessions", responses((status = 200, description = "It does", content_type = "text/plain", body = String), (status = 503, description = "The reason", content_type = "text/plain", body = String)))]
-async fn ready(State(gate): State<Arc<Gate>>) -> Response {
+async fn ready(State(gate): State<Arc<ControlContext>>) -> Response {
     match (gate.ready)() {
         Ok(()) => "ready\n".into_response(),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")).into_response(),
@@ -252,7 +255,7 @@ async fn ready(State(gate): State<Arc<Gate>>) -> Response {
 }
 
 #[utoipa::path(get, path = "/metrics", tag = "health", summary = "Metrics", responses((status = 200, description = "OpenMetrics text", content_type = "application/openmetrics-text", body = String)))]
-async fn metrics(State(gate): State<Arc<Gate>>) -> Response {
+async fn metrics(State(gate): State<Arc<ControlContext>>) -> Response {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], (gate.metrics)()).into_response()
 }

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 /// Longest time that a peer may read nothing of the data written to it.
-const MAX_STALL: Duration = Duration::from_secs(30);
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Connection with that limit on its writes.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl<T> StallLimit<T> {
             self.stalled = None;
             return polled;
         }
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(MAX_STALL)));
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(STALL_TIMEOUT)));
         stalled
             .as_mut()
             .poll(cx)
@@ -75,7 +75,7 @@ mod tests {
         let reading = tokio::spawn(async move {
             let mut byte = [0; 8];
             for _ in 0..10 {
-                sleep(MAX_STALL / 2).await;
+                sleep(STALL_TIMEOUT / 2).await;
                 far.read_exact(&mut byte).await.unwrap();
             }
             far
@@ -85,6 +85,6 @@ mod tests {
         limited.write_all(&[1; 16]).await.unwrap();
         let began = Instant::now();
         let error = limited.write_all(&[1; 16]).await.unwrap_err();
-        assert_eq!((error.kind(), began.elapsed()), (io::ErrorKind::TimedOut, MAX_STALL));
+        assert_eq!((error.kind(), began.elapsed()), (io::ErrorKind::TimedOut, STALL_TIMEOUT));
     }
 }

@@ -9,7 +9,7 @@ use tokio::net::UnixStream;
 use super::*;
 use crate::audit;
 use crate::identity::Issuers;
-use crate::policy::{Policies, Source};
+use crate::policy::{Policies, PolicyFile};
 use crate::quota::Quotas;
 use crate::strangers::{RefusalLog, StrangerLimits};
 use crate::tls::{ServerTls, ServerTlsCell};
@@ -25,7 +25,7 @@ pub(crate) struct Served {
     pub(crate) dir: tempfile::TempDir,
     /// Where it is on TLS.
     pub(crate) tcp: Option<SocketAddr>,
-    pub(super) gate: Arc<Gate>,
+    pub(super) gate: Arc<ControlContext>,
     ready: Arc<AtomicBool>,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
     stop: oneshot::Sender<()>,
@@ -76,7 +76,7 @@ impl Wanted {
         let state = dir.path().join("tidegate-state");
         std::fs::create_dir(&state).unwrap();
         let clock = Clock::system(None);
-        let settings = audit::Settings::in_folder(&state);
+        let settings = audit::JournalSettings::in_folder(&state);
         let journal = Journal::open(&settings, clock.clone()).unwrap();
         let ready = Arc::new(AtomicBool::new(true));
         let ledger = Ledger::open(&state.join("ledger.db"), journal.clone(), clock.clone()).unwrap();
@@ -85,8 +85,8 @@ impl Wanted {
         let rules = watch::channel(Arc::new(rules)).1;
         let certificate =
             ServerTlsCell::new(ServerTls::self_signed(&state, &["127.0.0.1".to_owned()], Clock::system(None).now()).unwrap());
-        let gate = Gate {
-            desk: Desk::new(
+        let gate = ControlContext {
+            service: AccessService::new(
                 ledger.clone(),
                 journal.clone(),
                 RefusalLog::new(journal.clone(), clock.clone()),
@@ -103,13 +103,13 @@ impl Wanted {
             strangers: Strangers::new(limits, Clock::system(None)),
             rules,
             profiles: watch::channel(BTreeMap::new()).1,
-            room: Box::new(|_| None),
+            target_state: Box::new(|_| None),
             advertise: "127.0.0.1:7432".to_owned(),
             tls: certificate,
             ready: Box::new(readiness(Arc::clone(&ready))),
             alive: Box::new(|| Ok(())),
             reload: mpsc::channel(1).0,
-            places: MOST as usize,
+            places: MAX_CONNECTIONS as usize,
             metrics: Box::new(|| "# EOF\n".to_owned()),
         };
         let listen = tcp.then(|| "127.0.0.1:0".parse().unwrap());

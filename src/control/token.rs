@@ -12,7 +12,7 @@ use crate::secret::Secret;
 
 /// Error of loading or creating the admin token.
 #[derive(Debug, thiserror::Error)]
-pub enum TokenError {
+pub enum AdminTokenError {
     /// The file cannot be read or created.
     #[error("cannot read or create the admin token {path}", path = path.display())]
     File {
@@ -30,7 +30,7 @@ pub enum TokenError {
         mode: u32,
     },
     /// The content of the file is too short to be secret.
-    #[error("the admin token {path} has fewer than {LEAST} letters; remove it to get a new one", path = path.display())]
+    #[error("the admin token {path} has fewer than {MIN_TOKEN_CHARS} letters; remove it to get a new one", path = path.display())]
     Weak {
         /// Path of the file.
         path: PathBuf,
@@ -41,7 +41,7 @@ pub enum TokenError {
 }
 
 /// Minimum length of the token; 32 hexadecimal digits are 128 bits.
-const LEAST: usize = 32;
+const MIN_TOKEN_CHARS: usize = 32;
 
 /// Token that identifies operators.
 #[derive(Debug)]
@@ -49,8 +49,8 @@ pub struct AdminToken(Secret<String>);
 
 impl AdminToken {
     /// Reads the token, or creates one (256 random bits, hexadecimal) if the file does not exist.
-    pub fn load_or_make(path: &Path) -> Result<Self, TokenError> {
-        let failed = |source| TokenError::File {
+    pub fn load_or_make(path: &Path) -> Result<Self, AdminTokenError> {
+        let failed = |source| AdminTokenError::File {
             path: path.to_owned(),
             source,
         };
@@ -58,14 +58,14 @@ impl AdminToken {
             Ok(text) => {
                 let mode = fs::metadata(path).map_err(failed)?.permissions().mode() & 0o777;
                 if mode & 0o077 != 0 {
-                    return Err(TokenError::Exposed {
+                    return Err(AdminTokenError::Exposed {
                         path: path.to_owned(),
                         mode,
                     });
                 }
                 let token = Secret::new(text.trim().to_owned());
-                if token.expose().len() < LEAST {
-                    return Err(TokenError::Weak { path: path.to_owned() });
+                if token.expose().len() < MIN_TOKEN_CHARS {
+                    return Err(AdminTokenError::Weak { path: path.to_owned() });
                 }
                 Ok(Self(token))
             }
@@ -74,7 +74,7 @@ impl AdminToken {
         }
     }
 
-    fn make(path: &Path) -> Result<Self, TokenError> {
+    fn make(path: &Path) -> Result<Self, AdminTokenError> {
         let mut bytes = [0_u8; 32];
         getrandom::fill(&mut bytes)?;
         let token = Secret::new(HEXLOWER.encode(&bytes));
@@ -88,7 +88,7 @@ impl AdminToken {
             file.sync_all()?;
             fs::rename(&beside, path)
         };
-        write().map_err(|source| TokenError::File {
+        write().map_err(|source| AdminTokenError::File {
             path: path.to_owned(),
             source,
         })?;
@@ -140,10 +140,10 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(
             AdminToken::load_or_make(&path),
-            Err(TokenError::Exposed { mode: 0o644, .. })
+            Err(AdminTokenError::Exposed { mode: 0o644, .. })
         ));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(&path, "short").unwrap();
-        assert!(matches!(AdminToken::load_or_make(&path), Err(TokenError::Weak { .. })));
+        assert!(matches!(AdminToken::load_or_make(&path), Err(AdminTokenError::Weak { .. })));
     }
 }

@@ -11,7 +11,7 @@ use crate::names::{IdentityName, TargetName};
 
 /// Things of which there are too many.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Scope {
+pub enum LimitScope {
     /// Connections to the gate.
     Gate,
     /// Logins that are not finished, from anywhere.
@@ -53,7 +53,7 @@ pub enum HeldBackBy {
     Name,
 }
 
-impl Scope {
+impl LimitScope {
     /// Returns the kind of ending.
     pub(super) fn kind(&self) -> EndingKind {
         match self {

@@ -96,7 +96,7 @@ fn readable() -> Vec<Ending> {
     ]
 }
 
-fn all(words: &Words) -> String {
+fn all(words: &EndingText) -> String {
     [Some(words.message.as_str()), words.detail.as_deref(), words.hint.as_deref()]
         .into_iter()
         .flatten()

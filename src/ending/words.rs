@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{EndedBy, Ending, IDENTITY_DISABLED, OptionsFault, ParameterRule, Words};
+use super::{EndedBy, Ending, EndingText, IDENTITY_DISABLED, OptionsFault, ParameterRule};
 use crate::ids::GrantId;
 use crate::visible::visible;
 
@@ -14,7 +14,7 @@ impl Ending {
     /// Returns the text for the client; `None` if the client already has it or is no longer connected.
     #[must_use]
     #[expect(clippy::too_many_lines, reason = "one entry for each ending: a table, not a procedure")]
-    pub fn words(&self) -> Option<Words> {
+    pub fn words(&self) -> Option<EndingText> {
         let (message, detail, hint) = match self {
             Self::Quit | Self::Disconnected | Self::TargetClosed { .. } | Self::GateFault | Self::GateDied => return None,
             Self::Malformed { what } => ((*what).to_owned(), None, None),
@@ -299,7 +299,7 @@ impl Ending {
                 Some("connect again".to_owned()),
             ),
         };
-        Some(Words {
+        Some(EndingText {
             code: self.code(),
             message,
             detail,

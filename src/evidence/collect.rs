@@ -7,22 +7,25 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
 
-use super::database::Database;
-use super::grants::Lives;
-use super::house::House;
+use super::database::DatabaseUse;
+use super::grants::GrantHistory;
 use super::limits::{MAX_FOLLOWED, MAX_NAMED, kept};
-use super::report::{Denial, GrantLife, LateEnd, Listed, Overshoots, Period, Refusals, Report, Statements};
-use super::unread::Unread;
-use crate::audit::event::{
-    BackendGone, DecisionMade, Done, Event, Outcome, RefusalsCounted, RequestChangeKind, RequestChanged, SessionEnded, Statement,
-    Who,
+use super::operations::Operations;
+use super::report::{
+    AccessDenial, BoundedList, EvidenceReport, LateEnd, LoginRefusals, OvershootStats, ReportPeriod, ReportedGrant,
+    StatementCounts,
 };
-use crate::audit::verify::Verdict;
-use crate::audit::{ReadError, Record};
+use super::unread::UnreadCollector;
+use crate::audit::event::{
+    BackendGone, DecisionMade, Event, RefusalsCounted, RequestChangeKind, RequestChanged, SessionEnded, Statement,
+    StatementOutcome, StatementResult, Who,
+};
+use crate::audit::verify::VerifyReport;
+use crate::audit::{LogRecord, ReadError};
 use crate::ids::SessionId;
 
 /// Number of kinds of refusals that are counted separately; a client that uses a new name for each login could fill memory.
-const MOST_KINDS: usize = 20_000;
+const MAX_KINDS: usize = 20_000;
 /// Number of delays that are kept to compute the median.
 const MAX_DELAYS: usize = 5_000_000;
 /// Delay from which the end of a session is listed by itself. Microseconds.
@@ -30,56 +33,56 @@ const LATE_US: u64 = 1_000_000;
 
 /// Accumulator of the records read so far.
 #[derive(Debug)]
-pub struct Collector {
-    period: Period,
-    lives: Lives,
-    denials: Listed<Denial>,
-    refusals: HashMap<(String, String, String), Refusals>,
+pub struct ReportCollector {
+    period: ReportPeriod,
+    lives: GrantHistory,
+    denials: BoundedList<AccessDenial>,
+    refusals: HashMap<(String, String, String), LoginRefusals>,
     refusals_more: u64,
     endings: BTreeMap<String, u64>,
     open: HashSet<SessionId>,
     /// Statements of the period by why they could not be parsed, with those that have no outcome yet.
-    unread: Unread,
+    unread: UnreadCollector,
     lost_sessions: u64,
     delays_us: Vec<u64>,
-    late: Listed<LateEnd>,
-    house: House,
-    database: Database,
-    statements: Statements,
+    late: BoundedList<LateEnd>,
+    operations: Operations,
+    database: DatabaseUse,
+    statements: StatementCounts,
     records: u64,
-    unreadable: Listed<String>,
+    unreadable: BoundedList<String>,
     /// Number of records that were not followed because a limit was reached.
     unfollowed: u64,
 }
 
-impl Collector {
+impl ReportCollector {
     /// Returns a collector without any records.
     #[must_use]
-    pub fn new(period: Period) -> Self {
+    pub fn new(period: ReportPeriod) -> Self {
         Self {
             period,
-            lives: Lives::default(),
-            denials: Listed::default(),
+            lives: GrantHistory::default(),
+            denials: BoundedList::default(),
             refusals: HashMap::new(),
             refusals_more: 0,
             endings: BTreeMap::new(),
             open: HashSet::new(),
-            unread: Unread::default(),
+            unread: UnreadCollector::default(),
             lost_sessions: 0,
             delays_us: Vec::new(),
-            late: Listed::default(),
-            house: House::default(),
-            database: Database::default(),
-            statements: Statements::default(),
+            late: BoundedList::default(),
+            operations: Operations::default(),
+            database: DatabaseUse::default(),
+            statements: StatementCounts::default(),
             records: 0,
-            unreadable: Listed::default(),
+            unreadable: BoundedList::default(),
             unfollowed: 0,
         }
     }
 
     /// Takes the next record, or the error of the next line. All of the log up to the period's end has to be given: records
     /// from before the period say how its grants came to be.
-    pub fn take(&mut self, found: Result<&Record, &ReadError>) {
+    pub fn take(&mut self, found: Result<&LogRecord, &ReadError>) {
         match found {
             Ok(record) if record.time < self.period.to => {
                 self.records += 1;
@@ -115,13 +118,13 @@ impl Collector {
                 if within {
                     self.lost_sessions += open;
                 }
-                self.house.take(time, event, within);
+                self.operations.take(time, event, within);
             }
             Event::Statement(event) if within => self.statement(time, event),
             Event::Outcome(event) if within => self.outcome(time, event),
             Event::TransactionChanged(event) if within => self.database.transaction(time, event),
             Event::RoleChanged(event) => {
-                let over_at = self.lives.get(&event.grant).map(GrantLife::over_at);
+                let over_at = self.lives.get(&event.grant).map(ReportedGrant::over_at);
                 self.database.role(time, event, over_at, self.period);
             }
             Event::DecisionMade(event) if within && !event.allowed => self.denials.push(forbidden(time, event)),
@@ -136,7 +139,7 @@ impl Collector {
                 self.refused(time, &event.detail, event.claimed.as_deref().unwrap_or_default(), client);
             }
             Event::RefusalsCounted(event) if within => self.refusals_counted(event),
-            _ => self.house.take(time, event, within),
+            _ => self.operations.take(time, event, within),
         }
     }
 
@@ -147,7 +150,7 @@ impl Collector {
         }
         let wanted = format!("{} {}", event.request, event.target.with(Some(&event.profile)));
         match event.change.known() {
-            Some(how @ (RequestChangeKind::Denied | RequestChangeKind::Rejected)) => self.denials.push(Denial {
+            Some(how @ (RequestChangeKind::Denied | RequestChangeKind::Rejected)) => self.denials.push(AccessDenial {
                 time,
                 identity: event.identity.clone(),
                 wanted,
@@ -190,12 +193,12 @@ impl Collector {
     }
 
     fn count_refusals(&mut self, key: (String, String, String), count: u64, (first, last): (Timestamp, Timestamp)) {
-        if self.refusals.len() >= MOST_KINDS && !self.refusals.contains_key(&key) {
+        if self.refusals.len() >= MAX_KINDS && !self.refusals.contains_key(&key) {
             self.refusals_more += count;
             return;
         }
         let (why, claimed, client) = key.clone();
-        let refusals = self.refusals.entry(key).or_insert(Refusals {
+        let refusals = self.refusals.entry(key).or_insert(LoginRefusals {
             why,
             claimed,
             client,
@@ -223,8 +226,8 @@ impl Collector {
         }
     }
 
-    fn outcome(&mut self, time: Timestamp, event: &Outcome<'_>) {
-        let profile = self.lives.get(&event.who.grant).and_then(GrantLife::profile);
+    fn outcome(&mut self, time: Timestamp, event: &StatementOutcome<'_>) {
+        let profile = self.lives.get(&event.who.grant).and_then(ReportedGrant::profile);
         self.database.outcome(time, event, profile);
         // Outcomes of statements that were only prepared, or that are from before the period.
         if !self.unread.outcome(event) {
@@ -232,11 +235,11 @@ impl Collector {
         }
         let used = self.lives.used(&event.who.grant);
         match event.result {
-            Done::Completed | Done::Suspended => {}
-            Done::Failed if event.rule.is_none() => self.statements.failed += 1,
-            Done::Unknown => self.statements.unknown += 1,
+            StatementResult::Completed | StatementResult::Suspended => {}
+            StatementResult::Failed if event.rule.is_none() => self.statements.failed += 1,
+            StatementResult::Unknown => self.statements.unknown += 1,
             // The target skipped it, or the guard rails refused it: it was not executed.
-            Done::Skipped | Done::Failed => {
+            StatementResult::Skipped | StatementResult::Failed => {
                 self.statements.executed = self.statements.executed.saturating_sub(1);
                 if let Some(used) = used {
                     used.statements = used.statements.saturating_sub(1);
@@ -256,7 +259,7 @@ impl Collector {
         if !self.period.has(time) {
             return;
         }
-        if self.endings.len() < MOST_KINDS || self.endings.contains_key(event.ending.as_str()) {
+        if self.endings.len() < MAX_KINDS || self.endings.contains_key(event.ending.as_str()) {
             *self.endings.entry(kept(event.ending.as_str())).or_default() += 1;
         } else {
             self.unfollowed += 1;
@@ -303,26 +306,26 @@ impl Collector {
 
     /// Returns the report, with the result of the log's verification.
     #[must_use]
-    pub fn report(mut self, verdict: Result<Verdict, String>, key_from: Option<String>) -> Report {
+    pub fn report(mut self, verdict: Result<VerifyReport, String>, key_from: Option<String>) -> EvidenceReport {
         let unfollowed = self.unfollowed + self.lives.unfollowed() + self.database.unfollowed();
         if unfollowed > 0 {
             self.unreadable.push(format!(
                 "{unfollowed} records were about more grants, requests, roles, sessions or statements than one report follows at once: take a shorter time"
             ));
         }
-        let mut refusals: Vec<Refusals> = self.refusals.into_values().collect();
+        let mut refusals: Vec<LoginRefusals> = self.refusals.into_values().collect();
         refusals.sort_by(|a, b| (b.count, a.first, &a.claimed).cmp(&(a.count, b.first, &b.claimed)));
         self.delays_us.sort_unstable();
         self.statements.unknown += self.unread.end_all();
-        let overshoots = Overshoots {
+        let overshoots = OvershootStats {
             count: self.delays_us.len() as u64,
             p50_us: self.delays_us.get(self.delays_us.len() / 2).copied().unwrap_or(0),
             max_us: self.delays_us.last().copied().unwrap_or(0),
             late: self.late,
         };
-        let roles = self.database.roles(|grant| self.lives.get(grant).map(GrantLife::over_at));
+        let roles = self.database.roles(|grant| self.lives.get(grant).map(ReportedGrant::over_at));
         let (rails, rails_more, undone) = self.database.finish();
-        Report {
+        EvidenceReport {
             period: self.period,
             grants: self.lives.within(self.period),
             denials: self.denials,
@@ -332,11 +335,11 @@ impl Collector {
             open_sessions: self.open.len() as u64,
             lost_sessions: self.lost_sessions,
             overshoots,
-            identities: self.house.identities,
-            policies: self.house.policies,
-            operation: self.house.operation,
-            records_missing: self.house.records_missing,
-            log_damaged: self.house.log_damaged,
+            identities: self.operations.identities,
+            policies: self.operations.policies,
+            operation: self.operations.operation,
+            records_missing: self.operations.records_missing,
+            log_damaged: self.operations.log_damaged,
             roles,
             rails,
             rails_more,
@@ -356,8 +359,8 @@ fn named(policies: &[String]) -> Vec<String> {
     policies.iter().take(MAX_NAMED).map(|name| kept(name)).collect()
 }
 
-fn forbidden(time: Timestamp, event: &DecisionMade) -> Denial {
-    Denial {
+fn forbidden(time: Timestamp, event: &DecisionMade) -> AccessDenial {
+    AccessDenial {
         time,
         identity: event.identity.clone(),
         wanted: kept(&format!("{} {}", event.action, event.about)),

@@ -7,41 +7,41 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::Timestamp;
 
 use super::limits::{MAX_FOLLOWED, kept};
-use super::report::{Listed, Period, RailRefusals, RoleLife, Undone};
-use crate::audit::event::{Outcome, RoleChangeKind, RoleChanged, TransactionChanged};
+use super::report::{BoundedList, RailRefusals, ReportPeriod, ReportedRole, UndoneStatements};
+use crate::audit::event::{RoleChangeKind, RoleChanged, StatementOutcome, TransactionChanged};
 use crate::ids::GrantId;
 use crate::names::{IdentityName, ProfileName, TargetName};
 
 /// Number of kinds of refusals that are counted separately: rules are few, but identities and targets may be many.
-const MOST_KINDS: usize = 20_000;
+const MAX_KINDS: usize = 20_000;
 
 /// Key by which refusals are grouped.
-type Kind = (IdentityName, TargetName, Option<ProfileName>, String);
+type FilterRefusalKey = (IdentityName, TargetName, Option<ProfileName>, String);
 
 /// Accumulator of the records read so far.
 #[derive(Debug, Default)]
-pub(super) struct Database {
-    roles: BTreeMap<GrantId, RoleLife>,
-    refusals: HashMap<Kind, RailRefusals>,
+pub(super) struct DatabaseUse {
+    roles: BTreeMap<GrantId, ReportedRole>,
+    refusals: HashMap<FilterRefusalKey, RailRefusals>,
     refusals_more: u64,
-    undone: Listed<Undone>,
+    undone: BoundedList<UndoneStatements>,
     /// Number of records that were left out because too many roles are followed.
     unfollowed: u64,
 }
 
-impl Database {
+impl DatabaseUse {
     /// Returns the number of records that were left out because too many roles are followed.
     pub(super) fn unfollowed(&self) -> u64 {
         self.unfollowed
     }
 
     /// Takes a change of a grant's role; `over_at` is the time at which the grant was or will be over, if it is known.
-    pub(super) fn role(&mut self, time: Timestamp, event: &RoleChanged, over_at: Option<Timestamp>, period: Period) {
+    pub(super) fn role(&mut self, time: Timestamp, event: &RoleChanged, over_at: Option<Timestamp>, period: ReportPeriod) {
         if self.roles.len() >= MAX_FOLLOWED && !self.roles.contains_key(&event.grant) {
             self.unfollowed += 1;
             return;
         }
-        let role = self.roles.entry(event.grant.clone()).or_insert_with(|| RoleLife {
+        let role = self.roles.entry(event.grant.clone()).or_insert_with(|| ReportedRole {
             grant: event.grant.clone(),
             target: event.target.clone(),
             role: kept(&event.role),
@@ -69,11 +69,11 @@ impl Database {
     }
 
     /// Takes an outcome within the period; `profile` is that of its grant.
-    pub(super) fn outcome(&mut self, time: Timestamp, event: &Outcome<'_>, profile: Option<&ProfileName>) {
+    pub(super) fn outcome(&mut self, time: Timestamp, event: &StatementOutcome<'_>, profile: Option<&ProfileName>) {
         let Some(rule) = &event.rule else { return };
         let who = &event.who;
         let kind = (who.identity.clone(), who.target.clone(), profile.cloned(), kept(&rule.0));
-        if self.refusals.len() >= MOST_KINDS && !self.refusals.contains_key(&kind) {
+        if self.refusals.len() >= MAX_KINDS && !self.refusals.contains_key(&kind) {
             self.refusals_more += 1;
             return;
         }
@@ -94,7 +94,7 @@ impl Database {
     /// Takes the end of a transaction within the period.
     pub(super) fn transaction(&mut self, time: Timestamp, event: &TransactionChanged<'_>) {
         if let Some(undone) = &event.rolled_back {
-            self.undone.push(Undone {
+            self.undone.push(UndoneStatements {
                 time,
                 who: event.who.clone().into_owned(),
                 first: undone.first,
@@ -104,9 +104,9 @@ impl Database {
         }
     }
 
-    /// Returns the roles that existed in the period, in the order of their creation; `over_at` as in [`Database::role`].
-    pub(super) fn roles(&mut self, over_at: impl Fn(&GrantId) -> Option<Timestamp>) -> Vec<RoleLife> {
-        let mut roles: Vec<RoleLife> = std::mem::take(&mut self.roles).into_values().collect();
+    /// Returns the roles that existed in the period, in the order of their creation; `over_at` as in [`DatabaseUse::role`].
+    pub(super) fn roles(&mut self, over_at: impl Fn(&GrantId) -> Option<Timestamp>) -> Vec<ReportedRole> {
+        let mut roles: Vec<ReportedRole> = std::mem::take(&mut self.roles).into_values().collect();
         for role in roles.iter_mut().filter(|role| role.retired_at.is_none()) {
             role.over_at = over_at(&role.grant).or(role.over_at);
         }
@@ -116,7 +116,7 @@ impl Database {
 
     /// Returns the refusals of guard rails, the most frequent first, with the number of those that were left out; and the
     /// statements that were rolled back.
-    pub(super) fn finish(self) -> (Vec<RailRefusals>, u64, Listed<Undone>) {
+    pub(super) fn finish(self) -> (Vec<RailRefusals>, u64, BoundedList<UndoneStatements>) {
         let mut refusals: Vec<RailRefusals> = self.refusals.into_values().collect();
         refusals.sort_by(|a, b| {
             b.count

@@ -7,15 +7,15 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::limits::{MAX_FOLLOWED, MAX_NAMED, kept};
-use super::report::{Asked, GrantLife, Period, Use};
+use super::report::{GrantUse, ReportPeriod, ReportedGrant, RequestHistory};
 use crate::audit::event::{GrantChangeKind, GrantChanged, RequestChangeKind, RequestChanged};
 use crate::ids::{GrantId, RequestId};
 
 /// Grants and requests that the period may still show.
 #[derive(Debug, Default)]
-pub(super) struct Lives {
-    grants: BTreeMap<GrantId, GrantLife>,
-    requests: BTreeMap<RequestId, Steps>,
+pub(super) struct GrantHistory {
+    grants: BTreeMap<GrantId, ReportedGrant>,
+    requests: BTreeMap<RequestId, RequestSteps>,
     /// Request of each grant.
     of: BTreeMap<GrantId, RequestId>,
     /// Number of records about grants since the last sweep.
@@ -26,27 +26,27 @@ pub(super) struct Lives {
 
 /// Request with the steps it has taken.
 #[derive(Debug, Clone)]
-struct Steps {
-    asked: Asked,
+struct RequestSteps {
+    asked: RequestHistory,
     /// State before the last step, in case that step is taken back.
-    before: Option<Box<Asked>>,
+    before: Option<Box<RequestHistory>>,
     grant: Option<GrantId>,
     touched: Timestamp,
 }
 
 /// Number of records about grants between two sweeps.
-const SWEEP: usize = 4096;
+const GRANTS_PER_SWEEP: usize = 4096;
 /// Time after which a request without a grant is dropped: pending ones lapse within days.
-const STALE: jiff::SignedDuration = jiff::SignedDuration::from_hours(31 * 24);
+const MAX_REQUEST_AGE: jiff::SignedDuration = jiff::SignedDuration::from_hours(31 * 24);
 
-impl Lives {
+impl GrantHistory {
     /// Returns the use of a grant.
-    pub(super) fn used(&mut self, grant: &GrantId) -> Option<&mut Use> {
+    pub(super) fn used(&mut self, grant: &GrantId) -> Option<&mut GrantUse> {
         self.grants.get_mut(grant).map(|life| &mut life.used)
     }
 
     /// Returns a grant, if it is known.
-    pub(super) fn get(&self, grant: &GrantId) -> Option<&GrantLife> {
+    pub(super) fn get(&self, grant: &GrantId) -> Option<&ReportedGrant> {
         self.grants.get(grant)
     }
 
@@ -61,8 +61,8 @@ impl Lives {
             self.unfollowed += 1;
             return;
         }
-        let steps = self.requests.entry(event.request.clone()).or_insert_with(|| Steps {
-            asked: Asked {
+        let steps = self.requests.entry(event.request.clone()).or_insert_with(|| RequestSteps {
+            asked: RequestHistory {
                 request: event.request.clone(),
                 profile: event.profile.clone(),
                 reason: None,
@@ -108,7 +108,7 @@ impl Lives {
     }
 
     /// Takes the creation or a change of a grant.
-    pub(super) fn grant(&mut self, time: Timestamp, event: &GrantChanged, period: Period) {
+    pub(super) fn grant(&mut self, time: Timestamp, event: &GrantChanged, period: ReportPeriod) {
         let taken_back = match event.change.known() {
             Some(GrantChangeKind::NotStored) => event.reason.as_deref().and_then(GrantChangeKind::taken_back),
             _ => None,
@@ -125,7 +125,7 @@ impl Lives {
             }
         }
         let asked = self.of.get(&event.grant).and_then(|request| self.requests.get(request));
-        let life = self.grants.entry(event.grant.clone()).or_insert_with(|| GrantLife {
+        let life = self.grants.entry(event.grant.clone()).or_insert_with(|| ReportedGrant {
             grant: event.grant.clone(),
             identity: event.identity.clone(),
             target: event.target.clone(),
@@ -141,7 +141,7 @@ impl Lives {
             window_seconds: event.window_seconds,
             revoked: None,
             moved: 0,
-            used: Use::default(),
+            used: GrantUse::default(),
         });
         life.until = event.until;
         life.activate_by = event.activate_by;
@@ -157,26 +157,26 @@ impl Lives {
             Some(GrantChangeKind::Created | GrantChangeKind::LoginIssued) | None => {}
         }
         self.since_sweep += 1;
-        if self.since_sweep >= SWEEP {
+        if self.since_sweep >= GRANTS_PER_SWEEP {
             self.sweep(time, period);
         }
     }
 
     /// Drops the grants that were over before the period, and stale requests without a grant.
-    fn sweep(&mut self, now: Timestamp, period: Period) {
+    fn sweep(&mut self, now: Timestamp, period: ReportPeriod) {
         self.since_sweep = 0;
         self.grants.retain(|_, life| life.over_at() >= period.from.min(now));
         let (grants, of) = (&self.grants, &mut self.of);
         of.retain(|grant, _| grants.contains_key(grant));
         self.requests.retain(|_, steps| {
             let kept = steps.grant.as_ref().is_some_and(|grant| grants.contains_key(grant));
-            kept || now.duration_since(steps.touched) < STALE
+            kept || now.duration_since(steps.touched) < MAX_REQUEST_AGE
         });
     }
 
     /// Returns all grants that existed in the period, oldest first.
-    pub(super) fn within(self, period: Period) -> Vec<GrantLife> {
-        let mut lives: Vec<GrantLife> = self
+    pub(super) fn within(self, period: ReportPeriod) -> Vec<ReportedGrant> {
+        let mut lives: Vec<ReportedGrant> = self
             .grants
             .into_values()
             .filter(|life| life.created_at < period.to && life.over_at() >= period.from)
@@ -186,7 +186,7 @@ impl Lives {
     }
 }
 
-impl Steps {
+impl RequestSteps {
     fn step(&mut self, time: Timestamp, event: &RequestChanged) {
         let asked = &mut self.asked;
         asked.profile = event.profile.clone();
@@ -223,7 +223,7 @@ impl Steps {
     }
 }
 
-impl GrantLife {
+impl ReportedGrant {
     /// Takes back a change that was not stored; the record has the grant's state without it.
     fn take_back(&mut self, change: Option<GrantChangeKind>) {
         match change {

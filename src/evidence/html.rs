@@ -6,15 +6,15 @@
 use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::report::{Report, RoleLife};
-use super::table::{Row, Table};
-use crate::columns::{Column, fitted};
+use super::report::{EvidenceReport, ReportedRole};
+use super::table::{ReportTable, TableRow};
+use crate::columns::{ColumnSpec, fitted};
 
 /// Number of characters, with blanks between the columns, that fit side by side on the narrower of the usual paper sizes,
 /// Letter in landscape: 255 mm in the print style's 8 pixels. Columns that a terminal would cut are broken into lines here.
-const PAGE_CHARS: usize = 196;
+const PAGE_WIDTH_CHARS: usize = 196;
 /// Number of rows of a table on the page; its CSV file has all rows.
-const MOST_ROWS: usize = 1_000;
+const MAX_ROWS: usize = 1_000;
 
 const STYLE: &str = "\
 body{font:14px/1.45 system-ui,sans-serif;color:#1b1f24;margin:2rem auto;max-width:78rem;padding:0 1.5rem}\
@@ -32,7 +32,7 @@ nav a{margin-right:1rem}\
 
 /// Returns the page; `made_at` is the time of its creation.
 #[must_use]
-pub fn page(report: &Report, tables: &[Table], made_at: Timestamp) -> String {
+pub fn page(report: &EvidenceReport, tables: &[ReportTable], made_at: Timestamp) -> String {
     let period = format!("{:.0} to {:.0}", report.period.from, report.period.to);
     let alarms = alarms(report);
     let page = html! {
@@ -62,7 +62,7 @@ pub fn page(report: &Report, tables: &[Table], made_at: Timestamp) -> String {
 
 /// Returns the findings that need attention, as sentences.
 #[must_use]
-pub fn alarms(report: &Report) -> Vec<String> {
+pub fn alarms(report: &EvidenceReport) -> Vec<String> {
     let mut alarms = Vec::new();
     match &report.verdict {
         Err(_) => alarms.push("The log was not verified.".to_owned()),
@@ -106,12 +106,12 @@ pub fn alarms(report: &Report) -> Vec<String> {
 
 /// Returns the summary figures.
 #[must_use]
-pub fn figures(report: &Report) -> [(&'static str, u64); 11] {
+pub fn figures(report: &EvidenceReport) -> [(&'static str, u64); 11] {
     let sessions: u64 = report.grants.iter().map(|life| life.used.sessions).sum();
     let unused = report.grants.iter().filter(|life| life.is_unused()).count();
     let refused: u64 = report.refusals.iter().map(|refusals| refusals.count).sum();
     let statements_refused: u64 = report.rails.iter().map(|refusals| refusals.count).sum();
-    let made = |role: &&RoleLife| role.made_at.is_some_and(|at| report.period.has(at));
+    let made = |role: &&ReportedRole| role.made_at.is_some_and(|at| report.period.has(at));
     let roles = report.roles.iter().filter(made).count();
     [
         ("Grants", report.grants.len() as u64),
@@ -128,8 +128,8 @@ pub fn figures(report: &Report) -> [(&'static str, u64); 11] {
     ]
 }
 
-fn section(table: &Table) -> Markup {
-    let left = (table.rows.len().saturating_sub(MOST_ROWS) as u64) + table.more;
+fn section(table: &ReportTable) -> Markup {
+    let left = (table.rows.len().saturating_sub(MAX_ROWS) as u64) + table.more;
     let columns = table.columns();
     let shown = on_page(table, &columns);
     let head = |place: &usize| table.head.get(*place).copied().unwrap_or_default();
@@ -146,7 +146,7 @@ fn section(table: &Table) -> Markup {
             } @else {
                 table {
                     thead { tr { @for place in &shown { th { (head(place)) } } } }
-                    tbody { @for row in table.rows.iter().take(MOST_ROWS) { (line(row, &columns, &shown)) } }
+                    tbody { @for row in table.rows.iter().take(MAX_ROWS) { (line(row, &columns, &shown)) } }
                 }
                 @if !gone.is_empty() {
                     p.note { "Not on the page, for there is no room: " (gone.join(", ")) ". " (table.name) ".csv has them." }
@@ -160,8 +160,8 @@ fn section(table: &Table) -> Markup {
 }
 
 /// Returns the indices of the columns that fit on a sheet of paper.
-fn on_page(table: &Table, columns: &[Column]) -> Vec<usize> {
-    let rows = || table.rows.iter().take(MOST_ROWS);
+fn on_page(table: &ReportTable, columns: &[ColumnSpec]) -> Vec<usize> {
+    let rows = || table.rows.iter().take(MAX_ROWS);
     let widest = |place: usize| {
         rows()
             .filter_map(|row| row.cells.get(place))
@@ -174,13 +174,13 @@ fn on_page(table: &Table, columns: &[Column]) -> Vec<usize> {
         .zip(table.head)
         .map(|(place, name)| widest(place).unwrap_or(0).max(heading(name)))
         .collect();
-    fitted(columns, &natural, PAGE_CHARS)
+    fitted(columns, &natural, PAGE_WIDTH_CHARS)
         .into_iter()
         .map(|(place, _)| place)
         .collect()
 }
 
-fn line(row: &Row, columns: &[Column], shown: &[usize]) -> Markup {
+fn line(row: &TableRow, columns: &[ColumnSpec], shown: &[usize]) -> Markup {
     let cells = shown
         .iter()
         .filter_map(|place| Some((row.cells.get(*place)?, columns.get(*place)?)));

@@ -1,28 +1,28 @@
 //! Contents of a report: numbers and lists, without their presentation.
 //!
-//! [`super::Collector`] fills a report.
+//! [`super::ReportCollector`] fills a report.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-pub use super::listed::Listed;
+pub use super::listed::BoundedList;
 use super::unread::UnreadStatements;
 use crate::audit::event::{RequestChangeKind, Who};
-use crate::audit::verify::Verdict;
+use crate::audit::verify::VerifyReport;
 use crate::ids::{GrantId, RequestId, SessionId};
 use crate::names::{IdentityName, ProfileName, TargetName};
 
 /// Half-open span of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Period {
+pub struct ReportPeriod {
     /// Start; belongs to the period.
     pub from: Timestamp,
     /// End; does not belong to the period.
     pub to: Timestamp,
 }
 
-impl Period {
+impl ReportPeriod {
     /// Returns true if the period contains `time`.
     #[must_use]
     pub fn has(&self, time: Timestamp) -> bool {
@@ -32,15 +32,15 @@ impl Period {
 
 /// Report on a period of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
+pub struct EvidenceReport {
     /// Period of the report.
-    pub period: Period,
+    pub period: ReportPeriod,
     /// Every grant that existed in the period, oldest first.
-    pub grants: Vec<GrantLife>,
+    pub grants: Vec<ReportedGrant>,
     /// Requests and actions that were not allowed.
-    pub denials: Listed<Denial>,
+    pub denials: BoundedList<AccessDenial>,
     /// Logins and tokens that were refused, grouped.
-    pub refusals: Vec<Refusals>,
+    pub refusals: Vec<LoginRefusals>,
     /// Number of refusals in groups beyond the limit.
     pub refusals_more: u64,
     /// Number of sessions by ending.
@@ -50,42 +50,42 @@ pub struct Report {
     /// Number of sessions whose end is not on record, because the gate crashed.
     pub lost_sessions: u64,
     /// Delays between the deadline and the confirmed end of sessions that the gate ended.
-    pub overshoots: Overshoots,
+    pub overshoots: OvershootStats,
     /// Local users that were created or changed.
-    pub identities: Listed<Change>,
+    pub identities: BoundedList<GateChange>,
     /// Policies and configuration that were loaded.
-    pub policies: Listed<Change>,
+    pub policies: BoundedList<GateChange>,
     /// Events of the gate and its log: starts, stops, faults, keys, removals.
-    pub operation: Listed<Change>,
+    pub operation: BoundedList<GateChange>,
     /// Number of records that were refused or given up while the log could not be written.
     pub records_missing: u64,
     /// Number of times that the gate found its log cut or changed, or its file gone.
     pub log_damaged: u64,
     /// Every grant's role that existed at a database in the period, oldest first.
-    pub roles: Vec<RoleLife>,
+    pub roles: Vec<ReportedRole>,
     /// Statements that guard rails refused, grouped.
     pub rails: Vec<RailRefusals>,
     /// Number of refusals in groups beyond the limit.
     pub rails_more: u64,
     /// Executed statements that could not be parsed, grouped.
-    pub unread: Listed<UnreadStatements>,
+    pub unread: BoundedList<UnreadStatements>,
     /// Statements that ran and were rolled back.
-    pub undone: Listed<Undone>,
+    pub undone: BoundedList<UndoneStatements>,
     /// Numbers of statements by result.
-    pub statements: Statements,
+    pub statements: StatementCounts,
     /// Number of records read, up to the end of the period.
     pub records: u64,
     /// Errors of lines that could not be read.
-    pub unreadable: Listed<String>,
+    pub unreadable: BoundedList<String>,
     /// Result of the verification of the log, or the reason why there is none.
-    pub verdict: Result<Verdict, String>,
+    pub verdict: Result<VerifyReport, String>,
     /// Source of the key with which the log was verified; `None`: no key was given.
     pub key_from: Option<String>,
 }
 
 /// Numbers of statements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Statements {
+pub struct StatementCounts {
     /// Forwarded to be executed.
     pub executed: u64,
     /// Executed ones that ended with an error.
@@ -96,7 +96,7 @@ pub struct Statements {
 
 /// History of a grant: its creation, its limits and its use.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GrantLife {
+pub struct ReportedGrant {
     /// Id of the grant.
     pub grant: GrantId,
     /// Identity that may use it.
@@ -106,7 +106,7 @@ pub struct GrantLife {
     /// Profile it gives; `None` if the log does not say.
     pub profile: Option<ProfileName>,
     /// Request that led to it; `None`: an operator made it.
-    pub asked: Option<Asked>,
+    pub asked: Option<RequestHistory>,
     /// Maker of the grant, as recorded.
     pub by: String,
     /// Reason recorded with the grant itself.
@@ -126,10 +126,10 @@ pub struct GrantLife {
     /// Number of times that the end was moved.
     pub moved: u32,
     /// Use of the grant in the period.
-    pub used: Use,
+    pub used: GrantUse,
 }
 
-impl GrantLife {
+impl ReportedGrant {
     /// Returns the time at which the grant was or will be over, as far as is known. A grant whose window was never opened is
     /// over when it can no longer be opened.
     #[must_use]
@@ -161,7 +161,7 @@ impl GrantLife {
 
 /// Request for access, with those who allowed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
+pub struct RequestHistory {
     /// Id of the request.
     pub request: RequestId,
     /// Profile that was requested.
@@ -184,7 +184,7 @@ pub struct Asked {
 
 /// Use of a grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Use {
+pub struct GrantUse {
     /// Sessions started.
     pub sessions: u64,
     /// Statements executed.
@@ -197,7 +197,7 @@ pub struct Use {
     pub last: Option<Timestamp>,
 }
 
-impl Use {
+impl GrantUse {
     /// Extends the span of use to `time`.
     pub fn at(&mut self, time: Timestamp) {
         self.first.get_or_insert(time);
@@ -207,7 +207,7 @@ impl Use {
 
 /// Request or action that was not allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Denial {
+pub struct AccessDenial {
     /// Time of the decision.
     pub time: Timestamp,
     /// Identity that was denied.
@@ -228,7 +228,7 @@ pub struct Denial {
 
 /// Group of equal refusals.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusals {
+pub struct LoginRefusals {
     /// Reason: the name of an ending, or the error of the token.
     pub why: String,
     /// Name that was claimed, proved or not.
@@ -245,7 +245,7 @@ pub struct Refusals {
 
 /// History of a grant's role at its database.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RoleLife {
+pub struct ReportedRole {
     /// Grant of the role.
     pub grant: GrantId,
     /// Target of the database.
@@ -264,7 +264,7 @@ pub struct RoleLife {
     pub intruders: u64,
 }
 
-impl RoleLife {
+impl ReportedRole {
     /// Returns true if the role still existed at `at` although its grant was over.
     #[must_use]
     pub fn is_left(&self, at: Timestamp) -> bool {
@@ -300,7 +300,7 @@ pub struct RailRefusals {
 
 /// Statements that ran and were rolled back when their transaction ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Undone {
+pub struct UndoneStatements {
     /// Time at which the transaction ended.
     pub time: Timestamp,
     /// Session with its grant, identity and target.
@@ -315,7 +315,7 @@ pub struct Undone {
 
 /// Delays of the ends that the gate made.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Overshoots {
+pub struct OvershootStats {
     /// Number of sessions that the gate ended with a known delay.
     pub count: u64,
     /// Median delay. Microseconds.
@@ -323,7 +323,7 @@ pub struct Overshoots {
     /// Longest delay. Microseconds.
     pub max_us: u64,
     /// Ends that took more than a second, or whose backend was not confirmed gone.
-    pub late: Listed<LateEnd>,
+    pub late: BoundedList<LateEnd>,
 }
 
 /// End of a session that came late or was not confirmed.
@@ -349,7 +349,7 @@ pub struct LateEnd {
 
 /// Change of users, policies or configuration, or an event of the gate itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub struct GateChange {
     /// Time of the change.
     pub time: Timestamp,
     /// Object of the change, or the kind of event.

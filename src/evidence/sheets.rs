@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-use super::table::Table;
+use super::table::ReportTable;
 
 /// Error of writing the files.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +36,7 @@ pub enum SheetError {
 
 /// Writes `report.html` and a CSV file for each table into the folder, which is created if it does not exist. Files of these
 /// names are replaced. Returns the number of files written.
-pub fn write(folder: &Path, page: &str, tables: &[Table]) -> Result<usize, SheetError> {
+pub fn write(folder: &Path, page: &str, tables: &[ReportTable]) -> Result<usize, SheetError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
     made.map_err(|source| SheetError::Io {
         path: folder.to_owned(),
@@ -69,7 +69,7 @@ fn replace(path: &Path, text: &[u8]) -> Result<(), SheetError> {
     })
 }
 
-fn sheet(table: &Table) -> Result<Vec<u8>, csv::Error> {
+fn sheet(table: &ReportTable) -> Result<Vec<u8>, csv::Error> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(table.head)?;
     for row in &table.rows {
@@ -94,7 +94,7 @@ pub fn harmless(cell: &str) -> Cow<'_, str> {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
-    use super::super::table::Row;
+    use super::super::table::TableRow;
     use super::*;
 
     #[test]
@@ -111,12 +111,12 @@ mod tests {
     fn nothing_is_a_formula_and_everything_can_be_read_back() {
         let dir = tempfile::tempdir().unwrap();
         let cells = ["=1+1", "+1", "-1", "@SUM(A1)", "plain", "a,\"b\"\nc"];
-        let table = Table {
+        let table = ReportTable {
             name: "grants",
             title: "Grants",
             note: String::new(),
             head: &["a", "b", "c", "d", "e", "f"],
-            rows: vec![Row {
+            rows: vec![TableRow {
                 cells: cells.map(str::to_owned).into(),
                 remarkable: false,
             }],

@@ -4,7 +4,7 @@
 
 /// Table of a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Table {
+pub struct ReportTable {
     /// Name in links, and of the CSV file without its extension.
     pub name: &'static str,
     /// Title above the table.
@@ -14,14 +14,14 @@ pub struct Table {
     /// Names of the columns.
     pub head: &'static [&'static str],
     /// Rows that fit.
-    pub rows: Vec<Row>,
+    pub rows: Vec<TableRow>,
     /// Number of rows that did not fit.
     pub more: u64,
 }
 
 /// Row of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
+pub struct TableRow {
     /// Texts, one for each column.
     pub cells: Vec<String>,
     /// True if the row needs attention.

@@ -5,8 +5,8 @@
 use jiff::Timestamp;
 
 use super::controls;
-use super::report::{Change, Listed, Report};
-use super::table::{Row, Table};
+use super::report::{BoundedList, EvidenceReport, GateChange};
+use super::table::{ReportTable, TableRow};
 use crate::visible::visible;
 
 mod columns;
@@ -15,7 +15,7 @@ mod grants;
 
 /// Returns all tables of a report, in reading order.
 #[must_use]
-pub fn tables(report: &Report) -> Vec<Table> {
+pub fn tables(report: &EvidenceReport) -> Vec<ReportTable> {
     vec![
         verification(report),
         grants::break_glass(report),
@@ -63,8 +63,8 @@ fn optional(part: Option<&str>) -> String {
     part.map(text).unwrap_or_default()
 }
 
-fn row(cells: Vec<String>) -> Row {
-    Row {
+fn row(cells: Vec<String>) -> TableRow {
+    TableRow {
         cells,
         remarkable: false,
     }
@@ -76,11 +76,11 @@ fn listed<T: ToString>(items: &[T]) -> String {
 }
 
 #[expect(clippy::too_many_lines, reason = "one line for each question")]
-fn verification(report: &Report) -> Table {
+fn verification(report: &EvidenceReport) -> ReportTable {
     let mut rows = Vec::new();
     let mut say = |what: &str, answer: String, remarkable: bool| {
         let cells = vec![what.to_owned(), text(&answer)];
-        rows.push(Row { cells, remarkable });
+        rows.push(TableRow { cells, remarkable });
     };
     match &report.verdict {
         Err(reason) => say("Result", format!("not verified: {reason}"), true),
@@ -130,7 +130,7 @@ fn verification(report: &Report) -> Table {
         );
         say("Records given up", missing, true);
     }
-    Table {
+    ReportTable {
         name: "verification",
         title: "Is the log whole?",
         note: "The chain of hashes and the signatures over all segments of the folder, verified when this report was made. Repeat it \
@@ -142,7 +142,7 @@ fn verification(report: &Report) -> Table {
     }
 }
 
-fn denials(report: &Report) -> Table {
+fn denials(report: &EvidenceReport) -> ReportTable {
     let rows = report.denials.items.iter().map(|denial| {
         row(vec![
             time(denial.time),
@@ -155,7 +155,7 @@ fn denials(report: &Report) -> Table {
             optional(denial.policy_set.as_deref()),
         ])
     });
-    Table {
+    ReportTable {
         name: "denials",
         title: "Requests and actions denied",
         note: "What known people wanted and did not get: from the policies, or from an approver. No deciding policy means that none \
@@ -167,7 +167,7 @@ fn denials(report: &Report) -> Table {
     }
 }
 
-fn refusals(report: &Report) -> Table {
+fn refusals(report: &EvidenceReport) -> ReportTable {
     let rows = report.refusals.iter().map(|refusals| {
         row(vec![
             text(&refusals.why),
@@ -178,7 +178,7 @@ fn refusals(report: &Report) -> Table {
             time(refusals.last),
         ])
     });
-    Table {
+    ReportTable {
         name: "refusals",
         title: "Logins and tokens refused",
         note: "Connections that did not become a session and tokens that proved nothing; equal ones together. Names are as they were \
@@ -190,8 +190,8 @@ fn refusals(report: &Report) -> Table {
     }
 }
 
-fn endings(report: &Report) -> Table {
-    let mut rows: Vec<Row> = report
+fn endings(report: &EvidenceReport) -> ReportTable {
+    let mut rows: Vec<TableRow> = report
         .endings
         .iter()
         .map(|(ending, count)| row(vec![text(ending), count.to_string()]))
@@ -201,7 +201,7 @@ fn endings(report: &Report) -> Table {
             "(no end on record: the gate died)".to_owned(),
             report.lost_sessions.to_string(),
         ];
-        rows.push(Row { cells, remarkable: true });
+        rows.push(TableRow { cells, remarkable: true });
     }
     if report.open_sessions > 0 {
         rows.push(row(vec![
@@ -209,7 +209,7 @@ fn endings(report: &Report) -> Table {
             report.open_sessions.to_string(),
         ]));
     }
-    Table {
+    ReportTable {
         name: "endings",
         title: "Why sessions ended",
         note: "expired, revoked, killed, identity_disabled and the like were ended by the gate; quit and disconnected by the client."
@@ -220,9 +220,9 @@ fn endings(report: &Report) -> Table {
     }
 }
 
-fn overshoots(report: &Report) -> Table {
+fn overshoots(report: &EvidenceReport) -> ReportTable {
     let all = &report.overshoots;
-    let rows = all.late.items.iter().map(|late| Row {
+    let rows = all.late.items.iter().map(|late| TableRow {
         cells: vec![
             time(late.time),
             late.session.to_string(),
@@ -235,7 +235,7 @@ fn overshoots(report: &Report) -> Table {
         ],
         remarkable: true,
     });
-    Table {
+    ReportTable {
         name: "overshoots",
         title: "How late sessions ended",
         note: format!(
@@ -265,12 +265,12 @@ fn seconds(micros: u64) -> String {
     format!("{}.{:03}", micros / 1_000_000, micros / 1_000 % 1_000)
 }
 
-fn changes(name: &'static str, title: &'static str, note: &str, list: &Listed<Change>) -> Table {
-    let rows = list.items.iter().map(|change| Row {
+fn changes(name: &'static str, title: &'static str, note: &str, list: &BoundedList<GateChange>) -> ReportTable {
+    let rows = list.items.iter().map(|change| TableRow {
         cells: vec![time(change.time), text(&change.what), text(&change.by), text(&change.detail)],
         remarkable: change.remarkable,
     });
-    Table {
+    ReportTable {
         name,
         title,
         note: note.to_owned(),

@@ -5,23 +5,23 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::{Collector, Period, Report};
-use crate::audit::Record;
-use crate::audit::verify::Verdict;
+use super::{EvidenceReport, ReportCollector, ReportPeriod};
+use crate::audit::LogRecord;
+use crate::audit::verify::VerifyReport;
 
 pub(super) fn at(minute: i64) -> Timestamp {
     "2026-11-23T09:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_mins(minute)
 }
 
 /// Records of these events, each with the minute it happened.
-pub(super) fn records(events: impl IntoIterator<Item = (i64, Value)>) -> Vec<Record> {
+pub(super) fn records(events: impl IntoIterator<Item = (i64, Value)>) -> Vec<LogRecord> {
     let numbered = events.into_iter().zip(1_u64..);
     numbered
         .map(|((minute, event), seq)| {
             let mut line = json!({"v": 2, "seq": seq, "time": format!("{:.6}", at(minute)), "chain": "0123456789abcdef"});
             let fields = event.as_object().unwrap().clone();
             line.as_object_mut().unwrap().extend(fields);
-            Record::parse(line.to_string().as_bytes()).unwrap_or_else(|error| panic!("{error}: {line}"))
+            LogRecord::parse(line.to_string().as_bytes()).unwrap_or_else(|error| panic!("{error}: {line}"))
         })
         .collect()
 }
@@ -109,7 +109,7 @@ pub(super) fn ended(number: u8, identity: &str, more: &Value) -> Value {
 
 /// A day on which everything happens once.
 #[expect(clippy::too_many_lines, reason = "a list")]
-pub(crate) fn day() -> Vec<Record> {
+pub(crate) fn day() -> Vec<LogRecord> {
     let policies = json!({"policies": ["testers-ask"], "reason": "BUG-812", "ticket": "BUG-812"});
     let approved = json!({"policies": ["leads-approve"], "grant": "gr_0000000001"});
     let glass = json!({"policies": ["oncall"], "reason": "it <burns>", "break_glass": true, "grant": "gr_0000000002"});
@@ -203,8 +203,8 @@ pub(crate) fn day() -> Vec<Record> {
     ])
 }
 
-pub(crate) fn collect(records: &[Record], from: i64, to: i64, verdict: Result<Verdict, String>) -> Report {
-    let mut collector = Collector::new(Period {
+pub(crate) fn collect(records: &[LogRecord], from: i64, to: i64, verdict: Result<VerifyReport, String>) -> EvidenceReport {
+    let mut collector = ReportCollector::new(ReportPeriod {
         from: at(from),
         to: at(to),
     });
@@ -214,8 +214,8 @@ pub(crate) fn collect(records: &[Record], from: i64, to: i64, verdict: Result<Ve
     collector.report(verdict, Some("audit-key.pub".to_owned()))
 }
 
-pub(crate) fn whole() -> Verdict {
-    Verdict {
+pub(crate) fn whole() -> VerifyReport {
+    VerifyReport {
         log: Some("lg_0123456789".parse().unwrap()),
         segments: 1,
         lines: 37,
@@ -226,8 +226,8 @@ pub(crate) fn whole() -> Verdict {
         keys: vec!["0123456789abcdef".to_owned()],
         key_given: true,
         held_to: Some(36),
-        held_against: vec![crate::audit::verify::Held {
-            source: crate::audit::kept::CheckpointSource::Beside,
+        held_against: vec![crate::audit::verify::CheckedCheckpoint {
+            source: crate::audit::saved_checkpoint::CheckpointSource::Beside,
             covers: 36,
         }],
         flaw: None,

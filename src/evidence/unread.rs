@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::listed::Listed;
-use crate::audit::event::{Outcome, Statement, Who};
-use crate::audit::reading::{Reading, Readings, Unparsed};
+use super::listed::BoundedList;
+use crate::audit::event::{Statement, StatementOutcome, Who};
+use crate::audit::sql_analysis::{AnalysisCache, ParseFailure, SqlAnalysis};
 use crate::ids::SessionId;
 use crate::names::{IdentityName, TargetName};
 
@@ -28,7 +28,7 @@ pub struct UnreadStatements {
     /// Target of the statements.
     pub target: TargetName,
     /// Reason why they could not be parsed.
-    pub why: Unparsed,
+    pub why: ParseFailure,
     /// Number of statements.
     pub count: u64,
     /// Time of the first one.
@@ -39,30 +39,30 @@ pub struct UnreadStatements {
 
 /// Accumulator of the statements seen so far.
 #[derive(Debug, Default)]
-pub(super) struct Unread {
-    readings: Readings,
+pub(super) struct UnreadCollector {
+    readings: AnalysisCache,
     /// Executed statements without an outcome, by session and number.
-    flying: HashMap<SessionId, HashMap<u64, Flying>>,
+    flying: HashMap<SessionId, HashMap<u64, StatementInFlight>>,
     /// Number of executed statements without an outcome.
     in_flight: usize,
-    kinds: HashMap<(IdentityName, TargetName, Unparsed), UnreadStatements>,
+    kinds: HashMap<(IdentityName, TargetName, ParseFailure), UnreadStatements>,
     more: u64,
 }
 
 #[derive(Debug)]
-struct Flying {
+struct StatementInFlight {
     time: Timestamp,
     who: Who,
-    reading: Arc<Reading>,
+    reading: Arc<SqlAnalysis>,
 }
 
-impl Unread {
+impl UnreadCollector {
     /// Takes a statement that is executed; returns false if it is beyond the limit and not followed.
     pub(super) fn statement(&mut self, time: Timestamp, event: &Statement<'_>) -> bool {
         if self.in_flight >= MAX_IN_FLIGHT {
             return false;
         }
-        let flying = Flying {
+        let flying = StatementInFlight {
             time,
             who: event.who.clone().into_owned(),
             reading: self.readings.of_statement(event),
@@ -73,7 +73,7 @@ impl Unread {
     }
 
     /// Takes the outcome of a statement; returns true if that statement is followed.
-    pub(super) fn outcome(&mut self, event: &Outcome<'_>) -> bool {
+    pub(super) fn outcome(&mut self, event: &StatementOutcome<'_>) -> bool {
         let session = self.flying.get_mut(&event.who.session);
         let Some(flying) = session.and_then(|session| session.remove(&event.statement)) else {
             return false;
@@ -102,7 +102,7 @@ impl Unread {
         sessions.iter().map(|session| self.end(session)).sum()
     }
 
-    fn count(&mut self, flying: &Flying, why: Option<Unparsed>) {
+    fn count(&mut self, flying: &StatementInFlight, why: Option<ParseFailure>) {
         let Some(why) = why else { return };
         let kind = (flying.who.identity.clone(), flying.who.target.clone(), why);
         if self.kinds.len() >= MAX_KINDS && !self.kinds.contains_key(&kind) {
@@ -124,18 +124,18 @@ impl Unread {
     }
 
     /// Returns the kinds, the most frequent first.
-    pub(super) fn finish(self) -> Listed<UnreadStatements> {
+    pub(super) fn finish(self) -> BoundedList<UnreadStatements> {
         let mut items: Vec<UnreadStatements> = self.kinds.into_values().collect();
         items.sort_by(|a, b| {
             b.count
                 .cmp(&a.count)
                 .then_with(|| (a.first, &a.identity, &a.target).cmp(&(b.first, &b.identity, &b.target)))
         });
-        Listed { items, more: self.more }
+        BoundedList { items, more: self.more }
     }
 }
 
-impl Listed<UnreadStatements> {
+impl BoundedList<UnreadStatements> {
     /// Returns the number of statements that could not be parsed.
     #[must_use]
     pub fn statements(&self) -> u64 {

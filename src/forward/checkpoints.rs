@@ -7,8 +7,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::audit::verify::Kept;
-use crate::causes::in_one_line;
+use crate::audit::verify::SavedCheckpoint;
+use crate::error_chain::display_chain;
 use crate::notify::Notifier;
 
 /// Reads the newest checkpoint every `every` and enqueues it for the webhooks that want checkpoints. Returns only when the
@@ -20,7 +20,7 @@ pub async fn checkpoints(dir: PathBuf, every: Duration, notifier: Notifier) {
     loop {
         clock.tick().await;
         let folder = dir.clone();
-        let Ok(found) = tokio::task::spawn_blocking(move || Kept::beside(&folder)).await else {
+        let Ok(found) = tokio::task::spawn_blocking(move || SavedCheckpoint::beside(&folder)).await else {
             return;
         };
         match found {
@@ -32,7 +32,7 @@ pub async fn checkpoints(dir: PathBuf, every: Duration, notifier: Notifier) {
                     .checkpoint(&kept.line, &checkpoint.log, checkpoint.covers, kept.time)
                     .await;
             }
-            Err(error) => tracing::warn!(folder = %dir.display(), error = %in_one_line(&error), "cannot forward a checkpoint"),
+            Err(error) => tracing::warn!(folder = %dir.display(), error = %display_chain(&error), "cannot forward a checkpoint"),
         }
     }
 }

@@ -9,15 +9,15 @@
 //! after a failure or a restart, forwarding continues after the last such line.
 
 mod checkpoints;
-mod courier;
+mod forwarder;
 mod position;
 mod syslog;
-mod tail;
+mod tailer;
 #[cfg(test)]
 mod tests;
 
 pub use checkpoints::checkpoints;
-pub use syslog::{Origin, hostname};
+pub use syslog::{SyslogOrigin, hostname};
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,21 +32,21 @@ use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::supervision::restarted;
 use crate::tls::{CollectorTls, TlsError};
-use courier::Courier;
+use forwarder::LogForwarder;
 use position::PositionFile;
 
 /// Settings of `[audit.forward]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForwardSettings {
     /// Receiver of the log.
-    pub receiver: Receiver,
+    pub receiver: SyslogReceiver,
     /// Host name of this gate in the messages.
     pub hostname: String,
 }
 
 /// Syslog receiver to which the log is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Receiver {
+pub struct SyslogReceiver {
     /// Host name or address.
     pub host: String,
     /// Port.
@@ -60,7 +60,7 @@ pub type CaFile = Option<PathBuf>;
 
 /// Limits and intervals of forwarding.
 #[derive(Debug, Clone, Copy)]
-struct Pace {
+struct ForwardPace {
     /// Waits after failures.
     backoff: Backoff,
     /// Limit for connecting including the TLS handshake, and for a receiver that accepts no bytes.
@@ -75,7 +75,7 @@ struct Pace {
     behind: Duration,
 }
 
-const PACE: Pace = Pace {
+const PACE: ForwardPace = ForwardPace {
     backoff: Backoff::new(Duration::from_secs(1), Duration::from_mins(1)),
     patience: Duration::from_secs(10),
     // Longer than bytes may wait in the socket unacknowledged (`patience`).
@@ -87,15 +87,15 @@ const PACE: Pace = Pace {
 
 /// Task that forwards the log to a receiver; ends when dropped.
 #[derive(Debug)]
-pub struct Forwarder {
-    state: Arc<State>,
+pub struct ForwarderHandle {
+    state: Arc<ForwardState>,
     clock: Clock,
     task: JoinHandle<()>,
 }
 
 /// State of forwarding that is visible from outside: counters and lag.
 #[derive(Debug, Default)]
-struct State {
+struct ForwardState {
     sent: AtomicU64,
     /// Time at which the oldest line that is not sent was written, in microseconds since the epoch; 0: all lines are sent.
     waiting_since: AtomicI64,
@@ -104,7 +104,7 @@ struct State {
     at_end: Notify,
 }
 
-impl Forwarder {
+impl ForwarderHandle {
     /// Starts to send the log in `dir` from the position in the position file; without one, from the beginning. Needs a tokio
     /// runtime.
     pub fn start(settings: &ForwardSettings, dir: PathBuf, position: PathBuf, clock: Clock) -> Result<Self, TlsError> {
@@ -116,22 +116,22 @@ impl Forwarder {
         dir: PathBuf,
         position: PathBuf,
         clock: Clock,
-        pace: Pace,
+        pace: ForwardPace,
     ) -> Result<Self, TlsError> {
         let receiver = &settings.receiver;
         let tls = receiver.tls.as_ref().map(|ca| CollectorTls::new(ca.as_deref())).transpose()?;
-        let state = Arc::new(State::default());
-        let courier = Courier {
+        let state = Arc::new(ForwardState::default());
+        let forwarder = LogForwarder {
             receiver: receiver.clone(),
             tls,
-            origin: Origin::new(&settings.hostname, std::process::id()),
+            origin: SyslogOrigin::new(&settings.hostname, std::process::id()),
             dir,
             position: PositionFile::at(position),
             clock: clock.clone(),
             pace,
             state: Arc::clone(&state),
         };
-        let task = tokio::spawn(async move { restarted("forwarding the audit log", async || courier.run().await).await });
+        let task = tokio::spawn(async move { restarted("forwarding the audit log", async || forwarder.run().await).await });
         Ok(Self { state, clock, task })
     }
 
@@ -166,7 +166,7 @@ impl Forwarder {
     }
 }
 
-impl State {
+impl ForwardState {
     fn lag(&self, now: Timestamp) -> Duration {
         match self.waiting_since.load(Ordering::Relaxed) {
             0 => Duration::ZERO,
@@ -180,7 +180,7 @@ impl State {
     }
 }
 
-impl Drop for Forwarder {
+impl Drop for ForwarderHandle {
     fn drop(&mut self) {
         self.task.abort();
     }

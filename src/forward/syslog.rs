@@ -13,34 +13,34 @@ use crate::audit::EventName;
 /// Facility "log audit" (RFC 5424, table 1).
 const FACILITY: u8 = 13;
 /// Severities (RFC 5424, table 2).
-const ERROR: u8 = 3;
-const WARNING: u8 = 4;
-const INFORMATIONAL: u8 = 6;
+const SEVERITY_ERROR: u8 = 3;
+const SEVERITY_WARNING: u8 = 4;
+const SEVERITY_INFORMATIONAL: u8 = 6;
 /// Maximum length of host name and message id in characters (RFC 5424, section 6).
-const HOSTNAME: usize = 255;
-const MSGID: usize = 32;
+const MAX_HOSTNAME_BYTES: usize = 255;
+const MAX_MSGID_BYTES: usize = 32;
 /// Name of Tidegate's structured data. 32473 is the enterprise number for documentation (RFC 5612).
-const DATA: &str = "tidegate@32473";
+const STRUCTURED_DATA_ID: &str = "tidegate@32473";
 
 /// Part of the header that is the same in every message and names the sender.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin {
+pub struct SyslogOrigin {
     /// `HOSTNAME APP-NAME PROCID`.
     words: String,
 }
 
-impl Origin {
+impl SyslogOrigin {
     /// Returns the origin for this gate's host name and process id.
     #[must_use]
     pub fn new(hostname: &str, pid: u32) -> Self {
         Self {
-            words: format!("{} tidegate {pid}", printable(hostname, HOSTNAME)),
+            words: format!("{} tidegate {pid}", printable(hostname, MAX_HOSTNAME_BYTES)),
         }
     }
 
     /// Appends a line as a framed message; returns the time of its record, if it is one.
     pub(super) fn frame(&self, out: &mut Vec<u8>, line: &[u8]) -> Option<Timestamp> {
-        let head = serde_json::from_slice::<Head<'_>>(line).ok();
+        let head = serde_json::from_slice::<SyslogFields<'_>>(line).ok();
         let time = head.as_ref().map(|head| head.time);
         let message = self.header(head.as_ref());
         // The count includes the space between header and text.
@@ -54,19 +54,19 @@ impl Origin {
     }
 
     /// Returns everything before the text. A line that is no record gets severity "error" and no structured data.
-    fn header(&self, head: Option<&Head<'_>>) -> String {
+    fn header(&self, head: Option<&SyslogFields<'_>>) -> String {
         let Some(head) = head else {
-            return format!("<{}>1 - {} - -", FACILITY * 8 + ERROR, self.words);
+            return format!("<{}>1 - {} - -", FACILITY * 8 + SEVERITY_ERROR, self.words);
         };
         let severity = match head.event.parse() {
-            Ok(EventName::JournalHealed) => ERROR,
-            Ok(EventName::Refused | EventName::IdentityRefused) => WARNING,
-            _ => INFORMATIONAL,
+            Ok(EventName::JournalHealed) => SEVERITY_ERROR,
+            Ok(EventName::Refused | EventName::IdentityRefused) => SEVERITY_WARNING,
+            _ => SEVERITY_INFORMATIONAL,
         };
-        let (priority, event) = (FACILITY * 8 + severity, printable(&head.event, MSGID));
+        let (priority, event) = (FACILITY * 8 + severity, printable(&head.event, MAX_MSGID_BYTES));
         // Microseconds, as in the log; the standard allows up to six digits.
         let mut text = format!(
-            "<{priority}>1 {:.6} {} {event} [{DATA} seq=\"{}\"",
+            "<{priority}>1 {:.6} {} {event} [{STRUCTURED_DATA_ID} seq=\"{}\"",
             head.time, self.words, head.seq
         );
         for (name, value) in [
@@ -86,7 +86,7 @@ impl Origin {
 
 /// Fields of a record that become header and structured data.
 #[derive(Deserialize)]
-struct Head<'a> {
+struct SyslogFields<'a> {
     seq: u64,
     time: Timestamp,
     #[serde(borrow)]
@@ -134,7 +134,7 @@ mod tests {
 
     fn frame(line: &str) -> String {
         let mut out = Vec::new();
-        Origin::new("gate.example.org", 42).frame(&mut out, line.as_bytes());
+        SyslogOrigin::new("gate.example.org", 42).frame(&mut out, line.as_bytes());
         String::from_utf8(out).unwrap()
     }
 
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_word_of_the_header_is_one_word() {
-        assert_eq!(Origin::new("my gate\n", 1).words, "mygate tidegate 1");
-        assert_eq!(Origin::new("é", 1).words, "- tidegate 1");
+        assert_eq!(SyslogOrigin::new("my gate\n", 1).words, "mygate tidegate 1");
+        assert_eq!(SyslogOrigin::new("é", 1).words, "- tidegate 1");
     }
 }

@@ -10,10 +10,10 @@ use tokio_rustls::server::TlsStream;
 
 use super::*;
 use crate::audit::event::{Event, Reloaded};
-use crate::audit::{Journal, Settings, segment};
+use crate::audit::{Journal, JournalSettings, segment};
 use crate::tls::ServerTls;
 
-const FAST: Pace = Pace {
+const FAST: ForwardPace = ForwardPace {
     backoff: Backoff::new(Duration::from_millis(5), Duration::from_millis(20)),
     patience: Duration::from_millis(300),
     settle: Duration::from_millis(50),
@@ -35,7 +35,7 @@ impl House {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = Clock::system(None);
-        let journal = Journal::open(&Settings::in_folder(dir.path()), clock.clone()).unwrap();
+        let journal = Journal::open(&JournalSettings::in_folder(dir.path()), clock.clone()).unwrap();
         Self { dir, journal, clock }
     }
 
@@ -51,9 +51,9 @@ impl House {
         self.journal.record(&event).await.unwrap();
     }
 
-    fn forward(&self, port: u16, tls: Option<CaFile>) -> Forwarder {
+    fn forward(&self, port: u16, tls: Option<CaFile>) -> ForwarderHandle {
         let settings = ForwardSettings {
-            receiver: Receiver {
+            receiver: SyslogReceiver {
                 host: "localhost".to_owned(),
                 port,
                 tls,
@@ -61,7 +61,7 @@ impl House {
             hostname: "gate".to_owned(),
         };
         let position = self.dir.path().join("forward.position");
-        Forwarder::with_pace(&settings, self.log().to_owned(), position, self.clock.clone(), FAST).unwrap()
+        ForwarderHandle::with_pace(&settings, self.log().to_owned(), position, self.clock.clone(), FAST).unwrap()
     }
 
     /// The lines of the log as they stand in its files.
@@ -247,7 +247,7 @@ async fn before_the_gate_goes_the_last_lines_are_sent() {
 
 #[tokio::test]
 async fn the_newest_checkpoint_is_put_into_the_outbox() {
-    use crate::notify::{EventKind, Format, Hook, Notifier, NotifySettings};
+    use crate::notify::{EventKind, MessageFormat, Notifier, NotifySettings, Webhook};
     let house = House::new();
     let (received, mut bodies) = tokio::sync::mpsc::unbounded_channel();
     let app = axum::Router::new().fallback(move |body: String| {
@@ -256,11 +256,11 @@ async fn the_newest_checkpoint_is_put_into_the_outbox() {
     });
     let (listener, port) = listener().await;
     tokio::spawn(async move { axum::serve(listener, app).await });
-    let hook = Hook {
+    let hook = Webhook {
         name: "keeper".to_owned(),
         url: crate::secret::Secret::new(format!("http://127.0.0.1:{port}/")),
         secret: crate::secret::Secret::new("shared".to_owned()),
-        format: Format::Json,
+        format: MessageFormat::Json,
         events: [EventKind::Checkpoint].into(),
     };
     let settings = NotifySettings {
@@ -272,7 +272,8 @@ async fn the_newest_checkpoint_is_put_into_the_outbox() {
     house.note("something").await;
     let body = timeout(PATIENCE, bodies.recv()).await.unwrap().unwrap();
     let body: serde_json::Value = serde_json::from_str(&body).unwrap();
-    let kept = crate::audit::verify::Kept::parse(body["line"].as_str().unwrap().as_bytes()).expect("a genuine checkpoint");
+    let kept =
+        crate::audit::verify::SavedCheckpoint::parse(body["line"].as_str().unwrap().as_bytes()).expect("a genuine checkpoint");
     assert!(body["id"] == format!("{}.{}.checkpoint", kept.checkpoint.log, kept.checkpoint.covers));
     task.abort();
 }

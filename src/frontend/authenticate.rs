@@ -14,25 +14,25 @@ use tokio::io::AsyncWriteExt;
 use super::error::HandshakeError;
 use super::greet::read;
 use super::refuse::unproved;
-use super::{Authenticated, Greeted, Rejected};
+use super::{Authenticated, FailedHandshake, GreetedClient};
 use crate::scram::{self, MAX_MESSAGE, Mechanism, Verifier};
 use crate::tls::Transport;
 
 const STEP: &str = "authentication";
 /// Number of random bytes in the gate's nonce: SCRAM_RAW_NONCE_LEN of PostgreSQL.
-const NONCE: usize = 18;
+const NONCE_BYTES: usize = 18;
 /// Request codes of the Authentication message (protocol, "AuthenticationSASL" and the following).
-const SASL: u32 = 10;
-const SASL_CONTINUE: u32 = 11;
-const SASL_FINAL: u32 = 12;
+const SASL_CODE: u32 = 10;
+const SASL_CONTINUE_CODE: u32 = 11;
+const SASL_FINAL_CODE: u32 = 12;
 
 /// Authenticates the client by SCRAM; `verifier` must be that of the user it named.
 ///
 /// If this fails, the client has got its error and the connection is closed. A wrong secret counts against the client's address
 /// and the name it gave. After many failures the answer is delayed, but never beyond the handshake's limit. The answer to a
 /// correct secret is never delayed.
-pub async fn authenticate(greeted: Box<Greeted>, verifier: &Verifier) -> Result<Authenticated, Box<Rejected>> {
-    let Greeted {
+pub async fn authenticate(greeted: Box<GreetedClient>, verifier: &Verifier) -> Result<Authenticated, Box<FailedHandshake>> {
+    let GreetedClient {
         mut transport,
         client,
         startup,
@@ -71,7 +71,7 @@ async fn exchange(
     }
     offered.extend_from_slice(Mechanism::ScramSha256.name().as_bytes());
     offered.extend_from_slice(&[0, 0]);
-    authentication(&mut out, SASL, &offered);
+    authentication(&mut out, SASL_CODE, &offered);
     send(transport, &mut out).await?;
 
     let response = response(transport).await?;
@@ -84,21 +84,21 @@ async fn exchange(
         first
     } else {
         // A client may wait for an empty challenge before it begins (RFC 4422, section 3.3).
-        authentication(&mut out, SASL_CONTINUE, b"");
+        authentication(&mut out, SASL_CONTINUE_CODE, b"");
         send(transport, &mut out).await?;
         later = self::response(transport).await?;
         body(&later)
     };
 
-    let mut nonce = [0; NONCE];
+    let mut nonce = [0; NONCE_BYTES];
     getrandom::fill(&mut nonce)?;
     let (exchange, challenge) = scram::server_start(mechanism, first, verifier, binding, &nonce)?;
-    authentication(&mut out, SASL_CONTINUE, &challenge);
+    authentication(&mut out, SASL_CONTINUE_CODE, &challenge);
     send(transport, &mut out).await?;
 
     let last = self::response(transport).await?;
     let proof = exchange.finish(body(&last))?;
-    authentication(&mut out, SASL_FINAL, &proof);
+    authentication(&mut out, SASL_FINAL_CODE, &proof);
     send(transport, &mut out).await
 }
 
@@ -118,7 +118,7 @@ async fn send(transport: &mut Transport, out: &mut BytesMut) -> Result<(), Hands
 }
 
 /// Bytes of type and length.
-const HEADER: usize = 5;
+const HEADER_BYTES: usize = 5;
 
 async fn response(transport: &mut Transport) -> Result<Vec<u8>, HandshakeError> {
     read(transport, STEP, missing).await
@@ -129,8 +129,8 @@ fn missing(held: &[u8]) -> Result<usize, HandshakeError> {
     if let Some(got) = held.first().copied().filter(|kind| *kind != b'p') {
         return Err(HandshakeError::NotAResponse { got });
     }
-    let Some([_, length @ ..]) = held.first_chunk::<HEADER>() else {
-        return Ok(HEADER - held.len());
+    let Some([_, length @ ..]) = held.first_chunk::<HEADER_BYTES>() else {
+        return Ok(HEADER_BYTES - held.len());
     };
     let length = u32::from_be_bytes(*length);
     match usize::try_from(length) {
@@ -141,7 +141,7 @@ fn missing(held: &[u8]) -> Result<usize, HandshakeError> {
 }
 
 fn body(message: &[u8]) -> &[u8] {
-    message.get(HEADER..).unwrap_or_default()
+    message.get(HEADER_BYTES..).unwrap_or_default()
 }
 
 /// Returns the mechanism, and the client's first message unless it waits for a challenge.

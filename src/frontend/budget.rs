@@ -11,13 +11,13 @@ use crate::clock::Clock;
 use crate::ending::HeldBack;
 use crate::strangers::ConnectionPermit;
 
-pub(super) struct Budget {
+pub(super) struct HandshakeBudget {
     pub(super) deadline: Instant,
     limit: Duration,
     pub(super) permit: ConnectionPermit,
 }
 
-impl Budget {
+impl HandshakeBudget {
     pub(super) fn new(clock: &Clock, limit: Duration, permit: ConnectionPermit) -> Self {
         let now = clock.moment().instant;
         Self {

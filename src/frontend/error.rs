@@ -5,7 +5,7 @@
 use std::io;
 use std::time::Duration;
 
-use crate::ending::{Ending, HeldBack, OptionsFault, Scope};
+use crate::ending::{Ending, HeldBack, LimitScope, OptionsFault};
 use crate::scram::ScramError;
 use crate::strangers::Displaced;
 use crate::visible;
@@ -93,7 +93,7 @@ pub enum HandshakeError {
     PasswordLayout,
     /// The token is not accepted.
     #[error(transparent)]
-    Token(TokenRefused),
+    Token(TokenRefusalError),
     /// The operating system returned no random bytes.
     #[error("the operating system's random generator failed: {0}")]
     Random(#[from] getrandom::Error),
@@ -101,7 +101,7 @@ pub enum HandshakeError {
 
 /// Reason why a token is refused, for the operator; the client gets the same answer in every case.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TokenRefused {
+pub enum TokenRefusalError {
     /// An unknown token, or one that is no longer valid.
     #[error("the token is not accepted: {why}")]
     NotAccepted {
@@ -131,9 +131,9 @@ impl HandshakeError {
             Self::Timeout { step, limit } => Ending::HandshakeTimeout { step, limit: *limit },
             Self::Displaced(displaced) => Ending::TooMany {
                 scope: if displaced.of_address {
-                    Scope::UnfinishedOfAddress
+                    LimitScope::UnfinishedOfAddress
                 } else {
-                    Scope::Unfinished
+                    LimitScope::Unfinished
                 },
                 limit: displaced.limit,
             },

@@ -13,27 +13,27 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use super::budget::Budget;
+use super::budget::HandshakeBudget;
 use super::error::HandshakeError;
-use super::{Cancelling, Hello, Plaintext, Rejected, Settings, refuse};
+use super::{FailedHandshake, HandshakeSettings, Hello, PendingCancel, Plaintext, refuse};
 use crate::strangers::ConnectionPermit;
 use crate::tls::{ALPN, ServerTls, Transport};
-use crate::wire::startup::{self, Packet, Startup};
+use crate::wire::startup::{self, FirstPacket, StartupMessage};
 
 /// Client that sent its startup packet and is not authenticated.
-pub struct Greeted {
+pub struct GreetedClient {
     pub(super) transport: Transport,
     pub(super) client: SocketAddr,
-    pub(super) startup: Startup,
+    pub(super) startup: StartupMessage,
     /// Certificate of this connection, if it uses TLS.
     pub(super) certificate: Option<Arc<ServerTls>>,
-    pub(super) budget: Budget,
+    pub(super) budget: HandshakeBudget,
 }
 
-impl Greeted {
+impl GreetedClient {
     /// Returns the startup packet. None of it is proved.
     #[must_use]
-    pub fn startup(&self) -> &Startup {
+    pub fn startup(&self) -> &StartupMessage {
         &self.startup
     }
 
@@ -59,36 +59,36 @@ pub async fn greet(
     tcp: TcpStream,
     client: SocketAddr,
     permit: ConnectionPermit,
-    settings: &Settings,
-) -> Result<Hello, Box<Rejected>> {
+    settings: &HandshakeSettings,
+) -> Result<Hello, Box<FailedHandshake>> {
     // Without it small answers wait for an acknowledgement; a failure has no other effect.
     let _ = tcp.set_nodelay(true);
-    let mut budget = Budget::new(&settings.clock, settings.handshake, permit);
-    match budget.spend(STARTUP, first_byte(&tcp)).await {
+    let mut budget = HandshakeBudget::new(&settings.clock, settings.handshake, permit);
+    match budget.spend(STARTUP_STEP, first_byte(&tcp)).await {
         Ok(None) => Ok(Hello::Gone),
-        Ok(Some(TLS_HANDSHAKE)) => greet_tls(tcp, client, budget, settings, First::Direct).await,
+        Ok(Some(TLS_HANDSHAKE)) => greet_tls(tcp, client, budget, settings, TlsStart::Direct).await,
         Ok(Some(_)) => greet_plain(tcp, client, budget, settings).await,
         Err(error) => Err(Box::pin(reject(Some(Transport::Plain(tcp)), client, budget, error)).await),
     }
 }
 
-const STARTUP: &str = "the startup packet";
+const STARTUP_STEP: &str = "the startup packet";
 
 async fn greet_plain(
     mut tcp: TcpStream,
     client: SocketAddr,
-    mut budget: Budget,
-    settings: &Settings,
-) -> Result<Hello, Box<Rejected>> {
-    match budget.spend(STARTUP, plain_packets(&mut tcp)).await {
-        Ok(Wish::Tls) => greet_tls(tcp, client, budget, settings, First::Asked).await,
-        Ok(Wish::Cancel(request)) => Ok(Hello::Cancel(Cancelling {
+    mut budget: HandshakeBudget,
+    settings: &HandshakeSettings,
+) -> Result<Hello, Box<FailedHandshake>> {
+    match budget.spend(STARTUP_STEP, plain_packets(&mut tcp)).await {
+        Ok(ClientRequest::Tls) => greet_tls(tcp, client, budget, settings, TlsStart::Asked).await,
+        Ok(ClientRequest::Cancel(request)) => Ok(Hello::Cancel(PendingCancel {
             transport: Transport::Plain(tcp),
             client,
             request,
             permit: budget.permit,
         })),
-        Ok(Wish::Session(startup)) => {
+        Ok(ClientRequest::Session(startup)) => {
             let allowed = match settings.plaintext {
                 Plaintext::Refuse => false,
                 Plaintext::Loopback => client.ip().is_loopback(),
@@ -100,7 +100,7 @@ async fn greet_plain(
                 rejected.startup = Some(startup);
                 return Err(rejected);
             }
-            Ok(Hello::Session(Box::new(Greeted {
+            Ok(Hello::Session(Box::new(GreetedClient {
                 transport,
                 client,
                 startup,
@@ -114,7 +114,7 @@ async fn greet_plain(
 
 /// Way in which TLS began.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum First {
+enum TlsStart {
     /// TLS from the first byte.
     Direct,
     /// TLS after an SSLRequest.
@@ -124,10 +124,10 @@ enum First {
 async fn greet_tls(
     tcp: TcpStream,
     client: SocketAddr,
-    mut budget: Budget,
-    settings: &Settings,
-    first: First,
-) -> Result<Hello, Box<Rejected>> {
+    mut budget: HandshakeBudget,
+    settings: &HandshakeSettings,
+    first: TlsStart,
+) -> Result<Hello, Box<FailedHandshake>> {
     let certificate = settings.tls.current();
     let accepting = Box::pin(accept(tcp, &certificate, first));
     let mut transport = match budget.spend("the TLS handshake", accepting).await {
@@ -135,28 +135,28 @@ async fn greet_tls(
         // The client cannot get another message: rustls has sent its alert.
         Err(error) => return Err(Box::pin(reject(None, client, budget, error)).await),
     };
-    match budget.spend(STARTUP, packet(&mut transport)).await {
-        Ok(Packet::Startup(startup)) => Ok(Hello::Session(Box::new(Greeted {
+    match budget.spend(STARTUP_STEP, packet(&mut transport)).await {
+        Ok(FirstPacket::Startup(startup)) => Ok(Hello::Session(Box::new(GreetedClient {
             transport,
             client,
             startup,
             certificate: Some(certificate),
             budget,
         }))),
-        Ok(Packet::Cancel(request)) => Ok(Hello::Cancel(Cancelling {
+        Ok(FirstPacket::Cancel(request)) => Ok(Hello::Cancel(PendingCancel {
             transport,
             client,
             request,
             permit: budget.permit,
         })),
-        Ok(Packet::Ssl | Packet::Gss) => {
+        Ok(FirstPacket::Ssl | FirstPacket::Gss) => {
             Err(Box::pin(reject(Some(transport), client, budget, HandshakeError::SecondRequest)).await)
         }
         Err(error) => Err(Box::pin(reject(Some(transport), client, budget, error)).await),
     }
 }
 
-async fn accept(tcp: TcpStream, certificate: &ServerTls, first: First) -> Result<Transport, HandshakeError> {
+async fn accept(tcp: TcpStream, certificate: &ServerTls, first: TlsStart) -> Result<Transport, HandshakeError> {
     let stream = TlsAcceptor::from(certificate.config())
         .accept(tcp)
         .await
@@ -164,48 +164,48 @@ async fn accept(tcp: TcpStream, certificate: &ServerTls, first: First) -> Result
     // Without the ALPN check a browser could be made to send requests to the gate (ALPACA); a client that sent an SSLRequest
     // speaks PostgreSQL anyway. rustls has already sent its alert (no_application_protocol) to a client that offers only other
     // protocols.
-    if first == First::Direct && stream.get_ref().1.alpn_protocol() != Some(ALPN) {
+    if first == TlsStart::Direct && stream.get_ref().1.alpn_protocol() != Some(ALPN) {
         return Err(HandshakeError::NoAlpn);
     }
     Ok(Transport::Tls(Box::new(stream.into())))
 }
 
 /// Result of the packets sent in clear text.
-enum Wish {
+enum ClientRequest {
     Tls,
     Cancel(startup::CancelRequest),
-    Session(Startup),
+    Session(StartupMessage),
 }
 
-async fn plain_packets(tcp: &mut TcpStream) -> Result<Wish, HandshakeError> {
+async fn plain_packets(tcp: &mut TcpStream) -> Result<ClientRequest, HandshakeError> {
     let mut refused_gss = false;
     loop {
         match packet(tcp).await? {
-            Packet::Ssl => {
+            FirstPacket::Ssl => {
                 if more_is_here(tcp).await {
                     return Err(HandshakeError::UnencryptedData);
                 }
                 tcp.write_all(b"S").await?;
-                return Ok(Wish::Tls);
+                return Ok(ClientRequest::Tls);
             }
-            Packet::Gss if refused_gss => return Err(HandshakeError::SecondRequest),
-            Packet::Gss => {
+            FirstPacket::Gss if refused_gss => return Err(HandshakeError::SecondRequest),
+            FirstPacket::Gss => {
                 tcp.write_all(b"N").await?;
                 refused_gss = true;
             }
-            Packet::Cancel(request) => return Ok(Wish::Cancel(request)),
-            Packet::Startup(startup) => return Ok(Wish::Session(startup)),
+            FirstPacket::Cancel(request) => return Ok(ClientRequest::Cancel(request)),
+            FirstPacket::Startup(startup) => return Ok(ClientRequest::Session(startup)),
         }
     }
 }
 
-async fn packet(stream: &mut (impl AsyncRead + Unpin)) -> Result<Packet, HandshakeError> {
-    let bytes = read(stream, STARTUP, |held| Ok(startup::missing(held)?)).await?;
-    Ok(Packet::parse(&bytes)?)
+async fn packet(stream: &mut (impl AsyncRead + Unpin)) -> Result<FirstPacket, HandshakeError> {
+    let bytes = read(stream, STARTUP_STEP, |held| Ok(startup::missing(held)?)).await?;
+    Ok(FirstPacket::parse(&bytes)?)
 }
 
 /// Maximum number of bytes allocated before they have arrived.
-const ROOM: usize = 1024;
+const INITIAL_BUFFER_BYTES: usize = 1024;
 
 /// Reads until `missing` returns 0, and not a byte more.
 pub(super) async fn read(
@@ -220,7 +220,7 @@ pub(super) async fn read(
             return Ok(held);
         }
         // Exact: a vector that doubles could allocate twice the bytes received.
-        held.reserve_exact(wanted.min(ROOM));
+        held.reserve_exact(wanted.min(INITIAL_BUFFER_BYTES));
         let mut exactly = (&mut *stream).take(u64::try_from(wanted).unwrap_or(0));
         if exactly.read_buf(&mut held).await? == 0 {
             return Err(HandshakeError::Closed { step });
@@ -254,13 +254,18 @@ async fn more_is_here(tcp: &TcpStream) -> bool {
 
 /// Sends the client its error, if it may have one, closes the connection and returns the rejection; it counts against the
 /// client's address.
-async fn reject(transport: Option<Transport>, client: SocketAddr, mut budget: Budget, error: HandshakeError) -> Box<Rejected> {
+async fn reject(
+    transport: Option<Transport>,
+    client: SocketAddr,
+    mut budget: HandshakeBudget,
+    error: HandshakeError,
+) -> Box<FailedHandshake> {
     let held = budget.failed(&error, None).await;
     let ending = error.ending("", held);
     if let Some(transport) = transport.filter(|_| error.told()) {
         Box::pin(refuse(transport, &ending)).await;
     }
-    Box::new(Rejected {
+    Box::new(FailedHandshake {
         ending,
         client,
         startup: None,

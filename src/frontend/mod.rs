@@ -24,18 +24,18 @@ use crate::clock::Clock;
 use crate::ending::Ending;
 use crate::strangers::{ConnectionPermit, FailedLogins};
 use crate::tls::{ServerTlsCell, Transport};
-use crate::wire::startup::{CancelRequest, Startup};
+use crate::wire::startup::{CancelRequest, StartupMessage};
 
 pub use authenticate::authenticate;
-pub use error::{HandshakeError, TokenRefused};
-pub use greet::{Greeted, greet};
+pub use error::{HandshakeError, TokenRefusalError};
+pub use greet::{GreetedClient, greet};
 pub use parameters::allowed;
 pub use refuse::{close, refuse};
 pub use token::{identify, names_grant};
 
 /// Settings of every handshake. Cheap to clone.
 #[derive(Clone)]
-pub struct Settings {
+pub struct HandshakeSettings {
     /// Current certificate.
     pub tls: ServerTlsCell,
     /// Clients that may connect without TLS.
@@ -71,16 +71,16 @@ pub enum TokenInClear {
 /// Request of a new connection.
 pub enum Hello {
     /// A session: the client is to be authenticated next.
-    Session(Box<Greeted>),
+    Session(Box<GreetedClient>),
     /// A cancel of another connection's statement.
-    Cancel(Cancelling),
+    Cancel(PendingCancel),
     /// None: the client closed before it sent a byte, as health checks do. It needs no record.
     Gone,
 }
 
 /// CancelRequest. The only answer to it is [`close`], after it was forwarded, whatever its result: libpq takes the end of this
 /// connection as "the cancel was sent".
-pub struct Cancelling {
+pub struct PendingCancel {
     /// Connection to close.
     pub transport: Transport,
     /// Address of the client.
@@ -98,7 +98,7 @@ pub struct Authenticated {
     /// Address of the client.
     pub client: SocketAddr,
     /// Startup packet; `user` is the grant or the identity that was proved.
-    pub startup: Startup,
+    pub startup: StartupMessage,
     /// Deadline of the handshake, for later steps that it limits too.
     pub deadline: Instant,
     /// Earlier failures under the name or from the address, to be reported to the client.
@@ -107,13 +107,13 @@ pub struct Authenticated {
 
 /// Connection that was refused. The client has got the error it may have, and the connection is closed.
 #[derive(Debug)]
-pub struct Rejected {
+pub struct FailedHandshake {
     /// Ending for the log.
     pub ending: Ending,
     /// Address of the client.
     pub client: SocketAddr,
     /// Startup packet, if the client sent one. Nothing in it is proved.
-    pub startup: Option<Startup>,
+    pub startup: Option<StartupMessage>,
     /// Details for the operator (its Display); not for the client.
     pub error: HandshakeError,
 }

@@ -11,18 +11,18 @@ use futures_util::FutureExt as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::Rejected;
-use super::budget::Budget;
+use super::FailedHandshake;
+use super::budget::HandshakeBudget;
 use super::error::HandshakeError;
 use crate::ending::Ending;
 use crate::tls::Transport;
 use crate::wire::error_response;
-use crate::wire::startup::Startup;
+use crate::wire::startup::StartupMessage;
 
 /// Time limit for the last message, and again for the close.
-const FAREWELL: Duration = Duration::from_secs(1);
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Maximum number of bytes that are still read and discarded after the last message.
-const UNREAD: u64 = 64 * 1024;
+const MAX_DISCARDED_BYTES: u64 = 64 * 1024;
 
 /// Sends the client the reason as FATAL, if the ending has a text, and closes. Takes at most 2 s.
 pub async fn refuse(mut transport: Transport, ending: &Ending) {
@@ -33,7 +33,7 @@ pub async fn refuse(mut transport: Transport, ending: &Ending) {
             transport.write_all(&out).await?;
             transport.flush().await
         };
-        if !matches!(timeout(FAREWELL, telling).await, Ok(Ok(()))) {
+        if !matches!(timeout(FAREWELL_TIMEOUT, telling).await, Ok(Ok(()))) {
             return;
         }
     }
@@ -59,10 +59,10 @@ fn mention(mut transport: Transport, ending: &Ending) {
 pub(super) async fn unproved(
     transport: Transport,
     client: SocketAddr,
-    startup: Startup,
-    mut budget: Budget,
+    startup: StartupMessage,
+    mut budget: HandshakeBudget,
     error: HandshakeError,
-) -> Box<Rejected> {
+) -> Box<FailedHandshake> {
     let held = budget.failed(&error, Some(&startup.user)).await;
     let ending = error.ending(&startup.user, held);
     if error.told() {
@@ -70,7 +70,7 @@ pub(super) async fn unproved(
     } else if matches!(error, HandshakeError::Displaced(_)) {
         mention(transport, &ending);
     }
-    Box::new(Rejected {
+    Box::new(FailedHandshake {
         ending,
         client,
         startup: Some(startup),
@@ -84,9 +84,9 @@ pub(super) async fn unproved(
 pub async fn close(mut transport: Transport) {
     let closing = async {
         transport.shutdown().await?;
-        tokio::io::copy(&mut transport.take(UNREAD), &mut tokio::io::sink()).await?;
+        tokio::io::copy(&mut transport.take(MAX_DISCARDED_BYTES), &mut tokio::io::sink()).await?;
         io::Result::Ok(())
     };
     // The connection is dropped here, even if the client does not close its side.
-    let _ = timeout(FAREWELL, closing).await;
+    let _ = timeout(FAREWELL_TIMEOUT, closing).await;
 }

@@ -17,7 +17,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::*;
-use crate::ending::Scope;
+use crate::ending::LimitScope;
 use crate::scram::{ClientKeys, Verifier, client_start};
 use crate::strangers::{StrangerLimits, Strangers};
 use crate::tls::{ClientTls, ServerTls, TlsMode};
@@ -33,7 +33,7 @@ const AMPLE: Duration = Duration::from_secs(30);
 
 struct Gate {
     listener: TcpListener,
-    settings: Settings,
+    settings: HandshakeSettings,
     strangers: Strangers,
     _dir: TempDir,
 }
@@ -42,8 +42,8 @@ struct Gate {
 enum Outcome {
     Gone,
     Cancel(CancelRequest),
-    In(Startup),
-    Rejected(Box<Rejected>),
+    In(StartupMessage),
+    Rejected(Box<FailedHandshake>),
 }
 
 impl Outcome {
@@ -62,7 +62,7 @@ impl Gate {
         let tls = ServerTls::self_signed(dir.path(), &["localhost".to_owned()], Clock::system(None).now()).unwrap();
         Arc::new(Self {
             listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
-            settings: Settings {
+            settings: HandshakeSettings {
                 tls: ServerTlsCell::new(tls),
                 plaintext,
                 token_in_clear: TokenInClear::Loopback,
@@ -254,7 +254,7 @@ async fn logins_on_tls_bound_and_not() {
         client.write_all(&startup(2, "gr_known", b"")).await.unwrap();
         assert_eq!(log_in(&mut client, SECRET, binding).await, None);
         drop(client);
-        assert!(matches!(outcome.await.unwrap(), Outcome::In(Startup { minor: 2, .. })));
+        assert!(matches!(outcome.await.unwrap(), Outcome::In(StartupMessage { minor: 2, .. })));
     }
 }
 
@@ -664,7 +664,7 @@ async fn idle_strangers_make_room_for_a_login() {
     let (mut oldest, outcome) = idle.remove(0);
     assert_eq!(all(&mut oldest).await, b"");
     let displaced = Ending::TooMany {
-        scope: Scope::UnfinishedOfAddress,
+        scope: LimitScope::UnfinishedOfAddress,
         limit: 3,
     };
     assert_eq!(outcome.await.unwrap().ending(), &displaced);

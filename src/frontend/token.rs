@@ -10,21 +10,21 @@ use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::error::{HandshakeError, TokenRefused};
+use super::error::{HandshakeError, TokenRefusalError};
 use super::refuse::unproved;
-use super::{Authenticated, Greeted, Rejected, TokenInClear};
+use super::{Authenticated, FailedHandshake, GreetedClient, TokenInClear};
 use crate::secret::Secret;
 use crate::tls::Transport;
 
 const STEP: &str = "authentication";
 /// Request code of the Authentication message (protocol, "AuthenticationCleartextPassword").
-const CLEARTEXT: u32 = 3;
+const CLEARTEXT_PASSWORD_CODE: u32 = 3;
 /// Maximum length of a token in bytes: a JWT of a CI system has two or three thousand, one with many groups ten thousand.
-pub(super) const LONGEST_TOKEN: usize = 16 * 1024;
+pub(super) const MAX_TOKEN_BYTES: usize = 16 * 1024;
 /// Bytes of type and length.
-const HEADER: usize = 5;
+const HEADER_BYTES: usize = 5;
 /// Number of bytes allocated at first; more only after these have arrived.
-const ROOM: usize = 1024;
+const INITIAL_BUFFER_BYTES: usize = 1024;
 
 /// Returns true if a user name means a grant, whose login is SCRAM. Any other name is an identity's.
 ///
@@ -41,14 +41,14 @@ pub fn names_grant(user: &str) -> bool {
 /// like a wrong secret. After many failures the answer is delayed, but never beyond the handshake's limit, which applies to the
 /// judge too.
 pub async fn identify<T, F>(
-    greeted: Box<Greeted>,
+    greeted: Box<GreetedClient>,
     clear: TokenInClear,
     judge: impl FnOnce(Secret<String>) -> F,
-) -> Result<(Authenticated, T), Box<Rejected>>
+) -> Result<(Authenticated, T), Box<FailedHandshake>>
 where
-    F: Future<Output = Result<T, TokenRefused>>,
+    F: Future<Output = Result<T, TokenRefusalError>>,
 {
-    let Greeted {
+    let GreetedClient {
         mut transport,
         client,
         startup,
@@ -85,7 +85,7 @@ where
 async fn ask(transport: &mut Transport, mut out: BytesMut) -> Result<Secret<String>, HandshakeError> {
     out.put_u8(b'R');
     out.put_u32(8);
-    out.put_u32(CLEARTEXT);
+    out.put_u32(CLEARTEXT_PASSWORD_CODE);
     transport.write_all(&out).await?;
     transport.flush().await?;
     answer(transport).await
@@ -93,7 +93,7 @@ async fn ask(transport: &mut Transport, mut out: BytesMut) -> Result<Secret<Stri
 
 /// Reads a PasswordMessage and not a byte more.
 async fn answer(stream: &mut (impl AsyncRead + Unpin)) -> Result<Secret<String>, HandshakeError> {
-    let mut header = [0; HEADER];
+    let mut header = [0; HEADER_BYTES];
     let mut have = 0;
     while let Some(room) = header.get_mut(have..).filter(|room| !room.is_empty()) {
         let came = stream.read(room).await?;
@@ -112,7 +112,7 @@ async fn answer(stream: &mut (impl AsyncRead + Unpin)) -> Result<Secret<String>,
     let length = u32::from_be_bytes(length);
     // The length word counts itself, and the text has a terminator.
     let body = usize::try_from(length).ok().and_then(|whole| whole.checked_sub(4));
-    let Some(body) = body.filter(|body| (1..=LONGEST_TOKEN + 1).contains(body)) else {
+    let Some(body) = body.filter(|body| (1..=MAX_TOKEN_BYTES + 1).contains(body)) else {
         return Err(HandshakeError::PasswordLength { length });
     };
     token(body_of(stream, body).await?)
@@ -120,7 +120,7 @@ async fn answer(stream: &mut (impl AsyncRead + Unpin)) -> Result<Secret<String>,
 
 /// Reads a body of `length` bytes; the buffer grows only after bytes have arrived, and outgrown buffers are wiped.
 async fn body_of(stream: &mut (impl AsyncRead + Unpin), length: usize) -> Result<Zeroizing<Vec<u8>>, HandshakeError> {
-    let mut held = Zeroizing::new(Vec::with_capacity(length.min(ROOM)));
+    let mut held = Zeroizing::new(Vec::with_capacity(length.min(INITIAL_BUFFER_BYTES)));
     while held.len() < length {
         if held.len() == held.capacity() {
             let mut wider = Zeroizing::new(Vec::with_capacity(length.min(held.capacity() * 4)));
@@ -145,7 +145,7 @@ fn token(mut body: Zeroizing<Vec<u8>>) -> Result<Secret<String>, HandshakeError>
         .map(Secret::new)
         .map_err(|error| {
             error.into_bytes().zeroize();
-            HandshakeError::Token(TokenRefused::NotAccepted {
+            HandshakeError::Token(TokenRefusalError::NotAccepted {
                 why: "it is not UTF-8".to_owned(),
             })
         })
@@ -168,7 +168,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_token_is_read_and_not_a_byte_more() {
-        for length in [0, 1, 47, 1022, 1023, 1024, 1025, 5000, LONGEST_TOKEN] {
+        for length in [0, 1, 47, 1022, 1023, 1024, 1025, 5000, MAX_TOKEN_BYTES] {
             let text = "t".repeat(length);
             let sent = [message(&[text.as_bytes(), b"\0"].concat()), b"more".to_vec()].concat();
             let (token, left) = read(&sent).await.unwrap();
@@ -178,7 +178,7 @@ mod tests {
 
     #[tokio::test]
     async fn lengths_are_bounded_before_anything_is_held() {
-        let longest = u32::try_from(LONGEST_TOKEN + 5).unwrap();
+        let longest = u32::try_from(MAX_TOKEN_BYTES + 5).unwrap();
         for length in [0, 3, 4, longest + 1, 0x8000_0000, u32::MAX] {
             let sent = [&b"p"[..], &length.to_be_bytes()].concat();
             let refused = read(&sent).await;
@@ -187,7 +187,7 @@ mod tests {
                 "{length}"
             );
         }
-        let endless = [&b"p"[..], &longest.to_be_bytes(), &vec![b'x'; LONGEST_TOKEN + 1]].concat();
+        let endless = [&b"p"[..], &longest.to_be_bytes(), &vec![b'x'; MAX_TOKEN_BYTES + 1]].concat();
         assert!(matches!(read(&endless).await, Err(HandshakeError::PasswordLayout)));
     }
 

@@ -7,14 +7,14 @@ use std::time::Duration;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use super::{Grant, Revocation, Status, canonical_network};
+use super::{Grant, GrantState, Revocation, canonical_network};
 use crate::ids::{GrantId, RequestId};
 use crate::names::{IdentityName, ProfileName, TargetName};
 
 /// Minimum length of a window.
-pub const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
+pub const MIN_WINDOW: Duration = Duration::from_secs(1);
 /// Maximum length of a window, extensions included: the gate is for short-lived grants.
-pub const LONGEST_WINDOW: Duration = Duration::from_hours(31 * 24);
+pub const MAX_WINDOW: Duration = Duration::from_hours(31 * 24);
 
 /// Terms of a new grant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,12 +43,12 @@ pub struct Terms {
 
 /// Error of terms that make no grant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidTerms {
-    /// The window is shorter than [`SHORTEST_WINDOW`] or longer than [`LONGEST_WINDOW`].
-    #[error("a window is {SHORTEST_WINDOW:?} to 31 days long, not {0:?}")]
+pub enum TermsError {
+    /// The window is shorter than [`MIN_WINDOW`] or longer than [`MAX_WINDOW`].
+    #[error("a window is {MIN_WINDOW:?} to 31 days long, not {0:?}")]
     Window(Duration),
     /// The time to wait for the first connect is outside the same bounds.
-    #[error("the time limit for the first connect is {SHORTEST_WINDOW:?} to 31 days, not {0:?}")]
+    #[error("the time limit for the first connect is {MIN_WINDOW:?} to 31 days, not {0:?}")]
     ActivateWithin(Duration),
     /// The deadline is not in the future.
     #[error("the deadline {0} has passed")]
@@ -60,7 +60,7 @@ pub enum InvalidTerms {
 
 /// Change of a grant.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
+pub enum GrantChange {
     /// Opens the window: the first connect, or an explicit activation.
     Activate,
     /// Moves the end of the window to a later time.
@@ -78,7 +78,7 @@ pub enum Change {
     },
 }
 
-impl Change {
+impl GrantChange {
     /// Returns true if the change can only reduce what a grant gives.
     #[must_use]
     pub fn takes_away(&self) -> bool {
@@ -91,7 +91,7 @@ impl Change {
 
 /// Error of a change that cannot be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum IllegalChange {
+pub enum ChangeError {
     /// It has ended, by its standing; there is no way back.
     #[error("the grant has ended ({0}) and cannot be changed")]
     Ended(&'static str),
@@ -101,11 +101,11 @@ pub enum IllegalChange {
     /// The extension has no effect: the window ends at the absolute deadline of the grant already.
     #[error("the grant has a fixed deadline, {0}, that an extension cannot move")]
     Deadline(Timestamp),
-    /// The window would become longer than [`LONGEST_WINDOW`].
+    /// The window would become longer than [`MAX_WINDOW`].
     #[error("a window is at most 31 days long")]
     TooLong,
-    /// A window that is not open yet would become shorter than [`SHORTEST_WINDOW`]; revoke the grant instead.
-    #[error("a window is at least {SHORTEST_WINDOW:?} long; revoke the grant instead")]
+    /// A window that is not open yet would become shorter than [`MIN_WINDOW`]; revoke the grant instead.
+    #[error("a window is at least {MIN_WINDOW:?} long; revoke the grant instead")]
     TooShort,
     /// The new end is not before the present one.
     #[error("the grant ends before that time")]
@@ -113,19 +113,19 @@ pub enum IllegalChange {
 }
 
 /// Creates a grant that waits for its first connect.
-pub fn create(id: GrantId, terms: Terms, by: &str, now: Timestamp) -> Result<Grant, InvalidTerms> {
-    let bounds = SHORTEST_WINDOW..=LONGEST_WINDOW;
+pub fn create(id: GrantId, terms: Terms, by: &str, now: Timestamp) -> Result<Grant, TermsError> {
+    let bounds = MIN_WINDOW..=MAX_WINDOW;
     if !bounds.contains(&terms.window) {
-        return Err(InvalidTerms::Window(terms.window));
+        return Err(TermsError::Window(terms.window));
     }
     if !bounds.contains(&terms.activate_within) {
-        return Err(InvalidTerms::ActivateWithin(terms.activate_within));
+        return Err(TermsError::ActivateWithin(terms.activate_within));
     }
     if let Some(deadline) = terms.deadline.filter(|deadline| *deadline <= now) {
-        return Err(InvalidTerms::Deadline(deadline));
+        return Err(TermsError::Deadline(deadline));
     }
     if terms.max_sessions == 0 {
-        return Err(InvalidTerms::NoSessions);
+        return Err(TermsError::NoSessions);
     }
     Ok(Grant {
         id,
@@ -148,13 +148,13 @@ pub fn create(id: GrantId, terms: Terms, by: &str, now: Timestamp) -> Result<Gra
 }
 
 /// Returns the grant after `change`, if the change is legal. Pure: the grant given stays as it is.
-pub fn apply(grant: &Grant, change: &Change, now: Timestamp) -> Result<Grant, IllegalChange> {
+pub fn apply(grant: &Grant, change: &GrantChange, now: Timestamp) -> Result<Grant, ChangeError> {
     let status = grant.status(now);
     if status.ended() {
-        return Err(IllegalChange::Ended(grant.standing(now)));
+        return Err(ChangeError::Ended(grant.standing(now)));
     }
     match (status, change) {
-        (_, Change::Revoke { by, reason }) => Ok(Grant {
+        (_, GrantChange::Revoke { by, reason }) => Ok(Grant {
             revoked: Some(Revocation {
                 at: now,
                 by: by.clone(),
@@ -162,14 +162,14 @@ pub fn apply(grant: &Grant, change: &Change, now: Timestamp) -> Result<Grant, Il
             }),
             ..grant.clone()
         }),
-        (Status::Active { from, until }, change) => change_active(grant, change, Window { from, until }, now),
-        (_, Change::Activate) => {
+        (GrantState::Active { from, until }, change) => change_active(grant, change, Window { from, until }, now),
+        (_, GrantChange::Activate) => {
             let until = no_later(later(now, grant.window), grant.deadline);
             Ok(with_window(grant, Window { from: now, until }))
         }
-        (_, Change::Extend(by)) => resize(grant, grant.window.saturating_add(*by)),
-        (_, Change::ShortenBy(by)) => resize(grant, grant.window.saturating_sub(*by)),
-        (_, Change::ShortenTo(to)) => shorten_ready(grant, *to, now),
+        (_, GrantChange::Extend(by)) => resize(grant, grant.window.saturating_add(*by)),
+        (_, GrantChange::ShortenBy(by)) => resize(grant, grant.window.saturating_sub(*by)),
+        (_, GrantChange::ShortenTo(to)) => shorten_ready(grant, *to, now),
     }
 }
 
@@ -180,50 +180,50 @@ struct Window {
     until: Timestamp,
 }
 
-fn change_active(grant: &Grant, change: &Change, window: Window, now: Timestamp) -> Result<Grant, IllegalChange> {
+fn change_active(grant: &Grant, change: &GrantChange, window: Window, now: Timestamp) -> Result<Grant, ChangeError> {
     let Window { from, until } = window;
     let until = match change {
-        Change::Activate | Change::Revoke { .. } => return Err(IllegalChange::Active),
-        Change::Extend(by) => {
+        GrantChange::Activate | GrantChange::Revoke { .. } => return Err(ChangeError::Active),
+        GrantChange::Extend(by) => {
             let wanted = later(until, *by);
-            if wanted > later(from, LONGEST_WINDOW) {
-                return Err(IllegalChange::TooLong);
+            if wanted > later(from, MAX_WINDOW) {
+                return Err(ChangeError::TooLong);
             }
             match grant.deadline {
-                Some(deadline) if until >= deadline => return Err(IllegalChange::Deadline(deadline)),
+                Some(deadline) if until >= deadline => return Err(ChangeError::Deadline(deadline)),
                 deadline => no_later(wanted, deadline),
             }
         }
-        Change::ShortenBy(by) => shorter(until, earlier(until, *by), now)?,
-        Change::ShortenTo(to) => shorter(until, *to, now)?,
+        GrantChange::ShortenBy(by) => shorter(until, earlier(until, *by), now)?,
+        GrantChange::ShortenTo(to) => shorter(until, *to, now)?,
     };
     Ok(with_window(grant, Window { from, until }))
 }
 
 /// Returns the new end of an open window: `to`, but not in the past, so that everything done under the grant until now stays
 /// covered.
-fn shorter(until: Timestamp, to: Timestamp, now: Timestamp) -> Result<Timestamp, IllegalChange> {
+fn shorter(until: Timestamp, to: Timestamp, now: Timestamp) -> Result<Timestamp, ChangeError> {
     if to < until {
         Ok(to.max(now))
     } else {
-        Err(IllegalChange::NotShorter)
+        Err(ChangeError::NotShorter)
     }
 }
 
-fn resize(grant: &Grant, window: Duration) -> Result<Grant, IllegalChange> {
-    if window > LONGEST_WINDOW {
-        return Err(IllegalChange::TooLong);
+fn resize(grant: &Grant, window: Duration) -> Result<Grant, ChangeError> {
+    if window > MAX_WINDOW {
+        return Err(ChangeError::TooLong);
     }
-    if window < SHORTEST_WINDOW {
-        return Err(IllegalChange::TooShort);
+    if window < MIN_WINDOW {
+        return Err(ChangeError::TooShort);
     }
     Ok(Grant { window, ..grant.clone() })
 }
 
 /// Shortens a window that is not open yet. It has no end to move, so the grant gets a deadline instead.
-fn shorten_ready(grant: &Grant, to: Timestamp, now: Timestamp) -> Result<Grant, IllegalChange> {
+fn shorten_ready(grant: &Grant, to: Timestamp, now: Timestamp) -> Result<Grant, ChangeError> {
     if grant.deadline.is_some_and(|deadline| deadline <= to) {
-        return Err(IllegalChange::NotShorter);
+        return Err(ChangeError::NotShorter);
     }
     let to = to.max(now);
     Ok(Grant {

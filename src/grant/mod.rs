@@ -8,8 +8,8 @@
 mod lifecycle;
 mod permit;
 
-pub use lifecycle::{Change, IllegalChange, InvalidTerms, LONGEST_WINDOW, SHORTEST_WINDOW, Terms, apply, create};
-pub use permit::{Permit, Question, Refusal, permit};
+pub use lifecycle::{ChangeError, GrantChange, MAX_WINDOW, MIN_WINDOW, Terms, TermsError, apply, create};
+pub use permit::{Permit, PermitError, PermitQuery, permit};
 
 use std::time::Duration;
 
@@ -96,7 +96,7 @@ pub const GIVEN_BACK: &str = "given back";
 
 /// State of a grant at a moment. Computed, never stored: nothing has to run for a grant to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
+pub enum GrantState {
     /// Unused so far; the first connect opens the window.
     Ready,
     /// Active within its window: `from` included, `until` not.
@@ -120,7 +120,7 @@ pub enum Status {
     },
 }
 
-impl Status {
+impl GrantState {
     /// Returns a stable name for the log, tables and scripts.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -143,15 +143,15 @@ impl Status {
 impl Grant {
     /// Returns the state of the grant at `now`.
     #[must_use]
-    pub fn status(&self, now: Timestamp) -> Status {
+    pub fn status(&self, now: Timestamp) -> GrantState {
         if let Some(revocation) = &self.revoked {
-            return Status::Revoked { at: revocation.at };
+            return GrantState::Revoked { at: revocation.at };
         }
         match (self.activated_at, self.until) {
-            (Some(from), Some(until)) if now < until => Status::Active { from, until },
-            (_, Some(until)) => Status::Expired { until },
-            _ if now < self.activate_by => Status::Ready,
-            _ => Status::Lapsed,
+            (Some(from), Some(until)) if now < until => GrantState::Active { from, until },
+            (_, Some(until)) => GrantState::Expired { until },
+            _ if now < self.activate_by => GrantState::Ready,
+            _ => GrantState::Lapsed,
         }
     }
 
@@ -247,7 +247,7 @@ impl Grant {
             .is_some_and(|revoked| revoked.by == self.identity.as_str() && revoked.reason.as_deref() == Some(GIVEN_BACK))
     }
 
-    /// Returns [`Status::name`], or `released` for a grant that its owner gave back.
+    /// Returns [`GrantState::name`], or `released` for a grant that its owner gave back.
     #[must_use]
     pub fn standing(&self, now: Timestamp) -> &'static str {
         if self.given_back() {

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 
-use super::{Grant, Status};
-use crate::ending::{Ending, Scope};
+use super::{Grant, GrantState};
+use crate::ending::{Ending, LimitScope};
 use crate::ids::GrantId;
 use crate::names::{IdentityName, ProfileName, TargetName};
 
@@ -25,7 +25,7 @@ pub struct Permit {
 
 /// Facts about a client that has proved the secret of a grant.
 #[derive(Debug, Clone, Copy)]
-pub struct Question<'a> {
+pub struct PermitQuery<'a> {
     /// Gate time.
     pub now: Timestamp,
     /// Database it named, if it named one: `target` or `target/profile`.
@@ -38,7 +38,7 @@ pub struct Question<'a> {
 
 /// Reason why a grant does not cover a session.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum PermitError {
     /// The window is not open: the grant has to be activated first.
     #[error("the grant is not activated")]
     NotActivated,
@@ -87,13 +87,13 @@ pub enum Refusal {
 }
 
 /// Decides at login. The grant has to be active: the ledger activates it (tentatively) before it asks.
-pub fn permit(grant: &Grant, question: &Question<'_>) -> Result<Permit, Refusal> {
+pub fn permit(grant: &Grant, question: &PermitQuery<'_>) -> Result<Permit, PermitError> {
     let until = covered(grant, question.client, question.now)?;
     if let Some(asked) = question.database {
         fits(grant, asked)?;
     }
     if question.live_sessions >= grant.max_sessions {
-        return Err(Refusal::TooMany {
+        return Err(PermitError::TooMany {
             limit: grant.max_sessions,
         });
     }
@@ -108,17 +108,17 @@ pub fn permit(grant: &Grant, question: &Question<'_>) -> Result<Permit, Refusal>
 }
 
 /// Checks that the grant is for the database asked for: `target`, or `target/profile`.
-fn fits(grant: &Grant, asked: &str) -> Result<(), Refusal> {
+fn fits(grant: &Grant, asked: &str) -> Result<(), PermitError> {
     let (target, profile) = match asked.split_once('/') {
         Some((target, profile)) => (target, Some(profile)),
         None => (asked, None),
     };
     // libpq takes the user name as the database name when none is given, and the user name is a login of the grant.
     if target != grant.target.as_str() && GrantId::of_login(target).as_ref() != Some(&grant.id) {
-        return Err(Refusal::WrongDatabase { asked: asked.to_owned() });
+        return Err(PermitError::WrongDatabase { asked: asked.to_owned() });
     }
     match profile {
-        Some(profile) if grant.profile.as_ref().map(ProfileName::as_str) != Some(profile) => Err(Refusal::WrongProfile {
+        Some(profile) if grant.profile.as_ref().map(ProfileName::as_str) != Some(profile) => Err(PermitError::WrongProfile {
             asked: profile.to_owned(),
         }),
         _ => Ok(()),
@@ -127,10 +127,10 @@ fn fits(grant: &Grant, asked: &str) -> Result<(), Refusal> {
 
 impl Permit {
     /// Decides again, after the grant has changed or time has passed. `grant` is the present state of the permit's grant.
-    pub fn renew(&self, grant: &Grant, now: Timestamp) -> Result<Self, Refusal> {
+    pub fn renew(&self, grant: &Grant, now: Timestamp) -> Result<Self, PermitError> {
         // The identity and the target of a grant never change, so a mismatch means another grant.
         if grant.id != self.grant || grant.target != self.target || grant.identity != self.identity {
-            return Err(Refusal::NotActivated);
+            return Err(PermitError::NotActivated);
         }
         let until = covered(grant, self.client, now)?;
         Ok(Self {
@@ -180,7 +180,7 @@ impl Permit {
     }
 }
 
-impl Refusal {
+impl PermitError {
     /// Returns the ending for a client that is not logged in yet.
     #[must_use]
     pub fn at_login(self, grant: &Grant) -> Ending {
@@ -205,7 +205,7 @@ impl Refusal {
             },
             Self::Address { .. } => Ending::AddressRefused { grant: id },
             Self::TooMany { limit } => Ending::TooMany {
-                scope: Scope::Grant(id),
+                scope: LimitScope::Grant(id),
                 limit,
             },
         }
@@ -237,22 +237,22 @@ impl Refusal {
 
 /// Checks what login and every change have in common: the window is open, and the client is in the grant's network. Returns the
 /// end of the window.
-fn covered(grant: &Grant, client: IpAddr, now: Timestamp) -> Result<Timestamp, Refusal> {
+fn covered(grant: &Grant, client: IpAddr, now: Timestamp) -> Result<Timestamp, PermitError> {
     let until = match grant.status(now) {
-        Status::Active { until, .. } => until,
-        Status::Ready => return Err(Refusal::NotActivated),
-        Status::Lapsed => {
-            return Err(Refusal::Lapsed {
+        GrantState::Active { until, .. } => until,
+        GrantState::Ready => return Err(PermitError::NotActivated),
+        GrantState::Lapsed => {
+            return Err(PermitError::Lapsed {
                 activate_by: grant.activate_by,
             });
         }
-        Status::Expired { until } => return Err(Refusal::Expired { until }),
-        Status::Revoked { at } => return Err(Refusal::Revoked { at }),
+        GrantState::Expired { until } => return Err(PermitError::Expired { until }),
+        GrantState::Revoked { at } => return Err(PermitError::Revoked { at }),
     };
     // A dual-stack listener shows IPv4 clients as ::ffff:a.b.c.d (RFC 4291, section 2.5.5.2).
     let client = client.to_canonical();
     match grant.client_network {
-        Some(network) if !network.contains(&client) => Err(Refusal::Address { client }),
+        Some(network) if !network.contains(&client) => Err(PermitError::Address { client }),
         _ => Ok(until),
     }
 }

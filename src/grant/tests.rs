@@ -31,11 +31,11 @@ fn made(terms: Terms) -> Grant {
 }
 
 fn active(terms: Terms) -> Grant {
-    apply(&made(terms), &Change::Activate, at(10)).unwrap()
+    apply(&made(terms), &GrantChange::Activate, at(10)).unwrap()
 }
 
-fn ask(now: Timestamp) -> Question<'static> {
-    Question {
+fn ask(now: Timestamp) -> PermitQuery<'static> {
+    PermitQuery {
         now,
         database: Some("orders"),
         client: CLIENT,
@@ -51,7 +51,7 @@ fn a_database_may_name_the_profile_and_then_it_has_to_be_the_grants() {
     });
     let none = active(terms());
     let named = |grant: &Grant, database: &str| {
-        let question = Question {
+        let question = PermitQuery {
             database: Some(database),
             ..ask(at(20))
         };
@@ -79,13 +79,13 @@ fn a_database_may_name_the_profile_and_then_it_has_to_be_the_grants() {
 #[test]
 fn the_window_opens_at_the_first_connect() {
     let grant = made(terms());
-    assert_eq!(grant.status(at(0)), Status::Ready);
-    assert_eq!(grant.status(at(3600)), Status::Lapsed);
-    let grant = apply(&grant, &Change::Activate, at(3599)).unwrap();
+    assert_eq!(grant.status(at(0)), GrantState::Ready);
+    assert_eq!(grant.status(at(3600)), GrantState::Lapsed);
+    let grant = apply(&grant, &GrantChange::Activate, at(3599)).unwrap();
     let until = at(3599 + 1800);
-    assert_eq!(grant.status(at(5398)), Status::Active { from: at(3599), until });
+    assert_eq!(grant.status(at(5398)), GrantState::Active { from: at(3599), until });
     // [from, until): at the deadline it is over.
-    assert_eq!(grant.status(until), Status::Expired { until });
+    assert_eq!(grant.status(until), GrantState::Expired { until });
 }
 
 #[test]
@@ -96,14 +96,14 @@ fn terms_out_of_bounds_make_no_grant() {
         change(&mut terms);
         make(terms).unwrap_err()
     };
-    assert!(matches!(with(|t| t.window = Duration::ZERO), InvalidTerms::Window(_)));
-    assert!(matches!(with(|t| t.window = Duration::MAX), InvalidTerms::Window(_)));
+    assert!(matches!(with(|t| t.window = Duration::ZERO), TermsError::Window(_)));
+    assert!(matches!(with(|t| t.window = Duration::MAX), TermsError::Window(_)));
     assert!(matches!(
         with(|t| t.activate_within = Duration::MAX),
-        InvalidTerms::ActivateWithin(_)
+        TermsError::ActivateWithin(_)
     ));
-    assert!(matches!(with(|t| t.deadline = Some(at(0))), InvalidTerms::Deadline(_)));
-    assert_eq!(with(|t| t.max_sessions = 0), InvalidTerms::NoSessions);
+    assert!(matches!(with(|t| t.deadline = Some(at(0))), TermsError::Deadline(_)));
+    assert_eq!(with(|t| t.max_sessions = 0), TermsError::NoSessions);
 }
 
 #[test]
@@ -115,11 +115,11 @@ fn no_window_goes_past_the_deadline() {
     assert_eq!(grant.until(), Some(at(600)));
     assert_eq!(grant.activate_by(), at(600));
     assert_eq!(
-        apply(&grant, &Change::Extend(Duration::from_mins(1)), at(20)),
-        Err(IllegalChange::Deadline(at(600)))
+        apply(&grant, &GrantChange::Extend(Duration::from_mins(1)), at(20)),
+        Err(ChangeError::Deadline(at(600)))
     );
-    let shortened = apply(&grant, &Change::ShortenTo(at(300)), at(20)).unwrap();
-    let extended = apply(&shortened, &Change::Extend(Duration::from_hours(1)), at(20)).unwrap();
+    let shortened = apply(&grant, &GrantChange::ShortenTo(at(300)), at(20)).unwrap();
+    let extended = apply(&shortened, &GrantChange::Extend(Duration::from_hours(1)), at(20)).unwrap();
     assert_eq!(extended.until(), Some(at(600)));
     assert_eq!(extended.window(), Duration::from_secs(590));
 }
@@ -127,44 +127,44 @@ fn no_window_goes_past_the_deadline() {
 #[test]
 fn a_window_not_open_yet_changes_its_length() {
     let grant = made(terms());
-    let longer = apply(&grant, &Change::Extend(Duration::from_secs(200)), at(1)).unwrap();
+    let longer = apply(&grant, &GrantChange::Extend(Duration::from_secs(200)), at(1)).unwrap();
     assert_eq!(longer.window(), Duration::from_secs(2000));
-    let shorter = apply(&longer, &Change::ShortenBy(Duration::from_secs(1000)), at(1)).unwrap();
+    let shorter = apply(&longer, &GrantChange::ShortenBy(Duration::from_secs(1000)), at(1)).unwrap();
     assert_eq!(shorter.window(), Duration::from_secs(1000));
     assert_eq!(
-        apply(&shorter, &Change::ShortenBy(Duration::from_secs(1000)), at(1)),
-        Err(IllegalChange::TooShort)
+        apply(&shorter, &GrantChange::ShortenBy(Duration::from_secs(1000)), at(1)),
+        Err(ChangeError::TooShort)
     );
     assert_eq!(
-        apply(&grant, &Change::Extend(LONGEST_WINDOW), at(1)),
-        Err(IllegalChange::TooLong)
+        apply(&grant, &GrantChange::Extend(MAX_WINDOW), at(1)),
+        Err(ChangeError::TooLong)
     );
-    let bounded = apply(&shorter, &Change::ShortenTo(at(100)), at(1)).unwrap();
+    let bounded = apply(&shorter, &GrantChange::ShortenTo(at(100)), at(1)).unwrap();
     assert_eq!((bounded.deadline(), bounded.activate_by()), (Some(at(100)), at(100)));
     assert_eq!(
-        apply(&bounded, &Change::ShortenTo(at(100)), at(1)),
-        Err(IllegalChange::NotShorter)
+        apply(&bounded, &GrantChange::ShortenTo(at(100)), at(1)),
+        Err(ChangeError::NotShorter)
     );
 }
 
 #[test]
 fn an_open_window_is_moved() {
     let grant = active(terms());
-    let longer = apply(&grant, &Change::Extend(Duration::from_secs(100)), at(20)).unwrap();
+    let longer = apply(&grant, &GrantChange::Extend(Duration::from_secs(100)), at(20)).unwrap();
     assert_eq!(longer.until(), Some(at(1910)));
     assert_eq!(longer.activated_at(), Some(at(10)));
     assert_eq!(
-        apply(&grant, &Change::Extend(LONGEST_WINDOW), at(20)),
-        Err(IllegalChange::TooLong)
+        apply(&grant, &GrantChange::Extend(MAX_WINDOW), at(20)),
+        Err(ChangeError::TooLong)
     );
     assert_eq!(
-        apply(&grant, &Change::ShortenTo(at(1810)), at(20)),
-        Err(IllegalChange::NotShorter)
+        apply(&grant, &GrantChange::ShortenTo(at(1810)), at(20)),
+        Err(ChangeError::NotShorter)
     );
-    assert_eq!(apply(&grant, &Change::Activate, at(20)), Err(IllegalChange::Active));
+    assert_eq!(apply(&grant, &GrantChange::Activate, at(20)), Err(ChangeError::Active));
     // Into the past is to end it now.
-    let over = apply(&grant, &Change::ShortenBy(Duration::from_secs(9999)), at(20)).unwrap();
-    assert_eq!(over.status(at(20)), Status::Expired { until: at(20) });
+    let over = apply(&grant, &GrantChange::ShortenBy(Duration::from_secs(9999)), at(20)).unwrap();
+    assert_eq!(over.status(at(20)), GrantState::Expired { until: at(20) });
 }
 
 #[test]
@@ -175,10 +175,10 @@ fn a_permit_is_for_the_grant_as_it_is() {
         (permit.grant(), permit.target(), permit.until()),
         (grant.id(), grant.target(), at(1810))
     );
-    let longer = apply(&grant, &Change::Extend(Duration::from_secs(100)), at(20)).unwrap();
+    let longer = apply(&grant, &GrantChange::Extend(Duration::from_secs(100)), at(20)).unwrap();
     assert_eq!(permit.renew(&longer, at(1850)).map(|p| p.until()), Ok(at(1910)));
-    assert_eq!(permit.renew(&grant, at(1810)), Err(Refusal::Expired { until: at(1810) }));
-    let revoke = Change::Revoke {
+    assert_eq!(permit.renew(&grant, at(1810)), Err(PermitError::Expired { until: at(1810) }));
+    let revoke = GrantChange::Revoke {
         by: "olga".to_owned(),
         reason: Some("left".to_owned()),
     };
@@ -196,13 +196,13 @@ fn a_permit_is_for_the_grant_as_it_is() {
     );
     assert_eq!(refusal.at_login(&grant), Ending::LoginRevoked { grant: id, at: at(30) });
     let other = create(GrantId::from_random([8; 10]), terms(), "olga", at(0)).unwrap();
-    let other = apply(&other, &Change::Activate, at(10)).unwrap();
+    let other = apply(&other, &GrantChange::Activate, at(10)).unwrap();
     assert!(permit.renew(&other, at(20)).is_err());
 }
 
 #[test]
 fn each_refusal_has_its_ending() {
-    let named = |question: &Question<'_>, grant: &Grant| {
+    let named = |question: &PermitQuery<'_>, grant: &Grant| {
         permit(grant, question).map_or_else(|refusal| refusal.at_login(grant).name(), |_| "permitted")
     };
     let grant = active(Terms {
@@ -211,23 +211,23 @@ fn each_refusal_has_its_ending() {
     });
     let ok = ask(at(20));
     assert_eq!(named(&ok, &grant), "permitted");
-    assert_eq!(named(&Question { database: None, ..ok }, &grant), "permitted");
+    assert_eq!(named(&PermitQuery { database: None, ..ok }, &grant), "permitted");
     let id = Some(grant.id().as_str());
-    assert_eq!(named(&Question { database: id, ..ok }, &grant), "permitted");
+    assert_eq!(named(&PermitQuery { database: id, ..ok }, &grant), "permitted");
     let login = format!("{}.k7zz", grant.id());
     let database = Some(login.as_str());
-    assert_eq!(named(&Question { database, ..ok }, &grant), "permitted");
+    assert_eq!(named(&PermitQuery { database, ..ok }, &grant), "permitted");
     let database = Some("gr_7777777777.");
-    assert_eq!(named(&Question { database, ..ok }, &grant), "wrong_database");
+    assert_eq!(named(&PermitQuery { database, ..ok }, &grant), "wrong_database");
     let mapped = Ipv4Addr::new(10, 1, 2, 3).to_ipv6_mapped().into();
-    assert_eq!(named(&Question { client: mapped, ..ok }, &grant), "permitted");
+    assert_eq!(named(&PermitQuery { client: mapped, ..ok }, &grant), "permitted");
     let database = Some("postgres");
-    assert_eq!(named(&Question { database, ..ok }, &grant), "wrong_database");
+    assert_eq!(named(&PermitQuery { database, ..ok }, &grant), "wrong_database");
     let client = "192.168.0.1".parse().unwrap();
-    assert_eq!(named(&Question { client, ..ok }, &grant), "address_refused");
+    assert_eq!(named(&PermitQuery { client, ..ok }, &grant), "address_refused");
     assert_eq!(
         named(
-            &Question {
+            &PermitQuery {
                 client: "::1".parse().unwrap(),
                 ..ok
             },
@@ -235,9 +235,9 @@ fn each_refusal_has_its_ending() {
         ),
         "address_refused"
     );
-    assert_eq!(named(&Question { live_sessions: 1, ..ok }, &grant), "permitted");
+    assert_eq!(named(&PermitQuery { live_sessions: 1, ..ok }, &grant), "permitted");
     assert_eq!(
-        named(&Question { live_sessions: 2, ..ok }, &grant),
+        named(&PermitQuery { live_sessions: 2, ..ok }, &grant),
         "too_many_sessions_of_grant"
     );
     assert_eq!(named(&ask(at(1810)), &grant), "login_expired");
@@ -255,14 +255,14 @@ fn json_has_what_a_person_looks_for() {
     assert_eq!(serde_json::from_value::<Grant>(json).unwrap(), grant);
 }
 
-fn any_change() -> impl Strategy<Value = Change> {
+fn any_change() -> impl Strategy<Value = GrantChange> {
     prop_oneof![
-        Just(Change::Activate),
-        any::<u64>().prop_map(|s| Change::Extend(Duration::from_secs(s))),
-        (0u64..5000).prop_map(|s| Change::Extend(Duration::from_secs(s))),
-        (0u64..5000).prop_map(|s| Change::ShortenBy(Duration::from_secs(s))),
-        (0u64..9000).prop_map(|s| Change::ShortenTo(at(s))),
-        Just(Change::Revoke {
+        Just(GrantChange::Activate),
+        any::<u64>().prop_map(|s| GrantChange::Extend(Duration::from_secs(s))),
+        (0u64..5000).prop_map(|s| GrantChange::Extend(Duration::from_secs(s))),
+        (0u64..5000).prop_map(|s| GrantChange::ShortenBy(Duration::from_secs(s))),
+        (0u64..9000).prop_map(|s| GrantChange::ShortenTo(at(s))),
+        Just(GrantChange::Revoke {
             by: "olga".to_owned(),
             reason: None
         }),
@@ -290,9 +290,9 @@ proptest! {
             let after = grant.status(now);
             ended = after.ended();
             prop_assert!(!(ended && permit(&grant, &ask(now)).is_ok()));
-            if let Status::Active { from, until } = after {
+            if let GrantState::Active { from, until } = after {
                 prop_assert!(from <= now && now < until);
-                prop_assert!(until <= from + LONGEST_WINDOW);
+                prop_assert!(until <= from + MAX_WINDOW);
                 prop_assert!(grant.deadline().is_none_or(|deadline| until <= deadline));
                 prop_assert!(deadline.is_none_or(|deadline| until <= deadline));
                 prop_assert_eq!(permit(&grant, &ask(now)).map(|p| p.until()), Ok(until));
@@ -305,7 +305,7 @@ proptest! {
         let grant = active(terms());
         if let Ok(next) = apply(&grant, &change, at(now)) {
             let further = next.until() > grant.until();
-            prop_assert!(!further || matches!(change, Change::Extend(_)));
+            prop_assert!(!further || matches!(change, GrantChange::Extend(_)));
         }
     }
 }

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 
 use super::error::shown;
-use super::{EmailVerified, Identity, IssuerSettings, Source, TokenError};
+use super::{EmailVerified, Identity, IdentitySource, IssuerSettings, TokenError};
 use crate::names::{GroupName, IdentityName};
 
 pub(super) type Claims = Map<String, Value>;
@@ -53,7 +53,7 @@ pub(super) fn identity(claims: &Claims, settings: &IssuerSettings) -> Result<Ide
     Ok(Identity {
         name,
         groups,
-        source: Source::Issuer(settings.issuer.clone()),
+        source: IdentitySource::Issuer(settings.issuer.clone()),
         claims: mapped(claims, &settings.claims),
     })
 }

@@ -23,7 +23,7 @@ use crate::secret::Secret;
 use crate::tls::web_address;
 
 /// Maximum length of a token, in bytes.
-const MOST_BYTES: usize = 16 << 10;
+const MAX_TOKEN_BYTES: usize = 16 << 10;
 
 /// Settings of one trusted issuer: `[[identity.issuers]]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub struct IssuerSettings {
     /// Required value of the `aud` claim.
     pub audience: String,
     /// Source of its keys.
-    pub keys: Keys,
+    pub keys: KeysLocation,
     /// Claim that names the identity.
     pub identity_claim: String,
     /// Treatment of an address that names the identity in a token without `email_verified`.
@@ -62,14 +62,14 @@ pub enum EmailVerified {
 
 /// Source of an issuer's keys (JWKS).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Keys {
+pub enum KeysLocation {
     /// Address they are fetched from, cached, and fetched again when a key is not among them.
     Url(String),
     /// File they are read from.
     File(PathBuf),
 }
 
-impl Keys {
+impl KeysLocation {
     /// Checks the source as far as possible without a network, for `tidegate check`.
     pub fn check(&self) -> Result<(), String> {
         match self {
@@ -184,10 +184,10 @@ impl Issuers {
 
 /// Parses a token without its signature.
 fn unverified(token: &str) -> Result<Unverified, TokenError> {
-    if token.len() > MOST_BYTES {
+    if token.len() > MAX_TOKEN_BYTES {
         return Err(TokenError::TooLong {
             length: token.len(),
-            most: MOST_BYTES,
+            most: MAX_TOKEN_BYTES,
         });
     }
     let parts: Vec<&str> = token.split('.').collect();
@@ -248,7 +248,7 @@ pub(crate) fn read_hostile(bytes: &[u8]) {
     let settings = IssuerSettings {
         issuer: "https://issuer".to_owned(),
         audience: "tidegate".to_owned(),
-        keys: Keys::File(PathBuf::new()),
+        keys: KeysLocation::File(PathBuf::new()),
         identity_claim: "email".to_owned(),
         email_verified: EmailVerified::Required,
         identity_prefix: "ci:".to_owned(),

@@ -15,37 +15,37 @@ use parking_lot::Mutex;
 use tokio::sync::OwnedMutexGuard;
 use tokio::task::JoinHandle;
 
-use super::Keys;
+use super::KeysLocation;
 use super::keys::KeySet;
-use crate::causes::in_one_line;
+use crate::error_chain::display_chain;
 use crate::tls::{web_address, web_client};
 
 /// Age from which keys are fetched again.
-const FRESH: SignedDuration = SignedDuration::from_mins(10);
+const REFRESH_INTERVAL: SignedDuration = SignedDuration::from_mins(10);
 /// Maximum age of keys while they cannot be fetched again.
-const USABLE: SignedDuration = SignedDuration::from_hours(24);
+const MAX_KEYS_AGE: SignedDuration = SignedDuration::from_hours(24);
 /// Minimum interval between two fetches for an unknown key id, because anybody can invent ids, and between two attempts to
 /// refresh old keys. Only fetches for an id count for the former: an issuer may change its keys a moment after the gate was
 /// started.
-const EVERY: SignedDuration = SignedDuration::from_secs(30);
+const UNKNOWN_KEY_INTERVAL: SignedDuration = SignedDuration::from_secs(30);
 /// Retry interval while there are no keys at all.
-const RETRY: SignedDuration = SignedDuration::from_secs(5);
+const RETRY_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
 /// Time limit of a fetch, from the connect to the last byte.
-const FETCH: Duration = Duration::from_secs(5);
+const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum size of a JWKS document, in bytes; issuers have a few kilobytes.
-const MOST_BYTES: usize = 1 << 20;
+const MAX_JWKS_BYTES: usize = 1 << 20;
 
 /// Keys of one issuer.
 #[derive(Debug)]
 pub(super) struct Jwks {
-    source: Keys,
-    state: Mutex<State>,
+    source: KeysLocation,
+    state: Mutex<JwksState>,
     /// Lock held during a fetch.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct JwksState {
     keys: Option<(Arc<KeySet>, Timestamp)>,
     tried_at: Option<Timestamp>,
     /// Time of the last fetch for an unknown key id.
@@ -53,20 +53,20 @@ struct State {
     /// Error of the last fetch.
     trouble: Option<String>,
     /// Version of the file that the keys were read from.
-    version: Option<Version>,
+    version: Option<FileVersion>,
 }
 
 /// Modification time and length of a file; they change when it is written again.
-type Version = (SystemTime, u64);
+type FileVersion = (SystemTime, u64);
 
 /// Keys to verify a token with.
-pub(super) struct Found {
+pub(super) struct FoundKeys {
     pub(super) keys: Arc<KeySet>,
     /// Error of the last fetch, if it failed.
     pub(super) trouble: Option<String>,
 }
 
-enum Need {
+enum KeysNeeded {
     /// Use the cached keys, if any.
     Nothing,
     /// Use the cached keys and fetch newer ones in the background.
@@ -76,7 +76,7 @@ enum Need {
 }
 
 impl Jwks {
-    pub(super) fn new(source: Keys) -> Arc<Self> {
+    pub(super) fn new(source: KeysLocation) -> Arc<Self> {
         Arc::new(Self {
             source,
             state: Mutex::default(),
@@ -84,34 +84,34 @@ impl Jwks {
         })
     }
 
-    pub(super) fn source(&self) -> &Keys {
+    pub(super) fn source(&self) -> &KeysLocation {
         &self.source
     }
 
     /// Returns the keys, after an attempt to get the key with this id.
-    pub(super) async fn keys(self: &Arc<Self>, id: Option<&str>, now: Timestamp) -> Result<Found, String> {
+    pub(super) async fn keys(self: &Arc<Self>, id: Option<&str>, now: Timestamp) -> Result<FoundKeys, String> {
         match &self.source {
-            Keys::Url(url) => self.fetched(url, id, now).await,
-            Keys::File(_) => {
+            KeysLocation::Url(url) => self.fetched(url, id, now).await,
+            KeysLocation::File(_) => {
                 let this = Arc::clone(self);
                 let read = tokio::task::spawn_blocking(move || this.read(now)).await;
                 let keys = read.map_err(|error| error.to_string())??;
-                Ok(Found { keys, trouble: None })
+                Ok(FoundKeys { keys, trouble: None })
             }
         }
     }
 
-    async fn fetched(self: &Arc<Self>, url: &str, id: Option<&str>, now: Timestamp) -> Result<Found, String> {
+    async fn fetched(self: &Arc<Self>, url: &str, id: Option<&str>, now: Timestamp) -> Result<FoundKeys, String> {
         let need = self.state.lock().need(id, now);
         match need {
-            Need::Nothing => {}
+            KeysNeeded::Nothing => {}
             // The cached keys verify the token, so this call does not wait. Another task may be fetching already.
-            Need::Newer => {
+            KeysNeeded::Newer => {
                 if let Ok(turn) = Arc::clone(&self.turn).try_lock_owned() {
                     drop(self.fetch(url, now, turn));
                 }
             }
-            Need::Other => {
+            KeysNeeded::Other => {
                 let turn = Arc::clone(&self.turn).lock_owned().await;
                 // Another task may have fetched the keys while this one waited for the lock.
                 let still = self.state.lock().still_other(id, now);
@@ -122,7 +122,7 @@ impl Jwks {
         }
         let state = self.state.lock();
         match &state.keys {
-            Some((keys, at)) if now.duration_since(*at) < USABLE => Ok(Found {
+            Some((keys, at)) if now.duration_since(*at) < MAX_KEYS_AGE => Ok(FoundKeys {
                 keys: Arc::clone(keys),
                 trouble: state.trouble.clone(),
             }),
@@ -142,7 +142,7 @@ impl Jwks {
 
     /// Reads the file if it changed. A missing file is an error, unlike a silent server: an operator removed it.
     fn read(&self, now: Timestamp) -> Result<Arc<KeySet>, String> {
-        let Keys::File(path) = &self.source else {
+        let KeysLocation::File(path) = &self.source else {
             return Err("they are not in a file".to_owned());
         };
         let told = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
@@ -162,28 +162,28 @@ impl Jwks {
     }
 }
 
-impl State {
-    fn need(&self, id: Option<&str>, now: Timestamp) -> Need {
+impl JwksState {
+    fn need(&self, id: Option<&str>, now: Timestamp) -> KeysNeeded {
         let within = |at: Option<Timestamp>, span| at.is_some_and(|at| now.duration_since(at) < span);
         match &self.keys {
-            Some((keys, at)) if now.duration_since(*at) < USABLE => {
-                if !keys.has(id) && !within(self.missed_at, EVERY) {
-                    Need::Other
-                } else if now.duration_since(*at) >= FRESH && !within(self.tried_at, EVERY) {
-                    Need::Newer
+            Some((keys, at)) if now.duration_since(*at) < MAX_KEYS_AGE => {
+                if !keys.has(id) && !within(self.missed_at, UNKNOWN_KEY_INTERVAL) {
+                    KeysNeeded::Other
+                } else if now.duration_since(*at) >= REFRESH_INTERVAL && !within(self.tried_at, UNKNOWN_KEY_INTERVAL) {
+                    KeysNeeded::Newer
                 } else {
-                    Need::Nothing
+                    KeysNeeded::Nothing
                 }
             }
-            _ if within(self.tried_at, RETRY) => Need::Nothing,
-            _ => Need::Other,
+            _ if within(self.tried_at, RETRY_INTERVAL) => KeysNeeded::Nothing,
+            _ => KeysNeeded::Other,
         }
     }
 
     /// Returns true if other keys are still needed now that the lock is held. If so, and keys are cached, this counts as one
     /// fetch for an unknown id.
     fn still_other(&mut self, id: Option<&str>, now: Timestamp) -> bool {
-        let still = !matches!(self.need(id, now), Need::Nothing);
+        let still = !matches!(self.need(id, now), KeysNeeded::Nothing);
         if still && self.keys.is_some() {
             self.missed_at = Some(now);
         }
@@ -209,22 +209,22 @@ impl State {
 pub(super) fn read_keys(path: &Path) -> Result<KeySet, String> {
     let told = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
     let mut bytes = Vec::new();
-    let most = u64::try_from(MOST_BYTES).unwrap_or(u64::MAX);
+    let most = u64::try_from(MAX_JWKS_BYTES).unwrap_or(u64::MAX);
     let file = std::fs::File::open(path).map_err(told)?;
     let read = file.take(most + 1).read_to_end(&mut bytes).map_err(told)?;
-    if read > MOST_BYTES {
-        return Err(format!("{} has more than {MOST_BYTES} bytes", path.display()));
+    if read > MAX_JWKS_BYTES {
+        return Err(format!("{} has more than {MAX_JWKS_BYTES} bytes", path.display()));
     }
     KeySet::parse(&bytes).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 async fn fetch(url: &str) -> Result<KeySet, String> {
-    let told = |error: &(dyn Error + 'static)| format!("{url}: {}", in_one_line(error));
+    let told = |error: &(dyn Error + 'static)| format!("{url}: {}", display_chain(error));
     let address = web_address(url).map_err(|error| format!("{url}: {error}"))?;
     // A new client per fetch: fetches are rare, and a client belongs to the runtime it was first used on.
     let client = {
         let address = address.clone();
-        tokio::task::spawn_blocking(move || web_client(&address, FETCH)).await
+        tokio::task::spawn_blocking(move || web_client(&address, FETCH_TIMEOUT)).await
     };
     let client = client.map_err(|error| told(&error))?.map_err(|error| told(&error))?;
     let mut response = client.get(address).send().await.map_err(|error| told(&error))?;
@@ -233,8 +233,8 @@ async fn fetch(url: &str) -> Result<KeySet, String> {
     }
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| told(&error))? {
-        if body.len() + chunk.len() > MOST_BYTES {
-            return Err(format!("{url} answers with more than {MOST_BYTES} bytes"));
+        if body.len() + chunk.len() > MAX_JWKS_BYTES {
+            return Err(format!("{url} answers with more than {MAX_JWKS_BYTES} bytes"));
         }
         body.extend_from_slice(&chunk);
     }

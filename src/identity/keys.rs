@@ -10,9 +10,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 /// Minimum length of an RSA modulus, in bytes: 2048 bits (NIST SP 800-131A).
-const RSA_BYTES: usize = 256;
+const MIN_RSA_BYTES: usize = 256;
 /// Maximum length of an RSA modulus, in bytes. A longer one makes each verification slow, and no issuer has one.
-const MOST_RSA_BYTES: usize = 1024;
+const MAX_RSA_BYTES: usize = 1024;
 
 /// Signature algorithm of a token (RFC 7518 section 3.1, RFC 8037 section 3.1): only those that issuers sign with, no `none` and
 /// no shared secrets.
@@ -29,7 +29,7 @@ pub(super) enum Algorithm {
     EdDsa,
 }
 
-const RSA: &[Algorithm] = &[
+const RSA_ALGORITHMS: &[Algorithm] = &[
     Algorithm::Rs256,
     Algorithm::Rs384,
     Algorithm::Rs512,
@@ -42,7 +42,11 @@ impl Algorithm {
     /// Returns the algorithm with this name in a token's header.
     pub(super) fn parse(name: &str) -> Option<Self> {
         let others = [Self::Es256, Self::Es384, Self::EdDsa];
-        RSA.iter().copied().chain(others).find(|known| known.name() == name)
+        RSA_ALGORITHMS
+            .iter()
+            .copied()
+            .chain(others)
+            .find(|known| known.name() == name)
     }
 
     pub(super) fn name(self) -> &'static str {
@@ -108,10 +112,10 @@ impl PublicKey {
 
 /// Usable keys of one issuer; at least one.
 #[derive(Debug)]
-pub(super) struct KeySet(Vec<Key>);
+pub(super) struct KeySet(Vec<IssuerKey>);
 
 #[derive(Debug)]
-struct Key {
+struct IssuerKey {
     id: Option<String>,
     fits: Vec<Algorithm>,
     public: PublicKey,
@@ -121,11 +125,11 @@ impl KeySet {
     /// Parses a JWKS document. Keys for encryption, of unknown kinds, too short, or damaged are left out.
     pub(super) fn parse(json: &[u8]) -> Result<Self, String> {
         #[derive(Deserialize)]
-        struct Document {
+        struct JwksDocument {
             keys: Vec<Value>,
         }
-        let document: Document = serde_json::from_slice(json).map_err(|error| format!("this is not a JWKS: {error}"))?;
-        let keys: Vec<Key> = document.keys.into_iter().filter_map(usable).collect();
+        let document: JwksDocument = serde_json::from_slice(json).map_err(|error| format!("this is not a JWKS: {error}"))?;
+        let keys: Vec<IssuerKey> = document.keys.into_iter().filter_map(usable).collect();
         if keys.is_empty() {
             return Err("it has no usable signature key".to_owned());
         }
@@ -175,7 +179,7 @@ enum Parameters {
     OctetKeyPair { crv: String, x: String },
 }
 
-fn usable(value: Value) -> Option<Key> {
+fn usable(value: Value) -> Option<IssuerKey> {
     let jwk: Jwk = serde_json::from_value(value).ok()?;
     let signs = jwk.purpose.is_none_or(|purpose| purpose == "sig")
         && jwk
@@ -185,7 +189,7 @@ fn usable(value: Value) -> Option<Key> {
     if let Some(only) = jwk.alg {
         fits.retain(|algorithm| algorithm.name() == only);
     }
-    (signs && !fits.is_empty()).then_some(Key {
+    (signs && !fits.is_empty()).then_some(IssuerKey {
         id: jwk.kid,
         fits,
         public,
@@ -200,9 +204,9 @@ fn public(parameters: &Parameters) -> Option<(PublicKey, Vec<Algorithm>)> {
     match parameters {
         Parameters::Rsa { n, e } => {
             let (n, e) = (number(n)?, number(e)?);
-            (RSA_BYTES..=MOST_RSA_BYTES)
+            (MIN_RSA_BYTES..=MAX_RSA_BYTES)
                 .contains(&n.len())
-                .then(|| (PublicKey::Rsa { n, e }, RSA.to_vec()))
+                .then(|| (PublicKey::Rsa { n, e }, RSA_ALGORITHMS.to_vec()))
         }
         Parameters::EllipticCurve { crv, x, y } => {
             let (algorithm, length) = match crv.as_str() {

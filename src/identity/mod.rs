@@ -12,7 +12,7 @@ mod tests;
 
 pub use error::TokenError;
 pub(crate) use issuers::read_hostile;
-pub use issuers::{EmailVerified, IssuerSettings, Issuers, Keys, looks_like_jwt};
+pub use issuers::{EmailVerified, IssuerSettings, Issuers, KeysLocation, looks_like_jwt};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,14 +26,14 @@ pub struct Identity {
     /// Groups it is in.
     pub groups: BTreeSet<GroupName>,
     /// Proof of the identity.
-    pub source: Source,
+    pub source: IdentitySource,
     /// Claims of a CI system's token about its run (`repository`, `ref`, `pipeline`, ...), for policies; empty for people.
     pub claims: BTreeMap<String, String>,
 }
 
 /// Proof of an identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub enum IdentitySource {
     /// Token of a local user.
     Local,
     /// Token signed by this issuer.

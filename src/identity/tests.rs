@@ -144,7 +144,7 @@ fn without(key: &str) -> Value {
     claims
 }
 
-fn settings(keys: Keys) -> IssuerSettings {
+fn settings(keys: KeysLocation) -> IssuerSettings {
     let names = [
         ("repository", "repository"),
         ("attempt", "run_attempt"),
@@ -174,7 +174,7 @@ fn in_file(signers: &[&Signer]) -> (tempfile::TempDir, Issuers) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("jwks.json");
     std::fs::write(&path, jwks(signers)).unwrap();
-    (folder, Issuers::new(vec![settings(Keys::File(path))]))
+    (folder, Issuers::new(vec![settings(KeysLocation::File(path))]))
 }
 
 /// What an issuer's server says, how often it was asked.
@@ -219,7 +219,7 @@ async fn a_good_token_names_its_bearer() {
         let (_folder, issuers) = in_file(&[&signer]);
         let identity = issuers.verify(&signer.sign(&claims()), now()).await.unwrap();
         assert_eq!(identity.name.as_str(), "ci:shop/orders");
-        assert_eq!(identity.source, Source::Issuer(ISSUER.to_owned()));
+        assert_eq!(identity.source, IdentitySource::Issuer(ISSUER.to_owned()));
         let groups: Vec<&str> = identity.groups.iter().map(GroupName::as_str).collect();
         assert_eq!(groups, ["leads", "qa"]);
         let claims: Vec<(&str, &str)> = identity
@@ -257,7 +257,7 @@ async fn every_algorithm_of_a_key_is_taken() {
 async fn groups_may_be_nested_and_in_one_text() {
     let signer = p256("a");
     let (folder, _) = in_file(&[&signer]);
-    let mut settings = settings(Keys::File(folder.path().join("jwks.json")));
+    let mut settings = settings(KeysLocation::File(folder.path().join("jwks.json")));
     settings.groups_claim = Some("realm_access.roles".to_owned());
     let issuers = Issuers::new(vec![settings]);
     let identity = issuers.verify(&signer.sign(&claims()), now()).await.unwrap();
@@ -390,7 +390,7 @@ async fn without_a_key_id_the_only_key_counts() {
 async fn an_unverified_address_names_nobody() {
     let signer = p256("a");
     let (folder, _) = in_file(&[&signer]);
-    let mut settings = settings(Keys::File(folder.path().join("jwks.json")));
+    let mut settings = settings(KeysLocation::File(folder.path().join("jwks.json")));
     settings.identity_claim = "email".to_owned();
     let assumed = IssuerSettings {
         email_verified: EmailVerified::Assumed,
@@ -435,7 +435,7 @@ async fn an_unverified_address_names_nobody() {
 
 #[test]
 fn names_belong_to_the_issuer_whose_prefix_they_have() {
-    let ci = settings(Keys::Url("https://ci.example.org/jwks".to_owned()));
+    let ci = settings(KeysLocation::Url("https://ci.example.org/jwks".to_owned()));
     let people = IssuerSettings {
         issuer: "https://people.example.org".to_owned(),
         identity_prefix: String::new(),
@@ -450,7 +450,7 @@ fn names_belong_to_the_issuer_whose_prefix_they_have() {
 async fn an_issuer_cannot_name_the_identities_of_another() {
     let signer = p256("a");
     let (folder, _) = in_file(&[&signer]);
-    let ci = settings(Keys::File(folder.path().join("jwks.json")));
+    let ci = settings(KeysLocation::File(folder.path().join("jwks.json")));
     let people = IssuerSettings {
         issuer: "https://people.example.org".to_owned(),
         identity_prefix: String::new(),
@@ -467,7 +467,7 @@ async fn an_issuer_cannot_name_the_identities_of_another() {
 async fn a_new_key_is_fetched_but_not_at_everybodys_call() {
     let (old, new) = (p256("old"), p256("new"));
     let (server, url) = Server::start(&[&old]).await;
-    let issuers = Issuers::new(vec![settings(Keys::Url(url))]);
+    let issuers = Issuers::new(vec![settings(KeysLocation::Url(url))]);
     issuers.verify(&old.sign(&claims()), now()).await.unwrap();
     issuers.verify(&old.sign(&claims()), later(20)).await.unwrap();
     assert_eq!(server.asked(), 1);
@@ -499,7 +499,7 @@ fn issuers_settings(issuers: &Issuers) -> Vec<IssuerSettings> {
 async fn many_at_once_fetch_once() {
     let signer = p256("a");
     let (server, url) = Server::start(&[&signer]).await;
-    let issuers = Arc::new(Issuers::new(vec![settings(Keys::Url(url))]));
+    let issuers = Arc::new(Issuers::new(vec![settings(KeysLocation::Url(url))]));
     let tasks: Vec<_> = (0..20)
         .map(|_| {
             let (issuers, token) = (Arc::clone(&issuers), signer.sign(&claims()));
@@ -516,7 +516,7 @@ async fn many_at_once_fetch_once() {
 async fn a_server_that_is_gone_is_got_over_for_a_day() {
     let signer = p256("a");
     let (server, url) = Server::start(&[&signer]).await;
-    let issuers = Issuers::new(vec![settings(Keys::Url(url))]);
+    let issuers = Issuers::new(vec![settings(KeysLocation::Url(url))]);
     issuers.verify(&signer.sign(&claims()), now()).await.unwrap();
     server.bell.notified().await;
     server.say(StatusCode::SERVICE_UNAVAILABLE, String::new());
@@ -548,7 +548,7 @@ async fn keys_that_are_not_to_be_had_refuse() {
         (StatusCode::OK, " ".repeat((1 << 20) + 1), "more than"),
     ] {
         server.say(status, text);
-        let issuers = Issuers::new(vec![settings(Keys::Url(url.clone()))]);
+        let issuers = Issuers::new(vec![settings(KeysLocation::Url(url.clone()))]);
         let refused = issuers.verify(&token, now()).await.unwrap_err();
         assert!(
             matches!(refused, TokenError::NoKeys { .. }) && refused.to_string().contains(word),
@@ -558,7 +558,7 @@ async fn keys_that_are_not_to_be_had_refuse() {
     // Nobody listens; and where the address is not one to call.
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for url in [format!("http://{closed}/keys"), "http://issuer.example.org/keys".to_owned()] {
-        let issuers = Issuers::new(vec![settings(Keys::Url(url))]);
+        let issuers = Issuers::new(vec![settings(KeysLocation::Url(url))]);
         let refused = issuers.verify(&token, now()).await.unwrap_err();
         assert!(matches!(refused, TokenError::NoKeys { .. }), "{refused}");
     }
@@ -590,7 +590,7 @@ proptest! {
     #[test]
     fn no_text_panics(text in ".{0,200}", header in ".{0,40}", payload in ".{0,80}", signature in "[A-Za-z0-9_-]{0,100}") {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let issuers = Issuers::new(vec![settings(Keys::File("/nowhere".into()))]);
+        let issuers = Issuers::new(vec![settings(KeysLocation::File("/nowhere".into()))]);
         let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
         let formed = format!("{}.{}.{signature}", part(&header), part(&payload));
         for token in [text, formed] {

@@ -9,46 +9,46 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{Entry, Ledger, LedgerError};
-use crate::causes::in_one_line;
+use super::{GrantEntry, Ledger, LedgerError};
 use crate::ending::Ending;
-use crate::grant::{self, Grant, Permit, Question, Status};
+use crate::error_chain::display_chain;
+use crate::grant::{self, Grant, GrantState, Permit, PermitQuery};
 use crate::ids::GrantId;
 
 /// Right to begin a session.
 #[derive(Debug)]
-pub struct Admission {
+pub struct AdmittedSession {
     /// Proof that the grant covers the session, with the time until which it does.
     pub permit: Permit,
     /// Grant, now and after every change. [`Permit::renew`] has to check it again whenever it changes.
     pub changes: watch::Receiver<Arc<Grant>>,
     /// Place of the session among those that the grant allows.
-    pub slot: Slot,
+    pub slot: SessionPermit,
 }
 
 /// One of the concurrent sessions that a grant allows. Free again when dropped.
-pub struct Slot(Arc<Entry>);
+pub struct SessionPermit(Arc<GrantEntry>);
 
-impl Drop for Slot {
+impl Drop for SessionPermit {
     fn drop(&mut self) {
         let mut live = self.0.live.lock();
         *live = live.saturating_sub(1);
     }
 }
 
-impl std::fmt::Debug for Slot {
+impl std::fmt::Debug for SessionPermit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Slot")
     }
 }
 
 /// Reason why a client is not let in: the grant refuses it, or the ledger failed.
-enum NotAdmitted {
+enum AdmissionError {
     Refused(Ending),
     Failed(LedgerError),
 }
 
-impl From<LedgerError> for NotAdmitted {
+impl From<LedgerError> for AdmissionError {
     fn from(error: LedgerError) -> Self {
         Self::Failed(error)
     }
@@ -63,7 +63,7 @@ impl Ledger {
         database: Option<&str>,
         client: IpAddr,
         recheck: impl FnOnce(&Grant) -> Result<(), Ending> + Send + 'static,
-    ) -> Result<Admission, Ending> {
+    ) -> Result<AdmittedSession, Ending> {
         let found = self.recall(id).await.map_err(|error| error.at_login())?;
         let Some(entry) = found else {
             // A client that proved a secret had a grant; the ledger has forgotten it since.
@@ -78,12 +78,12 @@ impl Ledger {
         }
         // The subscription comes before the check: a change made after the check is then seen as a change.
         let mut changes = entry.grant.subscribe();
-        if entry.current().status(self.0.clock.now()) == Status::Ready {
+        if entry.current().status(self.0.clock.now()) == GrantState::Ready {
             self.open_window(&entry, database, client, recheck).await?;
         }
         let mut live = entry.live.lock();
         let grant = changes.borrow_and_update().clone();
-        let question = Question {
+        let question = PermitQuery {
             now: self.0.clock.now(),
             database,
             client,
@@ -92,16 +92,16 @@ impl Ledger {
         let permit = grant::permit(&grant, &question).map_err(|refusal| refusal.at_login(&grant))?;
         *live = live.saturating_add(1);
         drop(live);
-        Ok(Admission {
+        Ok(AdmittedSession {
             permit,
             changes,
-            slot: Slot(entry),
+            slot: SessionPermit(entry),
         })
     }
 
     /// Ends the grants of an identity that is disabled, before one is used: this one was made while the identity was being
     /// disabled, or the gate crashed before it was revoked with the others.
-    fn shut_out(&self, entry: &Entry) {
+    fn shut_out(&self, entry: &GrantEntry) {
         let grant = entry.current();
         if !grant.status(self.0.clock.now()).ended() {
             // This revokes the grant; the check of the grant then refuses the client.
@@ -113,30 +113,30 @@ impl Ledger {
     /// window).
     async fn open_window(
         &self,
-        entry: &Arc<Entry>,
+        entry: &Arc<GrantEntry>,
         database: Option<&str>,
         client: IpAddr,
         recheck: impl FnOnce(&Grant) -> Result<(), Ending> + Send + 'static,
     ) -> Result<(), Ending> {
         let database = database.map(str::to_owned);
         let admissible = move |next: &Grant, now| {
-            let question = Question {
+            let question = PermitQuery {
                 now,
                 database: database.as_deref(),
                 client,
                 live_sessions: 0,
             };
-            grant::permit(next, &question).map_err(|refusal| NotAdmitted::Refused(refusal.at_login(next)))?;
+            grant::permit(next, &question).map_err(|refusal| AdmissionError::Refused(refusal.at_login(next)))?;
             if next.request().is_some() {
-                recheck(next).map_err(NotAdmitted::Refused)?;
+                recheck(next).map_err(AdmissionError::Refused)?;
             }
             Ok(())
         };
         match self.activate(entry, admissible).await {
             Ok(()) => Ok(()),
-            Err(NotAdmitted::Refused(ending)) => Err(ending),
-            Err(NotAdmitted::Failed(error)) => {
-                tracing::error!(grant = %entry.current().id(), error = %in_one_line(&error), "cannot activate a grant; refusing the login");
+            Err(AdmissionError::Refused(ending)) => Err(ending),
+            Err(AdmissionError::Failed(error)) => {
+                tracing::error!(grant = %entry.current().id(), error = %display_chain(&error), "cannot activate a grant; refusing the login");
                 Err(error.at_login())
             }
         }

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::pending::{Item, Key};
-use super::record::Deed;
-use super::{Changed, Entry, GrantLogin, GrantView, Inner, Ledger, LedgerError, StoreError, row};
+use super::pending::{PendingChange, SubjectKey};
+use super::record::ChangeInfo;
+use super::{ChangedSubject, GrantEntry, GrantLogin, GrantView, Ledger, LedgerError, LedgerInner, StoreError, row};
 use crate::audit::event::GrantChangeKind;
-use crate::grant::{self, Change, Grant, IllegalChange, Terms};
+use crate::grant::{self, ChangeError, Grant, GrantChange, Terms};
 use crate::ids::GrantId;
 use crate::scram::Verifier;
 use crate::secret::Secret;
@@ -35,7 +35,7 @@ impl Ledger {
 
     /// Moves the end of the window to a later time; live sessions get the new end at once.
     pub async fn extend(&self, id: &GrantId, length: Duration, by: &str, reason: Option<&str>) -> Result<GrantView, LedgerError> {
-        self.change(id, Change::Extend(length), by, reason).await
+        self.change(id, GrantChange::Extend(length), by, reason).await
     }
 
     /// Moves the end of the window nearer by `length`, at most to now, which ends the grant and its sessions.
@@ -46,7 +46,7 @@ impl Ledger {
         by: &str,
         reason: Option<&str>,
     ) -> Result<GrantView, LedgerError> {
-        self.change(id, Change::ShortenBy(length), by, reason).await
+        self.change(id, GrantChange::ShortenBy(length), by, reason).await
     }
 
     /// Moves the end of the window to an earlier time; a time in the past ends the grant and its sessions now.
@@ -57,12 +57,12 @@ impl Ledger {
         by: &str,
         reason: Option<&str>,
     ) -> Result<GrantView, LedgerError> {
-        self.change(id, Change::ShortenTo(to), by, reason).await
+        self.change(id, GrantChange::ShortenTo(to), by, reason).await
     }
 
     /// Ends the grant and its sessions.
     pub async fn revoke(&self, id: &GrantId, by: &str, reason: Option<&str>) -> Result<GrantView, LedgerError> {
-        let change = Change::Revoke {
+        let change = GrantChange::Revoke {
             by: by.to_owned(),
             reason: reason.map(str::to_owned),
         };
@@ -70,20 +70,26 @@ impl Ledger {
     }
 
     /// Makes any change to a grant.
-    pub async fn change(&self, id: &GrantId, change: Change, by: &str, reason: Option<&str>) -> Result<GrantView, LedgerError> {
+    pub async fn change(
+        &self,
+        id: &GrantId,
+        change: GrantChange,
+        by: &str,
+        reason: Option<&str>,
+    ) -> Result<GrantView, LedgerError> {
         let Some(entry) = self.0.entry(id) else {
             // It is not in memory: it never existed, or ended long ago. `grant` tells the two apart for the caller.
             let view = self.grant(id).await?;
             let now = self.0.clock.now();
-            return Err(IllegalChange::Ended(view.grant.standing(now)).into());
+            return Err(ChangeError::Ended(view.grant.standing(now)).into());
         };
-        let deed = Deed {
+        let info = ChangeInfo {
             change: kind(&change),
             by: by.to_owned(),
             reason: reason.map(str::to_owned),
         };
         if change.takes_away() {
-            return Ok(self.0.restrict(&entry, &change, &deed).await?);
+            return Ok(self.0.restrict(&entry, &change, &info).await?);
         }
         let ledger = self.clone();
         to_the_end(async move {
@@ -96,13 +102,13 @@ impl Ledger {
                 .0
                 .commit(
                     &entry,
-                    Given {
+                    GrantingChange {
                         change,
                         next,
                         at: now,
                         seen,
                     },
-                    &deed,
+                    &info,
                 )
                 .await?;
             Ok(entry.view(now))
@@ -111,7 +117,7 @@ impl Ledger {
     }
 
     /// Opens the window, if `admissible` still accepts the grant when its turn comes.
-    pub(super) async fn activate<E, F>(&self, entry: &Arc<Entry>, admissible: F) -> Result<(), E>
+    pub(super) async fn activate<E, F>(&self, entry: &Arc<GrantEntry>, admissible: F) -> Result<(), E>
     where
         E: From<LedgerError> + Send + 'static,
         F: FnOnce(&Grant, Timestamp) -> Result<(), E> + Send + 'static,
@@ -125,27 +131,27 @@ impl Ledger {
             let seen = entry.restrictions.count();
             let current = entry.current();
             // Many connections of one grant may come at once: another one has opened the window, or it has ended since.
-            let Ok(next) = grant::apply(&current, &Change::Activate, now) else {
+            let Ok(next) = grant::apply(&current, &GrantChange::Activate, now) else {
                 return Ok(());
             };
             admissible(&next, now)?;
-            let deed = Deed {
-                change: kind(&Change::Activate),
+            let info = ChangeInfo {
+                change: kind(&GrantChange::Activate),
                 by: current.identity().to_string(),
                 reason: None,
             };
-            let change = Change::Activate;
+            let change = GrantChange::Activate;
             Ok(ledger
                 .0
                 .commit(
                     &entry,
-                    Given {
+                    GrantingChange {
                         change,
                         next,
                         at: now,
                         seen,
                     },
-                    &deed,
+                    &info,
                 )
                 .await?)
         })
@@ -157,45 +163,45 @@ impl Ledger {
         let Some(entry) = self.0.entry(grant) else {
             let view = self.grant(grant).await?;
             let now = self.0.clock.now();
-            return Err(IllegalChange::Ended(view.grant.standing(now)).into());
+            return Err(ChangeError::Ended(view.grant.standing(now)).into());
         };
         let ledger = self.clone();
         let by = by.to_owned();
         to_the_end(async move { ledger.issue(&entry, by).await }).await
     }
 
-    async fn issue(&self, entry: &Arc<Entry>, by: String) -> Result<GrantLogin, LedgerError> {
+    async fn issue(&self, entry: &Arc<GrantEntry>, by: String) -> Result<GrantLogin, LedgerError> {
         let (secret, verifier) = fresh_secret().await?;
         self.0.is_settled(entry).await?;
         let _turn = entry.committing.lock().await;
         let grant = entry.current();
         let now = self.0.clock.now();
         if grant.status(now).ended() {
-            return Err(IllegalChange::Ended(grant.standing(now)).into());
+            return Err(ChangeError::Ended(grant.standing(now)).into());
         }
         let user = entry.fresh_name()?;
         let dropped = entry.logins.lock().next_out().map(str::to_owned);
-        let deed = Deed {
+        let info = ChangeInfo {
             change: GrantChangeKind::LoginIssued,
             by,
             reason: None,
         };
-        self.0.recorder.record(&deed.event(&grant)).await?;
+        self.0.recorder.record(&info.event(&grant)).await?;
         let (id, name, text) = (grant.id().clone(), user.clone(), verifier.to_string());
         let stored = self
             .0
             .store
             .call(move |connection| row::logins::insert(connection, &id, (&name, &text), dropped.as_deref()))
             .await;
-        self.0.settle(stored, &grant, &deed).await?;
+        self.0.settle(stored, &grant, &info).await?;
         entry.logins.lock().add(user.clone(), verifier);
         Ok(GrantLogin { user, secret })
     }
 }
 
 /// Change that gives rights, before it is stored.
-struct Given {
-    change: Change,
+struct GrantingChange {
+    change: GrantChange,
     next: Grant,
     /// Time of the decision.
     at: Timestamp,
@@ -203,24 +209,24 @@ struct Given {
     seen: u64,
 }
 
-impl Inner {
+impl LedgerInner {
     async fn create(self: &Arc<Self>, terms: Terms, by: &str) -> Result<(Grant, Secret<String>), LedgerError> {
         let _let_in = self.let_in(&terms.identity).await?;
         let now = self.clock.now();
         let grant = grant::create(self.fresh_id().await?, terms, by, now)?;
         let (secret, verifier) = fresh_secret().await?;
-        let deed = Deed {
+        let info = ChangeInfo {
             change: GrantChangeKind::Created,
             by: by.to_owned(),
             reason: grant.reason().map(str::to_owned),
         };
-        self.recorder.record(&deed.event(&grant)).await?;
+        self.recorder.record(&info.event(&grant)).await?;
         let stored = (grant.clone(), verifier.to_string());
         let stored = self
             .store
             .call(move |connection| row::insert(connection, &stored.0, &stored.1))
             .await;
-        self.settle(stored, &grant, &deed).await?;
+        self.settle(stored, &grant, &info).await?;
         self.publish_new(grant.clone(), Some(verifier), now);
         self.end_if_shut_out(grant.identity())?;
         Ok((grant, secret))
@@ -229,13 +235,13 @@ impl Inner {
     /// Publishes a grant that is stored.
     pub(super) fn publish_new(&self, grant: Grant, verifier: Option<Verifier>, now: Timestamp) {
         let view = GrantView::of(&grant, now, 0);
-        self.book.lock().add(grant, verifier, now);
-        self.tell(|| Changed::Grant(Box::new(view)));
+        self.cache.lock().add(grant, verifier, now);
+        self.tell(|| ChangedSubject::Grant(Box::new(view)));
     }
 
     /// Reports whether all restrictions of the grant are stored and on record. Until then it is given nothing.
-    pub(super) async fn is_settled(&self, entry: &Entry) -> Result<(), LedgerError> {
-        let key = Key::Grant(entry.current().id().clone());
+    pub(super) async fn is_settled(&self, entry: &GrantEntry) -> Result<(), LedgerError> {
+        let key = SubjectKey::Grant(entry.current().id().clone());
         if self.pending.is_settled(&key).await {
             Ok(())
         } else {
@@ -244,8 +250,13 @@ impl Inner {
     }
 
     /// Audits, stores and publishes. The caller has checked the change and holds the grant's turn.
-    async fn commit(self: &Arc<Self>, entry: &Arc<Entry>, given: Given, deed: &Deed) -> Result<(), LedgerError> {
-        self.recorder.record(&deed.event(&given.next)).await?;
+    async fn commit(
+        self: &Arc<Self>,
+        entry: &Arc<GrantEntry>,
+        given: GrantingChange,
+        info: &ChangeInfo,
+    ) -> Result<(), LedgerError> {
+        self.recorder.record(&info.event(&given.next)).await?;
         let (row, asked, seen) = (given.next.clone(), Arc::clone(entry), given.seen);
         let store = move |connection: &mut rusqlite::Connection| {
             if asked.restrictions.count() != seen {
@@ -254,28 +265,28 @@ impl Inner {
             row::update(connection, &row)
         };
         let stored = self.store.call(store).await;
-        self.settle(stored, &entry.current(), deed).await?;
-        self.publish(entry, given, deed)?;
-        self.tell(|| Changed::Grant(Box::new(entry.view(self.clock.now()))));
+        self.settle(stored, &entry.current(), info).await?;
+        self.publish(entry, given, info)?;
+        self.tell(|| ChangedSubject::Grant(Box::new(entry.view(self.clock.now()))));
         Ok(())
     }
 
     /// Publishes a change that is stored, unless it comes too late. Sessions decide about their end by the same value and the
     /// same clock: a session whose time was up has ended, and one that lives gets the new end.
-    fn publish(self: &Arc<Self>, entry: &Arc<Entry>, given: Given, deed: &Deed) -> Result<(), LedgerError> {
+    fn publish(self: &Arc<Self>, entry: &Arc<GrantEntry>, given: GrantingChange, info: &ChangeInfo) -> Result<(), LedgerError> {
         let moment = self.clock.moment();
-        let Given { change, next, at, seen } = given;
+        let GrantingChange { change, next, at, seen } = given;
         let (mut late, mut behind) = (None, None);
         entry.grant.send_if_modified(|grant| {
             let overtaken = entry.restrictions.count() != seen;
             // The first connect came in time, however long the disk took; restrictions made since then apply to it.
             let next = match change {
-                Change::Activate if overtaken => grant::apply(grant, &change, at).map_err(LedgerError::from),
-                Change::Activate => Ok(next),
+                GrantChange::Activate if overtaken => grant::apply(grant, &change, at).map_err(LedgerError::from),
+                GrantChange::Activate => Ok(next),
                 _ if overtaken => Err(StoreError::Overtaken.into()),
                 _ => {
                     let now = self.clock.now();
-                    let ended = grant.status(now).ended().then_some(IllegalChange::Ended(grant.standing(now)));
+                    let ended = grant.status(now).ended().then_some(ChangeError::Ended(grant.standing(now)));
                     ended.map_or(Ok(next), |ended| Err(ended.into()))
                 }
             };
@@ -283,11 +294,11 @@ impl Inner {
             if overtaken || next.is_err() {
                 let less = next.as_ref().map_or_else(|_| Grant::clone(grant), Grant::clone);
                 let event = if next.is_ok() {
-                    deed.event(&less)
+                    info.event(&less)
                 } else {
-                    deed.undone().event(&less)
+                    info.undone().event(&less)
                 };
-                let item = Item::about_grant(entry, less, event, moment.instant);
+                let item = PendingChange::about_grant(entry, less, event, moment.instant);
                 self.queue_pending(Arc::clone(&item));
                 behind = Some(item);
             }
@@ -305,9 +316,14 @@ impl Inner {
     }
 
     /// Takes back the record of a change if that change was then not stored.
-    pub(super) async fn settle(&self, stored: Result<(), StoreError>, unchanged: &Grant, deed: &Deed) -> Result<(), LedgerError> {
+    pub(super) async fn settle(
+        &self,
+        stored: Result<(), StoreError>,
+        unchanged: &Grant,
+        info: &ChangeInfo,
+    ) -> Result<(), LedgerError> {
         let Err(error) = stored else { return Ok(()) };
-        self.recorder.take_back(&deed.undone().event(unchanged)).await;
+        self.recorder.take_back(&info.undone().event(unchanged)).await;
         Err(error.into())
     }
 
@@ -329,12 +345,12 @@ impl Inner {
     }
 }
 
-pub(super) fn kind(change: &Change) -> GrantChangeKind {
+pub(super) fn kind(change: &GrantChange) -> GrantChangeKind {
     match change {
-        Change::Activate => GrantChangeKind::Activated,
-        Change::Extend(_) => GrantChangeKind::Extended,
-        Change::ShortenBy(_) | Change::ShortenTo(_) => GrantChangeKind::Shortened,
-        Change::Revoke { .. } => GrantChangeKind::Revoked,
+        GrantChange::Activate => GrantChangeKind::Activated,
+        GrantChange::Extend(_) => GrantChangeKind::Extended,
+        GrantChange::ShortenBy(_) | GrantChange::ShortenTo(_) => GrantChangeKind::Shortened,
+        GrantChange::Revoke { .. } => GrantChangeKind::Revoked,
     }
 }
 

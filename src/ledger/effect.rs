@@ -5,7 +5,8 @@ use utoipa::ToSchema;
 
 /// Progress of a restriction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Effect {
+#[schema(as = Effect)]
+pub struct ChangeEffect {
     /// True if the restriction is in effect: sessions have been told to end, and no client is let in with the lost rights.
     pub in_effect: bool,
     /// True if it is in the store, so it holds after a restart.
@@ -14,7 +15,7 @@ pub struct Effect {
     pub recorded: bool,
 }
 
-impl Effect {
+impl ChangeEffect {
     /// Progress of a change with nothing left to do.
     pub const DONE: Self = Self {
         in_effect: true,

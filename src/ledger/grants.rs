@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::row::{self, Page};
-use super::{Entry, GrantView, Ledger, LedgerError};
-use crate::grant::{Grant, Status};
+use super::row::{self, GrantPage};
+use super::{GrantEntry, GrantView, Ledger, LedgerError};
+use crate::grant::{Grant, GrantState};
 use crate::ids::GrantId;
 use crate::names::{IdentityName, TargetName};
 
@@ -29,14 +29,14 @@ pub struct GrantFilter {
 }
 
 /// Number of grants on a page by default.
-const PAGE: usize = 1000;
+const DEFAULT_PAGE_ROWS: usize = 1000;
 
 impl Ledger {
     /// Returns a grant whose window is open, now and after every change; `None` for every other grant.
     #[must_use]
     pub fn watch(&self, id: &GrantId) -> Option<watch::Receiver<Arc<Grant>>> {
         let changes = self.0.entry(id)?.grant.subscribe();
-        let active = matches!(changes.borrow().status(self.0.clock.now()), Status::Active { .. });
+        let active = matches!(changes.borrow().status(self.0.clock.now()), GrantState::Active { .. });
         active.then_some(changes)
     }
 
@@ -46,11 +46,11 @@ impl Ledger {
             Some(id) => Some(self.grant(id).await?.grant),
             None => None,
         };
-        let limit = if filter.limit == 0 { PAGE } else { filter.limit };
+        let limit = if filter.limit == 0 { DEFAULT_PAGE_ROWS } else { filter.limit };
         if !filter.ended {
             return Ok(self.0.living(filter, before.as_ref(), limit));
         }
-        let page = Page {
+        let page = GrantPage {
             identity: filter.identity.clone(),
             target: filter.target.clone(),
             before: before.map(|grant| (grant.created_at(), grant.id().clone())),
@@ -67,12 +67,12 @@ impl Ledger {
     }
 }
 
-impl super::Inner {
+impl super::LedgerInner {
     fn living(&self, filter: &GrantFilter, before: Option<&Grant>, limit: usize) -> Vec<GrantView> {
         let now = self.clock.now();
-        let entries: Vec<Arc<Entry>> = match &filter.identity {
+        let entries: Vec<Arc<GrantEntry>> = match &filter.identity {
             Some(who) => self.live(who, now),
-            None => self.book.lock().live.all().cloned().collect(),
+            None => self.cache.lock().live.all().cloned().collect(),
         };
         let mut found: Vec<_> = entries
             .into_iter()

@@ -15,7 +15,7 @@ use super::{GrantFilter, Ledger, RequestFilter, StoreError};
 use crate::names::{GroupName, IdentityName, nearest};
 
 /// Longest wait for the store. A restriction does not wait for a store that is slow or failing.
-const STORE_WAIT: Duration = Duration::from_secs(1);
+const STORE_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Ledger {
     /// Reports whether there is such a user, or the identity ever had a grant or a request. If the store does not answer in
@@ -39,7 +39,7 @@ impl Ledger {
             let grants = self.grants(&grants).await.map_or(true, |found| !found.is_empty());
             grants || self.requests(requests).await.map_or(true, |found| !found.is_empty())
         };
-        timeout(STORE_WAIT, looking).await.unwrap_or(true)
+        timeout(STORE_TIMEOUT, looking).await.unwrap_or(true)
     }
 
     /// Returns the user whose name is most similar to an unknown one.

@@ -10,15 +10,15 @@ use std::sync::Arc;
 use crate::names::IdentityName;
 
 /// Things by identity that were alive at the last look.
-pub(super) struct Live<T>(HashMap<IdentityName, Vec<Arc<T>>>);
+pub(super) struct LiveIndex<T>(HashMap<IdentityName, Vec<Arc<T>>>);
 
-impl<T> Default for Live<T> {
+impl<T> Default for LiveIndex<T> {
     fn default() -> Self {
         Self(HashMap::new())
     }
 }
 
-impl<T> Live<T> {
+impl<T> LiveIndex<T> {
     pub(super) fn add(&mut self, who: IdentityName, thing: Arc<T>) {
         self.0.entry(who).or_default().push(thing);
     }

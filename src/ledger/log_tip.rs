@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params};
 
 use super::sqlite::StoreError;
-use super::store::BUSY;
+use super::store::BUSY_TIMEOUT;
 use super::{Ledger, LedgerError};
 use crate::audit::SignedTip;
 
@@ -74,7 +74,7 @@ fn newest(connection: &Connection) -> Result<Option<SignedTip>, StoreError> {
 /// there is no write-ahead log either, the file alone has everything.
 fn open_to_read(path: &Path) -> Result<Connection, StoreError> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    connection.busy_timeout(BUSY)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     let read: rusqlite::Result<i64> = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0));
     let Err(error) = read else { return Ok(connection) };
     let mut wal = path.as_os_str().to_owned();

@@ -3,24 +3,24 @@
 //!
 //! This module does not decide about rights to a login, and keeps no secret: only verifiers.
 //!
-//! INVARIANT: a grant has at most [`MOST`] logins; a further one replaces the oldest. A grant that has ended gets none.
+//! INVARIANT: a grant has at most [`MAX_LOGINS`] logins; a further one replaces the oldest. A grant that has ended gets none.
 
 use std::collections::VecDeque;
 
-use super::{Entry, Ledger, LedgerError};
+use super::{GrantEntry, Ledger, LedgerError};
 use crate::ids::GrantId;
 use crate::scram::Verifier;
 
 /// Number of logins of one grant that are valid at once.
-pub(super) const MOST: usize = 32;
+pub(super) const MAX_LOGINS: usize = 32;
 
 /// Logins of one grant, the oldest first.
 #[derive(Default)]
-pub(super) struct Logins(VecDeque<(String, Verifier)>);
+pub(super) struct GrantLogins(VecDeque<(String, Verifier)>);
 
-impl Logins {
+impl GrantLogins {
     pub(super) fn add(&mut self, name: String, verifier: Verifier) {
-        while self.0.len() >= MOST {
+        while self.0.len() >= MAX_LOGINS {
             self.0.pop_front();
         }
         self.0.push_back((name, verifier));
@@ -34,7 +34,10 @@ impl Logins {
 
     /// Returns the login that a further one would replace.
     pub(super) fn next_out(&self) -> Option<&str> {
-        self.0.front().filter(|_| self.0.len() >= MOST).map(|(name, _)| name.as_str())
+        self.0
+            .front()
+            .filter(|_| self.0.len() >= MAX_LOGINS)
+            .map(|(name, _)| name.as_str())
     }
 }
 
@@ -46,7 +49,7 @@ impl Ledger {
     }
 }
 
-impl Entry {
+impl GrantEntry {
     /// Returns the verifier for a login by `user`, if that is a login of this grant.
     pub(super) fn verifier(&self, user: &str) -> Option<Verifier> {
         if user == self.current().id().as_str() {

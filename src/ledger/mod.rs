@@ -32,12 +32,12 @@ mod upkeep;
 mod users;
 mod workflow;
 
-pub use admit::{Admission, Slot};
-pub use effect::Effect;
+pub use admit::{AdmittedSession, SessionPermit};
+pub use effect::ChangeEffect;
 pub use grants::GrantFilter;
 pub use known::groups_of_users;
 pub use log_tip::read_log_tip;
-pub use requests::{Changed, GrantLogin, NewRequest, Reasons, RequestFilter, RequestView, Submitted};
+pub use requests::{ChangedSubject, DecisionReasons, GrantLogin, NewRequest, RequestFilter, RequestView, SubmitResult};
 pub use set_clock::ClockView;
 pub use sqlite::StoreError;
 pub use store::highest_time;
@@ -55,68 +55,68 @@ use tokio::sync::{broadcast, watch};
 use utoipa::ToSchema;
 
 use crate::audit::{AuditError, Journal};
-use crate::causes::in_one_line;
 use crate::clock::Clock;
-use crate::grant::{Grant, IllegalChange, InvalidTerms};
+use crate::error_chain::display_chain;
+use crate::grant::{ChangeError, Grant, TermsError};
 use crate::ids::{GrantId, RequestId, SessionId};
 use crate::names::{IdentityName, TargetName};
 use crate::scram::Verifier;
 use crate::supervision::ThreadEnd;
-use live::Live;
-use logins::Logins;
-use pending::{Item, Pending};
-use record::Recorder;
-use requests::Requests;
-use restrictions::Restrictions;
+use live::LiveIndex;
+use logins::GrantLogins;
+use pending::{PendingChange, PendingChanges};
+use record::ChangeRecorder;
+use requests::RequestCache;
+use restrictions::RestrictionCount;
 use store::Store;
-use users::Users;
+use users::UserCache;
 
-pub(crate) use turns::Turns;
+pub(crate) use turns::TurnQueues;
 
 /// Handle of all grants, requests and users, and of the sessions that may have to be ended after a restart. Cheap to clone;
 /// clones share one ledger.
 #[derive(Clone)]
-pub struct Ledger(Arc<Inner>);
+pub struct Ledger(Arc<LedgerInner>);
 
-struct Inner {
+struct LedgerInner {
     clock: Clock,
-    recorder: Recorder,
+    recorder: ChangeRecorder,
     store: Store,
     /// Key that generates the salts of grants that do not exist; kept forever, so that a probe after a restart gets the same
     /// salt.
     mock_key: [u8; 32],
-    book: Mutex<Book>,
-    requests: Mutex<Requests>,
+    cache: Mutex<GrantCache>,
+    requests: Mutex<RequestCache>,
     /// Serialises submissions with the same key.
-    key_turns: Turns,
-    users: Mutex<Users>,
-    /// Serialises changes of users, and keeps grants and requests from being made meanwhile: see [`Inner::let_in`].
+    key_turns: TurnQueues,
+    users: Mutex<UserCache>,
+    /// Serialises changes of users, and keeps grants and requests from being made meanwhile: see [`LedgerInner::let_in`].
     users_turn: tokio::sync::RwLock<()>,
     users_changed: watch::Sender<u64>,
     /// Restrictions that are not stored or not on record yet.
-    pending: Pending,
-    news: broadcast::Sender<Changed>,
+    pending: PendingChanges,
+    news: broadcast::Sender<ChangedSubject>,
 }
 
 /// Grants in memory: all that have not ended, and those that are still referenced. The others are in the store
 /// ([`Ledger::recall`]), so that neither the start nor memory grows with the past.
-struct Book {
-    entries: HashMap<GrantId, Arc<Entry>>,
+struct GrantCache {
+    entries: HashMap<GrantId, Arc<GrantEntry>>,
     /// Grants that have not ended.
-    live: Live<Entry>,
+    live: LiveIndex<GrantEntry>,
     swept_at: Timestamp,
 }
 
-struct Entry {
+struct GrantEntry {
     /// Verifier of the secret that was made with the grant; a grant that came of a request has logins only.
     verifier: Option<Verifier>,
-    logins: Mutex<Logins>,
+    logins: Mutex<GrantLogins>,
     grant: watch::Sender<Arc<Grant>>,
-    /// Number of sessions that hold a [`Slot`].
+    /// Number of sessions that hold a [`SessionPermit`].
     live: Mutex<u32>,
     /// Turn of changes that give rights, held over check, audit, store and publication. Restrictions do not take it.
     committing: tokio::sync::Mutex<()>,
-    restrictions: Restrictions,
+    restrictions: RestrictionCount,
 }
 
 /// Error of the ledger.
@@ -139,10 +139,10 @@ pub enum LedgerError {
     Disabled(IdentityName),
     /// The grant's state does not allow the change (the caller's fault).
     #[error(transparent)]
-    Illegal(#[from] IllegalChange),
+    Illegal(#[from] ChangeError),
     /// The terms of a new grant are invalid (the caller's fault).
     #[error(transparent)]
-    Terms(#[from] InvalidTerms),
+    Terms(#[from] TermsError),
     /// The change could not be put on record, so it was not made.
     #[error("cannot write the change to the audit log, so it was not made")]
     Audit(#[from] AuditError),
@@ -172,7 +172,7 @@ pub struct GrantView {
     /// Progress of a restriction; only in the answer to one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    pub effect: Option<Effect>,
+    pub effect: Option<ChangeEffect>,
 }
 
 /// Session as the store remembers it, so that the next start can end backends that this run left behind.
@@ -194,52 +194,52 @@ pub struct OpenSession {
 
 /// Time for which a client with the secret of an ended grant gets an error that says when it ended. Afterwards the grant does
 /// not exist for clients; the store and the log still have it.
-pub const REMEMBERED: Duration = Duration::from_hours(7 * 24);
+pub const ENDED_GRANT_RETENTION: Duration = Duration::from_hours(7 * 24);
 
 /// Time between two sweeps, which drop from memory what is over.
-const SWEEP: Duration = Duration::from_mins(1);
+const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Number of changes that a subscriber may fall behind; after more, it has to read again.
-const NEWS: usize = 1024;
+const NEWS_CAPACITY: usize = 1024;
 
 impl Ledger {
     /// Opens the store at `path` (created with mode 0600 if it does not exist) and reads the grants that have not ended into
     /// memory. Blocks, so it is called at start. Fails if the store is damaged, or of a later version than this program.
     pub fn open(path: &Path, journal: Journal, clock: Clock) -> Result<Self, LedgerError> {
-        Self::open_with(path, Recorder::Journal(journal), clock)
+        Self::open_with(path, ChangeRecorder::Journal(journal), clock)
     }
 
-    fn open_with(path: &Path, recorder: Recorder, clock: Clock) -> Result<Self, LedgerError> {
+    fn open_with(path: &Path, recorder: ChangeRecorder, clock: Clock) -> Result<Self, LedgerError> {
         let now = clock.now();
         let mut fresh_key = [0; 32];
         getrandom::fill(&mut fresh_key)?;
         let past = recorder.past();
         let (store, loaded) = Store::open(path, now, fresh_key, past.as_ref())?;
-        let mut book = Book {
+        let mut cache = GrantCache {
             entries: HashMap::new(),
-            live: Live::default(),
+            live: LiveIndex::default(),
             swept_at: now,
         };
         for (grant, verifier, logins) in loaded.grants {
-            book.insert(Entry::new(grant, verifier, logins), now);
+            cache.insert(GrantEntry::new(grant, verifier, logins), now);
         }
         let since = clock.moment().instant;
-        let inner = Arc::new(Inner {
+        let inner = Arc::new(LedgerInner {
             clock,
             recorder,
             store,
             mock_key: loaded.mock_key,
-            book: Mutex::new(book),
-            requests: Mutex::new(Requests::new(loaded.requests, now)),
-            key_turns: Turns::default(),
-            users: Mutex::new(Users::new(loaded.users)),
+            cache: Mutex::new(cache),
+            requests: Mutex::new(RequestCache::new(loaded.requests, now)),
+            key_turns: TurnQueues::default(),
+            users: Mutex::new(UserCache::new(loaded.users)),
             users_turn: tokio::sync::RwLock::new(()),
             users_changed: watch::Sender::new(0),
-            pending: Pending::default(),
-            news: broadcast::Sender::new(NEWS),
+            pending: PendingChanges::default(),
+            news: broadcast::Sender::new(NEWS_CAPACITY),
         });
         for (row, event) in loaded.unrecorded {
-            inner.queue_pending(Item::unrecorded(row, event, since));
+            inner.queue_pending(PendingChange::unrecorded(row, event, since));
         }
         if !inner.pending.is_empty() {
             inner.pursue();
@@ -271,23 +271,23 @@ impl Ledger {
             Ok(entry) => entry.and_then(|entry| entry.verifier(user)).unwrap_or(mock),
             // A grant that cannot be read lets no client in.
             Err(error) => {
-                tracing::error!(grant = %id, error = %in_one_line(&error), "cannot look up a grant; refusing the login");
+                tracing::error!(grant = %id, error = %display_chain(&error), "cannot look up a grant; refusing the login");
                 mock
             }
         }
     }
 
-    /// Returns a grant that is in memory, or one that ended within [`REMEMBERED`]. Only grants that have ended come from the
+    /// Returns a grant that is in memory, or one that ended within [`ENDED_GRANT_RETENTION`]. Only grants that have ended come from the
     /// store, and they give no rights: a grant that lives has exactly one entry, in memory.
-    async fn recall(&self, id: &GrantId) -> Result<Option<Arc<Entry>>, LedgerError> {
+    async fn recall(&self, id: &GrantId) -> Result<Option<Arc<GrantEntry>>, LedgerError> {
         if let Some(entry) = self.0.entry(id) {
             return Ok(Some(entry));
         }
         let now = self.0.clock.now();
         let wanted = id.clone();
         let found = self.0.store.call(move |connection| row::recall(connection, &wanted)).await?;
-        let entry = found.map(|(grant, verifier, logins)| Entry::new(grant, verifier, logins));
-        let told = entry.filter(|entry| !entry.lives(now) && entry.ended_after(before(now, REMEMBERED)));
+        let entry = found.map(|(grant, verifier, logins)| GrantEntry::new(grant, verifier, logins));
+        let told = entry.filter(|entry| !entry.lives(now) && entry.ended_after(before(now, ENDED_GRANT_RETENTION)));
         Ok(told.map(Arc::new))
     }
 
@@ -306,35 +306,35 @@ impl Ledger {
     }
 }
 
-impl Inner {
-    fn entry(&self, id: &GrantId) -> Option<Arc<Entry>> {
-        self.book.lock().entries.get(id).cloned()
+impl LedgerInner {
+    fn entry(&self, id: &GrantId) -> Option<Arc<GrantEntry>> {
+        self.cache.lock().entries.get(id).cloned()
     }
 
     /// Returns the grants of an identity that have not ended.
-    fn live(&self, who: &IdentityName, now: Timestamp) -> Vec<Arc<Entry>> {
-        self.book.lock().live.of(who, |entry| entry.lives(now))
+    fn live(&self, who: &IdentityName, now: Timestamp) -> Vec<Arc<GrantEntry>> {
+        self.cache.lock().live.of(who, |entry| entry.lives(now))
     }
 
     /// Sends a change to all subscribers, if there are any.
-    fn tell(&self, news: impl FnOnce() -> Changed) {
+    fn tell(&self, news: impl FnOnce() -> ChangedSubject) {
         if self.news.receiver_count() > 0 {
             let _ = self.news.send(news());
         }
     }
 }
 
-impl Book {
+impl GrantCache {
     fn add(&mut self, grant: Grant, verifier: Option<Verifier>, now: Timestamp) {
-        if self.swept_at < before(now, SWEEP) {
+        if self.swept_at < before(now, SWEEP_INTERVAL) {
             self.swept_at = now;
-            let is_watched = |entry: &Entry| entry.grant.receiver_count() > 0;
+            let is_watched = |entry: &GrantEntry| entry.grant.receiver_count() > 0;
             self.live.sweep(&mut self.entries, |entry| entry.lives(now), is_watched);
         }
-        self.insert(Entry::new(grant, verifier, Logins::default()), now);
+        self.insert(GrantEntry::new(grant, verifier, GrantLogins::default()), now);
     }
 
-    fn insert(&mut self, entry: Entry, now: Timestamp) {
+    fn insert(&mut self, entry: GrantEntry, now: Timestamp) {
         let entry = Arc::new(entry);
         let grant = entry.current();
         if entry.lives(now) {
@@ -344,15 +344,15 @@ impl Book {
     }
 }
 
-impl Entry {
-    fn new(grant: Grant, verifier: Option<Verifier>, logins: Logins) -> Self {
+impl GrantEntry {
+    fn new(grant: Grant, verifier: Option<Verifier>, logins: GrantLogins) -> Self {
         Self {
             verifier,
             logins: Mutex::new(logins),
             grant: watch::Sender::new(Arc::new(grant)),
             live: Mutex::new(0),
             committing: tokio::sync::Mutex::new(()),
-            restrictions: Restrictions::default(),
+            restrictions: RestrictionCount::default(),
         }
     }
 

@@ -20,12 +20,12 @@ use rusqlite::Connection;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::effect::Effect;
-use super::row::restrict::{self, Write};
+use super::effect::ChangeEffect;
+use super::row::restrict::{self, RestrictWrite};
 use super::sqlite::together;
-use super::{Entry, Inner, requests};
+use super::{GrantEntry, LedgerInner, requests};
 use crate::audit::event::Event;
-use crate::causes::in_one_line;
+use crate::error_chain::display_chain;
 use crate::grant::Grant;
 use crate::ids::{GrantId, RequestId};
 use crate::names::IdentityName;
@@ -46,30 +46,30 @@ const TROUBLE_AFTER: Duration = Duration::from_secs(1);
 
 /// Object of a restriction.
 #[derive(Clone)]
-pub(super) enum Subject {
-    Grant(Arc<Entry>),
-    Request(Arc<requests::Entry>),
+pub(super) enum ChangeSubject {
+    Grant(Arc<GrantEntry>),
+    Request(Arc<requests::RequestEntry>),
     User,
     /// Object of a restriction of a former run: only the record is missing.
     Past,
 }
 
-/// Identifier of a [`Subject`].
+/// Identifier of a [`ChangeSubject`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Key {
+pub(super) enum SubjectKey {
     Grant(GrantId),
     Request(RequestId),
     User(IdentityName),
 }
 
 /// Restriction that is in effect.
-pub(super) struct Item {
-    subject: Subject,
-    key: Option<Key>,
-    write: Option<Write>,
+pub(super) struct PendingChange {
+    subject: ChangeSubject,
+    key: Option<SubjectKey>,
+    write: Option<RestrictWrite>,
     event: Event<'static>,
     since: Instant,
-    progress: watch::Sender<Progress>,
+    progress: watch::Sender<ChangeProgress>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -77,7 +77,7 @@ pub(super) struct Item {
     clippy::struct_excessive_bools,
     reason = "each is a fact of its own, and is waited for by itself"
 )]
-struct Progress {
+struct ChangeProgress {
     store_tried: bool,
     stored: bool,
     record_tried: bool,
@@ -86,13 +86,13 @@ struct Progress {
     row: Option<i64>,
 }
 
-impl Progress {
+impl ChangeProgress {
     fn is_over(self) -> bool {
         self.stored && self.recorded && self.row.is_none()
     }
 
-    fn effect(self) -> Effect {
-        Effect {
+    fn effect(self) -> ChangeEffect {
+        ChangeEffect {
             in_effect: true,
             stored: self.stored,
             recorded: self.recorded,
@@ -100,14 +100,26 @@ impl Progress {
     }
 }
 
-impl Item {
+impl PendingChange {
     /// Returns the item of a restriction that leaves the grant as `less`.
-    pub(super) fn about_grant(entry: &Arc<Entry>, less: Grant, event: Event<'static>, since: Instant) -> Arc<Self> {
-        let key = Key::Grant(less.id().clone());
-        Self::keyed(Subject::Grant(Arc::clone(entry)), key, Write::Grant(less), event, since)
+    pub(super) fn about_grant(entry: &Arc<GrantEntry>, less: Grant, event: Event<'static>, since: Instant) -> Arc<Self> {
+        let key = SubjectKey::Grant(less.id().clone());
+        Self::keyed(
+            ChangeSubject::Grant(Arc::clone(entry)),
+            key,
+            RestrictWrite::Grant(less),
+            event,
+            since,
+        )
     }
 
-    pub(super) fn keyed(subject: Subject, key: Key, write: Write, event: Event<'static>, since: Instant) -> Arc<Self> {
+    pub(super) fn keyed(
+        subject: ChangeSubject,
+        key: SubjectKey,
+        write: RestrictWrite,
+        event: Event<'static>,
+        since: Instant,
+    ) -> Arc<Self> {
         Arc::new(Self {
             subject,
             key: Some(key),
@@ -120,14 +132,14 @@ impl Item {
 
     /// Returns the item of a change that a former run has stored.
     pub(super) fn unrecorded(row: i64, event: Event<'static>, since: Instant) -> Arc<Self> {
-        let progress = Progress {
+        let progress = ChangeProgress {
             store_tried: true,
             stored: true,
             row: Some(row),
-            ..Progress::default()
+            ..ChangeProgress::default()
         };
         Arc::new(Self {
-            subject: Subject::Past,
+            subject: ChangeSubject::Past,
             key: None,
             write: None,
             event,
@@ -145,33 +157,33 @@ impl Item {
         let _ = tried.await;
     }
 
-    pub(super) fn effect(&self) -> Effect {
+    pub(super) fn effect(&self) -> ChangeEffect {
         self.progress().effect()
     }
 
-    fn progress(&self) -> Progress {
+    fn progress(&self) -> ChangeProgress {
         *self.progress.borrow()
     }
 }
 
 /// Pending restrictions, in the order in which they took effect.
 #[derive(Default)]
-pub(super) struct Pending {
-    queue: Mutex<Queue>,
+pub(super) struct PendingChanges {
+    queue: Mutex<PendingQueue>,
     /// Counter that changes whenever items were stored or recorded.
     settled: watch::Sender<u64>,
     #[cfg(test)]
-    pub(super) breaks: breaks::Breaks,
+    pub(super) breaks: breaks::TestPanics,
 }
 
 #[derive(Default)]
-struct Queue {
-    items: VecDeque<Arc<Item>>,
+struct PendingQueue {
+    items: VecDeque<Arc<PendingChange>>,
     storing: bool,
     recording: bool,
 }
 
-impl Pending {
+impl PendingChanges {
     /// Returns true if nothing is pending.
     pub(super) fn is_empty(&self) -> bool {
         self.queue.lock().items.is_empty()
@@ -184,18 +196,18 @@ impl Pending {
 
     /// Returns the number of restrictions that have been pending for longer than [`TROUBLE_AFTER`].
     pub(super) fn overdue(&self, now: Instant) -> usize {
-        let overdue = |item: &&Arc<Item>| now.saturating_duration_since(item.since) > TROUBLE_AFTER;
+        let overdue = |item: &&Arc<PendingChange>| now.saturating_duration_since(item.since) > TROUBLE_AFTER;
         self.queue.lock().items.iter().filter(overdue).count()
     }
 
     /// Returns the newest change that is pending for `key`.
-    pub(super) fn latest(&self, key: &Key) -> Option<Arc<Item>> {
+    pub(super) fn latest(&self, key: &SubjectKey) -> Option<Arc<PendingChange>> {
         let queue = self.queue.lock();
         queue.items.iter().rev().find(|item| item.key.as_ref() == Some(key)).cloned()
     }
 
     /// Waits up to [`SETTLE_WAIT`] until nothing is pending for `key`; returns false if something still is.
-    pub(super) async fn is_settled(&self, key: &Key) -> bool {
+    pub(super) async fn is_settled(&self, key: &SubjectKey) -> bool {
         self.settles(SETTLE_WAIT, || {
             self.queue.lock().items.iter().all(|item| item.key.as_ref() != Some(key))
         })
@@ -218,12 +230,12 @@ impl Pending {
     }
 
     /// Returns the items that have to be written to the store now; none ends the task.
-    fn for_the_store(&self) -> Vec<Arc<Item>> {
+    fn for_the_store(&self) -> Vec<Arc<PendingChange>> {
         #[cfg(test)]
         self.breaks.break_store();
         let mut queue = self.queue.lock();
         queue.items.retain(|item| !item.progress().is_over());
-        let wanted = |item: &&Arc<Item>| {
+        let wanted = |item: &&Arc<PendingChange>| {
             let progress = item.progress();
             !progress.stored || (progress.recorded && progress.row.is_some())
         };
@@ -233,7 +245,7 @@ impl Pending {
     }
 
     /// Returns the next item to be put on record; none ends the task.
-    fn for_the_log(&self) -> Option<Arc<Item>> {
+    fn for_the_log(&self) -> Option<Arc<PendingChange>> {
         #[cfg(test)]
         self.breaks.break_log();
         let mut queue = self.queue.lock();
@@ -248,9 +260,9 @@ impl Pending {
     }
 }
 
-impl Inner {
+impl LedgerInner {
     /// Queues a change that takes effect now. It does not block, so it may be called where the change is made.
-    pub(super) fn queue_pending(&self, item: Arc<Item>) {
+    pub(super) fn queue_pending(&self, item: Arc<PendingChange>) {
         self.pending.queue.lock().items.push_back(item);
     }
 
@@ -296,7 +308,7 @@ impl Inner {
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut told, true) {
-                        tracing::error!(error = %in_one_line(&error), changes = batch.len(), "revocations are in effect but cannot be stored yet; free disk space for the state folder, or look for a process that locks ledger.sqlite");
+                        tracing::error!(error = %display_chain(&error), changes = batch.len(), "revocations are in effect but cannot be stored yet; free disk space for the state folder, or look for a process that locks ledger.sqlite");
                     }
                     for item in &batch {
                         item.progress.send_modify(|progress| progress.store_tried = true);
@@ -324,7 +336,7 @@ impl Inner {
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut told, true) {
-                        tracing::error!(error = %in_one_line(&error), "revocations are in effect but cannot be written to the audit log yet; free disk space for it, or repair its folder");
+                        tracing::error!(error = %display_chain(&error), "revocations are in effect but cannot be written to the audit log yet; free disk space for it, or repair its folder");
                     }
                     item.progress.send_modify(|progress| progress.record_tried = true);
                     sleep(RETRY_INTERVAL).await;
@@ -334,28 +346,28 @@ impl Inner {
     }
 
     /// Records an item after earlier changes of the same object that are in progress.
-    async fn record_in_turn(&self, item: &Item) -> Result<(), crate::audit::AuditError> {
+    async fn record_in_turn(&self, item: &PendingChange) -> Result<(), crate::audit::AuditError> {
         match &item.subject {
-            Subject::Grant(entry) => {
+            ChangeSubject::Grant(entry) => {
                 let _turn = timeout(TURN_WAIT, entry.committing.lock()).await;
                 self.recorder.record(&item.event).await
             }
-            Subject::Request(entry) => {
+            ChangeSubject::Request(entry) => {
                 let _turn = timeout(TURN_WAIT, entry.stepping.lock()).await;
                 self.recorder.record(&item.event).await
             }
-            Subject::User => {
+            ChangeSubject::User => {
                 let _turn = timeout(TURN_WAIT, self.users_turn.write()).await;
                 self.recorder.record(&item.event).await
             }
-            Subject::Past => self.recorder.record(&item.event).await,
+            ChangeSubject::Past => self.recorder.record(&item.event).await,
         }
     }
 }
 
 /// Stores changes together with the events that are not on record yet, all or none, and removes the events that are on record
 /// by now. Returns for each item its remaining row.
-fn write(connection: &Connection, items: &[Arc<Item>]) -> Result<Vec<Option<i64>>, super::StoreError> {
+fn write(connection: &Connection, items: &[Arc<PendingChange>]) -> Result<Vec<Option<i64>>, super::StoreError> {
     together(connection, |connection| {
         let mut rows = Vec::with_capacity(items.len());
         for item in items {

@@ -10,17 +10,17 @@ use crate::audit::event::{
     Event, GrantChangeKind, GrantChanged, RequestChangeKind, RequestChanged, UserChangeKind, UserChanged, not_stored_reason,
 };
 use crate::audit::{AuditError, Journal};
-use crate::causes::in_one_line;
+use crate::error_chain::display_chain;
 use crate::grant::Grant;
 use crate::ids::LogId;
 use crate::names::IdentityName;
-use crate::request::{Outcome, Request};
+use crate::request::{Request, RequestOutcome};
 
-use super::requests::Reasons;
+use super::requests::DecisionReasons;
 
 /// Log at the time of the start.
 #[derive(Debug)]
-pub(super) struct Past {
+pub(super) struct LogPast {
     pub(super) dir: PathBuf,
     pub(super) log: LogId,
     /// Segment of the last line.
@@ -29,7 +29,7 @@ pub(super) struct Past {
 }
 
 /// Destination of the records.
-pub(super) enum Recorder {
+pub(super) enum ChangeRecorder {
     /// Audit log.
     Journal(Journal),
     /// A list that can be told to fail.
@@ -37,7 +37,7 @@ pub(super) enum Recorder {
     Scripted(std::sync::Arc<super::tests::Script>),
 }
 
-impl Recorder {
+impl ChangeRecorder {
     /// Records an event; if it succeeds, the record is as durable as the journal makes it.
     pub(super) async fn record(&self, event: &Event<'_>) -> Result<(), AuditError> {
         match self {
@@ -49,11 +49,11 @@ impl Recorder {
 
     /// Returns the log as former runs have left it, and its current end.
     #[cfg_attr(not(test), expect(clippy::unnecessary_wraps, reason = "a scripted log has no past"))]
-    pub(super) fn past(&self) -> Option<Past> {
+    pub(super) fn past(&self) -> Option<LogPast> {
         match self {
             Self::Journal(journal) => {
                 let written = journal.written();
-                Some(Past {
+                Some(LogPast {
                     dir: journal.settings().dir.clone(),
                     log: journal.log().clone(),
                     segment: u32::try_from(written.segment).unwrap_or(u32::MAX),
@@ -68,20 +68,20 @@ impl Recorder {
     /// Records `undone`, which takes back the record of a change that was then not stored.
     pub(super) async fn take_back(&self, undone: &Event<'_>) {
         if let Err(error) = self.record(undone).await {
-            tracing::error!(error = %in_one_line(&error), record = ?undone, "a change failed but the audit log shows it as done; cannot record its reversal");
+            tracing::error!(error = %display_chain(&error), record = ?undone, "a change failed but the audit log shows it as done; cannot record its reversal");
         }
     }
 }
 
 /// Change of a grant with its author and reason.
 #[derive(Debug, Clone)]
-pub(super) struct Deed {
+pub(super) struct ChangeInfo {
     pub(super) change: GrantChangeKind,
     pub(super) by: String,
     pub(super) reason: Option<String>,
 }
 
-impl Deed {
+impl ChangeInfo {
     /// Returns the event of this change, with the state of `grant` after it.
     pub(super) fn event(&self, grant: &Grant) -> Event<'static> {
         Event::GrantChanged(Cow::Owned(GrantChanged {
@@ -111,13 +111,13 @@ impl Deed {
 
 /// Step of a request with its author and the policies that decided.
 #[derive(Debug, Clone)]
-pub(super) struct Step {
+pub(super) struct RequestStepInfo {
     pub(super) change: RequestChangeKind,
     pub(super) by: IdentityName,
-    pub(super) reasons: Reasons,
+    pub(super) reasons: DecisionReasons,
 }
 
-impl Step {
+impl RequestStepInfo {
     /// Returns the event of this step, with the state of `request` after it.
     pub(super) fn event(&self, request: &Request) -> Event<'static> {
         self.record(request, self.change, words(request, self.change))
@@ -160,10 +160,10 @@ fn words(request: &Request, change: RequestChangeKind) -> Option<String> {
     match (change, &request.outcome) {
         (RequestChangeKind::Reviewed, _) => request.review.as_ref().map(|review| review.comment.clone()),
         (RequestChangeKind::Approved, _) => request.approvals.last().and_then(|approval| approval.comment.clone()),
-        (_, Some(Outcome::Denied { why, .. })) => Some(why.clone()),
-        (_, Some(Outcome::Rejected { comment, .. })) => comment.clone(),
-        (_, Some(Outcome::Withdrawn { .. })) => None,
-        (_, Some(Outcome::Approved { .. }) | None) => request.wish.reason.clone(),
+        (_, Some(RequestOutcome::Denied { why, .. })) => Some(why.clone()),
+        (_, Some(RequestOutcome::Rejected { comment, .. })) => comment.clone(),
+        (_, Some(RequestOutcome::Withdrawn { .. })) => None,
+        (_, Some(RequestOutcome::Approved { .. }) | None) => request.wish.reason.clone(),
     }
 }
 

@@ -11,25 +11,25 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use jiff::Timestamp;
 use rusqlite::Connection;
 
-use super::record::Past;
+use super::record::LogPast;
 use super::restrict::no_token;
-use super::row::restrict::{self, Reflected, Write};
+use super::row::restrict::{self, ReflectedLog, RestrictWrite};
 use super::row::users::StoredUser;
 use super::sqlite::together;
 use super::{StoreError, row};
 use crate::audit::event::{Event, GrantChangeKind, GrantChanged, RequestChangeKind, RequestChanged, UserChangeKind, UserChanged};
 use crate::audit::{self, Filter, ReadError};
-use crate::causes::in_one_line;
+use crate::error_chain::display_chain;
 use crate::grant::{Grant, Revocation};
 use crate::ids::{GrantId, RequestId};
 use crate::names::{GroupName, IdentityName};
-use crate::request::{Outcome, Request};
+use crate::request::{Request, RequestOutcome};
 
 /// Last recorded state of everything that the new records are about.
 #[derive(Debug, Default)]
 struct LastWords {
     grants: HashMap<GrantId, (GrantChanged, Option<Revocation>)>,
-    requests: HashMap<RequestId, Outcome>,
+    requests: HashMap<RequestId, RequestOutcome>,
     users: HashMap<IdentityName, UserWords>,
     /// All these events, in the form in which `unrecorded` has them.
     seen: HashSet<String>,
@@ -45,9 +45,9 @@ struct UserWords {
 }
 
 /// Applies the restrictions in the log to the store, and forgets those unrecorded events that are on record. Blocks.
-pub(super) fn catch_up(connection: &Connection, past: Option<&Past>, now: Timestamp) -> Result<(), StoreError> {
+pub(super) fn catch_up(connection: &Connection, past: Option<&LogPast>, now: Timestamp) -> Result<(), StoreError> {
     let Some(past) = past else { return Ok(()) };
-    let reached = Reflected {
+    let reached = ReflectedLog {
         log: past.log.clone(),
         segment: past.segment,
         seq: past.seq,
@@ -82,7 +82,7 @@ pub(super) fn catch_up(connection: &Connection, past: Option<&Past>, now: Timest
 }
 
 impl LastWords {
-    fn read(past: &Past, from: &Reflected) -> Result<Self, StoreError> {
+    fn read(past: &LogPast, from: &ReflectedLog) -> Result<Self, StoreError> {
         let filter = Filter {
             after: Some(from.seq),
             ..Filter::default()
@@ -95,7 +95,7 @@ impl LastWords {
                 Err(error @ ReadError::Io { .. }) => return Err(unreadable(error)),
                 // Opening the log has reported this and begun a new segment; restrictions are stored before they are recorded.
                 Err(error) => {
-                    tracing::error!(error = %in_one_line(&error), "cannot read an audit record newer than the store; a change in it is not applied");
+                    tracing::error!(error = %display_chain(&error), "cannot read an audit record newer than the store; a change in it is not applied");
                 }
             }
         }
@@ -131,12 +131,12 @@ impl LastWords {
 
     fn hear_of_request(&mut self, at: Timestamp, changed: RequestChanged) {
         let outcome = match changed.change.known() {
-            Some(RequestChangeKind::Rejected) => Outcome::Rejected {
+            Some(RequestChangeKind::Rejected) => RequestOutcome::Rejected {
                 at,
                 by: changed.by,
                 comment: changed.reason,
             },
-            Some(RequestChangeKind::Withdrawn) => Outcome::Withdrawn { at },
+            Some(RequestChangeKind::Withdrawn) => RequestOutcome::Withdrawn { at },
             Some(
                 RequestChangeKind::Denied
                 | RequestChangeKind::Submitted
@@ -164,12 +164,12 @@ impl LastWords {
     }
 
     /// Returns the writes that restrict the store to the log's last state.
-    fn less_than_stored(&self, connection: &Connection, now: Timestamp) -> Result<Vec<Write>, StoreError> {
+    fn less_than_stored(&self, connection: &Connection, now: Timestamp) -> Result<Vec<RestrictWrite>, StoreError> {
         let mut writes = Vec::new();
         for (id, (changed, revoked)) in &self.grants {
             let Some(stored) = row::find(connection, id)? else { continue };
             let less = less_of_grant(&stored, changed, revoked.as_ref());
-            writes.extend((less != stored && !stored.status(now).ended()).then_some(Write::Grant(less)));
+            writes.extend((less != stored && !stored.status(now).ended()).then_some(RestrictWrite::Grant(less)));
         }
         for (id, outcome) in &self.requests {
             let Some(stored) = row::requests::find(connection, id)? else {
@@ -177,7 +177,7 @@ impl LastWords {
             };
             if stored.request.outcome.is_none() {
                 let outcome = Some(outcome.clone());
-                writes.push(Write::Request(Request {
+                writes.push(RestrictWrite::Request(Request {
                     outcome,
                     ..stored.request
                 }));
@@ -187,7 +187,7 @@ impl LastWords {
         for (name, words) in &self.users {
             let stored = known.iter().find(|user| user.name == *name);
             let less = words.less_of_user(name, stored);
-            writes.extend(less.filter(|less| Some(less) != stored).map(Write::User));
+            writes.extend(less.filter(|less| Some(less) != stored).map(RestrictWrite::User));
         }
         Ok(writes)
     }

@@ -13,24 +13,24 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, watch};
 use utoipa::ToSchema;
 
-use super::effect::Effect;
-use super::live::Live;
-use super::restrictions::Restrictions;
-use super::row::requests::{Page, StoredRequest};
-use super::{GrantView, Ledger, LedgerError, SWEEP, before, row};
+use super::effect::ChangeEffect;
+use super::live::LiveIndex;
+use super::restrictions::RestrictionCount;
+use super::row::requests::{RequestPage, StoredRequest};
+use super::{GrantView, Ledger, LedgerError, SWEEP_INTERVAL, before, row};
 use crate::grant::Grant;
 use crate::ids::RequestId;
 use crate::names::{IdentityName, TargetName};
-use crate::request::{How, Request, Status, Wish};
+use crate::request::{ApprovedBy, Request, RequestSpec, RequestState};
 use crate::secret::Secret;
 
 /// New request, before it is on record.
 #[derive(Debug, Clone)]
 pub struct NewRequest {
     /// Specification of the access that is requested.
-    pub wish: Wish,
+    pub wish: RequestSpec,
     /// First decision about it.
-    pub submitted: Submitted,
+    pub submitted: SubmitResult,
     /// Idempotency key: the same key of the same identity means the same request.
     pub key: Option<String>,
     /// Time that the grant waits for its first connect, if the request becomes one.
@@ -39,14 +39,14 @@ pub struct NewRequest {
 
 /// First decision about a new request.
 #[derive(Debug, Clone)]
-pub enum Submitted {
+pub enum SubmitResult {
     /// The policies deny it.
     Denied {
         /// Reason of the denial.
         why: String,
     },
     /// It becomes a grant at once.
-    Granted(How),
+    Granted(ApprovedBy),
     /// It waits for approval.
     Waiting {
         /// Number of approvals that it needs.
@@ -58,7 +58,7 @@ pub enum Submitted {
 
 /// Grounds on which a step was decided.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Reasons {
+pub struct DecisionReasons {
     /// Ids of the policies that decided.
     pub policies: Vec<String>,
     /// SHA-256 of the policy set.
@@ -84,14 +84,14 @@ pub struct RequestView {
     /// Progress of a restriction; only in the answer to one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    pub effect: Option<Effect>,
+    pub effect: Option<ChangeEffect>,
 }
 
 /// Filter and page of a list of requests.
 #[derive(Debug, Clone, Default)]
 pub struct RequestFilter {
     /// Status of the requests.
-    pub status: Option<Status>,
+    pub status: Option<RequestState>,
     /// Identity of the requests.
     pub identity: Option<IdentityName>,
     /// Target of the requests.
@@ -106,7 +106,7 @@ pub struct RequestFilter {
 
 /// Change of a request or grant. A subscriber that misses one has to read again.
 #[derive(Debug, Clone)]
-pub enum Changed {
+pub enum ChangedSubject {
     /// New state of a request.
     Request(Arc<Request>),
     /// New state of a grant.
@@ -123,26 +123,26 @@ pub struct GrantLogin {
 }
 
 /// Number of requests on a page, by default and at most.
-const PAGE: usize = 100;
-const LONGEST_PAGE: usize = 1000;
+const DEFAULT_PAGE_ROWS: usize = 100;
+const MAX_PAGE_ROWS: usize = 1000;
 
 /// Requests in memory: all that are pending, and those that were used since the last sweep.
-pub(super) struct Requests {
-    entries: HashMap<RequestId, Arc<Entry>>,
+pub(super) struct RequestCache {
+    entries: HashMap<RequestId, Arc<RequestEntry>>,
     /// Requests that are pending.
-    live: Live<Entry>,
+    live: LiveIndex<RequestEntry>,
     swept_at: Timestamp,
 }
 
 /// Request in memory.
-pub(super) struct Entry {
+pub(super) struct RequestEntry {
     pub(super) number: i64,
     pub(super) activate_within: Duration,
     pub(super) request: watch::Sender<Arc<Request>>,
     /// Turn of steps that give rights, held over check, audit, store and publication. A step that settles a request without
     /// giving rights does not take it.
     pub(super) stepping: tokio::sync::Mutex<()>,
-    pub(super) restrictions: Restrictions,
+    pub(super) restrictions: RestrictionCount,
 }
 
 impl Ledger {
@@ -163,14 +163,14 @@ impl Ledger {
             None => None,
         };
         let limit = if filter.limit == 0 {
-            PAGE
+            DEFAULT_PAGE_ROWS
         } else {
-            filter.limit.min(LONGEST_PAGE)
+            filter.limit.min(MAX_PAGE_ROWS)
         };
-        if filter.status == Some(Status::Pending) {
+        if filter.status == Some(RequestState::Pending) {
             return Ok(self.0.requests.lock().pending(&filter, before, limit, now));
         }
-        let page = Page {
+        let page = RequestPage {
             status: filter.status,
             identity: filter.identity,
             target: filter.target,
@@ -235,7 +235,7 @@ impl Ledger {
 
     /// Subscribes to changes of requests and grants.
     #[must_use]
-    pub fn changes(&self) -> broadcast::Receiver<Changed> {
+    pub fn changes(&self) -> broadcast::Receiver<ChangedSubject> {
         self.0.news.subscribe()
     }
 
@@ -257,11 +257,11 @@ impl Ledger {
     }
 }
 
-impl Requests {
+impl RequestCache {
     pub(super) fn new(pending: Vec<StoredRequest>, now: Timestamp) -> Self {
         let mut requests = Self {
             entries: HashMap::new(),
-            live: Live::default(),
+            live: LiveIndex::default(),
             swept_at: now,
         };
         for stored in pending {
@@ -270,12 +270,12 @@ impl Requests {
         requests
     }
 
-    pub(super) fn get(&self, id: &RequestId) -> Option<Arc<Entry>> {
+    pub(super) fn get(&self, id: &RequestId) -> Option<Arc<RequestEntry>> {
         self.entries.get(id).cloned()
     }
 
     /// Returns the requests of an identity that wait for approval.
-    pub(super) fn pending_entries(&mut self, who: &IdentityName, now: Timestamp) -> Vec<Arc<Entry>> {
+    pub(super) fn pending_entries(&mut self, who: &IdentityName, now: Timestamp) -> Vec<Arc<RequestEntry>> {
         self.live.of(who, |entry| entry.pending(now))
     }
 
@@ -290,12 +290,12 @@ impl Requests {
     /// Drops unsettled requests, because one that has lapsed would be pending again after the time has gone back.
     pub(super) fn forget_unsettled(&mut self, now: Timestamp) {
         self.swept_at = now;
-        self.live = Live::default();
+        self.live = LiveIndex::default();
         self.entries.retain(|_, entry| entry.current().outcome.is_some());
     }
 
     /// Adds the request, or returns the entry that is there already, whose turn may be taken.
-    pub(super) fn add(&mut self, stored: StoredRequest, now: Timestamp) -> Arc<Entry> {
+    pub(super) fn add(&mut self, stored: StoredRequest, now: Timestamp) -> Arc<RequestEntry> {
         self.sweep(now);
         let StoredRequest {
             number,
@@ -306,12 +306,12 @@ impl Requests {
             return entry;
         }
         let (id, who) = (request.id.clone(), request.wish.identity.clone());
-        let entry = Arc::new(Entry {
+        let entry = Arc::new(RequestEntry {
             number,
             activate_within,
             request: watch::Sender::new(Arc::new(request)),
             stepping: tokio::sync::Mutex::new(()),
-            restrictions: Restrictions::default(),
+            restrictions: RestrictionCount::default(),
         });
         if entry.pending(now) {
             self.live.add(who, entry.clone());
@@ -321,11 +321,11 @@ impl Requests {
     }
 
     fn sweep(&mut self, now: Timestamp) {
-        if self.swept_at >= before(now, SWEEP) {
+        if self.swept_at >= before(now, SWEEP_INTERVAL) {
             return;
         }
         self.swept_at = now;
-        let is_watched = |entry: &Entry| entry.request.receiver_count() > 0;
+        let is_watched = |entry: &RequestEntry| entry.request.receiver_count() > 0;
         self.live.sweep(&mut self.entries, |entry| entry.pending(now), is_watched);
     }
 
@@ -345,7 +345,7 @@ impl Requests {
     }
 }
 
-impl Entry {
+impl RequestEntry {
     pub(super) fn current(&self) -> Arc<Request> {
         self.request.borrow().clone()
     }
@@ -355,7 +355,7 @@ impl Entry {
     }
 
     fn pending(&self, now: Timestamp) -> bool {
-        self.request.borrow().status(now) == Status::Pending
+        self.request.borrow().status(now) == RequestState::Pending
     }
 }
 

@@ -13,20 +13,20 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 
 use super::commit::kind;
-use super::effect::Effect;
-use super::pending::{ANSWER_WAIT, Item, Key, Subject};
-use super::record::{Deed, Step, user_event};
-use super::requests::Entry as RequestEntry;
-use super::row::restrict::Write;
+use super::effect::ChangeEffect;
+use super::pending::{ANSWER_WAIT, ChangeSubject, PendingChange, SubjectKey};
+use super::record::{ChangeInfo, RequestStepInfo, user_event};
+use super::requests::RequestEntry;
+use super::row::restrict::RestrictWrite;
 use super::row::users::StoredUser;
 use super::users::{DISABLED_BY, OPERATOR, UserView};
-use super::{Changed, Entry, GrantView, Inner, Ledger, LedgerError, Reasons, RequestView};
+use super::{ChangedSubject, DecisionReasons, GrantEntry, GrantView, Ledger, LedgerError, LedgerInner, RequestView};
 use crate::audit::event::{RequestChangeKind, UserChangeKind};
 use crate::ending::IDENTITY_DISABLED;
-use crate::grant::{self, Change, IllegalChange};
+use crate::grant::{self, ChangeError, GrantChange};
 use crate::ids::RequestId;
 use crate::names::{GroupName, IdentityName};
-use crate::request::{IllegalStep, Request};
+use crate::request::{Request, StepError};
 
 impl Ledger {
     /// Settles a request without making it a grant. `change` is its step in the log.
@@ -35,7 +35,7 @@ impl Ledger {
         id: &RequestId,
         by: &IdentityName,
         change: RequestChangeKind,
-        reasons: Reasons,
+        reasons: DecisionReasons,
         step: impl FnOnce(&Request, Timestamp) -> Result<Request, E> + Send,
     ) -> Result<RequestView, E>
     where
@@ -43,7 +43,9 @@ impl Ledger {
     {
         let entry = self.request_entry(id).await?;
         let by = by.clone();
-        let item = self.0.restrict_request(&entry, &Step { change, by, reasons }, step)?;
+        let item = self
+            .0
+            .restrict_request(&entry, &RequestStepInfo { change, by, reasons }, step)?;
         let effect = self.0.answer(&[item]).await;
         Ok(RequestView {
             effect: Some(effect),
@@ -72,16 +74,21 @@ impl Ledger {
     }
 }
 
-impl Inner {
-    /// Restricts a grant. The returned item is in effect; [`Inner::pursue`] stores and records it.
-    pub(super) fn restrict_grant(&self, entry: &Arc<Entry>, change: &Change, deed: &Deed) -> Result<Arc<Item>, IllegalChange> {
+impl LedgerInner {
+    /// Restricts a grant. The returned item is in effect; [`LedgerInner::pursue`] stores and records it.
+    pub(super) fn restrict_grant(
+        &self,
+        entry: &Arc<GrantEntry>,
+        change: &GrantChange,
+        info: &ChangeInfo,
+    ) -> Result<Arc<PendingChange>, ChangeError> {
         let moment = self.clock.moment();
-        let mut done = Err(IllegalChange::Active);
+        let mut done = Err(ChangeError::Active);
         entry.grant.send_if_modified(|grant| {
             done = grant::apply(grant, change, moment.time).map(|next| {
                 entry.restrictions.add();
-                let event = deed.event(&next);
-                let item = Item::about_grant(entry, next.clone(), event, moment.instant);
+                let event = info.event(&next);
+                let item = PendingChange::about_grant(entry, next.clone(), event, moment.instant);
                 self.queue_pending(Arc::clone(&item));
                 *grant = Arc::new(next);
                 item
@@ -89,18 +96,18 @@ impl Inner {
             done.is_ok()
         });
         let item = done?;
-        self.tell(|| Changed::Grant(Box::new(entry.view(moment.time))));
+        self.tell(|| ChangedSubject::Grant(Box::new(entry.view(moment.time))));
         Ok(item)
     }
 
     /// Restricts a grant and returns the progress of the change.
     pub(super) async fn restrict(
         self: &Arc<Self>,
-        entry: &Arc<Entry>,
-        change: &Change,
-        deed: &Deed,
-    ) -> Result<GrantView, IllegalChange> {
-        let item = self.restrict_grant(entry, change, deed)?;
+        entry: &Arc<GrantEntry>,
+        change: &GrantChange,
+        info: &ChangeInfo,
+    ) -> Result<GrantView, ChangeError> {
+        let item = self.restrict_grant(entry, change, info)?;
         let effect = self.answer(&[item]).await;
         Ok(GrantView {
             effect: Some(effect),
@@ -112,9 +119,9 @@ impl Inner {
     fn restrict_request<E>(
         &self,
         entry: &Arc<RequestEntry>,
-        step: &Step,
+        step: &RequestStepInfo,
         settle: impl FnOnce(&Request, Timestamp) -> Result<Request, E>,
-    ) -> Result<Arc<Item>, E>
+    ) -> Result<Arc<PendingChange>, E>
     where
         E: From<LedgerError>,
     {
@@ -123,9 +130,15 @@ impl Inner {
         entry.request.send_if_modified(|request| {
             let settled = settle(request, moment.time).map(|next| {
                 entry.restrictions.add();
-                let key = Key::Request(next.id.clone());
-                let subject = Subject::Request(Arc::clone(entry));
-                let item = Item::keyed(subject, key, Write::Request(next.clone()), step.event(&next), moment.instant);
+                let key = SubjectKey::Request(next.id.clone());
+                let subject = ChangeSubject::Request(Arc::clone(entry));
+                let item = PendingChange::keyed(
+                    subject,
+                    key,
+                    RestrictWrite::Request(next.clone()),
+                    step.event(&next),
+                    moment.instant,
+                );
                 self.queue_pending(Arc::clone(&item));
                 *request = Arc::new(next);
                 item
@@ -137,13 +150,13 @@ impl Inner {
         // The closure is always called.
         let settled = done.unwrap_or_else(|| Err(LedgerError::Unsettled.into()));
         if settled.is_ok() {
-            self.tell(|| Changed::Request(entry.current()));
+            self.tell(|| ChangedSubject::Request(entry.current()));
         }
         settled
     }
 
     /// Disables an identity, if it is not disabled already.
-    fn disable(&self, name: &IdentityName, by: &str) -> (UserView, Vec<Arc<Item>>) {
+    fn disable(&self, name: &IdentityName, by: &str) -> (UserView, Vec<Arc<PendingChange>>) {
         let now = self.clock.now();
         let disable = |known: Option<StoredUser>| match known {
             Some(user) => StoredUser { disabled: true, ..user },
@@ -166,21 +179,21 @@ impl Inner {
         what: UserChangeKind,
         by: &str,
         less: impl FnOnce(Option<StoredUser>) -> StoredUser,
-    ) -> (StoredUser, Option<Arc<Item>>) {
+    ) -> (StoredUser, Option<Arc<PendingChange>>) {
         let mut users = self.users.lock();
         let known = users.get(name).cloned();
         let next = less(known.clone());
         users.restrict(name);
         if known.as_ref() == Some(&next) && !users.is_changing(name) {
             // The same restriction may have been made a moment ago and not be stored yet.
-            return (next, self.pending.latest(&Key::User(name.clone())));
+            return (next, self.pending.latest(&SubjectKey::User(name.clone())));
         }
         let event = user_event(name, next.groups.iter(), what, by);
-        let key = Key::User(name.clone());
-        let item = Item::keyed(
-            Subject::User,
+        let key = SubjectKey::User(name.clone());
+        let item = PendingChange::keyed(
+            ChangeSubject::User,
             key,
-            Write::User(next.clone()),
+            RestrictWrite::User(next.clone()),
             event,
             self.clock.moment().instant,
         );
@@ -190,7 +203,7 @@ impl Inner {
     }
 
     /// Takes groups away from a user at once; returns `None` if it loses none.
-    pub(super) fn take_groups(&self, name: &IdentityName, groups: &BTreeSet<GroupName>, by: &str) -> Option<Arc<Item>> {
+    pub(super) fn take_groups(&self, name: &IdentityName, groups: &BTreeSet<GroupName>, by: &str) -> Option<Arc<PendingChange>> {
         let known = self.users.lock().get(name).cloned()?;
         let kept: BTreeSet<GroupName> = known.groups.intersection(groups).cloned().collect();
         if kept == known.groups {
@@ -204,7 +217,7 @@ impl Inner {
     }
 
     /// Invalidates a user's token at once.
-    pub(super) fn take_token(&self, name: &IdentityName, by: &str) -> Option<Arc<Item>> {
+    pub(super) fn take_token(&self, name: &IdentityName, by: &str) -> Option<Arc<PendingChange>> {
         let known = self.users.lock().get(name).cloned()?;
         let less = |now: Option<StoredUser>| {
             let user = now.unwrap_or(known);
@@ -217,13 +230,13 @@ impl Inner {
     }
 
     /// Revokes all grants of an identity and rejects its pending requests.
-    pub(super) fn end_all_of(self: &Arc<Self>, who: &IdentityName, by: &str, why: &str) -> Vec<Arc<Item>> {
+    pub(super) fn end_all_of(self: &Arc<Self>, who: &IdentityName, by: &str, why: &str) -> Vec<Arc<PendingChange>> {
         let now = self.clock.now();
-        let revoke = Change::Revoke {
+        let revoke = GrantChange::Revoke {
             by: by.to_owned(),
             reason: Some(why.to_owned()),
         };
-        let deed = Deed {
+        let info = ChangeInfo {
             change: kind(&revoke),
             by: by.to_owned(),
             reason: Some(why.to_owned()),
@@ -231,7 +244,7 @@ impl Inner {
         // A grant that has ended since then needs no revocation.
         let ended = self.live(who, now).into_iter();
         let mut items: Vec<_> = ended
-            .filter_map(|entry| self.restrict_grant(&entry, &revoke, &deed).ok())
+            .filter_map(|entry| self.restrict_grant(&entry, &revoke, &info).ok())
             .collect();
         let operator = by.parse().or_else(|_| OPERATOR.parse::<IdentityName>());
         if let Ok(operator) = operator {
@@ -242,11 +255,11 @@ impl Inner {
         items
     }
 
-    fn reject(&self, entry: &Arc<RequestEntry>, by: &IdentityName, why: &str) -> Result<Arc<Item>, NotRejected> {
-        let step = Step {
+    fn reject(&self, entry: &Arc<RequestEntry>, by: &IdentityName, why: &str) -> Result<Arc<PendingChange>, RejectError> {
+        let step = RequestStepInfo {
             change: RequestChangeKind::Rejected,
             by: by.clone(),
-            reasons: Reasons::default(),
+            reasons: DecisionReasons::default(),
         };
         self.restrict_request(entry, &step, |request, now| {
             Ok(request.pending(now)?.reject(by.clone(), Some(why.to_owned()), now))
@@ -263,7 +276,7 @@ impl Inner {
     }
 
     /// Waits a little, and fails unless these changes and all earlier restrictions are stored and on record.
-    pub(super) async fn all_settled(self: &Arc<Self>, items: &[Arc<Item>]) -> Result<(), LedgerError> {
+    pub(super) async fn all_settled(self: &Arc<Self>, items: &[Arc<PendingChange>]) -> Result<(), LedgerError> {
         if self.answer(items).await.is_done() && self.pending.is_all_settled().await {
             Ok(())
         } else {
@@ -273,7 +286,7 @@ impl Inner {
 
     /// Returns the combined progress of these changes; for none it is done. Waits up to [`ANSWER_WAIT`], to be able to report
     /// more than that they are in effect.
-    pub(super) async fn answer(self: &Arc<Self>, items: &[Arc<Item>]) -> Effect {
+    pub(super) async fn answer(self: &Arc<Self>, items: &[Arc<PendingChange>]) -> ChangeEffect {
         self.pursue();
         let tried = async {
             for item in items {
@@ -282,21 +295,23 @@ impl Inner {
         };
         // After that time, the answer is the progress so far.
         let _ = timeout(ANSWER_WAIT, tried).await;
-        items.iter().fold(Effect::DONE, |effect, item| effect.and(item.effect()))
+        items
+            .iter()
+            .fold(ChangeEffect::DONE, |effect, item| effect.and(item.effect()))
     }
 }
 
 /// Error for a request that is settled and cannot be rejected; one that is not pending cannot be approved either.
 #[derive(Debug)]
-struct NotRejected;
+struct RejectError;
 
-impl From<IllegalStep> for NotRejected {
-    fn from(_: IllegalStep) -> Self {
+impl From<StepError> for RejectError {
+    fn from(_: StepError) -> Self {
         Self
     }
 }
 
-impl From<LedgerError> for NotRejected {
+impl From<LedgerError> for RejectError {
     fn from(_: LedgerError) -> Self {
         Self
     }

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Number of restrictions of one object, so that a concurrent change notices them.
 #[derive(Debug, Default)]
-pub(super) struct Restrictions(AtomicU64);
+pub(super) struct RestrictionCount(AtomicU64);
 
-impl Restrictions {
+impl RestrictionCount {
     pub(super) fn count(&self) -> u64 {
         self.0.load(Ordering::Acquire)
     }

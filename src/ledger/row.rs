@@ -13,14 +13,14 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::OpenSession;
-use super::logins::Logins;
+use super::logins::GrantLogins;
 use super::sqlite::{StoreError, onto_the_disk};
 use crate::grant::{Grant, Revocation, canonical_network};
 use crate::ids::{GrantId, RequestId, SessionId};
 use crate::names::{IdentityName, ProfileName, TargetName};
 use crate::scram::Verifier;
 
-const COLUMNS: &str = "id, identity, target, reason, created_at, created_by, activate_by, window_us, deadline, max_sessions, \
+const GRANT_COLUMNS: &str = "id, identity, target, reason, created_at, created_by, activate_by, window_us, deadline, max_sessions, \
     client_network, activated_at, until, revoked_at, revoked_by, revoke_reason, profile, request, verifier";
 
 /// Verifier column of a grant that has logins only.
@@ -28,7 +28,7 @@ const NO_SECRET: &str = "";
 
 /// Filter and page over all grants that were ever made.
 #[derive(Debug)]
-pub(super) struct Page {
+pub(super) struct GrantPage {
     pub(super) identity: Option<IdentityName>,
     pub(super) target: Option<TargetName>,
     /// Only grants made before this one.
@@ -39,7 +39,7 @@ pub(super) struct Page {
 /// Returns the grants that have not ended, and those revoked ones that would not have ended otherwise.
 pub(super) fn load(connection: &Connection, now: Timestamp) -> Result<Vec<(Grant, Option<Verifier>)>, StoreError> {
     let mut statement = connection.prepare(&format!(
-        "SELECT {COLUMNS} FROM grants WHERE coalesce(until, activate_by) > ?1"
+        "SELECT {GRANT_COLUMNS} FROM grants WHERE coalesce(until, activate_by) > ?1"
     ))?;
     let mut rows = statement.query([now.as_microsecond()])?;
     let mut grants = Vec::new();
@@ -50,9 +50,12 @@ pub(super) fn load(connection: &Connection, now: Timestamp) -> Result<Vec<(Grant
 }
 
 /// Returns a grant with the verifiers of its logins.
-pub(super) fn recall(connection: &Connection, id: &GrantId) -> Result<Option<(Grant, Option<Verifier>, Logins)>, StoreError> {
+pub(super) fn recall(
+    connection: &Connection,
+    id: &GrantId,
+) -> Result<Option<(Grant, Option<Verifier>, GrantLogins)>, StoreError> {
     let found = connection
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM grants WHERE id = ?1"))?
+        .prepare_cached(&format!("SELECT {GRANT_COLUMNS} FROM grants WHERE id = ?1"))?
         .query_row([id.as_str()], |row| Ok(with_verifier(row)))
         .optional()?
         .transpose()?;
@@ -72,7 +75,7 @@ fn with_verifier(row: &Row<'_>) -> Result<(Grant, Option<Verifier>), StoreError>
 
 /// Returns a page of grants, the latest first, by the index on the identity or on creation (SQLite: "Row Values", "Scrolling
 /// Window Queries").
-pub(super) fn page(connection: &Connection, page: &Page) -> Result<Vec<Grant>, StoreError> {
+pub(super) fn page(connection: &Connection, page: &GrantPage) -> Result<Vec<Grant>, StoreError> {
     let (before, id) = match &page.before {
         Some((created_at, id)) => (created_at.as_microsecond(), id.as_str()),
         None => (i64::MAX, ""),
@@ -83,7 +86,7 @@ pub(super) fn page(connection: &Connection, page: &Page) -> Result<Vec<Grant>, S
         "?1 IS NULL"
     };
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM grants WHERE {identity} AND (?2 IS NULL OR target = ?2) AND (created_at, id) < (?3, ?4) \
+        "SELECT {GRANT_COLUMNS} FROM grants WHERE {identity} AND (?2 IS NULL OR target = ?2) AND (created_at, id) < (?3, ?4) \
          ORDER BY created_at DESC, id DESC LIMIT ?5"
     ))?;
     let mut rows = statement.query(params![
@@ -102,7 +105,7 @@ pub(super) fn page(connection: &Connection, page: &Page) -> Result<Vec<Grant>, S
 
 pub(super) fn find(connection: &Connection, id: &GrantId) -> Result<Option<Grant>, StoreError> {
     connection
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM grants WHERE id = ?1"))?
+        .prepare_cached(&format!("SELECT {GRANT_COLUMNS} FROM grants WHERE id = ?1"))?
         .query_row([id.as_str()], |row| Ok(read(row)))
         .optional()?
         .transpose()
@@ -115,7 +118,7 @@ pub(super) fn insert(connection: &Connection, grant: &Grant, verifier: &str) -> 
 fn insert_within(connection: &Connection, grant: &Grant, verifier: &str) -> Result<(), StoreError> {
     connection
         .prepare_cached(&format!(
-            "INSERT INTO grants ({COLUMNS}) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19)"
+            "INSERT INTO grants ({GRANT_COLUMNS}) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19)"
         ))?
         .execute(params![
             grant.id.as_str(),

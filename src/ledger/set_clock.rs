@@ -11,14 +11,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::commit::to_the_end;
-use super::pending::Item;
-use super::row::restrict::{self, Write};
+use super::pending::PendingChange;
+use super::row::restrict::{self, RestrictWrite};
 use super::sqlite::together;
-use super::{Inner, Ledger, LedgerError, StoreError, row};
+use super::{Ledger, LedgerError, LedgerInner, StoreError, row};
 use crate::audit::event::{ClockSet, Event};
 use crate::grant::Revocation;
 use crate::names::IdentityName;
-use crate::request::{Outcome, Request};
+use crate::request::{Request, RequestOutcome};
 
 /// Gate time and machine time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -81,10 +81,10 @@ impl Ledger {
     }
 }
 
-impl Inner {
-    fn end_everything(self: &std::sync::Arc<Self>, by: &str) -> Vec<std::sync::Arc<Item>> {
+impl LedgerInner {
+    fn end_everything(self: &std::sync::Arc<Self>, by: &str) -> Vec<std::sync::Arc<PendingChange>> {
         let mut who: Vec<IdentityName> = self
-            .book
+            .cache
             .lock()
             .live
             .all()
@@ -98,10 +98,10 @@ impl Inner {
 
     /// Forgets everything that is over, so that it stays in the store only: in memory it would be alive again.
     fn forget_the_future(&self, now: Timestamp) {
-        let mut book = self.book.lock();
-        book.entries.retain(|_, entry| entry.current().revoked().is_some());
-        book.swept_at = now;
-        drop(book);
+        let mut cache = self.cache.lock();
+        cache.entries.retain(|_, entry| entry.current().revoked().is_some());
+        cache.swept_at = now;
+        drop(cache);
         self.requests.lock().forget_unsettled(now);
     }
 }
@@ -117,17 +117,17 @@ fn set_back(connection: &Connection, (from, to): (Timestamp, Timestamp), by: &st
                     by: by.to_owned(),
                     reason: Some(SET_BACK.to_owned()),
                 });
-                restrict::apply(connection, &Write::Grant(crate::grant::Grant { revoked, ..grant }))?;
+                restrict::apply(connection, &RestrictWrite::Grant(crate::grant::Grant { revoked, ..grant }))?;
             }
         }
         let pending = back.then(|| row::requests::load_pending(connection, to));
         for pending in pending.transpose()?.unwrap_or_default() {
-            let outcome = Some(Outcome::Withdrawn { at: from });
+            let outcome = Some(RequestOutcome::Withdrawn { at: from });
             let request = Request {
                 outcome,
                 ..pending.request
             };
-            restrict::apply(connection, &Write::Request(request))?;
+            restrict::apply(connection, &RestrictWrite::Request(request))?;
         }
         connection.execute("UPDATE gate SET highest_time = ?1", params![to.as_microsecond()])?;
         Ok(())

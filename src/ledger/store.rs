@@ -14,9 +14,9 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior};
 use tokio::sync::oneshot;
 
-use super::logins::Logins;
+use super::logins::GrantLogins;
 use super::migrations::MIGRATIONS;
-use super::record::Past;
+use super::record::LogPast;
 use super::replay;
 use super::row::requests::StoredRequest;
 use super::row::users::StoredUser;
@@ -29,9 +29,9 @@ use crate::scram::Verifier;
 use crate::supervision::{self, ThreadEnd};
 
 /// Contents of the store at start.
-pub(super) struct Loaded {
+pub(super) struct LoadedStore {
     /// Grants that have not ended, with their logins.
-    pub(super) grants: Vec<(Grant, Option<Verifier>, Logins)>,
+    pub(super) grants: Vec<(Grant, Option<Verifier>, GrantLogins)>,
     /// Requests that are pending.
     pub(super) requests: Vec<StoredRequest>,
     pub(super) users: Vec<StoredUser>,
@@ -48,23 +48,23 @@ pub(super) enum SessionChange {
 
 /// Handle of the store's thread, which ends when this is dropped.
 pub(super) struct Store {
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<StoreJob>,
     pub(super) thread_end: ThreadEnd,
     /// The last write failed.
     failing: Arc<AtomicBool>,
 }
 
-type Reply = oneshot::Sender<Result<(), StoreError>>;
+type StoreReply = oneshot::Sender<Result<(), StoreError>>;
 
-enum Job {
+enum StoreJob {
     Call(Box<dyn FnOnce(&mut Connection) + Send>),
-    Session(SessionChange, Reply),
+    Session(SessionChange, StoreReply),
 }
 
 /// Time that SQLite waits for another process that has locked the file (`sqlite3`, a backup).
-pub(super) const BUSY: Duration = Duration::from_secs(2);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Number of session changes in one transaction.
-const MOST_TOGETHER: usize = 512;
+const MAX_BATCHED_CHANGES: usize = 512;
 
 impl Store {
     /// Opens the file and starts the thread. Loads all that may still matter at `now`.
@@ -72,14 +72,14 @@ impl Store {
         path: &Path,
         now: Timestamp,
         fresh_key: [u8; 32],
-        past: Option<&Past>,
-    ) -> Result<(Self, Loaded), StoreError> {
+        past: Option<&LogPast>,
+    ) -> Result<(Self, LoadedStore), StoreError> {
         private_file(path).map_err(|source| StoreError::File {
             path: path.display().to_string(),
             source: Arc::new(source),
         })?;
         let mut connection = Connection::open(path)?;
-        connection.busy_timeout(BUSY)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         durable(&connection, true)?;
         migrate(&mut connection)?;
@@ -108,7 +108,7 @@ impl Store {
     /// Makes its thread panic.
     #[cfg(test)]
     pub(super) fn break_thread(&self) {
-        let _ = self.jobs.send(Job::Call(Box::new(|_| panic!("as a test wants it"))));
+        let _ = self.jobs.send(StoreJob::Call(Box::new(|_| panic!("as a test wants it"))));
     }
 
     /// Runs `job` on the store's thread.
@@ -118,7 +118,7 @@ impl Store {
         F: FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let job = Job::Call(Box::new(move |connection| {
+        let job = StoreJob::Call(Box::new(move |connection| {
             // If the caller has gone, the work is done all the same.
             let _ = reply.send(job(connection));
         }));
@@ -146,19 +146,21 @@ impl Store {
     /// Stores the change of a session, together with other session changes that wait.
     pub(super) async fn session(&self, change: SessionChange) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.jobs.send(Job::Session(change, reply)).map_err(|_| StoreError::Stopped)?;
+        self.jobs
+            .send(StoreJob::Session(change, reply))
+            .map_err(|_| StoreError::Stopped)?;
         answer.await.map_err(|_| StoreError::Stopped)?
     }
 }
 
-fn load(connection: &Connection, now: Timestamp, mock_key: [u8; 32]) -> Result<Loaded, StoreError> {
+fn load(connection: &Connection, now: Timestamp, mock_key: [u8; 32]) -> Result<LoadedStore, StoreError> {
     let mut logins = row::logins::load(connection, now)?;
     let grants = row::load(connection, now)?;
     let with_logins = |(grant, verifier): (Grant, _)| {
         let logins = logins.remove(grant.id()).unwrap_or_default();
         (grant, verifier, logins)
     };
-    Ok(Loaded {
+    Ok(LoadedStore {
         grants: grants.into_iter().map(with_logins).collect(),
         requests: row::requests::load_pending(connection, now)?,
         users: row::users::load(connection)?,
@@ -190,7 +192,7 @@ pub(super) fn open_existing(path: &Path) -> Result<Option<Connection>, StoreErro
     }
     // It is not opened read-only: the newest changes of a store that was not closed properly are in the write-ahead log.
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    connection.busy_timeout(BUSY)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     Ok(Some(connection))
 }
 
@@ -225,17 +227,17 @@ fn private_file(path: &Path) -> std::io::Result<()> {
     file.set_permissions(Permissions::from_mode(0o600))
 }
 
-fn work(mut connection: Connection, queue: &mpsc::Receiver<Job>) {
+fn work(mut connection: Connection, queue: &mpsc::Receiver<StoreJob>) {
     let mut next = None;
     while let Some(job) = next.take().or_else(|| queue.recv().ok()) {
         match job {
-            Job::Call(job) => job(&mut connection),
-            Job::Session(change, reply) => {
+            StoreJob::Call(job) => job(&mut connection),
+            StoreJob::Session(change, reply) => {
                 let mut changes = vec![change];
                 let mut replies = vec![reply];
-                while changes.len() < MOST_TOGETHER {
+                while changes.len() < MAX_BATCHED_CHANGES {
                     match queue.try_recv() {
-                        Ok(Job::Session(change, reply)) => {
+                        Ok(StoreJob::Session(change, reply)) => {
                             changes.push(change);
                             replies.push(reply);
                         }

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::*;
 use crate::audit::event::Event;
 use crate::ending::Ending;
-use crate::grant::{Refusal, Terms};
+use crate::grant::{PermitError, Terms};
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -115,7 +115,7 @@ fn everything() -> GrantFilter {
 
 fn open(folder: &tempfile::TempDir, script: &Arc<Script>, clock: &Clock) -> Result<Ledger, LedgerError> {
     let path = folder.path().join("ledger.db");
-    Ledger::open_with(&path, Recorder::Scripted(script.clone()), clock.clone())
+    Ledger::open_with(&path, ChangeRecorder::Scripted(script.clone()), clock.clone())
 }
 
 fn terms() -> Terms {
@@ -203,7 +203,7 @@ async fn a_change_reaches_whoever_watches() {
     bench.ledger.revoke(id, "olga", Some("left the team")).await.unwrap();
     admission.changes.changed().await.unwrap();
     let grant = admission.changes.borrow_and_update().clone();
-    assert!(matches!(permit.renew(&grant, now), Err(Refusal::Revoked { .. })));
+    assert!(matches!(permit.renew(&grant, now), Err(PermitError::Revoked { .. })));
     let refused = bench.ledger.admit(id, None, CLIENT, fine).await.unwrap_err();
     assert_eq!(refused.name(), "login_revoked");
     let again = bench
@@ -211,7 +211,7 @@ async fn a_change_reaches_whoever_watches() {
         .extend(id, Duration::from_mins(1), "olga", None)
         .await
         .unwrap_err();
-    assert!(matches!(again, LedgerError::Illegal(IllegalChange::Ended(_))));
+    assert!(matches!(again, LedgerError::Illegal(ChangeError::Ended(_))));
     assert_eq!(bench.script.changes(), ["created", "activated", "extended", "revoked"]);
     // Who did it: the identity itself opens its window.
     assert_eq!(bench.script.lines.lock()[1].1, "ana@example.com");
@@ -300,14 +300,14 @@ async fn grants_end_by_time_alone_and_are_forgotten_by_clients_later() {
     bench.step(8 * 86_400);
     bench.ledger.create(terms(), "olga").await.unwrap();
     for ledger in [bench.ledger.clone(), bench.reopened()] {
-        assert_eq!(ledger.0.book.lock().entries.len(), 1);
+        assert_eq!(ledger.0.cache.lock().entries.len(), 1);
         assert!(ledger.verifier(used.id().as_str()).await == Verifier::mock(used.id().as_str(), &ledger.0.mock_key));
         let refused = ledger.admit(used.id(), None, CLIENT, fine).await.unwrap_err();
         assert_eq!(refused.name(), "bad_secret");
         assert_eq!(ledger.grant(used.id()).await.unwrap().status, "expired");
         assert_eq!(ledger.grants(&everything()).await.unwrap().len(), 3);
         let late = ledger.revoke(used.id(), "olga", None).await.unwrap_err();
-        assert!(matches!(late, LedgerError::Illegal(IllegalChange::Ended(_))));
+        assert!(matches!(late, LedgerError::Illegal(ChangeError::Ended(_))));
     }
 }
 
@@ -326,7 +326,7 @@ async fn memory_keeps_nothing_that_is_over_but_what_somebody_holds() {
         bench.step(second);
         let (grant, _) = bench.ledger.create(terms(), "olga").await.unwrap();
         bench.ledger.revoke(grant.id(), "olga", None).await.unwrap();
-        bench.ledger.0.book.lock().entries.len()
+        bench.ledger.0.cache.lock().entries.len()
     };
     assert_eq!(in_memory(61).await, 2, "the one with a session, and the latest");
     assert_eq!(bench.ledger.grant(used.id()).await.unwrap().live_sessions, 1);
@@ -357,7 +357,7 @@ async fn whoever_comes_with_what_ended_before_a_start_is_told_so() {
     let named = async |id| next.admit(id, None, CLIENT, fine).await.unwrap_err().name();
     assert_eq!(named(unused.id()).await, "lapsed");
     assert_eq!(named(used.id()).await, "login_expired");
-    assert!(next.0.book.lock().entries.is_empty());
+    assert!(next.0.cache.lock().entries.is_empty());
     // So they are for who disables their owner, extends or wants a login.
     for late in [
         next.extend(used.id(), Duration::from_hours(200), "olga", None)
@@ -365,7 +365,7 @@ async fn whoever_comes_with_what_ended_before_a_start_is_told_so() {
             .unwrap_err(),
         next.issue_login(used.id(), "ana@example.com").await.unwrap_err(),
     ] {
-        assert!(matches!(late, LedgerError::Illegal(IllegalChange::Ended(_))));
+        assert!(matches!(late, LedgerError::Illegal(ChangeError::Ended(_))));
     }
     // A store that cannot be read lets nobody in.
     bench.sql("ALTER TABLE grants RENAME TO elsewhere");
@@ -505,7 +505,7 @@ async fn a_commit_goes_on_when_whoever_asked_has_gone() {
 #[tokio::test]
 async fn changes_are_in_the_log() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = crate::audit::Settings::in_folder(folder.path());
+    let settings = crate::audit::JournalSettings::in_folder(folder.path());
     let clock = Clock::system(None);
     let journal = Journal::open(&settings, clock.clone()).unwrap();
     let ledger = Ledger::open(&folder.path().join("state/ledger.db"), journal, clock).unwrap();

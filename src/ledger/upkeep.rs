@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::row::restrict::{self, Reflected};
+use super::row::restrict::{self, ReflectedLog};
 use super::{Ledger, LedgerError, OpenSession, row, store};
 use crate::ids::{LogId, SessionId};
 
@@ -32,7 +32,7 @@ impl Ledger {
         if !self.0.pending.is_empty() {
             return Ok(());
         }
-        let to = Reflected {
+        let to = ReflectedLog {
             log: log.clone(),
             segment,
             seq,

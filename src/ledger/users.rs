@@ -18,13 +18,13 @@ use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use super::commit::{random_letters, to_the_end};
-use super::effect::Effect;
-use super::pending::Key;
+use super::effect::ChangeEffect;
+use super::pending::SubjectKey;
 use super::record::user_event;
 use super::row::users::StoredUser;
-use super::{Inner, Ledger, LedgerError, StoreError, row};
+use super::{Ledger, LedgerError, LedgerInner, StoreError, row};
 use crate::audit::event::UserChangeKind;
-use crate::identity::{Identity, Source};
+use crate::identity::{Identity, IdentitySource};
 use crate::names::{GroupName, IdentityName};
 use crate::secret::Secret;
 
@@ -45,7 +45,7 @@ pub struct UserView {
     /// Progress of a restriction; only in the answer to one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    pub effect: Option<Effect>,
+    pub effect: Option<ChangeEffect>,
 }
 
 /// Result of a rotation of a user's token.
@@ -54,11 +54,11 @@ pub struct RotatedToken {
     /// New token; `None` if it could not be stored: the old one is invalid all the same.
     pub token: Option<Secret<String>>,
     /// Progress of the withdrawal of the old token.
-    pub effect: Effect,
+    pub effect: ChangeEffect,
 }
 
 /// Longest time that an answer waits for rights that are given together with a restriction.
-const GIVE_WAIT: Duration = Duration::from_secs(3);
+const GIVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Prefix of the tokens of local users.
 const TOKEN_PREFIX: &str = "tg_";
 /// Author of revocations that the gate makes itself.
@@ -67,7 +67,7 @@ pub(super) const DISABLED_BY: &str = "tidegate";
 pub(super) const OPERATOR: &str = "operator";
 
 /// Users in memory.
-pub(super) struct Users {
+pub(super) struct UserCache {
     by_name: BTreeMap<IdentityName, StoredUser>,
     /// Names by the SHA-256 of the token.
     by_hash: HashMap<String, IdentityName>,
@@ -117,7 +117,7 @@ impl Ledger {
                 ..user
             }))
         };
-        let given = timeout(GIVE_WAIT, self.change_user(name, UserChangeKind::Rotated, by, rotate)).await;
+        let given = timeout(GIVE_TIMEOUT, self.change_user(name, UserChangeKind::Rotated, by, rotate)).await;
         let token = matches!(given, Ok(Ok(_))).then_some(token);
         Ok(RotatedToken { token, effect })
     }
@@ -147,7 +147,7 @@ impl Ledger {
             let user = local(known, wanted)?;
             Ok(Some(StoredUser { groups, ..user }))
         };
-        let given = timeout(GIVE_WAIT, self.change_user(name, UserChangeKind::Regrouped, by, regroup)).await;
+        let given = timeout(GIVE_TIMEOUT, self.change_user(name, UserChangeKind::Regrouped, by, regroup)).await;
         let failed = match given {
             Ok(Ok(view)) => return Ok(UserView { effect, ..view }),
             Ok(Err(error)) => error,
@@ -159,7 +159,7 @@ impl Ledger {
         tracing::error!(error = %failed, user = %known.name, "removed a user from groups, but could not add it to the new ones; set its groups again");
         let now = local(self.0.users.lock().get(name).cloned(), name.clone())?;
         Ok(UserView {
-            effect: effect.map(|effect| Effect {
+            effect: effect.map(|effect| ChangeEffect {
                 recorded: false,
                 ..effect
             }),
@@ -204,7 +204,7 @@ impl Ledger {
         (!user.disabled).then(|| Identity {
             name: user.name.clone(),
             groups: user.groups.clone(),
-            source: Source::Local,
+            source: IdentitySource::Local,
             claims: BTreeMap::new(),
         })
     }
@@ -233,7 +233,7 @@ impl Ledger {
         let (ledger, name, by) = (self.clone(), name.clone(), by.to_owned());
         to_the_end(async move {
             let inner = &ledger.0;
-            if !inner.pending.is_settled(&Key::User(name.clone())).await {
+            if !inner.pending.is_settled(&SubjectKey::User(name.clone())).await {
                 return Err(LedgerError::Unsettled);
             }
             let _turn = inner.users_turn.write().await;
@@ -261,7 +261,7 @@ impl Ledger {
     }
 }
 
-impl Inner {
+impl LedgerInner {
     /// Records, stores and publishes a user, unless it was restricted since `seen`. The caller has the turn.
     async fn give_user(
         self: &Arc<Self>,
@@ -305,7 +305,7 @@ impl Inner {
     }
 }
 
-impl Users {
+impl UserCache {
     pub(super) fn new(stored: Vec<StoredUser>) -> Self {
         let mut users = Self {
             by_name: BTreeMap::new(),

@@ -10,21 +10,23 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::commit::to_the_end;
-use super::pending::Key;
-use super::record::{Deed, Step};
-use super::requests::Entry;
+use super::pending::SubjectKey;
+use super::record::{ChangeInfo, RequestStepInfo};
+use super::requests::RequestEntry;
 use super::row::requests::StoredRequest;
 use super::users::DISABLED_BY;
-use super::{Changed, Inner, Ledger, LedgerError, NewRequest, Reasons, RequestView, StoreError, Submitted, row};
+use super::{
+    ChangedSubject, DecisionReasons, Ledger, LedgerError, LedgerInner, NewRequest, RequestView, StoreError, SubmitResult, row,
+};
 use crate::audit::event::{GrantChangeKind, RequestChangeKind};
 use crate::grant::{self, Grant, Terms};
 use crate::ids::{GrantId, RequestId};
 use crate::names::IdentityName;
-use crate::request::{Next, Request};
+use crate::request::{Request, StepResult};
 
 /// Step of a request, with all that is stored and published together.
-struct Change {
-    step: Step,
+struct RequestChange {
+    step: RequestStepInfo,
     before: Arc<Request>,
     after: Request,
     /// Grant that the request becomes by this step.
@@ -34,7 +36,7 @@ struct Change {
 impl Ledger {
     /// Puts a new request on record, and makes its grant if it is granted at once. The same key of the same identity means the
     /// same request, however often it is submitted.
-    pub async fn submit(&self, new: NewRequest, reasons: Reasons) -> Result<RequestView, LedgerError> {
+    pub async fn submit(&self, new: NewRequest, reasons: DecisionReasons) -> Result<RequestView, LedgerError> {
         let ledger = self.clone();
         to_the_end(async move {
             let inner = &ledger.0;
@@ -58,8 +60,8 @@ impl Ledger {
         id: &RequestId,
         by: &IdentityName,
         change: RequestChangeKind,
-        reasons: Reasons,
-        step: impl FnOnce(&Request, GrantId, Timestamp) -> Result<Next, E> + Send + 'static,
+        reasons: DecisionReasons,
+        step: impl FnOnce(&Request, GrantId, Timestamp) -> Result<StepResult, E> + Send + 'static,
     ) -> Result<RequestView, E>
     where
         E: From<LedgerError> + Send + 'static,
@@ -70,14 +72,14 @@ impl Ledger {
             let inner = &ledger.0;
             let entry = ledger.request_entry(&id).await?;
             let grant_id = inner.fresh_id().await?;
-            if !inner.pending.is_settled(&Key::Request(id)).await {
+            if !inner.pending.is_settled(&SubjectKey::Request(id)).await {
                 return Err(LedgerError::Unsettled.into());
             }
             let _turn = entry.stepping.lock().await;
             let now = inner.clock.now();
             let seen = entry.restrictions.count();
             let before = entry.current();
-            let Next { request: after, .. } = step(&before, grant_id, now)?;
+            let StepResult { request: after, .. } = step(&before, grant_id, now)?;
             let (_let_in, grant) = match after.grant() {
                 Some(grant) if before.grant().is_none() => {
                     let let_in = inner.let_in(&after.wish.identity).await?;
@@ -86,8 +88,8 @@ impl Ledger {
                 }
                 _ => (None, None),
             };
-            let step = Step { change, by, reasons };
-            let taken = Change {
+            let step = RequestStepInfo { change, by, reasons };
+            let taken = RequestChange {
                 step,
                 before,
                 after,
@@ -99,7 +101,7 @@ impl Ledger {
         .await
     }
 
-    pub(super) async fn request_entry(&self, id: &RequestId) -> Result<Arc<Entry>, LedgerError> {
+    pub(super) async fn request_entry(&self, id: &RequestId) -> Result<Arc<RequestEntry>, LedgerError> {
         if let Some(entry) = self.0.requests.lock().get(id) {
             return Ok(entry);
         }
@@ -108,7 +110,7 @@ impl Ledger {
     }
 }
 
-impl Inner {
+impl LedgerInner {
     /// Returns the request that was submitted with the same key before.
     async fn submitted(&self, new: &NewRequest) -> Result<Option<RequestView>, LedgerError> {
         let Some(key) = new.key.clone() else { return Ok(None) };
@@ -120,7 +122,7 @@ impl Inner {
         Ok(found.map(|stored| RequestView::of(&stored.request, self.clock.now())))
     }
 
-    async fn submit(self: &Arc<Self>, new: NewRequest, reasons: Reasons) -> Result<RequestView, LedgerError> {
+    async fn submit(self: &Arc<Self>, new: NewRequest, reasons: DecisionReasons) -> Result<RequestView, LedgerError> {
         let (request_id, grant_id) = (fresh_request_id()?, self.fresh_id().await?);
         let _let_in = self.let_in(&new.wish.identity).await?;
         let now = self.clock.now();
@@ -134,12 +136,12 @@ impl Inner {
         wish.window = Duration::from_secs(wish.window.as_secs());
         let by = wish.identity.clone();
         let (change, request) = match submitted {
-            Submitted::Denied { why } => (RequestChangeKind::Denied, Request::denied(request_id, wish, why, now)),
-            Submitted::Granted(how) => (
+            SubmitResult::Denied { why } => (RequestChangeKind::Denied, Request::denied(request_id, wish, why, now)),
+            SubmitResult::Granted(how) => (
                 RequestChangeKind::Granted,
                 Request::granted(request_id, wish, how, grant_id.clone(), now),
             ),
-            Submitted::Waiting { approvals, expires_at } => (
+            SubmitResult::Waiting { approvals, expires_at } => (
                 RequestChangeKind::Submitted,
                 Request::waiting(request_id, wish, approvals, expires_at, now),
             ),
@@ -155,8 +157,8 @@ impl Inner {
             request: request.clone(),
             activate_within,
         };
-        let taken = Change {
-            step: Step { change, by, reasons },
+        let taken = RequestChange {
+            step: RequestStepInfo { change, by, reasons },
             before: Arc::new(request.clone()),
             after: request.clone(),
             grant: grant.clone(),
@@ -175,7 +177,12 @@ impl Inner {
     }
 
     /// Audits, stores and publishes. The caller has checked the step and holds the request's turn.
-    async fn take(self: &Arc<Self>, entry: &Arc<Entry>, taken: Change, (now, seen): (Timestamp, u64)) -> Result<(), LedgerError> {
+    async fn take(
+        self: &Arc<Self>,
+        entry: &Arc<RequestEntry>,
+        taken: RequestChange,
+        (now, seen): (Timestamp, u64),
+    ) -> Result<(), LedgerError> {
         self.put_on_record(&taken).await?;
         let (request, grant) = (taken.after.clone(), taken.grant.clone());
         let settled = taken.before.outcome.is_some();
@@ -215,23 +222,23 @@ impl Inner {
     fn end_at_once(self: &Arc<Self>, grant: &GrantId) {
         let reason = Some("its request got another decision meanwhile".to_owned());
         let by = DISABLED_BY.to_owned();
-        let revoke = grant::Change::Revoke {
+        let revoke = grant::GrantChange::Revoke {
             by: by.clone(),
             reason: reason.clone(),
         };
-        let deed = Deed {
+        let info = ChangeInfo {
             change: GrantChangeKind::Revoked,
             by,
             reason,
         };
         if let Some(entry) = self.entry(grant) {
             // An error means that the grant has ended already.
-            let _ = self.restrict_grant(&entry, &revoke, &deed);
+            let _ = self.restrict_grant(&entry, &revoke, &info);
             self.pursue();
         }
     }
 
-    async fn put_on_record(&self, taken: &Change) -> Result<(), LedgerError> {
+    async fn put_on_record(&self, taken: &RequestChange) -> Result<(), LedgerError> {
         self.recorder.record(&taken.step.event(&taken.after)).await?;
         let Some(grant) = &taken.grant else { return Ok(()) };
         if let Err(error) = self.recorder.record(&created(grant).event(grant)).await {
@@ -242,7 +249,7 @@ impl Inner {
     }
 
     /// Takes back the records of a step if that step was then not stored.
-    async fn or_take_back<T>(&self, stored: Result<T, StoreError>, taken: &Change) -> Result<T, LedgerError> {
+    async fn or_take_back<T>(&self, stored: Result<T, StoreError>, taken: &RequestChange) -> Result<T, LedgerError> {
         let error = match stored {
             Ok(done) => return Ok(done),
             Err(error) => error,
@@ -254,11 +261,11 @@ impl Inner {
         Err(error.into())
     }
 
-    fn published(&self, taken: Change, now: Timestamp) {
+    fn published(&self, taken: RequestChange, now: Timestamp) {
         if let Some(grant) = taken.grant {
             self.publish_new(grant, None, now);
         }
-        self.tell(|| Changed::Request(Arc::new(taken.after)));
+        self.tell(|| ChangedSubject::Request(Arc::new(taken.after)));
     }
 }
 
@@ -269,7 +276,7 @@ fn made(
     activate_within: Duration,
     by: &str,
     now: Timestamp,
-) -> Result<Grant, grant::InvalidTerms> {
+) -> Result<Grant, grant::TermsError> {
     let wish = request.wish.clone();
     let terms = Terms {
         identity: wish.identity,
@@ -286,8 +293,8 @@ fn made(
     grant::create(id.clone(), terms, by, now)
 }
 
-fn created(grant: &Grant) -> Deed {
-    Deed {
+fn created(grant: &Grant) -> ChangeInfo {
+    ChangeInfo {
         change: GrantChangeKind::Created,
         by: grant.created_by().to_owned(),
         reason: grant.reason().map(str::to_owned),

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Encoding, Kind, Lexer};
+use super::{Encoding, Lexer, TokenKind};
 
 /// Settings of a session that determine how PostgreSQL reads its texts.
 ///
@@ -53,7 +53,7 @@ impl LexerSettings {
     pub fn are_all_alike_to(text: &[u8]) -> bool {
         let is_certain = |masked: Cow<'_, [u8]>| {
             let mut lexer = Lexer::under(&masked, Self::UNSETTLED);
-            std::iter::from_fn(|| lexer.next()).all(|token| token.kind != Kind::Ambiguous)
+            std::iter::from_fn(|| lexer.next()).all(|token| token.kind != TokenKind::Ambiguous)
         };
         Self::do_not_matter_to(text) || Self::UNSETTLED.mask(text).is_some_and(is_certain)
     }

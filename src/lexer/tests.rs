@@ -8,14 +8,14 @@ use std::borrow::Cow;
 use proptest::prelude::*;
 
 use super::*;
-use Kind::{Ambiguous, Comment, Dollar, Escaped, Literal, Number, Parameter, Quoted, Sign, Unfinished, Word};
+use TokenKind::{Ambiguous, Comment, Dollar, Escaped, Literal, Number, Parameter, Quoted, Sign, Unfinished, Word};
 
 const OFF: LexerSettings = LexerSettings {
     strings: Backslashes::Escape,
     encoding: Encoding::UTF8,
 };
 
-fn tokens(text: &[u8], settings: LexerSettings) -> Vec<(Kind, String)> {
+fn tokens(text: &[u8], settings: LexerSettings) -> Vec<(TokenKind, String)> {
     let Some(masked) = settings.mask(text) else {
         return vec![(Ambiguous, String::new())];
     };
@@ -26,13 +26,13 @@ fn tokens(text: &[u8], settings: LexerSettings) -> Vec<(Kind, String)> {
 }
 
 #[track_caller]
-fn under(settings: LexerSettings, text: &str, expected: &[(Kind, &str)]) {
+fn under(settings: LexerSettings, text: &str, expected: &[(TokenKind, &str)]) {
     let expected: Vec<_> = expected.iter().map(|(kind, text)| (*kind, (*text).to_owned())).collect();
     assert_eq!(tokens(text.as_bytes(), settings), expected, "{text}");
 }
 
 #[track_caller]
-fn is(text: &str, expected: &[(Kind, &str)]) {
+fn is(text: &str, expected: &[(TokenKind, &str)]) {
     under(LexerSettings::default(), text, expected);
 }
 

@@ -4,7 +4,7 @@
 
 /// Kind of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum TokenKind {
     /// Identifier or keyword.
     Word,
     /// `"…"` or `U&"…"`, which is an identifier and not a keyword; its inner part is the text between the quotes.
@@ -35,7 +35,7 @@ pub enum Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Token<'a> {
     /// Kind of the token.
-    pub kind: Kind,
+    pub kind: TokenKind,
     /// Position of its first byte.
     pub start: usize,
     /// All of its bytes.
@@ -54,19 +54,19 @@ impl Token<'_> {
     /// Returns true if it is this keyword (given in lower case).
     #[must_use]
     pub fn is(&self, keyword: &str) -> bool {
-        self.kind == Kind::Word && self.text.eq_ignore_ascii_case(keyword.as_bytes())
+        self.kind == TokenKind::Word && self.text.eq_ignore_ascii_case(keyword.as_bytes())
     }
 
     /// Returns true if it is this sign.
     #[must_use]
     pub fn is_sign(&self, sign: u8) -> bool {
-        self.kind == Kind::Sign && self.text == [sign]
+        self.kind == TokenKind::Sign && self.text == [sign]
     }
 
     /// Returns the letter before its quotes, in lower case: `e`, `n`, `b`, `x`, or `u` for `U&`.
     #[must_use]
     pub fn prefix(&self) -> Option<u8> {
-        let quoted = matches!(self.kind, Kind::Quoted | Kind::Literal | Kind::Escaped);
+        let quoted = matches!(self.kind, TokenKind::Quoted | TokenKind::Literal | TokenKind::Escaped);
         let first = self.text.first().filter(|first| quoted && first.is_ascii_alphabetic())?;
         Some(first.to_ascii_lowercase())
     }
@@ -84,7 +84,7 @@ impl Token<'_> {
         let text = text.get(self.start..self.end()).unwrap_or_default();
         let around = self.text.len() - self.inner.len();
         let from = match self.kind {
-            Kind::Dollar => around / 2,
+            TokenKind::Dollar => around / 2,
             _ => around.saturating_sub(1),
         };
         Token {

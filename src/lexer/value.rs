@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use super::{Kind, Token};
+use super::{Token, TokenKind};
 
 /// Maximum length of a name in bytes; PostgreSQL keeps the beginning of a longer one (`NAMEDATALEN`).
 const MAX_NAME_BYTES: usize = 63;
@@ -16,10 +16,10 @@ impl<'a> Token<'a> {
     pub fn value(&self) -> Option<Cow<'a, [u8]>> {
         let inner = self.inner;
         match self.kind {
-            Kind::Dollar => Some(Cow::Borrowed(inner)),
-            Kind::Literal if memchr::memchr(b'\'', inner).is_none() => Some(Cow::Borrowed(inner)),
-            Kind::Escaped if memchr::memchr2(b'\'', b'\\', inner).is_none() => Some(Cow::Borrowed(inner)),
-            Kind::Literal | Kind::Escaped => self.resolved().map(Cow::Owned),
+            TokenKind::Dollar => Some(Cow::Borrowed(inner)),
+            TokenKind::Literal if memchr::memchr(b'\'', inner).is_none() => Some(Cow::Borrowed(inner)),
+            TokenKind::Escaped if memchr::memchr2(b'\'', b'\\', inner).is_none() => Some(Cow::Borrowed(inner)),
+            TokenKind::Literal | TokenKind::Escaped => self.resolved().map(Cow::Owned),
             _ => None,
         }
     }
@@ -37,7 +37,7 @@ impl<'a> Token<'a> {
                 // The literal was closed and continues after the next quote. A comment in between has no quote, or it would not
                 // be continued.
                 b'\'' => rest = behind_gap(rest)?,
-                b'\\' if self.kind == Kind::Escaped => rest = escape(rest, &mut value)?,
+                b'\\' if self.kind == TokenKind::Escaped => rest = escape(rest, &mut value)?,
                 byte => value.push(*byte),
             }
         }
@@ -47,8 +47,8 @@ impl<'a> Token<'a> {
     /// Returns the value of a literal or name with Unicode escapes, given the escape character (`\` if no `UESCAPE` follows).
     #[must_use]
     pub fn code_points(&self, escape: u8) -> Option<String> {
-        let quote = if self.kind == Kind::Quoted { b'"' } else { b'\'' };
-        let written = if self.kind == Kind::Quoted {
+        let quote = if self.kind == TokenKind::Quoted { b'"' } else { b'\'' };
+        let written = if self.kind == TokenKind::Quoted {
             Cow::Owned(undoubled(self.inner))
         } else {
             self.value()?
@@ -85,7 +85,7 @@ impl<'a> Token<'a> {
     #[must_use]
     pub fn identifier(&self) -> Option<Cow<'a, str>> {
         let name = match self.kind {
-            Kind::Word => {
+            TokenKind::Word => {
                 let word = std::str::from_utf8(self.text).ok()?;
                 // Only ASCII is lowered if characters have more than one byte (scansup.c, downcase_identifier).
                 if word.bytes().any(|byte| byte.is_ascii_uppercase()) {
@@ -94,8 +94,8 @@ impl<'a> Token<'a> {
                     Cow::Borrowed(word)
                 }
             }
-            Kind::Quoted if self.is_by_code_points() => Cow::Owned(self.code_points(b'\\')?),
-            Kind::Quoted => match std::str::from_utf8(self.inner).ok()? {
+            TokenKind::Quoted if self.is_by_code_points() => Cow::Owned(self.code_points(b'\\')?),
+            TokenKind::Quoted => match std::str::from_utf8(self.inner).ok()? {
                 plain if !plain.contains('"') => Cow::Borrowed(plain),
                 doubled => Cow::Owned(doubled.replace("\"\"", "\"")),
             },

@@ -6,12 +6,12 @@ use std::time::Duration;
 use prometheus_client::registry::Registry;
 
 use super::{Counters, Metrics};
-use crate::audit::Written;
+use crate::audit::StatsSnapshot;
 
 impl Metrics {
     /// Sets the counters of the audit log, and whether a part of it is missing. `since_checkpoint` is the time since the last
     /// checkpoint was signed; none is due while nothing is written.
-    pub fn log(&self, log: Written, gap: bool, since_checkpoint: Duration) {
+    pub fn log(&self, log: StatsSnapshot, gap: bool, since_checkpoint: Duration) {
         let counts = [
             (&self.0.audit_lines, log.lines),
             (&self.0.audit_bytes, log.bytes),

@@ -14,32 +14,32 @@ use reqwest::{Client, StatusCode, Url};
 use sha2::Sha256;
 use tokio::sync::Notify;
 
-use super::outbox::{Message, Outbox, OutboxError};
+use super::outbox::{Outbox, OutboxError, OutboxMessage};
 use super::retry_after::retry_after;
-use super::{Hook, Pace};
-use crate::causes::in_one_line;
+use super::{DeliveryPace, Webhook};
 use crate::clock::Clock;
+use crate::error_chain::display_chain;
 use crate::tls::{web_address, web_client};
 
 /// Delivery task of one webhook.
-pub(super) struct Courier {
-    pub(super) hook: Hook,
+pub(super) struct WebhookSender {
+    pub(super) hook: Webhook,
     pub(super) outbox: Outbox,
     pub(super) clock: Clock,
-    pub(super) pace: Pace,
+    pub(super) pace: DeliveryPace,
     pub(super) bell: Arc<Notify>,
     /// Counter of messages that were given up.
     pub(super) lost: Arc<AtomicU64>,
 }
 
-enum Trouble {
+enum DeliveryError {
     /// Failure that may pass; the next attempt is not before `retry_after`, if the receiver sent it.
     Passing { reason: String, retry_after: Option<Duration> },
     /// Permanent refusal of this message.
     Lasting(String),
 }
 
-impl Trouble {
+impl DeliveryError {
     fn passing(reason: String) -> Self {
         Self::Passing {
             reason,
@@ -48,13 +48,13 @@ impl Trouble {
     }
 }
 
-impl Courier {
+impl WebhookSender {
     /// Delivers messages until it is dropped.
     pub(super) async fn run(&self) {
         let mut way = None;
         loop {
             if let Err(error) = self.next(&mut way).await {
-                tracing::error!(hook = self.hook.name, error = %in_one_line(&error), "the outbox cannot be used; trying again");
+                tracing::error!(hook = self.hook.name, error = %display_chain(&error), "the outbox cannot be used; trying again");
                 tokio::time::sleep(self.pace.backoff.max()).await;
             }
         }
@@ -74,8 +74,8 @@ impl Courier {
         };
         let (hook, notice, now) = (&self.hook.name, &message.id, self.clock.now());
         match trouble {
-            Trouble::Lasting(reason) => tracing::error!(hook, %notice, reason, "a webhook was refused and is given up"),
-            Trouble::Passing { reason, retry_after } => {
+            DeliveryError::Lasting(reason) => tracing::error!(hook, %notice, reason, "a webhook was refused and is given up"),
+            DeliveryError::Passing { reason, retry_after } => {
                 let wait = self.wait(message.attempts, retry_after);
                 let next_at = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
                 if next_at.duration_since(message.made_at) <= self.pace.give_up {
@@ -89,10 +89,10 @@ impl Courier {
         self.outbox.done(message.seq).await
     }
 
-    async fn deliver(&self, way: &mut Option<(Client, Url)>, message: &Message) -> Result<(), Trouble> {
+    async fn deliver(&self, way: &mut Option<(Client, Url)>, message: &OutboxMessage) -> Result<(), DeliveryError> {
         let (client, url) = match way {
             Some((client, url)) => (client.clone(), url.clone()),
-            None => way.insert(self.find_way().await.map_err(Trouble::passing)?).clone(),
+            None => way.insert(self.find_way().await.map_err(DeliveryError::passing)?).clone(),
         };
         let response = client
             .post(url)
@@ -105,7 +105,7 @@ impl Courier {
             .body(message.body.clone())
             .send()
             .await;
-        let response = response.map_err(|error| Trouble::passing(in_one_line(&error.without_url())))?;
+        let response = response.map_err(|error| DeliveryError::passing(display_chain(&error.without_url())))?;
         match response.status() {
             status if status.is_success() => Ok(()),
             // These statuses say that the message was understood and refused. All others, even 404, may be a passing problem of
@@ -114,8 +114,8 @@ impl Courier {
             | StatusCode::GONE
             | StatusCode::PAYLOAD_TOO_LARGE
             | StatusCode::UNSUPPORTED_MEDIA_TYPE
-            | StatusCode::UNPROCESSABLE_ENTITY) => Err(Trouble::Lasting(format!("it answers {status}"))),
-            status => Err(Trouble::Passing {
+            | StatusCode::UNPROCESSABLE_ENTITY) => Err(DeliveryError::Lasting(format!("it answers {status}"))),
+            status => Err(DeliveryError::Passing {
                 reason: format!("it answers {status}"),
                 retry_after: retry_after(status, response.headers(), self.clock.now()),
             }),
@@ -155,7 +155,7 @@ impl Courier {
 }
 
 /// Returns `t=SECONDS,v1=HEX`: HMAC-SHA256 over the seconds, a dot, and the body.
-pub(super) fn signature(hook: &Hook, seconds: i64, body: &str) -> String {
+pub(super) fn signature(hook: &Webhook, seconds: i64, body: &str) -> String {
     // An HMAC takes a key of any length.
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(hook.secret.expose().as_bytes()) else {
         return String::new();

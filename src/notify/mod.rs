@@ -15,7 +15,7 @@ mod retry_after;
 #[cfg(test)]
 mod tests;
 
-pub use notice::{EventKind, Notice};
+pub use notice::{EventKind, RequestNotice};
 pub use outbox::OutboxError;
 #[cfg(test)]
 pub(crate) use payload::body as message;
@@ -33,27 +33,27 @@ use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinSet;
 
 use crate::backoff::Backoff;
-use crate::causes::in_one_line;
 use crate::clock::Clock;
+use crate::error_chain::display_chain;
 use crate::ids::LogId;
-use crate::ledger::{Changed, Ledger, RequestFilter};
+use crate::ledger::{ChangedSubject, Ledger, RequestFilter};
 use crate::secret::Secret;
 use crate::supervision::restarted;
-use deliver::Courier;
+use deliver::WebhookSender;
 use outbox::Outbox;
 
 /// Settings of `[notify]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NotifySettings {
     /// Receivers of notices.
-    pub hooks: Vec<Hook>,
+    pub hooks: Vec<Webhook>,
     /// Base address of the page with requests, where they can be seen and approved; `/requests/ID` is appended.
     pub link: Option<String>,
 }
 
 /// Receiver of notices: `[[notify.webhooks]]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hook {
+pub struct Webhook {
     /// Name of the receiver in the outbox and in log messages.
     pub name: String,
     /// Address. Secret because chat services put a token into it.
@@ -61,14 +61,14 @@ pub struct Hook {
     /// Key with which the messages are signed.
     pub secret: Secret<String>,
     /// Format of its messages.
-    pub format: Format,
+    pub format: MessageFormat,
     /// Events that are sent to it.
     pub events: BTreeSet<EventKind>,
 }
 
 /// Format of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub enum MessageFormat {
     /// An object with the event and the request.
     Json,
     /// Message for Slack and compatible services.
@@ -77,7 +77,7 @@ pub enum Format {
 
 /// Limits and intervals of delivery.
 #[derive(Debug, Clone, Copy)]
-struct Pace {
+struct DeliveryPace {
     /// Waits between attempts.
     backoff: Backoff,
     /// Age from which a message is given up.
@@ -86,7 +86,7 @@ struct Pace {
     timeout: Duration,
 }
 
-const PACE: Pace = Pace {
+const PACE: DeliveryPace = DeliveryPace {
     backoff: Backoff::new(Duration::from_secs(1), Duration::from_mins(5)),
     give_up: SignedDuration::from_hours(24),
     timeout: Duration::from_secs(10),
@@ -99,18 +99,18 @@ const READ_AGAIN: usize = 1000;
 
 /// Handle that accepts notices and delivers them. Cheap to clone; deliveries stop when the last clone is dropped.
 #[derive(Clone)]
-pub struct Notifier(Arc<Inner>);
+pub struct Notifier(Arc<NotifierInner>);
 
-struct Inner {
+struct NotifierInner {
     outbox: Outbox,
     clock: Clock,
-    pace: Pace,
-    now: Mutex<Receivers>,
+    pace: DeliveryPace,
+    now: Mutex<WebhookReceivers>,
     lost: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
-struct Receivers {
+struct WebhookReceivers {
     settings: Arc<NotifySettings>,
     /// Wake-up signals by the name of the webhook, notified when there is a message for it.
     bells: BTreeMap<String, Arc<Notify>>,
@@ -123,8 +123,8 @@ impl Notifier {
         Self::with_pace(path, settings, clock, PACE)
     }
 
-    fn with_pace(path: &Path, settings: NotifySettings, clock: Clock, pace: Pace) -> Result<Self, OutboxError> {
-        let notifier = Self(Arc::new(Inner {
+    fn with_pace(path: &Path, settings: NotifySettings, clock: Clock, pace: DeliveryPace) -> Result<Self, OutboxError> {
+        let notifier = Self(Arc::new(NotifierInner {
             outbox: Outbox::open(path)?,
             clock,
             pace,
@@ -138,11 +138,11 @@ impl Notifier {
     /// Replaces the receivers, for a reload. A message that is being sent may be delivered twice, with the same id.
     pub fn renew(&self, settings: NotifySettings) {
         let mut now = self.0.now.lock();
-        let mut receivers = Receivers::default();
+        let mut receivers = WebhookReceivers::default();
         for hook in &settings.hooks {
             let bell = Arc::new(Notify::new());
             receivers.bells.insert(hook.name.clone(), Arc::clone(&bell));
-            let courier = Courier {
+            let sender = WebhookSender {
                 hook: hook.clone(),
                 outbox: self.0.outbox.clone(),
                 clock: self.0.clock.clone(),
@@ -152,7 +152,7 @@ impl Notifier {
             };
             receivers
                 .tasks
-                .spawn(async move { restarted("a webhook", async || courier.run().await).await });
+                .spawn(async move { restarted("a webhook", async || sender.run().await).await });
         }
         receivers.settings = Arc::new(settings);
         // Dropping the former receivers ends their tasks.
@@ -161,8 +161,8 @@ impl Notifier {
 
     /// Puts a notice into the outbox, for every receiver that wants it; it is on the disk when this returns. A notice that is
     /// already there is not added again. A message that cannot be kept is logged and counted.
-    pub async fn enqueue(&self, notice: &Notice) {
-        let body = |hook: &Hook, link: Option<&str>| payload::body(notice, hook.format, link);
+    pub async fn enqueue(&self, notice: &RequestNotice) {
+        let body = |hook: &Webhook, link: Option<&str>| payload::body(notice, hook.format, link);
         self.put(notice.event, notice.id(), body).await;
     }
 
@@ -170,11 +170,11 @@ impl Notifier {
     /// time of signing.
     pub async fn checkpoint(&self, line: &str, log: &LogId, covers: u64, at: Timestamp) {
         let id = format!("{log}.{covers}.{}", EventKind::Checkpoint.name());
-        let body = |hook: &Hook, _: Option<&str>| payload::checkpoint(line, &id, at, hook.format);
+        let body = |hook: &Webhook, _: Option<&str>| payload::checkpoint(line, &id, at, hook.format);
         self.put(EventKind::Checkpoint, id.clone(), body).await;
     }
 
-    async fn put(&self, event: EventKind, id: String, body: impl Fn(&Hook, Option<&str>) -> String) {
+    async fn put(&self, event: EventKind, id: String, body: impl Fn(&Webhook, Option<&str>) -> String) {
         let settings = Arc::clone(&self.0.now.lock().settings);
         let messages: Vec<(String, String)> = settings
             .hooks
@@ -193,7 +193,7 @@ impl Notifier {
                 full
             }
             Err(error) => {
-                tracing::error!(notice = %id, error = %in_one_line(&error), "a notice cannot be kept, so nobody is told of it");
+                tracing::error!(notice = %id, error = %display_chain(&error), "a notice cannot be kept, so nobody is told of it");
                 count
             }
         };
@@ -212,11 +212,11 @@ impl Notifier {
     /// Enqueues a notice for every request that changes, until the ledger is closed. `changes` is [`Ledger::changes`],
     /// subscribed to before the first request can arrive. Changes may be missed (before the start, or when too many come at
     /// once); the newest requests are then read again, and the outbox recognises notices that it already has by their ids.
-    pub async fn run(self, ledger: Ledger, mut changes: broadcast::Receiver<Changed>) {
+    pub async fn run(self, ledger: Ledger, mut changes: broadcast::Receiver<ChangedSubject>) {
         self.catch_up(&ledger).await;
         loop {
             match changes.recv().await {
-                Ok(Changed::Request(request)) => self.told_of(Notice::of(&request)).await,
+                Ok(ChangedSubject::Request(request)) => self.told_of(RequestNotice::of(&request)).await,
                 Ok(_) => {}
                 Err(broadcast::error::RecvError::Lagged(_)) => self.catch_up(&ledger).await,
                 Err(broadcast::error::RecvError::Closed) => return,
@@ -232,17 +232,17 @@ impl Notifier {
         match ledger.requests(filter).await {
             Ok(requests) => {
                 let oldest_first = requests.into_iter().rev();
-                self.told_of(oldest_first.flat_map(|view| Notice::of(&Arc::new(view.request))))
+                self.told_of(oldest_first.flat_map(|view| RequestNotice::of(&Arc::new(view.request))))
                     .await;
             }
             Err(error) => {
-                tracing::error!(error = %in_one_line(&error), "requests cannot be read: somebody may not be told of one");
+                tracing::error!(error = %display_chain(&error), "requests cannot be read: somebody may not be told of one");
             }
         }
     }
 
     /// Enqueues those notices that are not older than [`NEWS`].
-    async fn told_of(&self, oldest_first: impl Iterator<Item = Notice>) {
+    async fn told_of(&self, oldest_first: impl Iterator<Item = RequestNotice>) {
         let now = self.0.clock.now();
         for notice in oldest_first.filter(|notice| now.duration_since(notice.at) < NEWS) {
             self.enqueue(&notice).await;

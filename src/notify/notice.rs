@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::request::{How, Outcome, Request};
+use crate::request::{ApprovedBy, Request, RequestOutcome};
 
 /// Kind of event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,7 +67,7 @@ impl EventKind {
 
 /// Event of a request, to be sent to receivers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notice {
+pub struct RequestNotice {
     /// Kind of event.
     pub event: EventKind,
     /// Time of the event.
@@ -76,22 +76,23 @@ pub struct Notice {
     pub request: Arc<Request>,
 }
 
-impl Notice {
+impl RequestNotice {
     /// Returns the notices that follow from the state of a request, in order. A request that got one of several approvals is
     /// still the same pending one. An outcome replaces the notice that the request is pending; a review does not replace the
     /// notice of the break-glass access, which a receiver may not have got yet.
     pub fn of(request: &Arc<Request>) -> impl Iterator<Item = Self> + use<> {
         let event = match &request.outcome {
             None => EventKind::RequestPending,
-            Some(Outcome::Denied { .. }) => EventKind::RequestDenied,
-            Some(Outcome::Approved {
-                how: How::BreakGlass, ..
+            Some(RequestOutcome::Denied { .. }) => EventKind::RequestDenied,
+            Some(RequestOutcome::Approved {
+                how: ApprovedBy::BreakGlass,
+                ..
             }) => EventKind::BreakGlass,
-            Some(Outcome::Approved { .. }) => EventKind::RequestApproved,
-            Some(Outcome::Rejected { .. }) => EventKind::RequestRejected,
-            Some(Outcome::Withdrawn { .. }) => EventKind::RequestWithdrawn,
+            Some(RequestOutcome::Approved { .. }) => EventKind::RequestApproved,
+            Some(RequestOutcome::Rejected { .. }) => EventKind::RequestRejected,
+            Some(RequestOutcome::Withdrawn { .. }) => EventKind::RequestWithdrawn,
         };
-        let at = request.outcome.as_ref().map_or(request.submitted_at, Outcome::at);
+        let at = request.outcome.as_ref().map_or(request.submitted_at, RequestOutcome::at);
         let reviewed = request.review.as_ref().map(|review| Self {
             event: EventKind::BreakGlassReviewed,
             at: review.at,

@@ -35,7 +35,7 @@ pub enum OutboxError {
 
 /// Message that is to be delivered to a receiver.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Message {
+pub(super) struct OutboxMessage {
     pub(super) seq: i64,
     /// Id of the notice; the same at each attempt.
     pub(super) id: String,
@@ -49,12 +49,12 @@ pub(super) struct Message {
 /// Handle of the outbox thread, which ends with the last clone.
 #[derive(Clone)]
 pub(super) struct Outbox {
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<OutboxJob>,
 }
 
-type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+type OutboxJob = Box<dyn FnOnce(&mut Connection) + Send>;
 
-const SCHEMA: &str = "
+const OUTBOX_SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS messages (
         seq INTEGER PRIMARY KEY AUTOINCREMENT,
         hook TEXT NOT NULL,
@@ -69,11 +69,11 @@ const SCHEMA: &str = "
 ";
 
 /// Time that SQLite waits for another process that has locked the file.
-const BUSY: Duration = Duration::from_secs(2);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Number of waiting messages of a receiver from which further ones are dropped.
-const MOST_WAITING: i64 = 10_000;
+const MAX_WAITING_MESSAGES: i64 = 10_000;
 /// Age from which delivered and undelivered messages are deleted; longer than changes are notified after a start.
-const REMEMBERED: SignedDuration = SignedDuration::from_hours(72);
+const NOTICE_RETENTION: SignedDuration = SignedDuration::from_hours(72);
 
 impl Outbox {
     pub(super) fn open(path: &Path) -> Result<Self, OutboxError> {
@@ -90,11 +90,11 @@ impl Outbox {
             .map_err(told)?;
         file.set_permissions(Permissions::from_mode(0o600)).map_err(told)?;
         let connection = Connection::open(path)?;
-        connection.busy_timeout(BUSY)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.execute_batch(SCHEMA)?;
-        let (jobs, queue) = mpsc::channel::<Job>();
+        connection.execute_batch(OUTBOX_SCHEMA)?;
+        let (jobs, queue) = mpsc::channel::<OutboxJob>();
         let mut connection = connection;
         std::thread::Builder::new()
             .name("outbox".to_owned())
@@ -114,7 +114,10 @@ impl Outbox {
         self.call(move |connection| {
             let at = now.as_microsecond();
             let transaction = connection.transaction()?;
-            let old = now.saturating_sub(REMEMBERED).unwrap_or(Timestamp::MIN).as_microsecond();
+            let old = now
+                .saturating_sub(NOTICE_RETENTION)
+                .unwrap_or(Timestamp::MIN)
+                .as_microsecond();
             transaction.execute("DELETE FROM messages WHERE made_at < ?1", [old])?;
             let mut full = 0;
             for (hook, body) in messages {
@@ -123,7 +126,7 @@ impl Outbox {
                     [&hook],
                     |row| row.get(0),
                 )?;
-                if waiting >= MOST_WAITING {
+                if waiting >= MAX_WAITING_MESSAGES {
                     full += 1;
                     continue;
                 }
@@ -140,7 +143,7 @@ impl Outbox {
     }
 
     /// Returns the oldest message that a hook has not received.
-    pub(super) async fn first(&self, hook: String) -> Result<Option<Message>, OutboxError> {
+    pub(super) async fn first(&self, hook: String) -> Result<Option<OutboxMessage>, OutboxError> {
         self.call(move |connection| {
             let mut query = connection.prepare_cached(
                 "SELECT seq, id, body, made_at, attempts, next_at FROM messages \
@@ -148,7 +151,7 @@ impl Outbox {
             )?;
             let time = |micros| Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MIN);
             let first = query.query_row([hook], |row| {
-                Ok(Message {
+                Ok(OutboxMessage {
                     seq: row.get(0)?,
                     id: row.get(1)?,
                     body: row.get(2)?,
@@ -188,7 +191,7 @@ impl Outbox {
         job: impl FnOnce(&mut Connection) -> Result<T, OutboxError> + Send + 'static,
     ) -> Result<T, OutboxError> {
         let (reply, answer) = oneshot::channel();
-        let job: Job = Box::new(move |connection| {
+        let job: OutboxJob = Box::new(move |connection| {
             // If the caller has gone, the work is done all the same.
             let _ = reply.send(job(connection));
         });

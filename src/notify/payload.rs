@@ -8,31 +8,31 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{EventKind, Format, Notice};
+use super::{EventKind, MessageFormat, RequestNotice};
 use crate::duration;
 use crate::names::ProfileName;
-use crate::request::{How, Outcome, Request};
+use crate::request::{ApprovedBy, Request, RequestOutcome};
 use crate::visible;
 
 /// Number of characters of a user's text that a chat message shows; Slack takes 3000.
-const MOST_CHARS: usize = 500;
+const MAX_TEXT_CHARS: usize = 500;
 
 /// The body of a message.
-pub(crate) fn body(notice: &Notice, format: Format, link: Option<&str>) -> String {
+pub(crate) fn body(notice: &RequestNotice, format: MessageFormat, link: Option<&str>) -> String {
     let request = &notice.request;
     let link = link.map(|base| format!("{}/requests/{}", base.trim_end_matches('/'), request.id));
     let body = match format {
-        Format::Json => json(notice, link.as_deref()),
-        Format::Slack => slack(notice, link.as_deref()),
+        MessageFormat::Json => json(notice, link.as_deref()),
+        MessageFormat::Slack => slack(notice, link.as_deref()),
     };
     visible::json(&body.to_string()).into_owned()
 }
 
 /// Returns the body of a message with a checkpoint: the line as the log has it, which proves the checkpoint.
-pub(super) fn checkpoint(line: &str, id: &str, at: Timestamp, format: Format) -> String {
+pub(super) fn checkpoint(line: &str, id: &str, at: Timestamp, format: MessageFormat) -> String {
     match format {
-        Format::Json => json!({ "event": EventKind::Checkpoint.name(), "id": id, "time": at, "line": line }),
-        Format::Slack => {
+        MessageFormat::Json => json!({ "event": EventKind::Checkpoint.name(), "id": id, "time": at, "line": line }),
+        MessageFormat::Slack => {
             let text = format!("Checkpoint of the audit log {id}:\n```{}```", escaped(line));
             json!({ "text": format!("Checkpoint of the audit log {id}"), "blocks": [{"type": "section", "text": {"type": "mrkdwn", "text": text}}] })
         }
@@ -41,7 +41,7 @@ pub(super) fn checkpoint(line: &str, id: &str, at: Timestamp, format: Format) ->
 }
 
 /// Returns the command that acts on the event in a terminal.
-fn command(notice: &Notice) -> Option<String> {
+fn command(notice: &RequestNotice) -> Option<String> {
     match notice.event {
         EventKind::RequestPending => Some(format!("tidegate approve {}", notice.request.id)),
         EventKind::BreakGlass => Some(format!("tidegate review {} --comment TEXT", notice.request.id)),
@@ -49,7 +49,7 @@ fn command(notice: &Notice) -> Option<String> {
     }
 }
 
-fn json(notice: &Notice, link: Option<&str>) -> Value {
+fn json(notice: &RequestNotice, link: Option<&str>) -> Value {
     json!({
         "event": notice.event.name(),
         "id": notice.id(),
@@ -60,7 +60,7 @@ fn json(notice: &Notice, link: Option<&str>) -> Value {
     })
 }
 
-fn slack(notice: &Notice, link: Option<&str>) -> Value {
+fn slack(notice: &RequestNotice, link: Option<&str>) -> Value {
     let request = &notice.request;
     let wish = &request.wish;
     let text = escaped(&headline(notice));
@@ -89,7 +89,7 @@ fn slack(notice: &Notice, link: Option<&str>) -> Value {
     json!({ "text": text, "blocks": blocks })
 }
 
-fn headline(notice: &Notice) -> String {
+fn headline(notice: &RequestNotice) -> String {
     let request = &notice.request;
     let wish = &request.wish;
     let what = extent(request, &wish.profile, wish.window);
@@ -100,7 +100,9 @@ fn headline(notice: &Notice) -> String {
             format!("{who} asks for {what}, and nobody who may approve it is enabled at this gate")
         }
         EventKind::RequestApproved => match request.outcome {
-            Some(Outcome::Approved { how: How::People, .. }) => {
+            Some(RequestOutcome::Approved {
+                how: ApprovedBy::People, ..
+            }) => {
                 let by: Vec<&str> = request.approvals.iter().map(|approval| approval.by.as_str()).collect();
                 let less = request.narrowed_from.as_ref().map_or_else(String::new, |asked| {
                     format!("; asked for: {}", extent(request, &asked.profile, asked.window))
@@ -111,7 +113,7 @@ fn headline(notice: &Notice) -> String {
         },
         EventKind::RequestDenied => format!("{who} was denied {what} by the policies"),
         EventKind::RequestRejected => match &request.outcome {
-            Some(Outcome::Rejected { by, .. }) => format!("{by} rejected what {who} asked for: {what}"),
+            Some(RequestOutcome::Rejected { by, .. }) => format!("{by} rejected what {who} asked for: {what}"),
             _ => format!("what {who} asked for was rejected: {what}"),
         },
         EventKind::RequestWithdrawn => format!("{who} no longer asks for {what}"),
@@ -131,9 +133,9 @@ fn headline(notice: &Notice) -> String {
 fn answers(request: &Request) -> Vec<String> {
     match (&request.outcome, &request.review) {
         (_, Some(review)) => vec![review.comment.clone()],
-        (Some(Outcome::Denied { why, .. }), _) => vec![why.clone()],
-        (Some(Outcome::Rejected { comment, .. }), _) => comment.iter().cloned().collect(),
-        (Some(Outcome::Approved { .. }), _) => {
+        (Some(RequestOutcome::Denied { why, .. }), _) => vec![why.clone()],
+        (Some(RequestOutcome::Rejected { comment, .. }), _) => comment.iter().cloned().collect(),
+        (Some(RequestOutcome::Approved { .. }), _) => {
             let comments = request.approvals.iter().filter_map(|approval| {
                 let comment = approval.comment.as_ref()?;
                 Some(format!("{}: {comment}", approval.by))
@@ -145,7 +147,7 @@ fn answers(request: &Request) -> Vec<String> {
 }
 
 /// Returns what is still to be done about it, and by when.
-fn open(notice: &Notice) -> Option<String> {
+fn open(notice: &RequestNotice) -> Option<String> {
     let request = &notice.request;
     let until = request.expires_at.strftime("%Y-%m-%d %H:%M:%S UTC");
     match notice.event {
@@ -161,9 +163,9 @@ fn open(notice: &Notice) -> Option<String> {
     }
 }
 
-/// Returns a text in one line, cut to [`MOST_CHARS`] and escaped.
+/// Returns a text in one line, cut to [`MAX_TEXT_CHARS`] and escaped.
 fn quoted(text: &str) -> String {
-    escaped(&visible::start(text, MOST_CHARS))
+    escaped(&visible::start(text, MAX_TEXT_CHARS))
 }
 
 /// Returns a text in one line, with `&`, `<` and `>` escaped as Slack requires ("Formatting text for app surfaces").

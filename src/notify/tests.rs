@@ -10,9 +10,9 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::ids::{GrantId, RequestId};
-use crate::request::{Approval, How, Outcome, Request, Review, Wish};
+use crate::request::{Approval, ApprovedBy, Request, RequestOutcome, RequestSpec, Review};
 
-const FAST: Pace = Pace {
+const FAST: DeliveryPace = DeliveryPace {
     backoff: Backoff::new(Duration::from_millis(5), Duration::from_millis(20)),
     give_up: SignedDuration::from_hours(24),
     timeout: Duration::from_secs(10),
@@ -25,7 +25,7 @@ fn now() -> Timestamp {
 fn request(number: u8) -> Request {
     Request {
         id: RequestId::from_random([number; 10]),
-        wish: Wish {
+        wish: RequestSpec {
             identity: "ana@example.com".parse().unwrap(),
             groups: BTreeSet::new(),
             issuer: None,
@@ -49,31 +49,31 @@ fn request(number: u8) -> Request {
 }
 
 /// The last thing that its state says.
-fn notice(request: Request) -> Notice {
-    Notice::of(&Arc::new(request)).last().unwrap()
+fn notice(request: Request) -> RequestNotice {
+    RequestNotice::of(&Arc::new(request)).last().unwrap()
 }
 
-fn pending(number: u8) -> Notice {
+fn pending(number: u8) -> RequestNotice {
     notice(request(number))
 }
 
-fn outcome(outcome: Outcome) -> Notice {
+fn outcome(outcome: RequestOutcome) -> RequestNotice {
     let mut request = request(1);
     request.outcome = Some(outcome);
     notice(request)
 }
 
-fn hook(name: &str, url: &str) -> Hook {
-    Hook {
+fn hook(name: &str, url: &str) -> Webhook {
+    Webhook {
         name: name.to_owned(),
         url: Secret::new(url.to_owned()),
         secret: Secret::new("shared".to_owned()),
-        format: Format::Json,
+        format: MessageFormat::Json,
         events: EventKind::ALL.into(),
     }
 }
 
-fn to(hooks: Vec<Hook>) -> NotifySettings {
+fn to(hooks: Vec<Webhook>) -> NotifySettings {
     NotifySettings {
         hooks,
         link: Some("https://gate.example.org/".to_owned()),
@@ -181,22 +181,22 @@ fn each_state_of_a_request_is_an_event() {
     let by = || "lea@example.com".parse().unwrap();
     let grant = || GrantId::from_random([2; 10]);
     let at = now();
-    let approved = |how| outcome(Outcome::Approved { at, how, grant: grant() });
+    let approved = |how| outcome(RequestOutcome::Approved { at, how, grant: grant() });
     let mut people = request(1);
     people.approvals.push(Approval {
         by: by(),
         at,
         comment: None,
     });
-    people.outcome = Some(Outcome::Approved {
+    people.outcome = Some(RequestOutcome::Approved {
         at,
-        how: How::People,
+        how: ApprovedBy::People,
         grant: grant(),
     });
     let mut reviewed = request(1);
-    reviewed.outcome = Some(Outcome::Approved {
+    reviewed.outcome = Some(RequestOutcome::Approved {
         at,
-        how: How::BreakGlass,
+        how: ApprovedBy::BreakGlass,
         grant: grant(),
     });
     reviewed.review = Some(Review {
@@ -207,20 +207,20 @@ fn each_state_of_a_request_is_an_event() {
     let why = "no policy permits it".to_owned();
     let notices = [
         pending(1),
-        approved(How::Automatic),
+        approved(ApprovedBy::Automatic),
         notice(people),
-        outcome(Outcome::Denied { at, why }),
-        outcome(Outcome::Rejected {
+        outcome(RequestOutcome::Denied { at, why }),
+        outcome(RequestOutcome::Rejected {
             at,
             by: by(),
             comment: Some("<not> today".to_owned()),
         }),
-        outcome(Outcome::Withdrawn { at }),
-        approved(How::BreakGlass),
+        outcome(RequestOutcome::Withdrawn { at }),
+        approved(ApprovedBy::BreakGlass),
         notice(reviewed),
     ];
     let slack = notices.map(|notice| {
-        let body: Value = serde_json::from_str(&payload::body(&notice, Format::Slack, Some("https://g"))).unwrap();
+        let body: Value = serde_json::from_str(&payload::body(&notice, MessageFormat::Slack, Some("https://g"))).unwrap();
         json!({ "event": notice.event.name(), "message": body })
     });
     insta::assert_json_snapshot!(slack);
@@ -232,14 +232,14 @@ fn nothing_hides_in_a_chat() {
     let mut hidden = request(1);
     hidden.wish.reason = Some("fix\u{202e}txet \u{e0041}\u{e007f}\u{200b}\u{fe0f}\nend".to_owned());
     hidden.wish.ticket = Some("BUG\u{2066}1".to_owned());
-    hidden.outcome = Some(Outcome::Rejected {
+    hidden.outcome = Some(RequestOutcome::Rejected {
         at: now(),
         by: "lea@example.com".parse().unwrap(),
         comment: Some("no\u{feff}".to_owned()),
     });
     let notice = notice(hidden);
     let body = |format| payload::body(&notice, format, None);
-    let slack: Value = serde_json::from_str(&body(Format::Slack)).unwrap();
+    let slack: Value = serde_json::from_str(&body(MessageFormat::Slack)).unwrap();
     let text = slack["blocks"][0]["text"]["text"].as_str().unwrap();
     for seen in [
         r"fix\u{202e}txet \u{e0041}\u{e007f}\u{200b}\u{fe0f}\nend",
@@ -249,7 +249,7 @@ fn nothing_hides_in_a_chat() {
         assert!(text.contains(seen), "{text}");
     }
     // A machine gets them as they are, in JSON that hides nothing from who looks at it.
-    let json = body(Format::Json);
+    let json = body(MessageFormat::Json);
     assert!(!json.contains(crate::visible::is_unseen), "{json}");
     let value: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(value["request"]["outcome"]["comment"], "no\u{feff}");
@@ -259,7 +259,7 @@ fn nothing_hides_in_a_chat() {
 fn a_name_mentions_nobody_in_a_chat() {
     let mut request = request(1);
     request.wish.identity = "auth0|<!channel> & O'Brien".parse().unwrap();
-    let slack: Value = serde_json::from_str(&payload::body(&notice(request), Format::Slack, None)).unwrap();
+    let slack: Value = serde_json::from_str(&payload::body(&notice(request), MessageFormat::Slack, None)).unwrap();
     for text in [&slack["text"], &slack["blocks"][0]["text"]["text"]] {
         let text = text.as_str().unwrap();
         assert!(text.contains("auth0|&lt;!channel&gt; &amp; O'Brien asks for"), "{text}");
@@ -275,7 +275,7 @@ async fn nothing_is_told_twice_and_only_what_is_wanted() {
     let notifier = start(&path, to(vec![only]));
     for number in [1, 1, 2] {
         notifier.enqueue(&pending(number)).await;
-        notifier.enqueue(&outcome(Outcome::Withdrawn { at: now() })).await;
+        notifier.enqueue(&outcome(RequestOutcome::Withdrawn { at: now() })).await;
     }
     notifier.enqueue(&pending(1)).await;
     notifier.enqueue(&pending(3)).await;
@@ -307,9 +307,9 @@ async fn that_somebody_broke_the_glass_is_told_however_late() {
     let (url, mut got) = receiver(&[]).await;
     let notifier = start(&path, to(vec![hook("a", &url)]));
     let mut broken = request(1);
-    broken.outcome = Some(Outcome::Approved {
+    broken.outcome = Some(RequestOutcome::Approved {
         at: now(),
-        how: How::BreakGlass,
+        how: ApprovedBy::BreakGlass,
         grant: GrantId::from_random([7; 10]),
     });
     let at_once = notice(broken.clone());
@@ -318,7 +318,7 @@ async fn that_somebody_broke_the_glass_is_told_however_late() {
         at: now(),
         comment: "was right".to_owned(),
     });
-    let both: Vec<_> = Notice::of(&Arc::new(broken)).collect();
+    let both: Vec<_> = RequestNotice::of(&Arc::new(broken)).collect();
     assert_eq!(both.first(), Some(&at_once));
     // Twice, as a start after a gap does.
     for _ in 0..2 {
@@ -385,7 +385,7 @@ async fn what_will_never_be_taken_is_given_up() {
 async fn what_is_too_old_is_given_up() {
     let (_folder, path) = outbox();
     let (url, mut got) = receiver(&[500, 500]).await;
-    let pace = Pace {
+    let pace = DeliveryPace {
         give_up: SignedDuration::ZERO,
         ..FAST
     };
@@ -484,6 +484,7 @@ async fn a_checkpoint_goes_once_to_those_who_name_it() {
         assert_eq!(body, json!({"event": "checkpoint", "id": id, "time": now(), "line": line}));
     }
     assert_eq!(next(&mut others_got).await.1["event"], "request_pending");
-    let slack: Value = serde_json::from_str(&payload::checkpoint(line, "lg_1.7.checkpoint", now(), Format::Slack)).unwrap();
+    let slack: Value =
+        serde_json::from_str(&payload::checkpoint(line, "lg_1.7.checkpoint", now(), MessageFormat::Slack)).unwrap();
     assert!(slack["blocks"][0]["text"]["text"].as_str().unwrap().contains(line), "{slack}");
 }

@@ -11,21 +11,21 @@ use cedar_policy::{
 };
 use jiff::tz::TimeZone;
 
-use super::{Action, Question, Resource};
-use crate::identity::{Identity, Source};
+use super::{AccessQuestion, Action, Resource};
+use crate::identity::{Identity, IdentitySource};
 use crate::names::{GroupName, IdentityName, ProfileName, TargetName};
-use crate::request::{Request, Wish};
+use crate::request::{Request, RequestSpec};
 
 /// Parts common to all questions: the schema, the time zone, and the names of types.
 #[derive(Debug)]
-pub(super) struct Cedar {
+pub(super) struct CedarSchema {
     pub(super) schema: Schema,
     pub(super) zone: TimeZone,
-    types: Types,
+    types: CedarTypes,
 }
 
 #[derive(Debug)]
-struct Types {
+struct CedarTypes {
     identity: EntityTypeName,
     group: EntityTypeName,
     target: EntityTypeName,
@@ -36,7 +36,7 @@ struct Types {
 }
 
 /// Question in Cedar's terms.
-pub(super) struct Put {
+pub(super) struct CedarQuestion {
     pub(super) request: CedarRequest,
     pub(super) entities: Entities,
     /// Entities with which a policy's scope matches this principal: itself and its groups.
@@ -45,13 +45,13 @@ pub(super) struct Put {
     pub(super) resources: Vec<EntityUid>,
 }
 
-type Attributes = HashMap<String, RestrictedExpression>;
+type EntityAttributes = HashMap<String, RestrictedExpression>;
 
-impl Cedar {
+impl CedarSchema {
     /// Creates the translation. The names are well-formed, so this always returns `Some`.
     pub(super) fn new(schema: Schema, zone: TimeZone) -> Option<Self> {
         let name = |name: &str| format!("Tidegate::{name}").parse().ok();
-        let types = Types {
+        let types = CedarTypes {
             identity: name("Identity")?,
             group: name("Group")?,
             target: name("Target")?,
@@ -80,7 +80,7 @@ impl Cedar {
     }
 
     /// Translates a question. The error says why it does not fit the schema.
-    pub(super) fn put(&self, question: &Question<'_>) -> Result<Put, String> {
+    pub(super) fn put(&self, question: &AccessQuestion<'_>) -> Result<CedarQuestion, String> {
         let (principal, groups) = self.identity(&question.identity.name, &question.identity.groups);
         let mut entities = vec![self.principal(question.identity)?];
         let (resource, within) = match question.resource {
@@ -102,7 +102,7 @@ impl Cedar {
         )
         .map_err(|error| error.to_string())?;
         let entities = Entities::from_entities(entities, Some(&self.schema)).map_err(|error| error.to_string())?;
-        Ok(Put {
+        Ok(CedarQuestion {
             request,
             entities,
             principals: [principal].into_iter().chain(groups).collect(),
@@ -125,7 +125,7 @@ impl Cedar {
 
     /// Returns the owner of a resource, and adds its entity unless it is the principal, whose entity with the present groups
     /// exists already.
-    fn owner(&self, wish: &Wish, principal: &EntityUid, entities: &mut Vec<Entity>) -> Result<EntityUid, String> {
+    fn owner(&self, wish: &RequestSpec, principal: &EntityUid, entities: &mut Vec<Entity>) -> Result<EntityUid, String> {
         let (owner, groups) = self.identity(&wish.identity, &wish.groups);
         if owner != *principal {
             let name = HashMap::from([("name".to_owned(), string(wish.identity.as_str()))]);
@@ -140,7 +140,7 @@ impl Cedar {
 
     fn access(
         &self,
-        wish: &Wish,
+        wish: &RequestSpec,
         principal: &EntityUid,
         entities: &mut Vec<Entity>,
     ) -> Result<(EntityUid, Vec<EntityUid>), String> {
@@ -177,12 +177,12 @@ impl Cedar {
         uid(&self.types.target, target.as_str())
     }
 
-    fn context(&self, question: &Question<'_>) -> Attributes {
+    fn context(&self, question: &AccessQuestion<'_>) -> EntityAttributes {
         let context = question.context;
         let here = self.zone.to_datetime(context.now);
         let source = match &question.identity.source {
-            Source::Local => "local",
-            Source::Issuer(issuer) => issuer,
+            IdentitySource::Local => "local",
+            IdentitySource::Issuer(issuer) => issuer,
         };
         let long = |number: i64| RestrictedExpression::new_long(number);
         let mut attributes = HashMap::from([
@@ -210,7 +210,7 @@ fn uid(kind: &EntityTypeName, id: &str) -> EntityUid {
     EntityUid::from_type_name_and_id(kind.clone(), EntityId::new(id))
 }
 
-fn entity(entity: EntityUid, attributes: Attributes, parents: Vec<EntityUid>) -> Result<Entity, String> {
+fn entity(entity: EntityUid, attributes: EntityAttributes, parents: Vec<EntityUid>) -> Result<Entity, String> {
     Entity::new(entity, attributes, parents.into_iter().collect()).map_err(|error| error.to_string())
 }
 
@@ -218,7 +218,7 @@ fn string(text: &str) -> RestrictedExpression {
     RestrictedExpression::new_string(text.to_owned())
 }
 
-fn place(wish: &Wish) -> Attributes {
+fn place(wish: &RequestSpec) -> EntityAttributes {
     HashMap::from([
         ("target".to_owned(), string(wish.target.as_str())),
         ("profile".to_owned(), string(wish.profile.as_str())),
@@ -226,7 +226,7 @@ fn place(wish: &Wish) -> Attributes {
 }
 
 /// Returns the window in seconds, rounded up so that a fraction of a second does not become 0.
-fn seconds(wish: &Wish) -> RestrictedExpression {
+fn seconds(wish: &RequestSpec) -> RestrictedExpression {
     let seconds = wish
         .window
         .as_secs()
@@ -235,7 +235,7 @@ fn seconds(wish: &Wish) -> RestrictedExpression {
 }
 
 /// Returns reason and ticket, without those that are blank.
-fn words(wish: &Wish) -> impl Iterator<Item = (String, RestrictedExpression)> {
+fn words(wish: &RequestSpec) -> impl Iterator<Item = (String, RestrictedExpression)> {
     [("reason", &wish.reason), ("ticket", &wish.ticket)]
         .into_iter()
         .filter_map(|(name, text)| {

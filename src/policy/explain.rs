@@ -7,19 +7,19 @@ use std::time::Duration;
 
 use jiff::{Span, Timestamp};
 
-use super::{Access, Context, Judgement, Policies, Verdict, notes};
+use super::{Judgement, Policies, QuestionContext, RequestVerdict, TargetProfileNames, notes};
 use crate::identity::Identity;
 use crate::names::{GroupName, ProfileName};
-use crate::request::Wish;
+use crate::request::RequestSpec;
 
 /// Maximum number of values tried per kind of change: a user waits for the answer, and a large policy set names thousands.
-const MOST: usize = 16;
+const MAX_TRIED_VALUES: usize = 16;
 /// Maximum number of suggested pairs of changes.
-const MOST_PAIRS: usize = 8;
+const MAX_PAIRS: usize = 8;
 
 /// Verdict on a request, with the changes that would improve it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Explanation {
+pub struct RequestExplanation {
     /// Verdict, and the policies that decided.
     pub judgement: Judgement,
     /// Changes that would improve it; pairs of changes if no single one would.
@@ -32,12 +32,12 @@ pub struct Remedy {
     /// Description that continues "it would be ...": `with a reason`.
     pub change: String,
     /// Verdict after the change.
-    pub verdict: Verdict,
+    pub verdict: RequestVerdict,
 }
 
 /// Single change of a question.
 #[derive(Debug, Clone)]
-enum Change {
+enum WhatIfChange {
     Reason,
     Ticket(String),
     Window(Duration),
@@ -50,14 +50,14 @@ enum Change {
 
 /// Question about a request, to be changed.
 #[derive(Clone)]
-struct Case {
+struct WhatIfCase {
     identity: Identity,
-    wish: Wish,
-    context: Context,
+    wish: RequestSpec,
+    context: QuestionContext,
 }
 
-impl Change {
-    fn make(&self, case: &mut Case) {
+impl WhatIfChange {
+    fn make(&self, case: &mut WhatIfCase) {
         match self {
             Self::Reason => case.wish.reason = Some("a reason".to_owned()),
             Self::Ticket(ticket) => case.wish.ticket = Some(ticket.clone()),
@@ -93,32 +93,38 @@ impl Policies {
     /// Returns the verdict on a request, and the changes that would improve it. `known` lists existing targets and profiles, in
     /// addition to those that the policies name.
     #[must_use]
-    pub fn explain(&self, identity: &Identity, wish: &Wish, context: Context, known: &[Access]) -> Explanation {
+    pub fn explain(
+        &self,
+        identity: &Identity,
+        wish: &RequestSpec,
+        context: QuestionContext,
+        known: &[TargetProfileNames],
+    ) -> RequestExplanation {
         let judgement = self.judge(identity, wish, context);
-        let case = Case {
+        let case = WhatIfCase {
             identity: identity.clone(),
             wish: wish.clone(),
             context,
         };
         let mut changes = self.changes(&case, known);
         let groups = self.words.groups.difference(&identity.groups);
-        changes.extend(groups.cloned().map(Change::Group));
+        changes.extend(groups.cloned().map(WhatIfChange::Group));
         let mut remedies = self.better(&case, &judgement.verdict, &changes);
         remedies.extend(self.another_time(&case, &judgement.verdict));
         if remedies.is_empty() {
             remedies = self.two_at_once(&case, &judgement.verdict, &changes);
         }
-        Explanation { judgement, remedies }
+        RequestExplanation { judgement, remedies }
     }
 
     /// Returns the reason of a denial for which no policy has an `@advice`.
-    pub(super) fn why_not(&self, identity: &Identity, wish: &Wish, context: Context) -> String {
-        let case = Case {
+    pub(super) fn why_not(&self, identity: &Identity, wish: &RequestSpec, context: QuestionContext) -> String {
+        let case = WhatIfCase {
             identity: identity.clone(),
             wish: wish.clone(),
             context,
         };
-        let verdict = Verdict::Denied { why: String::new() };
+        let verdict = RequestVerdict::Denied { why: String::new() };
         let remedies = self.better(&case, &verdict, &self.changes(&case, &[]));
         let (wanted, name) = (wish.target.with(Some(&wish.profile)), &identity.name);
         let window = notes::show(wish.window);
@@ -132,50 +138,58 @@ impl Policies {
     }
 
     /// Returns the changes that the requester could make.
-    fn changes(&self, case: &Case, known: &[Access]) -> Vec<Change> {
+    fn changes(&self, case: &WhatIfCase, known: &[TargetProfileNames]) -> Vec<WhatIfChange> {
         let mut changes = Vec::new();
         if case.wish.reason.is_none() {
-            changes.push(Change::Reason);
+            changes.push(WhatIfChange::Reason);
         }
         if case.wish.ticket.is_none() {
             let any = std::iter::once("ABC-1".to_owned()).filter(|_| self.words.tickets.is_empty());
-            changes.extend(self.words.tickets.iter().cloned().chain(any).take(MOST).map(Change::Ticket));
+            changes.extend(
+                self.words
+                    .tickets
+                    .iter()
+                    .cloned()
+                    .chain(any)
+                    .take(MAX_TRIED_VALUES)
+                    .map(WhatIfChange::Ticket),
+            );
         }
         let shorter = self.words.windows.range(..case.wish.window).rev();
-        changes.extend(shorter.copied().take(MOST).map(Change::Window));
+        changes.extend(shorter.copied().take(MAX_TRIED_VALUES).map(WhatIfChange::Window));
         let fewer = self.words.sessions.range(..case.wish.max_sessions).rev();
-        changes.extend(fewer.copied().take(MOST).map(Change::Sessions));
+        changes.extend(fewer.copied().take(MAX_TRIED_VALUES).map(WhatIfChange::Sessions));
         let there = known
             .iter()
             .find(|access| access.target == case.wish.target)
             .map(|access| &access.profiles);
         let profiles: Vec<_> = there.map_or_else(|| self.words.profiles.iter().collect(), |there| there.iter().collect());
         let others = profiles.into_iter().filter(|profile| **profile != case.wish.profile);
-        changes.extend(others.take(MOST).cloned().map(Change::Profile));
-        let networks = self.words.networks.iter().take(MOST).cloned();
-        changes.extend(networks.map(|(network, address)| Change::Network(network, address)));
+        changes.extend(others.take(MAX_TRIED_VALUES).cloned().map(WhatIfChange::Profile));
+        let networks = self.words.networks.iter().take(MAX_TRIED_VALUES).cloned();
+        changes.extend(networks.map(|(network, address)| WhatIfChange::Network(network, address)));
         if case.wish.break_glass {
-            changes.push(Change::Waiting);
+            changes.push(WhatIfChange::Waiting);
         }
         changes
     }
 
     /// Returns the changes that alone improve the verdict; of windows only the longest for each verdict, of sessions the largest
     /// number.
-    fn better(&self, case: &Case, than: &Verdict, changes: &[Change]) -> Vec<Remedy> {
+    fn better(&self, case: &WhatIfCase, than: &RequestVerdict, changes: &[WhatIfChange]) -> Vec<Remedy> {
         let mut remedies = Vec::new();
         let (mut shorter, mut fewer, mut other) = (rank(than), rank(than), rank(than));
         for change in changes {
             let verdict = self.changed(case, &[change]);
             let best = match change {
-                Change::Window(_) => &mut shorter,
-                Change::Sessions(_) => &mut fewer,
+                WhatIfChange::Window(_) => &mut shorter,
+                WhatIfChange::Sessions(_) => &mut fewer,
                 _ => &mut other,
             };
             if rank(&verdict) >= *best {
                 continue;
             }
-            if matches!(change, Change::Window(_) | Change::Sessions(_)) {
+            if matches!(change, WhatIfChange::Window(_) | WhatIfChange::Sessions(_)) {
                 *best = rank(&verdict);
             }
             let change = change.words();
@@ -185,7 +199,7 @@ impl Policies {
     }
 
     /// Returns the pairs of changes that improve the verdict.
-    fn two_at_once(&self, case: &Case, than: &Verdict, changes: &[Change]) -> Vec<Remedy> {
+    fn two_at_once(&self, case: &WhatIfCase, than: &RequestVerdict, changes: &[WhatIfChange]) -> Vec<Remedy> {
         let mut remedies = Vec::new();
         for (at, first) in changes.iter().enumerate() {
             for second in changes.iter().skip(at + 1) {
@@ -196,7 +210,7 @@ impl Policies {
                 if rank(&verdict) < rank(than) {
                     let change = format!("{} and {}", first.words(), second.words());
                     remedies.push(Remedy { change, verdict });
-                    if remedies.len() == MOST_PAIRS {
+                    if remedies.len() == MAX_PAIRS {
                         return remedies;
                     }
                 }
@@ -205,7 +219,7 @@ impl Policies {
         remedies
     }
 
-    fn changed(&self, case: &Case, changes: &[&Change]) -> Verdict {
+    fn changed(&self, case: &WhatIfCase, changes: &[&WhatIfChange]) -> RequestVerdict {
         let mut case = case.clone();
         for change in changes {
             change.make(&mut case);
@@ -214,12 +228,12 @@ impl Policies {
     }
 
     /// Returns the hours of the week with the best verdict, if that is better than now.
-    fn another_time(&self, case: &Case, than: &Verdict) -> Option<Remedy> {
-        let mut week: Vec<Vec<(i8, Verdict)>> = Vec::new();
+    fn another_time(&self, case: &WhatIfCase, than: &RequestVerdict) -> Option<Remedy> {
+        let mut week: Vec<Vec<(i8, RequestVerdict)>> = Vec::new();
         for weekday in 1..=7 {
             let at = |hour| Some((hour, at(&self.cedar.zone, case.context.now, weekday, hour)?));
             let hours = (0..24).filter_map(at).map(|(hour, now)| {
-                let context = Context { now, ..case.context };
+                let context = QuestionContext { now, ..case.context };
                 (hour, self.verdict(&case.identity, &case.wish, context).verdict)
             });
             week.push(hours.collect());
@@ -250,11 +264,11 @@ impl Policies {
 }
 
 /// Returns the rank of a verdict; lower is better.
-fn rank(verdict: &Verdict) -> u64 {
+fn rank(verdict: &RequestVerdict) -> u64 {
     match verdict {
-        Verdict::Automatic => 0,
-        Verdict::Approvals(approvals) => u64::from(*approvals),
-        Verdict::Denied { .. } => u64::MAX,
+        RequestVerdict::Automatic => 0,
+        RequestVerdict::Approvals(approvals) => u64::from(*approvals),
+        RequestVerdict::Denied { .. } => u64::MAX,
     }
 }
 

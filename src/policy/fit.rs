@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::cedar::Cedar;
-use super::{Action, Context, Question, Resource};
-use crate::identity::{Identity, Source};
-use crate::request::{Request, Wish};
+use super::cedar::CedarSchema;
+use super::{AccessQuestion, Action, QuestionContext, Resource};
+use crate::identity::{Identity, IdentitySource};
+use crate::request::{Request, RequestSpec};
 
 /// Asks every question, and returns the error of the first that does not fit.
-pub(super) fn check(cedar: &Cedar) -> Result<(), String> {
+pub(super) fn check(cedar: &CedarSchema) -> Result<(), String> {
     for full in [true, false] {
         let (identity, request) = example(full).ok_or("no example")?;
-        let context = Context {
+        let context = QuestionContext {
             now: Timestamp::UNIX_EPOCH,
             client: full.then_some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             active_grants: 1,
@@ -28,7 +28,7 @@ pub(super) fn check(cedar: &Cedar) -> Result<(), String> {
                 Action::Approve => Resource::Request(&request),
                 _ => Resource::Access(&request.wish),
             };
-            let question = Question {
+            let question = AccessQuestion {
                 identity: &identity,
                 action,
                 resource,
@@ -47,13 +47,13 @@ fn example(full: bool) -> Option<(Identity, Request)> {
     let identity = Identity {
         name: "somebody".parse().ok()?,
         groups: groups.clone(),
-        source: Source::Local,
+        source: IdentitySource::Local,
         claims: text("value")
             .map(|value| ("claim".to_owned(), value))
             .into_iter()
             .collect::<BTreeMap<_, _>>(),
     };
-    let wish = Wish {
+    let wish = RequestSpec {
         identity: "else".parse().ok()?,
         groups,
         issuer: None,

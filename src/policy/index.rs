@@ -12,26 +12,26 @@ use cedar_policy::{
 use serde_json::json;
 
 use super::Action;
-use super::cedar::{Cedar, Put};
+use super::cedar::{CedarQuestion, CedarSchema};
 
 /// Policies, in small sets by action and scope.
 #[derive(Debug, Default)]
-pub(super) struct Index {
-    sets: HashMap<Key, PolicySet>,
+pub(super) struct PolicyIndex {
+    sets: HashMap<ScopeKey, PolicySet>,
 }
 
 /// Action, principal and resource of a scope; `None` matches everything.
-type Key = (Action, Option<EntityUid>, Option<EntityUid>);
+type ScopeKey = (Action, Option<EntityUid>, Option<EntityUid>);
 
 /// Answer of Cedar to a question: ids of policies, and errors.
 #[derive(Debug, Default)]
-pub(super) struct Answer {
+pub(super) struct CedarAnswer {
     pub(super) permits: BTreeSet<String>,
     pub(super) forbids: BTreeSet<String>,
     pub(super) errors: Vec<String>,
 }
 
-impl Index {
+impl PolicyIndex {
     /// Adds a policy under every action it applies to.
     pub(super) fn add(&mut self, policy: &Policy, actions: &[Action]) -> Result<(), String> {
         let whatever_action = whatever_action(policy).unwrap_or_else(|| policy.clone());
@@ -44,8 +44,8 @@ impl Index {
     }
 
     /// Asks all policies that can apply to a question.
-    pub(super) fn answer(&self, action: Action, put: &Put) -> Answer {
-        let (authorizer, mut answer) = (Authorizer::new(), Answer::default());
+    pub(super) fn answer(&self, action: Action, put: &CedarQuestion) -> CedarAnswer {
+        let (authorizer, mut answer) = (Authorizer::new(), CedarAnswer::default());
         for set in self.about(action, put) {
             let response = authorizer.is_authorized(&put.request, set, &put.entities);
             let diagnostics = response.diagnostics();
@@ -62,13 +62,13 @@ impl Index {
     }
 
     /// Returns the permits whose scope matches, whether their conditions hold or not, in order.
-    pub(super) fn near(&self, action: Action, put: &Put) -> BTreeSet<String> {
+    pub(super) fn near(&self, action: Action, put: &CedarQuestion) -> BTreeSet<String> {
         let policies = self.about(action, put).flat_map(PolicySet::policies);
         let permits = policies.filter(|policy| policy.effect() == Effect::Permit);
         permits.map(|policy| policy.id().to_string()).collect()
     }
 
-    fn about<'a>(&'a self, action: Action, put: &'a Put) -> impl Iterator<Item = &'a PolicySet> {
+    fn about<'a>(&'a self, action: Action, put: &'a CedarQuestion) -> impl Iterator<Item = &'a PolicySet> {
         let any_or = |uids: &'a [EntityUid]| std::iter::once(None).chain(uids.iter().map(Some));
         let keys =
             any_or(&put.principals).flat_map(move |principal| any_or(&put.resources).map(move |resource| (principal, resource)));
@@ -85,7 +85,7 @@ fn whatever_action(policy: &Policy) -> Option<Policy> {
 }
 
 /// Returns the actions a policy applies to.
-pub(super) fn actions(policy: &Policy, cedar: &Cedar, hierarchy: &Entities) -> Vec<Action> {
+pub(super) fn actions(policy: &Policy, cedar: &CedarSchema, hierarchy: &Entities) -> Vec<Action> {
     let covers = |named: &EntityUid, action: &EntityUid| named == action || hierarchy.is_ancestor_of(named, action);
     let constraint = policy.action_constraint();
     let is_about = |action: &Action| match &constraint {

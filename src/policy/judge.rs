@@ -5,9 +5,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Action, Context, Decision, Judgement, NOT_EVALUATED, Policies, Question, Resource, Verdict};
+use super::{AccessQuestion, Action, Decision, Judgement, NOT_EVALUATED, Policies, QuestionContext, RequestVerdict, Resource};
 use crate::identity::Identity;
-use crate::request::Wish;
+use crate::request::RequestSpec;
 
 /// Id of the built-in rule against the approval of one's own request.
 const OWN_REQUEST: &str = "tidegate:nobody-approves-their-own-request";
@@ -16,7 +16,7 @@ impl Policies {
     /// Decides one question. If it is about access, permits with an `@max_duration` count only for windows up to it, and those
     /// with an `@max_sessions` only for that many concurrent sessions.
     #[must_use]
-    pub fn decide(&self, question: &Question<'_>) -> Decision {
+    pub fn decide(&self, question: &AccessQuestion<'_>) -> Decision {
         let refused = |policies: Vec<String>, errors: Vec<String>| Decision {
             allowed: false,
             policies,
@@ -54,12 +54,12 @@ impl Policies {
 
     /// Returns the verdict on a new request.
     #[must_use]
-    pub fn judge(&self, identity: &Identity, wish: &Wish, context: Context) -> Judgement {
+    pub fn judge(&self, identity: &Identity, wish: &RequestSpec, context: QuestionContext) -> Judgement {
         let judgement = self.verdict(identity, wish, context);
         match judgement.verdict {
             // The search for changes is needed only for a denial without an `@advice`.
-            Verdict::Denied { ref why } if why.is_empty() => Judgement {
-                verdict: Verdict::Denied {
+            RequestVerdict::Denied { ref why } if why.is_empty() => Judgement {
+                verdict: RequestVerdict::Denied {
                     why: self.why_not(identity, wish, context),
                 },
                 ..judgement
@@ -69,8 +69,8 @@ impl Policies {
     }
 
     /// Returns the verdict as [`Self::judge`] does, but with an empty reason for a denial for which no policy has an `@advice`.
-    pub(super) fn verdict(&self, identity: &Identity, wish: &Wish, context: Context) -> Judgement {
-        let question = |action| Question {
+    pub(super) fn verdict(&self, identity: &Identity, wish: &RequestSpec, context: QuestionContext) -> Judgement {
+        let question = |action| AccessQuestion {
             identity,
             action,
             resource: Resource::Access(wish),
@@ -91,30 +91,30 @@ impl Policies {
         }
         if automatic.allowed {
             return Judgement {
-                verdict: Verdict::Automatic,
+                verdict: RequestVerdict::Automatic,
                 policies: automatic.policies,
                 errors: Vec::new(),
             };
         }
         let approvals = request.policies.iter().filter_map(|id| self.notes.get(id)?.approvals).max();
         Judgement {
-            verdict: Verdict::Approvals(approvals.unwrap_or(1)),
+            verdict: RequestVerdict::Approvals(approvals.unwrap_or(1)),
             // Followed by the forbids of `auto-approve`, which explain why approvers are needed.
             policies: request.policies.into_iter().chain(automatic.policies).collect(),
             errors: Vec::new(),
         }
     }
 
-    fn break_glass(&self, wish: &Wish, question: &Question<'_>) -> Judgement {
+    fn break_glass(&self, wish: &RequestSpec, question: &AccessQuestion<'_>) -> Judgement {
         let decision = self.decide(question);
         if !decision.allowed {
             return self.denied(question, decision);
         }
         let reason = wish.reason.as_deref().is_some_and(|reason| !reason.trim().is_empty());
         let verdict = if reason {
-            Verdict::Automatic
+            RequestVerdict::Automatic
         } else {
-            Verdict::Denied {
+            RequestVerdict::Denied {
                 why: "break-glass needs a reason".to_owned(),
             }
         };
@@ -127,7 +127,7 @@ impl Policies {
 
     /// Returns the reason of a refusal, in words for the caller: the `@advice` of the policies, if they have any.
     #[must_use]
-    pub fn why(&self, question: &Question<'_>, decision: &Decision) -> String {
+    pub fn why(&self, question: &AccessQuestion<'_>, decision: &Decision) -> String {
         let words = self.words_for(question, decision);
         if !words.is_empty() {
             return words;
@@ -137,7 +137,7 @@ impl Policies {
     }
 
     /// Returns the reason as [`Self::why`] does; empty if no policy has an `@advice`.
-    fn words_for(&self, question: &Question<'_>, decision: &Decision) -> String {
+    fn words_for(&self, question: &AccessQuestion<'_>, decision: &Decision) -> String {
         if !decision.errors.is_empty() {
             return NOT_EVALUATED.to_owned();
         }
@@ -160,9 +160,9 @@ impl Policies {
         }
     }
 
-    fn denied(&self, question: &Question<'_>, decision: Decision) -> Judgement {
+    fn denied(&self, question: &AccessQuestion<'_>, decision: Decision) -> Judgement {
         Judgement {
-            verdict: Verdict::Denied {
+            verdict: RequestVerdict::Denied {
                 why: self.words_for(question, &decision),
             },
             policies: decision.policies,
@@ -171,7 +171,7 @@ impl Policies {
     }
 
     /// Returns true if a permit covers the window and the number of sessions.
-    fn covers(&self, id: &str, action: Action, wish: Option<&Wish>) -> bool {
+    fn covers(&self, id: &str, action: Action, wish: Option<&RequestSpec>) -> bool {
         let Some(notes) = self.notes.get(id) else { return false };
         if wish.is_some_and(|wish| notes.max_sessions.is_some_and(|most| wish.max_sessions > most)) {
             return false;

@@ -8,22 +8,22 @@ use jiff::tz::TimeZone;
 use miette::Diagnostic;
 use sha2::{Digest, Sha256};
 
-use super::cedar::Cedar;
-use super::index::{self, Index};
-use super::words::Words;
-use super::{Policies, PolicyError, Source, fit, notes};
+use super::cedar::CedarSchema;
+use super::index::{self, PolicyIndex};
+use super::words::PolicyVocabulary;
+use super::{Policies, PolicyError, PolicyFile, fit, notes};
 
 /// Error in a policy set: the source, the offset in it, the message.
-type Mistake<'a> = (&'a Source, Option<usize>, String);
+type PlacedMistake<'a> = (&'a PolicyFile, Option<usize>, String);
 
 /// Policy with its position.
-struct Placed<'a> {
-    source: &'a Source,
+struct PlacedPolicy<'a> {
+    source: &'a PolicyFile,
     offset: Option<usize>,
     policy: Policy,
 }
 
-pub(super) fn load(schema: &Source, sources: &[Source], zone: TimeZone) -> Result<Policies, PolicyError> {
+pub(super) fn load(schema: &PolicyFile, sources: &[PolicyFile], zone: TimeZone) -> Result<Policies, PolicyError> {
     let cedar = read_schema(schema, zone).map_err(|mistakes| told(&mistakes))?;
     let mut mistakes = Vec::new();
     let mut placed = Vec::new();
@@ -33,8 +33,8 @@ pub(super) fn load(schema: &Source, sources: &[Source], zone: TimeZone) -> Resul
     let placed = named(placed, &mut mistakes);
     validate(&cedar, &placed, &mut mistakes);
     let hierarchy = cedar.schema.action_entities().unwrap_or_else(|_| Entities::empty());
-    let (mut index, mut all, mut words) = (Index::default(), BTreeMap::new(), Words::default());
-    for (id, Placed { source, offset, policy }) in &placed {
+    let (mut index, mut all, mut words) = (PolicyIndex::default(), BTreeMap::new(), PolicyVocabulary::default());
+    for (id, PlacedPolicy { source, offset, policy }) in &placed {
         let actions = index::actions(policy, &cedar, &hierarchy);
         let notes = notes::read(policy, &actions, |wrong| {
             mistakes.push((source, *offset, format!("policy {id}: {wrong}")));
@@ -58,7 +58,7 @@ pub(super) fn load(schema: &Source, sources: &[Source], zone: TimeZone) -> Resul
 }
 
 /// Parses the schema, and checks that the gate's questions fit it; otherwise every decision would fail.
-fn read_schema(source: &Source, zone: TimeZone) -> Result<Cedar, Vec<Mistake<'_>>> {
+fn read_schema(source: &PolicyFile, zone: TimeZone) -> Result<CedarSchema, Vec<PlacedMistake<'_>>> {
     let (schema, warnings) = Schema::from_cedarschema_str(&source.text).map_err(|error| vec![said(source, &error)])?;
     let warnings: Vec<_> = warnings.map(|warning| said(source, &warning)).collect();
     if !warnings.is_empty() {
@@ -68,7 +68,7 @@ fn read_schema(source: &Source, zone: TimeZone) -> Result<Cedar, Vec<Mistake<'_>
         let words = format!("the gate's requests do not match the schema: {why}; start from the schema that Tidegate ships");
         vec![(source, None, words)]
     };
-    let cedar = Cedar::new(schema, zone).ok_or_else(|| unfit("the names of its types".to_owned()))?;
+    let cedar = CedarSchema::new(schema, zone).ok_or_else(|| unfit("the names of its types".to_owned()))?;
     fit::check(&cedar).map_err(unfit)?;
     Ok(cedar)
 }
@@ -78,7 +78,7 @@ fn read_schema(source: &Source, zone: TimeZone) -> Result<Cedar, Vec<Mistake<'_>
     clippy::redundant_closure_for_method_calls,
     reason = "the type that has the method is of a crate we do not name"
 )]
-fn read_file<'a>(source: &'a Source, mistakes: &mut Vec<Mistake<'a>>) -> Vec<Placed<'a>> {
+fn read_file<'a>(source: &'a PolicyFile, mistakes: &mut Vec<PlacedMistake<'a>>) -> Vec<PlacedPolicy<'a>> {
     let set: PolicySet = match source.text.parse() {
         Ok(set) => set,
         Err(errors) => {
@@ -94,7 +94,7 @@ fn read_file<'a>(source: &'a Source, mistakes: &mut Vec<Mistake<'a>>) -> Vec<Pla
     }
     let mut placed: Vec<_> = set
         .policies()
-        .map(|policy| Placed {
+        .map(|policy| PlacedPolicy {
             source,
             offset: policy.as_ref().loc().map(|loc| loc.start()),
             policy: policy.clone(),
@@ -105,8 +105,8 @@ fn read_file<'a>(source: &'a Source, mistakes: &mut Vec<Mistake<'a>>) -> Vec<Pla
 }
 
 /// Returns the policies by their `@id`.
-fn named<'a>(placed: Vec<Placed<'a>>, mistakes: &mut Vec<Mistake<'a>>) -> BTreeMap<String, Placed<'a>> {
-    let mut named: BTreeMap<String, Placed<'a>> = BTreeMap::new();
+fn named<'a>(placed: Vec<PlacedPolicy<'a>>, mistakes: &mut Vec<PlacedMistake<'a>>) -> BTreeMap<String, PlacedPolicy<'a>> {
+    let mut named: BTreeMap<String, PlacedPolicy<'a>> = BTreeMap::new();
     for (number, placed) in placed.into_iter().enumerate() {
         let (source, offset) = (placed.source, placed.offset);
         let id = match placed.policy.annotation("id").map(str::trim) {
@@ -127,13 +127,13 @@ fn named<'a>(placed: Vec<Placed<'a>>, mistakes: &mut Vec<Mistake<'a>>) -> BTreeM
             continue;
         }
         let policy = placed.policy.new_id(PolicyId::new(&id));
-        named.insert(id, Placed { policy, ..placed });
+        named.insert(id, PlacedPolicy { policy, ..placed });
     }
     named
 }
 
 /// Validates the policies against the schema. A policy that can never apply is an error too, because its author relies on it.
-fn validate<'a>(cedar: &Cedar, placed: &BTreeMap<String, Placed<'a>>, mistakes: &mut Vec<Mistake<'a>>) {
+fn validate<'a>(cedar: &CedarSchema, placed: &BTreeMap<String, PlacedPolicy<'a>>, mistakes: &mut Vec<PlacedMistake<'a>>) {
     let set = match PolicySet::from_policies(placed.values().map(|placed| placed.policy.clone())) {
         Ok(set) => set,
         Err(error) => return mistakes.extend(placed.values().take(1).map(|first| (first.source, None, error.to_string()))),
@@ -155,7 +155,7 @@ fn validate<'a>(cedar: &Cedar, placed: &BTreeMap<String, Placed<'a>>, mistakes: 
 }
 
 /// Returns Cedar's message on one line, with its position.
-fn said<'a>(source: &'a Source, diagnostic: &dyn Diagnostic) -> Mistake<'a> {
+fn said<'a>(source: &'a PolicyFile, diagnostic: &dyn Diagnostic) -> PlacedMistake<'a> {
     let offset = diagnostic
         .labels()
         .and_then(|mut labels| labels.next())
@@ -174,13 +174,13 @@ fn said<'a>(source: &'a Source, diagnostic: &dyn Diagnostic) -> Mistake<'a> {
 }
 
 /// Formats a position as `file:line`.
-fn place(source: &Source, offset: Option<usize>) -> String {
+fn place(source: &PolicyFile, offset: Option<usize>) -> String {
     let line = offset.map(|offset| 1 + source.text.bytes().take(offset).filter(|byte| *byte == b'\n').count());
     line.map_or_else(|| source.name.clone(), |line| format!("{}:{line}", source.name))
 }
 
 /// Returns all errors in the order of files and lines.
-fn told(mistakes: &[Mistake<'_>]) -> PolicyError {
+fn told(mistakes: &[PlacedMistake<'_>]) -> PolicyError {
     let mut mistakes: Vec<_> = mistakes.iter().collect();
     mistakes.sort_by_key(|(source, offset, _)| (&source.name, *offset));
     let told = mistakes
@@ -193,7 +193,7 @@ fn told(mistakes: &[Mistake<'_>]) -> PolicyError {
 
 /// Returns the SHA-256 over names and texts in the order of names. The length of each is hashed too, so that no text can move
 /// from one into the next.
-fn hash(schema: &Source, sources: &[Source]) -> String {
+fn hash(schema: &PolicyFile, sources: &[PolicyFile]) -> String {
     let mut sources: Vec<_> = std::iter::once(schema).chain(sources).collect();
     sources.sort_by_key(|source| &source.name);
     let mut hash = Sha256::new();

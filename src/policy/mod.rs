@@ -17,7 +17,7 @@ pub mod table;
 mod tests;
 mod words;
 
-pub use explain::{Explanation, Remedy};
+pub use explain::{Remedy, RequestExplanation};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -26,7 +26,7 @@ use jiff::Timestamp;
 
 use crate::identity::Identity;
 use crate::names::{GroupName, ProfileName, TargetName, nearest};
-use crate::request::{Request, Wish};
+use crate::request::{Request, RequestSpec};
 
 /// Action that an identity wants to take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -55,14 +55,14 @@ pub enum Resource<'a> {
     /// The gate itself: reading the log, administering.
     Gate,
     /// A profile on a target: asking for access, extending, revoking.
-    Access(&'a Wish),
+    Access(&'a RequestSpec),
     /// A request: approving.
     Request(&'a Request),
 }
 
 /// Context of a question.
 #[derive(Debug, Clone, Copy)]
-pub struct Context {
+pub struct QuestionContext {
     /// Gate time; policies see its hour and weekday in the configured zone.
     pub now: Timestamp,
     /// Address of the client; `None` if it is not on a network.
@@ -73,7 +73,7 @@ pub struct Context {
 
 /// One access question.
 #[derive(Debug, Clone, Copy)]
-pub struct Question<'a> {
+pub struct AccessQuestion<'a> {
     /// Identity that wants to act.
     pub identity: &'a Identity,
     /// Action it wants to take.
@@ -81,7 +81,7 @@ pub struct Question<'a> {
     /// Subject of the action.
     pub resource: Resource<'a>,
     /// Further facts that policies see.
-    pub context: Context,
+    pub context: QuestionContext,
 }
 
 /// Answer to one question.
@@ -97,7 +97,7 @@ pub struct Decision {
 
 /// Verdict on a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum RequestVerdict {
     /// Denied.
     Denied {
         /// Reason, in words for the requester: the policy's `@advice`, or the missing condition.
@@ -113,7 +113,7 @@ pub enum Verdict {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judgement {
     /// The verdict.
-    pub verdict: Verdict,
+    pub verdict: RequestVerdict,
     /// Ids of the policies that decided.
     pub policies: Vec<String>,
     /// Errors of policies that could not be evaluated, for the operator and the log; with any of them the request is denied.
@@ -125,7 +125,7 @@ pub const NOT_EVALUATED: &str = "a policy could not be evaluated, so the request
 
 /// Names of a target and its profiles, for suggestions.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Access {
+pub struct TargetProfileNames {
     /// Name of the target.
     pub target: TargetName,
     /// Names of its profiles, the narrowest first.
@@ -134,7 +134,7 @@ pub struct Access {
 
 /// File of a policy set.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
+pub struct PolicyFile {
     /// Name, for error messages and the hash.
     pub name: String,
     /// Contents.
@@ -149,17 +149,17 @@ pub struct PolicyError(pub Vec<String>);
 /// Validated set of policies.
 #[derive(Debug)]
 pub struct Policies {
-    cedar: cedar::Cedar,
-    index: index::Index,
+    cedar: cedar::CedarSchema,
+    index: index::PolicyIndex,
     /// Annotations, by the id of the policy.
-    notes: BTreeMap<String, notes::Notes>,
-    words: words::Words,
+    notes: BTreeMap<String, notes::PolicyNotes>,
+    words: words::PolicyVocabulary,
     hash: String,
 }
 
 impl Policies {
     /// Parses and validates a set; its hours and weekdays are in `zone`.
-    pub fn parse(schema: &Source, policies: &[Source], zone: jiff::tz::TimeZone) -> Result<Self, PolicyError> {
+    pub fn parse(schema: &PolicyFile, policies: &[PolicyFile], zone: jiff::tz::TimeZone) -> Result<Self, PolicyError> {
         load::load(schema, policies, zone)
     }
 

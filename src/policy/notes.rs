@@ -10,7 +10,7 @@ use super::Action;
 
 /// Annotations of a policy that the gate interprets.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Notes {
+pub(super) struct PolicyNotes {
     /// Text for callers that the policy refuses.
     pub(super) advice: Option<String>,
     /// Number of approvers needed.
@@ -22,10 +22,10 @@ pub(super) struct Notes {
 }
 
 /// Maximum value of `@approvals`.
-const MOST_APPROVALS: u32 = 20;
+const MAX_APPROVALS: u32 = 20;
 
 /// Reads the annotations of a policy about these actions; errors go to `wrong`.
-pub(super) fn read(policy: &Policy, actions: &[Action], mut wrong: impl FnMut(String)) -> Notes {
+pub(super) fn read(policy: &Policy, actions: &[Action], mut wrong: impl FnMut(String)) -> PolicyNotes {
     let permit = policy.effect() == Effect::Permit;
     for (name, _) in policy.annotations() {
         if !["id", "advice", "approvals", "max_duration", "max_sessions", "description"].contains(&name) {
@@ -35,9 +35,9 @@ pub(super) fn read(policy: &Policy, actions: &[Action], mut wrong: impl FnMut(St
         }
     }
     let approvals = policy.annotation("approvals").and_then(|text| {
-        let number = text.parse().ok().filter(|number| (1..=MOST_APPROVALS).contains(number));
+        let number = text.parse().ok().filter(|number| (1..=MAX_APPROVALS).contains(number));
         if number.is_none() {
-            wrong(format!("@approvals({text:?}) is not a number from 1 to {MOST_APPROVALS}"));
+            wrong(format!("@approvals({text:?}) is not a number from 1 to {MAX_APPROVALS}"));
         } else if !permit || !actions.contains(&Action::Request) {
             wrong("@approvals has an effect only in a permit of \"request\"".to_owned());
         }
@@ -72,7 +72,7 @@ pub(super) fn read(policy: &Policy, actions: &[Action], mut wrong: impl FnMut(St
             "it can permit \"{name}\" for any duration; add a limit like @max_duration(\"2h\"), or name other actions"
         ));
     }
-    Notes {
+    PolicyNotes {
         advice: policy
             .annotation("advice")
             .map(str::trim)

@@ -22,14 +22,14 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use serde::Deserialize;
 
-use super::{Action, Context, Policies, Question, Resource, Source, Verdict, notes};
-use crate::identity::{Identity, Source as Proof};
+use super::{AccessQuestion, Action, Policies, PolicyFile, QuestionContext, RequestVerdict, Resource, notes};
+use crate::identity::{Identity, IdentitySource};
 use crate::names::{GroupName, IdentityName, ProfileName, TargetName};
-use crate::request::{Request, Wish};
+use crate::request::{Request, RequestSpec};
 
 /// Result of running tables of cases.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Outcome {
+pub struct TableResult {
     /// Number of cases run.
     pub cases: usize,
     /// Failures: `file:line: case: words`.
@@ -38,14 +38,14 @@ pub struct Outcome {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Table {
+struct CaseTable {
     #[serde(default)]
-    case: Vec<toml::Spanned<Case>>,
+    case: Vec<toml::Spanned<TableCase>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Case {
+struct TableCase {
     name: String,
     who: IdentityName,
     #[serde(default)]
@@ -84,15 +84,15 @@ fn one_session() -> u32 {
 }
 
 /// Default time of a case: a Monday at ten.
-const MONDAY: DateTime = DateTime::constant(2026, 8, 3, 10, 0, 0, 0);
+const DEFAULT_CASE_TIME: DateTime = DateTime::constant(2026, 8, 3, 10, 0, 0, 0);
 
 /// Runs every case of the tables against the policies.
 #[must_use]
-pub fn run(policies: &Policies, tables: &[Source]) -> Outcome {
-    let mut outcome = Outcome::default();
+pub fn run(policies: &Policies, tables: &[PolicyFile]) -> TableResult {
+    let mut outcome = TableResult::default();
     for table in tables {
         let line = |offset: usize| 1 + table.text.bytes().take(offset).filter(|byte| *byte == b'\n').count();
-        let cases = match toml::from_str::<Table>(&table.text) {
+        let cases = match toml::from_str::<CaseTable>(&table.text) {
             Ok(cases) => cases.case,
             Err(error) => {
                 let line = error.span().map_or(1, |span| line(span.start));
@@ -118,16 +118,16 @@ pub fn run(policies: &Policies, tables: &[Source]) -> Outcome {
 }
 
 /// Formats a verdict as tables write it.
-fn shown(verdict: &Verdict) -> String {
+fn shown(verdict: &RequestVerdict) -> String {
     match verdict {
-        Verdict::Automatic => "automatic".to_owned(),
-        Verdict::Approvals(1) => "1 approval".to_owned(),
-        Verdict::Approvals(approvals) => format!("{approvals} approvals"),
-        Verdict::Denied { .. } => "denied".to_owned(),
+        RequestVerdict::Automatic => "automatic".to_owned(),
+        RequestVerdict::Approvals(1) => "1 approval".to_owned(),
+        RequestVerdict::Approvals(approvals) => format!("{approvals} approvals"),
+        RequestVerdict::Denied { .. } => "denied".to_owned(),
     }
 }
 
-fn check(policies: &Policies, case: &Case) -> Result<(), String> {
+fn check(policies: &Policies, case: &TableCase) -> Result<(), String> {
     if let Some(unknown) = case
         .by
         .iter()
@@ -166,8 +166,8 @@ fn check(policies: &Policies, case: &Case) -> Result<(), String> {
 }
 
 /// Returns the answer of the policies as tables write it, the ids of those that decided, and the reason.
-fn ask(policies: &Policies, case: &Case) -> Result<(String, Vec<String>, Option<String>), String> {
-    let context = Context {
+fn ask(policies: &Policies, case: &TableCase) -> Result<(String, Vec<String>, Option<String>), String> {
+    let context = QuestionContext {
         now: time(policies, case.at.as_deref())?,
         client: case.from,
         active_grants: case.active_grants,
@@ -175,7 +175,7 @@ fn ask(policies: &Policies, case: &Case) -> Result<(String, Vec<String>, Option<
     let identity = Identity {
         name: case.who.clone(),
         groups: case.groups.clone(),
-        source: case.issuer.clone().map_or(Proof::Local, Proof::Issuer),
+        source: case.issuer.clone().map_or(IdentitySource::Local, IdentitySource::Issuer),
         claims: case.claims.clone(),
     };
     let name = case.action.as_deref().unwrap_or("request");
@@ -185,7 +185,7 @@ fn ask(policies: &Policies, case: &Case) -> Result<(String, Vec<String>, Option<
         format!("action = {name:?} is unknown; use one of {known}")
     })?;
     let decide = |resource| {
-        let decision = policies.decide(&Question {
+        let decision = policies.decide(&AccessQuestion {
             identity: &identity,
             action,
             resource,
@@ -201,7 +201,7 @@ fn ask(policies: &Policies, case: &Case) -> Result<(String, Vec<String>, Option<
         Action::Request => {
             let judgement = policies.judge(&identity, &wish(case)?, context);
             let why = match &judgement.verdict {
-                Verdict::Denied { why } => Some(why.clone()),
+                RequestVerdict::Denied { why } => Some(why.clone()),
                 _ => None,
             };
             Ok((shown(&judgement.verdict), judgement.policies, why))
@@ -210,10 +210,10 @@ fn ask(policies: &Policies, case: &Case) -> Result<(String, Vec<String>, Option<
     }
 }
 
-fn wish(case: &Case) -> Result<Wish, String> {
+fn wish(case: &TableCase) -> Result<RequestSpec, String> {
     let window = case.window.as_deref().unwrap_or("30m");
     let own = case.owner.is_none();
-    Ok(Wish {
+    Ok(RequestSpec {
         identity: case.owner.clone().unwrap_or_else(|| case.who.clone()),
         groups: if own { case.groups.clone() } else { case.owner_groups.clone() },
         issuer: None,
@@ -232,7 +232,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     notes::duration(text).ok_or_else(|| format!("for = {text:?} is not a duration; write it like 45m or 2h30m"))
 }
 
-fn request(wish: Wish) -> Result<Request, String> {
+fn request(wish: RequestSpec) -> Result<Request, String> {
     Ok(Request {
         id: "rq_0000000000".parse().map_err(|_| "no id".to_owned())?,
         wish,
@@ -249,7 +249,7 @@ fn request(wish: Wish) -> Result<Request, String> {
 fn time(policies: &Policies, text: Option<&str>) -> Result<Timestamp, String> {
     let Some(text) = text else {
         return policies
-            .local(MONDAY)
+            .local(DEFAULT_CASE_TIME)
             .ok_or_else(|| "the zone has no Monday at ten".to_owned());
     };
     policies

@@ -5,22 +5,22 @@ use jiff::tz::TimeZone;
 use proptest::prelude::*;
 
 use super::*;
-use crate::identity::Source as Proof;
+use crate::identity::IdentitySource;
 
 const SCHEMA: &str = include_str!("../../policies/schema.cedarschema");
 
-fn schema() -> Source {
+fn schema() -> PolicyFile {
     source("schema.cedarschema", SCHEMA)
 }
 
-fn source(name: &str, text: &str) -> Source {
-    Source {
+fn source(name: &str, text: &str) -> PolicyFile {
+    PolicyFile {
         name: name.to_owned(),
         text: text.to_owned(),
     }
 }
 
-fn shipped() -> (Source, Vec<Source>, Vec<Source>) {
+fn shipped() -> (PolicyFile, Vec<PolicyFile>, Vec<PolicyFile>) {
     let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
     let (schema, policies) = crate::config::policies::read(&dir).unwrap();
     (schema, policies, crate::config::policies::read_tables(&dir).unwrap())
@@ -38,13 +38,13 @@ fn identity(name: &str, groups: &[&str]) -> Identity {
     Identity {
         name: name.parse().unwrap(),
         groups: groups.iter().map(|group| group.parse().unwrap()).collect(),
-        source: Proof::Local,
+        source: IdentitySource::Local,
         claims: BTreeMap::new(),
     }
 }
 
-fn wish(who: &Identity, target: &str, profile: &str, minutes: u64) -> Wish {
-    Wish {
+fn wish(who: &Identity, target: &str, profile: &str, minutes: u64) -> RequestSpec {
+    RequestSpec {
         identity: who.name.clone(),
         groups: who.groups.clone(),
         issuer: None,
@@ -60,8 +60,8 @@ fn wish(who: &Identity, target: &str, profile: &str, minutes: u64) -> Wish {
 }
 
 /// A Monday at ten.
-fn context() -> Context {
-    Context {
+fn context() -> QuestionContext {
+    QuestionContext {
         now: "2026-08-03T10:00:00Z".parse().unwrap(),
         client: None,
         active_grants: 0,
@@ -70,12 +70,12 @@ fn context() -> Context {
 
 fn why(judgement: &Judgement) -> &str {
     match &judgement.verdict {
-        Verdict::Denied { why } => why,
+        RequestVerdict::Denied { why } => why,
         other => panic!("{other:?} by {:?}", judgement.policies),
     }
 }
 
-fn request(wish: Wish) -> Request {
+fn request(wish: RequestSpec) -> Request {
     Request {
         id: "rq_0000000000".parse().unwrap(),
         wish,
@@ -194,13 +194,13 @@ fn what_is_approved_automatically_is_bounded() {
         let mut asked = wish(&ana, "orders", "read-only", 120);
         asked.break_glass = true;
         asked.reason = Some("why".to_owned());
-        let question = |action, wish| Question {
+        let question = |action, wish| AccessQuestion {
             identity: &ana,
             action,
             resource: Resource::Access(wish),
             context: context(),
         };
-        let longer = Wish {
+        let longer = RequestSpec {
             window: Duration::from_millis(7_200_001),
             ..asked.clone()
         };
@@ -223,11 +223,11 @@ fn the_longest_bound_of_those_that_permit_counts() {
         let ana = identity("ana", groups);
         policies.judge(&ana, &wish(&ana, "orders", "read-only", minutes), context())
     };
-    assert_eq!(judge(&["qa"], 60).verdict, Verdict::Automatic);
+    assert_eq!(judge(&["qa"], 60).verdict, RequestVerdict::Automatic);
     assert_eq!(judge(&["qa"], 60).policies, ["an hour", "two"]);
     assert_eq!(judge(&["qa"], 120).policies, ["two"]);
-    assert_eq!(judge(&["qa"], 121).verdict, Verdict::Approvals(1));
-    assert_eq!(judge(&[], 61).verdict, Verdict::Approvals(1));
+    assert_eq!(judge(&["qa"], 121).verdict, RequestVerdict::Approvals(1));
+    assert_eq!(judge(&[], 61).verdict, RequestVerdict::Approvals(1));
 }
 
 #[test]
@@ -240,14 +240,14 @@ fn a_permit_counts_for_so_many_sessions() {
         when { context.max_sessions < 8 && context has reason };";
     let policies = parse(permits).unwrap();
     let ana = identity("ana", &[]);
-    let asked = |max_sessions, reason: Option<&str>| Wish {
+    let asked = |max_sessions, reason: Option<&str>| RequestSpec {
         max_sessions,
         reason: reason.map(str::to_owned),
         ..wish(&ana, "orders", "read-only", 30)
     };
-    let judge = |wish: &Wish| policies.judge(&ana, wish, context());
-    assert_eq!(judge(&asked(5, None)).verdict, Verdict::Automatic);
-    assert_eq!(judge(&asked(6, None)).verdict, Verdict::Approvals(1));
+    let judge = |wish: &RequestSpec| policies.judge(&ana, wish, context());
+    assert_eq!(judge(&asked(5, None)).verdict, RequestVerdict::Automatic);
+    assert_eq!(judge(&asked(6, None)).verdict, RequestVerdict::Approvals(1));
     assert_eq!(judge(&asked(7, Some("why"))).policies, ["small"]);
     let denied = judge(&asked(u32::MAX, None));
     assert!(why(&denied).contains("with 20 sessions at most"), "{denied:?}");
@@ -287,7 +287,7 @@ fn nobody_approves_their_own_request_whatever_the_policies_say() {
     let policies = parse("@id(\"all\") @max_duration(\"9h\") permit (principal, action, resource);").unwrap();
     let decide = |who: &Identity, owner: &Identity| {
         let request = request(wish(owner, "orders", "read-only", 30));
-        policies.decide(&Question {
+        policies.decide(&AccessQuestion {
             identity: who,
             action: Action::Approve,
             resource: Resource::Request(&request),
@@ -301,7 +301,7 @@ fn nobody_approves_their_own_request_whatever_the_policies_say() {
     assert_eq!(own.policies, ["tidegate:nobody-approves-their-own-request"]);
     // By another way of proving who they are it is the same person.
     let by_token = Identity {
-        source: Proof::Issuer("https://issuer".to_owned()),
+        source: IdentitySource::Issuer("https://issuer".to_owned()),
         ..ana.clone()
     };
     assert!(!decide(&by_token, &ana).allowed);
@@ -317,11 +317,11 @@ fn a_refusal_says_what_would_help() {
     let judgement = policies.judge(&ana, &wish(&ana, "orders", "read-only", 600), context());
     assert!(why(&judgement).contains("no window is longer than 8 hours"), "{judgement:?}");
     let pia = identity("pia", &["payments-team"]);
-    let asked = Wish {
+    let asked = RequestSpec {
         reason: Some("settle".to_owned()),
         ..wish(&pia, "payments", "read-write", 30)
     };
-    let office = Context {
+    let office = QuestionContext {
         client: Some("10.8.0.4".parse().unwrap()),
         ..context()
     };
@@ -339,7 +339,7 @@ fn a_permit_that_nearly_held_has_its_say() {
     let (schema, sources, _) = shipped();
     let policies = Policies::parse(&schema, &sources, TimeZone::UTC).unwrap();
     let olga = identity("olga", &["oncall"]);
-    let asked = Wish {
+    let asked = RequestSpec {
         reason: Some("stuck".to_owned()),
         break_glass: true,
         ..wish(&olga, "orders", "read-write", 31)
@@ -350,7 +350,7 @@ fn a_permit_that_nearly_held_has_its_say() {
     );
     let ana = identity("ana", &["qa"]);
     let asked = wish(&ana, "orders", "read-write", 121);
-    let question = |action| Question {
+    let question = |action| AccessQuestion {
         identity: &ana,
         action,
         resource: Resource::Access(&asked),
@@ -369,8 +369,8 @@ fn a_permit_that_nearly_held_has_its_say() {
 fn an_explanation_knows_what_would_have_to_change() {
     let (schema, sources, _) = shipped();
     let policies = Policies::parse(&schema, &sources, TimeZone::UTC).unwrap();
-    let explain = |who: &Identity, wish: &Wish, now: &str| {
-        let context = Context {
+    let explain = |who: &Identity, wish: &RequestSpec, now: &str| {
+        let context = QuestionContext {
             now: now.parse().unwrap(),
             ..context()
         };
@@ -383,24 +383,26 @@ fn an_explanation_knows_what_would_have_to_change() {
     };
     let ana = identity("ana", &["qa"]);
     let evening = "2026-08-03T20:00:00Z";
-    let asked = Wish {
+    let asked = RequestSpec {
         reason: Some("r".to_owned()),
         ticket: Some("BUG-1".to_owned()),
         ..wish(&ana, "orders", "read-write", 120)
     };
     let found = explain(&ana, &asked, evening);
     let time = "at another time (Mon-Fri 08:00-18:00)".to_owned();
-    assert!(found.contains(&(time, Verdict::Automatic)), "{found:?}");
+    assert!(found.contains(&(time, RequestVerdict::Automatic)), "{found:?}");
     let narrower = "with profile read-only".to_owned();
-    assert!(found.contains(&(narrower, Verdict::Automatic)), "{found:?}");
+    assert!(found.contains(&(narrower, RequestVerdict::Automatic)), "{found:?}");
     let long = wish(&ana, "orders", "read-only", 300);
     let found = explain(&ana, &long, evening);
     let shorter = "for 4h at most".to_owned();
-    assert!(found.contains(&(shorter, Verdict::Automatic)), "{found:?}");
+    assert!(found.contains(&(shorter, RequestVerdict::Automatic)), "{found:?}");
     let eve = identity("eve", &[]);
     let found = explain(&eve, &wish(&eve, "orders", "read-only", 30), evening);
     let joined = "in group qa".to_owned();
-    assert!(found.contains(&(joined, Verdict::Automatic)) || found.iter().any(|(change, _)| change.contains("in group qa")));
+    assert!(
+        found.contains(&(joined, RequestVerdict::Automatic)) || found.iter().any(|(change, _)| change.contains("in group qa"))
+    );
 }
 
 #[test]
@@ -443,7 +445,7 @@ fn decisions(scoped: bool, runs: usize) -> Vec<Duration> {
     let policies = many(1_000, scoped);
     let ana = identity("ana", &["team7", "team8", "team9"]);
     let asked = wish(&ana, "t7", "profile7", 30);
-    let question = Question {
+    let question = AccessQuestion {
         identity: &ana,
         action: Action::Request,
         resource: Resource::Access(&asked),
@@ -501,7 +503,7 @@ const GROUPS: [&str; 8] = [
     "payments-team",
 ];
 
-fn question() -> impl Strategy<Value = (Identity, Request, Action, Context)> {
+fn question() -> impl Strategy<Value = (Identity, Request, Action, QuestionContext)> {
     let group = proptest::sample::subsequence(&GROUPS[..], 0..4);
     let text = || proptest::option::of(prop_oneof![Just("BUG-1".to_owned()), Just("because".to_owned())]);
     let wish = (
@@ -540,14 +542,14 @@ fn question() -> impl Strategy<Value = (Identity, Request, Action, Context)> {
                 } else {
                     identity(NAMES[owner], &owner_groups)
                 };
-                let asked = Wish {
+                let asked = RequestSpec {
                     window: Duration::from_secs(seconds),
                     reason,
                     ticket,
                     break_glass,
                     ..wish_of(&owner, target, profile)
                 };
-                let context = Context {
+                let context = QuestionContext {
                     now: context().now + jiff::SignedDuration::from_hours(hour),
                     client: client.map(|bits| IpAddr::V4((bits % 3 * 83_886_080 + 167_772_160).into())),
                     active_grants: u32::try_from(hour % 7).unwrap(),
@@ -557,18 +559,18 @@ fn question() -> impl Strategy<Value = (Identity, Request, Action, Context)> {
         )
 }
 
-fn wish_of(owner: &Identity, target: usize, profile: usize) -> Wish {
+fn wish_of(owner: &Identity, target: usize, profile: usize) -> RequestSpec {
     let (targets, profiles) = (["orders", "payments"], ["read-only", "read-write", "migrate"]);
     wish(owner, targets[target], profiles[profile], 1)
 }
 
-fn ask<'a>(identity: &'a Identity, request: &'a Request, action: Action, context: Context) -> Question<'a> {
+fn ask<'a>(identity: &'a Identity, request: &'a Request, action: Action, context: QuestionContext) -> AccessQuestion<'a> {
     let resource = match action {
         Action::ReadLog | Action::Administer => Resource::Gate,
         Action::Approve => Resource::Request(request),
         _ => Resource::Access(&request.wish),
     };
-    Question {
+    AccessQuestion {
         identity,
         action,
         resource,
@@ -637,7 +639,7 @@ fn policy() -> impl Strategy<Value = String> {
 }
 
 /// The index says of a set what Cedar says that is given all of it: who decided, and how many could not be evaluated.
-fn answers_alike(text: &str, question: &Question<'_>) -> Result<(), TestCaseError> {
+fn answers_alike(text: &str, question: &AccessQuestion<'_>) -> Result<(), TestCaseError> {
     let policies = parse(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
     let put = policies.cedar.put(question).unwrap();
     let all: cedar_policy::PolicySet = text.parse().unwrap();
@@ -670,9 +672,9 @@ proptest! {
             let question = ask(who, request, *action, *context);
             prop_assert!(!after.decide(&question).allowed || before.decide(&question).allowed);
             let rank = |policies: &Policies| match policies.judge(who, &request.wish, *context).verdict {
-                Verdict::Automatic => 0,
-                Verdict::Approvals(approvals) => approvals,
-                Verdict::Denied { .. } => u32::MAX,
+                RequestVerdict::Automatic => 0,
+                RequestVerdict::Approvals(approvals) => approvals,
+                RequestVerdict::Denied { .. } => u32::MAX,
             };
             prop_assert!(rank(&after) >= rank(&before));
         }

@@ -9,13 +9,13 @@ use std::time::Duration;
 use cedar_policy::Policy;
 use serde_json::Value;
 
-use super::cedar::Cedar;
-use super::notes::Notes;
+use super::cedar::CedarSchema;
+use super::notes::PolicyNotes;
 use crate::names::{GroupName, ProfileName};
 
 /// Values that the policies mention.
 #[derive(Debug, Default)]
-pub(super) struct Words {
+pub(super) struct PolicyVocabulary {
     pub(super) groups: BTreeSet<GroupName>,
     pub(super) profiles: BTreeSet<ProfileName>,
     /// Names of targets, each with the id of a policy that mentions it.
@@ -29,8 +29,8 @@ pub(super) struct Words {
     pub(super) networks: BTreeSet<(String, IpAddr)>,
 }
 
-impl Words {
-    pub(super) fn add(&mut self, policy: &Policy, notes: &Notes, cedar: &Cedar) {
+impl PolicyVocabulary {
+    pub(super) fn add(&mut self, policy: &Policy, notes: &PolicyNotes, cedar: &CedarSchema) {
         self.windows.extend(notes.max_duration);
         self.sessions.extend(notes.max_sessions);
         for entity in policy.entity_literals() {

@@ -29,15 +29,15 @@ const HEADER_BYTES: usize = 5;
 const REQUEST_BYTES: usize = 9;
 
 /// Transport with the filter.
-pub(super) struct Guarded {
+pub(super) struct GuardedTransport {
     transport: Transport,
-    frames: Frames,
+    frames: ServerFrames,
 }
 
 /// Parser of the server's message stream, fed with bytes as they arrive.
-struct Frames {
+struct ServerFrames {
     /// Check of the login; `None` once the login is over.
-    door: Option<Door>,
+    door: Option<LoginGuard>,
     /// First bytes of a message, until they are complete.
     header: [u8; REQUEST_BYTES],
     /// Number of bytes in `header`.
@@ -51,7 +51,7 @@ struct Frames {
 }
 
 /// State of the login.
-struct Door {
+struct LoginGuard {
     target: Arc<Target>,
     tls: bool,
     /// True once an allowed request was seen.
@@ -60,7 +60,7 @@ struct Door {
 
 /// Error that ends the connection.
 #[derive(Debug, thiserror::Error)]
-enum Refused {
+enum GuardError {
     /// The server asked for a method that the operator did not allow.
     #[error("the target asks for the authentication method {0}, which its `auth` does not allow")]
     NotAllowed(&'static str),
@@ -72,17 +72,17 @@ enum Refused {
     NoMessage,
 }
 
-impl Guarded {
+impl GuardedTransport {
     pub(super) fn new(transport: Transport, target: Arc<Target>) -> Self {
-        let frames = Frames::new(target, transport.is_tls());
+        let frames = ServerFrames::new(target, transport.is_tls());
         Self { transport, frames }
     }
 }
 
-impl Frames {
+impl ServerFrames {
     fn new(target: Arc<Target>, tls: bool) -> Self {
         Self {
-            door: Some(Door {
+            door: Some(LoginGuard {
                 target,
                 tls,
                 asked: false,
@@ -101,7 +101,7 @@ impl Frames {
     }
 
     /// Parses bytes, which may be cut anywhere.
-    fn pass(&mut self, mut bytes: &[u8]) -> Result<(), Refused> {
+    fn pass(&mut self, mut bytes: &[u8]) -> Result<(), GuardError> {
         self.answered = self.answered.saturating_add(bytes.len());
         within(self.answered, MAX_ANSWER_BYTES, "an answer")?;
         while !bytes.is_empty() {
@@ -122,7 +122,7 @@ impl Frames {
             // At most 32 bits; the length does not include the tag.
             let length = usize::try_from(u32::from_be_bytes([l0, l1, l2, l3])).unwrap_or(usize::MAX);
             within(length, MAX_MESSAGE_BYTES, "a message")?;
-            self.skip = length.checked_sub(wanted - 1).ok_or(Refused::NoMessage)?;
+            self.skip = length.checked_sub(wanted - 1).ok_or(GuardError::NoMessage)?;
             self.filled = 0;
             if tag == b'S' {
                 self.settings = self.settings.saturating_add(length);
@@ -138,34 +138,34 @@ impl Frames {
     }
 }
 
-fn within(bytes: usize, limit: usize, what: &'static str) -> Result<(), Refused> {
+fn within(bytes: usize, limit: usize, what: &'static str) -> Result<(), GuardError> {
     if bytes > limit {
-        return Err(Refused::TooLong { what, limit });
+        return Err(GuardError::TooLong { what, limit });
     }
     Ok(())
 }
 
-impl Door {
+impl LoginGuard {
     /// Checks an `Authentication...` message by its kind. Returns true if the login is over.
-    fn judge(&mut self, kind: u32) -> Result<bool, Refused> {
+    fn judge(&mut self, kind: u32) -> Result<bool, GuardError> {
         let method = match kind {
             0 if self.asked => return Ok(true),
             0 => AuthMethod::Trust,
             3 => AuthMethod::Password,
             5 => AuthMethod::Md5,
             10..=12 => AuthMethod::ScramSha256,
-            _ => return Err(Refused::NotAllowed("an unknown method")),
+            _ => return Err(GuardError::NotAllowed("an unknown method")),
         };
         let in_clear = method == AuthMethod::Password && !self.tls;
         if in_clear || !self.target.auth.allow(method) {
-            return Err(Refused::NotAllowed(method.name()));
+            return Err(GuardError::NotAllowed(method.name()));
         }
         self.asked = true;
         Ok(method == AuthMethod::Trust)
     }
 }
 
-impl AsyncRead for Guarded {
+impl AsyncRead for GuardedTransport {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buffer.filled().len();
@@ -179,7 +179,7 @@ impl AsyncRead for Guarded {
     }
 }
 
-impl AsyncWrite for Guarded {
+impl AsyncWrite for GuardedTransport {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.frames.ask();
@@ -209,12 +209,12 @@ mod tests {
         message(b'R', &[kind.to_be_bytes().as_slice(), b"more"].concat())
     }
 
-    fn frames(allowed: &[AuthMethod], tls: bool) -> Frames {
+    fn frames(allowed: &[AuthMethod], tls: bool) -> ServerFrames {
         let mode = ClientTls::new(TlsMode::Disable, None).unwrap();
         let name = "orders".parse().unwrap();
         let mut target = Target::new(name, "localhost".to_owned(), "db".to_owned(), "app".to_owned(), mode);
         target.auth = allowed.iter().copied().collect();
-        Frames::new(Arc::new(target), tls)
+        ServerFrames::new(Arc::new(target), tls)
     }
 
     /// What is said to these bytes, given whole and one by one; true: the login is over.

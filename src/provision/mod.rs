@@ -1,13 +1,13 @@
 //! Provisioning connections: they end backends of a target and confirm their end, including backends that a crashed gate left.
 //!
-//! It does not decide that a session ends and tells no client. Roles of grants are in [`Roles`].
+//! It does not decide that a session ends and tells no client. Roles of grants are in [`GrantRoles`].
 //!
 //! INVARIANT: a backend is reported as gone only when the target confirms it: the backend is not in `pg_stat_activity` any more.
 //! Its entry there is removed after its transaction was rolled back (`ShutdownPostgres` is a `before_shmem_exit` callback,
 //! src/backend/utils/init/postinit.c).
 
+mod connection;
 mod guard;
-mod link;
 mod order;
 mod owned;
 pub mod profiles;
@@ -27,12 +27,15 @@ use crate::ids::SessionId;
 use crate::ledger::OpenSession;
 use crate::rights;
 use crate::upstream::Target;
-use order::{Order, Sort, Unanswered};
-pub use roles::{Counted, Fault, Finding, Found, Profile, ReapedRoles, RoleError, Roles, inspect_roles, inspect_shared};
-use terminator::{CROWD, Work};
+use order::{BackendKind, TerminateOrder, UnansweredOrder};
+pub use roles::{
+    FoundRole, GrantRoles, ReconcileResult, RoleCounts, RoleError, RoleFault, RoleProfile, TargetFinding, inspect_roles,
+    inspect_shared,
+};
+use terminator::{CROWD_ORDERS, TerminatorTask};
 
 /// Time within which a signalled backend has to be gone. After that it is reported as not confirmed.
-pub const LIMIT: Duration = Duration::from_secs(5);
+pub const TERMINATE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Backend of a session of this gate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +50,7 @@ pub struct Backend {
 
 /// Result of ending a backend.
 #[derive(Debug)]
-pub struct Gone {
+pub struct BackendGoneness {
     /// True if the target confirmed that the backend is gone.
     pub confirmed: bool,
     /// Time of the confirmation, or of the end of the wait without one.
@@ -71,7 +74,7 @@ impl GoneLater {
 #[derive(Debug)]
 pub struct Termination {
     signalled: oneshot::Receiver<()>,
-    gone: oneshot::Receiver<Gone>,
+    gone: oneshot::Receiver<BackendGoneness>,
     clock: Clock,
 }
 
@@ -82,13 +85,13 @@ impl Termination {
         let _ = (&mut self.signalled).await;
     }
 
-    /// Waits until the target confirms that the backend is gone, for at most about [`LIMIT`].
-    pub async fn gone(self) -> Gone {
+    /// Waits until the target confirms that the backend is gone, for at most about [`TERMINATE_TIMEOUT`].
+    pub async fn gone(self) -> BackendGoneness {
         if let Ok(gone) = self.gone.await {
             return gone;
         }
         // The task has ended with the runtime, so the state is unknown.
-        Gone {
+        BackendGoneness {
             confirmed: false,
             at: self.clock.moment().instant,
             later: None,
@@ -98,7 +101,7 @@ impl Termination {
 
 /// Result for a session that a former run of the gate left open.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reaped {
+pub struct ReapedSession {
     /// Id of the session.
     pub session: SessionId,
     /// True if its backend is confirmed gone; if not, try again later.
@@ -109,7 +112,7 @@ pub struct Reaped {
 /// is dropped.
 #[derive(Debug, Clone)]
 pub struct Terminator {
-    orders: mpsc::UnboundedSender<Order>,
+    orders: mpsc::UnboundedSender<TerminateOrder>,
     target: Arc<watch::Sender<Arc<Target>>>,
     /// True while the connection is open.
     connected: watch::Receiver<bool>,
@@ -133,7 +136,7 @@ impl Terminator {
         let (orders, queue) = mpsc::unbounded_channel();
         let (target, changes) = watch::channel(target);
         let (connection, connected) = watch::channel(false);
-        let task = tokio::spawn(Work::new(changes, clock.clone(), queue, connection).run());
+        let task = tokio::spawn(TerminatorTask::new(changes, clock.clone(), queue, connection).run());
         Self {
             orders,
             target: Arc::new(target),
@@ -154,7 +157,7 @@ impl Terminator {
     /// worth waiting for.
     #[must_use]
     pub fn crowded(&self) -> bool {
-        self.unanswered.load(Ordering::Relaxed) > CROWD
+        self.unanswered.load(Ordering::Relaxed) > CROWD_ORDERS
     }
 
     /// Waits until there is no connection to end a backend on, which may be now. The task keeps reconnecting.
@@ -174,28 +177,28 @@ impl Terminator {
         same
     }
 
-    /// Terminates the backend and waits until the target confirms that it is gone, for at most about [`LIMIT`]. The order is
+    /// Terminates the backend and waits until the target confirms that it is gone, for at most about [`TERMINATE_TIMEOUT`]. The order is
     /// given by the call itself, not by the first poll, and is carried out even if the future is dropped. Concurrent orders are
     /// carried out together.
     ///
     /// A backend without confirmation by then is signalled again every few seconds until it is gone, for as long as the gate
-    /// runs: [`Gone::later`] waits for that. Leave such a session open in the store until then; the next start will confirm it if
+    /// runs: [`BackendGoneness::later`] waits for that. Leave such a session open in the store until then; the next start will confirm it if
     /// this run does not.
-    pub fn end(&self, backend: Backend) -> impl Future<Output = Gone> + Send + use<> {
-        self.order(backend, Duration::ZERO, Sort::Session).gone()
+    pub fn end(&self, backend: Backend) -> impl Future<Output = BackendGoneness> + Send + use<> {
+        self.order(backend, Duration::ZERO, BackendKind::Session).gone()
     }
 
     /// Ends a backend as [`Terminator::end`] does, and also reports the signal. Pass `urgent` if the session could do more until
     /// it is stopped, or if its next message is waited for: an urgent order is not held back to be batched.
     #[must_use]
     pub fn end_watched(&self, backend: Backend, urgent: bool) -> Termination {
-        let sort = if urgent { Sort::Urgent } else { Sort::Session };
+        let sort = if urgent { BackendKind::Urgent } else { BackendKind::Session };
         self.order(backend, Duration::ZERO, sort)
     }
 
     /// Ends the backends of sessions that a former run left open on this target. If a process id belongs to a younger process
     /// now, the session's own is gone.
-    pub async fn reap(&self, leftovers: &[OpenSession]) -> Vec<Reaped> {
+    pub async fn reap(&self, leftovers: &[OpenSession]) -> Vec<ReapedSession> {
         let now = self.clock.moment();
         let orders = leftovers.iter().map(|session| {
             // If its target had no roles then, the backend is found under the account itself.
@@ -206,9 +209,9 @@ impl Terminator {
                 role: Some(role.as_str().into()),
             };
             let age = Duration::try_from(now.time.duration_since(session.opened_at)).unwrap_or(Duration::ZERO);
-            let gone = self.order(backend, age, Sort::Leftover).gone();
+            let gone = self.order(backend, age, BackendKind::Leftover).gone();
             async move {
-                Reaped {
+                ReapedSession {
                     session: session.session.clone(),
                     confirmed: gone.await.confirmed,
                 }
@@ -218,17 +221,17 @@ impl Terminator {
     }
 
     /// Gives an order. `age` is the session's age at `backend.opened`, for sessions that began before this clock did.
-    fn order(&self, backend: Backend, age: Duration, sort: Sort) -> Termination {
+    fn order(&self, backend: Backend, age: Duration, sort: BackendKind) -> Termination {
         let (signal, signalled) = oneshot::channel();
         let (reply, gone) = oneshot::channel();
-        let order = Order {
+        let order = TerminateOrder {
             backend,
             older: age,
             sort,
             given: self.clock.moment().instant,
             signalled: Some(signal),
             reply,
-            _unanswered: Unanswered::count(&self.unanswered),
+            _unanswered: UnansweredOrder::count(&self.unanswered),
         };
         // If the task is gone, the order is dropped here, which notifies its waiters.
         let _ = self.orders.send(order);

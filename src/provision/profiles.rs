@@ -15,21 +15,21 @@ use std::time::Duration;
 
 use tokio_postgres::Client;
 
-use super::link::{self, Driver};
+use super::connection::{self, ConnectionDriver};
 use crate::backoff::Backoff;
-use crate::causes::in_one_line;
+use crate::error_chain::display_chain;
 use crate::names::{ProfileName, TargetName};
-pub use crate::rights::Step;
-use crate::rights::catalogue::Snapshot;
-use crate::rights::{Marker, Plan, Profile, Rights, RoleName, everybody, plan, profile_role, quoted};
+pub use crate::rights::PlanStep;
+use crate::rights::catalogue::CatalogSnapshot;
+use crate::rights::{PlannedProfile, ProfilePlan, Rights, RoleMarker, RoleName, everybody, plan, profile_role, quoted};
 use crate::upstream::Target;
 pub use error::ProfilesError;
 pub use lift::lift;
 
 /// Maximum number of attempts when a concurrent change or a restart of the server interferes.
-const ATTEMPTS: u32 = 6;
+const MAX_ATTEMPTS: u32 = 6;
 /// Waits between them.
-const RETRY: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
+const RETRY_BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
 /// Settings of the connection: catalogue names only, as for ending backends. A statement that waits for a lock gives up, because
 /// its place in the queue would hold up all later ones.
 const OPTIONS: &str = "-c search_path=pg_catalog -c statement_timeout=0 -c lock_timeout=20s -c standard_conforming_strings=on";
@@ -44,7 +44,7 @@ const PROFILES: &str = "
 
 /// Definition of one profile.
 #[derive(Debug, Clone)]
-pub struct Definition {
+pub struct ProfileDefinition {
     /// Name of the profile.
     pub name: ProfileName,
     /// Rights of the profile.
@@ -55,16 +55,16 @@ pub struct Definition {
 
 /// Profiles of a target, and the account that grants their roles.
 #[derive(Debug, Clone)]
-pub struct Definitions {
+pub struct ProfileDefinitions {
     /// Name of the target.
     pub target: TargetName,
     /// Name of the target's account.
     pub account: String,
     /// Profiles, the narrowest first.
-    pub profiles: Vec<Definition>,
+    pub profiles: Vec<ProfileDefinition>,
 }
 
-impl Definitions {
+impl ProfileDefinitions {
     /// Returns the roles of the profiles, in their order.
     fn roles(&self) -> impl Iterator<Item = RoleName> {
         self.profiles
@@ -75,37 +75,37 @@ impl Definitions {
 
 /// Profile with its differences from the database.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Compared {
+pub struct ProfileComparison {
     /// Name of the profile.
     pub profile: ProfileName,
     /// Name of its role.
     pub role: String,
     /// Differences, and the steps that remove them.
     #[serde(flatten)]
-    pub plan: Plan,
+    pub plan: ProfilePlan,
 }
 
 /// Differences between a database and a target's profiles.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Comparison {
+pub struct TargetComparison {
     /// Comparison of each profile.
-    pub profiles: Vec<Compared>,
+    pub profiles: Vec<ProfileComparison>,
     /// Rights of `PUBLIC` in the database, which add to those of every profile.
     pub everybody: Vec<String>,
     /// Roles of profiles without a definition, with the SQL that removes them.
     pub left: Vec<String>,
 }
 
-impl Comparison {
+impl TargetComparison {
     /// Returns the number of rights beyond the definitions that others gave and the account cannot revoke.
     #[must_use]
-    pub fn beyond(&self) -> usize {
-        self.profiles.iter().map(|compared| compared.plan.beyond.len()).sum()
+    pub fn excess(&self) -> usize {
+        self.profiles.iter().map(|compared| compared.plan.excess.len()).sum()
     }
 
     /// Returns the differences that the connected account cannot remove.
     fn blocked(&self) -> Vec<String> {
-        let of = |compared: &Compared| {
+        let of = |compared: &ProfileComparison| {
             let profile = compared.profile.clone();
             let lines = compared.plan.blocked.clone().into_iter();
             lines.map(move |why| format!("{profile}: {why}"))
@@ -134,12 +134,12 @@ impl Comparison {
 }
 
 /// Connection for a comparison or an apply.
-struct Session {
+struct ProfilesConnection {
     client: Client,
-    driver: Driver,
+    driver: ConnectionDriver,
 }
 
-impl Drop for Session {
+impl Drop for ProfilesConnection {
     fn drop(&mut self) {
         self.driver.abort();
     }
@@ -147,15 +147,15 @@ impl Drop for Session {
 
 /// Result of comparing a database again.
 #[derive(Debug)]
-pub enum Looked {
+pub enum DriftLook {
     /// The catalogue has not changed since the last comparison.
     AsBefore,
     /// New comparison, with the fingerprint of its catalogue.
-    Changed(String, Comparison),
+    Changed(String, TargetComparison),
 }
 
 /// Compares the database with the definitions, over a connection as `target` configures it; changes nothing.
-pub async fn compare(target: &Arc<Target>, definitions: &Definitions) -> Result<Comparison, ProfilesError> {
+pub async fn compare(target: &Arc<Target>, definitions: &ProfileDefinitions) -> Result<TargetComparison, ProfilesError> {
     let session = open(target).await?;
     session.client.batch_execute(LOOK).await?;
     let compared = look(&session.client, definitions).await?;
@@ -166,18 +166,18 @@ pub async fn compare(target: &Arc<Target>, definitions: &Definitions) -> Result<
 /// Compares as [`compare`] does, unless the catalogue still has the fingerprint `known`.
 pub async fn compare_if_changed(
     target: &Arc<Target>,
-    definitions: &Definitions,
+    definitions: &ProfileDefinitions,
     known: Option<&str>,
-) -> Result<Looked, ProfilesError> {
+) -> Result<DriftLook, ProfilesError> {
     let session = open(target).await?;
     session.client.batch_execute(LOOK).await?;
     let roles: Vec<RoleName> = definitions.roles().collect();
     let roles: Vec<&str> = roles.iter().map(RoleName::as_str).collect();
     let fingerprint = catalogue::fingerprint(&session.client, &roles, &definitions.account).await?;
     let looked = if known == Some(fingerprint.as_str()) {
-        Looked::AsBefore
+        DriftLook::AsBefore
     } else {
-        Looked::Changed(fingerprint, look(&session.client, definitions).await?)
+        DriftLook::Changed(fingerprint, look(&session.client, definitions).await?)
     };
     session.client.batch_execute("COMMIT").await?;
     Ok(looked)
@@ -190,14 +190,14 @@ pub async fn compare_if_changed(
 /// catalogue, or the server restarts.
 pub async fn apply(
     target: &Arc<Target>,
-    definitions: &Definitions,
-    mut progress: impl FnMut(&ProfileName, &Step),
-) -> Result<Comparison, ProfilesError> {
-    let mut backoff = RETRY;
-    for _ in 1..ATTEMPTS {
+    definitions: &ProfileDefinitions,
+    mut progress: impl FnMut(&ProfileName, &PlanStep),
+) -> Result<TargetComparison, ProfilesError> {
+    let mut backoff = RETRY_BACKOFF;
+    for _ in 1..MAX_ATTEMPTS {
         match attempt(target, definitions, &mut progress).await {
             Err(error) if error.may_pass() => {
-                tracing::debug!(error = %in_one_line(&error), "cannot compare or apply the profiles; retrying")
+                tracing::debug!(error = %display_chain(&error), "cannot compare or apply the profiles; retrying")
             }
             done => return done,
         }
@@ -208,9 +208,9 @@ pub async fn apply(
 
 async fn attempt(
     target: &Arc<Target>,
-    definitions: &Definitions,
-    progress: &mut impl FnMut(&ProfileName, &Step),
-) -> Result<Comparison, ProfilesError> {
+    definitions: &ProfileDefinitions,
+    progress: &mut impl FnMut(&ProfileName, &PlanStep),
+) -> Result<TargetComparison, ProfilesError> {
     let session = open(target).await?;
     let client = &session.client;
     let locked = lock::begin(client).await?;
@@ -245,15 +245,15 @@ async fn run_step(client: &Client, sql: &str) -> Result<(), ProfilesError> {
     client.batch_execute(sql).await.map_err(failed)
 }
 
-async fn open(target: &Arc<Target>) -> Result<Session, ProfilesError> {
-    let connect = link::client(target, "tidegate (profiles)", OPTIONS);
+async fn open(target: &Arc<Target>) -> Result<ProfilesConnection, ProfilesError> {
+    let connect = connection::client(target, "tidegate (profiles)", OPTIONS);
     let (client, driver) = tokio::time::timeout(target.connect_timeout, connect)
         .await
         .map_err(|_| ProfilesError::Timeout(target.connect_timeout))??;
-    Ok(Session { client, driver })
+    Ok(ProfilesConnection { client, driver })
 }
 
-async fn look(client: &Client, definitions: &Definitions) -> Result<Comparison, ProfilesError> {
+async fn look(client: &Client, definitions: &ProfileDefinitions) -> Result<TargetComparison, ProfilesError> {
     let names: Vec<RoleName> = definitions.roles().collect();
     let texts: Vec<&str> = names.iter().map(RoleName::as_str).collect();
     let owners = definitions
@@ -269,7 +269,7 @@ async fn look(client: &Client, definitions: &Definitions) -> Result<Comparison, 
         compared.plan.blocked.extend(wrong.await?);
         profiles.push(compared);
     }
-    Ok(Comparison {
+    Ok(TargetComparison {
         profiles,
         everybody: everybody(&snapshot),
         left: left(client, definitions).await?,
@@ -277,11 +277,11 @@ async fn look(client: &Client, definitions: &Definitions) -> Result<Comparison, 
 }
 
 /// Returns the roles of this target's profiles that have no definition. They are not dropped here: another gate may define them.
-async fn left(client: &Client, definitions: &Definitions) -> Result<Vec<String>, ProfilesError> {
+async fn left(client: &Client, definitions: &ProfileDefinitions) -> Result<Vec<String>, ProfilesError> {
     let mut left = Vec::new();
     for row in client.query(PROFILES, &[]).await? {
         let (role, comment): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
-        let Ok(Marker::Profile { target, profile }) = comment.parse() else {
+        let Ok(RoleMarker::Profile { target, profile }) = comment.parse() else {
             continue;
         };
         if target == definitions.target && definitions.profiles.iter().all(|there| there.name != profile) {
@@ -295,22 +295,22 @@ async fn left(client: &Client, definitions: &Definitions) -> Result<Vec<String>,
 }
 
 fn one(
-    definitions: &Definitions,
-    definition: &Definition,
+    definitions: &ProfileDefinitions,
+    definition: &ProfileDefinition,
     role: &RoleName,
-    snapshot: &Snapshot,
-) -> Result<Compared, ProfilesError> {
-    let marker = Marker::Profile {
+    snapshot: &CatalogSnapshot,
+) -> Result<ProfileComparison, ProfilesError> {
+    let marker = RoleMarker::Profile {
         target: definitions.target.clone(),
         profile: definition.name.clone(),
     };
-    let profile = Profile {
+    let profile = PlannedProfile {
         role,
         marker: &marker.to_string(),
         rights: &definition.rights,
         account: &definitions.account,
     };
-    Ok(Compared {
+    Ok(ProfileComparison {
         profile: definition.name.clone(),
         role: role.to_string(),
         plan: plan(&profile, snapshot)?,

@@ -5,16 +5,16 @@
 //! INVARIANT: a session has its grant's role or none at all; no role is created before it is recorded; only roles whose comment
 //! names this gate and this target are ever changed; and the role of an ended grant is retried until it is gone.
 
+mod connection;
+mod create;
+mod drop;
 mod finding;
 mod inspect;
-mod keep;
-mod legacy;
-mod line;
+mod lifecycle;
 mod lost_host;
-mod make;
+mod owned_objects;
 mod powers;
-mod reap;
-mod retire;
+mod reconcile;
 mod search_path;
 
 use std::collections::HashMap;
@@ -29,28 +29,28 @@ use tokio::time::Instant;
 
 use crate::audit::event::{Event, RoleChangeKind, RoleChanged};
 use crate::audit::{AuditError, Journal};
-use crate::causes::in_one_line;
 use crate::clock::Clock;
 use crate::ending::{Ending, TargetRefusal};
-use crate::grant::{Grant, Status};
+use crate::error_chain::display_chain;
+use crate::grant::{Grant, GrantState};
 use crate::ids::{GrantId, LogId};
 use crate::names::ProfileName;
-use crate::rights::{Marker, RoleName, grant_role};
-use crate::upstream::{Account, Target};
+use crate::rights::{RoleMarker, RoleName, grant_role};
+use crate::upstream::{Target, TargetAccount};
 
-pub use finding::Finding;
+pub use connection::RoleFault;
+pub use finding::TargetFinding;
 pub use inspect::{inspect_roles, inspect_shared};
-pub use line::Fault;
-pub use reap::{Found, Reaped as ReapedRoles};
+pub use reconcile::{FoundRole, ReconcileResult};
 
-use line::Line;
+use connection::RoleConnection;
 
 /// `read_only_sql_transaction`.
 const READ_ONLY: &str = "25006";
 
 /// Settings of a profile for the roles of its grants.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Profile {
+pub struct RoleProfile {
     /// Name of the profile.
     pub name: ProfileName,
     /// Connection limit of a grant's role; `None`: the grant's number of sessions, with room for those that are just closing.
@@ -66,10 +66,10 @@ pub struct Profile {
 
 /// Roles of a target's grants. Cheap to clone; clones share their state.
 #[derive(Clone)]
-pub struct Roles(Arc<Inner>);
+pub struct GrantRoles(Arc<GrantRolesInner>);
 
-struct Inner {
-    place: Mutex<Arc<Place>>,
+struct GrantRolesInner {
+    place: Mutex<Arc<RoleTarget>>,
     /// Owner of the roles: the log's id, which stays the same across restarts.
     gate: LogId,
     journal: Journal,
@@ -77,36 +77,36 @@ struct Inner {
     /// Runtime of its tasks, independent of the caller's.
     runtime: Handle,
     /// Roles are created on one connection and dropped on another, because dropping may wait for locks.
-    making: Line,
-    ending: Line,
+    making: RoleConnection,
+    ending: RoleConnection,
     /// Lock held while the objects of a role are handed over, on a separate connection: it can take long, and two concurrent
     /// tasks would collide when they make the account a member of the same profile.
     legacies: tokio::sync::Mutex<()>,
-    slots: Mutex<HashMap<GrantId, Arc<Slot>>>,
+    slots: Mutex<HashMap<GrantId, Arc<RoleSlot>>>,
     /// Backends without a session, with the time each was first seen.
     strangers: Mutex<HashMap<i32, Instant>>,
-    counts: Counts,
+    counts: RoleCounters,
 }
 
 /// Parts that a reload replaces.
-struct Place {
+struct RoleTarget {
     target: Arc<Target>,
     /// Profiles, the narrowest first.
-    profiles: Vec<Profile>,
+    profiles: Vec<RoleProfile>,
 }
 
 /// Role of one grant.
-struct Slot {
+struct RoleSlot {
     grant: GrantId,
     role: RoleName,
     /// State of the role; locked while the role is created, extended or dropped.
-    turn: tokio::sync::Mutex<State>,
+    turn: tokio::sync::Mutex<RoleState>,
 }
 
 #[derive(Default)]
-struct State {
+struct RoleState {
     /// Account of its sessions; `None`: the role does not exist, or a former run created it and its password is lost.
-    account: Option<Arc<Account>>,
+    account: Option<Arc<TargetAccount>>,
     /// True if a task waits for its end.
     kept: bool,
     /// End of its logins, as set at the server.
@@ -116,7 +116,7 @@ struct State {
 }
 
 #[derive(Debug, Default)]
-struct Counts {
+struct RoleCounters {
     made: AtomicU64,
     retired: AtomicU64,
     left: AtomicU64,
@@ -125,7 +125,7 @@ struct Counts {
 
 /// Counters of the roles of grants at a target, since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Counted {
+pub struct RoleCounts {
     /// Number of roles that exist now, as far as this gate knows.
     pub present: u64,
     /// Number of roles created.
@@ -163,7 +163,7 @@ pub enum RoleError {
     },
     /// The server cannot be reached, or refused.
     #[error(transparent)]
-    Fault(#[from] Fault),
+    Fault(#[from] RoleFault),
     /// The operating system's random generator failed, or a worker thread did.
     #[error("an internal step failed: {0}")]
     Internal(&'static str),
@@ -171,7 +171,7 @@ pub enum RoleError {
 
 impl From<AuditError> for RoleError {
     fn from(error: AuditError) -> Self {
-        tracing::error!(error = %in_one_line(&error), "did not create or change a role: cannot write its audit record");
+        tracing::error!(error = %display_chain(&error), "did not create or change a role: cannot write its audit record");
         Self::Record {
             disk_full: error.disk_full(),
         }
@@ -185,11 +185,11 @@ impl RoleError {
         let target = grant.target().clone();
         match self {
             Self::Over => match grant.status(now) {
-                Status::Revoked { at } if grant.given_back() => Ending::LoginExpired {
+                GrantState::Revoked { at } if grant.given_back() => Ending::LoginExpired {
                     grant: grant.id().clone(),
                     until: at,
                 },
-                Status::Revoked { at } => Ending::LoginRevoked {
+                GrantState::Revoked { at } => Ending::LoginRevoked {
                     grant: grant.id().clone(),
                     at,
                 },
@@ -204,7 +204,7 @@ impl RoleError {
                 known: known.clone(),
             },
             Self::Record { disk_full } => Ending::AuditFailed { disk_full: *disk_full },
-            Self::Fault(Fault::Server { code, message }) if let Some(refusal) = TargetRefusal::of(code) => {
+            Self::Fault(RoleFault::Server { code, message }) if let Some(refusal) = TargetRefusal::of(code) => {
                 refusal.ending(target, message)
             }
             Self::Fault(fault) if fault.unreachable() => Ending::TargetUnreachable { target },
@@ -216,30 +216,30 @@ impl RoleError {
     }
 }
 
-impl Roles {
+impl GrantRoles {
     /// Creates the handle; it connects when there is something to do. Must be called within a tokio runtime, in which its tasks
     /// then run.
     #[must_use]
-    pub fn new(target: Arc<Target>, profiles: Vec<Profile>, journal: Journal, clock: Clock) -> Self {
-        Self(Arc::new(Inner {
-            place: Mutex::new(Arc::new(Place { target, profiles })),
+    pub fn new(target: Arc<Target>, profiles: Vec<RoleProfile>, journal: Journal, clock: Clock) -> Self {
+        Self(Arc::new(GrantRolesInner {
+            place: Mutex::new(Arc::new(RoleTarget { target, profiles })),
             gate: journal.log().clone(),
             journal,
             clock,
             runtime: Handle::current(),
-            making: Line::new("tidegate (makes roles)"),
-            ending: Line::new("tidegate (ends roles)"),
+            making: RoleConnection::new("tidegate (makes roles)"),
+            ending: RoleConnection::new("tidegate (ends roles)"),
             legacies: tokio::sync::Mutex::default(),
             slots: Mutex::default(),
             strangers: Mutex::default(),
-            counts: Counts::default(),
+            counts: RoleCounters::default(),
         }))
     }
 
     /// Switches to a target and profiles with changed settings, for grants first used from now on, and returns true, if host,
     /// port, database and provisioning account are the same.
     #[must_use]
-    pub fn renew(&self, target: &Arc<Target>, profiles: &[Profile]) -> bool {
+    pub fn renew(&self, target: &Arc<Target>, profiles: &[RoleProfile]) -> bool {
         let place = |target: &Target| {
             (
                 target.host.clone(),
@@ -250,7 +250,7 @@ impl Roles {
         };
         let same = place(target) == place(&self.0.place().target);
         if same {
-            *self.0.place.lock() = Arc::new(Place {
+            *self.0.place.lock() = Arc::new(RoleTarget {
                 target: Arc::clone(target),
                 profiles: profiles.to_vec(),
             });
@@ -260,7 +260,7 @@ impl Roles {
 
     /// Returns the account of the grant's sessions. Creates the role if there is none yet; concurrent callers wait for the same
     /// role. A creation that has begun is completed even if its callers are gone.
-    pub async fn account(&self, grant: watch::Receiver<Arc<Grant>>) -> Result<Arc<Account>, RoleError> {
+    pub async fn account(&self, grant: watch::Receiver<Arc<Grant>>) -> Result<Arc<TargetAccount>, RoleError> {
         let asked = self.0.clock.moment().instant;
         let slot = self.0.slot(&grant.borrow());
         {
@@ -276,7 +276,7 @@ impl Roles {
 
     /// Forgets an account that the server no longer accepts: its role was dropped there, or its password changed (every role may
     /// change its own). The next caller creates the role anew, unless another has done so by now.
-    pub async fn distrust(&self, grant: &GrantId, account: &Account) {
+    pub async fn distrust(&self, grant: &GrantId, account: &TargetAccount) {
         let Some(slot) = self.0.slots.lock().get(grant).cloned() else {
             return;
         };
@@ -296,9 +296,9 @@ impl Roles {
 
     /// Returns the counters.
     #[must_use]
-    pub fn counted(&self) -> Counted {
+    pub fn counted(&self) -> RoleCounts {
         let counts = &self.0.counts;
-        Counted {
+        RoleCounts {
             present: u64::try_from(self.0.slots.lock().len()).unwrap_or(u64::MAX),
             made: counts.made.load(Ordering::Relaxed),
             retired: counts.retired.load(Ordering::Relaxed),
@@ -308,14 +308,14 @@ impl Roles {
     }
 }
 
-impl Inner {
-    fn place(&self) -> Arc<Place> {
+impl GrantRolesInner {
+    fn place(&self) -> Arc<RoleTarget> {
         Arc::clone(&self.place.lock())
     }
 
-    fn slot(&self, grant: &Grant) -> Arc<Slot> {
+    fn slot(&self, grant: &Grant) -> Arc<RoleSlot> {
         let slot = || {
-            Arc::new(Slot {
+            Arc::new(RoleSlot {
                 grant: grant.id().clone(),
                 role: grant_role(grant.identity(), grant.id()),
                 turn: tokio::sync::Mutex::default(),
@@ -324,8 +324,8 @@ impl Inner {
         Arc::clone(self.slots.lock().entry(grant.id().clone()).or_insert_with(slot))
     }
 
-    fn marker(&self, grant: &GrantId) -> Marker {
-        Marker::Grant {
+    fn marker(&self, grant: &GrantId) -> RoleMarker {
+        RoleMarker::Grant {
             grant: grant.clone(),
             target: self.place().target.name.clone(),
             gate: self.gate.clone(),
@@ -335,7 +335,7 @@ impl Inner {
     /// Records a change of a role, before it is made.
     async fn record(
         &self,
-        slot: &Slot,
+        slot: &RoleSlot,
         change: RoleChangeKind,
         until: Option<Timestamp>,
         detail: Option<String>,
@@ -352,14 +352,14 @@ impl Inner {
     }
 
     /// Records a change that has been made already; a failure is only logged.
-    async fn note(&self, slot: &Slot, change: RoleChangeKind, detail: Option<String>) {
+    async fn note(&self, slot: &RoleSlot, change: RoleChangeKind, detail: Option<String>) {
         if let Err(error) = self.record(slot, change, None, detail).await {
-            tracing::error!(role = %slot.role, change = change.as_str(), error = %in_one_line(&error), "cannot write the change of a role to the audit log");
+            tracing::error!(role = %slot.role, change = change.as_str(), error = %display_chain(&error), "cannot write the change of a role to the audit log");
         }
     }
 }
 
-impl std::fmt::Debug for Roles {
+impl std::fmt::Debug for GrantRoles {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Roles({})", self.0.place().target.name)
     }

@@ -1,6 +1,6 @@
 //! Task that ends backends: it takes all waiting orders, signals the backends, and asks until they are gone.
 //!
-//! It knows nothing of sessions and grants. INVARIANT: an order is answered within about [`LIMIT`], but the backend of a session
+//! It knows nothing of sessions and grants. INVARIANT: an order is answered within about [`TERMINATE_TIMEOUT`], but the backend of a session
 //! of this run is not forgotten before it is seen gone, whatever becomes of the connection meanwhile.
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -10,67 +10,67 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::link::{Asked, Link, LinkError, Seen};
-use super::order::{Late, Order, Pending, Sort};
-use super::{Gone, GoneLater, LIMIT};
-use crate::causes::in_one_line;
+use super::connection::{BackendQuery, BackendSeen, ProvisionConnectError, ProvisionConnection};
+use super::order::{BackendKind, LateBackend, PendingOrder, TerminateOrder};
+use super::{BackendGoneness, GoneLater, TERMINATE_TIMEOUT};
 use crate::clock::Clock;
+use crate::error_chain::display_chain;
 use crate::names::TargetName;
 use crate::upstream::Target;
 
-pub(super) struct Work {
+pub(super) struct TerminatorTask {
     /// Target to connect to; a reload may change it.
     target: watch::Receiver<Arc<Target>>,
     clock: Clock,
-    orders: mpsc::UnboundedReceiver<Order>,
-    link: Option<Link>,
+    orders: mpsc::UnboundedReceiver<TerminateOrder>,
+    link: Option<ProvisionConnection>,
     /// True while there is a connection, for observers.
     connected: watch::Sender<bool>,
     /// True if the last attempt to connect failed, so that the failure is logged once.
     failing: bool,
-    pending: Vec<Pending>,
+    pending: Vec<PendingOrder>,
     /// Time of the last order.
     newest: Instant,
     /// Interval until the next question about backends that have been signalled.
     pause: Duration,
     /// Time of that question.
     next_look: Instant,
-    /// Backends that were answered as not confirmed at [`LIMIT`] and are not seen gone yet; signalled again every [`LATE`]. The
+    /// Backends that were answered as not confirmed at [`TERMINATE_TIMEOUT`] and are not seen gone yet; signalled again every [`LATE_INTERVAL`]. The
     /// oldest first.
-    late: VecDeque<Late>,
+    late: VecDeque<LateBackend>,
     /// Time of the last attempt to signal them.
     late_told: Option<Instant>,
 }
 
 /// Maximum number of orders that are signalled at once without batching. The end of a backend costs a millisecond of processor
 /// time and more, so with hundreds of them all other work waits for the processor.
-pub(super) const CROWD: usize = 16;
+pub(super) const CROWD_ORDERS: usize = 16;
 /// Batching interval: a larger batch is signalled when no further order has come for this long. Until then the gate has the
 /// processor, to tell the clients of those sessions.
-const GATHER_PAUSE: Duration = Duration::from_millis(2);
+const GATHER_INTERVAL: Duration = Duration::from_millis(2);
 /// Maximum time an order is held back for batching.
-const MAX_GATHER: Duration = Duration::from_millis(20);
+const MAX_GATHER_INTERVAL: Duration = Duration::from_millis(20);
 /// Interval to the next question, after one that saw some backends go.
-const PAUSE: Duration = Duration::from_millis(3);
+const MIN_POLL_INTERVAL: Duration = Duration::from_millis(3);
 /// Minimum interval, as a multiple of the duration of the last question: with a thousand backends a question takes much processor
 /// time from those that are to end.
-const PAUSE_PER_QUESTION: u32 = 4;
+const POLL_INTERVAL_FACTOR: u32 = 4;
 /// Maximum interval. The interval is doubled after each question that saw no backend go.
-const LONGEST_PAUSE: Duration = Duration::from_millis(50);
-/// Retry interval for backends that did not go within [`LIMIT`].
-const LATE: Duration = Duration::from_secs(5);
+const MAX_POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Retry interval for backends that did not go within [`TERMINATE_TIMEOUT`].
+const LATE_INTERVAL: Duration = Duration::from_secs(5);
 /// Maximum number of such backends; it is reached only if a target is unreachable while thousands of its sessions end.
-const MOST_LATE: usize = 4096;
+const MAX_LATE_BACKENDS: usize = 4096;
 /// Interval of checks of an idle connection.
-const IDLE: Duration = Duration::from_secs(1);
+const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval of queries on an idle connection: they keep it from being cut as idle, and detect a dead one before it is needed.
-const PING: Duration = Duration::from_secs(15);
+const PING_INTERVAL: Duration = Duration::from_secs(15);
 
-impl Work {
+impl TerminatorTask {
     pub(super) fn new(
         target: watch::Receiver<Arc<Target>>,
         clock: Clock,
-        orders: mpsc::UnboundedReceiver<Order>,
+        orders: mpsc::UnboundedReceiver<TerminateOrder>,
         connected: watch::Sender<bool>,
     ) -> Self {
         let now = clock.moment().instant;
@@ -84,7 +84,7 @@ impl Work {
             connected,
             failing: false,
             pending: Vec::new(),
-            pause: PAUSE,
+            pause: MIN_POLL_INTERVAL,
             late: VecDeque::new(),
             late_told: None,
         }
@@ -111,25 +111,25 @@ impl Work {
             if !self.pending.is_empty() || self.late_due(self.now()) {
                 self.round().await;
                 used = self.now();
-            } else if self.keep_link().await && self.now().duration_since(used) >= PING {
+            } else if self.keep_link().await && self.now().duration_since(used) >= PING_INTERVAL {
                 self.ask(&[]).await;
                 used = self.now();
             }
         }
     }
 
-    fn accept(&mut self, order: Order) {
-        self.pause = PAUSE;
+    fn accept(&mut self, order: TerminateOrder) {
+        self.pause = MIN_POLL_INTERVAL;
         self.newest = self.now();
-        self.pending.push(Pending { order, told: None });
+        self.pending.push(PendingOrder { order, told: None });
     }
 
     /// Returns the time until something is to be done, unless an order comes.
     fn wait(&self, now: Instant) -> Duration {
         if self.pending.is_empty() {
-            IDLE
+            IDLE_CHECK_INTERVAL
         } else if self.gathering(now) {
-            GATHER_PAUSE
+            GATHER_INTERVAL
         } else {
             self.next_look.duration_since(now)
         }
@@ -138,14 +138,15 @@ impl Work {
     /// Returns true while orders without a signal are held back for batching.
     fn gathering(&self, now: Instant) -> bool {
         let untold = || self.pending.iter().filter(|pending| pending.told.is_none());
-        let waited_long = || untold().any(|pending| now.duration_since(pending.order.given) >= MAX_GATHER);
-        now.duration_since(self.newest) < GATHER_PAUSE && untold().count() > CROWD && !waited_long()
+        let waited_long = || untold().any(|pending| now.duration_since(pending.order.given) >= MAX_GATHER_INTERVAL);
+        now.duration_since(self.newest) < GATHER_INTERVAL && untold().count() > CROWD_ORDERS && !waited_long()
     }
 
     /// Returns the questions that are due. New orders go first and alone, so that they do not wait for an answer about others.
-    fn due(&mut self, now: Instant) -> Vec<Asked> {
+    fn due(&mut self, now: Instant) -> Vec<BackendQuery> {
         let gathering = self.gathering(now);
-        let is_due = |pending: &&mut Pending| pending.told.is_none() && (!gathering || pending.order.sort == Sort::Urgent);
+        let is_due =
+            |pending: &&mut PendingOrder| pending.told.is_none() && (!gathering || pending.order.sort == BackendKind::Urgent);
         let new: Vec<_> = self
             .pending
             .iter_mut()
@@ -180,7 +181,7 @@ impl Work {
         let Some(seen) = seen else {
             // It is unknown if the signals arrived, so they are sent again.
             self.pending.iter_mut().for_each(|pending| pending.told = None);
-            self.next_look = at + LONGEST_PAUSE;
+            self.next_look = at + MAX_POLL_INTERVAL;
             self.settle(at, |_| false);
             return;
         };
@@ -193,11 +194,15 @@ impl Work {
         let asked: HashSet<i32> = asked.iter().map(|asked| asked.pid).collect();
         self.settle(at, |order| {
             let process = seen.get(&order.backend.pid);
-            asked.contains(&order.backend.pid) && process.is_none_or(|ours| !ours && order.sort == Sort::Leftover)
+            asked.contains(&order.backend.pid) && process.is_none_or(|ours| !ours && order.sort == BackendKind::Leftover)
         });
-        let pause = if self.pending.len() < before { PAUSE } else { self.pause * 2 };
-        let question = at.duration_since(now) * PAUSE_PER_QUESTION;
-        self.pause = pause.max(question).min(LONGEST_PAUSE);
+        let pause = if self.pending.len() < before {
+            MIN_POLL_INTERVAL
+        } else {
+            self.pause * 2
+        };
+        let question = at.duration_since(now) * POLL_INTERVAL_FACTOR;
+        self.pause = pause.max(question).min(MAX_POLL_INTERVAL);
         self.next_look = at + self.pause;
     }
 
@@ -211,11 +216,11 @@ impl Work {
         }
     }
 
-    /// Answers and removes the orders whose backend is gone, and those that have waited for [`LIMIT`].
-    fn settle(&mut self, at: Instant, gone: impl Fn(&Order) -> bool) {
+    /// Answers and removes the orders whose backend is gone, and those that have waited for [`TERMINATE_TIMEOUT`].
+    fn settle(&mut self, at: Instant, gone: impl Fn(&TerminateOrder) -> bool) {
         for pending in std::mem::take(&mut self.pending) {
             let confirmed = gone(&pending.order);
-            if !confirmed && at.duration_since(pending.order.given) < LIMIT {
+            if !confirmed && at.duration_since(pending.order.given) < TERMINATE_TIMEOUT {
                 self.pending.push(pending);
                 continue;
             }
@@ -223,32 +228,32 @@ impl Work {
             let later = if confirmed {
                 None
             } else {
-                tracing::error!(pid = order.backend.pid, limit = ?LIMIT, "cannot confirm that a backend is gone; will keep terminating it");
+                tracing::error!(pid = order.backend.pid, limit = ?TERMINATE_TIMEOUT, "cannot confirm that a backend is gone; will keep terminating it");
                 self.keep(&order)
             };
             // The receiver may have stopped waiting.
-            let _ = order.reply.send(Gone { confirmed, at, later });
+            let _ = order.reply.send(BackendGoneness { confirmed, at, later });
         }
     }
 
     /// Keeps an order that has been answered without confirmation.
-    fn keep(&mut self, order: &Order) -> Option<GoneLater> {
-        if order.sort == Sort::Leftover {
+    fn keep(&mut self, order: &TerminateOrder) -> Option<GoneLater> {
+        if order.sort == BackendKind::Leftover {
             return None;
         }
-        if self.late.len() >= MOST_LATE
+        if self.late.len() >= MAX_LATE_BACKENDS
             && let Some(given_up) = self.late.pop_front()
         {
             tracing::error!(target_name = %self.name(), pid = given_up.backend.pid, "too many backends do not end; giving up on one until the next start");
         }
         let (gone, later) = oneshot::channel();
-        self.late.push_back(Late {
+        self.late.push_back(LateBackend {
             backend: order.backend.clone(),
             older: order.older,
             gone,
         });
         // The order has just been tried.
-        self.late_told.get_or_insert(order.given + LIMIT);
+        self.late_told.get_or_insert(order.given + TERMINATE_TIMEOUT);
         Some(GoneLater(later))
     }
 
@@ -267,11 +272,11 @@ impl Work {
     }
 
     fn late_due(&self, now: Instant) -> bool {
-        !self.late.is_empty() && self.late_told.is_none_or(|at| now.duration_since(at) >= LATE)
+        !self.late.is_empty() && self.late_told.is_none_or(|at| now.duration_since(at) >= LATE_INTERVAL)
     }
 
     /// Asks over the connection; a failed one is dropped.
-    async fn ask(&mut self, asked: &[Asked]) -> Option<Vec<Seen>> {
+    async fn ask(&mut self, asked: &[BackendQuery]) -> Option<Vec<BackendSeen>> {
         let answer = self.link.as_ref()?.ask(asked).await;
         answer.map_err(|error| self.lost(&error)).ok()
     }
@@ -286,7 +291,7 @@ impl Work {
         }
         self.connected.send_replace(serves);
         let target = Arc::clone(&self.target.borrow_and_update());
-        match Link::open(&target).await {
+        match ProvisionConnection::open(&target).await {
             Ok(link) => {
                 self.link = Some(link);
                 if std::mem::take(&mut self.failing) {
@@ -297,7 +302,7 @@ impl Work {
             }
             Err(error) if serves => {
                 tracing::warn!(
-                    target_name = %target.name, error = %in_one_line(&error),
+                    target_name = %target.name, error = %display_chain(&error),
                     "cannot open a provisioning connection with the changed settings; still using the old one to end sessions"
                 );
                 true
@@ -313,11 +318,11 @@ impl Work {
         self.target.borrow().name.clone()
     }
 
-    fn lost(&mut self, error: &LinkError) {
+    fn lost(&mut self, error: &ProvisionConnectError) {
         self.link = None;
         self.connected.send_replace(false);
         if !self.failing {
-            tracing::warn!(target_name = %self.name(), error = %in_one_line(error), "cannot open the provisioning connection; sessions end only by closing their own connections");
+            tracing::warn!(target_name = %self.name(), error = %display_chain(error), "cannot open the provisioning connection; sessions end only by closing their own connections");
         }
         self.failing = true;
     }

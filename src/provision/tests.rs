@@ -4,13 +4,13 @@ use jiff::Timestamp;
 use tokio_postgres::{Client, NoTls};
 
 use super::*;
-use crate::lab::{Options, Postgres};
 use crate::secret::Secret;
+use crate::testkit::{ServerOptions, TestPostgres};
 use crate::tls::{ClientTls, TlsMode};
 
 /// A server with an ordinary account, as a target has.
 struct Server {
-    postgres: Postgres,
+    postgres: TestPostgres,
     password: Secret<String>,
 }
 
@@ -21,7 +21,7 @@ struct Session {
 
 impl Server {
     async fn start() -> Self {
-        let postgres = tokio::task::spawn_blocking(|| Postgres::start(&Options::default()).unwrap())
+        let postgres = tokio::task::spawn_blocking(|| TestPostgres::start(&ServerOptions::default()).unwrap())
             .await
             .unwrap();
         postgres
@@ -213,7 +213,7 @@ async fn what_nobody_can_confirm_is_not_confirmed() {
         .await;
     assert!(!gone.confirmed);
     let took = gone.at - start;
-    assert!((LIMIT..LIMIT * 2).contains(&took), "{took:?}");
+    assert!((TERMINATE_TIMEOUT..TERMINATE_TIMEOUT * 2).contains(&took), "{took:?}");
 }
 
 #[tokio::test]
@@ -228,6 +228,6 @@ async fn a_backend_not_confirmed_in_time_is_not_forgotten() {
     // It goes on though nobody can give orders any more.
     drop(terminator);
     let sleep = session.client.batch_execute("SELECT pg_sleep(3600)");
-    let ended = tokio::time::timeout(LIMIT * 4, sleep).await;
+    let ended = tokio::time::timeout(TERMINATE_TIMEOUT * 4, sleep).await;
     assert!(ended.expect("the backend lives on").is_err());
 }

@@ -2,13 +2,13 @@
 //!
 //! It does not decide who may take a step (policies do), stores nothing and reads no clock: `now` is an argument.
 //!
-//! INVARIANT: only a request that is pending can be approved, rejected or withdrawn: these steps exist on [`Pending`] alone, and
+//! INVARIANT: only a request that is pending can be approved, rejected or withdrawn: these steps exist on [`PendingRequest`] alone, and
 //! only [`Request::pending`] returns one. An approver can narrow a request and never widen it; the requester cannot approve it,
 //! and no approver can approve it twice.
 
 mod step;
 
-pub use step::{Approve, IllegalStep, Next, Pending};
+pub use step::{Approve, PendingRequest, StepError, StepResult};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub struct Request {
     /// Access that is requested, and its requester.
     #[serde(flatten)]
     #[schema(inline)]
-    pub wish: Wish,
+    pub wish: RequestSpec,
     /// Time it was submitted.
     pub submitted_at: Timestamp,
     /// Time until which it can be approved.
@@ -42,10 +42,10 @@ pub struct Request {
     pub approvals: Vec<Approval>,
     /// Outcome, once the request is settled.
     #[schema(nullable = false)]
-    pub outcome: Option<Outcome>,
+    pub outcome: Option<RequestOutcome>,
     /// Original extent, if an approver has narrowed it.
     #[schema(nullable = false)]
-    pub narrowed_from: Option<Extent>,
+    pub narrowed_from: Option<RequestExtent>,
     /// Review of a break-glass access.
     #[schema(nullable = false)]
     pub review: Option<Review>,
@@ -54,7 +54,8 @@ pub struct Request {
 /// Access that is requested, and its requester.
 #[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Wish {
+#[schema(as = Wish)]
+pub struct RequestSpec {
     /// Requester.
     pub identity: IdentityName,
     /// Groups of the requester at the time of the request.
@@ -89,7 +90,8 @@ pub struct Wish {
 
 /// Part of a request that an approver can narrow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Extent {
+#[schema(as = Extent)]
+pub struct RequestExtent {
     /// Profile whose privileges are requested.
     pub profile: ProfileName,
     /// Length of the window in seconds.
@@ -115,7 +117,8 @@ pub struct Approval {
 #[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
-pub enum Outcome {
+#[schema(as = Outcome)]
+pub enum RequestOutcome {
     /// Denied by the policies.
     Denied {
         /// Time of the denial.
@@ -128,7 +131,7 @@ pub enum Outcome {
         /// Time of the approval.
         at: Timestamp,
         /// Way of the approval.
-        how: How,
+        how: ApprovedBy,
         /// Id of the grant.
         grant: GrantId,
     },
@@ -149,7 +152,7 @@ pub enum Outcome {
     },
 }
 
-impl Outcome {
+impl RequestOutcome {
     /// Returns the time of the outcome.
     #[must_use]
     pub fn at(&self) -> Timestamp {
@@ -160,12 +163,12 @@ impl Outcome {
 
     /// Returns the status of a request with this outcome.
     #[must_use]
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> RequestState {
         match self {
-            Self::Denied { .. } => Status::Denied,
-            Self::Approved { .. } => Status::Approved,
-            Self::Rejected { .. } => Status::Rejected,
-            Self::Withdrawn { .. } => Status::Withdrawn,
+            Self::Denied { .. } => RequestState::Denied,
+            Self::Approved { .. } => RequestState::Approved,
+            Self::Rejected { .. } => RequestState::Rejected,
+            Self::Withdrawn { .. } => RequestState::Withdrawn,
         }
     }
 }
@@ -173,7 +176,8 @@ impl Outcome {
 /// Way a request was approved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum How {
+#[schema(as = How)]
+pub enum ApprovedBy {
     /// Approved by the policies alone.
     Automatic,
     /// Approved by approvers.
@@ -197,7 +201,7 @@ pub struct Review {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = RequestStatus)]
-pub enum Status {
+pub enum RequestState {
     /// Waits for approvers.
     Pending,
     /// Was not approved in time.
@@ -212,7 +216,7 @@ pub enum Status {
     Withdrawn,
 }
 
-impl Status {
+impl RequestState {
     /// Returns a stable name for the log, tables and scripts.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -230,18 +234,18 @@ impl Status {
 impl Request {
     /// Returns the state of the request at `now`.
     #[must_use]
-    pub fn status(&self, now: Timestamp) -> Status {
+    pub fn status(&self, now: Timestamp) -> RequestState {
         match &self.outcome {
             Some(outcome) => outcome.status(),
-            None if now < self.expires_at => Status::Pending,
-            None => Status::Lapsed,
+            None if now < self.expires_at => RequestState::Pending,
+            None => RequestState::Lapsed,
         }
     }
 
     /// Returns the profile and the window originally requested, before an approver narrowed them.
     #[must_use]
-    pub fn asked_for(&self) -> Extent {
-        let asked = || Extent {
+    pub fn asked_for(&self) -> RequestExtent {
+        let asked = || RequestExtent {
             profile: self.wish.profile.clone(),
             window: self.wish.window,
         };
@@ -252,7 +256,7 @@ impl Request {
     #[must_use]
     pub fn grant(&self) -> Option<&GrantId> {
         match &self.outcome {
-            Some(Outcome::Approved { grant, .. }) => Some(grant),
+            Some(RequestOutcome::Approved { grant, .. }) => Some(grant),
             _ => None,
         }
     }

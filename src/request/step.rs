@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Approval, How, Outcome, Request, Review, Status, Wish};
+use super::{Approval, ApprovedBy, Request, RequestOutcome, RequestSpec, RequestState, Review};
 use crate::duration;
 use crate::ids::{GrantId, RequestId};
 use crate::names::{IdentityName, ProfileName};
 
 /// Error of an illegal step.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum IllegalStep {
+pub enum StepError {
     /// The request is settled or has lapsed.
     #[error("the request is no longer pending: {}", .0.name())]
-    Settled(Status),
+    Settled(RequestState),
     /// The requester cannot approve the request.
     #[error("you cannot approve or reject your own request")]
     OwnRequest,
@@ -68,7 +68,7 @@ pub struct Approve {
 
 /// Result of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Next {
+pub struct StepResult {
     /// Request after the step.
     pub request: Request,
     /// True if the step completed the request: the grant of [`Request::grant`] is to be made, with the values the wish has now.
@@ -77,24 +77,24 @@ pub struct Next {
 
 /// Request that waits for approvers.
 #[derive(Debug, Clone, Copy)]
-pub struct Pending<'a>(&'a Request);
+pub struct PendingRequest<'a>(&'a Request);
 
 impl Request {
     /// Creates a request that the policies deny.
     #[must_use]
-    pub fn denied(id: RequestId, wish: Wish, why: String, now: Timestamp) -> Self {
-        Self::settled(id, wish, Outcome::Denied { at: now, why }, now)
+    pub fn denied(id: RequestId, wish: RequestSpec, why: String, now: Timestamp) -> Self {
+        Self::settled(id, wish, RequestOutcome::Denied { at: now, why }, now)
     }
 
     /// Creates a request that is approved without an approver.
     #[must_use]
-    pub fn granted(id: RequestId, wish: Wish, how: How, grant: GrantId, now: Timestamp) -> Self {
-        Self::settled(id, wish, Outcome::Approved { at: now, how, grant }, now)
+    pub fn granted(id: RequestId, wish: RequestSpec, how: ApprovedBy, grant: GrantId, now: Timestamp) -> Self {
+        Self::settled(id, wish, RequestOutcome::Approved { at: now, how, grant }, now)
     }
 
     /// Creates a request that waits for `approvals` (at least one) until `expires_at`.
     #[must_use]
-    pub fn waiting(id: RequestId, wish: Wish, approvals: u32, expires_at: Timestamp, now: Timestamp) -> Self {
+    pub fn waiting(id: RequestId, wish: RequestSpec, approvals: u32, expires_at: Timestamp, now: Timestamp) -> Self {
         Self {
             id,
             wish,
@@ -108,7 +108,7 @@ impl Request {
         }
     }
 
-    fn settled(id: RequestId, wish: Wish, outcome: Outcome, now: Timestamp) -> Self {
+    fn settled(id: RequestId, wish: RequestSpec, outcome: RequestOutcome, now: Timestamp) -> Self {
         Self {
             id,
             wish,
@@ -123,23 +123,23 @@ impl Request {
     }
 
     /// Returns the request as pending, or the error that it is settled.
-    pub fn pending(&self, now: Timestamp) -> Result<Pending<'_>, IllegalStep> {
+    pub fn pending(&self, now: Timestamp) -> Result<PendingRequest<'_>, StepError> {
         match self.status(now) {
-            Status::Pending => Ok(Pending(self)),
-            settled => Err(IllegalStep::Settled(settled)),
+            RequestState::Pending => Ok(PendingRequest(self)),
+            settled => Err(StepError::Settled(settled)),
         }
     }
 
     /// Returns the request with a review.
-    pub fn reviewed(&self, by: &IdentityName, comment: String, now: Timestamp) -> Result<Self, IllegalStep> {
+    pub fn reviewed(&self, by: &IdentityName, comment: String, now: Timestamp) -> Result<Self, StepError> {
         if !self.wish.break_glass || self.grant().is_none() {
-            return Err(IllegalStep::NothingToReview);
+            return Err(StepError::NothingToReview);
         }
         if *by == self.wish.identity {
-            return Err(IllegalStep::OwnReview);
+            return Err(StepError::OwnReview);
         }
         if let Some(review) = &self.review {
-            return Err(IllegalStep::Reviewed(review.by.clone()));
+            return Err(StepError::Reviewed(review.by.clone()));
         }
         Ok(Self {
             review: Some(Review {
@@ -152,7 +152,7 @@ impl Request {
     }
 }
 
-impl Pending<'_> {
+impl PendingRequest<'_> {
     /// Returns the request with one approval more. If no more are needed, it becomes the grant `grant`.
     ///
     /// `profiles` are those of the target, the narrowest first: an approver can only move towards the front.
@@ -162,18 +162,18 @@ impl Pending<'_> {
         profiles: &[ProfileName],
         grant: GrantId,
         now: Timestamp,
-    ) -> Result<Next, IllegalStep> {
+    ) -> Result<StepResult, StepError> {
         let Self(request) = self;
         if approve.by == request.wish.identity {
-            return Err(IllegalStep::OwnRequest);
+            return Err(StepError::OwnRequest);
         }
         if request.approvals.iter().any(|approval| approval.by == approve.by) {
-            return Err(IllegalStep::Twice(approve.by));
+            return Err(StepError::Twice(approve.by));
         }
         let mut next = request.clone();
         if let Some(given) = approve.window {
             if given > request.wish.window {
-                return Err(IllegalStep::Longer {
+                return Err(StepError::Longer {
                     asked: request.wish.window,
                     given,
                 });
@@ -185,7 +185,7 @@ impl Pending<'_> {
             let narrower = given == request.wish.profile
                 || matches!((place(&given), place(&request.wish.profile)), (Some(given), Some(asked)) if given < asked);
             if !narrower {
-                return Err(IllegalStep::Wider {
+                return Err(StepError::Wider {
                     asked: request.wish.profile.clone(),
                     given,
                 });
@@ -202,30 +202,30 @@ impl Pending<'_> {
         });
         let granted = next.approvals_missing() == 0;
         if granted {
-            next.outcome = Some(Outcome::Approved {
+            next.outcome = Some(RequestOutcome::Approved {
                 at: now,
-                how: How::People,
+                how: ApprovedBy::People,
                 grant,
             });
         }
-        Ok(Next { request: next, granted })
+        Ok(StepResult { request: next, granted })
     }
 
     /// Returns the request rejected by an approver.
     #[must_use]
     pub fn reject(self, by: IdentityName, comment: Option<String>, now: Timestamp) -> Request {
-        self.settle(Outcome::Rejected { at: now, by, comment })
+        self.settle(RequestOutcome::Rejected { at: now, by, comment })
     }
 
     /// Returns the request withdrawn by its requester.
-    pub fn withdraw(self, by: &IdentityName, now: Timestamp) -> Result<Request, IllegalStep> {
+    pub fn withdraw(self, by: &IdentityName, now: Timestamp) -> Result<Request, StepError> {
         if *by != self.0.wish.identity {
-            return Err(IllegalStep::NotYours(self.0.wish.identity.clone()));
+            return Err(StepError::NotYours(self.0.wish.identity.clone()));
         }
-        Ok(self.settle(Outcome::Withdrawn { at: now }))
+        Ok(self.settle(RequestOutcome::Withdrawn { at: now }))
     }
 
-    fn settle(self, outcome: Outcome) -> Request {
+    fn settle(self, outcome: RequestOutcome) -> Request {
         Request {
             outcome: Some(outcome),
             ..self.0.clone()

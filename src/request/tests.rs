@@ -9,8 +9,8 @@ where
     text.parse().expect("fit")
 }
 
-fn wish() -> Wish {
-    Wish {
+fn wish() -> RequestSpec {
+    RequestSpec {
         identity: id("ana@example.com"),
         groups: BTreeSet::new(),
         issuer: None,
@@ -49,7 +49,7 @@ fn two_approvers_make_a_grant_of_what_both_agree_to() {
         .pending(now)
         .expect("pending")
         .approve(approve("bo", 30), &profiles, grant.clone(), now);
-    assert_eq!(twice, Err(IllegalStep::Twice(id("bo"))));
+    assert_eq!(twice, Err(StepError::Twice(id("bo"))));
     let second = first
         .request
         .pending(now)
@@ -61,7 +61,7 @@ fn two_approvers_make_a_grant_of_what_both_agree_to() {
     assert_eq!(second.request.grant(), Some(&grant));
     assert_eq!(
         second.request.pending(now).err(),
-        Some(IllegalStep::Settled(Status::Approved))
+        Some(StepError::Settled(RequestState::Approved))
     );
 }
 
@@ -106,20 +106,20 @@ fn any_event() -> impl Strategy<Value = Event> {
 fn any_request() -> impl Strategy<Value = Request> {
     let (rq, gr) = (RequestId::from_random([1; 10]), GrantId::from_random([9; 10]));
     (0u8..6, 0u32..4, 1u64..5000).prop_map(move |(kind, approvals, expires)| {
-        let wish = Wish {
+        let wish = RequestSpec {
             break_glass: kind == 0,
             ..wish()
         };
         match kind {
-            0 => Request::granted(rq.clone(), wish, How::BreakGlass, gr.clone(), at(0)),
-            1 => Request::granted(rq.clone(), wish, How::Automatic, gr.clone(), at(0)),
+            0 => Request::granted(rq.clone(), wish, ApprovedBy::BreakGlass, gr.clone(), at(0)),
+            1 => Request::granted(rq.clone(), wish, ApprovedBy::Automatic, gr.clone(), at(0)),
             2 => Request::denied(rq.clone(), wish, "no".to_owned(), at(0)),
             _ => Request::waiting(rq.clone(), wish, approvals, at(expires), at(0)),
         }
     })
 }
 
-fn take(request: &Request, event: &Event, number: u8, now: Timestamp) -> Result<Request, IllegalStep> {
+fn take(request: &Request, event: &Event, number: u8, now: Timestamp) -> Result<Request, StepError> {
     match *event {
         Event::Approve { by, window, profile } => {
             let approve = Approve {
@@ -160,10 +160,10 @@ proptest! {
             if let Some(ended) = ended {
                 prop_assert_eq!(before, ended);
             }
-            prop_assert!(matches!(before, Status::Pending) == request.pending(now).is_ok());
+            prop_assert!(matches!(before, RequestState::Pending) == request.pending(now).is_ok());
             let is_review = matches!(event, Event::Review(_));
             if let Ok(next) = take(&request, &event, number, now) {
-                prop_assert!(is_review || before == Status::Pending);
+                prop_assert!(is_review || before == RequestState::Pending);
                 if is_review {
                     // It changes what is known, and not what is allowed; and it happens once.
                     let without = Request { review: None, ..next.clone() };
@@ -173,25 +173,25 @@ proptest! {
                 // Never more than was asked for, nor than the approver before gave.
                 prop_assert!(next.wish.window <= request.wish.window);
                 prop_assert!(width(&next) <= width(&request));
-                let same = Wish { window: first.wish.window, profile: first.wish.profile.clone(), ..next.wish.clone() };
+                let same = RequestSpec { window: first.wish.window, profile: first.wish.profile.clone(), ..next.wish.clone() };
                 prop_assert_eq!(&same, &first.wish);
                 prop_assert_eq!((next.expires_at, next.approvals_needed), (first.expires_at, first.approvals_needed));
                 request = next;
             }
             let after = request.status(now);
-            prop_assert_eq!(after == Status::Approved, request.grant().is_some());
-            if ended.is_none() && after != Status::Pending {
+            prop_assert_eq!(after == RequestState::Approved, request.grant().is_some());
+            if ended.is_none() && after != RequestState::Pending {
                 ended = Some(after);
             }
             // Whoever has a grant of people has as many of them as it needed, each once, and not the requester.
             let approvers: BTreeSet<_> = request.approvals.iter().map(|approval| &approval.by).collect();
             prop_assert_eq!(approvers.len(), request.approvals.len());
             prop_assert!(!approvers.contains(&first.wish.identity));
-            if matches!(request.outcome, Some(Outcome::Approved { how: How::People, .. })) {
+            if matches!(request.outcome, Some(RequestOutcome::Approved { how: ApprovedBy::People, .. })) {
                 prop_assert_eq!(request.approvals_missing(), 0);
                 prop_assert!(!approvers.is_empty());
             }
-            if after == Status::Pending {
+            if after == RequestState::Pending {
                 prop_assert!(request.approvals_missing() > 0 && now < request.expires_at);
             }
         }

@@ -11,20 +11,20 @@ use super::role::{quoted, quoted_text};
 
 /// Catalogue of a target's database, as one account sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Snapshot {
+pub struct CatalogSnapshot {
     /// `server_version_num`: 150004 is 15.4.
     pub version: u32,
     /// Account that read the catalogue, and would make the changes.
-    pub account: Account,
+    pub account: ServerAccount,
     /// Existing roles among those of the profiles.
-    pub roles: Vec<Role>,
+    pub roles: Vec<ExistingRole>,
     /// Names of all roles with a gate's comment: of profiles and of grants, of any target and any gate.
     pub gate_roles: BTreeSet<String>,
     /// Existing roles among those that are to own objects created under profiles.
     pub owners: Vec<String>,
     /// The database, its schemas, and the objects in them; of the system's own objects only those on which one of the roles has a
     /// right.
-    pub objects: Vec<Object>,
+    pub objects: Vec<CatalogObject>,
     /// Default privileges for the roles and `PUBLIC`; for objects of the account itself, for all other roles too.
     pub defaults: Vec<DefaultRight>,
     /// Default privileges of objects that one of the roles creates.
@@ -37,7 +37,7 @@ pub struct Snapshot {
 
 /// Account at the server.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-pub struct Account {
+pub struct ServerAccount {
     /// Name of the account.
     pub name: String,
     /// True if it is a superuser.
@@ -52,7 +52,7 @@ pub struct Account {
 
 /// Existing role with the name of a profile's role.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-pub struct Role {
+pub struct ExistingRole {
     /// Name of the role.
     pub name: String,
     /// Comment on the role.
@@ -64,7 +64,7 @@ pub struct Role {
     /// Members that have its rights, without the roles of grants and the target's account.
     pub members: Vec<String>,
     /// Other objects in the database on which it has rights.
-    pub elsewhere: Vec<Elsewhere>,
+    pub elsewhere: Vec<OtherObject>,
     /// True if the target's account can grant it.
     pub handed_out: bool,
     /// True if the connected account may act as it.
@@ -86,7 +86,7 @@ pub struct Membership {
 
 /// Object of a kind that no profile names, with rights on it: a type, a large object, a language.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Elsewhere {
+pub struct OtherObject {
     /// Name as written in SQL: `LARGE OBJECT 16401`.
     pub what: String,
     /// Grantor of the rights.
@@ -97,7 +97,7 @@ pub struct Elsewhere {
 
 /// Kind of an object that rights can be granted on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-pub enum Kind {
+pub enum ObjectKind {
     /// The database itself.
     Database,
     /// A schema.
@@ -112,9 +112,9 @@ pub enum Kind {
 
 /// Object in the database.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Object {
+pub struct CatalogObject {
     /// Kind of the object.
-    pub kind: Kind,
+    pub kind: ObjectKind,
     /// Schema it is in; for a schema or database its own name.
     pub schema: String,
     /// Name of the object.
@@ -126,9 +126,9 @@ pub struct Object {
     /// Privileges on it that the account may grant and revoke.
     pub may_grant: Vec<String>,
     /// Privileges on it of the profiles' roles and `PUBLIC`; in the schema of a profile's views, of all roles but its owner.
-    pub held: Vec<Held>,
+    pub held: Vec<HeldPrivilege>,
     /// Columns of a table, in order.
-    pub columns: Vec<Column>,
+    pub columns: Vec<CatalogColumn>,
     /// Tables it is a part of (partitioning, inheritance), by schema and name.
     pub parents: Vec<(String, String)>,
     /// Relations that a view reads, by schema and name.
@@ -138,15 +138,15 @@ pub struct Object {
     /// Hash of the definition as the server has it, for a view in a profile's schema.
     pub definition: Option<String>,
     /// Property to consider before rights on it are granted.
-    pub nature: Nature,
+    pub nature: ObjectNature,
     /// Policies of a table with row security.
     #[serde(default)]
-    pub policies: Vec<Policy>,
+    pub policies: Vec<RowPolicy>,
 }
 
 /// Property of an object to consider before rights on it are granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-pub enum Nature {
+pub enum ObjectNature {
     /// No special property.
     #[default]
     Plain,
@@ -160,7 +160,7 @@ pub enum Nature {
 
 /// Policy of a table with row security.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Policy {
+pub struct RowPolicy {
     /// Name of the policy.
     pub name: String,
     /// True if it applies to everybody.
@@ -173,7 +173,7 @@ pub struct Policy {
 
 /// Column of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Column {
+pub struct CatalogColumn {
     /// Name of the column.
     pub name: String,
     /// Type, as written in SQL.
@@ -182,7 +182,7 @@ pub struct Column {
 
 /// Privilege that a role has.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Held {
+pub struct HeldPrivilege {
     /// Role that has it; `None`: everybody (`PUBLIC`).
     pub role: Option<String>,
     /// Name of the privilege: `SELECT`.
@@ -210,7 +210,7 @@ pub struct DefaultRight {
     pub privilege: String,
 }
 
-impl Kind {
+impl ObjectKind {
     /// Returns the word after `ON` in a `GRANT`.
     #[must_use]
     pub fn word(self) -> &'static str {
@@ -224,15 +224,15 @@ impl Kind {
     }
 }
 
-impl Object {
+impl CatalogObject {
     /// Returns the name as written in SQL, quoted.
     #[must_use]
     pub fn quoted(&self) -> String {
         let (schema, name) = (quoted(&self.schema), quoted(&self.name));
         match self.kind {
-            Kind::Database | Kind::Schema => name,
-            Kind::Table | Kind::Sequence => format!("{schema}.{name}"),
-            Kind::Routine => format!("{schema}.{name}({})", self.arguments),
+            ObjectKind::Database | ObjectKind::Schema => name,
+            ObjectKind::Table | ObjectKind::Sequence => format!("{schema}.{name}"),
+            ObjectKind::Routine => format!("{schema}.{name}({})", self.arguments),
         }
     }
 
@@ -240,9 +240,9 @@ impl Object {
     #[must_use]
     pub fn shown(&self) -> String {
         match self.kind {
-            Kind::Database | Kind::Schema => self.name.clone(),
-            Kind::Table | Kind::Sequence => format!("{}.{}", self.schema, self.name),
-            Kind::Routine => format!("{}.{}({})", self.schema, self.name, self.arguments),
+            ObjectKind::Database | ObjectKind::Schema => self.name.clone(),
+            ObjectKind::Table | ObjectKind::Sequence => format!("{}.{}", self.schema, self.name),
+            ObjectKind::Routine => format!("{}.{}({})", self.schema, self.name, self.arguments),
         }
     }
 
@@ -253,7 +253,7 @@ impl Object {
     }
 }
 
-impl Snapshot {
+impl CatalogSnapshot {
     /// Returns true if the account may act as an owner.
     #[must_use]
     pub fn acts_as(&self, owner: &str) -> bool {
@@ -269,15 +269,15 @@ impl Snapshot {
     /// Returns true if patterns may name an object: its schema is open to them, and no session created it. INVARIANT: objects
     /// that sessions of a profile create are that profile's alone. Such an object may be a copy of data that others may not see,
     /// and its name may be chosen to match their patterns.
-    pub fn nameable(&self) -> impl Fn(&Object) -> bool {
+    pub fn nameable(&self) -> impl Fn(&CatalogObject) -> bool {
         let open = self.open_schemas();
         move |object| open(&object.schema) && !self.is_gate_role(&object.owner)
     }
 
     /// Returns true if patterns may name objects in a schema: it is neither the system's nor a profile's own with its views.
     pub(super) fn open_schemas(&self) -> impl Fn(&str) -> bool {
-        let schemas = self.objects.iter().filter(|object| object.kind == Kind::Schema);
-        let ours = |schema: &&Object| {
+        let schemas = self.objects.iter().filter(|object| object.kind == ObjectKind::Schema);
+        let ours = |schema: &&CatalogObject| {
             let comment = schema.comment.as_deref();
             comment.is_some_and(|comment| comment.starts_with("tidegate profile "))
         };
@@ -287,10 +287,10 @@ impl Snapshot {
 
     /// Returns the schema with this name.
     #[must_use]
-    pub fn schema(&self, name: &str) -> Option<&Object> {
+    pub fn schema(&self, name: &str) -> Option<&CatalogObject> {
         self.objects
             .iter()
-            .find(|object| object.kind == Kind::Schema && object.name == name)
+            .find(|object| object.kind == ObjectKind::Schema && object.name == name)
     }
 }
 
@@ -302,9 +302,9 @@ pub fn is_system(schema: &str) -> bool {
 
 /// Returns true for the functions that create large objects.
 #[must_use]
-pub(super) fn makes_large_objects(object: &Object) -> bool {
+pub(super) fn makes_large_objects(object: &CatalogObject) -> bool {
     let names = ["lo_creat", "lo_create", "lo_from_bytea"];
-    object.kind == Kind::Routine && object.schema == "pg_catalog" && names.contains(&object.name.as_str())
+    object.kind == ObjectKind::Routine && object.schema == "pg_catalog" && names.contains(&object.name.as_str())
 }
 
 /// Returns a `COMMENT ON ...` statement.

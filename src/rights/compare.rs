@@ -4,13 +4,13 @@
 //! difference that the account cannot remove is reported before anything is changed; a role or schema without the gate's comment
 //! is never touched.
 
-use super::catalogue::{Membership, Role, Snapshot, comment_on};
-use super::diff::{Difference, taken_by};
-use super::plan::{Plan, PlanError, Profile};
+use super::catalogue::{CatalogSnapshot, ExistingRole, Membership, comment_on};
+use super::desired::DesiredAcl;
+use super::diff::{PrivilegeDifference, taken_by};
+use super::plan::{PlanError, PlannedProfile, ProfilePlan};
 use super::role::quoted;
-use super::views::Views;
-use super::wants::Wants;
-use super::{around, future, isolation, warnings};
+use super::views::ProfileViews;
+use super::{default_privileges, exposure, isolation, warnings};
 
 /// Attributes of a role, each switched off. `NOINHERIT`: it is a member of nothing, and a membership added by somebody else has
 /// no effect.
@@ -19,12 +19,12 @@ const POWERLESS: &str = "NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT N
 const ADMIN_OPTIONS: u32 = 160_000;
 
 /// Compares a profile with the catalogue, and returns the plan.
-pub fn plan(profile: &Profile<'_>, snapshot: &Snapshot) -> Result<Plan, PlanError> {
-    let mut plan = Plan::default();
+pub fn plan(profile: &PlannedProfile<'_>, snapshot: &CatalogSnapshot) -> Result<ProfilePlan, PlanError> {
+    let mut plan = ProfilePlan::default();
     role(profile, snapshot, &mut plan)?;
-    let wants = Wants::of(profile, snapshot);
-    let views = Views::of(profile, &wants, snapshot)?;
-    let mut difference = Difference::new(profile.role.as_str(), snapshot);
+    let wants = DesiredAcl::of(profile, snapshot);
+    let views = ProfileViews::of(profile, &wants, snapshot)?;
+    let mut difference = PrivilegeDifference::new(profile.role.as_str(), snapshot);
     for (object, want) in wants.objects.iter().filter(|(object, _)| !views.have(object)) {
         difference.object(object, want);
     }
@@ -34,7 +34,7 @@ pub fn plan(profile: &Profile<'_>, snapshot: &Snapshot) -> Result<Plan, PlanErro
             None => difference.new_view(view, want),
         }
     }
-    let later = future::compare(profile, &wants, snapshot);
+    let later = default_privileges::compare(profile, &wants, snapshot);
     isolation::compare(profile, snapshot, &mut plan);
     // Follows the statements run with a temporary membership: the connected account may be the owner, whose membership has to
     // stay.
@@ -44,13 +44,13 @@ pub fn plan(profile: &Profile<'_>, snapshot: &Snapshot) -> Result<Plan, PlanErro
     views.make(profile, &mut plan, snapshot);
     difference.grant(&mut plan);
     plan.steps.extend(later.grant);
-    let mistaken = around::mistaken(profile.rights, snapshot);
+    let mistaken = exposure::mistaken(profile.rights, snapshot);
     plan.blocked
         .extend(mistaken.iter().map(|mistaken| format!("{} {}", mistaken.line, mistaken.why)));
-    plan.blocked.extend(around::parts(profile.rights, snapshot));
+    plan.blocked.extend(exposure::parts(profile.rights, snapshot));
     plan.blocked.extend(wants.not_masked.iter().cloned());
     plan.blocked.extend(later.blocked);
-    plan.beyond.extend(later.beyond);
+    plan.excess.extend(later.excess);
     plan.warnings.extend(warnings::all(profile, &wants, snapshot, &mistaken));
     plan.warnings.extend(later.warnings);
     Ok(plan)
@@ -58,7 +58,7 @@ pub fn plan(profile: &Profile<'_>, snapshot: &Snapshot) -> Result<Plan, PlanErro
 
 /// Plans the role itself: existing, marked as the gate's, without attributes, member of nothing, and grantable by the target's
 /// account.
-fn role(profile: &Profile<'_>, snapshot: &Snapshot, plan: &mut Plan) -> Result<(), PlanError> {
+fn role(profile: &PlannedProfile<'_>, snapshot: &CatalogSnapshot, plan: &mut ProfilePlan) -> Result<(), PlanError> {
     let (name, marker) = (profile.role.quoted(), profile.marker);
     let account = &snapshot.account;
     let may = account.superuser || account.create_role;
@@ -100,7 +100,7 @@ fn role(profile: &Profile<'_>, snapshot: &Snapshot, plan: &mut Plan) -> Result<(
 }
 
 /// Plans the membership of the role that owns objects created under the profile, and warns of other members.
-fn members(profile: &Profile<'_>, snapshot: &Snapshot, plan: &mut Plan) {
+fn members(profile: &PlannedProfile<'_>, snapshot: &CatalogSnapshot, plan: &mut ProfilePlan) {
     let there = snapshot.roles.iter().find(|role| role.name == profile.role.as_str());
     let (owner, members) = (profile.rights.owner.as_deref(), there.map_or(&[][..], |there| &there.members));
     if let Some(owner) = owner
@@ -133,7 +133,7 @@ fn members(profile: &Profile<'_>, snapshot: &Snapshot, plan: &mut Plan) {
     }));
 }
 
-fn powers(there: &Role, name: &str, account: &str, plan: &mut Plan) {
+fn powers(there: &ExistingRole, name: &str, account: &str, plan: &mut ProfilePlan) {
     if !there.powers.is_empty() {
         // Only attributes that differ: before version 16 an account that is no superuser may not even mention others (AlterRole
         // in commands/user.c).
@@ -158,13 +158,13 @@ fn powers(there: &Role, name: &str, account: &str, plan: &mut Plan) {
             plan.step(sql, "the role must have no other rights");
         } else {
             let why = format!("it is a member of {group}, which this account cannot change");
-            plan.beyond
+            plan.excess
                 .push(format!("{why}; with an account that may grant {group}: {sql}"));
         }
     }
 }
 
-fn elsewhere(there: &Role, name: &str, plan: &mut Plan) {
+fn elsewhere(there: &ExistingRole, name: &str, plan: &mut ProfilePlan) {
     for elsewhere in &there.elsewhere {
         let what = &elsewhere.what;
         if elsewhere.may_take {
@@ -172,7 +172,7 @@ fn elsewhere(there: &Role, name: &str, plan: &mut Plan) {
             let sql = format!("REVOKE ALL ON {what} FROM {name} CASCADE");
             plan.step(sql, "profiles grant no rights on such objects");
         } else {
-            plan.beyond.push(taken_by(&elsewhere.grantor, "ALL", what, &there.name));
+            plan.excess.push(taken_by(&elsewhere.grantor, "ALL", what, &there.name));
         }
     }
 }

@@ -6,29 +6,29 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::catalogue::{Held, Kind, Object, Snapshot};
-use super::choice::{Choice, Want};
-use super::plan::Plan;
+use super::catalogue::{CatalogObject, CatalogSnapshot, HeldPrivilege, ObjectKind};
+use super::column_set::{ColumnSet, DesiredPrivileges};
+use super::plan::ProfilePlan;
 use super::role::quoted;
-use super::view::View;
+use super::view::MaskView;
 
 /// Maximum number of objects that a sentence names.
-const SHOWN: usize = 3;
+const MAX_NAMED_OBJECTS: usize = 3;
 /// Maximum number of objects that one statement names, so that people can read it.
-const TOGETHER: usize = 50;
+const MAX_STATEMENT_OBJECTS: usize = 50;
 
 /// Privileges to grant and revoke, grouped by kind and privileges.
-pub(super) struct Difference<'a> {
+pub(super) struct PrivilegeDifference<'a> {
     role: &'a str,
-    snapshot: &'a Snapshot,
-    revoke: Vec<Change>,
-    grant: Vec<Change>,
-    blocked: Vec<Blocked>,
-    beyond: Vec<String>,
+    snapshot: &'a CatalogSnapshot,
+    revoke: Vec<PrivilegeChange>,
+    grant: Vec<PrivilegeChange>,
+    blocked: Vec<BlockedPrivileges>,
+    excess: Vec<String>,
 }
 
 /// Privileges on an object that only somebody else may grant.
-struct Blocked {
+struct BlockedPrivileges {
     owner: String,
     privileges: Vec<String>,
     /// Object for people: `table shop.orders`.
@@ -36,7 +36,7 @@ struct Blocked {
 }
 
 /// Privileges on objects of one kind.
-struct Change {
+struct PrivilegeChange {
     /// Privileges as written in SQL: `SELECT, INSERT (a, b)`.
     privileges: String,
     kind: &'static str,
@@ -45,25 +45,25 @@ struct Change {
 
 /// Privileges held on a whole object, and on columns.
 #[derive(Default)]
-struct On<'o> {
+struct PrivilegesOn<'o> {
     whole: BTreeSet<&'o str>,
     columns: BTreeMap<&'o str, BTreeSet<&'o str>>,
 }
 
-impl<'a> Difference<'a> {
-    pub(super) fn new(role: &'a str, snapshot: &'a Snapshot) -> Self {
+impl<'a> PrivilegeDifference<'a> {
+    pub(super) fn new(role: &'a str, snapshot: &'a CatalogSnapshot) -> Self {
         Self {
             role,
             snapshot,
             revoke: Vec::new(),
             grant: Vec::new(),
             blocked: Vec::new(),
-            beyond: Vec::new(),
+            excess: Vec::new(),
         }
     }
 
     /// Compares an existing object.
-    pub(super) fn object(&mut self, object: &Object, want: &Want) {
+    pub(super) fn object(&mut self, object: &CatalogObject, want: &DesiredPrivileges) {
         if object.owner == self.role {
             // A grant created it, and handed it to the profile at its end.
             return;
@@ -77,11 +77,11 @@ impl<'a> Difference<'a> {
         };
         let role = self.role;
         let held = object.held.iter().filter(|held| held.role.as_deref() == Some(role));
-        let (ours, others): (Vec<&Held>, Vec<&Held>) = held.partition(|held| held.grantor == *revoker);
+        let (ours, others): (Vec<&HeldPrivilege>, Vec<&HeldPrivilege>) = held.partition(|held| held.grantor == *revoker);
         let options = ours.iter().filter(|held| held.grantable && wanted(want, held));
         let options: Vec<String> = options.map(|held| text(held)).collect();
-        let all = On::of(ours.iter().chain(&others).copied());
-        let ours = On::of(ours);
+        let all = PrivilegesOn::of(ours.iter().chain(&others).copied());
+        let ours = PrivilegesOn::of(ours);
         let mut privileges: BTreeSet<&str> = want.0.keys().copied().collect();
         privileges.extend(&ours.whole);
         privileges.extend(ours.columns.keys().copied());
@@ -94,9 +94,9 @@ impl<'a> Difference<'a> {
             take.extend(less);
             give.extend(more);
         }
-        self.beyond(object, want, &others);
+        self.excess(object, want, &others);
         if !refused.is_empty() {
-            self.blocked.push(Blocked::of(object, &refused));
+            self.blocked.push(BlockedPrivileges::of(object, &refused));
         }
         note(&mut self.revoke, take.join(", "), object.kind.word(), object.quoted());
         if !options.is_empty() {
@@ -107,33 +107,33 @@ impl<'a> Difference<'a> {
     }
 
     /// Notes rights that others granted beyond the wanted ones.
-    fn beyond(&mut self, object: &Object, want: &Want, others: &[&Held]) {
+    fn excess(&mut self, object: &CatalogObject, want: &DesiredPrivileges, others: &[&HeldPrivilege]) {
         let mut found: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for held in others.iter().filter(|held| !wanted(want, held)) {
             found.entry(&held.grantor).or_default().push(text(held));
         }
         for (grantor, privileges) in found {
             let what = format!("{} {}", object.kind.word(), object.quoted());
-            self.beyond.push(taken_by(grantor, &privileges.join(", "), &what, self.role));
+            self.excess.push(taken_by(grantor, &privileges.join(", "), &what, self.role));
         }
     }
 
     /// Adds the privileges on a view that is still to be created.
-    pub(super) fn new_view(&mut self, view: &View, want: &Want) {
+    pub(super) fn new_view(&mut self, view: &MaskView, want: &DesiredPrivileges) {
         let give: Vec<String> = ordered(want.0.keys().copied().collect())
             .into_iter()
             .map(|privilege| match want.get(privilege) {
-                Choice::Columns(columns) => listed(privilege, columns.iter().map(String::as_str)),
-                Choice::Nothing | Choice::Whole => privilege.to_owned(),
+                ColumnSet::Columns(columns) => listed(privilege, columns.iter().map(String::as_str)),
+                ColumnSet::Nothing | ColumnSet::Whole => privilege.to_owned(),
             })
             .collect();
-        note(&mut self.grant, give.join(", "), Kind::Table.word(), view.quoted());
+        note(&mut self.grant, give.join(", "), ObjectKind::Table.word(), view.quoted());
     }
 
-    pub(super) fn revoke(&self, plan: &mut Plan) {
+    pub(super) fn revoke(&self, plan: &mut ProfilePlan) {
         let role = quoted(self.role);
         for change in &self.revoke {
-            for objects in change.objects.chunks(TOGETHER) {
+            for objects in change.objects.chunks(MAX_STATEMENT_OBJECTS) {
                 let (privileges, kind, objects) = (&change.privileges, change.kind, objects.join(", "));
                 plan.step(
                     format!("REVOKE {privileges} ON {kind} {objects} FROM {role} CASCADE"),
@@ -142,13 +142,13 @@ impl<'a> Difference<'a> {
             }
         }
         plan.blocked.extend(by_owner(&self.blocked, &self.snapshot.account.name));
-        plan.beyond.extend(self.beyond.iter().cloned());
+        plan.excess.extend(self.excess.iter().cloned());
     }
 
-    pub(super) fn grant(&self, plan: &mut Plan) {
+    pub(super) fn grant(&self, plan: &mut ProfilePlan) {
         let role = quoted(self.role);
         for change in &self.grant {
-            for objects in change.objects.chunks(TOGETHER) {
+            for objects in change.objects.chunks(MAX_STATEMENT_OBJECTS) {
                 let (privileges, kind, objects) = (&change.privileges, change.kind, objects.join(", "));
                 plan.step(format!("GRANT {privileges} ON {kind} {objects} TO {role}"), reason(change));
             }
@@ -157,22 +157,27 @@ impl<'a> Difference<'a> {
 }
 
 /// Returns true if a held privilege is wanted, regardless of its grantor.
-fn wanted(want: &Want, held: &Held) -> bool {
+fn wanted(want: &DesiredPrivileges, held: &HeldPrivilege) -> bool {
     match (want.get(&held.privilege), &held.column) {
-        (Choice::Whole, _) => true,
-        (Choice::Columns(columns), Some(column)) => columns.contains(column),
-        (Choice::Columns(_), None) | (Choice::Nothing, _) => false,
+        (ColumnSet::Whole, _) => true,
+        (ColumnSet::Columns(columns), Some(column)) => columns.contains(column),
+        (ColumnSet::Columns(_), None) | (ColumnSet::Nothing, _) => false,
     }
 }
 
 /// Formats a privilege as written in a REVOKE.
-fn text(held: &Held) -> String {
+fn text(held: &HeldPrivilege) -> String {
     let column = held.column.as_deref();
     column.map_or_else(|| held.privilege.clone(), |column| listed(&held.privilege, [column]))
 }
 
 /// Returns the privileges to revoke and to grant, for one privilege.
-fn change(privilege: &str, want: &Choice, ours: &On<'_>, all: &On<'_>) -> (Option<String>, Option<String>) {
+fn change(
+    privilege: &str,
+    want: &ColumnSet,
+    ours: &PrivilegesOn<'_>,
+    all: &PrivilegesOn<'_>,
+) -> (Option<String>, Option<String>) {
     let none = BTreeSet::new();
     let (some, there) = (
         ours.columns.get(privilege).unwrap_or(&none),
@@ -182,12 +187,12 @@ fn change(privilege: &str, want: &Choice, ours: &On<'_>, all: &On<'_>) -> (Optio
     let columns = |columns: BTreeSet<&str>| (!columns.is_empty()).then(|| listed(privilege, columns));
     match want {
         // Revoking a privilege on the table revokes it on all columns.
-        Choice::Nothing => (whole.or_else(|| some.first().map(|_| privilege.to_owned())), None),
-        Choice::Whole => {
+        ColumnSet::Nothing => (whole.or_else(|| some.first().map(|_| privilege.to_owned())), None),
+        ColumnSet::Whole => {
             let missing = !all.whole.contains(privilege);
             (columns(some.clone()), missing.then(|| privilege.to_owned()))
         }
-        Choice::Columns(wanted) => {
+        ColumnSet::Columns(wanted) => {
             let wanted: BTreeSet<&str> = wanted.iter().map(String::as_str).collect();
             match whole {
                 Some(whole) => (Some(whole), columns(wanted)),
@@ -197,8 +202,8 @@ fn change(privilege: &str, want: &Choice, ours: &On<'_>, all: &On<'_>) -> (Optio
     }
 }
 
-impl Blocked {
-    fn of(object: &Object, privileges: &[&str]) -> Self {
+impl BlockedPrivileges {
+    fn of(object: &CatalogObject, privileges: &[&str]) -> Self {
         let (kind, shown) = (object.kind.word().to_lowercase(), object.shown());
         Self {
             owner: object.owner.clone(),
@@ -209,18 +214,22 @@ impl Blocked {
 }
 
 /// Returns a sentence for each owner about the privileges that cannot be granted.
-fn by_owner(blocked: &[Blocked], account: &str) -> Vec<String> {
-    let mut owners: BTreeMap<&str, Vec<&Blocked>> = BTreeMap::new();
+fn by_owner(blocked: &[BlockedPrivileges], account: &str) -> Vec<String> {
+    let mut owners: BTreeMap<&str, Vec<&BlockedPrivileges>> = BTreeMap::new();
     for one in blocked {
         owners.entry(&one.owner).or_default().push(one);
     }
-    let sentence = |(owner, blocked): (&str, Vec<&Blocked>)| {
+    let sentence = |(owner, blocked): (&str, Vec<&BlockedPrivileges>)| {
         let privileges: BTreeSet<&str> = blocked
             .iter()
             .flat_map(|one| one.privileges.iter().map(String::as_str))
             .collect();
-        let objects: Vec<&str> = blocked.iter().take(SHOWN).map(|one| one.object.as_str()).collect();
-        let more = match blocked.len().saturating_sub(SHOWN) {
+        let objects: Vec<&str> = blocked
+            .iter()
+            .take(MAX_NAMED_OBJECTS)
+            .map(|one| one.object.as_str())
+            .collect();
+        let more = match blocked.len().saturating_sub(MAX_NAMED_OBJECTS) {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
@@ -241,7 +250,7 @@ pub(super) fn taken_by(grantor: &str, privileges: &str, what: &str, role: &str) 
     )
 }
 
-fn reason(change: &Change) -> &'static str {
+fn reason(change: &PrivilegeChange) -> &'static str {
     match change.kind {
         "DATABASE" => "keeps the connection allowed if PUBLIC loses the right",
         "SCHEMA" => "the profile has rights in this schema",
@@ -250,7 +259,7 @@ fn reason(change: &Change) -> &'static str {
 }
 
 /// Adds an object to the change with the same kind and privileges, or a new change.
-fn note(changes: &mut Vec<Change>, privileges: String, kind: &'static str, object: String) {
+fn note(changes: &mut Vec<PrivilegeChange>, privileges: String, kind: &'static str, object: String) {
     if privileges.is_empty() {
         return;
     }
@@ -259,7 +268,7 @@ fn note(changes: &mut Vec<Change>, privileges: String, kind: &'static str, objec
         .find(|change| change.kind == kind && change.privileges == privileges)
     {
         Some(change) => change.objects.push(object),
-        None => changes.push(Change {
+        None => changes.push(PrivilegeChange {
             privileges,
             kind,
             objects: vec![object],
@@ -267,8 +276,8 @@ fn note(changes: &mut Vec<Change>, privileges: String, kind: &'static str, objec
     }
 }
 
-impl<'o> On<'o> {
-    fn of(held: impl IntoIterator<Item = &'o Held>) -> Self {
+impl<'o> PrivilegesOn<'o> {
+    fn of(held: impl IntoIterator<Item = &'o HeldPrivilege>) -> Self {
         let mut on = Self::default();
         for held in held {
             match &held.column {

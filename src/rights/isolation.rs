@@ -7,9 +7,9 @@
 //! A trigger runs with the rights of the role that writes to its table, regardless of its creator (`ExecCallTriggerFunc` in
 //! commands/trigger.c).
 
-use super::catalogue::{Kind, Snapshot};
+use super::catalogue::{CatalogSnapshot, ObjectKind};
 use super::owned::as_member;
-use super::plan::{Plan, Profile};
+use super::plan::{PlannedProfile, ProfilePlan};
 use super::role::quoted;
 
 /// Returns the statement that revokes a role's later functions from everybody.
@@ -21,7 +21,7 @@ fn keep_functions(role: &str) -> String {
 }
 
 /// Change to be undone, and the role that may undo it.
-struct Undo {
+struct UndoStatement {
     sql: String,
     why: String,
     /// Role that may undo it.
@@ -31,7 +31,7 @@ struct Undo {
 }
 
 /// Adds to a plan the changes to be undone for a profile's own objects.
-pub(super) fn compare(profile: &Profile<'_>, snapshot: &Snapshot, plan: &mut Plan) {
+pub(super) fn compare(profile: &PlannedProfile<'_>, snapshot: &CatalogSnapshot, plan: &mut ProfilePlan) {
     let role = profile.role.as_str();
     let there = snapshot.roles.iter().find(|there| there.name == role);
     // A role created by this plan can be granted by its creator.
@@ -43,7 +43,7 @@ pub(super) fn compare(profile: &Profile<'_>, snapshot: &Snapshot, plan: &mut Pla
         } else {
             "a session created it, so only the profile may use it"
         };
-        Undo {
+        UndoStatement {
             sql: given.undo(),
             why: why.to_owned(),
             by: given.maker.clone(),
@@ -51,7 +51,7 @@ pub(super) fn compare(profile: &Profile<'_>, snapshot: &Snapshot, plan: &mut Pla
         }
     }));
     let triggers = snapshot.foreign_triggers.iter().filter(|trigger| trigger.owner == role);
-    found.extend(triggers.map(|trigger| Undo {
+    found.extend(triggers.map(|trigger| UndoStatement {
         sql: trigger.undo(),
         why: format!(
             "a session created the trigger {} on {}, which runs with the rights of every writer",
@@ -64,13 +64,13 @@ pub(super) fn compare(profile: &Profile<'_>, snapshot: &Snapshot, plan: &mut Pla
         },
         acts: trigger.as_table_owner || !trigger.temporary && trigger.as_maker,
     }));
-    for Undo { sql, why, by, acts } in found {
+    for UndoStatement { sql, why, by, acts } in found {
         if snapshot.account.superuser || acts {
             plan.step(sql, why);
         } else if joins && by == role {
             plan.step(as_member(role, &sql), why);
         } else {
-            plan.beyond.push(format!(
+            plan.excess.push(format!(
                 "{why}, and this account may not act as {by}; with an account that may: {sql}"
             ));
         }
@@ -78,9 +78,9 @@ pub(super) fn compare(profile: &Profile<'_>, snapshot: &Snapshot, plan: &mut Pla
 }
 
 /// Returns the changes to default privileges: those that sessions made, and those that are missing.
-fn defaults(profile: &Profile<'_>, snapshot: &Snapshot, member: bool) -> Vec<Undo> {
+fn defaults(profile: &PlannedProfile<'_>, snapshot: &CatalogSnapshot, member: bool) -> Vec<UndoStatement> {
     let role = profile.role.as_str();
-    let undo = |sql, why| Undo {
+    let undo = |sql, why| UndoStatement {
         sql,
         why,
         by: role.to_owned(),
@@ -88,7 +88,7 @@ fn defaults(profile: &Profile<'_>, snapshot: &Snapshot, member: bool) -> Vec<Und
     };
     let own = || snapshot.own_defaults.iter().filter(|defaults| defaults.owner == role);
     let changed = own().filter(|defaults| !defaults.is_ours);
-    let mut found: Vec<Undo> = changed
+    let mut found: Vec<UndoStatement> = changed
         .map(|defaults| {
             let kind = defaults.kind.to_lowercase();
             let why = format!("a session changed the default privileges of {kind} created under the profile");
@@ -105,13 +105,13 @@ fn defaults(profile: &Profile<'_>, snapshot: &Snapshot, member: bool) -> Vec<Und
 }
 
 /// Returns true if the role can create an object that outlives a session.
-fn makes_things(profile: &Profile<'_>, snapshot: &Snapshot) -> bool {
+fn makes_things(profile: &PlannedProfile<'_>, snapshot: &CatalogSnapshot) -> bool {
     let nameable = snapshot.nameable();
     let everybodys = || {
         let schemas = snapshot
             .objects
             .iter()
-            .filter(|object| object.kind == Kind::Schema && nameable(object));
+            .filter(|object| object.kind == ObjectKind::Schema && nameable(object));
         schemas
             .flat_map(|schema| &schema.held)
             .any(|held| held.role.is_none() && held.privilege == "CREATE")

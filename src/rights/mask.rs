@@ -4,7 +4,7 @@
 
 /// Replacement of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Mask {
+pub enum ColumnMask {
     /// Stars in place of the characters; of more than eight characters the last four are kept.
     Partial,
     /// Salted SHA-256: equal values stay equal, so that tables can still be joined.
@@ -23,5 +23,5 @@ pub struct MaskedTable {
     /// Name of the table.
     pub name: String,
     /// Columns with their masks, in the order of the file.
-    pub columns: Vec<(String, Mask)>,
+    pub columns: Vec<(String, ColumnMask)>,
 }

@@ -4,12 +4,13 @@
 //!
 //! INVARIANT: nothing is granted that no pattern names, and grants beyond the patterns are revoked.
 
-mod around;
 pub mod catalogue;
-mod choice;
+mod column_set;
 mod compare;
+mod default_privileges;
+mod desired;
 mod diff;
-mod future;
+mod exposure;
 mod isolation;
 mod lists;
 mod mask;
@@ -20,15 +21,14 @@ mod role;
 mod tables;
 mod view;
 mod views;
-mod wants;
 mod warnings;
 
 pub use compare::plan;
-pub use mask::{Mask, MaskedTable};
+pub use mask::{ColumnMask, MaskedTable};
 pub use owned::{ForeignTrigger, GivenAway, OwnDefaults, QUIET, as_member};
-pub use pattern::{Glob, InvalidPattern, Pattern, literal};
-pub use plan::{Plan, PlanError, Profile, Step};
-pub use role::{InvalidMarker, LONGEST_NAME, Marker, RoleName, grant_role, profile_role, quoted, quoted_text};
+pub use pattern::{NameGlob, Pattern, PatternError, literal};
+pub use plan::{PlanError, PlanStep, PlannedProfile, ProfilePlan};
+pub use role::{MAX_NAME_BYTES, MarkerError, RoleMarker, RoleName, grant_role, profile_role, quoted, quoted_text};
 pub use warnings::everybody;
 
 /// Rights of one profile by its definition. The default has none.
@@ -59,9 +59,9 @@ pub struct Rights {
     /// Functions and procedures with EXECUTE.
     pub execute: Vec<Pattern>,
     /// Schemas with USAGE; absent: those in which something was matched.
-    pub schemas: Option<Vec<Glob>>,
+    pub schemas: Option<Vec<NameGlob>>,
     /// Schemas with CREATE.
-    pub create: Vec<Glob>,
+    pub create: Vec<NameGlob>,
     /// Role whose members may act as the owner of objects created under the profile.
     pub owner: Option<String>,
     /// True if the rights cover objects created later by the owners of the existing ones.
@@ -72,7 +72,7 @@ pub struct Rights {
 
 impl Rights {
     /// Returns the mask of a table, if it has one.
-    fn mask(&self, table: &catalogue::Object) -> Option<&MaskedTable> {
+    fn mask(&self, table: &catalogue::CatalogObject) -> Option<&MaskedTable> {
         self.masks.iter().find(|mask| (&*mask.schema, &*mask.name) == table.key())
     }
 }

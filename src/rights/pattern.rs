@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 /// Error of a text that is no pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidPattern {
+pub enum PatternError {
     /// The pattern has no schema, or more parts than schema and name.
     #[error("`{text}` is not a schema and an object; write it like shop.orders, shop.* or *.orders")]
     Parts {
@@ -41,10 +41,10 @@ pub enum InvalidPattern {
 
 /// Name with optional wildcards: `*` matches any characters, `?` matches one.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Glob(Vec<Piece>);
+pub struct NameGlob(Vec<GlobPiece>);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Piece {
+enum GlobPiece {
     Char(char),
     One,
     Any,
@@ -56,14 +56,14 @@ pub struct Pattern {
     /// True if it excludes.
     pub excludes: bool,
     /// Schemas it matches.
-    pub schema: Glob,
+    pub schema: NameGlob,
     /// Names it matches in them.
-    pub name: Glob,
+    pub name: NameGlob,
     /// Columns it is limited to; empty: the whole object.
-    pub columns: Vec<Glob>,
+    pub columns: Vec<NameGlob>,
 }
 
-impl Glob {
+impl NameGlob {
     /// Returns true if the name matches.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
@@ -73,13 +73,13 @@ impl Glob {
         let mut star = None;
         while at < name.len() {
             match self.0.get(piece) {
-                Some(Piece::Any) => {
+                Some(GlobPiece::Any) => {
                     star = Some((piece, at));
                     piece += 1;
                     continue;
                 }
-                Some(Piece::Char(wanted)) if name.get(at) == Some(wanted) => {}
-                Some(Piece::One) => {}
+                Some(GlobPiece::Char(wanted)) if name.get(at) == Some(wanted) => {}
+                Some(GlobPiece::One) => {}
                 _ => {
                     let Some((from, taken)) = star else { return false };
                     star = Some((from, taken + 1));
@@ -89,15 +89,15 @@ impl Glob {
             }
             (piece, at) = (piece + 1, at + 1);
         }
-        self.0.iter().skip(piece).all(|left| *left == Piece::Any)
+        self.0.iter().skip(piece).all(|left| *left == GlobPiece::Any)
     }
 
     /// Returns the name if there are no wildcards.
     #[must_use]
     pub fn literal(&self) -> Option<String> {
-        let char = |piece: &Piece| match piece {
-            Piece::Char(char) => Some(*char),
-            Piece::One | Piece::Any => None,
+        let char = |piece: &GlobPiece| match piece {
+            GlobPiece::Char(char) => Some(*char),
+            GlobPiece::One | GlobPiece::Any => None,
         };
         self.0.iter().map(char).collect()
     }
@@ -105,18 +105,18 @@ impl Glob {
     /// Returns true if every name matches.
     #[must_use]
     pub fn is_all(&self) -> bool {
-        self.0 == [Piece::Any]
+        self.0 == [GlobPiece::Any]
     }
 }
 
 impl Pattern {
     /// Parses a pattern for objects without columns: sequences, functions.
-    pub fn without_columns(text: &str, what: &'static str) -> Result<Self, InvalidPattern> {
+    pub fn without_columns(text: &str, what: &'static str) -> Result<Self, PatternError> {
         let pattern: Self = text.parse()?;
         if pattern.columns.is_empty() {
             return Ok(pattern);
         }
-        Err(InvalidPattern::Columns {
+        Err(PatternError::Columns {
             text: text.to_owned(),
             what,
         })
@@ -136,32 +136,32 @@ impl Pattern {
 }
 
 /// Parses the schema and name of one object, without wildcards: `shop.cards`.
-pub fn literal(text: &str) -> Result<(String, String), InvalidPattern> {
+pub fn literal(text: &str) -> Result<(String, String), PatternError> {
     let pattern: Pattern = text.parse()?;
     match (pattern.schema.literal(), pattern.name.literal()) {
         (Some(schema), Some(name)) if !pattern.excludes && pattern.columns.is_empty() => Ok((schema, name)),
-        _ => Err(InvalidPattern::Parts { text: text.to_owned() }),
+        _ => Err(PatternError::Parts { text: text.to_owned() }),
     }
 }
 
-impl FromStr for Glob {
-    type Err = InvalidPattern;
+impl FromStr for NameGlob {
+    type Err = PatternError;
 
-    fn from_str(text: &str) -> Result<Self, InvalidPattern> {
-        let schema = || InvalidPattern::Schema { text: text.to_owned() };
-        let mut reader = Chars(text.trim());
+    fn from_str(text: &str) -> Result<Self, PatternError> {
+        let schema = || PatternError::Schema { text: text.to_owned() };
+        let mut reader = PatternChars(text.trim());
         let glob = reader.glob().ok_or_else(schema)?;
         if reader.0.is_empty() { Ok(glob) } else { Err(schema()) }
     }
 }
 
 impl FromStr for Pattern {
-    type Err = InvalidPattern;
+    type Err = PatternError;
 
-    fn from_str(text: &str) -> Result<Self, InvalidPattern> {
-        let names = || InvalidPattern::Names { text: text.to_owned() };
-        let parts = || InvalidPattern::Parts { text: text.to_owned() };
-        let mut reader = Chars(text.trim());
+    fn from_str(text: &str) -> Result<Self, PatternError> {
+        let names = || PatternError::Names { text: text.to_owned() };
+        let parts = || PatternError::Parts { text: text.to_owned() };
+        let mut reader = PatternChars(text.trim());
         let excludes = reader.take('!');
         let schema = reader.glob().ok_or_else(names)?;
         if !reader.take('.') {
@@ -194,9 +194,9 @@ impl FromStr for Pattern {
 }
 
 /// Rest of the text.
-struct Chars<'a>(&'a str);
+struct PatternChars<'a>(&'a str);
 
-impl Chars<'_> {
+impl PatternChars<'_> {
     /// Takes the character, with the space around it, if it is next.
     fn take(&mut self, wanted: char) -> bool {
         match self.0.trim_start().strip_prefix(wanted) {
@@ -209,7 +209,7 @@ impl Chars<'_> {
     }
 
     /// Takes a name; `None` if there is none.
-    fn glob(&mut self) -> Option<Glob> {
+    fn glob(&mut self) -> Option<NameGlob> {
         let mut pieces = Vec::new();
         let mut chars = self.0.chars();
         if let Some(quoted) = self.0.strip_prefix('"') {
@@ -219,9 +219,9 @@ impl Chars<'_> {
                     '"' if !chars.as_str().starts_with('"') => break,
                     '"' => {
                         chars.next();
-                        pieces.push(Piece::Char('"'));
+                        pieces.push(GlobPiece::Char('"'));
                     }
-                    char => pieces.push(Piece::Char(char)),
+                    char => pieces.push(GlobPiece::Char(char)),
                 }
             }
         } else {
@@ -229,31 +229,34 @@ impl Chars<'_> {
             while let Some(char) = chars.clone().next().filter(plain) {
                 chars.next();
                 match char {
-                    '*' if pieces.last() == Some(&Piece::Any) => {}
-                    '*' => pieces.push(Piece::Any),
-                    '?' => pieces.push(Piece::One),
+                    '*' if pieces.last() == Some(&GlobPiece::Any) => {}
+                    '*' => pieces.push(GlobPiece::Any),
+                    '?' => pieces.push(GlobPiece::One),
                     // As the server folds names (`downcase_identifier`): letters outside ASCII are unchanged in UTF-8.
-                    char => pieces.push(Piece::Char(char.to_ascii_lowercase())),
+                    char => pieces.push(GlobPiece::Char(char.to_ascii_lowercase())),
                 }
             }
         }
         self.0 = chars.as_str().trim_start();
-        (!pieces.is_empty()).then_some(Glob(pieces))
+        (!pieces.is_empty()).then_some(NameGlob(pieces))
     }
 }
 
-impl fmt::Display for Glob {
+impl fmt::Display for NameGlob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plain = |char: char| char == '_' || char.is_ascii_lowercase() || char.is_ascii_digit();
-        let quoted = self.0.iter().any(|piece| matches!(piece, Piece::Char(char) if !plain(*char)));
+        let quoted = self
+            .0
+            .iter()
+            .any(|piece| matches!(piece, GlobPiece::Char(char) if !plain(*char)));
         let text: String = self
             .0
             .iter()
             .map(|piece| match piece {
-                Piece::Char('"') => "\"\"".to_owned(),
-                Piece::Char(char) => char.to_string(),
-                Piece::One => "?".to_owned(),
-                Piece::Any => "*".to_owned(),
+                GlobPiece::Char('"') => "\"\"".to_owned(),
+                GlobPiece::Char(char) => char.to_string(),
+                GlobPiece::One => "?".to_owned(),
+                GlobPiece::Any => "*".to_owned(),
             })
             .collect();
         if quoted { write!(f, "\"{text}\"") } else { f.write_str(&text) }
@@ -277,7 +280,7 @@ impl fmt::Display for Pattern {
     }
 }
 
-impl fmt::Debug for Glob {
+impl fmt::Debug for NameGlob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
@@ -342,7 +345,7 @@ mod tests {
         .map(|text| text.parse::<Pattern>().unwrap_err().to_string())
         .collect();
         insta::assert_snapshot!(said.join("\n"));
-        assert!("a.b".parse::<Glob>().is_err());
+        assert!("a.b".parse::<NameGlob>().is_err());
         assert!(literal("shop.*").is_err() && literal("!shop.a").is_err() && literal("shop.a(b)").is_err());
         assert!(Pattern::without_columns("shop.a(b)", "sequences have none").is_err());
     }

@@ -7,7 +7,7 @@ use super::role::RoleName;
 
 /// Profile at a target.
 #[derive(Debug, Clone, Copy)]
-pub struct Profile<'a> {
+pub struct PlannedProfile<'a> {
     /// Role that gets its rights.
     pub role: &'a RoleName,
     /// Comment that marks the role as the gate's.
@@ -20,7 +20,7 @@ pub struct Profile<'a> {
 
 /// One statement of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Step {
+pub struct PlanStep {
     /// Text of the statement.
     pub sql: String,
     /// Reason for it.
@@ -29,13 +29,13 @@ pub struct Step {
 
 /// Differences between a profile and the database.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
-pub struct Plan {
+pub struct ProfilePlan {
     /// Statements to run, in order.
-    pub steps: Vec<Step>,
+    pub steps: Vec<PlanStep>,
     /// Differences that the connected account cannot remove; while there is any, nothing is done.
     pub blocked: Vec<String>,
     /// Rights of the role beyond the definition that others granted and the connected account cannot revoke; they block nothing.
-    pub beyond: Vec<String>,
+    pub excess: Vec<String>,
     /// Warnings about facts that are no differences.
     pub warnings: Vec<String>,
 }
@@ -57,13 +57,13 @@ pub enum PlanError {
     },
 }
 
-impl Step {
+impl PlanStep {
     pub(super) fn new(sql: String, why: String) -> Self {
         Self { sql, why }
     }
 }
 
-impl Plan {
+impl ProfilePlan {
     /// Returns true if the database is as the profile defines.
     #[must_use]
     pub fn in_step(&self) -> bool {
@@ -73,7 +73,7 @@ impl Plan {
     /// Returns the number of differences.
     #[must_use]
     pub fn differences(&self) -> u64 {
-        let count = self.steps.len() + self.blocked.len() + self.beyond.len();
+        let count = self.steps.len() + self.blocked.len() + self.excess.len();
         count.try_into().unwrap_or(u64::MAX)
     }
 
@@ -81,11 +81,11 @@ impl Plan {
     #[must_use]
     pub fn first(&self, most: usize) -> Vec<String> {
         let steps = self.steps.iter().map(|step| format!("{};  -- {}", step.sql, step.why));
-        let others = self.beyond.iter().chain(&self.blocked).cloned();
+        let others = self.excess.iter().chain(&self.blocked).cloned();
         steps.chain(others).take(most).collect()
     }
 
     pub(super) fn step(&mut self, sql: String, why: impl Into<String>) {
-        self.steps.push(Step::new(sql, why.into()));
+        self.steps.push(PlanStep::new(sql, why.into()));
     }
 }

@@ -14,7 +14,7 @@ use crate::names::{IdentityName, ProfileName, TargetName};
 
 /// Maximum length of a name, in bytes: `NAMEDATALEN - 1` (src/include/pg_config_manual.h). PostgreSQL truncates longer ones, so
 /// two names could become one.
-pub const LONGEST_NAME: usize = 63;
+pub const MAX_NAME_BYTES: usize = 63;
 
 /// Number of hexadecimal digits of SHA-256 after a truncated name: 60 bits.
 const HASH_LETTERS: usize = 15;
@@ -28,11 +28,11 @@ pub struct RoleName(String);
 #[must_use]
 pub fn profile_role(target: &TargetName, profile: &ProfileName) -> RoleName {
     let plain = format!("tg_{target}_{profile}");
-    if plain.len() <= LONGEST_NAME && !target.as_str().contains('_') {
+    if plain.len() <= MAX_NAME_BYTES && !target.as_str().contains('_') {
         return RoleName(plain);
     }
     let hash = HEXLOWER.encode(&Sha256::digest(format!("{target}/{profile}")));
-    let kept = cut(&plain, LONGEST_NAME - HASH_LETTERS - 1);
+    let kept = cut(&plain, MAX_NAME_BYTES - HASH_LETTERS - 1);
     RoleName(format!("{kept}~{}", cut(&hash, HASH_LETTERS)))
 }
 
@@ -44,7 +44,7 @@ pub fn grant_role(identity: &IdentityName, grant: &GrantId) -> RoleName {
     let plain = |c: char| if c.is_ascii_graphic() { c } else { '_' };
     let identity: String = identity.as_str().chars().map(plain).collect();
     let name = format!("{grant}_{identity}");
-    RoleName(cut(&name, LONGEST_NAME).to_owned())
+    RoleName(cut(&name, MAX_NAME_BYTES).to_owned())
 }
 
 impl RoleName {
@@ -94,7 +94,7 @@ pub fn quoted_text(text: &str) -> String {
 
 /// Comment on a role that a gate created. A role with no such comment is never touched.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Marker {
+pub enum RoleMarker {
     /// Role of a grant: `tidegate grant gr_… on orders gate lg_…`.
     Grant {
         /// Id of the grant.
@@ -116,9 +116,9 @@ pub enum Marker {
 /// Error of a comment that is no marker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a comment of a gate")]
-pub struct InvalidMarker;
+pub struct MarkerError;
 
-impl fmt::Display for Marker {
+impl fmt::Display for RoleMarker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Grant { grant, target, gate } => write!(f, "tidegate grant {grant} on {target} gate {gate}"),
@@ -127,10 +127,10 @@ impl fmt::Display for Marker {
     }
 }
 
-impl FromStr for Marker {
-    type Err = InvalidMarker;
+impl FromStr for RoleMarker {
+    type Err = MarkerError;
 
-    fn from_str(comment: &str) -> Result<Self, InvalidMarker> {
+    fn from_str(comment: &str) -> Result<Self, MarkerError> {
         let words: Vec<&str> = comment.split(' ').collect();
         match *words.as_slice() {
             ["tidegate", "grant", grant, "on", target, "gate", gate] => Ok(Self::Grant {
@@ -139,19 +139,19 @@ impl FromStr for Marker {
                 gate: read(gate)?,
             }),
             ["tidegate", "profile", both] => {
-                let (target, profile) = both.split_once('/').ok_or(InvalidMarker)?;
+                let (target, profile) = both.split_once('/').ok_or(MarkerError)?;
                 Ok(Self::Profile {
                     target: read(target)?,
                     profile: read(profile)?,
                 })
             }
-            _ => Err(InvalidMarker),
+            _ => Err(MarkerError),
         }
     }
 }
 
-fn read<T: FromStr>(text: &str) -> Result<T, InvalidMarker> {
-    text.parse().map_err(|_| InvalidMarker)
+fn read<T: FromStr>(text: &str) -> Result<T, MarkerError> {
+    text.parse().map_err(|_| MarkerError)
 }
 
 /// Returns the beginning of a text, of at most `most` bytes.
@@ -181,7 +181,7 @@ mod tests {
         let role = grant_role(&r#"auth0|Zoë O'B\""#.parse().unwrap(), &grant());
         assert_eq!(role.quoted(), r#""gr_1111111111_auth0|Zo__O'B\""""#);
         let long: IdentityName = "a".repeat(255).parse().unwrap();
-        assert_eq!(grant_role(&long, &grant()).as_str().len(), LONGEST_NAME);
+        assert_eq!(grant_role(&long, &grant()).as_str().len(), MAX_NAME_BYTES);
     }
 
     #[test]
@@ -199,7 +199,7 @@ mod tests {
         ];
         for (target, profile) in &pairs {
             let role = profile_role(&target.parse().unwrap(), &profile.parse().unwrap());
-            assert!(role.as_str().len() <= LONGEST_NAME);
+            assert!(role.as_str().len() <= MAX_NAME_BYTES);
             assert!(seen.insert(role.clone()), "{role}");
         }
     }
@@ -217,7 +217,7 @@ mod tests {
             "tidegate profile orders",
             "tidegate profile orders/read only",
         ] {
-            assert_eq!(comment.parse::<Marker>(), Err(InvalidMarker), "{comment:?}");
+            assert_eq!(comment.parse::<RoleMarker>(), Err(MarkerError), "{comment:?}");
         }
     }
 
@@ -237,11 +237,11 @@ mod tests {
         ) {
             let (target, profile): (TargetName, ProfileName) = (target.parse().unwrap(), profile.parse().unwrap());
             let (of_grant, of_profile) = (grant_role(&identity.parse().unwrap(), &grant()), profile_role(&target, &profile));
-            prop_assert!(of_grant.as_str().len() <= LONGEST_NAME && of_grant.as_str().starts_with(grant().as_str()));
-            prop_assert!(of_profile.as_str().len() <= LONGEST_NAME && of_profile.as_str().starts_with("tg_"));
+            prop_assert!(of_grant.as_str().len() <= MAX_NAME_BYTES && of_grant.as_str().starts_with(grant().as_str()));
+            prop_assert!(of_profile.as_str().len() <= MAX_NAME_BYTES && of_profile.as_str().starts_with("tg_"));
             let gate = LogId::from_random([2; 10]);
-            for marker in [Marker::Grant { grant: grant(), target: target.clone(), gate }, Marker::Profile { target, profile }] {
-                prop_assert_eq!(marker.to_string().parse::<Marker>(), Ok(marker));
+            for marker in [RoleMarker::Grant { grant: grant(), target: target.clone(), gate }, RoleMarker::Profile { target, profile }] {
+                prop_assert_eq!(marker.to_string().parse::<RoleMarker>(), Ok(marker));
             }
         }
     }

@@ -4,19 +4,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::catalogue::{Kind, Object, Snapshot};
+use super::catalogue::{CatalogObject, CatalogSnapshot, ObjectKind};
 
 /// Tables and views of a snapshot.
 #[derive(Debug, Default)]
-pub(super) struct Tables<'a> {
-    by_name: BTreeMap<(&'a str, &'a str), &'a Object>,
-    parts: BTreeMap<(&'a str, &'a str), Vec<&'a Object>>,
+pub(super) struct TableIndex<'a> {
+    by_name: BTreeMap<(&'a str, &'a str), &'a CatalogObject>,
+    parts: BTreeMap<(&'a str, &'a str), Vec<&'a CatalogObject>>,
 }
 
-impl<'a> Tables<'a> {
-    pub(super) fn of(snapshot: &'a Snapshot) -> Self {
+impl<'a> TableIndex<'a> {
+    pub(super) fn of(snapshot: &'a CatalogSnapshot) -> Self {
         let mut tables = Self::default();
-        for table in snapshot.objects.iter().filter(|object| object.kind == Kind::Table) {
+        for table in snapshot.objects.iter().filter(|object| object.kind == ObjectKind::Table) {
             tables.by_name.insert(table.key(), table);
             for (schema, name) in &table.parents {
                 tables.parts.entry((schema, name)).or_default().push(table);
@@ -26,10 +26,10 @@ impl<'a> Tables<'a> {
     }
 
     /// Returns all tables it is a part of, by partitioning or inheritance, transitively.
-    pub(super) fn above(&self, table: &'a Object) -> Vec<&'a Object> {
-        let parents = |table: &'a Object| table.parents.iter().filter_map(|(schema, name)| self.named(schema, name));
-        let mut above: BTreeMap<(&str, &str), &Object> = BTreeMap::new();
-        let mut next: Vec<&Object> = parents(table).collect();
+    pub(super) fn above(&self, table: &'a CatalogObject) -> Vec<&'a CatalogObject> {
+        let parents = |table: &'a CatalogObject| table.parents.iter().filter_map(|(schema, name)| self.named(schema, name));
+        let mut above: BTreeMap<(&str, &str), &CatalogObject> = BTreeMap::new();
+        let mut next: Vec<&CatalogObject> = parents(table).collect();
         while let Some(parent) = next.pop() {
             if above.insert(parent.key(), parent).is_none() {
                 next.extend(parents(parent));
@@ -40,10 +40,10 @@ impl<'a> Tables<'a> {
 
     /// Returns all relations read through a view, transitively, with their partitions. Relations for which `ends` is true are
     /// left out, with everything read through them.
-    pub(super) fn read_by(&self, view: &'a Object, ends: impl Fn(&Object) -> bool) -> Vec<&'a Object> {
-        let reads = |view: &'a Object| view.reads.iter().filter_map(|(schema, name)| self.named(schema, name));
+    pub(super) fn read_by(&self, view: &'a CatalogObject, ends: impl Fn(&CatalogObject) -> bool) -> Vec<&'a CatalogObject> {
+        let reads = |view: &'a CatalogObject| view.reads.iter().filter_map(|(schema, name)| self.named(schema, name));
         let (mut read, mut seen) = (Vec::new(), BTreeSet::from([view.key()]));
-        let mut next: Vec<&Object> = reads(view).collect();
+        let mut next: Vec<&CatalogObject> = reads(view).collect();
         while let Some(object) = next.pop() {
             if !seen.insert(object.key()) || ends(object) {
                 continue;
@@ -55,7 +55,7 @@ impl<'a> Tables<'a> {
         read
     }
 
-    fn named(&self, schema: &str, name: &str) -> Option<&'a Object> {
+    fn named(&self, schema: &str, name: &str) -> Option<&'a CatalogObject> {
         self.by_name.get(&(schema, name)).copied()
     }
 }

@@ -1,21 +1,22 @@
 //! Plans from catalogues that are made up.
 
 use super::catalogue::{
-    Account, Column, DefaultRight, Elsewhere, Held, Kind, Membership, Nature, Object, Policy, Role, Snapshot,
+    CatalogColumn, CatalogObject, CatalogSnapshot, DefaultRight, ExistingRole, HeldPrivilege, Membership, ObjectKind,
+    ObjectNature, OtherObject, RowPolicy, ServerAccount,
 };
 use super::*;
 
 const MARKER: &str = "tidegate profile orders/read-only";
 
-fn object(kind: Kind, schema: &str, name: &str) -> Object {
+fn object(kind: ObjectKind, schema: &str, name: &str) -> CatalogObject {
     let may: &[&str] = match kind {
-        Kind::Database => &["CONNECT", "TEMPORARY", "CREATE"],
-        Kind::Schema => &["USAGE", "CREATE"],
-        Kind::Table => &["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"],
-        Kind::Sequence => &["USAGE", "SELECT", "UPDATE"],
-        Kind::Routine => &["EXECUTE"],
+        ObjectKind::Database => &["CONNECT", "TEMPORARY", "CREATE"],
+        ObjectKind::Schema => &["USAGE", "CREATE"],
+        ObjectKind::Table => &["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"],
+        ObjectKind::Sequence => &["USAGE", "SELECT", "UPDATE"],
+        ObjectKind::Routine => &["EXECUTE"],
     };
-    Object {
+    CatalogObject {
         kind,
         schema: schema.to_owned(),
         name: name.to_owned(),
@@ -28,24 +29,24 @@ fn object(kind: Kind, schema: &str, name: &str) -> Object {
         reads: Vec::new(),
         comment: None,
         definition: None,
-        nature: Nature::Plain,
+        nature: ObjectNature::Plain,
         policies: Vec::new(),
     }
 }
 
-fn table(name: &str, columns: &[&str]) -> Object {
-    let column = |name: &&str| Column {
+fn table(name: &str, columns: &[&str]) -> CatalogObject {
+    let column = |name: &&str| CatalogColumn {
         name: (*name).to_owned(),
         kind: "text".to_owned(),
     };
-    Object {
+    CatalogObject {
         columns: columns.iter().map(column).collect(),
-        ..object(Kind::Table, "shop", name)
+        ..object(ObjectKind::Table, "shop", name)
     }
 }
 
-fn held(role: Option<&str>, privilege: &str) -> Held {
-    Held {
+fn held(role: Option<&str>, privilege: &str) -> HeldPrivilege {
+    HeldPrivilege {
         role: role.map(str::to_owned),
         privilege: privilege.to_owned(),
         column: None,
@@ -54,10 +55,10 @@ fn held(role: Option<&str>, privilege: &str) -> Held {
     }
 }
 
-fn snapshot() -> Snapshot {
-    Snapshot {
+fn snapshot() -> CatalogSnapshot {
+    CatalogSnapshot {
         version: 150_004,
-        account: Account {
+        account: ServerAccount {
             name: "owner".to_owned(),
             superuser: false,
             create_role: true,
@@ -66,15 +67,15 @@ fn snapshot() -> Snapshot {
         },
         roles: Vec::new(),
         objects: vec![
-            object(Kind::Database, "shop_qa", "shop_qa"),
-            object(Kind::Schema, "shop", "shop"),
-            object(Kind::Schema, "audit", "audit"),
+            object(ObjectKind::Database, "shop_qa", "shop_qa"),
+            object(ObjectKind::Schema, "shop", "shop"),
+            object(ObjectKind::Schema, "audit", "audit"),
             table("cards", &["id", "last4", "pan"]),
             table("orders", &["id", "what"]),
-            object(Kind::Sequence, "shop", "orders_id_seq"),
-            object(Kind::Routine, "shop", "total"),
+            object(ObjectKind::Sequence, "shop", "orders_id_seq"),
+            object(ObjectKind::Routine, "shop", "total"),
         ],
-        ..Snapshot::default()
+        ..CatalogSnapshot::default()
     }
 }
 
@@ -82,9 +83,9 @@ fn patterns(texts: &[&str]) -> Vec<Pattern> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
-fn planned(rights: &Rights, snapshot: &Snapshot) -> Plan {
+fn planned(rights: &Rights, snapshot: &CatalogSnapshot) -> ProfilePlan {
     let role = profile_role(&"orders".parse().unwrap(), &"read-only".parse().unwrap());
-    let profile = Profile {
+    let profile = PlannedProfile {
         role: &role,
         marker: MARKER,
         rights,
@@ -93,10 +94,10 @@ fn planned(rights: &Rights, snapshot: &Snapshot) -> Plan {
     plan(&profile, snapshot).unwrap()
 }
 
-fn sql(plan: &Plan) -> String {
+fn sql(plan: &ProfilePlan) -> String {
     let steps = plan.steps.iter().map(|step| step.sql.clone());
     let blocked = plan.blocked.iter().map(|why| format!("blocked: {why}"));
-    let blocked = blocked.chain(plan.beyond.iter().map(|why| format!("beyond: {why}")));
+    let blocked = blocked.chain(plan.excess.iter().map(|why| format!("beyond: {why}")));
     let warnings = plan.warnings.iter().map(|why| format!("warning: {why}"));
     steps.chain(blocked).chain(warnings).collect::<Vec<_>>().join("\n")
 }
@@ -124,8 +125,8 @@ fn masks_become_views() {
             schema: "shop".to_owned(),
             name: "cards".to_owned(),
             columns: vec![
-                column("pan", Mask::Partial),
-                column("last4", Mask::Constant("it's \\".to_owned())),
+                column("pan", ColumnMask::Partial),
+                column("last4", ColumnMask::Constant("it's \\".to_owned())),
             ],
         }],
         ..Rights::default()
@@ -161,10 +162,10 @@ fn nothing_to_do_is_an_empty_plan() {
     };
     let mut snapshot = snapshot();
     let role = "tg_orders_read-only";
-    snapshot.roles.push(Role {
+    snapshot.roles.push(ExistingRole {
         name: role.to_owned(),
         comment: Some(MARKER.to_owned()),
-        ..Role::default()
+        ..ExistingRole::default()
     });
     snapshot.objects[0].held = vec![held(Some(role), "CONNECT")];
     snapshot.objects[1].held = vec![held(Some(role), "USAGE")];
@@ -172,7 +173,7 @@ fn nothing_to_do_is_an_empty_plan() {
     for (place, columns) in [(3, ["id", "last4"]), (4, ["id", "what"])] {
         snapshot.objects[place].held = columns
             .iter()
-            .map(|column| Held {
+            .map(|column| HeldPrivilege {
                 column: Some((*column).to_owned()),
                 ..held(Some(role), "SELECT")
             })
@@ -199,9 +200,9 @@ fn nothing_to_do_is_an_empty_plan() {
     snapshot.defaults = vec![later("somebody", None)];
     assert!(planned(&rights, &snapshot).in_step());
     // What is beyond the definition is not.
-    snapshot.objects.push(Object {
+    snapshot.objects.push(CatalogObject {
         held: vec![held(Some(role), "SELECT")],
-        ..object(Kind::Table, "pg_catalog", "pg_authid")
+        ..object(ObjectKind::Table, "pg_catalog", "pg_authid")
     });
     snapshot.defaults.push(later(role, None));
     snapshot.roles[0].powers.push("LOGIN".to_owned());
@@ -224,10 +225,10 @@ fn everybody_is_not_forgotten() {
         table.held = vec![held(None, "SELECT")];
         snapshot.objects.push(table);
     }
-    let mut definer = object(Kind::Routine, "shop", "raise");
-    (definer.nature, definer.held) = (Nature::Definer, vec![held(None, "EXECUTE")]);
+    let mut definer = object(ObjectKind::Routine, "shop", "raise");
+    (definer.nature, definer.held) = (ObjectNature::Definer, vec![held(None, "EXECUTE")]);
     snapshot.objects.push(definer);
-    let mut maker = object(Kind::Routine, "pg_catalog", "lo_create");
+    let mut maker = object(ObjectKind::Routine, "pg_catalog", "lo_create");
     (maker.arguments, maker.held) = ("oid".to_owned(), vec![held(None, "EXECUTE")]);
     snapshot.objects.push(maker);
     insta::assert_snapshot!(everybody(&snapshot).join("\n"));
@@ -272,7 +273,7 @@ fn names_cannot_end_their_quotes() {
         masks: vec![MaskedTable {
             schema: "shop".to_owned(),
             name: "$seal$'%s".to_owned(),
-            columns: vec![("pan".to_owned(), Mask::Null)],
+            columns: vec![("pan".to_owned(), ColumnMask::Null)],
         }],
         ..Rights::default()
     };
@@ -298,20 +299,20 @@ fn masked(name: &str, column: &str) -> MaskedTable {
     MaskedTable {
         schema: "shop".to_owned(),
         name: name.to_owned(),
-        columns: vec![(column.to_owned(), Mask::Null)],
+        columns: vec![(column.to_owned(), ColumnMask::Null)],
     }
 }
 
 /// A table with parts in two generations, in another schema, and views of views of it.
-fn family() -> Snapshot {
+fn family() -> CatalogSnapshot {
     let mut snapshot = snapshot();
-    snapshot.objects.push(object(Kind::Schema, "parts", "parts"));
-    let part = |name: &str, schema: &str, parent: (&str, &str)| Object {
+    snapshot.objects.push(object(ObjectKind::Schema, "parts", "parts"));
+    let part = |name: &str, schema: &str, parent: (&str, &str)| CatalogObject {
         schema: schema.to_owned(),
         parents: vec![(parent.0.to_owned(), parent.1.to_owned())],
         ..table(name, &["id", "iban"])
     };
-    let view = |name: &str, reads: (&str, &str)| Object {
+    let view = |name: &str, reads: (&str, &str)| CatalogObject {
         reads: vec![(reads.0.to_owned(), reads.1.to_owned())],
         ..table(name, &["id"])
     };
@@ -494,19 +495,19 @@ fn what_others_give_is_told_and_blocks_nothing() {
         grantor: Some(grantor.to_owned()),
         may_leave: grantor == "owner",
     };
-    let elsewhere = |what: &str, grantor: &str| Elsewhere {
+    let elsewhere = |what: &str, grantor: &str| OtherObject {
         what: what.to_owned(),
         grantor: grantor.to_owned(),
         may_take: grantor == "owner",
     };
-    snapshot.roles.push(Role {
+    snapshot.roles.push(ExistingRole {
         name: role.to_owned(),
         comment: Some(MARKER.to_owned()),
         member_of: vec![member("friends", "stranger"), member("helpers", "owner")],
         elsewhere: vec![elsewhere("LARGE OBJECT 1", "owner"), elsewhere("LARGE OBJECT 2", "stranger")],
-        ..Role::default()
+        ..ExistingRole::default()
     });
-    let from = |grantor: &str, privilege: &str, column: Option<&str>| Held {
+    let from = |grantor: &str, privilege: &str, column: Option<&str>| HeldPrivilege {
         column: column.map(str::to_owned),
         grantor: grantor.to_owned(),
         ..held(Some(role), privilege)
@@ -517,7 +518,7 @@ fn what_others_give_is_told_and_blocks_nothing() {
         from("friend", "SELECT", Some("pan")),
         from("friend", "DELETE", None),
     ];
-    snapshot.objects.push(Object {
+    snapshot.objects.push(CatalogObject {
         owner: "stranger".to_owned(),
         may_grant: Vec::new(),
         held: vec![from("stranger", "INSERT", Some("id"))],
@@ -540,7 +541,7 @@ fn the_salt_and_the_views_are_the_profiles_alone() {
     let role = "tg_orders_read-only";
     let mut rights = select(&["shop.cards"]);
     rights.masks.push(masked("cards", "pan"));
-    rights.masks[0].columns[0].1 = Mask::Hash;
+    rights.masks[0].columns[0].1 = ColumnMask::Hash;
     let mut snapshot = snapshot();
     for (kind, to) in [
         ("TABLES", None),
@@ -559,15 +560,15 @@ fn the_salt_and_the_views_are_the_profiles_alone() {
     insta::assert_snapshot!(sql(&planned(&rights, &snapshot)));
     // One that is there already.
     snapshot.defaults.clear();
-    snapshot.objects.push(Object {
+    snapshot.objects.push(CatalogObject {
         comment: Some(MARKER.to_owned()),
         held: vec![held(Some(role), "USAGE"), held(Some("owner"), "USAGE")],
-        ..object(Kind::Schema, role, role)
+        ..object(ObjectKind::Schema, role, role)
     });
-    let salt = |held: Vec<Held>| Object {
+    let salt = |held: Vec<HeldPrivilege>| CatalogObject {
         schema: role.to_owned(),
         held,
-        nature: Nature::Materialized,
+        nature: ObjectNature::Materialized,
         ..table("tidegate salt", &["salt"])
     };
     snapshot.objects.push(salt(vec![held(Some("owner"), "SELECT")]));
@@ -583,7 +584,7 @@ fn the_salt_and_the_views_are_the_profiles_alone() {
         let revoke = format!("REVOKE ALL ON TABLE \"{role}\".\"tidegate salt\" FROM {from} CASCADE");
         assert!(plan.contains(&revoke) && plan.contains("REFRESH MATERIALIZED VIEW"), "{plan}");
         // One that was made before they were materialized views stays what it is.
-        snapshot.objects.last_mut().unwrap().nature = Nature::Plain;
+        snapshot.objects.last_mut().unwrap().nature = ObjectNature::Plain;
         let plan = sql(&planned(&rights, &snapshot));
         assert!(
             plan.contains(&revoke) && plan.contains("UPDATE ") && !plan.contains("REFRESH"),
@@ -594,16 +595,16 @@ fn the_salt_and_the_views_are_the_profiles_alone() {
 
 #[test]
 fn row_security_that_will_not_hold_is_told() {
-    let policy = |roles: &[&str], by_user| Policy {
+    let policy = |roles: &[&str], by_user| RowPolicy {
         name: "own_rows".to_owned(),
         everybody: roles.is_empty(),
         roles: roles.iter().map(|role| (*role).to_owned()).collect(),
         by_user,
     };
-    let told = |policies: Vec<Policy>| {
+    let told = |policies: Vec<RowPolicy>| {
         let mut snapshot = snapshot();
         let orders = snapshot.objects.iter_mut().find(|object| object.name == "orders").unwrap();
-        (orders.nature, orders.policies) = (Nature::RowSecurity, policies);
+        (orders.nature, orders.policies) = (ObjectNature::RowSecurity, policies);
         let warnings = planned(&select(&["shop.orders"]), &snapshot).warnings;
         warnings
             .into_iter()
@@ -626,12 +627,12 @@ fn row_security_that_will_not_hold_is_told() {
     assert_eq!(told(vec![policy(&[], false)]), "");
 }
 
-fn profile_there(snapshot: &mut Snapshot, may_join: bool) {
-    snapshot.roles.push(Role {
+fn profile_there(snapshot: &mut CatalogSnapshot, may_join: bool) {
+    snapshot.roles.push(ExistingRole {
         name: "tg_orders_read-only".to_owned(),
         comment: Some(MARKER.to_owned()),
         may_join,
-        ..Role::default()
+        ..ExistingRole::default()
     });
 }
 
@@ -669,7 +670,7 @@ fn what_a_profile_owns_is_taken_back_from_others() {
         to: vec![None],
         as_owner: true,
     }];
-    let undone = |snapshot: &Snapshot| {
+    let undone = |snapshot: &CatalogSnapshot| {
         let steps = planned(&rights, snapshot).steps.into_iter().map(|step| step.sql);
         let own = steps.filter(|sql| sql.contains("DEFAULT PRIVILEGES") || sql.contains("leak"));
         own.collect::<Vec<_>>().join("\n\n")
@@ -678,7 +679,7 @@ fn what_a_profile_owns_is_taken_back_from_others() {
     // Who may not hand the role out tells it, and is kept from nothing.
     snapshot.roles[0].may_join = false;
     assert!(
-        planned(&rights, &snapshot).beyond.len() == 4,
+        planned(&rights, &snapshot).excess.len() == 4,
         "{}",
         sql(&planned(&rights, &snapshot))
     );
@@ -700,30 +701,30 @@ fn what_a_profile_owns_is_taken_back_from_others() {
 const WRITER: &str = "tg_orders_read-write";
 
 /// Things that sessions made in `shop`: under another profile, and under a grant that is live.
-fn made_by_sessions(snapshot: &mut Snapshot) {
+fn made_by_sessions(snapshot: &mut CatalogSnapshot) {
     let grant = "gr_1111111111_ana";
     snapshot.gate_roles = [WRITER.to_owned(), grant.to_owned()].into();
-    let by = |owner: &str, object: Object| Object {
+    let by = |owner: &str, object: CatalogObject| CatalogObject {
         owner: owner.to_owned(),
         ..object
     };
-    let view = Object {
+    let view = CatalogObject {
         reads: vec![("shop".to_owned(), "cards".to_owned())],
         ..table("peek", &["pan"])
     };
-    let definer = Object {
-        nature: Nature::Definer,
-        ..object(Kind::Routine, "shop", "leak")
+    let definer = CatalogObject {
+        nature: ObjectNature::Definer,
+        ..object(ObjectKind::Routine, "shop", "leak")
     };
     snapshot.objects.extend([
         by(WRITER, table("copy", &["pan"])),
         by(WRITER, view),
         by(WRITER, definer),
-        by(WRITER, object(Kind::Routine, "shop", "plain")),
-        by(WRITER, object(Kind::Sequence, "shop", "numbers")),
+        by(WRITER, object(ObjectKind::Routine, "shop", "plain")),
+        by(WRITER, object(ObjectKind::Sequence, "shop", "numbers")),
         by(grant, table("notes", &["pan"])),
-        by(WRITER, object(Kind::Schema, "theirs", "theirs")),
-        Object {
+        by(WRITER, object(ObjectKind::Schema, "theirs", "theirs")),
+        CatalogObject {
             schema: "theirs".to_owned(),
             ..table("plans", &["id"])
         },
@@ -777,7 +778,7 @@ fn what_sessions_of_others_made_is_not_given() {
     }
     // What the role has of it all the same is taken from it.
     for object in snapshot.objects.iter_mut().filter(|object| object.owner == WRITER) {
-        object.held = vec![Held {
+        object.held = vec![HeldPrivilege {
             grantor: WRITER.to_owned(),
             ..held(Some("tg_orders_read-only"), "SELECT")
         }];
@@ -797,14 +798,14 @@ fn what_sessions_made_keeps_nothing_from_being_done_or_refused() {
         let mut snapshot = snapshot();
         profile_there(&mut snapshot, true);
         snapshot.gate_roles = [owner.to_owned()].into();
-        let theirs = |object: Object| Object {
+        let theirs = |object: CatalogObject| CatalogObject {
             owner: owner.to_owned(),
             ..object
         };
         snapshot.objects.extend([
             theirs(table("staff", &["id"])),
             theirs(table("whole", &["id"])),
-            theirs(Object {
+            theirs(CatalogObject {
                 parents: vec![("shop".to_owned(), "whole".to_owned())],
                 ..table("part", &["id"])
             }),
@@ -840,7 +841,7 @@ fn nothing_is_given_beforehand_of_what_sessions_make() {
 }
 
 /// What is to be done about a trigger of the profile's on a table of others.
-fn about(trigger: &ForeignTrigger) -> Plan {
+fn about(trigger: &ForeignTrigger) -> ProfilePlan {
     let mut snapshot = snapshot();
     profile_there(&mut snapshot, true);
     snapshot.foreign_triggers = vec![trigger.clone()];
@@ -901,7 +902,7 @@ fn a_trigger_is_for_who_may_take_it_away() {
         maker: "gr_1111111111_ana".to_owned(),
         ..trigger_of_another()
     };
-    let told = about(&of_grant).beyond.join("\n");
+    let told = about(&of_grant).excess.join("\n");
     assert!(
         told.contains("may not act as gr_1111111111_ana; with an account that may: DROP FUNCTION"),
         "{told}"
@@ -910,13 +911,13 @@ fn a_trigger_is_for_who_may_take_it_away() {
         as_maker: true,
         ..of_grant
     };
-    assert_eq!(about(&by_maker).beyond, [""; 0]);
+    assert_eq!(about(&by_maker).excess, [""; 0]);
     let temporary = ForeignTrigger {
         temporary: true,
         as_maker: true,
         ..trigger_of_another()
     };
-    let told = about(&temporary).beyond.join("\n");
+    let told = about(&temporary).excess.join("\n");
     assert!(
         told.contains("may not act as stranger; with an account that may: DROP TRIGGER"),
         "{told}"
@@ -969,10 +970,10 @@ fn the_owner_of_what_is_made_is_a_member_and_others_are_told() {
     snapshot.owners.push("shop_owner".to_owned());
     let made = planned(&rights, &snapshot);
     assert!(made.steps.iter().any(|step| step.sql == grant), "{made:?}");
-    snapshot.roles.push(Role {
+    snapshot.roles.push(ExistingRole {
         name: "tg_orders_read-only".to_owned(),
         comment: Some(MARKER.to_owned()),
-        ..Role::default()
+        ..ExistingRole::default()
     });
     let others = planned(&rights, &snapshot);
     assert!(others.blocked.iter().any(|why| why.ends_with(grant)), "{others:?}");

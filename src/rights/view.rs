@@ -7,11 +7,11 @@ use std::collections::BTreeSet;
 
 use sha2::{Digest, Sha256};
 
-use super::catalogue::{Nature, Object, comment_on};
-use super::choice::{Choice, Want};
-use super::plan::Step;
+use super::catalogue::{CatalogObject, ObjectNature, comment_on};
+use super::column_set::{ColumnSet, DesiredPrivileges};
+use super::plan::PlanStep;
 use super::role::{RoleName, quoted, quoted_text};
-use super::{Mask, MaskedTable};
+use super::{ColumnMask, MaskedTable};
 
 /// Name of the relation that holds the salt, in the schema of the views: a materialized view, which lists of tables do not show
 /// and `pg_dump` neither locks nor copies. Its definition does not contain the salt. (Former versions created tables, which are
@@ -22,7 +22,7 @@ const RANDOM: &str = "gen_random_uuid()::text || gen_random_uuid()::text";
 
 /// View that a profile needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct View {
+pub(super) struct MaskView {
     pub(super) schema: String,
     pub(super) name: String,
     /// Table it shows, for people.
@@ -35,30 +35,30 @@ pub(super) struct View {
     pub(super) salted: bool,
 }
 
-impl View {
+impl MaskView {
     /// Creates the view of a table, with the columns that may be read. The error says why there can be none.
-    pub(super) fn of(role: &RoleName, mask: &MaskedTable, table: &Object, readable: &Choice) -> Result<Self, String> {
+    pub(super) fn of(role: &RoleName, mask: &MaskedTable, table: &CatalogObject, readable: &ColumnSet) -> Result<Self, String> {
         let shown = table.shown();
-        let missing = |(column, _): &&(String, Mask)| table.columns.iter().all(|there| there.name != *column);
+        let missing = |(column, _): &&(String, ColumnMask)| table.columns.iter().all(|there| there.name != *column);
         if let Some((column, _)) = mask.columns.iter().find(missing) {
             return Err(format!(
                 "{shown} has a mask for a column {column} that does not exist; use its current name"
             ));
         }
-        if *readable == Choice::Nothing {
+        if *readable == ColumnSet::Nothing {
             return Err(format!(
                 "{shown} has masks, but `select` does not grant it (it grants nothing of partitions or children of a masked or excluded table); add it there, or remove its masks"
             ));
         }
         let (mut plain, mut items, mut salted) = (BTreeSet::new(), Vec::new(), false);
         for column in &table.columns {
-            if matches!(readable, Choice::Columns(columns) if !columns.contains(&column.name)) {
+            if matches!(readable, ColumnSet::Columns(columns) if !columns.contains(&column.name)) {
                 continue;
             }
             let masked = mask.columns.iter().find(|(name, _)| *name == column.name);
             let (name, source) = (quoted(&column.name), format!("t.{}", quoted(&column.name)));
             if let Some((_, mask)) = masked {
-                salted |= *mask == Mask::Hash;
+                salted |= *mask == ColumnMask::Hash;
                 items.push(format!("{} AS {name}", masking(mask, role, &source, &column.kind)));
             } else {
                 plain.insert(column.name.clone());
@@ -87,27 +87,27 @@ impl View {
     }
 
     /// Returns the privileges on the view that replace those on the table: masked columns cannot be written.
-    pub(super) fn wanted(&self, of_table: &Want) -> Want {
-        let mut want = Want::default();
+    pub(super) fn wanted(&self, of_table: &DesiredPrivileges) -> DesiredPrivileges {
+        let mut want = DesiredPrivileges::default();
         want.whole("SELECT");
         for privilege in ["INSERT", "UPDATE"] {
             let columns: BTreeSet<String> = match of_table.get(privilege) {
-                Choice::Nothing => continue,
-                Choice::Whole => self.plain.clone(),
-                Choice::Columns(columns) => columns.intersection(&self.plain).cloned().collect(),
+                ColumnSet::Nothing => continue,
+                ColumnSet::Whole => self.plain.clone(),
+                ColumnSet::Columns(columns) => columns.intersection(&self.plain).cloned().collect(),
             };
             if !columns.is_empty() {
-                want.0.insert(privilege, Choice::Columns(columns));
+                want.0.insert(privilege, ColumnSet::Columns(columns));
             }
         }
-        if *of_table.get("DELETE") == Choice::Whole {
+        if *of_table.get("DELETE") == ColumnSet::Whole {
             want.whole("DELETE");
         }
         want
     }
 
     /// Returns true if an existing view is this one: created from the same text, and unchanged since.
-    pub(super) fn is(&self, there: &Object) -> bool {
+    pub(super) fn is(&self, there: &CatalogObject) -> bool {
         let made = there
             .definition
             .as_ref()
@@ -116,7 +116,7 @@ impl View {
     }
 
     /// Returns the steps that create it.
-    pub(super) fn steps(&self) -> Vec<Step> {
+    pub(super) fn steps(&self) -> Vec<PlanStep> {
         let (view, mark) = (self.quoted(), self.mark());
         let definition = format!(
             "encode(sha256(convert_to(pg_get_viewdef({}::regclass), 'UTF8')), 'hex')",
@@ -132,8 +132,8 @@ impl View {
             tag.insert(1, '_');
         }
         vec![
-            Step::new(self.sql.clone(), format!("shows {} with masks", self.table)),
-            Step::new(
+            PlanStep::new(self.sql.clone(), format!("shows {} with masks", self.table)),
+            PlanStep::new(
                 format!("DO {tag}{body}{tag}"),
                 "comment that reveals a change of the view".to_owned(),
             ),
@@ -149,25 +149,25 @@ impl View {
 }
 
 /// Returns the steps that create the schema of a profile's views, with its salt if necessary.
-pub(super) fn schema_steps(role: &RoleName, marker: &str, there: bool, salt: bool) -> Vec<Step> {
+pub(super) fn schema_steps(role: &RoleName, marker: &str, there: bool, salt: bool) -> Vec<PlanStep> {
     let schema = role.quoted();
     let mut steps = Vec::new();
     if !there {
-        steps.push(Step::new(
+        steps.push(PlanStep::new(
             format!("CREATE SCHEMA {schema}"),
             "schema for the views with masks".to_owned(),
         ));
-        steps.push(Step::new(
+        steps.push(PlanStep::new(
             comment_on(&format!("SCHEMA {schema}"), marker),
             "marks it as owned by the gate".to_owned(),
         ));
-        steps.push(Step::new(
+        steps.push(PlanStep::new(
             format!("GRANT USAGE ON SCHEMA {schema} TO {schema}"),
             "lets the profile use its views".to_owned(),
         ));
     }
     if salt {
-        steps.push(Step::new(
+        steps.push(PlanStep::new(
             format!("CREATE MATERIALIZED VIEW {} AS SELECT {RANDOM} AS salt", self::salt(role)),
             "without a salt, guessed values could be verified by their hash".to_owned(),
         ));
@@ -181,46 +181,46 @@ pub(super) fn salt(role: &RoleName) -> String {
 }
 
 /// Returns the step that drops the salt, before its schema is dropped.
-pub(super) fn drop_salt(role: &RoleName, there: &Object) -> Step {
-    let kind = if there.nature == Nature::Materialized {
+pub(super) fn drop_salt(role: &RoleName, there: &CatalogObject) -> PlanStep {
+    let kind = if there.nature == ObjectNature::Materialized {
         "MATERIALIZED VIEW"
     } else {
         "TABLE"
     };
-    Step::new(
+    PlanStep::new(
         format!("DROP {kind} {}", salt(role)),
         "the profile has no masks any more".to_owned(),
     )
 }
 
 /// Returns the step that replaces a salt that others could read.
-pub(super) fn new_salt(role: &RoleName, there: &Object) -> Step {
-    let sql = if there.nature == Nature::Materialized {
+pub(super) fn new_salt(role: &RoleName, there: &CatalogObject) -> PlanStep {
+    let sql = if there.nature == ObjectNature::Materialized {
         format!("REFRESH MATERIALIZED VIEW {}", salt(role))
     } else {
         format!("UPDATE {} SET salt = {RANDOM}", salt(role))
     };
     let why = "others could read the old salt; all hashes change";
-    Step::new(sql, why.to_owned())
+    PlanStep::new(sql, why.to_owned())
 }
 
 /// Returns true if an object is the salt.
-pub(super) fn is_salt(object: &Object) -> bool {
+pub(super) fn is_salt(object: &CatalogObject) -> bool {
     object.name == SALT
 }
 
 /// Returns the expression that replaces a column's value.
-fn masking(mask: &Mask, role: &RoleName, source: &str, kind: &str) -> String {
+fn masking(mask: &ColumnMask, role: &RoleName, source: &str, kind: &str) -> String {
     let text = format!("{source}::text");
     match mask {
-        Mask::Partial => format!(
+        ColumnMask::Partial => format!(
             "CASE WHEN length({text}) > 8 THEN repeat('*', length({text}) - 4) || right({text}, 4) ELSE repeat('*', length({text})) END"
         ),
-        Mask::Hash => {
+        ColumnMask::Hash => {
             let salt = format!("(SELECT s.salt FROM {} AS s)", salt(role));
             format!("encode(sha256(convert_to({salt} || {text}, 'UTF8')), 'hex')")
         }
-        Mask::Null => format!("NULL::{kind}"),
-        Mask::Constant(text) => format!("{}::{kind}", quoted_text(text)),
+        ColumnMask::Null => format!("NULL::{kind}"),
+        ColumnMask::Constant(text) => format!("{}::{kind}", quoted_text(text)),
     }
 }

@@ -7,24 +7,28 @@
 
 use std::collections::BTreeSet;
 
-use super::catalogue::{Kind, Object, Snapshot};
-use super::choice::Want;
-use super::plan::{Plan, PlanError, Profile, Step};
+use super::catalogue::{CatalogObject, CatalogSnapshot, ObjectKind};
+use super::column_set::DesiredPrivileges;
+use super::desired::DesiredAcl;
+use super::plan::{PlanError, PlanStep, PlannedProfile, ProfilePlan};
 use super::role::quoted;
-use super::view::{self, View};
-use super::wants::Wants;
+use super::view::{self, MaskView};
 
 /// Existing views of a profile.
-pub(super) struct Views<'a> {
+pub(super) struct ProfileViews<'a> {
     own: &'a str,
-    schema: Option<&'a Object>,
-    salt: Option<&'a Object>,
-    there: Vec<&'a Object>,
-    wanted: &'a [(View, Want)],
+    schema: Option<&'a CatalogObject>,
+    salt: Option<&'a CatalogObject>,
+    there: Vec<&'a CatalogObject>,
+    wanted: &'a [(MaskView, DesiredPrivileges)],
 }
 
-impl<'a> Views<'a> {
-    pub(super) fn of(profile: &Profile<'a>, wants: &'a Wants<'a>, snapshot: &'a Snapshot) -> Result<Self, PlanError> {
+impl<'a> ProfileViews<'a> {
+    pub(super) fn of(
+        profile: &PlannedProfile<'a>,
+        wants: &'a DesiredAcl<'a>,
+        snapshot: &'a CatalogSnapshot,
+    ) -> Result<Self, PlanError> {
         let own = profile.role.as_str();
         let schema = snapshot.schema(own);
         if let Some(schema) = schema
@@ -36,7 +40,7 @@ impl<'a> Views<'a> {
                 marker: profile.marker.to_owned(),
             });
         }
-        let inside = |object: &&Object| object.kind == Kind::Table && object.schema == own;
+        let inside = |object: &&CatalogObject| object.kind == ObjectKind::Table && object.schema == own;
         let (salt, there): (Vec<_>, Vec<_>) = snapshot
             .objects
             .iter()
@@ -52,22 +56,22 @@ impl<'a> Views<'a> {
     }
 
     /// Returns the existing view if it is as it should be.
-    pub(super) fn kept(&self, view: &View) -> Option<&'a Object> {
-        let same = |there: &&&Object| there.name == view.name && view.is(there);
+    pub(super) fn kept(&self, view: &MaskView) -> Option<&'a CatalogObject> {
+        let same = |there: &&&CatalogObject| there.name == view.name && view.is(there);
         self.there.iter().find(same).copied()
     }
 
     /// Returns true if the object is one of the views, or their schema when it is to be dropped.
-    pub(super) fn have(&self, object: &Object) -> bool {
+    pub(super) fn have(&self, object: &CatalogObject) -> bool {
         let inside = || self.there.iter().any(|there| std::ptr::eq(*there, object));
         match object.kind {
-            Kind::Table => object.schema == self.own && inside(),
-            Kind::Schema => object.name == self.own && self.wanted.is_empty(),
+            ObjectKind::Table => object.schema == self.own && inside(),
+            ObjectKind::Schema => object.name == self.own && self.wanted.is_empty(),
             _ => false,
         }
     }
 
-    pub(super) fn make(&self, profile: &Profile<'_>, plan: &mut Plan, snapshot: &Snapshot) {
+    pub(super) fn make(&self, profile: &PlannedProfile<'_>, plan: &mut ProfilePlan, snapshot: &CatalogSnapshot) {
         let before = plan.steps.len();
         for there in self.there.iter().filter(|there| !self.stays(there)) {
             plan.step(format!("DROP VIEW {}", there.quoted()), "it does not match the profile");
@@ -80,7 +84,7 @@ impl<'a> Views<'a> {
                 self.schema.is_some(),
                 salted,
             ));
-            self.shut(profile, plan, salted, &To::of(snapshot, self.own));
+            self.shut(profile, plan, salted, &DefaultGrantee::of(snapshot, self.own));
         } else if self.schema.is_some() {
             // The salt is dropped with the schema; an object of somebody else in the schema makes the drop fail.
             let salt = self.salt.map(|there| view::drop_salt(profile.role, there));
@@ -96,7 +100,7 @@ impl<'a> Views<'a> {
     }
 
     /// Creates the missing views, and revokes the rights that others have or would get on schema, salt and views.
-    fn shut(&self, profile: &Profile<'_>, plan: &mut Plan, salted: bool, to: &To) {
+    fn shut(&self, profile: &PlannedProfile<'_>, plan: &mut ProfilePlan, salted: bool, to: &DefaultGrantee) {
         match self.schema {
             Some(schema) => plan
                 .steps
@@ -124,12 +128,12 @@ impl<'a> Views<'a> {
         }
     }
 
-    fn stays(&self, there: &Object) -> bool {
+    fn stays(&self, there: &CatalogObject) -> bool {
         self.wanted.iter().any(|(view, _)| view.name == there.name && view.is(there))
     }
 
     /// Returns the reason why the account cannot make these changes.
-    fn may_not(&self, profile: &Profile<'_>, snapshot: &Snapshot) -> Option<String> {
+    fn may_not(&self, profile: &PlannedProfile<'_>, snapshot: &CatalogSnapshot) -> Option<String> {
         match self.schema {
             Some(schema) => (!snapshot.acts_as(&schema.owner)).then(|| {
                 format!(
@@ -148,13 +152,13 @@ impl<'a> Views<'a> {
 }
 
 /// Other roles that get rights on the account's new objects by its default privileges, as written in SQL.
-struct To {
+struct DefaultGrantee {
     schemas: BTreeSet<String>,
     tables: BTreeSet<String>,
 }
 
-impl To {
-    fn of(snapshot: &Snapshot, own: &str) -> Self {
+impl DefaultGrantee {
+    fn of(snapshot: &CatalogSnapshot, own: &str) -> Self {
         let account = snapshot.account.name.as_str();
         let of = |kind: &str| {
             let made = snapshot
@@ -177,7 +181,7 @@ impl To {
 }
 
 /// Returns the roles with rights on an object, without its owner and the intended role.
-fn others(object: &Object, meant: Option<&str>) -> BTreeSet<String> {
+fn others(object: &CatalogObject, meant: Option<&str>) -> BTreeSet<String> {
     let roles = object.held.iter().map(|held| held.role.as_deref());
     let others = roles.filter(|role| *role != Some(&object.owner) && (role.is_none() || *role != meant));
     others.map(grantee).collect()
@@ -188,8 +192,8 @@ fn grantee(role: Option<&str>) -> String {
 }
 
 /// Returns the step that revokes all rights of others on an object of the gate, including those passed on.
-fn shut(kind: &str, what: &str, from: BTreeSet<String>) -> Option<Step> {
+fn shut(kind: &str, what: &str, from: BTreeSet<String>) -> Option<PlanStep> {
     let from: Vec<String> = from.into_iter().collect();
     let sql = format!("REVOKE ALL ON {kind} {what} FROM {} CASCADE", from.join(", "));
-    (!from.is_empty()).then(|| Step::new(sql, "only the profile may use it".to_owned()))
+    (!from.is_empty()).then(|| PlanStep::new(sql, "only the profile may use it".to_owned()))
 }

@@ -4,24 +4,31 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::around::{self, Mistaken};
-use super::catalogue::{DefaultRight, Kind, Nature, Object, Policy, Snapshot, is_system, makes_large_objects};
-use super::choice::{Choice, Want, names_something};
+use super::catalogue::{
+    CatalogObject, CatalogSnapshot, DefaultRight, ObjectKind, ObjectNature, RowPolicy, is_system, makes_large_objects,
+};
+use super::column_set::{ColumnSet, DesiredPrivileges, names_something};
+use super::desired::DesiredAcl;
+use super::exposure::{self, ExposedLine};
 use super::lists::lists;
-use super::plan::Profile;
-use super::view::View;
-use super::wants::Wants;
-use super::{Rights, future};
+use super::plan::PlannedProfile;
+use super::view::MaskView;
+use super::{Rights, default_privileges};
 
 /// Maximum number of names in one warning.
-const SHOWN: usize = 5;
+const MAX_SHOWN_NAMES: usize = 5;
 
-pub(super) fn all(profile: &Profile<'_>, wants: &Wants<'_>, snapshot: &Snapshot, mistaken: &[Mistaken]) -> Vec<String> {
+pub(super) fn all(
+    profile: &PlannedProfile<'_>,
+    wants: &DesiredAcl<'_>,
+    snapshot: &CatalogSnapshot,
+    mistaken: &[ExposedLine],
+) -> Vec<String> {
     let mut warnings = nothing_matched(profile.rights, snapshot);
     warnings.retain(|(line, _)| mistaken.iter().all(|mistaken| mistaken.line != *line));
     let mut warnings: Vec<String> = warnings.into_iter().map(|(line, what)| format!("{line} {what}")).collect();
     if profile.rights.future {
-        let patterns = future::not_covered(profile.rights);
+        let patterns = default_privileges::not_covered(profile.rights);
         if !patterns.is_empty() {
             let patterns = patterns.join(", ");
             warnings.push(format!(
@@ -37,13 +44,13 @@ pub(super) fn all(profile: &Profile<'_>, wants: &Wants<'_>, snapshot: &Snapshot,
             ));
         }
     }
-    warnings.extend(around::views(&wants.around));
+    warnings.extend(exposure::views(&wants.around));
     warnings.extend(made_by_sessions(wants));
     warnings.extend(triggers(wants));
     warnings.extend(row_security(profile, wants));
     warnings.extend(inserts(profile.rights, wants));
-    let masked = snapshot.objects.iter().filter(|object| object.kind == Kind::Table);
-    for table in masked.filter(|table| table.nature == Nature::RowSecurity && profile.rights.mask(table).is_some()) {
+    let masked = snapshot.objects.iter().filter(|object| object.kind == ObjectKind::Table);
+    for table in masked.filter(|table| table.nature == ObjectNature::RowSecurity && profile.rights.mask(table).is_some()) {
         warnings.push(format!(
             "{} has row security, but its view with masks bypasses it: the view reads with its owner's rights",
             table.shown()
@@ -54,19 +61,19 @@ pub(super) fn all(profile: &Profile<'_>, wants: &Wants<'_>, snapshot: &Snapshot,
 
 /// Returns the first names, and the number of further ones.
 fn first(names: &[String]) -> String {
-    let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(SHOWN) {
+    let shown = names.iter().take(MAX_SHOWN_NAMES).cloned().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(MAX_SHOWN_NAMES) {
         0 => shown,
         more => format!("{shown} and {more} more"),
     }
 }
 
 /// Warns about `trigger`: sessions can put code on tables that runs with the rights of others.
-fn triggers(wants: &Wants<'_>) -> Option<String> {
+fn triggers(wants: &DesiredAcl<'_>) -> Option<String> {
     let given = wants
         .objects
         .iter()
-        .filter(|(_, want)| *want.get("TRIGGER") != Choice::Nothing);
+        .filter(|(_, want)| *want.get("TRIGGER") != ColumnSet::Nothing);
     let tables: Vec<String> = given.map(|(table, _)| table.shown()).collect();
     (!tables.is_empty()).then(|| {
         format!(
@@ -77,7 +84,7 @@ fn triggers(wants: &Wants<'_>) -> Option<String> {
 }
 
 /// Warns about objects that sessions of others created under names that patterns match, in one sentence for each owner.
-fn made_by_sessions(wants: &Wants<'_>) -> Vec<String> {
+fn made_by_sessions(wants: &DesiredAcl<'_>) -> Vec<String> {
     let mut owners: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for object in &wants.foreign {
         owners.entry(&object.owner).or_default().push(object.shown());
@@ -93,9 +100,12 @@ fn made_by_sessions(wants: &Wants<'_>) -> Vec<String> {
 }
 
 /// Warns about INSERT into a table with masks: masked columns get their default.
-fn inserts(rights: &Rights, wants: &Wants<'_>) -> Vec<String> {
-    let inserted = wants.views.iter().filter(|(_, want)| *want.get("INSERT") != Choice::Nothing);
-    let told = |(view, _): &(View, Want)| {
+fn inserts(rights: &Rights, wants: &DesiredAcl<'_>) -> Vec<String> {
+    let inserted = wants
+        .views
+        .iter()
+        .filter(|(_, want)| *want.get("INSERT") != ColumnSet::Nothing);
+    let told = |(view, _): &(MaskView, DesiredPrivileges)| {
         let mask = rights.masks.iter().find(|mask| mask.name == view.name)?;
         let columns: Vec<&str> = mask.columns.iter().map(|(column, _)| column.as_str()).collect();
         Some(format!(
@@ -109,16 +119,16 @@ fn inserts(rights: &Rights, wants: &Wants<'_>) -> Vec<String> {
 
 /// Warns about row security that does not work as intended on tables that the profile reads: all sessions have the profile's
 /// role, regardless of their identity.
-fn row_security(profile: &Profile<'_>, wants: &Wants<'_>) -> Vec<String> {
+fn row_security(profile: &PlannedProfile<'_>, wants: &DesiredAcl<'_>) -> Vec<String> {
     let role = profile.role.as_str();
     let mut found = Vec::new();
     for (table, want) in &wants.objects {
-        if table.nature != Nature::RowSecurity || want.0.is_empty() {
+        if table.nature != ObjectNature::RowSecurity || want.0.is_empty() {
             continue;
         }
         let shown = table.shown();
-        let for_it = |policy: &&Policy| policy.everybody || policy.roles.iter().any(|named| named == role);
-        let policies: Vec<&Policy> = table.policies.iter().filter(for_it).collect();
+        let for_it = |policy: &&RowPolicy| policy.everybody || policy.roles.iter().any(|named| named == role);
+        let policies: Vec<&RowPolicy> = table.policies.iter().filter(for_it).collect();
         if policies.is_empty() {
             found.push(format!(
                 "{shown} has row security without a policy for {role}, so its sessions see no rows; as {}: CREATE POLICY ... ON {} TO {}",
@@ -143,9 +153,9 @@ fn row_security(profile: &Profile<'_>, wants: &Wants<'_>) -> Vec<String> {
 }
 
 /// Returns the lines of the definition that match no existing object.
-fn nothing_matched(rights: &Rights, snapshot: &Snapshot) -> Vec<(String, &'static str)> {
+fn nothing_matched(rights: &Rights, snapshot: &CatalogSnapshot) -> Vec<(String, &'static str)> {
     let nameable = snapshot.nameable();
-    let of = |kind: Kind| {
+    let of = |kind: ObjectKind| {
         let nameable = &nameable;
         snapshot
             .objects
@@ -165,13 +175,13 @@ fn nothing_matched(rights: &Rights, snapshot: &Snapshot) -> Vec<(String, &'stati
         ("create", &rights.create),
     ] {
         for glob in globs {
-            if !of(Kind::Schema).any(|schema| glob.matches(&schema.name)) {
+            if !of(ObjectKind::Schema).any(|schema| glob.matches(&schema.name)) {
                 found.push((format!("`{glob}` in `{key}`"), "matches no schema"));
             }
         }
     }
     for mask in &rights.masks {
-        if !of(Kind::Table).any(|table| table.key() == (&mask.schema, &mask.name)) {
+        if !of(ObjectKind::Table).any(|table| table.key() == (&mask.schema, &mask.name)) {
             found.push((format!("the mask of {}.{}", mask.schema, mask.name), "matches no object"));
         }
     }
@@ -180,8 +190,8 @@ fn nothing_matched(rights: &Rights, snapshot: &Snapshot) -> Vec<(String, &'stati
 
 /// Returns the rights of everybody (`PUBLIC`) in the database, which no profile revokes.
 #[must_use]
-pub fn everybody(snapshot: &Snapshot) -> Vec<String> {
-    let mut found: BTreeMap<(Kind, String, String), Vec<String>> = BTreeMap::new();
+pub fn everybody(snapshot: &CatalogSnapshot) -> Vec<String> {
+    let mut found: BTreeMap<(ObjectKind, String, String), Vec<String>> = BTreeMap::new();
     let mut warnings = Vec::new();
     for object in snapshot.objects.iter().filter(|object| !is_system(&object.schema)) {
         let held = object.held.iter().filter(|held| held.role.is_none());
@@ -192,11 +202,11 @@ pub fn everybody(snapshot: &Snapshot) -> Vec<String> {
         }
         let shown = object.shown();
         match object.kind {
-            Kind::Database | Kind::Schema => {
+            ObjectKind::Database | ObjectKind::Schema => {
                 let kind = object.kind.word().to_lowercase();
                 warnings.push(format!("PUBLIC has {privileges} on the {kind} {shown}"));
             }
-            Kind::Routine if object.nature == Nature::Definer => warnings.push(format!(
+            ObjectKind::Routine if object.nature == ObjectNature::Definer => warnings.push(format!(
                 "PUBLIC may call {shown}, which runs with the rights of {}",
                 object.owner
             )),
@@ -208,8 +218,8 @@ pub fn everybody(snapshot: &Snapshot) -> Vec<String> {
     }
     for ((kind, schema, privileges), names) in found {
         let what = match kind {
-            Kind::Sequence => "sequences",
-            Kind::Routine => "functions",
+            ObjectKind::Sequence => "sequences",
+            ObjectKind::Routine => "functions",
             _ => "tables",
         };
         let names = first(&names);
@@ -234,10 +244,10 @@ pub fn everybody(snapshot: &Snapshot) -> Vec<String> {
 
 /// Warns about functions that create large objects: these belong to the role that created them, stay when a session ends, and are
 /// covered by no profile.
-fn large_objects(snapshot: &Snapshot) -> Option<String> {
-    let everybodys = |object: &&Object| object.held.iter().any(|held| held.role.is_none());
+fn large_objects(snapshot: &CatalogSnapshot) -> Option<String> {
+    let everybodys = |object: &&CatalogObject| object.held.iter().any(|held| held.role.is_none());
     let makers = snapshot.objects.iter().filter(|object| makes_large_objects(object));
-    let makers: Vec<String> = makers.filter(everybodys).map(Object::quoted).collect();
+    let makers: Vec<String> = makers.filter(everybodys).map(CatalogObject::quoted).collect();
     if makers.is_empty() {
         return None;
     }

@@ -5,8 +5,8 @@
 //! INVARIANT: the exchange succeeds only if the server's own signature is verified.
 
 use super::ScramError;
-use super::keys::{ClientKeys, Key, hmac, same};
-use super::message::{self, Attributes, malformed};
+use super::keys::{ClientKeys, KeyBytes, hmac, same};
+use super::message::{self, MessageAttributes, malformed};
 use super::server::BINDING_TYPE;
 
 /// Exchange whose first message is to be sent.
@@ -31,7 +31,7 @@ pub struct Challenged {
 /// Exchange whose last message is to be sent.
 pub struct Answered {
     message: Vec<u8>,
-    signature: Key,
+    signature: KeyBytes,
 }
 
 /// Begins an exchange: SCRAM-SHA-256-PLUS if given the `tls-server-end-point` hash of the server's certificate, else
@@ -74,7 +74,7 @@ impl ClientExchange {
     /// Reads the server's first message.
     pub fn challenge(self, server_first: &[u8]) -> Result<Challenged, ScramError> {
         let text = message::text(server_first)?;
-        let mut attributes = Attributes::new(text);
+        let mut attributes = MessageAttributes::new(text);
         let (letter, nonce) = attributes.next()?.ok_or(malformed("empty"))?;
         message::mandatory(letter)?;
         if letter == 'e' {
@@ -160,7 +160,7 @@ impl Answered {
 
     /// Verifies the server's last message: only a server that knows the verifier can produce it.
     pub fn verify(self, server_final: &[u8]) -> Result<(), ScramError> {
-        let mut attributes = Attributes::new(message::text(server_final)?);
+        let mut attributes = MessageAttributes::new(message::text(server_final)?);
         let (letter, value) = attributes.next()?.ok_or(malformed("empty"))?;
         if letter == 'e' {
             return Err(ScramError::ServerError);

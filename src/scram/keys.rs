@@ -12,10 +12,10 @@ use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
 /// Length of a SHA-256 hash and so of every key here, in bytes.
-pub(super) const KEY: usize = 32;
+pub(super) const KEY_BYTES: usize = 32;
 
 /// Key, signature or proof.
-pub(super) type Key = [u8; KEY];
+pub(super) type KeyBytes = [u8; KEY_BYTES];
 
 /// Keys that a client computes from a password, a salt and a number of rounds.
 ///
@@ -23,8 +23,8 @@ pub(super) type Key = [u8; KEY];
 /// They are equivalent to the password for the one server they were derived for: treat them as a secret.
 #[derive(Clone)]
 pub struct ClientKeys {
-    client_key: Key,
-    server_key: Key,
+    client_key: KeyBytes,
+    server_key: KeyBytes,
 }
 
 impl ClientKeys {
@@ -33,7 +33,7 @@ impl ClientKeys {
     #[must_use]
     pub fn derive(password: &[u8], salt: &[u8], iterations: u32) -> Self {
         let prepared = prepare(password);
-        let mut salted = Zeroizing::new([0; KEY]);
+        let mut salted = Zeroizing::new([0; KEY_BYTES]);
         pbkdf2::pbkdf2_hmac::<Sha256>(&prepared, salt, iterations, salted.as_mut());
         Self {
             client_key: hmac(salted.as_ref(), &[b"Client Key"]),
@@ -41,16 +41,16 @@ impl ClientKeys {
         }
     }
 
-    pub(super) fn stored_key(&self) -> Key {
+    pub(super) fn stored_key(&self) -> KeyBytes {
         hash(&self.client_key)
     }
 
-    pub(super) fn server_key(&self) -> &Key {
+    pub(super) fn server_key(&self) -> &KeyBytes {
         &self.server_key
     }
 
     /// Computes `ClientKey XOR HMAC(StoredKey, AuthMessage)`.
-    pub(super) fn proof(&self, auth_message: &[&[u8]]) -> Key {
+    pub(super) fn proof(&self, auth_message: &[&[u8]]) -> KeyBytes {
         xor(&self.client_key, &hmac(&self.stored_key(), auth_message))
     }
 }
@@ -78,10 +78,10 @@ fn prepare(password: &[u8]) -> Zeroizing<Vec<u8>> {
 }
 
 /// Computes HMAC-SHA-256 over the concatenated parts.
-pub(super) fn hmac(key: &[u8], parts: &[&[u8]]) -> Key {
+pub(super) fn hmac(key: &[u8], parts: &[&[u8]]) -> KeyBytes {
     // HMAC takes keys of any length (RFC 2104), so this cannot fail; the zero key would match nothing.
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else {
-        return [0; KEY];
+        return [0; KEY_BYTES];
     };
     for part in parts {
         mac.update(part);
@@ -89,11 +89,11 @@ pub(super) fn hmac(key: &[u8], parts: &[&[u8]]) -> Key {
     mac.finalize().into_bytes().into()
 }
 
-pub(super) fn hash(bytes: &[u8]) -> Key {
+pub(super) fn hash(bytes: &[u8]) -> KeyBytes {
     Sha256::digest(bytes).into()
 }
 
-pub(super) fn xor(left: &Key, right: &Key) -> Key {
+pub(super) fn xor(left: &KeyBytes, right: &KeyBytes) -> KeyBytes {
     let mut out = *left;
     for (byte, other) in out.iter_mut().zip(right) {
         *byte ^= other;

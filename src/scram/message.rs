@@ -10,11 +10,11 @@ use base64::engine::general_purpose::STANDARD;
 use super::{MAX_MESSAGE, ScramError};
 
 /// Reader of `name=value` attributes, separated by commas (RFC 5802 section 7).
-pub(super) struct Attributes<'a> {
+pub(super) struct MessageAttributes<'a> {
     rest: Option<&'a str>,
 }
 
-impl<'a> Attributes<'a> {
+impl<'a> MessageAttributes<'a> {
     pub(super) fn new(text: &'a str) -> Self {
         Self { rest: Some(text) }
     }

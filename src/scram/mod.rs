@@ -19,7 +19,7 @@ mod tests;
 pub use client::{Answered, Challenged, ClientExchange, client_start};
 pub use keys::ClientKeys;
 pub use server::{ServerExchange, server_start};
-pub use verifier::{InvalidVerifier, Verifier};
+pub use verifier::{Verifier, VerifierError};
 
 /// Rounds of PBKDF2 in the verifiers that the gate makes: PostgreSQL's default (`scram_iterations`), the minimum of RFC 7677
 /// section 4.

@@ -6,8 +6,8 @@
 //! INVARIANT: only a correct proof over exactly these messages succeeds, and a mock verifier never does, with the same work done
 //! for it.
 
-use super::keys::{Key, hash, hmac, same, xor};
-use super::message::{self, Attributes, malformed};
+use super::keys::{KeyBytes, hash, hmac, same, xor};
+use super::message::{self, MessageAttributes, malformed};
 use super::verifier::Verifier;
 use super::{Mechanism, ScramError};
 
@@ -96,7 +96,7 @@ fn check_flag(flag: &str, mechanism: Mechanism, offered: bool) -> Result<bool, S
 
 /// Reads the nonce from client-first-message-bare = [reserved-mext ","] username "," nonce ["," extensions]
 fn read_bare(bare: &str) -> Result<&str, ScramError> {
-    let mut attributes = Attributes::new(bare);
+    let mut attributes = MessageAttributes::new(bare);
     let Some((letter, _)) = attributes.next()? else {
         return Err(malformed("no user name"));
     };
@@ -118,7 +118,7 @@ impl ServerExchange {
         let text = message::text(client_final)?;
         // The proof is the last attribute and its base 64 has no comma.
         let (without_proof, proof) = text.rsplit_once(",p=").ok_or(malformed("no proof"))?;
-        let mut attributes = Attributes::new(without_proof);
+        let mut attributes = MessageAttributes::new(without_proof);
         let binding = attributes.expect('c', "no channel binding")?;
         let nonce = attributes.expect('r', "no nonce")?;
         attributes.skip_extensions()?;
@@ -135,7 +135,7 @@ impl ServerExchange {
             return Err(malformed("the nonce is not the one sent"));
         }
         let proof = message::decode(proof, "the proof is not base 64")?;
-        let proof = Key::try_from(proof).map_err(|_| malformed("the proof has a wrong length"))?;
+        let proof = KeyBytes::try_from(proof).map_err(|_| malformed("the proof has a wrong length"))?;
 
         let auth_message = [
             self.client_first_bare.as_bytes(),

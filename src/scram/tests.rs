@@ -274,7 +274,7 @@ fn verifier_text() {
         &text.replace("4096", "0"),
         &text.replace("SHA-256", "SHA-1"),
     ] {
-        assert_eq!(bad.parse::<Verifier>(), Err(InvalidVerifier), "{bad}");
+        assert_eq!(bad.parse::<Verifier>(), Err(VerifierError), "{bad}");
     }
     let debug = format!("{:?} {:?}", rfc_verifier(), ClientKeys::derive(b"pencil", b"salt", 1));
     assert!(

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::keys::{ClientKeys, KEY, Key, hmac};
+use super::keys::{ClientKeys, KEY_BYTES, KeyBytes, hmac};
 use super::message::{decode, encode};
 use super::{ITERATIONS, SALT_BYTES};
 
@@ -15,15 +15,15 @@ use super::{ITERATIONS, SALT_BYTES};
 const SCHEME: &str = "SCRAM-SHA-256";
 
 /// Maximum number of rounds in a stored verifier; PostgreSQL's `scram_iterations` has no lower limit of its own than `i32::MAX`.
-const MOST_ITERATIONS: u32 = i32::MAX.unsigned_abs();
+const MAX_ITERATIONS: u32 = i32::MAX.unsigned_abs();
 
 /// SCRAM-SHA-256 verifier. Text form: `SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>`, base 64.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Verifier {
     iterations: u32,
     salt: Vec<u8>,
-    stored_key: Key,
-    server_key: Key,
+    stored_key: KeyBytes,
+    server_key: KeyBytes,
     /// True for the verifier of a user that does not exist: no proof is right.
     mock: bool,
 }
@@ -31,7 +31,7 @@ pub struct Verifier {
 /// Error of a text that is not a verifier. It does not contain the text, which is a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a SCRAM verifier: expected SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>")]
-pub struct InvalidVerifier;
+pub struct VerifierError;
 
 impl Verifier {
     /// Derives the verifier of a password. It runs PBKDF2: about a millisecond for 4096 rounds.
@@ -78,11 +78,11 @@ impl Verifier {
         &self.salt
     }
 
-    pub(super) fn stored_key(&self) -> &Key {
+    pub(super) fn stored_key(&self) -> &KeyBytes {
         &self.stored_key
     }
 
-    pub(super) fn server_key(&self) -> &Key {
+    pub(super) fn server_key(&self) -> &KeyBytes {
         &self.server_key
     }
 
@@ -92,21 +92,21 @@ impl Verifier {
 }
 
 impl FromStr for Verifier {
-    type Err = InvalidVerifier;
+    type Err = VerifierError;
 
-    fn from_str(text: &str) -> Result<Self, InvalidVerifier> {
+    fn from_str(text: &str) -> Result<Self, VerifierError> {
         let mut parts = text.split('$');
         let (Some(SCHEME), Some(cost), Some(keys), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
-            return Err(InvalidVerifier);
+            return Err(VerifierError);
         };
-        let (iterations, salt) = cost.split_once(':').ok_or(InvalidVerifier)?;
-        let (stored, server) = keys.split_once(':').ok_or(InvalidVerifier)?;
-        let iterations = iterations.parse().map_err(|_| InvalidVerifier)?;
-        if !(1..=MOST_ITERATIONS).contains(&iterations) {
-            return Err(InvalidVerifier);
+        let (iterations, salt) = cost.split_once(':').ok_or(VerifierError)?;
+        let (stored, server) = keys.split_once(':').ok_or(VerifierError)?;
+        let iterations = iterations.parse().map_err(|_| VerifierError)?;
+        if !(1..=MAX_ITERATIONS).contains(&iterations) {
+            return Err(VerifierError);
         }
-        let bytes = |text| decode(text, "").map_err(|_| InvalidVerifier);
-        let key = |text| Key::try_from(bytes(text)?).map_err(|_| InvalidVerifier);
+        let bytes = |text| decode(text, "").map_err(|_| VerifierError);
+        let key = |text| KeyBytes::try_from(bytes(text)?).map_err(|_| VerifierError);
         Ok(Self {
             iterations,
             salt: bytes(salt)?,
@@ -134,6 +134,10 @@ impl fmt::Display for Verifier {
 
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Verifier({SCHEME}, {} iterations, {KEY}-byte keys …)", self.iterations)
+        write!(
+            f,
+            "Verifier({SCHEME}, {} iterations, {KEY_BYTES}-byte keys …)",
+            self.iterations
+        )
     }
 }

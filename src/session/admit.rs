@@ -10,29 +10,29 @@ use std::time::Duration;
 use rustls::ProtocolVersion;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::arrive::{Arrival, Pass};
-use super::limits::Note;
-use super::refusal::{Denied, Refusal};
-use super::registry::Arriving;
-use super::target_state::TargetRoom;
-use super::{Rules, Shared, random};
-use crate::access::Origin;
-use crate::audit::event::{Event, Refused, SessionStarted, TlsVersion, Who};
-use crate::causes::in_one_line;
+use super::arrive::{AuthorizedClient, GrantPass};
+use super::limits::ArrivalNote;
+use super::refusal::{RefusalReason, RefusedLogin};
+use super::registry::ArrivingLogin;
+use super::target_state::TargetState;
+use super::{SessionRules, SharedState, random};
+use crate::access::Attribution;
+use crate::audit::event::{ConnectionRefused, Event, SessionStarted, TlsVersion, Who};
 use crate::clock::Moment;
-use crate::ending::{Ending, Scope};
+use crate::ending::{Ending, LimitScope};
+use crate::error_chain::display_chain;
 use crate::frontend::{self, Authenticated};
 use crate::ids::{GrantId, SessionId};
-use crate::ledger::{Admission, OpenSession};
+use crate::ledger::{AdmittedSession, OpenSession};
 use crate::names::TargetName;
-use crate::provision::{RoleError, Roles};
+use crate::provision::{GrantRoles, RoleError};
 use crate::strangers::FailedLogins;
 use crate::tls::Transport;
-use crate::upstream::{self, Account, BackendKey, ConnectError, Connected, StartupParameters, Target};
-use crate::wire::startup::{Replication, Startup};
+use crate::upstream::{self, BackendKey, ConnectError, Connected, StartupParameters, Target, TargetAccount};
+use crate::wire::startup::{Replication, StartupMessage};
 
 /// Waiting times for backends that have just ended, if the server reports that the grant's role has too many connections.
-const FULL: [Duration; 4] = [
+const FULL_RETRY_DELAYS: [Duration; 4] = [
     Duration::from_millis(20),
     Duration::from_millis(60),
     Duration::from_millis(150),
@@ -40,9 +40,9 @@ const FULL: [Duration; 4] = [
 ];
 
 /// Client with a permit and a connection to the target; its start is on record.
-pub(super) struct Connection {
+pub(super) struct AdmittedConnection {
     /// Registration as an arriving client, until it is a session.
-    pub(super) _arriving: Arriving,
+    pub(super) _arriving: ArrivingLogin,
     pub(super) transport: Transport,
     /// True if AuthenticationOk has already been sent.
     pub(super) welcomed: bool,
@@ -51,20 +51,20 @@ pub(super) struct Connection {
     pub(super) client: SocketAddr,
     /// Minor version of the protocol spoken with the client.
     pub(super) version: u16,
-    pub(super) opened: Opened,
+    pub(super) opened: OpenedTarget,
     pub(super) application: Option<String>,
     pub(super) since: Moment,
     /// Earlier failures under its name or from its address, to be reported.
     pub(super) failed_before: Option<FailedLogins>,
     /// Note on the origin of its grant.
-    pub(super) note: Option<Note>,
+    pub(super) note: Option<ArrivalNote>,
 }
 
 /// Permit, slot and connection of an admitted client.
-pub(super) struct Opened {
+pub(super) struct OpenedTarget {
     pub(super) who: Arc<Who>,
-    pub(super) admission: Admission,
-    pub(super) room: Arc<TargetRoom>,
+    pub(super) admission: AdmittedSession,
+    pub(super) target_state: Arc<TargetState>,
     pub(super) place: OwnedSemaphorePermit,
     pub(super) connected: Connected,
     pub(super) backend: BackendKey,
@@ -73,8 +73,12 @@ pub(super) struct Opened {
 }
 
 /// Admits a client and connects it, or returns the refusal.
-pub(super) async fn admit(arrival: Arrival, rules: &Rules, shared: &Shared) -> Result<Connection, Refusal> {
-    let Arrival {
+pub(super) async fn admit(
+    arrival: AuthorizedClient,
+    rules: &SessionRules,
+    shared: &SharedState,
+) -> Result<AdmittedConnection, RefusedLogin> {
+    let AuthorizedClient {
         arriving,
         client,
         pass,
@@ -90,7 +94,7 @@ pub(super) async fn admit(arrival: Arrival, rules: &Rules, shared: &Shared) -> R
     let (opened, origin) = match open(&startup, &pass, &mut record, rules, shared).await {
         Ok(opened) => opened,
         Err(denied) => {
-            return Err(Refusal {
+            return Err(RefusedLogin {
                 arriving,
                 transport,
                 record,
@@ -112,14 +116,14 @@ pub(super) async fn admit(arrival: Arrival, rules: &Rules, shared: &Shared) -> R
         masked_tables: masked_tables(&opened),
     };
     if let Err(ending) = put_on_record(&started, since, shared).await {
-        return Err(Refusal {
+        return Err(RefusedLogin {
             arriving,
             transport,
             record,
             denied: ending.into(),
         });
     }
-    Ok(Connection {
+    Ok(AdmittedConnection {
         _arriving: arriving,
         welcomed: pass.welcomed,
         welcome: pass.welcome,
@@ -136,19 +140,19 @@ pub(super) async fn admit(arrival: Arrival, rules: &Rules, shared: &Shared) -> R
 
 /// Runs all steps that can refuse the client, in order. Facts proved on the way are noted in `record`.
 async fn open(
-    startup: &Startup,
-    pass: &Pass,
-    record: &mut Refused,
-    rules: &Rules,
-    shared: &Shared,
-) -> Result<(Opened, Origin), Denied> {
+    startup: &StartupMessage,
+    pass: &GrantPass,
+    record: &mut ConnectionRefused,
+    rules: &SessionRules,
+    shared: &SharedState,
+) -> Result<(OpenedTarget, Attribution), RefusalReason> {
     let (id, client) = (pass.grant.clone(), record.client);
     record.grant = Some(id.clone());
     if let Some(ahead) = shared.clock.doubted_lead() {
         return Err(Ending::ClockDoubted { ahead }.into());
     }
     wait_for_leftovers(&id, rules, shared).await?;
-    let recheck = shared.desk.recheck(&id, client).await;
+    let recheck = shared.service.recheck(&id, client).await;
     let admission = match shared.ledger.admit(&id, pass.database.as_deref(), client, recheck).await {
         Ok(admission) => admission,
         Err(ending) => {
@@ -162,25 +166,25 @@ async fn open(
     let permit = &admission.permit;
     let target = permit.target();
     record.identity = Some(permit.identity().clone());
-    let room = rules
+    let target_state = rules
         .targets
         .get(target)
         .ok_or_else(|| Ending::TargetUnreachable { target: target.clone() })?;
-    let parameters = parameters(startup, &room.target)?;
+    let parameters = parameters(startup, &target_state.target)?;
     let full = |_| Ending::TooMany {
-        scope: Scope::Target(target.clone()),
-        limit: room.limit,
+        scope: LimitScope::Target(target.clone()),
+        limit: target_state.limit,
     };
-    let place = Arc::clone(&room.places).try_acquire_owned().map_err(full)?;
-    let origin = shared.desk.origin(permit.grant()).await.map_err(|error| {
-        tracing::error!(error = %in_one_line(&error), "cannot read the request of a grant; refusing the login");
+    let place = Arc::clone(&target_state.places).try_acquire_owned().map_err(full)?;
+    let origin = shared.service.origin(permit.grant()).await.map_err(|error| {
+        tracing::error!(error = %display_chain(&error), "cannot read the request of a grant; refusing the login");
         Ending::LedgerFailed
     })?;
-    let (connected, role) = connect(room, &admission, &parameters, shared).await?;
+    let (connected, role) = connect(target_state, &admission, &parameters, shared).await?;
     let Some(backend) = connected.backend.clone() else {
         // A backend without a known process id cannot be ended on time.
         let detail = Some("the target gave no BackendKeyData".to_owned());
-        return Err(Denied {
+        return Err(RefusalReason {
             detail,
             ..Ending::TargetRefused { target: target.clone() }.into()
         });
@@ -192,9 +196,9 @@ async fn open(
         target: target.clone(),
         profile: admission.changes.borrow().profile().cloned(),
     });
-    let opened = Opened {
+    let opened = OpenedTarget {
         who,
-        room: Arc::clone(room),
+        target_state: Arc::clone(target_state),
         admission,
         place,
         connected,
@@ -206,8 +210,8 @@ async fn open(
 
 /// Waits until the sessions of a previous run at the grant's target are ended, before its window opens. (An unknown grant is
 /// refused later.)
-async fn wait_for_leftovers(id: &GrantId, rules: &Rules, shared: &Shared) -> Result<(), Ending> {
-    if rules.targets.values().all(|room| room.leftovers.settled()) {
+async fn wait_for_leftovers(id: &GrantId, rules: &SessionRules, shared: &SharedState) -> Result<(), Ending> {
+    if rules.targets.values().all(|target_state| target_state.leftovers.settled()) {
         return Ok(());
     }
     let Ok(view) = shared.ledger.grant(id).await else {
@@ -215,26 +219,26 @@ async fn wait_for_leftovers(id: &GrantId, rules: &Rules, shared: &Shared) -> Res
     };
     let target = view.grant.target();
     match rules.targets.get(target) {
-        Some(room) if !room.leftovers.wait().await => Err(Ending::LeftoversPending { target: target.clone() }),
+        Some(target_state) if !target_state.leftovers.wait().await => Err(Ending::LeftoversPending { target: target.clone() }),
         _ => Ok(()),
     }
 }
 
 /// Connects to the target: as the grant's role if grants have roles there, and in no other way.
 async fn connect(
-    room: &TargetRoom,
-    admission: &Admission,
+    target_state: &TargetState,
+    admission: &AdmittedSession,
     parameters: &StartupParameters,
-    shared: &Shared,
-) -> Result<(Connected, Option<Arc<str>>), Denied> {
-    let (target, permit) = (&room.target, &admission.permit);
-    let Some(roles) = &room.roles else {
+    shared: &SharedState,
+) -> Result<(Connected, Option<Arc<str>>), RefusalReason> {
+    let (target, permit) = (&target_state.target, &admission.permit);
+    let Some(roles) = &target_state.roles else {
         let connected = upstream::connect(permit, target, &target.account, parameters).await;
         let connected = connected.map_err(|error| not_connected(error, &target.name))?;
         // The name is copied, because a reload may change the target's account while this session lives.
         return Ok((connected, Some(target.account.user.as_str().into())));
     };
-    let mut pauses = FULL.into_iter();
+    let mut pauses = FULL_RETRY_DELAYS.into_iter();
     let mut fresh = false;
     loop {
         let account = account(roles, admission, shared).await?;
@@ -251,7 +255,7 @@ async fn connect(
             (Some("53300"), limit) => match (pauses.next(), limit) {
                 (Some(pause), _) => tokio::time::sleep(pause).await,
                 (None, Some(limit)) if error.is_account_limit() => {
-                    let scope = Scope::Grant(permit.grant().clone());
+                    let scope = LimitScope::Grant(permit.grant().clone());
                     return Err(Ending::TooMany { scope, limit }.into());
                 }
                 (None, _) => return Err(not_connected(error, &target.name)),
@@ -262,11 +266,15 @@ async fn connect(
 }
 
 /// Returns the account of the grant's role, which is created if necessary.
-async fn account(roles: &Roles, admission: &Admission, shared: &Shared) -> Result<Arc<Account>, Denied> {
+async fn account(
+    roles: &GrantRoles,
+    admission: &AdmittedSession,
+    shared: &SharedState,
+) -> Result<Arc<TargetAccount>, RefusalReason> {
     let denied = |error: RoleError| {
         let grant = admission.changes.borrow();
-        tracing::warn!(target_name = %grant.target(), grant = %grant.id(), error = %in_one_line(&error), "refused a session: cannot create the role of its grant");
-        Denied {
+        tracing::warn!(target_name = %grant.target(), grant = %grant.id(), error = %display_chain(&error), "refused a session: cannot create the role of its grant");
+        RefusalReason {
             detail: Some(error.to_string()),
             ..error.ending(&grant, shared.clock.now()).into()
         }
@@ -275,7 +283,7 @@ async fn account(roles: &Roles, admission: &Admission, shared: &Shared) -> Resul
 }
 
 /// Returns the settings of the startup packet that are forwarded to the target.
-fn parameters(startup: &Startup, target: &Target) -> Result<StartupParameters, Ending> {
+fn parameters(startup: &StartupMessage, target: &Target) -> Result<StartupParameters, Ending> {
     if startup.replication != Replication::No && !target.replication {
         return Err(Ending::ReplicationRefused {
             target: target.name.clone(),
@@ -291,7 +299,7 @@ fn parameters(startup: &Startup, target: &Target) -> Result<StartupParameters, E
     Ok(StartupParameters(parameters))
 }
 
-fn not_connected(error: ConnectError, target: &TargetName) -> Denied {
+fn not_connected(error: ConnectError, target: &TargetName) -> RefusalReason {
     let reason = error.reason();
     tracing::warn!(target_name = %target, reason, "refused a session: cannot log in at the target");
     let ending = error.ending(target);
@@ -300,7 +308,7 @@ fn not_connected(error: ConnectError, target: &TargetName) -> Denied {
     } else {
         None
     };
-    Denied {
+    RefusalReason {
         ending,
         words,
         detail: Some(reason),
@@ -308,9 +316,9 @@ fn not_connected(error: ConnectError, target: &TargetName) -> Denied {
 }
 
 /// Returns the number of tables that the session sees through masks.
-fn masked_tables(opened: &Opened) -> u64 {
+fn masked_tables(opened: &OpenedTarget) -> u64 {
     let profile = opened.who.profile.clone();
-    opened.room.masked.get(&profile).map_or(0, |masked| masked.count())
+    opened.target_state.masked.get(&profile).map_or(0, |masked| masked.count())
 }
 
 /// Records the start: first in the log, then in the store (where the next start looks for sessions of a crashed gate).
@@ -322,9 +330,9 @@ fn tls_version(transport: &Transport) -> TlsVersion {
     }
 }
 
-async fn put_on_record(started: &SessionStarted, since: Moment, shared: &Shared) -> Result<(), Ending> {
+async fn put_on_record(started: &SessionStarted, since: Moment, shared: &SharedState) -> Result<(), Ending> {
     if let Err(error) = shared.journal.record(&Event::SessionStarted(Cow::Borrowed(started))).await {
-        tracing::error!(error = %in_one_line(&error), "refused a login: cannot write its audit record");
+        tracing::error!(error = %display_chain(&error), "refused a login: cannot write its audit record");
         return Err(error.ending());
     }
     let Who {
@@ -343,7 +351,7 @@ async fn put_on_record(started: &SessionStarted, since: Moment, shared: &Shared)
         opened_at: since.time,
     };
     shared.ledger.session_opened(open).await.map_err(|error| {
-        tracing::error!(error = %in_one_line(&error), "refused a login: cannot store the session");
+        tracing::error!(error = %display_chain(&error), "refused a login: cannot store the session");
         Ending::LedgerFailed
     })
 }

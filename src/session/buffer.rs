@@ -8,37 +8,37 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 /// Size of a buffer for short messages, in bytes.
-const SMALL: usize = 16 * 1024;
+const SMALL_BUFFER_BYTES: usize = 16 * 1024;
 /// Size of a buffer after a read filled the small one, as in a bulk transfer, in bytes.
-const LARGE: usize = 128 * 1024;
+const LARGE_BUFFER_BYTES: usize = 128 * 1024;
 /// Number of buffers of each size that are kept for reuse.
-const KEPT: usize = 32;
+const MAX_KEPT_BUFFERS: usize = 32;
 
 /// Buffers shared by all sessions of a gate.
 #[derive(Debug, Clone, Default)]
-pub struct Pool(Arc<Shelves>);
+pub struct BufferPool(Arc<BufferShelves>);
 
 #[derive(Debug, Default)]
-struct Shelves {
+struct BufferShelves {
     small: Mutex<Vec<Box<[u8]>>>,
     large: Mutex<Vec<Box<[u8]>>>,
 }
 
-impl Pool {
-    /// Lends a buffer; it must be returned with [`Pool::give_back`].
+impl BufferPool {
+    /// Lends a buffer; it must be returned with [`BufferPool::give_back`].
     pub(super) fn lend(&self, large: bool) -> Box<[u8]> {
         let kept = self.shelf(large).lock().pop();
-        kept.unwrap_or_else(|| vec![0; if large { LARGE } else { SMALL }].into_boxed_slice())
+        kept.unwrap_or_else(|| vec![0; if large { LARGE_BUFFER_BYTES } else { SMALL_BUFFER_BYTES }].into_boxed_slice())
     }
 
     /// Takes a buffer back, unless it was made for one chunk. Its bytes are not cleared: a buffer is only read as far as it was
     /// filled again.
     pub(super) fn give_back(&self, buffer: Box<[u8]>) {
-        if !matches!(buffer.len(), SMALL | LARGE) {
+        if !matches!(buffer.len(), SMALL_BUFFER_BYTES | LARGE_BUFFER_BYTES) {
             return;
         }
-        let mut kept = self.shelf(buffer.len() == LARGE).lock();
-        if kept.len() < KEPT {
+        let mut kept = self.shelf(buffer.len() == LARGE_BUFFER_BYTES).lock();
+        if kept.len() < MAX_KEPT_BUFFERS {
             kept.push(buffer);
         }
     }
@@ -50,7 +50,7 @@ impl Pool {
 
 /// Bytes of one direction: read in one call, and written out before the next read.
 #[derive(Debug, Default)]
-pub(super) struct Chunk {
+pub(super) struct BufferChunk {
     buffer: Option<Box<[u8]>>,
     filled: usize,
     /// Number of bytes written so far.
@@ -59,7 +59,7 @@ pub(super) struct Chunk {
     bulk: bool,
 }
 
-impl Chunk {
+impl BufferChunk {
     /// Returns true if everything read has been written.
     pub(super) fn is_done(&self) -> bool {
         self.sent == self.filled
@@ -79,13 +79,13 @@ impl Chunk {
     }
 
     /// Returns an empty buffer to read into.
-    pub(super) fn empty(&mut self, pool: &Pool) -> &mut [u8] {
+    pub(super) fn empty(&mut self, pool: &BufferPool) -> &mut [u8] {
         self.filled = 0;
         self.sent = 0;
-        let wanted = if self.bulk { LARGE } else { SMALL };
+        let wanted = if self.bulk { LARGE_BUFFER_BYTES } else { SMALL_BUFFER_BYTES };
         if self.buffer.as_ref().is_none_or(|buffer| buffer.len() != wanted) {
             self.release(pool);
-            self.buffer = Some(pool.lend(wanted == LARGE));
+            self.buffer = Some(pool.lend(wanted == LARGE_BUFFER_BYTES));
         }
         self.buffer.as_deref_mut().unwrap_or_default()
     }
@@ -96,7 +96,7 @@ impl Chunk {
         self.filled = n.min(size);
         self.sent = 0;
         // TLS reads one record at a time, 16 KiB at most; a short read of the large buffer ends the bulk transfer.
-        self.bulk = self.filled * if size == LARGE { 16 } else { 1 } >= size;
+        self.bulk = self.filled * if size == LARGE_BUFFER_BYTES { 16 } else { 1 } >= size;
     }
 
     /// Overwrites bytes that are not written yet.
@@ -122,8 +122,8 @@ impl Chunk {
     }
 
     /// Stores bytes that came with the login.
-    pub(super) fn preset(&mut self, pool: &Pool, bytes: &[u8]) {
-        self.bulk = bytes.len() > SMALL;
+    pub(super) fn preset(&mut self, pool: &BufferPool, bytes: &[u8]) {
+        self.bulk = bytes.len() > SMALL_BUFFER_BYTES;
         let buffer = self.empty(pool);
         let n = bytes.len().min(buffer.len());
         if let (Some(to), Some(from)) = (buffer.get_mut(..n), bytes.get(..n)) {
@@ -133,7 +133,7 @@ impl Chunk {
     }
 
     /// Returns the buffer to the pool; all bytes must be written.
-    pub(super) fn release(&mut self, pool: &Pool) {
+    pub(super) fn release(&mut self, pool: &BufferPool) {
         self.filled = 0;
         self.sent = 0;
         if let Some(buffer) = self.buffer.take() {

@@ -2,20 +2,20 @@
 //!
 //! It never sends an answer: the client's connection is closed once the target has the request.
 
-use super::Shared;
+use super::SharedState;
 use crate::audit::event::{CancelRequested, Event, RefusalKind, Who};
-use crate::frontend::{self, Cancelling};
+use crate::frontend::{self, PendingCancel};
 use crate::upstream;
 
 /// Handles one request, then closes.
-pub(super) async fn run(cancel: Cancelling, shared: &Shared) {
+pub(super) async fn run(cancel: PendingCancel, shared: &SharedState) {
     shared.metrics.cancel();
     let live = shared.registry.by_key(cancel.request.pid, &cancel.request.key);
     let mut forwarded = false;
     if let Some(live) = &live {
         // An idle session has nothing to cancel, and its next statement must not be affected.
         if live.busy() {
-            let sent = upstream::cancel(&live.room.target, &live.backend_key).await;
+            let sent = upstream::cancel(&live.target_state.target, &live.backend_key).await;
             forwarded = sent.is_ok();
         }
     }

@@ -18,48 +18,48 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::relay::{Down, Relay, Up};
-use super::tail::Tail;
-use super::tap::{LastWord, Tap, Totals};
+use super::recorder::{SessionTotals, StatementRecorder, TargetLastWord};
+use super::relay::{ClientToTarget, Relay, TargetToClient};
+use super::tail::UnfinishedMessage;
 use crate::clock::{Clock, Moment};
-use crate::ending::{Ending, Fate, Words};
+use crate::ending::{Ending, EndingText, Fate};
 use crate::frontend;
-use crate::provision::{Backend, Gone, Terminator};
+use crate::provision::{Backend, BackendGoneness, Terminator};
 use crate::tls::Transport;
 use crate::upstream::{self, BackendKey, Target};
 use crate::wire::error_response;
 
 /// Time for the target to finish the message that it is writing.
-const FRAME_WAIT: Duration = Duration::from_millis(50);
+const FRAME_TIMEOUT: Duration = Duration::from_millis(50);
 /// The same for a target with further statements in its pipeline, which can run during that time.
-const PIPELINED_FRAME_WAIT: Duration = Duration::from_millis(5);
+const PIPELINED_FRAME_TIMEOUT: Duration = Duration::from_millis(5);
 /// Time that a client waits for its transaction's fate. A single backend needs some milliseconds to report it. If hundreds end at
 /// once, the last needs hundreds of milliseconds, and then no client waits for that.
-const PATIENCE: Duration = Duration::from_millis(15);
+const CLIENT_FATE_TIMEOUT: Duration = Duration::from_millis(15);
 /// Time that the gate reads from the target for the statement's fate.
-const FATE_WAIT: Duration = Duration::from_millis(500);
+const FATE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Time after which the gate no longer relies on the provisioning connection alone.
-const TERMINATE_WAIT: Duration = Duration::from_millis(500);
+const TERMINATE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Interval at which a backend is then cancelled by its own key. If its connection is closed, it ends at the first statement that
 /// a cancel stops, because it cannot send the error.
 const CANCEL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Result of ending a session.
-pub(super) struct Ended {
+pub(super) struct SessionEnd {
     pub(super) fate: Fate,
-    pub(super) totals: Totals,
+    pub(super) totals: SessionTotals,
     /// Last error of the target, if the target ended the session with it.
-    pub(super) last_word: Option<LastWord>,
+    pub(super) last_word: Option<TargetLastWord>,
     /// True if the client's socket took the FATAL completely; `None` if there was none to send.
     pub(super) told: Option<bool>,
     /// Result for the backend; `None` if the gate did not have to end it.
-    pub(super) gone: Option<Gone>,
+    pub(super) gone: Option<BackendGoneness>,
     /// Close of the client's connection, which is in progress.
     pub(super) closing: Option<JoinHandle<()>>,
 }
 
 /// Objects of the target that are needed to end a session.
-pub(super) struct Backstage<'a> {
+pub(super) struct EndingTarget<'a> {
     pub(super) target: &'a Target,
     pub(super) terminator: &'a Terminator,
     pub(super) backend: Backend,
@@ -69,11 +69,11 @@ pub(super) struct Backstage<'a> {
 }
 
 /// Ends the session for the reason `ending`.
-pub(super) async fn end(relay: Relay, ending: &Ending, backstage: Backstage<'_>) -> Ended {
+pub(super) async fn end(relay: Relay, ending: &Ending, backstage: EndingTarget<'_>) -> SessionEnd {
     let Relay {
         client,
         mut target,
-        mut tap,
+        mut recorder,
         up,
         mut down,
         clock,
@@ -82,18 +82,22 @@ pub(super) async fn end(relay: Relay, ending: &Ending, backstage: Backstage<'_>)
         ..
     } = relay;
     let kill = !matches!(ending, Ending::Quit | Ending::TargetClosed { .. });
-    tap.stopping();
+    recorder.stopping();
     let mut tail = down.tail();
-    tap.not_sent(down.rows_left(&tap));
+    recorder.not_sent(down.rows_left(&recorder));
     if kill && !tail.whole {
-        let wait = if tap.pipelined() { PIPELINED_FRAME_WAIT } else { FRAME_WAIT };
-        let _ = timeout(wait, down.finish_message(&mut target, &mut tap, &mut tail)).await;
+        let wait = if recorder.pipelined() {
+            PIPELINED_FRAME_TIMEOUT
+        } else {
+            FRAME_TIMEOUT
+        };
+        let _ = timeout(wait, down.finish_message(&mut target, &mut recorder, &mut tail)).await;
     }
     down.release(&pool);
     let (stopped, wait_for_stop) = oneshot::channel();
     // The backend would run its next statement, or the client waits for the rest of a message that the backend sends only when it
     // ends.
-    let urgent = tap.pipelined() || !tail.whole;
+    let urgent = recorder.pipelined() || !tail.whole;
     let gone = async {
         let gone = OptionFuture::from(kill.then(|| stop_backend(&backstage, urgent))).await;
         // The receiver may have stopped waiting.
@@ -103,14 +107,14 @@ pub(super) async fn end(relay: Relay, ending: &Ending, backstage: Backstage<'_>)
     let farewell = async {
         let known = if kill {
             let crowded = backstage.terminator.crowded();
-            first_word((&mut down, &mut target, &mut tap), &mut tail, crowded).await
+            first_word((&mut down, &mut target, &mut recorder), &mut tail, crowded).await
         } else {
             Some(false)
         };
-        let said = known.map_or(Fate::Stopping, |cut| tap.fate(cut));
+        let said = known.map_or(Fate::Stopping, |cut| recorder.fate(cut));
         let record = let_go(
             target,
-            (&mut down, &mut tap),
+            (&mut down, &mut recorder),
             known.map(|_| said),
             wait_for_stop,
             backstage.terminator,
@@ -119,12 +123,12 @@ pub(super) async fn end(relay: Relay, ending: &Ending, backstage: Backstage<'_>)
         (fate, told, closing)
     };
     let (gone, (fate, told, closing)) = tokio::join!(gone, farewell);
-    last_outcomes(&mut tap, up, &clock);
-    journal.defer(&mut tap.outcomes);
-    Ended {
+    last_outcomes(&mut recorder, up, &clock);
+    journal.defer(&mut recorder.outcomes);
+    SessionEnd {
         fate,
-        totals: tap.totals,
-        last_word: tap.last_word,
+        totals: recorder.totals,
+        last_word: recorder.last_word,
         told,
         gone,
         closing,
@@ -135,7 +139,7 @@ pub(super) async fn end(relay: Relay, ending: &Ending, backstage: Backstage<'_>)
 /// it is terminated and not because its connection closes, unless the provisioning connection is cut off.
 async fn let_go(
     mut target: Transport,
-    (down, tap): (&mut Down, &mut Tap),
+    (down, recorder): (&mut TargetToClient, &mut StatementRecorder),
     known: Option<Fate>,
     stopped: oneshot::Receiver<()>,
     terminator: &Terminator,
@@ -144,24 +148,24 @@ async fn let_go(
         fate
     } else {
         tokio::select! {
-            fate = late_word(down, &mut target, tap) => fate,
+            fate = late_word(down, &mut target, recorder) => fate,
             // The backend must not continue while its messages are read.
-            () = terminator.cut_off() => tap.fate(false),
+            () = terminator.cut_off() => recorder.fate(false),
         }
     };
     tokio::select! {
-        _ = timeout(TERMINATE_WAIT, stopped) => {}
+        _ = timeout(TERMINATE_TIMEOUT, stopped) => {}
         () = terminator.cut_off() => reset_on_close(&target),
     }
     fate
 }
 
 /// Records the statements without an outcome: those never forwarded did not run, and the outcome of the others is unknown.
-fn last_outcomes(tap: &mut Tap, up: Up, clock: &Clock) {
+fn last_outcomes(recorder: &mut StatementRecorder, up: ClientToTarget, clock: &Clock) {
     if up.written_in_vain() {
-        tap.not_forwarded(clock.moment());
+        recorder.not_forwarded(clock.moment());
     }
-    tap.abandon();
+    recorder.abandon();
 }
 
 /// Returns the time at which the reason for an ending arose: the deadline itself, or else the time at which it was noticed.
@@ -174,9 +178,9 @@ pub(super) fn due(ending: &Ending, clock: &Clock, noticed: Moment) -> Instant {
 
 /// Cancels the backend's statement by the session's own key, repeatedly, if the provisioning connection is slow or down. The
 /// gate's side of its connection is closed by then, so the backend ends after that.
-async fn cancel_alone(backstage: &Backstage<'_>) {
+async fn cancel_alone(backstage: &EndingTarget<'_>) {
     tokio::select! {
-        () = sleep(TERMINATE_WAIT) => {}
+        () = sleep(TERMINATE_TIMEOUT) => {}
         () = backstage.terminator.cut_off() => {}
     }
     loop {
@@ -185,7 +189,7 @@ async fn cancel_alone(backstage: &Backstage<'_>) {
     }
 }
 
-async fn stop_backend(backstage: &Backstage<'_>, urgent: bool) -> Gone {
+async fn stop_backend(backstage: &EndingTarget<'_>, urgent: bool) -> BackendGoneness {
     let mut order = backstage.terminator.end_watched(backstage.backend.clone(), urgent);
     // Once the backend is signalled, a cancel has no further effect and costs the target a process. If many end at once, none is
     // cancelled.
@@ -206,35 +210,44 @@ async fn stop_backend(backstage: &Backstage<'_>, urgent: bool) -> Gone {
 
 /// Reads the target's messages until the client must get its error. Returns whether the target broke off within a message, or
 /// `None` if that is not known yet. If the client has part of a message, its rest is awaited in any case.
-async fn first_word((down, target, tap): (&mut Down, &mut Transport, &mut Tap), tail: &mut Tail, crowded: bool) -> Option<bool> {
-    let patience = if crowded { Duration::ZERO } else { PATIENCE };
-    match timeout(patience, hear_out(down, target, tap, tail)).await {
+async fn first_word(
+    (down, target, recorder): (&mut TargetToClient, &mut Transport, &mut StatementRecorder),
+    tail: &mut UnfinishedMessage,
+    crowded: bool,
+) -> Option<bool> {
+    let patience = if crowded { Duration::ZERO } else { CLIENT_FATE_TIMEOUT };
+    match timeout(patience, hear_out(down, target, recorder, tail)).await {
         Ok(cut) => Some(cut),
         Err(_) if tail.whole => None,
-        Err(_) => Some(hear_out(down, target, tap, tail).await),
+        Err(_) => Some(hear_out(down, target, recorder, tail).await),
     }
 }
 
 /// Returns the transaction's fate for the record, of a target that did not report it in time for the client.
-async fn late_word(down: &mut Down, target: &mut Transport, tap: &mut Tap) -> Fate {
-    let mut nothing = Tail {
+async fn late_word(down: &mut TargetToClient, target: &mut Transport, recorder: &mut StatementRecorder) -> Fate {
+    let mut nothing = UnfinishedMessage {
         whole: true,
-        ..Tail::default()
+        ..UnfinishedMessage::default()
     };
-    let cut = hear_out(down, target, tap, &mut nothing).await;
-    tap.fate(cut)
+    let cut = hear_out(down, target, recorder, &mut nothing).await;
+    recorder.fate(cut)
 }
 
 /// Reads until the target has answered or closed: for the record, and for the rest of the current message (a backend that runs on
 /// with part of a result in its buffer sends that only when it is stopped). Returns true if it broke off within a message.
-async fn hear_out(down: &mut Down, target: &mut Transport, tap: &mut Tap, tail: &mut Tail) -> bool {
-    if !tap.executing() && tail.whole {
+async fn hear_out(
+    down: &mut TargetToClient,
+    target: &mut Transport,
+    recorder: &mut StatementRecorder,
+    tail: &mut UnfinishedMessage,
+) -> bool {
+    if !recorder.executing() && tail.whole {
         return false;
     }
-    let heard = timeout(FATE_WAIT, async {
-        while tap.executing() || tail.wanted() {
+    let heard = timeout(FATE_TIMEOUT, async {
+        while recorder.executing() || tail.wanted() {
             let wanted = tail.wanted();
-            if !down.hear(target, tap, wanted.then_some(&mut *tail)).await && (!wanted || tail.wanted()) {
+            if !down.hear(target, recorder, wanted.then_some(&mut *tail)).await && (!wanted || tail.wanted()) {
                 break;
             }
         }
@@ -245,7 +258,7 @@ async fn hear_out(down: &mut Down, target: &mut Transport, tap: &mut Tap, tail: 
 /// Sends the client the last message, and begins to close its connection if that is possible in order.
 async fn tell(
     mut client: Transport,
-    tail: Tail,
+    tail: UnfinishedMessage,
     ending: &Ending,
     fate: Fate,
     grace: Duration,
@@ -283,7 +296,7 @@ fn reset_on_close(transport: &Transport) {
     let _ = socket2::SockRef::from(transport.tcp()).set_linger(Some(Duration::ZERO));
 }
 
-fn with_fate(mut words: Words, ending: &Ending, fate: Fate) -> Words {
+fn with_fate(mut words: EndingText, ending: &Ending, fate: Fate) -> EndingText {
     let limit = matches!(
         ending,
         Ending::Expired { .. }

@@ -10,13 +10,13 @@ use tokio::sync::watch;
 
 /// Maximum time that a login waits. The start of the gate gives up earlier, so a client is refused only if the gate has no time
 /// left for its own work.
-const WAIT_LIMIT: Duration = Duration::from_secs(15);
+const LEFTOVERS_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Progress of ending the sessions of a previous run at a target. Cheap to clone; clones share their state.
 #[derive(Debug, Clone)]
-pub struct Leftovers(watch::Sender<bool>);
+pub struct TargetLeftovers(watch::Sender<bool>);
 
-impl Leftovers {
+impl TargetLeftovers {
     /// Returns the state of a target at which nothing was left.
     #[must_use]
     pub fn none() -> Self {
@@ -44,7 +44,7 @@ impl Leftovers {
     pub async fn wait(&self) -> bool {
         let mut changes = self.0.subscribe();
         let settled = changes.wait_for(|settled| *settled);
-        matches!(tokio::time::timeout(WAIT_LIMIT, settled).await, Ok(Ok(_)))
+        matches!(tokio::time::timeout(LEFTOVERS_TIMEOUT, settled).await, Ok(Ok(_)))
     }
 }
 
@@ -54,13 +54,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_login_waits_for_the_door_and_not_for_ever() {
-        let leftovers = Leftovers::unknown();
+        let leftovers = TargetLeftovers::unknown();
         let waits = leftovers.clone();
         let waiting = tokio::spawn(async move { waits.wait().await });
-        tokio::time::sleep(WAIT_LIMIT / 2).await;
+        tokio::time::sleep(LEFTOVERS_TIMEOUT / 2).await;
         leftovers.settle();
         assert!(waiting.await.unwrap() && leftovers.settled());
-        assert!(!Leftovers::unknown().wait().await, "it ends at the limit");
-        assert!(Leftovers::none().wait().await);
+        assert!(!TargetLeftovers::unknown().wait().await, "it ends at the limit");
+        assert!(TargetLeftovers::none().wait().await);
     }
 }

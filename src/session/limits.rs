@@ -9,14 +9,14 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use crate::clock::Clock;
-use crate::ending::{self, Words};
+use crate::ending::{self, EndingText};
 use crate::grant::{Grant, Permit};
 use crate::visible::visible;
 use crate::wire::error_response;
 
 /// Event that is due at some time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Due {
+pub(super) enum DueEvent {
     /// The window closes.
     Deadline,
     /// The client gets a warning that the window closes soon.
@@ -27,16 +27,16 @@ pub(super) enum Due {
 
 /// Note to a client on the origin of its grant.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Note {
+pub(super) enum ArrivalNote {
     /// The grant existed before; it was requested with this reason.
     Joined(Option<String>),
     /// An approver granted less than was requested.
-    Narrowed(Words),
+    Narrowed(EndingText),
 }
 
 /// Limits of one session.
 #[derive(Debug)]
-pub(super) struct Limits {
+pub(super) struct SessionLimits {
     permit: Permit,
     /// Times before the deadline at which warnings are due, longest last; those in the past are removed.
     warnings: Vec<Duration>,
@@ -45,7 +45,7 @@ pub(super) struct Limits {
     renew: Option<String>,
 }
 
-impl Limits {
+impl SessionLimits {
     pub(super) fn new(permit: Permit, warnings: &[Duration], idle: Option<Duration>, renew: Option<String>) -> Self {
         let mut limits = Self {
             permit,
@@ -75,7 +75,7 @@ impl Limits {
     }
 
     /// Returns the time of the next event, and the event.
-    pub(super) fn next(&mut self, clock: &Clock, heard: Instant) -> (Instant, Due) {
+    pub(super) fn next(&mut self, clock: &Clock, heard: Instant) -> (Instant, DueEvent) {
         let until = self.permit.until();
         let now = clock.now();
         // Warnings whose time had passed when they were set are not sent late: the welcome has already said it.
@@ -83,13 +83,13 @@ impl Limits {
         while self.warnings.last().is_some_and(|before| left < signed(*before)) {
             self.warnings.pop();
         }
-        let mut next = (clock.instant_at(until), Due::Deadline);
+        let mut next = (clock.instant_at(until), DueEvent::Deadline);
         if let Some(before) = self.warnings.last() {
             let at = until.checked_sub(*before).unwrap_or(Timestamp::MIN);
-            next = earlier(next, (clock.instant_at(at), Due::Warning));
+            next = earlier(next, (clock.instant_at(at), DueEvent::Warning));
         }
         if let Some(limit) = self.idle {
-            next = earlier(next, (heard + limit, Due::Idle(limit)));
+            next = earlier(next, (heard + limit, DueEvent::Idle(limit)));
         }
         next
     }
@@ -101,7 +101,7 @@ impl Limits {
     }
 
     /// Returns the notice for a client at login.
-    pub(super) fn welcome(&self, grant: &Grant, note: Option<&Note>, now: Timestamp) -> Vec<u8> {
+    pub(super) fn welcome(&self, grant: &Grant, note: Option<&ArrivalNote>, now: Timestamp) -> Vec<u8> {
         let left = self.permit.until().duration_since(now);
         let left = Duration::try_from(left).unwrap_or_default();
         let message = format!(
@@ -113,8 +113,8 @@ impl Limits {
             length(left)
         );
         let detail = match note {
-            Some(Note::Joined(Some(reason))) => Some(format!("A grant that you had already, for: {}.", visible(reason))),
-            Some(Note::Joined(None)) => Some("A grant that you had already.".to_owned()),
+            Some(ArrivalNote::Joined(Some(reason))) => Some(format!("A grant that you had already, for: {}.", visible(reason))),
+            Some(ArrivalNote::Joined(None)) => Some("A grant that you had already.".to_owned()),
             _ => None,
         };
         self.notice(&message, detail)
@@ -137,7 +137,7 @@ impl Limits {
             let prolonging = ending::prolonging(self.permit.grant(), self.permit.requested());
             format!("every statement is on record; at the end the running one is stopped. To go on: {prolonging}")
         });
-        let words = Words {
+        let words = EndingText {
             code: "01000",
             message: message.to_owned(),
             detail,
@@ -149,7 +149,7 @@ impl Limits {
     }
 }
 
-fn earlier(a: (Instant, Due), b: (Instant, Due)) -> (Instant, Due) {
+fn earlier(a: (Instant, DueEvent), b: (Instant, DueEvent)) -> (Instant, DueEvent) {
     if b.0 < a.0 { b } else { a }
 }
 

@@ -7,7 +7,7 @@ use bytes::{BufMut as _, BytesMut};
 use crate::wire::frontend::Fields;
 
 /// SQLSTATE insufficient_privilege.
-const REFUSED: &[u8] = b"42501";
+const INSUFFICIENT_PRIVILEGE: &[u8] = b"42501";
 
 /// Masked tables of one profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl MaskedTables {
         let (mut fields, mut refused, mut table) = (Fields::of(body), false, None);
         while let Some((kind, text)) = fields.text().and_then(<[u8]>::split_first) {
             match kind {
-                b'C' => refused = text == REFUSED,
+                b'C' => refused = text == INSUFFICIENT_PRIVILEGE,
                 b'M' => table = self.tables.iter().find(|(_, name)| names(text, name.as_bytes())),
                 // The error already has a hint.
                 b'H' => return None,

@@ -9,30 +9,30 @@
 
 mod admit;
 mod arrive;
-mod book;
 mod buffer;
 mod cancel;
 mod destination;
 mod end;
-mod guard;
+mod extended_query;
+mod filter;
 mod leftovers;
 mod lexer_settings;
 mod limits;
 mod masked;
 mod pace;
+mod recorder;
 mod refusal;
 pub mod registry;
 mod relay;
 mod start;
+mod startup_options;
 mod statement;
 mod tail;
-mod tap;
 mod target_state;
 #[cfg(test)]
 mod tests;
 mod waiting;
 mod watch;
-mod wishes;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -46,25 +46,25 @@ use futures_util::FutureExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-pub use buffer::Pool;
-pub use leftovers::Leftovers;
+pub use buffer::BufferPool;
+pub use leftovers::TargetLeftovers;
 pub use masked::MaskedTables;
-pub use registry::{Registry, SessionView};
-pub use statement::Keep;
-pub use target_state::TargetRoom;
-pub use waiting::{Lobby, WaitSettings};
+pub use registry::{SessionRegistry, SessionView};
+pub use statement::RecordLimits;
+pub use target_state::TargetState;
+pub use waiting::{ApprovalWaiters, WaitSettings};
 #[cfg(test)]
 pub(crate) use waiting::{narrowed, waits};
 
-use registry::Live;
-use start::Started;
+use registry::SessionHandle;
+use start::StartedSession;
 
-use crate::access::Desk;
+use crate::access::AccessService;
 use crate::audit::Journal;
 use crate::audit::event::Event;
-use crate::causes::in_one_line;
 use crate::clock::Clock;
 use crate::ending::Ending;
+use crate::error_chain::display_chain;
 use crate::frontend::{self, Hello};
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
@@ -74,7 +74,7 @@ use crate::strangers::{ConnectionPermit, RefusalLog};
 
 /// Settings of sessions: their notices, limits and records.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct SessionSettings {
     /// Times before the deadline at which a client is warned by a NOTICE.
     pub warnings: Vec<Duration>,
     /// True if clients get a notice of their grant and its end at login; a client's own setting has precedence.
@@ -88,21 +88,21 @@ pub struct Settings {
     /// Settings for logins that wait for approval.
     pub waiting: WaitSettings,
     /// Extent to which texts and values are recorded.
-    pub keep: Keep,
+    pub keep: RecordLimits,
 }
 
 /// Settings that a reload replaces, for sessions that begin after it.
-pub struct Rules {
+pub struct SessionRules {
     /// Settings of handshakes.
-    pub frontend: frontend::Settings,
+    pub frontend: frontend::HandshakeSettings,
     /// Settings of sessions.
-    pub session: Settings,
+    pub session: SessionSettings,
     /// Targets by name.
-    pub targets: HashMap<TargetName, Arc<TargetRoom>>,
+    pub targets: HashMap<TargetName, Arc<TargetState>>,
 }
 
 /// State that all sessions of a gate share.
-pub struct Shared {
+pub struct SharedState {
     /// Clock of gate time.
     pub clock: Clock,
     /// Journal of the audit log.
@@ -112,13 +112,13 @@ pub struct Shared {
     /// Records of clients that are refused before they are authenticated.
     pub refusals: RefusalLog,
     /// Use cases of requests and grants.
-    pub desk: Desk,
+    pub service: AccessService,
     /// Logins that wait for approval.
-    pub lobby: Arc<Lobby>,
+    pub waiters: Arc<ApprovalWaiters>,
     /// Running sessions.
-    pub registry: Arc<Registry>,
+    pub registry: Arc<SessionRegistry>,
     /// Pool of read buffers.
-    pub pool: Pool,
+    pub pool: BufferPool,
     /// Resources that the sessions of each identity use in total.
     pub quotas: Quotas,
     /// Counters.
@@ -126,11 +126,11 @@ pub struct Shared {
     /// True while the gate shuts down: no new session begins.
     pub draining: AtomicBool,
     /// Settings that a reload replaces.
-    pub rules: tokio::sync::watch::Sender<Arc<Rules>>,
+    pub rules: tokio::sync::watch::Sender<Arc<SessionRules>>,
 }
 
 /// TCP connection just accepted.
-pub struct Accepted {
+pub struct AcceptedConnection {
     /// Accepted connection.
     pub tcp: TcpStream,
     /// Address of the client.
@@ -147,7 +147,7 @@ pub struct Accepted {
 }
 
 /// Handles one connection from accept to its ending.
-pub async fn run(accepted: Accepted, shared: Arc<Shared>) {
+pub async fn run(accepted: AcceptedConnection, shared: Arc<SharedState>) {
     let client = accepted.client;
     // Boxed, so that the memory of the handshake is not held for the life of the session.
     let Some(started) = arrived(Box::pin(begin(accepted, &shared)), client, &shared).await else {
@@ -160,10 +160,10 @@ pub async fn run(accepted: Accepted, shared: Arc<Shared>) {
 
 /// Waits for the result of the handshake. A panic in it ends this connection only, and is recorded.
 async fn arrived(
-    begun: Pin<Box<dyn Future<Output = Option<Started>> + Send + '_>>,
+    begun: Pin<Box<dyn Future<Output = Option<StartedSession>> + Send + '_>>,
     client: SocketAddr,
-    shared: &Shared,
-) -> Option<Started> {
+    shared: &SharedState,
+) -> Option<StartedSession> {
     let Ok(started) = AssertUnwindSafe(begun).catch_unwind().await else {
         Box::pin(refusal::broke_off(client, shared)).await;
         return None;
@@ -172,7 +172,7 @@ async fn arrived(
 }
 
 /// Runs a session to its end. A panic in it ends this session only.
-async fn carry(live: &Arc<Live>, session: Pin<Box<dyn Future<Output = ()> + Send + '_>>, shared: &Arc<Shared>) {
+async fn carry(live: &Arc<SessionHandle>, session: Pin<Box<dyn Future<Output = ()> + Send + '_>>, shared: &Arc<SharedState>) {
     // A shutdown waits until the session's end is on record, however it ends.
     let _unfinished = shared.registry.arriving();
     if AssertUnwindSafe(session).catch_unwind().await.is_err() {
@@ -181,10 +181,10 @@ async fn carry(live: &Arc<Live>, session: Pin<Box<dyn Future<Output = ()> + Send
 }
 
 /// Turns a connection into a session; `None` if it did not become one (which is recorded, and the client got its error).
-async fn begin(accepted: Accepted, shared: &Shared) -> Option<Started> {
+async fn begin(accepted: AcceptedConnection, shared: &SharedState) -> Option<StartedSession> {
     let rules = shared.rules.borrow().clone();
     shared.metrics.connection();
-    let Accepted {
+    let AcceptedConnection {
         tcp,
         client,
         permit,
@@ -231,7 +231,7 @@ async fn begin(accepted: Accepted, shared: &Shared) -> Option<Started> {
     }
 }
 
-impl Shared {
+impl SharedState {
     /// Returns true if the gate is shutting down.
     fn draining(&self) -> bool {
         self.draining.load(Ordering::SeqCst)
@@ -246,7 +246,7 @@ impl Shared {
     /// Records an event whose loss has no effect on access: a refusal, a cancel.
     async fn record(&self, event: &Event<'_>) {
         if let Err(error) = self.journal.record(event).await {
-            tracing::error!(error = %in_one_line(&error), "cannot write an event to the audit log");
+            tracing::error!(error = %display_chain(&error), "cannot write an event to the audit log");
         }
     }
 }

@@ -24,7 +24,7 @@ const STILL_PERIOD: Duration = Duration::from_millis(250);
 
 /// Statements that may be forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Pace {
+pub(super) enum ForwardingPace {
     /// Up to [`MAX_STATEMENTS_IN_FLIGHT`] statements ahead of their answers.
     #[default]
     Pipelined,
@@ -34,7 +34,7 @@ pub(super) enum Pace {
     Still,
 }
 
-impl Pace {
+impl ForwardingPace {
     /// Returns the pace at a time, for a session that ends at `deadline`.
     pub(super) fn at(now: Instant, deadline: Instant) -> Self {
         let left = deadline.saturating_duration_since(now);
@@ -56,14 +56,14 @@ mod tests {
     fn the_pace_slows_towards_the_deadline() {
         let deadline = Instant::now() + Duration::from_mins(1);
         for (before, pace) in [
-            (Duration::from_secs(11), Pace::Pipelined),
-            (ONE_BY_ONE_PERIOD, Pace::OneByOne),
-            (Duration::from_millis(251), Pace::OneByOne),
-            (STILL_PERIOD, Pace::Still),
-            (Duration::ZERO, Pace::Still),
+            (Duration::from_secs(11), ForwardingPace::Pipelined),
+            (ONE_BY_ONE_PERIOD, ForwardingPace::OneByOne),
+            (Duration::from_millis(251), ForwardingPace::OneByOne),
+            (STILL_PERIOD, ForwardingPace::Still),
+            (Duration::ZERO, ForwardingPace::Still),
         ] {
-            assert_eq!(Pace::at(deadline - before, deadline), pace, "{before:?}");
+            assert_eq!(ForwardingPace::at(deadline - before, deadline), pace, "{before:?}");
         }
-        assert_eq!(Pace::at(deadline + STILL_PERIOD, deadline), Pace::Still);
+        assert_eq!(ForwardingPace::at(deadline + STILL_PERIOD, deadline), ForwardingPace::Still);
     }
 }

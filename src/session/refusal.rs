@@ -10,19 +10,19 @@ use bytes::Bytes;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
-use super::Shared;
-use super::registry::Arriving;
-use crate::audit::event::{Event, RefusalKind, Refused};
+use super::SharedState;
+use super::registry::ArrivingLogin;
+use crate::audit::event::{ConnectionRefused, Event, RefusalKind};
 use crate::ending::{Ending, EndingKind};
-use crate::frontend::{self, Greeted, Rejected};
+use crate::frontend::{self, FailedHandshake, GreetedClient};
 use crate::tls::Transport;
-use crate::wire::startup::Startup;
+use crate::wire::startup::StartupMessage;
 
 /// Time for a client to take the target's own refusal.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const LAST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Reason for refusing a client that proved its secret.
-pub(super) struct Denied {
+pub(super) struct RefusalReason {
     pub(super) ending: Ending,
     /// Target's own ErrorResponse, to be forwarded instead of the gate's text.
     pub(super) words: Option<Bytes>,
@@ -30,7 +30,7 @@ pub(super) struct Denied {
     pub(super) detail: Option<String>,
 }
 
-impl From<Ending> for Denied {
+impl From<Ending> for RefusalReason {
     fn from(ending: Ending) -> Self {
         Self {
             ending,
@@ -41,22 +41,22 @@ impl From<Ending> for Denied {
 }
 
 /// Client that does not get a session.
-pub(super) enum Turned {
+pub(super) enum LoginFailure {
     /// It is not authenticated, and has got its error.
-    Rejected(Box<Rejected>),
+    Rejected(Box<FailedHandshake>),
     /// It is authenticated.
-    Refused(Box<Refusal>),
+    Refused(Box<RefusedLogin>),
 }
 
-impl From<Box<Rejected>> for Turned {
-    fn from(rejected: Box<Rejected>) -> Self {
+impl From<Box<FailedHandshake>> for LoginFailure {
+    fn from(rejected: Box<FailedHandshake>) -> Self {
         Self::Rejected(rejected)
     }
 }
 
-impl Turned {
+impl LoginFailure {
     /// Records the refusal, and sends the client its error unless it has got it.
-    pub(super) async fn settle(self, shared: &Shared) {
+    pub(super) async fn settle(self, shared: &SharedState) {
         match self {
             Self::Rejected(rejected) => self::rejected(*rejected, shared).await,
             Self::Refused(refusal) => refusal.settle(shared).await,
@@ -65,17 +65,17 @@ impl Turned {
 }
 
 /// Refusal of a client that proved its secret.
-pub(super) struct Refusal {
+pub(super) struct RefusedLogin {
     /// Registration as an arriving client: a shutdown waits until it has got its error.
-    pub(super) arriving: Arriving,
+    pub(super) arriving: ArrivingLogin,
     pub(super) transport: Transport,
-    pub(super) record: Refused,
-    pub(super) denied: Denied,
+    pub(super) record: ConnectionRefused,
+    pub(super) denied: RefusalReason,
 }
 
-impl Refusal {
+impl RefusedLogin {
     /// Records the refusal and sends the client its error.
-    pub(super) async fn settle(self, shared: &Shared) {
+    pub(super) async fn settle(self, shared: &SharedState) {
         let Self {
             arriving: _arriving,
             mut transport,
@@ -87,7 +87,7 @@ impl Refusal {
         let Some(words) = denied.words else {
             return frontend::refuse(transport, &denied.ending).await;
         };
-        let written = timeout(LAST_WORDS, async {
+        let written = timeout(LAST_MESSAGE_TIMEOUT, async {
             transport.write_all(&words).await?;
             transport.flush().await
         });
@@ -98,13 +98,13 @@ impl Refusal {
 }
 
 /// Refuses a client before it is authenticated.
-pub(super) async fn refuse(greeted: Greeted, ending: &Ending, shared: &Shared) {
+pub(super) async fn refuse(greeted: GreetedClient, ending: &Ending, shared: &SharedState) {
     stranger(blank(greeted.client(), Some(greeted.startup())), ending, shared).await;
     greeted.refuse(ending).await;
 }
 
 /// Records the refusal of a client that was not authenticated; it has already got its error.
-pub(super) async fn rejected(rejected: Rejected, shared: &Shared) {
+pub(super) async fn rejected(rejected: FailedHandshake, shared: &SharedState) {
     let mut record = blank(rejected.client, rejected.startup.as_ref());
     record.detail = Some(match rejected.ending.held_back() {
         Some(held) => format!(
@@ -118,13 +118,13 @@ pub(super) async fn rejected(rejected: Rejected, shared: &Shared) {
 }
 
 /// Records that a connection failed by a fault of the gate; it is closed by then.
-pub(super) async fn broke_off(client: SocketAddr, shared: &Shared) {
+pub(super) async fn broke_off(client: SocketAddr, shared: &SharedState) {
     stranger(blank(client, None), &Ending::GateFault, shared).await;
 }
 
 /// Returns the record of a refusal before its reason is known; [`event`] sets the reason.
-pub(super) fn blank(client: SocketAddr, startup: Option<&Startup>) -> Refused {
-    Refused {
+pub(super) fn blank(client: SocketAddr, startup: Option<&StartupMessage>) -> ConnectionRefused {
+    ConnectionRefused {
         client: client.ip(),
         port: client.port(),
         user: startup.map(|startup| startup.user.clone()),
@@ -139,7 +139,7 @@ pub(super) fn blank(client: SocketAddr, startup: Option<&Startup>) -> Refused {
 
 /// Records the refusal of a client that proved its secret. If its identity fills the log too fast, the refusal may only be
 /// counted.
-async fn put_on_record(refused: Refused, ending: &Ending, shared: &Shared) {
+async fn put_on_record(refused: ConnectionRefused, ending: &Ending, shared: &SharedState) {
     if !refused
         .identity
         .as_ref()
@@ -151,7 +151,7 @@ async fn put_on_record(refused: Refused, ending: &Ending, shared: &Shared) {
 }
 
 /// Records the refusal of a client without a known identity; one of many may only be counted.
-async fn stranger(refused: Refused, ending: &Ending, shared: &Shared) {
+async fn stranger(refused: ConnectionRefused, ending: &Ending, shared: &SharedState) {
     let client = refused.client;
     let event = event(refused, ending, shared);
     shared
@@ -160,7 +160,7 @@ async fn stranger(refused: Refused, ending: &Ending, shared: &Shared) {
         .await;
 }
 
-fn event(mut refused: Refused, ending: &Ending, shared: &Shared) -> Event<'static> {
+fn event(mut refused: ConnectionRefused, ending: &Ending, shared: &SharedState) -> Event<'static> {
     refused.ending = ending.kind().into();
     ending.sqlstate().clone_into(&mut refused.sqlstate);
     if refused.detail.is_none() {

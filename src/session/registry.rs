@@ -18,20 +18,20 @@ use tokio::sync::{broadcast, watch};
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
-use super::target_state::TargetRoom;
+use super::target_state::TargetState;
 use crate::audit::event::Who;
 use crate::ending::EndedBy;
-use crate::grant::{Grant, Status};
+use crate::grant::{Grant, GrantState};
 use crate::ids::SessionId;
-use crate::ledger::Effect;
+use crate::ledger::ChangeEffect;
 use crate::names::TargetName;
-use crate::provision::{Backend, Gone};
+use crate::provision::{Backend, BackendGoneness};
 use crate::secret::Secret;
 use crate::upstream::BackendKey;
 
 /// Order to a session. A later order replaces an earlier one that was not taken yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Order {
+pub(crate) enum SessionCommand {
     /// Continue.
     None,
     /// End now, for somebody wants it.
@@ -49,24 +49,24 @@ pub(crate) enum Order {
 
 /// Data of a running session, shared between it and the registry.
 #[derive(Debug)]
-pub(crate) struct Live {
+pub(crate) struct SessionHandle {
     pub(crate) who: Arc<Who>,
     pub(crate) client: SocketAddr,
     pub(crate) application: Option<String>,
     pub(crate) since: Timestamp,
-    pub(crate) room: Arc<TargetRoom>,
+    pub(crate) target_state: Arc<TargetState>,
     pub(crate) backend: Backend,
     pub(crate) backend_key: BackendKey,
     pub(crate) grant: watch::Receiver<Arc<Grant>>,
     /// Cancel key that the client got.
     pub(crate) key: Secret<Box<[u8]>>,
-    pub(crate) orders: watch::Sender<Order>,
-    pub(crate) progress: Progress,
+    pub(crate) orders: watch::Sender<SessionCommand>,
+    pub(crate) progress: SessionProgress,
 }
 
 /// Progress of a session, which the session itself updates.
 #[derive(Debug, Default)]
-pub(crate) struct Progress {
+pub(crate) struct SessionProgress {
     statements: AtomicU64,
     busy: AtomicBool,
     /// True once the log has its end.
@@ -101,52 +101,52 @@ pub struct SessionView {
     pub backend_pid: i32,
     /// Progress of the end, in the answer to an order to end the session.
     #[schema(nullable = false)]
-    pub effect: Option<Effect>,
+    pub effect: Option<ChangeEffect>,
 }
 
 /// Maximum time that the answer to an order waits for the end to be on record.
-const ANSWER_WAIT: Duration = Duration::from_secs(1);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Number of changes that a listener may fall behind before it misses some.
-const NEWS: usize = 256;
+const NEWS_CAPACITY: usize = 256;
 
 /// Running sessions of a gate.
 #[derive(Debug)]
-pub struct Registry {
-    sessions: DashMap<SessionId, Arc<Live>>,
+pub struct SessionRegistry {
+    sessions: DashMap<SessionId, Arc<SessionHandle>>,
     /// Number of sessions that run or are ending, for which a shutdown waits.
     unfinished: AtomicUsize,
     /// Notifications of begins and ends.
     news: broadcast::Sender<SessionView>,
 }
 
-impl Default for Registry {
+impl Default for SessionRegistry {
     fn default() -> Self {
         Self {
             sessions: DashMap::default(),
             unfinished: AtomicUsize::new(0),
-            news: broadcast::Sender::new(NEWS),
+            news: broadcast::Sender::new(NEWS_CAPACITY),
         }
     }
 }
 
 /// Login that counts as unfinished until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Arriving(Arc<Registry>);
+pub(crate) struct ArrivingLogin(Arc<SessionRegistry>);
 
-impl Drop for Arriving {
+impl Drop for ArrivingLogin {
     fn drop(&mut self) {
         self.0.unfinished.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// Registration of a session until [`Entry::leave`]; the session counts as unfinished as long as it is held.
+/// Registration of a session until [`RegistryEntry::leave`]; the session counts as unfinished as long as it is held.
 #[derive(Debug)]
-pub(crate) struct Entry {
-    registry: Arc<Registry>,
-    live: Arc<Live>,
+pub(crate) struct RegistryEntry {
+    registry: Arc<SessionRegistry>,
+    live: Arc<SessionHandle>,
 }
 
-impl Live {
+impl SessionHandle {
     /// Updates the number of statements and whether one is running.
     pub(super) fn note(&self, statements: u64, busy: bool) {
         self.progress.statements.store(statements, Ordering::Relaxed);
@@ -164,8 +164,8 @@ impl Live {
     }
 
     /// Ends the session's backend; the call itself orders that, not the future's first poll.
-    pub(crate) fn end_backend(&self) -> impl Future<Output = Gone> + Send + use<> {
-        self.room.terminator.end(self.backend.clone())
+    pub(crate) fn end_backend(&self) -> impl Future<Output = BackendGoneness> + Send + use<> {
+        self.target_state.terminator.end(self.backend.clone())
     }
 
     fn view(&self) -> SessionView {
@@ -195,14 +195,14 @@ impl Live {
     }
 }
 
-impl Registry {
+impl SessionRegistry {
     /// Registers a session until its entry leaves or is dropped.
-    pub(crate) fn enter(self: &Arc<Self>, live: Live) -> Entry {
+    pub(crate) fn enter(self: &Arc<Self>, live: SessionHandle) -> RegistryEntry {
         let live = Arc::new(live);
         self.unfinished.fetch_add(1, Ordering::Relaxed);
         self.sessions.insert(live.who.session.clone(), Arc::clone(&live));
         self.tell(&live, None);
-        Entry {
+        RegistryEntry {
             registry: Arc::clone(self),
             live,
         }
@@ -215,7 +215,7 @@ impl Registry {
         self.news.subscribe()
     }
 
-    fn tell(&self, live: &Live, state: Option<&str>) {
+    fn tell(&self, live: &SessionHandle, state: Option<&str>) {
         if self.news.receiver_count() == 0 {
             return;
         }
@@ -235,7 +235,7 @@ impl Registry {
     }
 
     /// Returns all running sessions.
-    pub(crate) fn live(&self) -> Vec<Arc<Live>> {
+    pub(crate) fn live(&self) -> Vec<Arc<SessionHandle>> {
         self.filtered(|_| true)
     }
 
@@ -250,11 +250,11 @@ impl Registry {
     }
 
     /// Returns the running sessions whose grant is over; they will notice it themselves in a moment.
-    pub(crate) fn overdue(&self, now: Timestamp) -> Vec<Arc<Live>> {
+    pub(crate) fn overdue(&self, now: Timestamp) -> Vec<Arc<SessionHandle>> {
         self.filtered(|live| {
             matches!(
                 live.grant.borrow().status(now),
-                Status::Expired { .. } | Status::Revoked { .. }
+                GrantState::Expired { .. } | GrantState::Revoked { .. }
             )
         })
     }
@@ -264,14 +264,14 @@ impl Registry {
     pub async fn kill(&self, session: &SessionId, by: EndedBy, reason: Option<String>) -> Option<SessionView> {
         let live = Arc::clone(&*self.sessions.get(session)?);
         let view = live.view();
-        let before = live.orders.send_replace(Order::Kill { by, reason });
-        if before == Order::DrainNow {
+        let before = live.orders.send_replace(SessionCommand::Kill { by, reason });
+        if before == SessionCommand::DrainNow {
             return None;
         }
-        let recorded = timeout(ANSWER_WAIT, live.recorded()).await.is_ok();
+        let recorded = timeout(ANSWER_TIMEOUT, live.recorded()).await.is_ok();
         Some(SessionView {
             // Nothing needs to be stored: a session does not survive a restart.
-            effect: Some(Effect {
+            effect: Some(ChangeEffect {
                 in_effect: true,
                 stored: true,
                 recorded,
@@ -281,9 +281,9 @@ impl Registry {
     }
 
     /// Counts a login as unfinished, so that a shutdown waits for it, until the result is dropped.
-    pub(crate) fn arriving(self: &Arc<Self>) -> Arriving {
+    pub(crate) fn arriving(self: &Arc<Self>) -> ArrivingLogin {
         self.unfinished.fetch_add(1, Ordering::Relaxed);
-        Arriving(Arc::clone(self))
+        ArrivingLogin(Arc::clone(self))
     }
 
     /// Returns the number of sessions that run or are ending (their backend, their record, the last message to their client).
@@ -294,11 +294,15 @@ impl Registry {
 
     /// Orders every session to end: at its next idle moment, or at once.
     pub(crate) fn drain(&self, now: bool) {
-        let order = if now { Order::DrainNow } else { Order::Drain };
+        let order = if now {
+            SessionCommand::DrainNow
+        } else {
+            SessionCommand::Drain
+        };
         for live in &self.sessions {
             live.orders.send_if_modified(|given| {
                 // An earlier order to end at once stays.
-                let weaker = matches!(given, Order::None | Order::Drain);
+                let weaker = matches!(given, SessionCommand::None | SessionCommand::Drain);
                 if weaker {
                     given.clone_from(&order);
                 }
@@ -308,21 +312,21 @@ impl Registry {
     }
 
     /// Returns the session of a cancel key. Every key is compared in constant time.
-    pub(crate) fn by_key(&self, pid: i32, key: &[u8]) -> Option<Arc<Live>> {
-        let is_meant = |live: &Live| live.backend.pid == pid && bool::from(live.key.expose().ct_eq(key));
+    pub(crate) fn by_key(&self, pid: i32, key: &[u8]) -> Option<Arc<SessionHandle>> {
+        let is_meant = |live: &SessionHandle| live.backend.pid == pid && bool::from(live.key.expose().ct_eq(key));
         let found = self.sessions.iter().find(|live| is_meant(live))?;
         Some(Arc::clone(&found))
     }
 
-    fn filtered(&self, is_meant: impl Fn(&Live) -> bool) -> Vec<Arc<Live>> {
+    fn filtered(&self, is_meant: impl Fn(&SessionHandle) -> bool) -> Vec<Arc<SessionHandle>> {
         let meant = self.sessions.iter().filter(|live| is_meant(live));
         meant.map(|live| Arc::clone(&live)).collect()
     }
 }
 
-impl Entry {
+impl RegistryEntry {
     /// Returns the registered session.
-    pub(crate) fn live(&self) -> &Arc<Live> {
+    pub(crate) fn live(&self) -> &Arc<SessionHandle> {
         &self.live
     }
 
@@ -335,7 +339,7 @@ impl Entry {
     }
 }
 
-impl Drop for Entry {
+impl Drop for RegistryEntry {
     fn drop(&mut self) {
         self.leave();
         self.registry.unfinished.fetch_sub(1, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Forwards bytes in both directions between a client and its target, past the statement recorder ([`Tap`]), until one of them
+//! Forwards bytes in both directions between a client and its target, past the statement recorder ([`StatementRecorder`]), until one of them
 //! stops.
 //!
 //! This module decides nothing and ends nothing: it stops and returns the reason. Its caller handles limits (deadlines, orders).
@@ -22,15 +22,15 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-pub(super) use down::Down;
-use down::Step;
-pub(super) use up::Up;
-use up::{FLUSH, Intents};
+use down::DownStep;
+pub(super) use down::TargetToClient;
+pub(super) use up::ClientToTarget;
+use up::{FLUSH_MESSAGE, IntentsState};
 
-use super::buffer::Pool;
-use super::pace::Pace;
-use super::registry::Live;
-use super::tap::{Flow, Tap};
+use super::buffer::BufferPool;
+use super::pace::ForwardingPace;
+use super::recorder::{MessageFlow, StatementRecorder};
+use super::registry::SessionHandle;
 use crate::audit::{AuditError, Journal};
 use crate::clock::{Clock, Moment};
 use crate::ending::Ending;
@@ -39,7 +39,7 @@ use crate::tls::Transport;
 
 /// Reason for which the relay stopped.
 #[derive(Debug)]
-pub(super) enum Stop {
+pub(super) enum RelayStop {
     /// The client is gone, with or without Terminate.
     ClientGone,
     /// The client sent a message that is not allowed, or more than the gate tracks.
@@ -57,25 +57,25 @@ pub(super) enum Stop {
 }
 
 /// Number of bytes of records that are collected before they are written.
-const MOST_UNWRITTEN: usize = 256 * 1024;
+const MAX_UNWRITTEN_BYTES: usize = 256 * 1024;
 
 /// Number of steps of one direction before the other has its turn.
-const TURN: usize = 16;
+const STEPS_PER_TURN: usize = 16;
 
 /// Bytes of a Terminate.
 const TERMINATE_BYTES: usize = 5;
 
 /// One step of one direction: `Ready` if it made progress.
-type Stepping = fn(&mut Relay, &mut Context<'_>) -> Poll<Result<(), Stop>>;
+type RelayPoll = fn(&mut Relay, &mut Context<'_>) -> Poll<Result<(), RelayStop>>;
 
 /// Both directions of a session.
 pub(super) struct Relay {
     pub(super) client: Transport,
     pub(super) target: Transport,
-    pub(super) tap: Tap,
-    pub(super) up: Up,
-    pub(super) down: Down,
-    pub(super) pool: Pool,
+    pub(super) recorder: StatementRecorder,
+    pub(super) up: ClientToTarget,
+    pub(super) down: TargetToClient,
+    pub(super) pool: BufferPool,
     pub(super) clock: Clock,
     pub(super) journal: Journal,
     /// Time from which the client counts as idle: its last message, or a later check that found a statement running.
@@ -85,7 +85,7 @@ pub(super) struct Relay {
     /// True to stop as soon as nothing is running: the gate drains.
     pub(super) stop_when_idle: bool,
     /// Data of the session that others may read while it runs.
-    pub(super) live: Arc<Live>,
+    pub(super) live: Arc<SessionHandle>,
     pub(super) quota: Arc<Quota>,
     /// Time until which the gate does not read from the client, because its identity has filled the log too fast.
     pub(super) pause: Option<Pin<Box<Sleep>>>,
@@ -93,7 +93,7 @@ pub(super) struct Relay {
 
 impl Relay {
     /// Forwards until one side stops. Cancel-safe: it may be dropped at any await and called again.
-    pub(super) async fn run(&mut self) -> Stop {
+    pub(super) async fn run(&mut self) -> RelayStop {
         match std::future::poll_fn(|cx| self.poll(cx)).await {
             Err(stop) => stop,
         }
@@ -113,8 +113,8 @@ impl Relay {
 
     /// Returns true if nothing is running: no statement, no transaction, no byte on its way.
     pub(super) fn idle(&self) -> bool {
-        !self.tap.executing()
-            && !self.tap.in_transaction()
+        !self.recorder.executing()
+            && !self.recorder.in_transaction()
             && self.down.is_done()
             && self.down.at_boundary()
             && self.up.chunk.is_done()
@@ -126,13 +126,13 @@ impl Relay {
         self.up.quit
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Infallible, Stop>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Infallible, RelayStop>> {
         loop {
             // The target comes first: its answers release messages of the client that wait for them.
             let target_waits = self.steps(cx, Self::poll_down)?;
             let client_waits = self.steps(cx, Self::poll_up)?;
             if self.stop_when_idle && self.idle() {
-                return Poll::Ready(Err(Stop::Idle));
+                return Poll::Ready(Err(RelayStop::Idle));
             }
             if target_waits && client_waits {
                 return Poll::Pending;
@@ -141,8 +141,8 @@ impl Relay {
     }
 
     /// Continues in one direction until it has to wait (true) or its turn is over.
-    fn steps(&mut self, cx: &mut Context<'_>, step: Stepping) -> Result<bool, Stop> {
-        for _ in 0..TURN {
+    fn steps(&mut self, cx: &mut Context<'_>, step: RelayPoll) -> Result<bool, RelayStop> {
+        for _ in 0..STEPS_PER_TURN {
             match step(self, cx) {
                 Poll::Ready(gone_on) => gone_on?,
                 Poll::Pending => return Ok(true),
@@ -152,26 +152,26 @@ impl Relay {
     }
 
     /// Runs one step from the target to the client: `Ready` if it made progress.
-    fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+    fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RelayStop>> {
         let Self {
             client, target, pool, ..
         } = self;
-        if ready!(self.down.poll(client, target, pool, cx))? == Step::Read {
+        if ready!(self.down.poll(client, target, pool, cx))? == DownStep::Read {
             self.look_down()?;
         }
         Poll::Ready(Ok(()))
     }
 
     /// Passes a chunk of the target to the statement recorder.
-    fn look_down(&mut self) -> Result<(), Stop> {
-        self.down.look(&mut self.tap)?;
+    fn look_down(&mut self) -> Result<(), RelayStop> {
+        self.down.look(&mut self.recorder)?;
         self.defer_outcomes();
-        self.live.note(self.tap.totals.statements, self.tap.executing());
+        self.live.note(self.recorder.totals.statements, self.recorder.executing());
         Ok(())
     }
 
     /// Runs one step from the client to the target: `Ready` if it made progress.
-    fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+    fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RelayStop>> {
         ready!(self.poll_intents(cx))?;
         if self.up.chunk.sent < self.up.cleared || !self.up.flush.is_empty() {
             return self.poll_forward(cx);
@@ -179,12 +179,12 @@ impl Relay {
         if self.up.unflushed
             && Pin::new(&mut self.target)
                 .poll_flush(cx)
-                .map_err(|_| Stop::TargetGone)?
+                .map_err(|_| RelayStop::TargetGone)?
                 .is_ready()
         {
             self.up.unflushed = false;
         }
-        if self.tap.holds() {
+        if self.recorder.holds() {
             return self.poll_held();
         }
         if self.up.quit {
@@ -204,37 +204,37 @@ impl Relay {
     }
 
     /// Waits until the log has the intents of the inspected messages.
-    fn poll_intents(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+    fn poll_intents(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RelayStop>> {
         match &mut self.up.intents {
-            Intents::None => return Poll::Ready(Ok(())),
-            Intents::Underway(waiting) => {
+            IntentsState::None => return Poll::Ready(Ok(())),
+            IntentsState::Underway(waiting) => {
                 let written = ready!(Pin::new(waiting).poll(cx));
-                self.up.intents = Intents::None;
-                written.map_err(Stop::Audit)?;
-                self.up.intents = Intents::Withheld;
+                self.up.intents = IntentsState::None;
+                written.map_err(RelayStop::Audit)?;
+                self.up.intents = IntentsState::Withheld;
             }
-            Intents::Withheld => {}
+            IntentsState::Withheld => {}
         }
         if let Err(late) = self.in_time() {
-            self.up.intents = Intents::None;
-            self.tap.not_forwarded(self.clock.moment());
+            self.up.intents = IntentsState::None;
+            self.recorder.not_forwarded(self.clock.moment());
             return Poll::Ready(Err(late));
         }
         if self.still() {
             // It waits for the deadline, or until the deadline is moved.
             return Poll::Pending;
         }
-        self.up.intents = Intents::None;
+        self.up.intents = IntentsState::None;
         self.written();
         Poll::Ready(Ok(()))
     }
 
     /// Returns true if the deadline is so near that no statement may begin any more.
     fn still(&self) -> bool {
-        Pace::at(self.clock.moment().instant, self.deadline) == Pace::Still
+        ForwardingPace::at(self.clock.moment().instant, self.deadline) == ForwardingPace::Still
     }
 
-    fn poll_read_client(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+    fn poll_read_client(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RelayStop>> {
         if self.up.dry {
             let _ = ready!(self.client.tcp().poll_read_ready(cx));
             self.up.dry = false;
@@ -248,19 +248,19 @@ impl Relay {
                 self.up.cleared = 0;
                 Poll::Pending
             }
-            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(Stop::ClientGone)),
+            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(RelayStop::ClientGone)),
             Poll::Ready(Ok(n)) => {
                 self.up.chunk.fill(n);
                 self.up.seen = 0;
                 self.up.cleared = 0;
-                self.tap.totals.bytes_in += n as u64;
+                self.recorder.totals.bytes_in += n as u64;
                 self.look_up()?;
                 Poll::Ready(Ok(()))
             }
         }
     }
 
-    fn poll_forward(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+    fn poll_forward(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RelayStop>> {
         let goodbye = self.up.quit && self.up.chunk.unsent(self.up.cleared).len() <= TERMINATE_BYTES;
         if !goodbye && self.still() {
             // The bytes were cleared in time, but the target has not taken them since.
@@ -280,22 +280,22 @@ impl Relay {
                 }
                 Poll::Ready(Ok(()))
             }
-            _ => Poll::Ready(Err(Stop::TargetGone)),
+            _ => Poll::Ready(Err(RelayStop::TargetGone)),
         }
     }
 
     /// Tries a held message again; only an answer of the target can have changed the result.
-    fn poll_held(&mut self) -> Poll<Result<(), Stop>> {
+    fn poll_held(&mut self) -> Poll<Result<(), RelayStop>> {
         let now = self.in_time()?;
-        self.tap.pace = Pace::at(now.instant, self.deadline);
-        match self.tap.held(now).map_err(Stop::Client)? {
-            Flow::Hold => Poll::Pending,
-            Flow::Go => {
+        self.recorder.pace = ForwardingPace::at(now.instant, self.deadline);
+        match self.recorder.held(now).map_err(RelayStop::Client)? {
+            MessageFlow::Hold => Poll::Pending,
+            MessageFlow::Go => {
                 self.flush_if_needed();
                 self.submit()?;
                 Poll::Ready(Ok(()))
             }
-            Flow::Quit => {
+            MessageFlow::Quit => {
                 self.up.quit = true;
                 self.submit()?;
                 Poll::Ready(Ok(()))
@@ -305,37 +305,41 @@ impl Relay {
 
     /// Passes the client's bytes to the statement recorder, up to a message that must wait, and submits the intents. Returns
     /// false if the first message must wait: an answer of the target, or another deadline, releases it.
-    fn look_up(&mut self) -> Result<bool, Stop> {
+    fn look_up(&mut self) -> Result<bool, RelayStop> {
         let now = self.in_time()?;
-        self.tap.pace = Pace::at(now.instant, self.deadline);
+        self.recorder.pace = ForwardingPace::at(now.instant, self.deadline);
         let up = &mut self.up;
         let (all, seen) = (up.chunk.bytes().len(), up.seen);
         let mut whole = true;
         let mut rest = up.chunk.bytes().get(up.seen..).unwrap_or_default();
         let mut refused = None;
         let mut before = up.framer;
-        while let Some(piece) = up.framer.next(&mut rest).map_err(|error| Stop::Client(malformed(error)))? {
-            if piece.first && before.at_boundary() && self.tap.waits(piece.tag) {
+        while let Some(piece) = up
+            .framer
+            .next(&mut rest)
+            .map_err(|error| RelayStop::Client(malformed(error)))?
+        {
+            if piece.first && before.at_boundary() && self.recorder.waits(piece.tag) {
                 up.framer = before;
                 whole = false;
-                if self.tap.pace != Pace::Still && self.tap.unflushed() {
-                    self.tap.flush();
-                    up.flush = FLUSH;
+                if self.recorder.pace != ForwardingPace::Still && self.recorder.unflushed() {
+                    self.recorder.flush();
+                    up.flush = FLUSH_MESSAGE;
                 }
                 break;
             }
-            let instead = self.tap.refuses(&piece);
-            let flow = self.tap.client(&piece, now).map_err(Stop::Client)?;
+            let instead = self.recorder.refuses(&piece);
+            let flow = self.recorder.client(&piece, now).map_err(RelayStop::Client)?;
             up.seen = all - rest.len();
             match flow {
                 _ if instead.is_some() => refused = instead.map(|instead| (instead, up.seen - piece.bytes.len()..up.seen)),
                 // A record can be thousands of times as long as its message, so records are written in bounded batches.
-                Flow::Go if self.tap.records_size() < MOST_UNWRITTEN && !self.tap.needs_flush() => {
+                MessageFlow::Go if self.recorder.records_size() < MAX_UNWRITTEN_BYTES && !self.recorder.needs_flush() => {
                     before = up.framer;
                     continue;
                 }
-                Flow::Go | Flow::Hold => {}
-                Flow::Quit => up.quit = true,
+                MessageFlow::Go | MessageFlow::Hold => {}
+                MessageFlow::Quit => up.quit = true,
             }
             whole = false;
             break;
@@ -358,19 +362,19 @@ impl Relay {
 
     /// Asks the target for its answers, after the messages inspected so far, if the next message must wait for them.
     fn flush_if_needed(&mut self) {
-        if self.tap.needs_flush() && !self.tap.holds() {
-            self.tap.flush();
-            self.up.flush = FLUSH;
+        if self.recorder.needs_flush() && !self.recorder.holds() {
+            self.recorder.flush();
+            self.up.flush = FLUSH_MESSAGE;
         }
     }
 
     /// Returns the current time if it is before the deadline: nothing is forwarded after it.
-    fn in_time(&self) -> Result<Moment, Stop> {
+    fn in_time(&self) -> Result<Moment, RelayStop> {
         let now = self.clock.moment();
         if now.instant < self.deadline {
             Ok(now)
         } else {
-            Err(Stop::Late)
+            Err(RelayStop::Late)
         }
     }
 }

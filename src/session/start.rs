@@ -8,19 +8,19 @@ use std::sync::atomic::Ordering;
 use bytes::BytesMut;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use super::Rules;
-use super::admit::{Connection, Opened};
-use super::guard::Guard;
-use super::limits::{Limits, Note};
-use super::registry::{Entry, Live, Order, Progress};
-use super::relay::{Down, Relay, Up};
-use super::tap::Tap;
-use super::{Keep, Shared, random};
+use super::SessionRules;
+use super::admit::{AdmittedConnection, OpenedTarget};
+use super::filter::SessionFilter;
+use super::limits::{ArrivalNote, SessionLimits};
+use super::recorder::StatementRecorder;
+use super::registry::{RegistryEntry, SessionCommand, SessionHandle, SessionProgress};
+use super::relay::{ClientToTarget, Relay, TargetToClient};
+use super::{RecordLimits, SharedState, random};
 use crate::audit::event::Who;
 use crate::clock::Moment;
-use crate::ending::Words;
+use crate::ending::EndingText;
 use crate::grant::Grant;
-use crate::ledger::{Admission, Slot};
+use crate::ledger::{AdmittedSession, SessionPermit};
 use crate::metrics::Metrics;
 use crate::provision::Backend;
 use crate::quota::{Quota, RECORD_BYTES};
@@ -30,69 +30,78 @@ use crate::upstream::Connected;
 use crate::wire::{encode, error_response};
 
 /// Session that is ready to run.
-pub(super) struct Started {
+pub(super) struct StartedSession {
     pub(super) relay: Relay,
-    pub(super) entry: Entry,
-    pub(super) limits: Limits,
+    pub(super) entry: RegistryEntry,
+    pub(super) limits: SessionLimits,
     pub(super) changes: watch::Receiver<Arc<Grant>>,
-    pub(super) rules: Arc<Rules>,
+    pub(super) rules: Arc<SessionRules>,
     pub(super) since: Moment,
-    pub(super) places: Places,
+    pub(super) places: SessionPermits,
     /// Slot among the connections: held until the client's connection is closed.
     pub(super) connection: OwnedSemaphorePermit,
 }
 
 /// Slots under its grant and on the target, free again when dropped.
-pub(super) struct Places {
-    _grant: Slot,
+pub(super) struct SessionPermits {
+    _grant: SessionPermit,
     _target: OwnedSemaphorePermit,
 }
 
 /// Registers a session and prepares its relay, with its welcome already on the way to the client.
 #[expect(clippy::too_many_lines, reason = "what a session is made of, in one place")]
-pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: Arc<Rules>, shared: &Shared) -> Started {
-    let Connection { opened, since, .. } = connection;
-    let Opened { room, mut connected, .. } = opened;
-    let Admission { permit, changes, slot } = opened.admission;
+pub(super) fn start(
+    connection: AdmittedConnection,
+    gate: OwnedSemaphorePermit,
+    rules: Arc<SessionRules>,
+    shared: &SharedState,
+) -> StartedSession {
+    let AdmittedConnection { opened, since, .. } = connection;
+    let OpenedTarget {
+        target_state,
+        mut connected,
+        ..
+    } = opened;
+    let AdmittedSession { permit, changes, slot } = opened.admission;
     let backend = Backend {
         pid: opened.backend.pid,
         opened: since.instant,
         role: opened.role,
     };
-    let live = Live {
+    let live = SessionHandle {
         who: opened.who,
         client: connection.client,
         application: connection.application,
         since: since.time,
-        room,
+        target_state,
         backend,
         backend_key: opened.backend,
         grant: changes.clone(),
         key: Secret::new(cancel_key(connection.version)),
-        orders: watch::Sender::new(Order::None),
-        progress: Progress::default(),
+        orders: watch::Sender::new(SessionCommand::None),
+        progress: SessionProgress::default(),
     };
     let entry = register(live, shared);
     let live = entry.live();
     let settings = &rules.session;
-    let limits = Limits::new(permit, &settings.warnings, settings.idle_timeout, settings.renew_hint.clone());
+    let limits = SessionLimits::new(permit, &settings.warnings, settings.idle_timeout, settings.renew_hint.clone());
     let greeted = connection.welcome.unwrap_or(settings.welcome);
     let welcoming = greeted.then(|| limits.welcome(&changes.borrow(), connection.note.as_ref(), since.time));
     let notices = notices(connection.failed_before, connection.note, welcoming);
     let welcome = welcome(&connected, live, &notices, connection.welcomed);
     let quota = shared.quotas.of(&live.who.identity, since.instant);
-    let mut tap = tap(live, (&settings.keep, &quota), shared);
+    let mut recorder = recorder(live, (&settings.keep, &quota), shared);
     for (name, value) in &connected.parameters {
-        tap.settings.told(name.as_bytes(), value.as_bytes());
+        recorder.settings.told(name.as_bytes(), value.as_bytes());
     }
     let came_with_login = std::mem::take(&mut connected.leftover);
     let mut relay = Relay {
-        up: Up::new(),
-        down: Down::new(),
+        up: ClientToTarget::new(),
+        down: TargetToClient::new(),
         stop_when_idle: false,
         client: connection.transport,
         target: connected.transport,
-        tap,
+        recorder,
         pool: shared.pool.clone(),
         clock: shared.clock.clone(),
         journal: shared.journal.clone(),
@@ -106,11 +115,11 @@ pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: A
     relay.charge(2 * RECORD_BYTES);
     relay.insert(welcome);
     relay.came_with_login(&came_with_login);
-    let places = Places {
+    let places = SessionPermits {
         _grant: slot,
         _target: opened.place,
     };
-    Started {
+    StartedSession {
         relay,
         entry,
         limits,
@@ -122,24 +131,24 @@ pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: A
     }
 }
 
-fn tap(live: &Live, (keep, quota): (&Keep, &Arc<Quota>), shared: &Shared) -> Tap {
+fn recorder(live: &SessionHandle, (keep, quota): (&RecordLimits, &Arc<Quota>), shared: &SharedState) -> StatementRecorder {
     let max_logged = keep.sql;
-    let keep = Keep {
-        show: live.room.show.clone(),
+    let keep = RecordLimits {
+        show: live.target_state.show.clone(),
         ..keep.clone()
     };
-    let mut tap = Tap::new(Arc::clone(&live.who), keep, shared.clock.clone());
-    tap.share(quota);
-    tap.guard = guard(live, &shared.metrics, max_logged);
-    tap.masked = live.room.masked.get(&live.grant.borrow().profile().cloned()).cloned();
-    tap
+    let mut recorder = StatementRecorder::new(Arc::clone(&live.who), keep, shared.clock.clone());
+    recorder.share(quota);
+    recorder.guard = guard(live, &shared.metrics, max_logged);
+    recorder.masked = live.target_state.masked.get(&live.grant.borrow().profile().cloned()).cloned();
+    recorder
 }
 
 /// Returns the guard rails of the grant's profile.
-fn guard(live: &Live, metrics: &Metrics, max_logged: usize) -> Option<Guard> {
+fn guard(live: &SessionHandle, metrics: &Metrics, max_logged: usize) -> Option<SessionFilter> {
     let grant = live.grant.borrow();
-    let rails = live.room.rails.get(&grant.profile().cloned())?;
-    Some(Guard::new(
+    let rails = live.target_state.rails.get(&grant.profile().cloned())?;
+    Some(SessionFilter::new(
         Arc::clone(rails),
         live.who.target.clone(),
         metrics.clone(),
@@ -148,12 +157,12 @@ fn guard(live: &Live, metrics: &Metrics, max_logged: usize) -> Option<Guard> {
 }
 
 /// Registers the session: from here on it is listed, counted, and takes orders.
-fn register(live: Live, shared: &Shared) -> Entry {
+fn register(live: SessionHandle, shared: &SharedState) -> RegistryEntry {
     let entry = shared.registry.enter(live);
     let live = entry.live();
     if shared.draining.load(Ordering::Relaxed) {
         // It began while the order to drain was sent to the other sessions.
-        live.orders.send_replace(Order::DrainNow);
+        live.orders.send_replace(SessionCommand::DrainNow);
     }
     let Who {
         session,
@@ -168,7 +177,7 @@ fn register(live: Live, shared: &Shared) -> Entry {
 }
 
 /// Returns the messages from AuthenticationOk (unless a login that waited already has it) to ReadyForQuery.
-fn welcome(connected: &Connected, live: &Live, ours: &[u8], welcomed: bool) -> Vec<u8> {
+fn welcome(connected: &Connected, live: &SessionHandle, ours: &[u8], welcomed: bool) -> Vec<u8> {
     let mut out = BytesMut::with_capacity(1024);
     if !welcomed {
         encode::authentication_ok(&mut out);
@@ -188,10 +197,10 @@ fn welcome(connected: &Connected, live: &Live, ours: &[u8], welcomed: bool) -> V
 }
 
 /// Returns the gate's own notices for the client, in addition to the target's.
-fn notices(failed: Option<FailedLogins>, note: Option<Note>, welcoming: Option<Vec<u8>>) -> Vec<u8> {
+fn notices(failed: Option<FailedLogins>, note: Option<ArrivalNote>, welcoming: Option<Vec<u8>>) -> Vec<u8> {
     let mut notices = failed.map(failed_before).unwrap_or_default();
     // A client with less than it asked for gets a notice of that even without a welcome.
-    if let Some(Note::Narrowed(words)) = note {
+    if let Some(ArrivalNote::Narrowed(words)) = note {
         let mut out = BytesMut::new();
         error_response::notice(&mut out, &words);
         notices.extend_from_slice(&out);
@@ -207,7 +216,7 @@ fn failed_before(failed: FailedLogins) -> Vec<u8> {
         from_address,
         since,
     } = failed;
-    let words = Words {
+    let words = EndingText {
         code: "01000",
         message: format!(
             "failed logins since {}: {under_name} under this name, {from_address} from this address under any name",

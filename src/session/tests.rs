@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use super::relay::tests::live;
 use super::{arrived, carry};
-use crate::app::Gate;
+use crate::app::RunningGate;
 use crate::audit;
 use crate::audit::event::{Event, Who};
-use crate::config::Settings;
+use crate::config::GateSettings;
 use crate::diagnostics::Diagnostics;
 
-fn settings(folder: &Path) -> Settings {
+fn settings(folder: &Path) -> GateSettings {
     std::fs::write(folder.join("orders.password"), "s3cret\n").unwrap();
     let text = "listen = [\"127.0.0.1:0\"]\nstate_dir = \"state\"\n\
                 [targets.orders]\naddress = \"127.0.0.1:1\"\ndatabase = \"orders\"\nuser = \"orders_app\"\n";
@@ -26,7 +26,7 @@ async fn a_panic_ends_its_session_alone_and_is_on_record() {
     let folder = tempfile::tempdir().unwrap();
     let settings = settings(folder.path());
     let log = settings.audit.dir.clone();
-    let gate = Gate::start(settings, Diagnostics::default()).await.unwrap();
+    let gate = RunningGate::start(settings, Diagnostics::default()).await.unwrap();
     let shared = Arc::clone(gate.shared());
     let who = Who {
         session: "se_0000000000".parse().unwrap(),
@@ -62,7 +62,7 @@ async fn a_login_that_panics_is_on_record_and_nobody_elses_end() {
     let folder = tempfile::tempdir().unwrap();
     let settings = settings(folder.path());
     let log = settings.audit.dir.clone();
-    let gate = Gate::start(settings, Diagnostics::default()).await.unwrap();
+    let gate = RunningGate::start(settings, Diagnostics::default()).await.unwrap();
     let client = SocketAddr::from((Ipv4Addr::LOCALHOST, 50_000));
     let breaking = async {
         tokio::task::yield_now().await;

@@ -18,17 +18,17 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::limits::length;
 use crate::clock::Clock;
-use crate::ending::{Ending, Scope, Words};
+use crate::ending::{Ending, EndingText, LimitScope};
 use crate::ids::{GrantId, RequestId};
 use crate::names::{IdentityName, ProfileName};
-use crate::request::{Outcome, Request};
+use crate::request::{Request, RequestOutcome};
 use crate::visible::visible;
 use crate::wire::{encode, error_response};
 
 /// Time for a client to take a notice; notices are small, so a client that does not take it counts as gone.
-const TAKES: Duration = Duration::from_secs(10);
+const NOTICE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Type byte of Terminate.
-const TERMINATE: u8 = b'X';
+const TERMINATE_TAG: u8 = b'X';
 
 /// Limits on waiting logins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,25 +45,25 @@ pub struct WaitSettings {
 
 /// Logins that wait for approval.
 #[derive(Debug, Default)]
-pub struct Lobby {
-    seats: Mutex<Seats>,
+pub struct ApprovalWaiters {
+    seats: Mutex<WaiterCounts>,
     closed: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
-struct Seats {
+struct WaiterCounts {
     taken: u32,
     of: HashMap<IdentityName, u32>,
 }
 
 /// Permit of a login to wait for approval. Dropping it returns it.
 #[derive(Debug)]
-pub(super) struct Seat {
-    lobby: Arc<Lobby>,
+pub(super) struct ApprovalWaiter {
+    waiters: Arc<ApprovalWaiters>,
     identity: IdentityName,
 }
 
-impl Lobby {
+impl ApprovalWaiters {
     /// Ends the wait of all logins, also of those to come: the gate shuts down.
     pub fn close(&self) {
         self.closed.send_replace(true);
@@ -76,29 +76,29 @@ impl Lobby {
     }
 
     /// Returns a permit to wait if one is left.
-    pub(super) fn enter(self: &Arc<Self>, identity: &IdentityName, settings: &WaitSettings) -> Result<Seat, Ending> {
+    pub(super) fn enter(self: &Arc<Self>, identity: &IdentityName, settings: &WaitSettings) -> Result<ApprovalWaiter, Ending> {
         let mut seats = self.seats.lock();
         let of_one = seats.of.get(identity).copied().unwrap_or_default();
         let full = |scope, limit| Err(Ending::TooMany { scope, limit });
         if of_one >= settings.of_one {
-            return full(Scope::WaitingOf(identity.clone()), settings.of_one);
+            return full(LimitScope::WaitingOf(identity.clone()), settings.of_one);
         }
         if seats.taken >= settings.logins {
-            return full(Scope::Waiting, settings.logins);
+            return full(LimitScope::Waiting, settings.logins);
         }
         seats.taken = seats.taken.saturating_add(1);
         seats.of.insert(identity.clone(), of_one.saturating_add(1));
         drop(seats);
-        Ok(Seat {
-            lobby: Arc::clone(self),
+        Ok(ApprovalWaiter {
+            waiters: Arc::clone(self),
             identity: identity.clone(),
         })
     }
 }
 
-impl Drop for Seat {
+impl Drop for ApprovalWaiter {
     fn drop(&mut self) {
-        let mut seats = self.lobby.seats.lock();
+        let mut seats = self.waiters.seats.lock();
         seats.taken = seats.taken.saturating_sub(1);
         if let Some(count) = seats.of.get_mut(&self.identity) {
             *count = count.saturating_sub(1);
@@ -110,7 +110,7 @@ impl Drop for Seat {
 }
 
 /// Request that a login waits for, and the limits of the wait.
-pub(super) struct Wait {
+pub(super) struct ApprovalWait {
     /// Request, now and after every change.
     pub(super) request: watch::Receiver<Arc<Request>>,
     /// Identities that can approve it.
@@ -124,7 +124,7 @@ pub(super) struct Wait {
 }
 
 /// Event that a waiting login has to handle.
-enum Woken {
+enum WakeReason {
     /// The request has changed.
     Step,
     /// The login has waited for its maximum time.
@@ -133,15 +133,15 @@ enum Woken {
     Again,
 }
 
-impl Wait {
+impl ApprovalWait {
     /// Waits until the request becomes a grant. AuthenticationOk is sent first: libpq accepts no notices before it.
     pub(super) async fn run(
         mut self,
         client: &mut (impl AsyncRead + AsyncWrite + Unpin),
-        seat: &Seat,
+        waiter: &ApprovalWaiter,
         clock: &Clock,
     ) -> Result<GrantId, Ending> {
-        let mut closed = seat.lobby.closed.subscribe();
+        let mut closed = waiter.waiters.closed.subscribe();
         let began = clock.moment().instant;
         let enough = began.checked_add(self.limit).unwrap_or(began);
         let mut next = began.checked_add(self.repeat).unwrap_or(enough);
@@ -163,15 +163,15 @@ impl Wait {
                 ending = left(client) => return Err(ending),
             };
             match woken {
-                Woken::Step => {
+                WakeReason::Step => {
                     request = self.request.borrow_and_update().clone();
                     if request.approvals.len() > approvals && request.outcome.is_none() {
                         self.notice(&mut out, &request, "approved in part");
                     }
                     approvals = request.approvals.len();
                 }
-                Woken::Enough => return Err(self.pending(&request.id, self.limit)),
-                Woken::Again => {
+                WakeReason::Enough => return Err(self.pending(&request.id, self.limit)),
+                WakeReason::Again => {
                     next = next.checked_add(self.repeat).unwrap_or(enough);
                     let waited = clock.moment().instant.saturating_duration_since(began);
                     self.notice(&mut out, &request, &format!("still waiting after {}", length(waited)));
@@ -180,16 +180,16 @@ impl Wait {
         }
     }
 
-    async fn woken(&mut self, enough: Instant, next: Instant) -> Result<Woken, Ending> {
+    async fn woken(&mut self, enough: Instant, next: Instant) -> Result<WakeReason, Ending> {
         tokio::select! {
             biased;
             changed = self.request.changed() => match changed {
-                Ok(()) => Ok(Woken::Step),
+                Ok(()) => Ok(WakeReason::Step),
                 // Only a ledger that is shut down drops the sender of a pending request.
                 Err(_) => Err(Ending::LedgerFailed),
             },
-            () = sleep_until(enough) => Ok(Woken::Enough),
-            () = sleep_until(next) => Ok(Woken::Again),
+            () = sleep_until(enough) => Ok(WakeReason::Enough),
+            () = sleep_until(next) => Ok(WakeReason::Again),
         }
     }
 
@@ -209,7 +209,7 @@ impl Wait {
 }
 
 /// The words for a client that waits.
-pub(crate) fn waits(request: &Request, what: &str, approvers: &[IdentityName], nobody: bool) -> Words {
+pub(crate) fn waits(request: &Request, what: &str, approvers: &[IdentityName], nobody: bool) -> EndingText {
     let id = &request.id;
     let message = match (request.approvals.len(), request.approvals_needed) {
         (0, 0 | 1) => format!("{what}: {id}"),
@@ -223,7 +223,7 @@ pub(crate) fn waits(request: &Request, what: &str, approvers: &[IdentityName], n
             format!("{} can approve it: tidegate approve {id}", names.join(", "))
         }
     };
-    Words {
+    EndingText {
         code: "01000",
         message,
         detail: None,
@@ -235,22 +235,22 @@ pub(crate) fn waits(request: &Request, what: &str, approvers: &[IdentityName], n
 pub(super) fn answer(request: &Request) -> Option<Result<GrantId, Ending>> {
     let id = request.id.clone();
     Some(match request.outcome.as_ref()? {
-        Outcome::Approved { grant, .. } => Ok(grant.clone()),
-        Outcome::Denied { why, .. } => Err(Ending::AccessDenied {
+        RequestOutcome::Approved { grant, .. } => Ok(grant.clone()),
+        RequestOutcome::Denied { why, .. } => Err(Ending::AccessDenied {
             why: why.clone(),
             policies: Vec::new(),
         }),
-        Outcome::Rejected { by, comment, .. } => Err(Ending::RequestRejected {
+        RequestOutcome::Rejected { by, comment, .. } => Err(Ending::RequestRejected {
             request: id,
             by: by.clone(),
             comment: comment.clone(),
         }),
-        Outcome::Withdrawn { .. } => Err(Ending::RequestWithdrawn { request: id }),
+        RequestOutcome::Withdrawn { .. } => Err(Ending::RequestWithdrawn { request: id }),
     })
 }
 
 /// The words for a request that was approved for less than it asked for.
-pub(crate) fn narrowed(request: &Request) -> Option<Words> {
+pub(crate) fn narrowed(request: &Request) -> Option<EndingText> {
     let asked = request.narrowed_from.as_ref()?;
     let (wish, extent) = (&request.wish, request.asked_for());
     let said = |profile: &ProfileName, window| format!("{}/{profile} for {}", wish.target, length(window));
@@ -263,7 +263,7 @@ pub(crate) fn narrowed(request: &Request) -> Option<Words> {
         })
         .collect();
     let hint = (asked.profile != wish.profile).then(|| format!("you have what {} may do, and no more", wish.profile));
-    Some(Words {
+    Some(EndingText {
         code: "01000",
         message: format!(
             "request {} was approved for less than it asked for: {}, not {}",
@@ -287,7 +287,7 @@ async fn tell(client: &mut (impl AsyncWrite + Unpin), out: &mut BytesMut) -> Res
     if out.is_empty() {
         return Ok(());
     }
-    let telling = timeout(TAKES, async {
+    let telling = timeout(NOTICE_TIMEOUT, async {
         client.write_all(out).await?;
         client.flush().await
     });
@@ -304,7 +304,7 @@ async fn left(client: &mut (impl AsyncRead + Unpin)) -> Ending {
     let mut byte = [0];
     match client.read(&mut byte).await {
         Ok(0) | Err(_) => Ending::Disconnected,
-        Ok(_) if byte == [TERMINATE] => Ending::Quit,
+        Ok(_) if byte == [TERMINATE_TAG] => Ending::Quit,
         Ok(_) => Ending::Malformed {
             what: "a message while the login waits for approval",
         },

@@ -11,23 +11,23 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::end::{self, Backstage, Ended};
-use super::limits::{Due, Limits};
-use super::registry::{Live, Order};
-use super::relay::{Relay, Stop};
-use super::start::Started;
-use super::tap::{LastWord, Totals};
-use super::{Settings, Shared};
+use super::end::{self, EndingTarget, SessionEnd};
+use super::limits::{DueEvent, SessionLimits};
+use super::recorder::{SessionTotals, TargetLastWord};
+use super::registry::{SessionCommand, SessionHandle};
+use super::relay::{Relay, RelayStop};
+use super::start::StartedSession;
+use super::{SessionSettings, SharedState};
 use crate::audit::event::{BackendGone, Event as Recorded, SessionEnded};
-use crate::audit::{AuditError, Batch};
-use crate::causes::in_one_line;
+use crate::audit::{AuditError, RecordBatch};
 use crate::ending::{Ending, Fate};
+use crate::error_chain::display_chain;
 use crate::grant::Grant;
 use crate::provision::GoneLater;
 
 /// Runs a session to its end and records the end.
-pub(super) async fn run(started: Started, shared: &Arc<Shared>) {
-    let Started {
+pub(super) async fn run(started: StartedSession, shared: &Arc<SharedState>) {
+    let StartedSession {
         mut relay,
         entry,
         mut limits,
@@ -48,9 +48,9 @@ pub(super) async fn run(started: Started, shared: &Arc<Shared>) {
     let live = Arc::clone(entry.live());
     // The cancel key is invalid from here on. The entry itself is held until the end, because a shutdown waits for it.
     entry.leave();
-    let backstage = Backstage {
-        target: &live.room.target,
-        terminator: &live.room.terminator,
+    let backstage = EndingTarget {
+        target: &live.target_state.target,
+        terminator: &live.target_state.terminator,
         backend: live.backend.clone(),
         key: &live.backend_key,
         grace: settings.end_grace,
@@ -72,11 +72,11 @@ pub(super) async fn run(started: Started, shared: &Arc<Shared>) {
 }
 
 /// Ends a session that has panicked: its client's connection is closed by then, so its backend and its record remain.
-pub(super) async fn broke_off(live: &Arc<Live>, shared: &Arc<Shared>) {
+pub(super) async fn broke_off(live: &Arc<SessionHandle>, shared: &Arc<SharedState>) {
     let noticed = shared.clock.moment().instant;
-    let mut ended = Ended {
+    let mut ended = SessionEnd {
         fate: Fate::Unknown,
-        totals: Totals::default(),
+        totals: SessionTotals::default(),
         last_word: None,
         told: Some(false),
         gone: Some(live.end_backend().await),
@@ -91,10 +91,10 @@ pub(super) async fn broke_off(live: &Arc<Live>, shared: &Arc<Shared>) {
 /// Runs the relay until there is a reason to end. Limits take precedence over the target, the target over the client.
 async fn until_it_ends(
     relay: &mut Relay,
-    limits: &mut Limits,
+    limits: &mut SessionLimits,
     changes: &mut watch::Receiver<Arc<Grant>>,
-    orders: &mut watch::Receiver<Order>,
-    (settings, shared): (&Settings, &Shared),
+    orders: &mut watch::Receiver<SessionCommand>,
+    (settings, shared): (&SessionSettings, &SharedState),
 ) -> Ending {
     let clock = &shared.clock;
     let mut steps = clock.steps();
@@ -105,24 +105,24 @@ async fn until_it_ends(
         let mut events = FuturesUnordered::from_iter([wait(&mut steps, orders, changes, at)]);
         let event = tokio::select! {
             biased;
-            event = events.next() => Ok(event.unwrap_or(Event::Step)),
+            event = events.next() => Ok(event.unwrap_or(SessionEvent::Step)),
             stop = relay.run() => Err(stop),
         };
         drop(events);
         let event = match event {
             Ok(event) => event,
-            Err(Stop::Late) if is_moved(changes) => Event::Change,
+            Err(RelayStop::Late) if is_moved(changes) => SessionEvent::Change,
             Err(stop) => return reason(stop, relay, limits),
         };
         match event {
             // Deadlines are computed again.
-            Event::Step => {}
-            Event::Order => {
+            SessionEvent::Step => {}
+            SessionEvent::Order => {
                 if let Some(ending) = obey(&orders.borrow_and_update(), relay, limits) {
                     return ending;
                 }
             }
-            Event::Change => {
+            SessionEvent::Change => {
                 let grant = changes.borrow_and_update().clone();
                 match limits.permit().renew(&grant, clock.now()) {
                     Ok(permit) if permit.until() != limits.permit().until() => {
@@ -133,16 +133,16 @@ async fn until_it_ends(
                     Err(refusal) => return refusal.in_session(&grant),
                 }
             }
-            Event::Time => match due {
+            SessionEvent::Time => match due {
                 // The change is handled in the next iteration.
-                Due::Deadline if is_moved(changes) => {}
-                Due::Deadline => return deadline(limits),
-                Due::Warning => relay.insert(limits.warning().unwrap_or_default()),
+                DueEvent::Deadline if is_moved(changes) => {}
+                DueEvent::Deadline => return deadline(limits),
+                DueEvent::Warning => relay.insert(limits.warning().unwrap_or_default()),
                 // The timer was set at an earlier message of the client; another may have come since.
-                Due::Idle(limit) if clock.moment().instant < relay.heard + limit => {}
-                Due::Idle(limit) if relay.idle() => return Ending::Idle { limit },
+                DueEvent::Idle(limit) if clock.moment().instant < relay.heard + limit => {}
+                DueEvent::Idle(limit) if relay.idle() => return Ending::Idle { limit },
                 // A statement runs: its time does not count.
-                Due::Idle(_) => relay.heard = clock.moment().instant,
+                DueEvent::Idle(_) => relay.heard = clock.moment().instant,
             },
         }
     }
@@ -155,7 +155,7 @@ fn is_moved(changes: &watch::Receiver<Arc<Grant>>) -> bool {
 }
 
 /// Event for a session that comes from neither of its sides.
-enum Event {
+enum SessionEvent {
     /// The wall clock jumped.
     Step,
     /// An order arrived.
@@ -168,36 +168,36 @@ enum Event {
 
 async fn wait(
     steps: &mut watch::Receiver<u64>,
-    orders: &mut watch::Receiver<Order>,
+    orders: &mut watch::Receiver<SessionCommand>,
     changes: &mut watch::Receiver<Arc<Grant>>,
     at: Instant,
-) -> Event {
+) -> SessionEvent {
     tokio::select! {
         biased;
-        _ = steps.changed() => Event::Step,
-        _ = orders.changed() => Event::Order,
-        _ = changes.changed() => Event::Change,
-        () = sleep_until(at) => Event::Time,
+        _ = steps.changed() => SessionEvent::Step,
+        _ = orders.changed() => SessionEvent::Order,
+        _ = changes.changed() => SessionEvent::Change,
+        () = sleep_until(at) => SessionEvent::Time,
     }
 }
 
-fn obey(order: &Order, relay: &mut Relay, limits: &Limits) -> Option<Ending> {
+fn obey(order: &SessionCommand, relay: &mut Relay, limits: &SessionLimits) -> Option<Ending> {
     match order {
-        Order::None => None,
-        Order::Kill { by, reason } => Some(Ending::Killed {
+        SessionCommand::None => None,
+        SessionCommand::Kill { by, reason } => Some(Ending::Killed {
             grant: limits.permit().grant().clone(),
             by: by.clone(),
             reason: reason.clone(),
         }),
-        Order::Drain => {
+        SessionCommand::Drain => {
             relay.stop_when_idle = true;
             None
         }
-        Order::DrainNow => Some(Ending::Drained),
+        SessionCommand::DrainNow => Some(Ending::Drained),
     }
 }
 
-fn deadline(limits: &Limits) -> Ending {
+fn deadline(limits: &SessionLimits) -> Ending {
     let permit = limits.permit();
     Ending::Expired {
         grant: permit.grant().clone(),
@@ -207,30 +207,30 @@ fn deadline(limits: &Limits) -> Ending {
 }
 
 /// Returns the ending for the reason that the relay stopped.
-fn reason(stop: Stop, relay: &Relay, limits: &Limits) -> Ending {
+fn reason(stop: RelayStop, relay: &Relay, limits: &SessionLimits) -> Ending {
     match stop {
         // Only the end of the target's connection shows that it received Terminate: a client that disconnects may have left a
         // statement running.
-        Stop::TargetGone if relay.client_quit() => Ending::Quit,
-        Stop::ClientGone => Ending::Disconnected,
-        Stop::Client(ending) => ending,
-        Stop::TargetGone => target_gone(relay.tap.last_word.as_ref(), limits),
-        Stop::TargetBroken => Ending::TargetLost {
+        RelayStop::TargetGone if relay.client_quit() => Ending::Quit,
+        RelayStop::ClientGone => Ending::Disconnected,
+        RelayStop::Client(ending) => ending,
+        RelayStop::TargetGone => target_gone(relay.recorder.last_word.as_ref(), limits),
+        RelayStop::TargetBroken => Ending::TargetLost {
             target: limits.permit().target().clone(),
         },
-        Stop::Audit(error) => {
-            tracing::error!(error = %in_one_line(&error), "refused a statement: cannot write its audit record");
+        RelayStop::Audit(error) => {
+            tracing::error!(error = %display_chain(&error), "refused a statement: cannot write its audit record");
             Ending::AuditFailed {
                 disk_full: error.disk_full(),
             }
         }
-        Stop::Late => deadline(limits),
-        Stop::Idle => Ending::Drained,
+        RelayStop::Late => deadline(limits),
+        RelayStop::Idle => Ending::Drained,
     }
 }
 
 /// Returns the ending for a target that closed the connection: by its own FATAL, or without one.
-fn target_gone(last: Option<&LastWord>, limits: &Limits) -> Ending {
+fn target_gone(last: Option<&TargetLastWord>, limits: &SessionLimits) -> Ending {
     match last.filter(|last| last.fatal) {
         Some(last) => Ending::TargetClosed {
             sqlstate: last.sqlstate.clone(),
@@ -243,7 +243,7 @@ fn target_gone(last: Option<&LastWord>, limits: &Limits) -> Ending {
 }
 
 /// Returns the text for the record: the one that the client got, from the gate or from the target.
-fn detail(ending: &Ending, last: Option<&LastWord>) -> Option<String> {
+fn detail(ending: &Ending, last: Option<&TargetLastWord>) -> Option<String> {
     let ours = match ending {
         Ending::TargetClosed { message, .. } => return Some(message.clone()),
         // An operator's reason is in the detail of the text.
@@ -253,14 +253,20 @@ fn detail(ending: &Ending, last: Option<&LastWord>) -> Option<String> {
         }),
     };
     match (ending, last) {
-        (Ending::TargetLost { .. }, Some(LastWord { sqlstate, message, .. })) => {
+        (Ending::TargetLost { .. }, Some(TargetLastWord { sqlstate, message, .. })) => {
             Some(format!("{} ({sqlstate}: {message})", ours.unwrap_or_default()))
         }
         _ => ours,
     }
 }
 
-async fn put_on_record(live: &Live, ending: &Ending, ended: &Ended, (since, ordered): (Instant, Instant), shared: &Shared) {
+async fn put_on_record(
+    live: &SessionHandle,
+    ending: &Ending,
+    ended: &SessionEnd,
+    (since, ordered): (Instant, Instant),
+    shared: &SharedState,
+) {
     let confirmed = ended.gone.as_ref().map(|gone| gone.confirmed);
     let overshoot = ended
         .gone
@@ -296,7 +302,7 @@ async fn put_on_record(live: &Live, ending: &Ending, ended: &Ended, (since, orde
 }
 
 /// Records the end of a backend that could not be confirmed at the end of its session.
-async fn gone_late(later: GoneLater, live: Arc<Live>, ordered: Instant, shared: Arc<Shared>) {
+async fn gone_late(later: GoneLater, live: Arc<SessionHandle>, ordered: Instant, shared: Arc<SharedState>) {
     let Some(at) = later.wait().await else { return };
     let record = BackendGone {
         who: (*live.who).clone(),
@@ -310,25 +316,25 @@ async fn gone_late(later: GoneLater, live: Arc<Live>, ordered: Instant, shared: 
 
 /// Records an event that must not be lost: if the log cannot be written, the event is kept until it can. Returns false if the log
 /// is closed for this run: then the session must stay open in the store, so that the next start records an end.
-async fn has_happened(event: &Recorded<'_>, live: &Live, shared: &Shared) -> bool {
+async fn has_happened(event: &Recorded<'_>, live: &SessionHandle, shared: &SharedState) -> bool {
     let Err(error) = shared.journal.record(event).await else {
         live.note_recorded();
         return true;
     };
-    tracing::error!(session = %live.who.session, error = %in_one_line(&error), "cannot write the end of a session to the audit log yet");
+    tracing::error!(session = %live.who.session, error = %display_chain(&error), "cannot write the end of a session to the audit log yet");
     if matches!(error, AuditError::Closed) {
         return false;
     }
-    let mut batch = Batch::new();
+    let mut batch = RecordBatch::new();
     batch.push(shared.clock.now(), event);
     shared.journal.defer(&mut batch);
     true
 }
 
 /// Marks the session as closed in the store: the next start has nothing left to look for.
-async fn close(live: &Live, shared: &Shared) {
+async fn close(live: &SessionHandle, shared: &SharedState) {
     if let Err(error) = shared.ledger.session_closed(&live.who.session).await {
-        tracing::error!(session = %live.who.session, error = %in_one_line(&error), "cannot store the end of a session");
+        tracing::error!(session = %live.who.session, error = %display_chain(&error), "cannot store the end of a session");
     }
 }
 

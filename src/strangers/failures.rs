@@ -23,7 +23,7 @@ const FIRST_DELAY: Duration = Duration::from_millis(100);
 /// Number of doublings after which any limit is reached (51 s).
 const MAX_DOUBLINGS: f64 = 10.0;
 /// Time that failures are kept after the last of them, if they have not been reported.
-const UNTOLD_FOR: Duration = Duration::from_hours(1);
+const MAX_UNTOLD_AGE: Duration = Duration::from_hours(1);
 /// Maximum number of pairs of name and address that are remembered, and also of addresses. A forgotten one only loses its delay.
 const MAX_REMEMBERED: usize = 4096;
 /// Minimum number of failures of a name that are reported to its owner: fewer are the owner's own mistakes.
@@ -60,15 +60,15 @@ pub struct HeldBackCounts {
 
 /// Counts of failures by name and by address.
 #[derive(Debug, Default)]
-pub(super) struct Failures {
+pub(super) struct FailureCounts {
     counts: HeldBackCounts,
     hasher: RandomState,
-    by_name: HashMap<(Network, u64), Count>,
-    by_network: HashMap<Network, Count>,
+    by_name: HashMap<(Network, u64), FailureCount>,
+    by_network: HashMap<Network, FailureCount>,
 }
 
 #[derive(Debug)]
-struct Count {
+struct FailureCount {
     /// Failures that still count; one is forgiven each second.
     recent: f64,
     last: Instant,
@@ -76,7 +76,7 @@ struct Count {
     since: Timestamp,
 }
 
-impl Failures {
+impl FailureCounts {
     /// Counts one more failure; `name` is the name that was to be proved, if the client came that far. Returns the delay of the
     /// answer, at most `longest`.
     pub(super) fn add(&mut self, network: Network, name: Option<&str>, longest: Duration, now: Moment) -> Delay {
@@ -137,7 +137,7 @@ impl Failures {
     }
 }
 
-impl Count {
+impl FailureCount {
     fn forgive(&mut self, now: Moment) {
         let passed = now.instant.saturating_duration_since(self.last);
         self.recent = (self.recent - passed.as_secs_f64()).max(0.0);
@@ -145,16 +145,16 @@ impl Count {
     }
 
     fn is_old(&self, now: Moment) -> bool {
-        now.instant.saturating_duration_since(self.last) > UNTOLD_FOR
+        now.instant.saturating_duration_since(self.last) > MAX_UNTOLD_AGE
     }
 }
 
 /// Counts one more, and returns the number that is not yet forgiven.
-fn count<K: Hash + Eq>(counts: &mut HashMap<K, Count>, key: K, now: Moment) -> f64 {
+fn count<K: Hash + Eq>(counts: &mut HashMap<K, FailureCount>, key: K, now: Moment) -> f64 {
     if counts.len() >= MAX_REMEMBERED && !counts.contains_key(&key) {
         forget(counts, now);
     }
-    let count = counts.entry(key).or_insert(Count {
+    let count = counts.entry(key).or_insert(FailureCount {
         recent: 0.0,
         last: now.instant,
         untold: 0,
@@ -170,7 +170,7 @@ fn count<K: Hash + Eq>(counts: &mut HashMap<K, Count>, key: K, now: Moment) -> f
 }
 
 /// Frees entries: first the old ones, then those that are forgiven or failed once, then, if that is not enough, all.
-fn forget<K: Hash + Eq>(counts: &mut HashMap<K, Count>, now: Moment) {
+fn forget<K: Hash + Eq>(counts: &mut HashMap<K, FailureCount>, now: Moment) {
     counts.retain(|_, count| !count.is_old(now));
     if counts.len() > MAX_REMEMBERED / 2 {
         counts.retain(|_, count| {
@@ -216,14 +216,14 @@ mod tests {
         Network::of(text.parse().unwrap())
     }
 
-    fn delays(failures: &mut Failures, from: &str, name: Option<&str>, clock: &Clock, times: usize) -> Vec<u128> {
+    fn delays(failures: &mut FailureCounts, from: &str, name: Option<&str>, clock: &Clock, times: usize) -> Vec<u128> {
         let add = |_| failures.add(network(from), name, LONGEST, clock.moment()).time.as_millis();
         (0..times).map(add).collect()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_name_is_slowed_down_where_it_fails_and_no_other() {
-        let (mut failures, clock) = (Failures::default(), Clock::manual(Timestamp::UNIX_EPOCH));
+        let (mut failures, clock) = (FailureCounts::default(), Clock::manual(Timestamp::UNIX_EPOCH));
         let slowed = delays(&mut failures, "10.0.0.1", Some("ana"), &clock, 12);
         assert_eq!(slowed[..5], [0; 5]);
         assert_eq!(slowed[5..], [100, 200, 400, 800, 1600, 2000, 2000]);
@@ -235,7 +235,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn another_name_each_time_is_slowed_down_by_the_address() {
-        let (mut failures, clock) = (Failures::default(), Clock::manual(Timestamp::UNIX_EPOCH));
+        let (mut failures, clock) = (FailureCounts::default(), Clock::manual(Timestamp::UNIX_EPOCH));
         for n in 0..20 {
             assert_eq!(delays(&mut failures, "10.0.0.1", Some(&n.to_string()), &clock, 1), [0]);
         }
@@ -245,7 +245,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_held_back_has_a_reason_and_an_end() {
-        let (mut failures, clock) = (Failures::default(), Clock::manual(Timestamp::UNIX_EPOCH));
+        let (mut failures, clock) = (FailureCounts::default(), Clock::manual(Timestamp::UNIX_EPOCH));
         let mut fail = |name: Option<&str>| failures.add(network("10.0.0.1"), name, LONGEST, clock.moment()).held;
         let by_name = |over_in| {
             Some(HeldBack {
@@ -274,7 +274,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn whoever_proves_the_name_is_told_once_and_strangers_learn_nothing_by_it() {
-        let (mut failures, clock) = (Failures::default(), Clock::manual(Timestamp::UNIX_EPOCH));
+        let (mut failures, clock) = (FailureCounts::default(), Clock::manual(Timestamp::UNIX_EPOCH));
         let here = network("10.0.0.1");
         assert_eq!(failures.told(here, "ana", clock.moment()), None);
         delays(&mut failures, "10.0.0.1", Some("ana"), &clock, 2);
@@ -297,7 +297,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_remembered_is_bounded() {
-        let (mut failures, clock) = (Failures::default(), Clock::manual(Timestamp::UNIX_EPOCH));
+        let (mut failures, clock) = (FailureCounts::default(), Clock::manual(Timestamp::UNIX_EPOCH));
         delays(&mut failures, "10.0.0.1", Some("ana"), &clock, 50);
         for n in 0..3 * u32::try_from(MAX_REMEMBERED).unwrap() {
             let from = Network::of(n.to_be_bytes().into());

@@ -13,7 +13,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::failures::{Delay, FailedLogins, Failures, HeldBackCounts};
+use super::failures::{Delay, FailedLogins, FailureCounts, HeldBackCounts};
 use super::network::Network;
 use crate::clock::Clock;
 
@@ -40,14 +40,14 @@ impl Default for StrangerLimits {
 
 /// Strangers at one entrance (the wire or the control API). Cheap to clone; clones share their counts.
 #[derive(Clone)]
-pub struct Strangers(Arc<Inner>);
+pub struct Strangers(Arc<StrangersInner>);
 
-struct Inner {
+struct StrangersInner {
     limits: StrangerLimits,
     clock: Clock,
     permits: Mutex<Permits>,
     /// Failures, shared by all entrances.
-    failures: Arc<Mutex<Failures>>,
+    failures: Arc<Mutex<FailureCounts>>,
 }
 
 #[derive(Default)]
@@ -76,9 +76,9 @@ pub struct ConnectionPermit {
 
 /// Receiver of the result of a connection's proof. Cheap to clone.
 #[derive(Clone)]
-pub struct Proof(Arc<Seat>);
+pub struct Proof(Arc<PermitHolder>);
 
-struct Seat {
+struct PermitHolder {
     strangers: Strangers,
     id: u64,
     network: Network,
@@ -97,8 +97,8 @@ impl Strangers {
         Self::with_failures(limits, self.0.clock.clone(), Arc::clone(&self.0.failures))
     }
 
-    fn with_failures(limits: StrangerLimits, clock: Clock, failures: Arc<Mutex<Failures>>) -> Self {
-        Self(Arc::new(Inner {
+    fn with_failures(limits: StrangerLimits, clock: Clock, failures: Arc<Mutex<FailureCounts>>) -> Self {
+        Self(Arc::new(StrangersInner {
             limits,
             clock,
             permits: Mutex::default(),
@@ -128,7 +128,7 @@ impl Strangers {
         permits.given.insert(id, (network, sender));
         drop(permits);
         ConnectionPermit {
-            proof: Proof(Arc::new(Seat {
+            proof: Proof(Arc::new(PermitHolder {
                 strangers: self.clone(),
                 id,
                 network,
@@ -192,8 +192,8 @@ impl Proof {
     /// the answer.
     #[must_use]
     pub fn failed(&self, name: Option<&str>) -> Delay {
-        let Seat { strangers, network, .. } = &*self.0;
-        let Inner { limits, clock, .. } = &*strangers.0;
+        let PermitHolder { strangers, network, .. } = &*self.0;
+        let StrangersInner { limits, clock, .. } = &*strangers.0;
         let now = clock.moment();
         strangers.0.failures.lock().add(*network, name, limits.failure_delay, now)
     }
@@ -201,14 +201,14 @@ impl Proof {
     /// Returns the earlier failures to report to the client that proved `name`; each is reported once.
     #[must_use]
     pub fn failures_before(&self, name: &str) -> Option<FailedLogins> {
-        let Seat { strangers, network, .. } = &*self.0;
+        let PermitHolder { strangers, network, .. } = &*self.0;
         let now = strangers.0.clock.moment();
         strangers.0.failures.lock().told(*network, name, now)
     }
 
     /// Ends the connection's time as a stranger: it is not counted or displaced any more.
     pub fn leave(&self) {
-        let Seat { strangers, id, .. } = &*self.0;
+        let PermitHolder { strangers, id, .. } = &*self.0;
         strangers.0.permits.lock().remove(*id);
     }
 }

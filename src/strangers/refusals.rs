@@ -17,12 +17,12 @@ use parking_lot::Mutex;
 use super::network::Network;
 use super::reserve::DiskReserve;
 use crate::audit::event::{Event, RefusalKind, RefusalsCounted};
-use crate::audit::{Batch, Journal};
-use crate::causes::in_one_line;
+use crate::audit::{Journal, RecordBatch};
 use crate::clock::Clock;
+use crate::error_chain::display_chain;
 
 /// Interval between records of counts. A gate that is killed loses the counts of the current interval.
-const INTERVAL: Duration = Duration::from_mins(1);
+const COUNT_INTERVAL: Duration = Duration::from_mins(1);
 /// Number of individual records within an interval: per address, and in total.
 const MAX_ALONE_PER_ADDRESS: u32 = 10;
 const MAX_ALONE: u32 = 100;
@@ -32,29 +32,29 @@ const MAX_COUNTS: usize = 64;
 
 /// Writer of the records of strangers. Cheap to clone; clones share their counts.
 #[derive(Debug, Clone)]
-pub struct RefusalLog(Arc<Inner>);
+pub struct RefusalLog(Arc<RefusalLogInner>);
 
 #[derive(Debug)]
-struct Inner {
+struct RefusalLogInner {
     journal: Journal,
     clock: Clock,
     reserve: DiskReserve,
-    interval: Mutex<Interval>,
+    interval: Mutex<RefusalInterval>,
 }
 
 /// Refusals since the last record of counts.
 #[derive(Debug, Default)]
-struct Interval {
+struct RefusalInterval {
     alone: HashMap<Network, u32>,
     alone_in_all: u32,
-    counts: BTreeMap<Key, Count>,
+    counts: BTreeMap<RefusalKey, RefusalCount>,
 }
 
 /// Address (`None`: one of those that are not distinguished) and kind of refusal.
-type Key = (Option<Network>, RefusalKind);
+type RefusalKey = (Option<Network>, RefusalKind);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Count {
+struct RefusalCount {
     times: u64,
     first: Timestamp,
     last: Timestamp,
@@ -64,7 +64,7 @@ impl RefusalLog {
     /// Creates a writer to this journal; [`Self::run`] must be running too.
     #[must_use]
     pub fn new(journal: Journal, clock: Clock) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(RefusalLogInner {
             reserve: DiskReserve::of(&journal.settings().dir),
             journal,
             clock,
@@ -75,22 +75,27 @@ impl RefusalLog {
     /// Records the refusal of a client from `address` (`None`: at the gate's own socket, which only its operator can use), or
     /// counts it. Never fails: a record that cannot be written is counted.
     pub async fn record(&self, address: Option<IpAddr>, kind: RefusalKind, event: &Event<'_>) {
-        let Inner {
+        let RefusalLogInner {
             journal, clock, reserve, ..
         } = &*self.0;
         let Some(network) = address.map(Network::of) else {
             if let Err(error) = journal.record(event).await {
-                tracing::error!(error = %in_one_line(&error), "cannot write a refusal to the audit log");
+                tracing::error!(error = %display_chain(&error), "cannot write a refusal to the audit log");
             }
             return;
         };
         let alone = self.0.interval.lock().alone(network) && reserve.has_room();
-        let count = || self.0.interval.lock().count((Some(network), kind), Count::one(clock.now()));
+        let count = || {
+            self.0
+                .interval
+                .lock()
+                .count((Some(network), kind), RefusalCount::one(clock.now()))
+        };
         if !alone {
             return count();
         }
         if let Err(error) = journal.record(event).await {
-            tracing::error!(error = %in_one_line(&error), "cannot write the refusal of an unauthenticated client to the audit log; its count will be written later");
+            tracing::error!(error = %display_chain(&error), "cannot write the refusal of an unauthenticated client to the audit log; its count will be written later");
             count();
         }
     }
@@ -98,14 +103,14 @@ impl RefusalLog {
     /// Records the counts each minute, until it is dropped.
     pub async fn run(self) {
         loop {
-            tokio::time::sleep(INTERVAL).await;
+            tokio::time::sleep(COUNT_INTERVAL).await;
             self.end_interval().await;
         }
     }
 
     /// Records the current counts, if there is room, and begins a new interval.
     pub async fn end_interval(&self) {
-        let Inner {
+        let RefusalLogInner {
             journal, clock, reserve, ..
         } = &*self.0;
         let room = reserve.has_room();
@@ -118,7 +123,7 @@ impl RefusalLog {
                 BTreeMap::new()
             }
         };
-        let mut batch = Batch::new();
+        let mut batch = RecordBatch::new();
         for (key, count) in &counts {
             batch.push(clock.now(), &Event::RefusalsCounted(record(*key, *count)));
         }
@@ -126,7 +131,7 @@ impl RefusalLog {
             return;
         }
         if let Err(error) = journal.submit(&mut batch).wait().await {
-            tracing::error!(error = %in_one_line(&error), "cannot write the counts of refused unauthenticated clients to the audit log; will retry");
+            tracing::error!(error = %display_chain(&error), "cannot write the counts of refused unauthenticated clients to the audit log; will retry");
             let mut interval = self.0.interval.lock();
             for (key, count) in counts {
                 interval.count(key, count);
@@ -135,7 +140,7 @@ impl RefusalLog {
     }
 }
 
-impl Interval {
+impl RefusalInterval {
     /// Returns true if one more refusal from this address gets an individual record, and counts that record.
     fn alone(&mut self, network: Network) -> bool {
         let known = self.alone.contains_key(&network) || self.alone.len() < MAX_ADDRESSES;
@@ -149,14 +154,14 @@ impl Interval {
         alone
     }
 
-    fn count(&mut self, key: Key, more: Count) {
+    fn count(&mut self, key: RefusalKey, more: RefusalCount) {
         let own = self.counts.contains_key(&key) || self.counts.len() < MAX_COUNTS;
         let key = if own { key } else { (None, key.1) };
         self.counts.entry(key).and_modify(|count| count.add(more)).or_insert(more);
     }
 }
 
-impl Count {
+impl RefusalCount {
     fn one(now: Timestamp) -> Self {
         Self {
             times: 1,
@@ -172,7 +177,7 @@ impl Count {
     }
 }
 
-fn record((network, kind): Key, count: Count) -> RefusalsCounted {
+fn record((network, kind): RefusalKey, count: RefusalCount) -> RefusalsCounted {
     RefusalsCounted {
         network: network.map(|network| network.to_string()),
         ending: kind.into(),

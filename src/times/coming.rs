@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::civil::{Date, DateTime, Time, Weekday};
 use jiff::{SignedDuration, Span, SpanFieldwise, Timestamp, ZonedDateTime};
 
-use super::{InvalidTime, When, day_with_time, invalid, read};
+use super::{TimeError, When, day_with_time, invalid, read};
 
 /// Examples of valid future times, for error messages.
 const EXAMPLES: &str = "in 2h, 30m, 14:00, tomorrow 9:00, tuesday 14:00, 2026-08-01, 2026-08-01T12:00Z";
@@ -14,10 +14,10 @@ const EXAMPLES: &str = "in 2h, 30m, 14:00, tomorrow 9:00, tuesday 14:00, 2026-08
 ///
 /// A time of day alone is today's. A time without a zone is in the zone of its writer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Coming(Kind);
+pub struct Coming(ComingKind);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Kind {
+enum ComingKind {
     At(Timestamp),
     Civil(DateTime),
     In(Duration),
@@ -32,7 +32,7 @@ enum Kind {
 
 impl Coming {
     /// Parses a time.
-    pub fn parse(text: &str) -> Result<Self, InvalidTime> {
+    pub fn parse(text: &str) -> Result<Self, TimeError> {
         kind(text.trim()).map(Self).map_err(|reason| invalid(text, reason, EXAMPLES))
     }
 
@@ -43,34 +43,34 @@ impl Coming {
         let at = |day: Date, time: Time| zone.to_timestamp(day.to_datetime(time)).ok();
         let weekday = |day: Weekday| now.date().nth_weekday(1, day).ok();
         let meant = match self.0 {
-            Kind::At(time) => Some(time),
-            Kind::Civil(time) => zone.to_timestamp(time).ok(),
-            Kind::In(length) => SignedDuration::try_from(length)
+            ComingKind::At(time) => Some(time),
+            ComingKind::Civil(time) => zone.to_timestamp(time).ok(),
+            ComingKind::In(length) => SignedDuration::try_from(length)
                 .ok()
                 .and_then(|length| now.timestamp().checked_add(length).ok()),
-            Kind::CalendarIn(span) => now.checked_add(span.0).ok().map(|then| then.timestamp()),
-            Kind::Day(after, time) => {
+            ComingKind::CalendarIn(span) => now.checked_add(span.0).ok().map(|then| then.timestamp()),
+            ComingKind::Day(after, time) => {
                 let day = now.date().checked_add(Span::new().days(after)).ok();
                 day.and_then(|day| at(day, time))
             }
-            Kind::Weekday(day, time) => {
+            ComingKind::Weekday(day, time) => {
                 let today = Some(now.date()).filter(|today| today.weekday() == day && now.time() < time);
                 today.or_else(|| weekday(day)).and_then(|day| at(day, time))
             }
-            Kind::NextWeekday(day, time) => weekday(day).and_then(|day| at(day, time)),
+            ComingKind::NextWeekday(day, time) => weekday(day).and_then(|day| at(day, time)),
         };
         meant.unwrap_or(Timestamp::MAX)
     }
 }
 
 /// Parses a time, or returns the reason why it is none. Forms common to both directions are parsed as past times first.
-fn kind(text: &str) -> Result<Kind, String> {
+fn kind(text: &str) -> Result<ComingKind, String> {
     let small = text.to_lowercase();
     let over = || Err("it is in the past".to_owned());
     if let Some(day) = small.strip_prefix("tomorrow")
         && (day.is_empty() || day.starts_with(' '))
     {
-        return day_with_time(day).map(|time| Kind::Day(1, time));
+        return day_with_time(day).map(|time| ComingKind::Day(1, time));
     }
     if small.ends_with(" ago") {
         return over();
@@ -80,19 +80,19 @@ fn kind(text: &str) -> Result<Kind, String> {
     }
     if let Some(day) = small.strip_prefix("next ") {
         return match read(day)? {
-            When::Weekday(day, time) => Ok(Kind::NextWeekday(day, time)),
+            When::Weekday(day, time) => Ok(ComingKind::NextWeekday(day, time)),
             _ => Err(format!("`{day}` is not a weekday")),
         };
     }
     let length = small.strip_prefix("in ").map(str::trim_start);
     match (read(length.unwrap_or(text))?, length) {
-        (When::Ago(length), _) => Ok(Kind::In(length)),
-        (When::CalendarAgo(span), _) => Ok(Kind::CalendarIn(span)),
+        (When::Ago(length), _) => Ok(ComingKind::In(length)),
+        (When::CalendarAgo(span), _) => Ok(ComingKind::CalendarIn(span)),
         (_, Some(length)) => Err(format!("`{length}` is not a duration")),
-        (When::At(time), None) => Ok(Kind::At(time)),
-        (When::Civil(time), None) => Ok(Kind::Civil(time)),
-        (When::Day(0, time), None) => Ok(Kind::Day(0, time)),
-        (When::Weekday(day, time), None) => Ok(Kind::Weekday(day, time)),
+        (When::At(time), None) => Ok(ComingKind::At(time)),
+        (When::Civil(time), None) => Ok(ComingKind::Civil(time)),
+        (When::Day(0, time), None) => Ok(ComingKind::Day(0, time)),
+        (When::Weekday(day, time), None) => Ok(ComingKind::Weekday(day, time)),
         (When::Day(..) | When::LastWeekday(..), None) => over(),
     }
 }
@@ -160,7 +160,10 @@ mod tests {
             let wanted = format!("`{text}` is not a time: {reason}. Examples of times: {EXAMPLES}");
             assert_eq!(said, wanted);
         }
-        assert_eq!(Coming(Kind::In(Duration::MAX)).time(&now(TimeZone::UTC)), Timestamp::MAX);
+        assert_eq!(
+            Coming(ComingKind::In(Duration::MAX)).time(&now(TimeZone::UTC)),
+            Timestamp::MAX
+        );
     }
 
     #[test]

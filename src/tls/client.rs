@@ -12,7 +12,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
-use super::verify::{Check, TargetVerifier};
+use super::verify::{TargetVerifier, VerifyLevel};
 use super::{ALPN, TlsError, provider, read_certificates};
 
 /// Use of TLS and extent of verification on a connection to a target, by the names of libpq's `sslmode`.
@@ -33,7 +33,7 @@ pub enum TlsMode {
 /// Error of a text that is not a mode.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown TLS mode `{text}`; use disable, prefer, require, verify-ca or verify-full")]
-pub struct UnknownMode {
+pub struct TlsModeError {
     text: String,
 }
 
@@ -54,13 +54,13 @@ impl TlsMode {
 }
 
 impl FromStr for TlsMode {
-    type Err = UnknownMode;
+    type Err = TlsModeError;
 
-    fn from_str(text: &str) -> Result<Self, UnknownMode> {
+    fn from_str(text: &str) -> Result<Self, TlsModeError> {
         Self::ALL
             .into_iter()
             .find(|mode| mode.name() == text)
-            .ok_or_else(|| UnknownMode {
+            .ok_or_else(|| TlsModeError {
                 text: text.chars().take(80).collect(),
             })
     }
@@ -84,12 +84,12 @@ impl ClientTls {
     /// verifying modes trust the machine's root certificates (libpq's `sslrootcert=system`).
     pub fn new(mode: TlsMode, ca_file: Option<&Path>) -> Result<Self, TlsError> {
         let check = match (mode, ca_file) {
-            (TlsMode::Disable | TlsMode::Prefer, _) | (TlsMode::Require, None) => Check::Nothing,
-            (TlsMode::Require, Some(_)) | (TlsMode::VerifyCa, _) => Check::Chain,
-            (TlsMode::VerifyFull, _) => Check::ChainAndName,
+            (TlsMode::Disable | TlsMode::Prefer, _) | (TlsMode::Require, None) => VerifyLevel::Nothing,
+            (TlsMode::Require, Some(_)) | (TlsMode::VerifyCa, _) => VerifyLevel::Chain,
+            (TlsMode::VerifyFull, _) => VerifyLevel::ChainAndName,
         };
         let (roots, trusted) = match (check, ca_file) {
-            (Check::Nothing, None) => (RootCertStore::empty(), Vec::new()),
+            (VerifyLevel::Nothing, None) => (RootCertStore::empty(), Vec::new()),
             (_, file) => roots(file)?,
         };
         let provider = provider();

@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::client::roots;
-use super::verify::{Check, TargetVerifier};
+use super::verify::{TargetVerifier, VerifyLevel};
 use super::{TlsError, provider};
 
 /// TLS settings for connections to one receiver. Cheap to clone.
@@ -28,7 +28,7 @@ impl CollectorTls {
         let (roots, trusted) = roots(ca_file)?;
         let provider = provider();
         let verifier = TargetVerifier::new(
-            Check::ChainAndName,
+            VerifyLevel::ChainAndName,
             roots,
             trusted,
             provider.signature_verification_algorithms,

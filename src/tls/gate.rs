@@ -23,12 +23,12 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::client::roots;
-use super::verify::{Check, TargetVerifier};
+use super::verify::{TargetVerifier, VerifyLevel};
 use super::{TlsError, WEB, anchor, provider};
 
 /// Basis on which a gate's certificate is trusted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Trust {
+pub enum GateTrust {
     /// CAs that this machine trusts.
     #[default]
     Machine,
@@ -45,7 +45,7 @@ pub struct Fingerprint([u8; 32]);
 /// Error of a text that is not a fingerprint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected a certificate's SHA-256: 64 hexadecimal digits, with or without colons")]
-pub struct NoFingerprint;
+pub struct FingerprintError;
 
 impl Fingerprint {
     /// Computes the fingerprint of a certificate.
@@ -62,23 +62,23 @@ impl fmt::Display for Fingerprint {
 }
 
 impl FromStr for Fingerprint {
-    type Err = NoFingerprint;
+    type Err = FingerprintError;
 
     /// Parses the form that [`Fingerprint`] prints, or that of `openssl x509 -fingerprint -sha256`.
-    fn from_str(text: &str) -> Result<Self, NoFingerprint> {
+    fn from_str(text: &str) -> Result<Self, FingerprintError> {
         let bare = text.trim().rsplit('=').next().unwrap_or_default();
         let digits: Vec<u8> = bare.bytes().filter(|byte| *byte != b':').collect();
-        let bytes = HEXLOWER_PERMISSIVE.decode(&digits).map_err(|_| NoFingerprint)?;
-        bytes.try_into().map(Self).map_err(|_| NoFingerprint)
+        let bytes = HEXLOWER_PERMISSIVE.decode(&digits).map_err(|_| FingerprintError)?;
+        bytes.try_into().map(Self).map_err(|_| FingerprintError)
     }
 }
 
 /// Performs the handshake over `tcp` with the gate named `host`. [`is_distrust`] recognises an error about the certificate.
-pub async fn connect(tcp: TcpStream, host: &str, trust: &Trust) -> Result<TlsStream<TcpStream>, io::Error> {
+pub async fn connect(tcp: TcpStream, host: &str, trust: &GateTrust) -> Result<TlsStream<TcpStream>, io::Error> {
     let verifier: Arc<dyn ServerCertVerifier> = match trust {
-        Trust::Machine => by_ca(None).map_err(io::Error::other)?,
-        Trust::Ca(path) => by_ca(Some(path)).map_err(io::Error::other)?,
-        Trust::Pin(pin) => Arc::new(Pinned {
+        GateTrust::Machine => by_ca(None).map_err(io::Error::other)?,
+        GateTrust::Ca(path) => by_ca(Some(path)).map_err(io::Error::other)?,
+        GateTrust::Pin(pin) => Arc::new(Pinned {
             pin: Some(*pin),
             seen: Mutex::default(),
         }),
@@ -127,7 +127,12 @@ async fn shake(tcp: TcpStream, host: &str, verifier: Arc<dyn ServerCertVerifier>
 fn by_ca(file: Option<&PathBuf>) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
     let (roots, trusted) = roots(file.map(PathBuf::as_path))?;
     let algorithms = provider().signature_verification_algorithms;
-    Ok(Arc::new(TargetVerifier::new(Check::ChainAndName, roots, trusted, algorithms)))
+    Ok(Arc::new(TargetVerifier::new(
+        VerifyLevel::ChainAndName,
+        roots,
+        trusted,
+        algorithms,
+    )))
 }
 
 /// Verifier that accepts the one certificate with the given fingerprint, or one issued by the CA with it. Without a fingerprint
@@ -161,7 +166,7 @@ impl ServerCertVerifier for Pinned {
         let mut roots = RootCertStore::empty();
         roots.add(ca.clone().into_owned())?;
         let algorithms = provider().signature_verification_algorithms;
-        let verifier = TargetVerifier::new(Check::Chain, roots, Vec::new(), algorithms);
+        let verifier = TargetVerifier::new(VerifyLevel::Chain, roots, Vec::new(), algorithms);
         verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }
 
@@ -216,12 +221,12 @@ mod tests {
             &plain.replace(plain.chars().next().unwrap(), "g"),
             &format!("{plain}00"),
         ] {
-            assert_eq!(bad.parse::<Fingerprint>(), Err(NoFingerprint), "{bad}");
+            assert_eq!(bad.parse::<Fingerprint>(), Err(FingerprintError), "{bad}");
         }
     }
 
     /// Whether a gate with its own certificate for `names` is trusted so, when it is called `host`.
-    async fn trusted(server: &ServerTls, host: &str, trust: &Trust) -> bool {
+    async fn trusted(server: &ServerTls, host: &str, trust: &GateTrust) -> bool {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let acceptor = TlsAcceptor::from(server.web());
@@ -255,8 +260,8 @@ mod tests {
             crate::clock::Clock::system(None).now(),
         )
         .unwrap();
-        let file = Trust::Ca(dir.path().join("tls.crt"));
-        let pin = Trust::Pin(own.fingerprint());
+        let file = GateTrust::Ca(dir.path().join("tls.crt"));
+        let pin = GateTrust::Pin(own.fingerprint());
         assert!(trusted(&own, "gate.example.org", &file).await);
         assert!(trusted(&own, "127.0.0.1", &file).await);
         assert!(!trusted(&own, "elsewhere.example.org", &file).await);
@@ -268,11 +273,11 @@ mod tests {
         let (aged, names) = (tempfile::tempdir().unwrap(), ["gate.example.org".to_owned()]);
         let first = ServerTls::self_signed(aged.path(), &names, now - jiff::SignedDuration::from_hours(24 * 65)).unwrap();
         let renewed = first.renewed(now).unwrap().unwrap();
-        let pin = Trust::Pin(first.fingerprint());
+        let pin = GateTrust::Pin(first.fingerprint());
         assert!(trusted(&renewed, "whatever.example.org", &pin).await);
         // A machine without root certificates verifies nobody either.
         if roots(None).is_ok() {
-            assert!(!trusted(&own, "gate.example.org", &Trust::Machine).await);
+            assert!(!trusted(&own, "gate.example.org", &GateTrust::Machine).await);
         }
     }
 

@@ -22,23 +22,23 @@ use zeroize::Zeroizing;
 
 use super::{Fingerprint, TlsError, anchor, read, read_certificates};
 
-const DAY: SignedDuration = SignedDuration::from_hours(24);
+const ONE_DAY: SignedDuration = SignedDuration::from_hours(24);
 /// Validity of the CA in days: ten years, after which clients have to trust a new one.
-const CA_DAYS: i32 = 3653;
+const CA_LIFETIME_DAYS: i32 = 3653;
 /// Validity of a certificate in days.
-const DAYS: i32 = 90;
+const CERTIFICATE_LIFETIME_DAYS: i32 = 90;
 /// Number of days before its end at which a certificate is renewed.
-const RENEWAL_DAYS: i32 = 30;
+const RENEWAL_LEAD_DAYS: i32 = 30;
 
 /// Paths of the files, in the gate's state directory.
-pub(super) struct Files {
+pub(super) struct CertificateFiles {
     /// Path of the certificate, followed in the file by its CA's.
     pub(super) cert: PathBuf,
     pub(super) key: PathBuf,
     ca_key: PathBuf,
 }
 
-impl Files {
+impl CertificateFiles {
     pub(super) fn within(dir: &Path) -> Self {
         Self {
             cert: dir.join("tls.crt"),
@@ -58,8 +58,8 @@ impl Files {
             return Ok(());
         }
         match read_certificates(&self.cert)?.as_slice() {
-            [leaf, ca] if ends_after(ca, now, DAYS) => {
-                let good = ends_after(leaf, now, RENEWAL_DAYS) && names.iter().all(|name| anchor::is_for(leaf, name));
+            [leaf, ca] if ends_after(ca, now, CERTIFICATE_LIFETIME_DAYS) => {
+                let good = ends_after(leaf, now, RENEWAL_LEAD_DAYS) && names.iter().all(|name| anchor::is_for(leaf, name));
                 if good { Ok(()) } else { self.renew(ca, names, now) }
             }
             _ => self.make(names, now),
@@ -87,13 +87,13 @@ impl Files {
 
 /// Returns true if a certificate is valid for at least this number of days; false for one that cannot be parsed.
 pub(super) fn ends_after(certificate: &CertificateDer<'_>, now: Timestamp, days: i32) -> bool {
-    let least = now.checked_add(DAY * days).unwrap_or(Timestamp::MAX);
+    let least = now.checked_add(ONE_DAY * days).unwrap_or(Timestamp::MAX);
     anchor::expires_at(certificate).is_some_and(|end| end > least)
 }
 
 /// Returns true if a certificate of the gate's own CA must be renewed.
 pub(super) fn is_due(certificate: &CertificateDer<'_>, now: Timestamp) -> bool {
-    !ends_after(certificate, now, RENEWAL_DAYS)
+    !ends_after(certificate, now, RENEWAL_LEAD_DAYS)
 }
 
 fn key_pair(path: &Path) -> Result<KeyPair, TlsError> {
@@ -112,7 +112,7 @@ fn ca_parameters(pair: &KeyPair, now: Timestamp) -> CertificateParams {
     parameters.distinguished_name.push(DnType::CommonName, name);
     parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    for_days(&mut parameters, now, CA_DAYS);
+    for_days(&mut parameters, now, CA_LIFETIME_DAYS);
     parameters
 }
 
@@ -122,14 +122,14 @@ fn parameters(names: &[String], now: Timestamp) -> Result<CertificateParams, Tls
     parameters.distinguished_name.push(DnType::CommonName, "tidegate");
     parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    for_days(&mut parameters, now, DAYS);
+    for_days(&mut parameters, now, CERTIFICATE_LIFETIME_DAYS);
     Ok(parameters)
 }
 
 /// Sets the validity. It begins a day earlier, for clients whose clock is behind.
 fn for_days(parameters: &mut CertificateParams, now: Timestamp, days: i32) {
     let date = |days: i32| {
-        let time = now.checked_add(DAY * days).unwrap_or(Timestamp::MAX);
+        let time = now.checked_add(ONE_DAY * days).unwrap_or(Timestamp::MAX);
         let date = TimeZone::UTC.to_datetime(time).date();
         rcgen::date_time_ymd(date.year().into(), date.month().unsigned_abs(), date.day().unsigned_abs())
     };

@@ -16,7 +16,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::NoServerSessionStorage;
 use zeroize::Zeroizing;
 
-use super::own::{Files, is_due};
+use super::own::{CertificateFiles, is_due};
 use super::{ALPN, Fingerprint, TlsError, WEB, anchor, end_point_hash, provider, read, read_certificates};
 
 /// Reads the fingerprint of a file's certificate, for people to compare: the same as [`ServerTls::fingerprint`].
@@ -80,7 +80,7 @@ impl ServerTls {
     /// Uses `tls.crt` and `tls.key` in `dir`, of the gate's own CA whose key is `tls-ca.key`; makes and renews them for the names
     /// (DNS names and IP addresses) given.
     pub fn self_signed(dir: &Path, names: &[String], now: Timestamp) -> Result<Self, TlsError> {
-        let files = Files::within(dir);
+        let files = CertificateFiles::within(dir);
         files.keep(names, now)?;
         Ok(Self {
             own: Some((dir.to_owned(), names.to_vec())),

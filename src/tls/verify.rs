@@ -21,7 +21,7 @@ use x509_parser::prelude::FromDer;
 
 /// Extent of verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Check {
+pub(super) enum VerifyLevel {
     Nothing,
     Chain,
     ChainAndName,
@@ -29,7 +29,7 @@ pub(super) enum Check {
 
 #[derive(Debug)]
 pub(super) struct TargetVerifier {
-    check: Check,
+    check: VerifyLevel,
     roots: RootCertStore,
     /// Certificates of the CA file, which are trusted themselves.
     trusted: Vec<CertificateDer<'static>>,
@@ -38,7 +38,7 @@ pub(super) struct TargetVerifier {
 
 impl TargetVerifier {
     pub(super) fn new(
-        check: Check,
+        check: VerifyLevel,
         roots: RootCertStore,
         trusted: Vec<CertificateDer<'static>>,
         algorithms: WebPkiSupportedAlgorithms,
@@ -120,10 +120,10 @@ impl ServerCertVerifier for TargetVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if self.check != Check::Nothing {
+        if self.check != VerifyLevel::Nothing {
             self.verify_chain(end_entity, intermediates, now)?;
         }
-        if self.check == Check::ChainAndName {
+        if self.check == VerifyLevel::ChainAndName {
             verify_name(end_entity, server_name)?;
         }
         Ok(ServerCertVerified::assertion())

@@ -16,13 +16,13 @@ use crate::secret::Secret;
 
 /// Account at a target: the target's own, for all its sessions, or a grant's.
 #[derive(Debug)]
-pub struct Account {
+pub struct TargetAccount {
     /// User that the gate logs in as.
     pub user: String,
     /// Password of that user.
     pub password: Option<Secret<String>>,
     /// Grant of the account; `None` for the target's own.
-    grant: Option<OfGrant>,
+    grant: Option<GrantAccount>,
     pub(super) keys: KeyCache,
 }
 
@@ -39,7 +39,7 @@ pub struct MadeKeys {
 
 /// Properties of a grant's account.
 #[derive(Debug)]
-struct OfGrant {
+struct GrantAccount {
     grant: GrantId,
     /// Role in which its sessions start, if it is not the user; the user must be a member of it.
     role: Option<String>,
@@ -49,7 +49,7 @@ struct OfGrant {
     path_front: Option<String>,
 }
 
-impl Account {
+impl TargetAccount {
     /// Returns the target's own account.
     #[must_use]
     pub fn own(user: String) -> Self {
@@ -65,7 +65,7 @@ impl Account {
     /// the user, and `connections` is its connection limit at the server.
     #[must_use]
     pub fn for_grant(self, grant: GrantId, role: Option<String>, connections: u32) -> Self {
-        let grant = Some(OfGrant {
+        let grant = Some(GrantAccount {
             grant,
             role,
             connections,

@@ -12,7 +12,7 @@ use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::message::frontend;
 use zeroize::Zeroizing;
 
-use super::account::Account;
+use super::account::TargetAccount;
 use super::auth_method::AuthMethod;
 use super::error::ConnectError;
 use super::target::Target;
@@ -21,7 +21,7 @@ use crate::tls::{Transport, end_point_hash};
 
 /// Authentication request of the server (protocol: "Authentication*").
 #[derive(Clone, Copy)]
-pub(super) enum Request<'a> {
+pub(super) enum AuthenticationRequest<'a> {
     Ok,
     Password,
     Md5([u8; 4]),
@@ -33,13 +33,13 @@ pub(super) enum Request<'a> {
 
 /// Target and account of a login.
 #[derive(Clone, Copy)]
-pub(super) struct By<'a> {
+pub(super) struct LoginIdentity<'a> {
     pub(super) target: &'a Target,
-    pub(super) account: &'a Account,
+    pub(super) account: &'a TargetAccount,
 }
 
 /// State of the authentication.
-pub(super) enum Authentication {
+pub(super) enum AuthenticationState {
     /// No request has arrived yet.
     Begun,
     /// A password was sent, in clear text or as MD5.
@@ -54,51 +54,51 @@ pub(super) enum Authentication {
     Done,
 }
 
-impl Authentication {
+impl AuthenticationState {
     /// Processes the next request and appends the answer to `out`.
     pub(super) async fn advance(
         self,
-        request: Request<'_>,
-        by: By<'_>,
+        request: AuthenticationRequest<'_>,
+        by: LoginIdentity<'_>,
         transport: &Transport,
         out: &mut BytesMut,
     ) -> Result<Self, ConnectError> {
         match (self, request) {
-            (Self::Begun, Request::Ok) => {
+            (Self::Begun, AuthenticationRequest::Ok) => {
                 allowed(by, AuthMethod::Trust)?;
                 Ok(Self::Done)
             }
-            (Self::Given | Self::Verified, Request::Ok) => Ok(Self::Done),
-            (Self::Begun, Request::Password) => {
+            (Self::Given | Self::Verified, AuthenticationRequest::Ok) => Ok(Self::Done),
+            (Self::Begun, AuthenticationRequest::Password) => {
                 allowed(by, AuthMethod::Password)?;
                 if !transport.is_tls() {
                     return Err(ConnectError::CleartextWithoutTls);
                 }
                 give(password(by)?.as_bytes(), out)
             }
-            (Self::Begun, Request::Md5(salt)) => {
+            (Self::Begun, AuthenticationRequest::Md5(salt)) => {
                 allowed(by, AuthMethod::Md5)?;
                 let hash = md5_hash(by.account.user.as_bytes(), password(by)?.as_bytes(), salt);
                 give(hash.as_bytes(), out)
             }
-            (Self::Begun, Request::Sasl(mechanisms)) => {
+            (Self::Begun, AuthenticationRequest::Sasl(mechanisms)) => {
                 allowed(by, AuthMethod::ScramSha256)?;
                 password(by)?;
                 start_scram(mechanisms, transport, out)
             }
-            (Self::Started(exchange), Request::SaslContinue(data)) => {
+            (Self::Started(exchange), AuthenticationRequest::SaslContinue(data)) => {
                 let answered = answer(exchange.challenge(data)?, by).await?;
                 frontend::sasl_response(answered.message(), out).map_err(unencodable)?;
                 Ok(Self::Answered(answered))
             }
-            (Self::Answered(answered), Request::SaslFinal(data)) => {
+            (Self::Answered(answered), AuthenticationRequest::SaslFinal(data)) => {
                 answered.verify(data)?;
                 Ok(Self::Verified)
             }
-            (Self::Started(_) | Self::Answered(_), Request::Ok) => Err(ConnectError::Protocol {
+            (Self::Started(_) | Self::Answered(_), AuthenticationRequest::Ok) => Err(ConnectError::Protocol {
                 what: "the login ended before the server proved that it knows the password",
             }),
-            (_, Request::Other(code)) => Err(ConnectError::Unsupported { what: name_of(code) }),
+            (_, AuthenticationRequest::Other(code)) => Err(ConnectError::Unsupported { what: name_of(code) }),
             _ => Err(ConnectError::Protocol {
                 what: "an authentication message out of turn",
             }),
@@ -117,7 +117,7 @@ fn name_of(code: u32) -> &'static str {
     }
 }
 
-fn allowed(by: By<'_>, method: AuthMethod) -> Result<(), ConnectError> {
+fn allowed(by: LoginIdentity<'_>, method: AuthMethod) -> Result<(), ConnectError> {
     if by.target.auth.allow(method) {
         Ok(())
     } else {
@@ -125,7 +125,7 @@ fn allowed(by: By<'_>, method: AuthMethod) -> Result<(), ConnectError> {
     }
 }
 
-fn password(by: By<'_>) -> Result<&str, ConnectError> {
+fn password(by: LoginIdentity<'_>) -> Result<&str, ConnectError> {
     by.account
         .password
         .as_ref()
@@ -133,12 +133,12 @@ fn password(by: By<'_>) -> Result<&str, ConnectError> {
         .ok_or(ConnectError::NoPassword)
 }
 
-fn give(password: &[u8], out: &mut BytesMut) -> Result<Authentication, ConnectError> {
+fn give(password: &[u8], out: &mut BytesMut) -> Result<AuthenticationState, ConnectError> {
     frontend::password_message(password, out).map_err(unencodable)?;
-    Ok(Authentication::Given)
+    Ok(AuthenticationState::Given)
 }
 
-fn start_scram(mechanisms: &[u8], transport: &Transport, out: &mut BytesMut) -> Result<Authentication, ConnectError> {
+fn start_scram(mechanisms: &[u8], transport: &Transport, out: &mut BytesMut) -> Result<AuthenticationState, ConnectError> {
     // The list has names, each followed by NUL, and one more NUL after the last.
     let offered = |wanted: Mechanism| {
         mechanisms
@@ -163,12 +163,12 @@ fn start_scram(mechanisms: &[u8], transport: &Transport, out: &mut BytesMut) -> 
         }
     };
     frontend::sasl_initial_response(mechanism.name(), &exchange.first(), out).map_err(unencodable)?;
-    Ok(Authentication::Started(exchange))
+    Ok(AuthenticationState::Started(exchange))
 }
 
 /// Answers with the keys of the last login if salt and rounds are the same. Otherwise it derives new ones, which takes a
 /// millisecond or more, on a thread for blocking work.
-async fn answer(challenged: Challenged, by: By<'_>) -> Result<Answered, ConnectError> {
+async fn answer(challenged: Challenged, by: LoginIdentity<'_>) -> Result<Answered, ConnectError> {
     let place = by.account.keys.place(challenged.salt(), challenged.iterations());
     let derive = async || {
         let password = Zeroizing::new(password(by)?.as_bytes().to_vec());

@@ -21,7 +21,7 @@ pub enum AuthMethod {
 /// Error of a text that is not a method.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown authentication method `{text}`; use scram-sha-256, md5, password or trust")]
-pub struct UnknownMethod {
+pub struct AuthMethodError {
     text: String,
 }
 
@@ -47,13 +47,13 @@ impl fmt::Display for AuthMethod {
 }
 
 impl FromStr for AuthMethod {
-    type Err = UnknownMethod;
+    type Err = AuthMethodError;
 
-    fn from_str(text: &str) -> Result<Self, UnknownMethod> {
+    fn from_str(text: &str) -> Result<Self, AuthMethodError> {
         Self::ALL
             .into_iter()
             .find(|method| method.name() == text)
-            .ok_or_else(|| UnknownMethod {
+            .ok_or_else(|| AuthMethodError {
                 text: text.chars().take(80).collect(),
             })
     }

@@ -28,12 +28,12 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 3;
 
 /// One time limit for all steps together.
-pub(super) struct Deadline {
+pub(super) struct ConnectDeadline {
     timer: Pin<Box<Sleep>>,
     limit: Duration,
 }
 
-impl Deadline {
+impl ConnectDeadline {
     pub(super) fn new(limit: Duration) -> Self {
         Self {
             timer: Box::pin(tokio::time::sleep(limit)),
@@ -55,7 +55,7 @@ impl Deadline {
     }
 }
 
-pub(super) async fn dial(target: &Target, deadline: &mut Deadline) -> Result<Transport, ConnectError> {
+pub(super) async fn dial(target: &Target, deadline: &mut ConnectDeadline) -> Result<Transport, ConnectError> {
     let tcp = deadline.within("connecting", connect_tcp(target)).await?;
     if target.tls.mode() == TlsMode::Disable {
         return Ok(Transport::Plain(tcp));

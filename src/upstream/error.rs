@@ -201,7 +201,7 @@ impl ConnectError {
 }
 
 /// ErrorResponse of the server.
-pub(super) struct Rejection {
+pub(super) struct ServerRejection {
     /// Complete message.
     pub(super) frame: Bytes,
     /// SQLSTATE; XX000 if it is missing (code that relied on its presence caused CVE-2026-6666 in pgbouncer).

@@ -11,9 +11,9 @@ use bytes::{Buf, Bytes, BytesMut};
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::account::Account;
-use super::auth::{Authentication, By, Request};
-use super::error::{ConnectError, Rejection};
+use super::account::TargetAccount;
+use super::auth::{AuthenticationRequest, AuthenticationState, LoginIdentity};
+use super::error::{ConnectError, ServerRejection};
 use super::target::{ApplicationName, Target};
 use super::{BackendKey, Connected, MOST_BYTES, StartupParameters};
 use crate::grant::Permit;
@@ -22,7 +22,7 @@ use crate::visible;
 
 /// Maximum length of a message before authentication, in bytes: libpq accepts errors of up to 30000 bytes and less of others
 /// (fe-connect.c).
-const LONGEST_BEFORE: usize = 30_000;
+const MAX_LOGIN_MESSAGE_BYTES: usize = 30_000;
 const STEP: &str = "login";
 /// Maximum length of a PostgreSQL name in bytes: NAMEDATALEN - 1.
 const MAX_NAME_BYTES: usize = 63;
@@ -30,7 +30,7 @@ const MAX_NAME_BYTES: usize = 63;
 /// Failure of a login.
 pub(super) enum LoginError {
     /// The server refused with an ErrorResponse.
-    Rejected(Rejection),
+    Rejected(ServerRejection),
     /// Any other failure.
     Failed(ConnectError),
 }
@@ -71,14 +71,14 @@ pub(super) fn wanted(permit: &Permit, target: &Target, parameters: &StartupParam
 /// ROLE` and `DISCARD ALL` return to it (measured on 13 to 18: a reset restores the settings of the startup packet).
 pub(super) fn startup_settings<'a>(
     target: &'a Target,
-    account: &'a Account,
+    account: &'a TargetAccount,
     wanted: &'a [(String, String)],
-    belts: &'a [(&'static str, String)],
+    liveness: &'a [(&'static str, String)],
 ) -> Vec<(&'a str, &'a str)> {
     let mut settings = vec![("user", account.user.as_str()), ("database", target.database.as_str())];
     let role = account.role();
     let ours = |name: &str| {
-        (role.is_some() && name.eq_ignore_ascii_case("role")) || belts.iter().any(|(belt, _)| belt.eq_ignore_ascii_case(name))
+        (role.is_some() && name.eq_ignore_ascii_case("role")) || liveness.iter().any(|(belt, _)| belt.eq_ignore_ascii_case(name))
     };
     settings.extend(
         wanted
@@ -86,26 +86,30 @@ pub(super) fn startup_settings<'a>(
             .filter(|(name, _)| !ours(name))
             .map(|(name, value)| (name.as_str(), value.as_str())),
     );
-    settings.extend(belts.iter().map(|(name, value)| (*name, value.as_str())));
+    settings.extend(liveness.iter().map(|(name, value)| (*name, value.as_str())));
     settings.extend(role.map(|role| ("role", role)));
     settings
 }
 
-pub(super) async fn login(transport: Transport, by: By<'_>, settings: &[(&str, &str)]) -> Result<Connected, LoginError> {
+pub(super) async fn login(
+    transport: Transport,
+    by: LoginIdentity<'_>,
+    settings: &[(&str, &str)],
+) -> Result<Connected, LoginError> {
     let mut out = BytesMut::new();
     frontend::startup_message(settings.iter().copied(), &mut out).map_err(|_| ConnectError::Protocol {
         what: "a startup parameter with a NUL in it (by us)",
     })?;
-    let mut line = Line {
+    let mut line = LoginConnection {
         transport,
         buffer: BytesMut::with_capacity(4096),
         read: 0,
     };
     line.send(&mut out).await?;
 
-    let mut authentication = Authentication::Begun;
-    while !matches!(authentication, Authentication::Done) {
-        let frame = line.frame(LONGEST_BEFORE).await?;
+    let mut authentication = AuthenticationState::Begun;
+    while !matches!(authentication, AuthenticationState::Done) {
+        let frame = line.frame(MAX_LOGIN_MESSAGE_BYTES).await?;
         match frame.first() {
             Some(b'R') => {
                 let request = read_request(&frame)?;
@@ -122,7 +126,7 @@ pub(super) async fn login(transport: Transport, by: By<'_>, settings: &[(&str, &
 }
 
 /// Reads the messages between AuthenticationOk and ReadyForQuery.
-async fn settle(mut line: Line) -> Result<Connected, LoginError> {
+async fn settle(mut line: LoginConnection) -> Result<Connected, LoginError> {
     let (mut parameters, mut notices, mut backend) = (Vec::new(), Vec::new(), None);
     loop {
         let frame = line.frame(MOST_BYTES).await?;
@@ -157,14 +161,14 @@ async fn settle(mut line: Line) -> Result<Connected, LoginError> {
 }
 
 /// Connection with the bytes that have been read from it but not processed.
-struct Line {
+struct LoginConnection {
     transport: Transport,
     buffer: BytesMut,
     /// Number of bytes processed as messages so far.
     read: usize,
 }
 
-impl Line {
+impl LoginConnection {
     async fn send(&mut self, out: &mut BytesMut) -> Result<(), ConnectError> {
         if out.is_empty() {
             return Ok(());
@@ -216,24 +220,24 @@ impl Line {
     }
 }
 
-fn read_request(frame: &Bytes) -> Result<Request<'_>, ConnectError> {
+fn read_request(frame: &Bytes) -> Result<AuthenticationRequest<'_>, ConnectError> {
     let mut body = frame.get(5..).unwrap_or_default();
     let code = body
         .try_get_u32()
         .map_err(|_| protocol("an authentication request without a code"))?;
     Ok(match code {
-        0 => Request::Ok,
-        3 => Request::Password,
-        5 => Request::Md5(body.try_into().map_err(|_| protocol("an MD5 salt of a wrong length"))?),
-        10 => Request::Sasl(body),
-        11 => Request::SaslContinue(body),
-        12 => Request::SaslFinal(body),
-        other => Request::Other(other),
+        0 => AuthenticationRequest::Ok,
+        3 => AuthenticationRequest::Password,
+        5 => AuthenticationRequest::Md5(body.try_into().map_err(|_| protocol("an MD5 salt of a wrong length"))?),
+        10 => AuthenticationRequest::Sasl(body),
+        11 => AuthenticationRequest::SaslContinue(body),
+        12 => AuthenticationRequest::SaslFinal(body),
+        other => AuthenticationRequest::Other(other),
     })
 }
 
 /// Reads the fields that matter here; a message that cannot be parsed is still a refusal.
-fn rejection(frame: Bytes, authenticated: bool) -> Rejection {
+fn rejection(frame: Bytes, authenticated: bool) -> ServerRejection {
     let (mut code, mut message, mut routine) = ("XX000".to_owned(), String::new(), None);
     let mut body = frame.get(5..).unwrap_or_default();
     while let Some((kind, rest)) = body.split_first() {
@@ -247,7 +251,7 @@ fn rejection(frame: Bytes, authenticated: bool) -> Rejection {
             _ => {}
         }
     }
-    Rejection {
+    ServerRejection {
         frame,
         code,
         message,

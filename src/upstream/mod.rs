@@ -10,9 +10,9 @@
 mod account;
 mod auth;
 mod auth_method;
-mod belts;
 mod dial;
 mod error;
+mod liveness;
 mod login;
 mod target;
 
@@ -25,13 +25,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::grant::Permit;
 use crate::tls::Transport;
 
-use auth::By;
-use dial::Deadline;
-use error::Rejection;
+use auth::LoginIdentity;
+use dial::ConnectDeadline;
+use error::ServerRejection;
 use login::LoginError;
 
-pub use account::{Account, MadeKeys};
-pub use auth_method::{AuthMethod, AuthMethods, UnknownMethod};
+pub use account::{MadeKeys, TargetAccount};
+pub use auth_method::{AuthMethod, AuthMethodError, AuthMethods};
 pub use error::ConnectError;
 pub use target::{ApplicationName, Target};
 
@@ -77,12 +77,12 @@ impl std::fmt::Debug for BackendKey {
 
 /// Connects to `target` and logs in as `account`, within the target's `connect_timeout`.
 ///
-/// The first connections to a target that does not know one of the gate's own settings (see the module `belts`) are tried again
+/// The first connections to a target that does not know one of the gate's own settings (see the module `liveness`) are tried again
 /// without it.
 pub async fn connect(
     permit: &Permit,
     target: &Target,
-    account: &Account,
+    account: &TargetAccount,
     parameters: &StartupParameters,
 ) -> Result<Connected, ConnectError> {
     if permit.target() != &target.name {
@@ -102,18 +102,18 @@ pub async fn connect(
             *value = account.path(value);
         }
     }
-    let mut deadline = Deadline::new(target.connect_timeout);
+    let mut deadline = ConnectDeadline::new(target.connect_timeout);
     loop {
         let transport = dial::dial(target, &mut deadline).await?;
-        let belts = target.belts.worn(target.check_interval);
-        let settings = login::startup_settings(target, account, &wanted, &belts);
-        let attempt = login::login(transport, By { target, account }, &settings);
+        let liveness = target.liveness.worn(target.check_interval);
+        let settings = login::startup_settings(target, account, &wanted, &liveness);
+        let attempt = login::login(transport, LoginIdentity { target, account }, &settings);
         let rejection = match deadline.within("login", attempt).await {
             Ok(connected) => return Ok(connected),
             Err(LoginError::Failed(failed)) => return Err(failed),
             Err(LoginError::Rejected(rejection)) => rejection,
         };
-        if !target.belts.take_off(&target.name, &belts, &wanted, &rejection) {
+        if !target.liveness.take_off(&target.name, &liveness, &wanted, &rejection) {
             return Err(explain(rejection, &parameters.0));
         }
     }
@@ -121,7 +121,7 @@ pub async fn connect(
 
 /// Opens the connection up to and including TLS, within the target's `connect_timeout`; the caller sends the startup packet.
 pub async fn dial(target: &Target) -> Result<Transport, ConnectError> {
-    dial::dial(target, &mut Deadline::new(target.connect_timeout)).await
+    dial::dial(target, &mut ConnectDeadline::new(target.connect_timeout)).await
 }
 
 /// Asks the target to cancel the backend's statement; over TLS if its sessions use TLS. Returns when the target has closed the
@@ -129,7 +129,7 @@ pub async fn dial(target: &Target) -> Result<Transport, ConnectError> {
 pub async fn cancel(target: &Target, key: &BackendKey) -> Result<(), ConnectError> {
     /// Request code (protocol: "CancelRequest").
     const CANCEL_REQUEST: u32 = 80_877_102;
-    let mut deadline = Deadline::new(target.connect_timeout);
+    let mut deadline = ConnectDeadline::new(target.connect_timeout);
     let mut transport = dial::dial(target, &mut deadline).await?;
     let mut request = BytesMut::with_capacity(12 + key.secret.len());
     request.put_u32(u32::try_from(12 + key.secret.len()).map_err(|_| ConnectError::Protocol { what: "a cancel key" })?);
@@ -154,7 +154,7 @@ fn is_preload(name: &str) -> bool {
 }
 
 /// Classifies the target's refusal. If it is about a setting that the client asked for, the client gets it unchanged.
-fn explain(rejection: Rejection, asked: &[(String, String)]) -> ConnectError {
+fn explain(rejection: ServerRejection, asked: &[(String, String)]) -> ConnectError {
     let message = rejection.message.to_ascii_lowercase();
     let named = asked
         .iter()

@@ -5,9 +5,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::account::Account;
+use super::account::TargetAccount;
 use super::auth_method::AuthMethods;
-use super::belts::Belts;
+use super::liveness::LivenessSettings;
 use crate::names::TargetName;
 use crate::tls::ClientTls;
 
@@ -26,9 +26,9 @@ pub struct Target {
     /// DATABASE`, and `CREATE DATABASE` with it as template.
     pub maintenance_database: String,
     /// Target's own account, used for sessions if grants have no roles; it also provisions if `admin` is absent.
-    pub account: Account,
+    pub account: TargetAccount,
     /// Account that ends sessions and creates roles, if not `account`.
-    pub admin: Option<Account>,
+    pub admin: Option<TargetAccount>,
     /// TLS settings.
     pub tls: ClientTls,
     /// Authentication methods that the target may ask for.
@@ -44,7 +44,7 @@ pub struct Target {
     pub max_sessions: Option<u32>,
     /// Value of `application_name` that the target gets.
     pub application_name: ApplicationName,
-    pub(super) belts: Belts,
+    pub(super) liveness: LivenessSettings,
     /// True once the log has a warning that the maintenance database rejects the gate.
     maintenance_told: AtomicBool,
 }
@@ -59,7 +59,7 @@ impl Target {
             port: 5432,
             database,
             maintenance_database: Self::MAINTENANCE_DATABASE.to_owned(),
-            account: Account::own(user),
+            account: TargetAccount::own(user),
             admin: None,
             tls,
             auth: AuthMethods::default(),
@@ -69,7 +69,7 @@ impl Target {
             replication: false,
             max_sessions: None,
             application_name: ApplicationName::default(),
-            belts: Belts::default(),
+            liveness: LivenessSettings::default(),
             maintenance_told: AtomicBool::new(false),
         }
     }
@@ -84,7 +84,7 @@ impl Target {
 
     /// Returns the account of the provisioning connections.
     #[must_use]
-    pub fn provisioner(&self) -> &Account {
+    pub fn provisioner(&self) -> &TargetAccount {
         self.admin.as_ref().unwrap_or(&self.account)
     }
 

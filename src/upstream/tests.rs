@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::*;
-use crate::grant::{Grant, Question, permit};
+use crate::grant::{Grant, PermitQuery, permit};
 use crate::ids::GrantId;
 use crate::names::TargetName;
 use crate::secret::Secret;
@@ -41,7 +41,7 @@ fn a_permit() -> Permit {
         profile: None,
         request: None,
     };
-    let question = Question {
+    let question = PermitQuery {
         now,
         database: None,
         client: IpAddr::V4(Ipv4Addr::LOCALHOST),

@@ -2,14 +2,14 @@
 //!
 //! It reads the fields that the audit record needs: tags, codes, states. It never looks into rows.
 
-use super::frame::LARGE;
+use super::frame::MAX_MESSAGE_BYTES;
 use super::frontend::Fields;
 
 /// Returns the maximum length of a message body in bytes: PostgreSQL never sends more. Any letter or digit is accepted as a type,
 /// because a newer server may have messages this gate does not know; any other byte does not come from PostgreSQL.
 #[must_use]
 pub fn limit(tag: u8) -> Option<u32> {
-    (tag.is_ascii_alphabetic() || tag.is_ascii_digit()).then_some(LARGE)
+    (tag.is_ascii_alphabetic() || tag.is_ascii_digit()).then_some(MAX_MESSAGE_BYTES)
 }
 
 /// Returns the severity, SQLSTATE and message of an ErrorResponse or NoticeResponse body. The severity is the untranslated one
@@ -68,7 +68,7 @@ pub fn tag_rows(tag: &[u8]) -> u64 {
 
 /// Transaction status in a ReadyForQuery body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Transaction {
+pub enum TransactionState {
     /// No transaction is open.
     #[default]
     Idle,
@@ -78,7 +78,7 @@ pub enum Transaction {
     Failed,
 }
 
-impl Transaction {
+impl TransactionState {
     /// Reads the status byte. An unknown status counts as an open transaction, which is the cautious choice.
     #[must_use]
     pub fn of(body: &[u8]) -> Self {
@@ -144,7 +144,7 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_bodies_never_panic(body in proptest::collection::vec(any::<u8>(), 0..60)) {
-            let _ = (error_code(&body), tag_rows(command_tag(&body)), Transaction::of(&body), parameter_types(&body));
+            let _ = (error_code(&body), tag_rows(command_tag(&body)), TransactionState::of(&body), parameter_types(&body));
         }
     }
 }

@@ -13,11 +13,11 @@ use postgres_protocol::types;
 use super::frontend::Fields;
 
 /// OID of `bytea`.
-pub const BYTEA: u32 = 17;
+pub const BYTEA_OID: u32 = 17;
 /// Number of array elements that are shown.
-const MOST_ELEMENTS: usize = 100;
+const MAX_ELEMENTS: usize = 100;
 /// Maximum number of dimensions of an array (`MAXDIM`, utils/array.h).
-const MOST_DIMENSIONS: u32 = 6;
+const MAX_DIMENSIONS: u32 = 6;
 
 /// Decodes the text form of a `bytea`. Returns `None` unless it is written in hexadecimal (`\x…`).
 #[must_use]
@@ -44,7 +44,7 @@ pub fn show(oid: u32, bytes: &[u8]) -> Option<String> {
     }
     let text = match oid {
         16 => types::bool_from_sql(bytes).ok()?.to_string(),
-        BYTEA => format!("\\x{}", HEXLOWER.encode(bytes)),
+        BYTEA_OID => format!("\\x{}", HEXLOWER.encode(bytes)),
         18 => show_char(bytes)?,
         20 => types::int8_from_sql(bytes).ok()?.to_string(),
         21 => types::int2_from_sql(bytes).ok()?.to_string(),
@@ -96,7 +96,7 @@ fn element_of(oid: u32) -> Option<u32> {
         199 => 114,
         651 => 650,
         1000 => 16,
-        1001 => BYTEA,
+        1001 => BYTEA_OID,
         1002 => 18,
         1003 => 19,
         1005 => 21,
@@ -126,7 +126,7 @@ fn element_of(oid: u32) -> Option<u32> {
 /// Formats an array as `array_out` (utils/adt/arrayfuncs.c) does.
 fn show_array(element: u32, bytes: &[u8]) -> Option<String> {
     let mut fields = Fields::of(bytes);
-    let dimensions = fields.int32().filter(|count| *count <= MOST_DIMENSIONS)?;
+    let dimensions = fields.int32().filter(|count| *count <= MAX_DIMENSIONS)?;
     let _has_nulls = fields.int32()?;
     let _element_oid = fields.int32()?;
     if dimensions == 0 {
@@ -150,7 +150,7 @@ fn show_array(element: u32, bytes: &[u8]) -> Option<String> {
         text = bounds + "=";
     }
     let lengths: Vec<u32> = lengths.into_iter().map(|(length, _)| length).collect();
-    let mut left = MOST_ELEMENTS;
+    let mut left = MAX_ELEMENTS;
     show_dimension(&mut text, element, &lengths, &mut fields, &mut left)?;
     Some(text)
 }

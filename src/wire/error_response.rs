@@ -8,26 +8,26 @@
 
 use bytes::{BufMut, BytesMut};
 
-use crate::ending::Words;
+use crate::ending::EndingText;
 use crate::visible;
 
 /// Appends an ErrorResponse of severity FATAL: the session ends after it.
-pub fn fatal(out: &mut BytesMut, words: &Words) {
+pub fn fatal(out: &mut BytesMut, words: &EndingText) {
     message(out, b'E', "FATAL", words);
 }
 
 /// Appends an ErrorResponse of severity ERROR: the statement failed, the session continues.
-pub fn error(out: &mut BytesMut, words: &Words) {
+pub fn error(out: &mut BytesMut, words: &EndingText) {
     message(out, b'E', "ERROR", words);
 }
 
 /// Appends a NoticeResponse of severity NOTICE.
-pub fn notice(out: &mut BytesMut, words: &Words) {
+pub fn notice(out: &mut BytesMut, words: &EndingText) {
     message(out, b'N', "NOTICE", words);
 }
 
 /// Appends the message (protocol: "Message Formats", ErrorResponse; fields: "Error and Notice Message Fields").
-fn message(out: &mut BytesMut, kind: u8, severity: &str, words: &Words) {
+fn message(out: &mut BytesMut, kind: u8, severity: &str, words: &EndingText) {
     let mut body = BytesMut::with_capacity(64 + words.message.len());
     field(&mut body, b'S', severity);
     field(&mut body, b'V', severity);
@@ -49,12 +49,12 @@ fn message(out: &mut BytesMut, kind: u8, severity: &str, words: &Words) {
 
 /// Maximum length of one text in bytes; more than any text of the gate needs. libpq gives up on an ErrorResponse of 30,000 bytes
 /// before login.
-const LONGEST_TEXT: usize = 4096;
+const MAX_TEXT_BYTES: usize = 4096;
 
 fn field(body: &mut BytesMut, name: u8, text: &str) {
     // Cut before, to bound the work for a long text, and after, because escapes make it longer.
-    let text = visible::lines(text.get(..text.floor_char_boundary(LONGEST_TEXT)).unwrap_or_default());
-    let cut = text.floor_char_boundary(LONGEST_TEXT);
+    let text = visible::lines(text.get(..text.floor_char_boundary(MAX_TEXT_BYTES)).unwrap_or_default());
+    let cut = text.floor_char_boundary(MAX_TEXT_BYTES);
     body.put_u8(name);
     body.extend(text.bytes().take(cut));
     body.put_u8(0);
@@ -65,8 +65,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn words(message: &str, detail: Option<String>) -> Words {
-        Words {
+    fn words(message: &str, detail: Option<String>) -> EndingText {
+        EndingText {
             code: "28P01",
             message: message.to_owned(),
             detail,

@@ -2,20 +2,20 @@
 //!
 //! It does not look into bodies and buffers only an incomplete header.
 //!
-//! INVARIANT: the messages do not depend on how the stream is cut into chunks; only the [`Piece`]s of their bodies do.
+//! INVARIANT: the messages do not depend on how the stream is cut into chunks; only the [`BodyPiece`]s of their bodies do.
 
 /// Maximum length of a message body that carries data, in either direction, in bytes: PostgreSQL's own limit
 /// (`PQ_LARGE_MESSAGE_LIMIT`, libpq/libpq.h).
-pub const LARGE: u32 = 0x3fff_ffff;
+pub const MAX_MESSAGE_BYTES: u32 = 0x3fff_ffff;
 /// Maximum length of the body of a message that carries no data, in bytes: PostgreSQL's own limit (`PQ_SMALL_MESSAGE_LIMIT`).
-pub const SMALL: u32 = 10_000;
+pub const MAX_SHORT_MESSAGE_BYTES: u32 = 10_000;
 
 /// Bytes of the type byte and the length word.
-const HEADER: usize = 5;
+const HEADER_BYTES: usize = 5;
 
 /// Part of one message's body, as found in one chunk; the whole body if all of it is in the chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Piece<'a> {
+pub struct BodyPiece<'a> {
     /// Type byte of the message.
     pub tag: u8,
     /// Length of the whole body in bytes.
@@ -28,7 +28,7 @@ pub struct Piece<'a> {
     pub last: bool,
 }
 
-impl<'a> Piece<'a> {
+impl<'a> BodyPiece<'a> {
     /// Returns the whole body, if this piece is all of it.
     #[must_use]
     pub fn whole(&self) -> Option<&'a [u8]> {
@@ -56,13 +56,13 @@ pub enum FrameError {
 }
 
 /// Function from a message type to the maximum length of its body in bytes; `None` if the type does not exist.
-pub type Limit = fn(u8) -> Option<u32>;
+pub type LengthLimit = fn(u8) -> Option<u32>;
 
 /// Cuts one direction of a connection into messages.
 #[derive(Debug, Clone, Copy)]
 pub struct Framer {
-    limit: Limit,
-    header: [u8; HEADER],
+    limit: LengthLimit,
+    header: [u8; HEADER_BYTES],
     /// Number of header bytes received.
     have: u8,
     /// Length of the body, and the number of its bytes still to come; valid once the header is complete.
@@ -73,10 +73,10 @@ pub struct Framer {
 impl Framer {
     /// Creates a framer at a message boundary.
     #[must_use]
-    pub fn new(limit: Limit) -> Self {
+    pub fn new(limit: LengthLimit) -> Self {
         Self {
             limit,
-            header: [0; HEADER],
+            header: [0; HEADER_BYTES],
             have: 0,
             length: 0,
             left: 0,
@@ -92,21 +92,25 @@ impl Framer {
     /// Returns the number of received bytes of an incomplete header; 0 at a boundary and within a body.
     #[must_use]
     pub fn header_begun(&self) -> usize {
-        usize::from(self.have) % HEADER
+        usize::from(self.have) % HEADER_BYTES
     }
 
     /// Returns the number of bytes of the current body still to come; 0 at a boundary and while the header is incomplete.
     #[must_use]
     pub fn left(&self) -> u32 {
-        if usize::from(self.have) == HEADER { self.left } else { 0 }
+        if usize::from(self.have) == HEADER_BYTES {
+            self.left
+        } else {
+            0
+        }
     }
 
     /// Takes the next piece off `chunk`. Returns `None` if the chunk is used up.
     ///
     /// # Errors
     /// Fails if the peer violates the framing; the stream cannot be read any further then.
-    pub fn next<'a>(&mut self, chunk: &mut &'a [u8]) -> Result<Option<Piece<'a>>, FrameError> {
-        let first = usize::from(self.have) < HEADER;
+    pub fn next<'a>(&mut self, chunk: &mut &'a [u8]) -> Result<Option<BodyPiece<'a>>, FrameError> {
+        let first = usize::from(self.have) < HEADER_BYTES;
         if first && !self.take_header(chunk)? {
             return Ok(None);
         }
@@ -124,7 +128,7 @@ impl Framer {
             self.have = 0;
         }
         let [tag, ..] = self.header;
-        Ok(Some(Piece {
+        Ok(Some(BodyPiece {
             tag,
             length: self.length,
             bytes,
@@ -137,12 +141,12 @@ impl Framer {
     fn take_header(&mut self, chunk: &mut &[u8]) -> Result<bool, FrameError> {
         // The common case: a whole header in the chunk.
         if self.have == 0
-            && let Some((header, rest)) = chunk.split_first_chunk::<HEADER>()
+            && let Some((header, rest)) = chunk.split_first_chunk::<HEADER_BYTES>()
         {
             self.header = *header;
             *chunk = rest;
         } else {
-            while usize::from(self.have) < HEADER {
+            while usize::from(self.have) < HEADER_BYTES {
                 let Some((byte, rest)) = chunk.split_first() else {
                     return Ok(false);
                 };
@@ -171,13 +175,13 @@ impl Framer {
 
 /// Buffer for the body of a message that comes in pieces, up to a limit.
 #[derive(Debug, Default)]
-pub struct Gather {
+pub struct BodyBuffer {
     kept: Vec<u8>,
 }
 
-impl Gather {
+impl BodyBuffer {
     /// Adds a piece. Returns the body once it is complete: all of it, or its first `bound` bytes.
-    pub fn add<'a>(&'a mut self, piece: &Piece<'a>, bound: usize) -> Option<&'a [u8]> {
+    pub fn add<'a>(&'a mut self, piece: &BodyPiece<'a>, bound: usize) -> Option<&'a [u8]> {
         if let Some(whole) = piece.whole() {
             return Some(whole.get(..bound).unwrap_or(whole));
         }
@@ -204,7 +208,7 @@ mod tests {
 
     #[expect(clippy::unnecessary_wraps, reason = "the framer asks for this form")]
     fn anything(_: u8) -> Option<u32> {
-        Some(LARGE)
+        Some(MAX_MESSAGE_BYTES)
     }
 
     fn encode(messages: &[(u8, Vec<u8>)]) -> Vec<u8> {
@@ -262,7 +266,7 @@ mod tests {
             let stream = encode(&[(b'Q', body.clone())]);
             let cut = cut.min(stream.len());
             let mut framer = Framer::new(anything);
-            let mut gather = Gather::default();
+            let mut gather = BodyBuffer::default();
             let mut got = None;
             for mut chunk in [&stream[..cut], &stream[cut..]] {
                 while let Some(piece) = framer.next(&mut chunk).unwrap() {

@@ -2,15 +2,15 @@
 //!
 //! It reads only the fields that the audit record needs. The bytes are forwarded unchanged, and PostgreSQL judges them.
 
-use super::frame::{LARGE, SMALL};
+use super::frame::{MAX_MESSAGE_BYTES, MAX_SHORT_MESSAGE_BYTES};
 
 /// Returns the maximum length of a message body by type, in bytes, as PostgreSQL has it (`SocketBackend`, tcop/postgres.c);
 /// `None` for a type that may not come after login.
 #[must_use]
 pub fn limit(tag: u8) -> Option<u32> {
     match tag {
-        b'Q' | b'F' | b'B' | b'P' | b'd' => Some(LARGE),
-        b'X' | b'C' | b'D' | b'E' | b'H' | b'S' | b'c' | b'f' => Some(SMALL),
+        b'Q' | b'F' | b'B' | b'P' | b'd' => Some(MAX_MESSAGE_BYTES),
+        b'X' | b'C' | b'D' | b'E' | b'H' | b'S' | b'c' | b'f' => Some(MAX_SHORT_MESSAGE_BYTES),
         _ => None,
     }
 }
@@ -95,14 +95,14 @@ impl<'a> Parse<'a> {
 
 /// Values with their formats, from a Bind message or the arguments of a FunctionCall.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Values<'a> {
+pub struct WireValues<'a> {
     formats: &'a [u8],
     /// Number of values that the message claims to have.
     pub count: u16,
     body: &'a [u8],
 }
 
-impl<'a> Values<'a> {
+impl<'a> WireValues<'a> {
     /// Parses formats, count and values.
     #[must_use]
     pub fn of(mut fields: Fields<'a>) -> Option<Self> {
@@ -147,7 +147,7 @@ pub struct Bind<'a> {
     /// Name of the prepared statement to bind.
     pub statement: &'a [u8],
     /// Parameters; `None` if formats and count cannot be read.
-    pub values: Option<Values<'a>>,
+    pub values: Option<WireValues<'a>>,
 }
 
 impl<'a> Bind<'a> {
@@ -160,7 +160,7 @@ impl<'a> Bind<'a> {
         Some(Self {
             portal,
             statement,
-            values: Values::of(fields),
+            values: WireValues::of(fields),
         })
     }
 }

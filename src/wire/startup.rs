@@ -17,29 +17,29 @@ pub use options::OptionsError;
 pub const NEWEST_MINOR: u16 = 2;
 
 /// Maximum number of bytes after the length word: MAX_STARTUP_PACKET_LENGTH of src/include/libpq/pqcomm.h.
-const LONGEST_BODY: usize = 10_000;
+const MAX_BODY_BYTES: usize = 10_000;
 /// Bytes of length and code: no packet is shorter.
-const HEADER: usize = 8;
+const HEADER_BYTES: usize = 8;
 /// Maximum number of settings in one packet, including those inside `options`. Drivers send about ten. The number is limited
 /// because a setting takes more memory than its bytes in the packet.
-const MOST_SETTINGS: usize = 100;
+const MAX_SETTINGS: usize = 100;
 /// Maximum length of a PostgreSQL name in bytes, NAMEDATALEN - 1: PostgreSQL cuts longer names.
-const LONGEST_NAME: usize = 63;
+const MAX_NAME_BYTES: usize = 63;
 /// Maximum length of an identity's name in bytes; a user is an identity here.
 const MAX_USER_BYTES: usize = 255;
 /// Maximum length in bytes of a target's name, a profile's name, and the separator between them (`%2F`).
-const MAX_DATABASE_BYTES: usize = LONGEST_NAME + 3 + LONGEST_NAME;
-const CANCEL_REQUEST: u32 = 80_877_102;
-const SSL_REQUEST: u32 = 80_877_103;
-const GSSENC_REQUEST: u32 = 80_877_104;
+const MAX_DATABASE_BYTES: usize = MAX_NAME_BYTES + 3 + MAX_NAME_BYTES;
+const CANCEL_REQUEST_CODE: u32 = 80_877_102;
+const SSL_REQUEST_CODE: u32 = 80_877_103;
+const GSSENC_REQUEST_CODE: u32 = 80_877_104;
 /// Length of the secret key of a CancelRequest in bytes, shortest and longest (protocol 3.2, "CancelRequest").
-const CANCEL_KEY: std::ops::RangeInclusive<usize> = 4..=256;
+const CANCEL_KEY_BYTES: std::ops::RangeInclusive<usize> = 4..=256;
 /// Prefix of the names of protocol extensions; the gate knows none.
 const EXTENSION_PREFIX: &[u8] = b"_pq_.";
 
 /// First packet of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Packet {
+pub enum FirstPacket {
     /// The client asks for TLS.
     Ssl,
     /// The client asks for GSSAPI encryption.
@@ -47,7 +47,7 @@ pub enum Packet {
     /// The client asks to cancel another connection's statement.
     Cancel(CancelRequest),
     /// The client wants a session.
-    Startup(Startup),
+    Startup(StartupMessage),
 }
 
 /// CancelRequest: authenticated only by its key.
@@ -69,8 +69,8 @@ impl std::fmt::Debug for CancelRequest {
 
 /// StartupMessage of protocol 3.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Startup {
-    /// Minor version asked for; see [`Startup::version`] for the one to speak.
+pub struct StartupMessage {
+    /// Minor version asked for; see [`StartupMessage::version`] for the one to speak.
     pub minor: u16,
     /// User name, cut at 255 bytes; never empty. Bytes that are not UTF-8 are written `\xNN`.
     pub user: String,
@@ -155,35 +155,35 @@ pub enum StartupError {
 /// Fails with [`StartupError::Length`] as soon as the length word is there and out of bounds.
 pub fn missing(buffer: &[u8]) -> Result<usize, StartupError> {
     let Some(word) = buffer.first_chunk::<4>() else {
-        return Ok(HEADER - buffer.len());
+        return Ok(HEADER_BYTES - buffer.len());
     };
     let length = u32::from_be_bytes(*word);
     match usize::try_from(length) {
-        Ok(whole) if (HEADER..=LONGEST_BODY + 4).contains(&whole) => Ok(whole.saturating_sub(buffer.len())),
+        Ok(whole) if (HEADER_BYTES..=MAX_BODY_BYTES + 4).contains(&whole) => Ok(whole.saturating_sub(buffer.len())),
         _ => Err(StartupError::Length { length }),
     }
 }
 
-impl Packet {
+impl FirstPacket {
     /// Parses a packet from its bytes, including the length word: exactly those that [`missing`] asked for.
     pub fn parse(packet: &[u8]) -> Result<Self, StartupError> {
         let length = u32::try_from(packet.len()).unwrap_or(u32::MAX);
-        let Some((header, body)) = packet.split_first_chunk::<HEADER>() else {
+        let Some((header, body)) = packet.split_first_chunk::<HEADER_BYTES>() else {
             return Err(StartupError::Length { length });
         };
         let [l0, l1, l2, l3, c0, c1, c2, c3] = *header;
-        if u32::from_be_bytes([l0, l1, l2, l3]) != length || body.len() + 4 > LONGEST_BODY {
+        if u32::from_be_bytes([l0, l1, l2, l3]) != length || body.len() + 4 > MAX_BODY_BYTES {
             return Err(StartupError::Length { length });
         }
         match u32::from_be_bytes([c0, c1, c2, c3]) {
-            SSL_REQUEST if body.is_empty() => Ok(Self::Ssl),
-            GSSENC_REQUEST if body.is_empty() => Ok(Self::Gss),
-            SSL_REQUEST | GSSENC_REQUEST => Err(StartupError::Length { length }),
-            CANCEL_REQUEST => cancel(body).map(Self::Cancel),
+            SSL_REQUEST_CODE if body.is_empty() => Ok(Self::Ssl),
+            GSSENC_REQUEST_CODE if body.is_empty() => Ok(Self::Gss),
+            SSL_REQUEST_CODE | GSSENC_REQUEST_CODE => Err(StartupError::Length { length }),
+            CANCEL_REQUEST_CODE => cancel(body).map(Self::Cancel),
             _ => {
                 let (major, minor) = (u16::from_be_bytes([c0, c1]), u16::from_be_bytes([c2, c3]));
                 if major == 3 {
-                    Startup::parse(minor, body).map(Self::Startup)
+                    StartupMessage::parse(minor, body).map(Self::Startup)
                 } else {
                     Err(StartupError::Version { major, minor })
                 }
@@ -196,7 +196,7 @@ fn cancel(body: &[u8]) -> Result<CancelRequest, StartupError> {
     let Some((pid, key)) = body.split_first_chunk::<4>() else {
         return Err(StartupError::CancelKey { length: 0 });
     };
-    if !CANCEL_KEY.contains(&key.len()) {
+    if !CANCEL_KEY_BYTES.contains(&key.len()) {
         return Err(StartupError::CancelKey { length: key.len() });
     }
     Ok(CancelRequest {
@@ -205,7 +205,7 @@ fn cancel(body: &[u8]) -> Result<CancelRequest, StartupError> {
     })
 }
 
-impl Startup {
+impl StartupMessage {
     fn parse(minor: u16, body: &[u8]) -> Result<Self, StartupError> {
         let mut startup = Self {
             minor,
@@ -215,7 +215,7 @@ impl Startup {
             replication: Replication::No,
             extensions: Vec::new(),
         };
-        let mut settings = Settings::default();
+        let mut settings = StartupSettings::default();
         let mut own = Vec::new();
         for (name, value) in pairs(body)? {
             match name {
@@ -223,7 +223,7 @@ impl Startup {
                 b"database" => startup.database = Some(name_of(value, MAX_DATABASE_BYTES)).filter(|name| !name.is_empty()),
                 b"options" => options::parse(text(value)?, |name, value| settings.set(name, value))?,
                 b"replication" => startup.replication = Replication::parse(value)?,
-                b"application_name" => own.push(("application_name".to_owned(), name_of(value, LONGEST_NAME))),
+                b"application_name" => own.push(("application_name".to_owned(), name_of(value, MAX_NAME_BYTES))),
                 _ if name.starts_with(EXTENSION_PREFIX) => startup.extensions.push(text(name)?.to_owned()),
                 _ => own.push((text(name)?.to_owned(), text(value)?.to_owned())),
             }
@@ -296,27 +296,27 @@ impl Replication {
 
 /// Settings with one value per name, in the order of first appearance.
 #[derive(Default)]
-struct Settings(Vec<(String, String)>);
+struct StartupSettings(Vec<(String, String)>);
 
-impl Settings {
+impl StartupSettings {
     fn set(&mut self, name: String, value: String) -> Result<(), StartupError> {
         // PostgreSQL compares names of settings without regard to case (guc_name_compare).
         if let Some(held) = self.0.iter_mut().find(|(held, _)| held.eq_ignore_ascii_case(&name)) {
             *held = (name, value);
             return Ok(());
         }
-        if self.0.len() == MOST_SETTINGS {
-            return Err(StartupError::TooMany { limit: MOST_SETTINGS });
+        if self.0.len() == MAX_SETTINGS {
+            return Err(StartupError::TooMany { limit: MAX_SETTINGS });
         }
         self.0.push((name, value));
         Ok(())
     }
 }
 
-type Pair<'a> = (&'a [u8], &'a [u8]);
+type SettingPair<'a> = (&'a [u8], &'a [u8]);
 
 /// Splits a body into names and values up to the terminator, which must be the last byte.
-fn pairs(body: &[u8]) -> Result<Vec<Pair<'_>>, StartupError> {
+fn pairs(body: &[u8]) -> Result<Vec<SettingPair<'_>>, StartupError> {
     let mut pairs = Vec::new();
     let mut seen = HashSet::new();
     let mut rest = body;
@@ -330,12 +330,12 @@ fn pairs(body: &[u8]) -> Result<Vec<Pair<'_>>, StartupError> {
             };
         }
         let (value, behind) = string(behind)?;
-        if pairs.len() == MOST_SETTINGS {
-            return Err(StartupError::TooMany { limit: MOST_SETTINGS });
+        if pairs.len() == MAX_SETTINGS {
+            return Err(StartupError::TooMany { limit: MAX_SETTINGS });
         }
         if !seen.insert(name.to_ascii_lowercase()) {
             return Err(StartupError::Twice {
-                name: name_of(name, LONGEST_NAME),
+                name: name_of(name, MAX_NAME_BYTES),
             });
         }
         pairs.push((name, value));

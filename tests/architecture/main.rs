@@ -382,7 +382,8 @@ fn the_copy_of_the_parsers_dialect_is_whole() {
     let (_, original) = original
         .split_once("impl Dialect for PostgreSqlDialect")
         .expect("the dialect");
-    let copy = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/audit/reading/budget.rs")).expect("the copy");
+    let copy =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/audit/sql_analysis/budget.rs")).expect("the copy");
     let (_, body) = copy.split_once("impl Dialect for Budgeted").expect("the copy");
     let listed = body
         .split_once("as_postgres! {")

@@ -19,8 +19,8 @@ mod reference;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tidegate::config::{self, Mistake, Settings};
-use tidegate::policy::{Policies, Source, table};
+use tidegate::config::{self, ConfigMistake, GateSettings};
+use tidegate::policy::{Policies, PolicyFile, table};
 
 fn repository(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
@@ -39,8 +39,9 @@ fn folder() -> tempfile::TempDir {
     folder
 }
 
-fn load(folder: &Path, text: &str) -> Result<Settings, Vec<String>> {
-    config::from_text(&folder.join("tidegate.toml"), text).map_err(|mistakes| mistakes.iter().map(Mistake::to_string).collect())
+fn load(folder: &Path, text: &str) -> Result<GateSettings, Vec<String>> {
+    config::from_text(&folder.join("tidegate.toml"), text)
+        .map_err(|mistakes| mistakes.iter().map(ConfigMistake::to_string).collect())
 }
 
 /// A setting of the example: its full key, its value, and whether it is the default.
@@ -143,7 +144,7 @@ fn blocks(file: &str, language: &str) -> Vec<String> {
 #[test]
 fn the_policies_in_the_documents_are_good_and_do_what_is_said_of_them() {
     let file = "policies/README.md";
-    let source = |name: &str, text: String| Source {
+    let source = |name: &str, text: String| PolicyFile {
         name: name.to_owned(),
         text,
     };

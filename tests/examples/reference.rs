@@ -11,7 +11,7 @@ use clap::{Arg, Command, CommandFactory as _};
 use serde_json::Value;
 use tidegate::cli::args::Cli;
 use tidegate::metrics::Metrics;
-use tidegate::provision::Counted;
+use tidegate::provision::RoleCounts;
 
 use super::{repository, text};
 
@@ -245,7 +245,7 @@ fn sampled() -> String {
     metrics.profile(&target, &profile, true);
     metrics.profiles_looked_at(&target, jiff::Timestamp::UNIX_EPOCH);
     metrics.rail_refused(&target, &profile, "need_where");
-    let roles = Counted {
+    let roles = RoleCounts {
         present: 1,
         made: 1,
         retired: 1,

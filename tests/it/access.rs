@@ -10,7 +10,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tidegate::lab::Gate;
+use tidegate::testkit::TestGate;
 use tidegate::tls::ServerTls;
 
 use crate::support::{ANA, TARGET, binary, database, eventually, gate_before};
@@ -18,12 +18,12 @@ use crate::support::{ANA, TARGET, binary, database, eventually, gate_before};
 pub(crate) const TOM: &str = "tom@example.com";
 
 /// A gate with the shipped policies.
-pub(crate) fn shipped() -> Gate {
+pub(crate) fn shipped() -> TestGate {
     shipped_with("")
 }
 
 /// The same; `more` is added to its configuration.
-pub(crate) fn shipped_with(more: &str) -> Gate {
+pub(crate) fn shipped_with(more: &str) -> TestGate {
     let policies = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
     let more = format!("[policy]\ndir = \"{}\"\n{more}", policies.display());
     gate_before(database(), "profiles = [\"read-only\", \"read-write\"]\n", &more)
@@ -35,7 +35,7 @@ pub(crate) struct Person {
 }
 
 impl Person {
-    pub(crate) fn new(gate: &Gate, name: &str, group: &str) -> Self {
+    pub(crate) fn new(gate: &TestGate, name: &str, group: &str) -> Self {
         let issued = gate.json(&["user", "add", name, "--group", group]).expect("a user");
         let token = issued["token"].as_str().expect("a token").to_owned();
         let person = Self {

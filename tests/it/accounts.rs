@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Instant;
 
-use tidegate::lab::{Gate, Options, Postgres};
+use tidegate::testkit::{ServerOptions, TestGate, TestPostgres};
 
 use crate::support::{
     Database, active, alive, binary, code, ended, eventually, gate_before, grant, records, start, suite, value, within,
@@ -18,7 +18,7 @@ async fn asks(database: &Database, sql: &str) -> String {
     value(&client, sql).await.expect("an answer")
 }
 
-fn check(gate: &Gate, arguments: &[&str]) -> (Option<i32>, String) {
+fn check(gate: &TestGate, arguments: &[&str]) -> (Option<i32>, String) {
     let output = gate.command(&[&["check"], arguments].concat()).expect("tidegate check");
     let said = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8_lossy(&said).into_owned())
@@ -27,7 +27,7 @@ fn check(gate: &Gate, arguments: &[&str]) -> (Option<i32>, String) {
 /// Each with the SQL that mends it, which does.
 #[tokio::test(flavor = "multi_thread")]
 async fn check_refuses_accounts_that_are_more_than_a_profile() {
-    let database = start(&Options::default());
+    let database = start(&ServerOptions::default());
     let gate = gate_before(&database, "profiles = [\"read-only\", \"read-write\"]\n", "");
     let (code, said) = check(&gate, &[]);
     assert_eq!(code, Some(0), "{said}");
@@ -123,13 +123,13 @@ async fn check_refuses_accounts_that_are_more_than_a_profile() {
 /// One account for sessions and for ending them: refused by `check`, said at the start, unless it is accepted.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_account_that_ends_its_own_sessions_has_to_be_accepted() {
-    let database = start(&Options::default());
+    let database = start(&ServerOptions::default());
     let gate = |lines: &str| {
         let config = format!(
             "[targets.shop]\naddress = \"{}\"\nuser = \"shop_app\"\npassword_file = \"shop.password\"\n{lines}",
             database.server.address()
         );
-        Gate::start(binary(), &config, &[database.shop.password_file()]).expect("a gate")
+        TestGate::start(binary(), &config, &[database.shop.password_file()]).expect("a gate")
     };
     let alone = gate("");
     for arguments in [&[] as &[&str], &["--offline"], &["--start"]] {
@@ -162,7 +162,7 @@ async fn an_account_that_ends_its_own_sessions_has_to_be_accepted() {
 /// What a tester can do with an account that all share: not stay, and not reach the connection that ends them.
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_shares_an_account_cannot_keep_the_gate_from_ending_it() {
-    let database = start(&Options::default());
+    let database = start(&ServerOptions::default());
     let gate = gate_before(&database, "", "");
     let login = grant(&gate, "4s");
     let session = suite(&gate, &login).await.expect("a session");
@@ -195,7 +195,7 @@ async fn whoever_shares_an_account_cannot_keep_the_gate_from_ending_it() {
 /// Over reloads with sessions open, with other settings each time: one connection for each server, and it ends them all.
 #[tokio::test(flavor = "multi_thread")]
 async fn reloads_leave_one_connection_that_ends_sessions() {
-    let database = start(&Options::default());
+    let database = start(&ServerOptions::default());
     let gate = gate_before(&database, "connect_timeout = \"10s\"\n", "");
     let login = grant(&gate, "10m");
     let mut sessions = vec![suite(&gate, &login).await.expect("a session")];
@@ -269,7 +269,7 @@ async fn the_examples_are_safe_as_they_are() {
         ("kubernetes.yaml", "tidegate.toml: |"),
         ("README.md", "```toml"),
     ] {
-        let server = Postgres::start(&Options::default()).expect("a throwaway PostgreSQL");
+        let server = TestPostgres::start(&ServerOptions::default()).expect("a throwaway PostgreSQL");
         server.batch("postgres", "CREATE DATABASE orders").await.expect("a database");
         // As psql does with it.
         let accounts = block(
@@ -300,7 +300,7 @@ async fn the_examples_are_safe_as_they_are() {
             target.join("\n").replace("[targets.orders.", "[targets.shop.")
         );
         let superuser = ("postgres.password", server.password().expose().as_str());
-        let gate = Gate::start(binary(), &config, &[("gate.password", "gate"), superuser]).expect("a gate");
+        let gate = TestGate::start(binary(), &config, &[("gate.password", "gate"), superuser]).expect("a gate");
         let (code_of_check, said) = check(&gate, &[]);
         assert_eq!(code_of_check, Some(8), "{file}: {said}");
         assert!(said.contains("create it with: tidegate target apply shop"), "{file}: {said}");

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::process::{Output, Stdio};
 
 use serde_json::{Value, json};
-use tidegate::lab::{Gate, Login};
+use tidegate::testkit::{TestGate, TestLogin};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
@@ -14,7 +14,7 @@ use crate::support::{House, Raw, binary, ended, eventually, gate, grant, psql_co
 
 /// What a command has to answer without a complaint. Whatever it is asked for, it has to be harmless.
 #[track_caller]
-pub(crate) fn told(gate: &Gate, arguments: &[&str]) -> String {
+pub(crate) fn told(gate: &TestGate, arguments: &[&str]) -> String {
     let output = gate.command(arguments).expect("the command");
     assert!(output.status.success(), "{arguments:?}: {output:?}");
     harmless(&output);
@@ -36,7 +36,7 @@ fn harmless(output: &Output) {
 
 /// The records that conditions find: what the gate says, which is what is read from its folder.
 #[track_caller]
-pub(crate) fn found(gate: &Gate, conditions: &[&str]) -> Vec<Value> {
+pub(crate) fn found(gate: &TestGate, conditions: &[&str]) -> Vec<Value> {
     let answer = told(gate, &[&["log", "--output", "json"], conditions].concat());
     let folder = gate.audit_folder();
     let dir = ["--dir", folder.to_str().expect("UTF-8")];
@@ -56,7 +56,7 @@ pub(crate) fn in_order(text: &str, parts: &[&str]) {
 }
 
 /// The id of an identity's last session, once it has ended.
-async fn over(gate: &Gate, identity: &str) -> String {
+async fn over(gate: &TestGate, identity: &str) -> String {
     eventually("the session has ended", async || {
         let all = records(gate);
         let ended = all
@@ -163,7 +163,7 @@ async fn what_ran_when_the_gate_died_has_an_unknown_outcome() {
 }
 
 /// Runs statements one after the other in a session of its own.
-pub(crate) async fn session(gate: &Gate, login: &Login, run: Option<&str>, statements: &[&[u8]]) {
+pub(crate) async fn session(gate: &TestGate, login: &TestLogin, run: Option<&str>, statements: &[&[u8]]) {
     let mut parameters = vec![("database", "shop")];
     parameters.extend(run.map(|run| ("tidegate.run", run)));
     let mut raw = Raw::connect(gate).await.login_with(login, &parameters).await.expect("let in");
@@ -448,7 +448,7 @@ pub(crate) struct Following {
 }
 
 impl Following {
-    pub(crate) fn start(gate: &Gate, conditions: &[&str]) -> Self {
+    pub(crate) fn start(gate: &TestGate, conditions: &[&str]) -> Self {
         let mut process = Command::new(binary())
             .arg("--config")
             .arg(gate.config_file())

@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::Path;
 
-use tidegate::lab::Gate;
+use tidegate::testkit::TestGate;
 
 use crate::support::{
     ANA, Numbers, Raw, TARGET, audit, binary, counted, database, eventually, gate, gate_with, grant, proven, records,
 };
 
-fn copied(gate: &Gate) -> tempfile::TempDir {
+fn copied(gate: &TestGate) -> tempfile::TempDir {
     let copy = tempfile::tempdir().expect("a folder");
     for entry in fs::read_dir(gate.audit_folder()).expect("the log") {
         let entry = entry.expect("a file");
@@ -121,14 +121,14 @@ async fn what_belongs_elsewhere_or_is_half_there_is_named() {
         database().shop.target_table(TARGET, ""),
         text(&gate.audit_folder())
     );
-    let refused = Gate::start(binary(), &shared, &[database().shop.password_file()]).expect_err("not a second one");
+    let refused = TestGate::start(binary(), &shared, &[database().shop.password_file()]).expect_err("not a second one");
     let words = format!("the audit log at {} is in use by another gate", text(&gate.audit_folder()));
     assert!(refused.to_string().contains(&words), "{refused}");
 
     let copy = copied(&gate);
     let (first, second) = (copy.path().join("audit-000001.jsonl"), copy.path().join("audit-000002.jsonl"));
     // Without a key it is the one configured here; named, it has to be the right one.
-    let key_of = |gate: &Gate| gate.folder().join("state/audit-key.pub");
+    let key_of = |gate: &TestGate| gate.folder().join("state/audit-key.pub");
     let verify = |key: &Path, more: &[&str]| audit(&gate, &[&["verify", text(copy.path()), "--key", text(key)], more].concat());
     let (code, verdict) = audit(&gate, &["verify", text(copy.path())]);
     assert_eq!((code, &verdict["key_given"]), (Some(0), &true.into()), "{verdict:#}");

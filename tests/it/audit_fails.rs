@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use tidegate::lab::Gate;
+use tidegate::testkit::TestGate;
 
 use crate::support::{Raw, SmallDisk, Told, binary, count, database, eventually, grant, ready, records, records_of};
 
@@ -24,10 +24,10 @@ async fn refused_statement(session: &mut Raw) -> Told {
     .await
 }
 
-fn gate_logging_to(folder: &Path) -> Gate {
+fn gate_logging_to(folder: &Path) -> TestGate {
     let audit = format!("[audit]\ndir = \"{}\"\n", folder.display());
     let config = database().shop.target_table("shop", "") + &audit;
-    Gate::start(binary(), &config, &[database().shop.password_file()]).expect("a gate")
+    TestGate::start(binary(), &config, &[database().shop.password_file()]).expect("a gate")
 }
 
 #[tokio::test(flavor = "multi_thread")]

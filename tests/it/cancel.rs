@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use tidegate::lab::Gate;
+use tidegate::testkit::TestGate;
 use tidegate::tls::Transport;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -24,7 +24,7 @@ fn request(pid: i32, key: &[u8]) -> Vec<u8> {
 }
 
 /// Sends a CancelRequest; the answer is the end of the connection, nothing else.
-async fn cancel(gate: &Gate, pid: i32, key: &[u8], tls: bool) {
+async fn cancel(gate: &TestGate, pid: i32, key: &[u8], tls: bool) {
     let stream = tcp(gate).await;
     let mut stream = if tls {
         over_tls(stream).await

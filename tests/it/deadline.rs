@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use tidegate::lab::{Gate, Login, Options};
+use tidegate::testkit::{ServerOptions, TestGate, TestLogin};
 use tokio::task::JoinHandle;
 
 use crate::support::{Database, Frame, Raw, TARGET, Told, database, eventually, gate_before, records_of, start};
@@ -41,7 +41,7 @@ impl Figures {
 
 /// Half of the sessions in `pg_sleep`, a quarter idle, a quarter in the middle of a result that is read at leisure.
 async fn measure(database: &Database, sessions: usize, window: Duration) -> Figures {
-    let gate: Gate = gate_before(database, "", "[limits]\nconnections = 2500\n");
+    let gate: TestGate = gate_before(database, "", "[limits]\nconnections = 2500\n");
     let most = sessions.to_string();
     let login = gate.grant(
         "ci@example.com",
@@ -97,7 +97,7 @@ async fn measure(database: &Database, sessions: usize, window: Duration) -> Figu
 }
 
 /// Sessions at their work, each read to its end; a client waits for a message for no longer than `patience`.
-async fn at_work(gate: &Gate, login: &Login, sessions: usize, patience: Duration) -> Vec<JoinHandle<(Told, Timestamp)>> {
+async fn at_work(gate: &TestGate, login: &TestLogin, sessions: usize, patience: Duration) -> Vec<JoinHandle<(Told, Timestamp)>> {
     let mut clients = Vec::new();
     for n in 0..sessions {
         let mut raw = Raw::session(gate, login).await.patiently(patience);
@@ -193,7 +193,7 @@ pub(crate) async fn without_gate(database: &Database, sessions: usize) -> Durati
 
 /// How long the database takes to end the same sessions, with the gate between it and its clients, told by one statement of a DBA.
 async fn told_by_a_dba(database: &Database, sessions: usize) -> Duration {
-    let gate: Gate = gate_before(database, "", "[limits]\nconnections = 2500\n");
+    let gate: TestGate = gate_before(database, "", "[limits]\nconnections = 2500\n");
     let watcher = database.server.client("postgres").await.expect("a connection");
     let most = sessions.to_string();
     let login = gate.grant("ci@example.com", TARGET, "1h", &["--max-sessions", &most]);
@@ -241,9 +241,9 @@ async fn the_promised_figure() {
 #[ignore = "a figure of a quiet machine and a release build: make figures"]
 async fn a_thousand_are_gone_as_soon_as_the_database_can_end_them() {
     let settings = vec![("max_connections".to_owned(), "1200".to_owned())];
-    let database = start(&Options {
+    let database = start(&ServerOptions {
         settings,
-        ..Options::default()
+        ..ServerOptions::default()
     });
     let millis = |took: Duration| took.as_secs_f64() * 1000.0;
     let (mut gate, mut dba) = (Vec::new(), Vec::new());

@@ -4,28 +4,28 @@
 use std::fs;
 use std::path::Path;
 
-use tidegate::lab::Gate;
+use tidegate::testkit::TestGate;
 
 use crate::support::{
     ANA, Numbers, Raw, ReadOnly, SmallDisk, Unkept, WRITERS, audit, binary, database, eventually, grant, proven, ready, records,
     trials,
 };
 
-fn gate_logging_to(folder: &Path) -> Gate {
+fn gate_logging_to(folder: &Path) -> TestGate {
     gate_with(folder, "segment_bytes = 65536\n")
 }
 
-fn gate_with(folder: &Path, settings: &str) -> Gate {
+fn gate_with(folder: &Path, settings: &str) -> TestGate {
     let audit = format!("[audit]\ndir = \"{}\"\n{settings}", folder.display());
     let config = database().shop.target_table("shop", "") + &audit;
-    let gate = Gate::start(binary(), &config, &[database().shop.password_file()]).expect("a gate");
+    let gate = TestGate::start(binary(), &config, &[database().shop.password_file()]).expect("a gate");
     // The folder of the records is not the usual one: it is linked there for the tests' eyes.
     std::os::unix::fs::symlink(folder, gate.audit_folder()).expect("a link");
     gate
 }
 
 /// A segment that was packed meanwhile has made room once more: so the disk is failed again, and somebody asks for a record.
-async fn unready(gate: &Gate, why: &[(&str, &str)], fail: impl Fn()) {
+async fn unready(gate: &TestGate, why: &[(&str, &str)], fail: impl Fn()) {
     let answer = eventually("it is not ready", async || {
         fail();
         let _ = gate.grant(ANA, "shop", "10m", &[]);
@@ -36,7 +36,7 @@ async fn unready(gate: &Gate, why: &[(&str, &str)], fail: impl Fn()) {
     assert!(why.iter().any(|(_, words)| answer.contains(words)), "{answer}");
 }
 
-async fn ready_again(gate: &Gate) {
+async fn ready_again(gate: &TestGate) {
     eventually("it is ready", async || ready(gate).starts_with("HTTP/1.1 200").then_some(())).await;
 }
 
@@ -44,7 +44,7 @@ const FULL: (&str, &str) = ("53100", "full");
 const FAILED: (&str, &str) = ("58030", "cannot be written");
 
 /// Writers write; the disk is taken from the log, and all are refused for one of these reasons; it is given back.
-async fn trial(gate: &Gate, numbers: &Numbers, round: u64, why: &[(&str, &str)], disk: &impl Faulty) {
+async fn trial(gate: &TestGate, numbers: &Numbers, round: u64, why: &[(&str, &str)], disk: &impl Faulty) {
     let login = eventually("a grant can be made", async || gate.grant(ANA, "shop", "10m", &[]).ok()).await;
     let begun = numbers.sent();
     let writers = numbers.write(gate, &login).await;

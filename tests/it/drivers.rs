@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use tidegate::lab::{Gate, Options};
+use tidegate::testkit::{ServerOptions, TestGate};
 use tidegate::tls::ServerTls;
 
 use crate::support::{House, TARGET, Walls, database, eventually, gate, grant, id, records_of};
@@ -101,7 +101,7 @@ impl Driver {
         there
     }
 
-    fn run(&self, gate: &Gate, script: &str, (user, password): (&str, &str)) -> Command {
+    fn run(&self, gate: &TestGate, script: &str, (user, password): (&str, &str)) -> Command {
         let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/drivers");
         let mut command = Command::new(&self.program);
         if self.java() {
@@ -139,7 +139,7 @@ const POOLS: [(&str, &str, &str); 10] = [
 const JARS: [&str; 4] = ["postgresql.jar", "HikariCP.jar", "slf4j-api.jar", "slf4j-nop.jar"];
 
 /// What `tidegate env` would give a client to verify the gate by.
-fn certificate(gate: &Gate) -> PathBuf {
+fn certificate(gate: &TestGate) -> PathBuf {
     gate.folder().join("state/tls.crt")
 }
 
@@ -168,7 +168,7 @@ fn published_drivers() {
 async fn published_pools_work_under_the_presets() {
     let rails = "[targets.shop.profiles.read-only.rails]\nstatements = [\"@read\"]\n\
                  [targets.shop.profiles.read-write.rails]\nstatements = [\"@write\"]\n";
-    let walls = Walls::build_with(&Options::default(), rails).await;
+    let walls = Walls::build_with(&ServerOptions::default(), rails).await;
     for (script, kind, needs) in POOLS.into_iter().chain([("Pool.java", "hikari", "HikariCP")]) {
         let driver = Driver::of(script, needs);
         if !is_wanted(kind) || !driver.is_there() {

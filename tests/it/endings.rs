@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use postgres_protocol::message::frontend;
-use tidegate::lab::{Gate, Login};
+use tidegate::testkit::{TestGate, TestLogin};
 
 use crate::support::{Raw, TARGET, Told, active, alive, count, database, ended, eventually, gate, gate_with, grant, records_of};
 
 /// What every end by the grant's window says.
-fn says_expired(told: &Told, login: &Login, fate: &str) {
+fn says_expired(told: &Told, login: &TestLogin, fate: &str) {
     let ended = format!("grant {} ended at 20", login.grant);
     let parts: [&str; 4] = [
         &ended,
@@ -234,7 +234,7 @@ async fn who_is_idle_for_too_long_is_ended_and_who_waits_for_an_answer_is_not() 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_end_their_sessions_themselves_in_three_ways() {
     let gate = gate();
-    let end_of = async |login: &Login, how: &str| {
+    let end_of = async |login: &TestLogin, how: &str| {
         let record = ended(&gate, &login.grant).await;
         assert_eq!(record["ending"], how, "{record}");
         record
@@ -298,7 +298,7 @@ async fn the_databases_own_words_pass_when_its_administrator_ends_a_backend() {
 #[tokio::test(flavor = "multi_thread")]
 async fn half_a_message_at_the_deadline_is_never_forwarded() {
     table("halves").await;
-    let gate: Gate = gate();
+    let gate: TestGate = gate();
     let login = grant(&gate, "1s");
     let mut session = Raw::session(&gate, &login).await;
     let mut whole = bytes::BytesMut::new();

@@ -2,7 +2,7 @@
 //!
 //! What the database itself stops needs no reading of SQL; what cannot be stopped there is shown to end with the grant.
 
-use tidegate::lab::Options;
+use tidegate::testkit::ServerOptions;
 use tokio_postgres::{Client, NoTls};
 
 use crate::support::{ACTS_AS, READER, Walls, code, eventually, records_of, suite, value};
@@ -131,9 +131,9 @@ async fn own_settings_and_an_own_password_end_with_the_grant() {
 /// that is left open, and in one that is left prepared, as the role itself or as the profile.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_of_the_own_role_that_is_not_committed_keeps_nobody_in() {
-    let options = Options {
+    let options = ServerOptions {
         settings: vec![("max_prepared_transactions".to_owned(), "5".to_owned())],
-        ..Options::default()
+        ..ServerOptions::default()
     };
     let walls = Walls::build_with(&options, "").await;
     for last in [
@@ -262,9 +262,9 @@ async fn functions_triggers_and_programs_give_no_rights() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_goes_on_when_the_grant_is_over() {
-    let options = Options {
+    let options = ServerOptions {
         settings: vec![("max_prepared_transactions".to_owned(), "5".to_owned())],
-        ..Options::default()
+        ..ServerOptions::default()
     };
     let walls = Walls::build_with(&options, "").await;
     let (login, session) = walls.session("read-only").await;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::json;
-use tidegate::lab::{Gate, Options};
+use tidegate::testkit::{ServerOptions, TestGate};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -16,7 +16,7 @@ use crate::support::{
 
 const PEOPLE: [(&str, &str); 4] = [("ana", "qa"), ("lea", "leads"), ("oli", "oncall"), ("fay", "guests")];
 
-fn run(gate: &Gate, arguments: &[&str]) -> Output {
+fn run(gate: &TestGate, arguments: &[&str]) -> Output {
     let output = gate.command(arguments).expect("the command");
     assert!(
         output.status.success(),
@@ -105,7 +105,7 @@ async fn the_report_tells_who_was_let_in_by_whom_and_what_they_did() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_report_tells_of_roles_of_refusals_and_of_what_was_undone() {
-    let walls = Walls::build_with(&Options::default(), "rails = { need_where = true }\n").await;
+    let walls = Walls::build_with(&ServerOptions::default(), "rails = { need_where = true }\n").await;
     let (login, session) = walls.session("read-write").await;
     let client = &session.client;
     for _ in 0..2 {

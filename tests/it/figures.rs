@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use tidegate::lab::{Gate, Login};
+use tidegate::testkit::{TestGate, TestLogin};
 use tokio::sync::mpsc;
 
 use crate::access::{Person, TOM, shipped_with};
@@ -57,7 +57,7 @@ fn millis(time: Duration) -> f64 {
 
 /// A gate, a tester, and a lead who approves.
 struct Team {
-    gate: Gate,
+    gate: TestGate,
     ana: Person,
     tom: Person,
 }
@@ -264,8 +264,8 @@ struct Heard {
 
 /// Sessions of one grant: half of them in `pg_sleep`, a quarter idle, a quarter in the middle of a result.
 struct Crowd {
-    gate: Gate,
-    login: Login,
+    gate: TestGate,
+    login: TestLogin,
     heard: mpsc::UnboundedReceiver<Heard>,
     size: usize,
 }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use tidegate::lab::{Gate, Options};
+use tidegate::testkit::{ServerOptions, TestGate};
 
 use crate::support::{
     ANA, Frozen, Raw, TARGET, active, database, eventually, gate, gate_before, grant, psql, records_of, start, within,
 };
 
-fn until(gate: &Gate, grant: &str) -> Timestamp {
+fn until(gate: &TestGate, grant: &str) -> Timestamp {
     let shown = gate.json(&["grant", "show", grant]).expect("the grant");
     shown["until"].as_str().expect("a deadline").parse().expect("a time")
 }
@@ -132,9 +132,9 @@ async fn a_backend_that_goes_late_is_on_record_when_it_goes() {
 /// The connection on which backends are ended is gone, and there is no place at the target for another.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_target_that_can_be_told_nothing_keeps_nobody() {
-    let options = Options {
+    let options = ServerOptions {
         settings: vec![("max_connections".to_owned(), "16".to_owned())],
-        ..Options::default()
+        ..ServerOptions::default()
     };
     let database = start(&options);
     let gate = gate_before(&database, "", "");
@@ -195,9 +195,9 @@ async fn a_full_target_that_can_be_told_nothing_keeps_nobody() {
 /// would be sent.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backend_that_was_signalled_is_not_cancelled_besides() {
-    let options = Options {
+    let options = ServerOptions {
         settings: vec![("log_connections".to_owned(), "on".to_owned())],
-        ..Options::default()
+        ..ServerOptions::default()
     };
     let database = start(&options);
     let gate = gate_before(&database, "", "");

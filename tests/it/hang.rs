@@ -5,7 +5,7 @@ use std::fs;
 use nix::sys::ptrace;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
-use tidegate::lab::Gate;
+use tidegate::testkit::TestGate;
 
 use crate::support::{Raw, active, alive, binary, database, ended, eventually, gate_with, grant};
 
@@ -13,7 +13,7 @@ use crate::support::{Raw, active, alive, binary, database, ended, eventually, ga
 pub(crate) struct Stopped(Vec<Pid>);
 
 impl Stopped {
-    pub(crate) fn stop(gate: &Gate) -> Self {
+    pub(crate) fn stop(gate: &TestGate) -> Self {
         let tasks = format!("/proc/{}/task", gate.pid().expect("it runs"));
         let threads = fs::read_dir(tasks).expect("the threads").filter_map(|task| {
             let task = task.expect("a thread");

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tidegate::lab::Gate;
+use tidegate::testkit::TestGate;
 
 use crate::support::{
     Numbers, Raw, WRITERS, active, alive, database, ended, eventually, gate, gate_with, grant, proven, records, trials, within,
@@ -98,7 +98,7 @@ async fn a_target_that_is_away_holds_nobody_elses_door_shut() {
 /// The gate is killed again and again while statements write; `TIDEGATE_KILLS` sets how often. The log is proven after each kill,
 /// before the next start has put anything right: all that is left of a line being written is a remark.
 /// With `packing`, every other time in the moment in which a segment is being packed.
-async fn killed_again_and_again(mut gate: Gate, numbers: &Numbers, packing: bool) -> String {
+async fn killed_again_and_again(mut gate: TestGate, numbers: &Numbers, packing: bool) -> String {
     let rounds = trials("TIDEGATE_KILLS", 5);
     let (mut cut, mut halfway) = (0, 0);
     for round in 0..rounds {
@@ -136,7 +136,7 @@ async fn killed_again_and_again(mut gate: Gate, numbers: &Numbers, packing: bool
 }
 
 /// Whether a segment is being packed, or was when the gate died: half a copy is there, or the copy and the original.
-fn interrupted(gate: &Gate) -> bool {
+fn interrupted(gate: &TestGate) -> bool {
     let files = std::fs::read_dir(gate.audit_folder()).expect("the audit folder");
     let names: HashSet<String> = files
         .map(|file| file.expect("a file").file_name().to_string_lossy().into_owned())

@@ -2,7 +2,7 @@
 //!
 //! Each is tried through the gate, under a grant, with profiles as `tidegate target apply` makes them.
 
-use tidegate::lab::Driver;
+use tidegate::testkit::DriverConnection;
 
 use crate::support::{Walls, code, eventually, records_of, value};
 
@@ -53,7 +53,7 @@ fn target(walls: &Walls, what: &str) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&said).into_owned())
 }
 
-async fn run(session: &Driver, sql: &str) {
+async fn run(session: &DriverConnection, sql: &str) {
     session
         .client
         .batch_execute(sql)

@@ -3,7 +3,7 @@
 use data_encoding::HEXLOWER;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use tidegate::lab::{Gate, Login, Options};
+use tidegate::testkit::{ServerOptions, TestGate, TestLogin};
 
 use crate::support::script::{
     CLEAR, Scripted, bind, close, column, describe, execute, frame, parse, query, run, sqlstate, sync, tags,
@@ -11,7 +11,7 @@ use crate::support::script::{
 use crate::support::{eventually, gate, gate_before, grant, records_of, start};
 
 /// The statements of a grant with their outcomes, once each has one.
-pub(crate) async fn statements(gate: &Gate, login: &Login) -> Vec<(Value, Value)> {
+pub(crate) async fn statements(gate: &TestGate, login: &TestLogin) -> Vec<(Value, Value)> {
     eventually("every statement but a Parse has its outcome", async || {
         let outcomes = records_of(gate, &login.grant, "outcome");
         let all = records_of(gate, &login.grant, "statement");
@@ -31,7 +31,7 @@ pub(crate) async fn statements(gate: &Gate, login: &Login) -> Vec<(Value, Value)
     .await
 }
 
-pub(crate) async fn executed(gate: &Gate, login: &Login) -> Vec<(Value, Value)> {
+pub(crate) async fn executed(gate: &TestGate, login: &TestLogin) -> Vec<(Value, Value)> {
     let mut all = statements(gate, login).await;
     // Beside what was prepared: what could not even be bound or described.
     let executes = |kind: &Value| ["query", "execute", "function_call"].iter().any(|executes| kind == executes);
@@ -429,7 +429,7 @@ async fn no_bytes_in_sql_harm_a_record() {
 }
 
 /// Resident memory of the gate in KiB, at most until now.
-fn peak(gate: &Gate) -> u64 {
+fn peak(gate: &TestGate) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", gate.pid().expect("it runs"))).expect("its status");
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a peak");
     line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
@@ -467,9 +467,9 @@ async fn the_servers_own_log_agrees() {
         ("log_min_error_statement", "panic"),
         ("log_error_verbosity", "terse"),
     ];
-    let database = start(&Options {
+    let database = start(&ServerOptions {
         settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
-        ..Options::default()
+        ..ServerOptions::default()
     });
     let gate = gate_before(&database, "", "");
     let login = grant(&gate, "10m");

@@ -8,17 +8,17 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use tidegate::lab::Gate;
+use tidegate::testkit::TestGate;
 
 use crate::support::{audit, binary, counted, eventually, gate, grant, records};
 
-async fn stopped(gate: &Gate) {
+async fn stopped(gate: &TestGate) {
     gate.terminate().expect("SIGTERM");
     eventually("it is gone", async || gate.ended().then_some(())).await;
 }
 
 /// The first record that the present run has written.
-fn first_of_run(gate: &Gate, before: u64) -> Value {
+fn first_of_run(gate: &TestGate, before: u64) -> Value {
     let framing = |record: &&Value| !matches!(record["event"].as_str(), Some("segment_began" | "checkpoint"));
     let all = records(gate);
     let found = all
@@ -95,7 +95,7 @@ async fn a_log_that_vanished_while_the_gate_was_down_is_the_first_thing_on_recor
     assert_eq!(code, Some(0), "{verdict}");
 }
 
-fn gate_counts(gate: &Gate, gaps: f64) -> bool {
+fn gate_counts(gate: &TestGate, gaps: f64) -> bool {
     (counted(gate, "tidegate_audit_gap") - gaps).abs() < 0.5
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tidegate::lab::{Login, Postgres};
+use tidegate::testkit::{TestLogin, TestPostgres};
 
 use crate::support::{Raw, TARGET, Told, Walls, code, eventually, value};
 
@@ -43,7 +43,7 @@ fn superuser(walls: &Walls, arguments: &[&str], program: &[&str]) -> Output {
     target_command(walls, arguments, program).output().expect("the command")
 }
 
-fn past_the_gate<'a>(command: &'a mut Command, server: &Postgres) -> &'a mut Command {
+fn past_the_gate<'a>(command: &'a mut Command, server: &TestPostgres) -> &'a mut Command {
     command
         .env("PGHOST", server.folder())
         .env("PGPORT", server.port().to_string())
@@ -224,7 +224,7 @@ async fn masks_come_back_however_the_command_ends() {
 }
 
 /// pg_dump through the gate.
-fn dumped(walls: &Walls, login: &Login, more: &[&str]) -> Output {
+fn dumped(walls: &Walls, login: &TestLogin, more: &[&str]) -> Output {
     Command::new(walls.server.binaries().folder().join("pg_dump"))
         .args([
             "-h",

@@ -1,13 +1,13 @@
 //! Standard error that takes nothing, or fails: logins, deadlines, revocations, readiness and the stop do not depend on it.
 
-use tidegate::lab::Gate;
+use tidegate::testkit::TestGate;
 
 use crate::support::{
     FullPipe, Raw, active, alive, counted, database, ended, eventually, gate_through, grant, ready, records_of,
 };
 
 /// A day in the life of a gate: what every gate does, done by this one.
-async fn works(gate: &Gate) {
+async fn works(gate: &TestGate) {
     // A deadline.
     let login = grant(gate, "2s");
     let mut session = Raw::session(gate, &login).await;
@@ -38,7 +38,7 @@ async fn works(gate: &Gate) {
 }
 
 /// An orderly stop with a session in a statement.
-async fn stops(gate: &Gate) {
+async fn stops(gate: &TestGate) {
     let login = grant(gate, "10m");
     let mut busy = Raw::session(gate, &login).await;
     // Named after its grant: other gates stop on the same server at the same time.

@@ -13,7 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
-use tidegate::lab::{Gate, free_port};
+use tidegate::testkit::{TestGate, free_port};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::TcpListener;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -248,7 +248,7 @@ fn header(token: &str) -> Value {
 }
 
 struct Story {
-    gate: Gate,
+    gate: TestGate,
     issuer: Issuer,
     /// What psql said to the first token that proved nothing.
     told: OnceLock<String>,

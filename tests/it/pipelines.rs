@@ -5,19 +5,19 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use postgres_protocol::message::frontend;
-use tidegate::lab::Gate;
+use tidegate::testkit::TestGate;
 
 use crate::support::{Frozen, Pipeline, Raw, TARGET, Witness, active, database, eventually, gate, grant, records_of};
 
 /// When the grant ends, as the gate says.
-fn until(gate: &Gate, grant: &str) -> Timestamp {
+fn until(gate: &TestGate, grant: &str) -> Timestamp {
     let shown = gate.json(&["grant", "show", grant]).expect("the grant");
     shown["until"].as_str().expect("a deadline").parse().expect("a time")
 }
 
 /// Lets so many sessions fill their pipelines, a part of their backends frozen right before the deadline, and reads to their ends.
 async fn fill(sessions: usize, frozen: usize, window: &str, kinds: &[Pipeline], witness: &Witness) -> Timestamp {
-    let gate: Gate = gate();
+    let gate: TestGate = gate();
     let most = (sessions + frozen).to_string();
     let login = gate
         .grant("ci@example.com", TARGET, window, &["--max-sessions", &most])

@@ -3,7 +3,7 @@
 use std::process::Output;
 
 use serde_json::Value;
-use tidegate::lab::{Gate, Options};
+use tidegate::testkit::{ServerOptions, TestGate};
 
 use crate::support::{Database, binary, eventually, start, told};
 
@@ -16,13 +16,13 @@ mask = { \"public.cards\" = { last_four = \"partial\" } }
 ";
 
 /// A gate of a database of its own, for what changes there is everybody's.
-fn gate(database: &Database) -> Gate {
+fn gate(database: &Database) -> TestGate {
     let config = format!("{}{PROFILES}", database.shop.target_table("shop", ""));
     let superuser = ("superuser.password", database.server.password().expose().as_str());
-    Gate::start(binary(), &config, &[database.shop.password_file(), superuser]).expect("a gate")
+    TestGate::start(binary(), &config, &[database.shop.password_file(), superuser]).expect("a gate")
 }
 
-fn target(gate: &Gate, arguments: &[&str]) -> Output {
+fn target(gate: &TestGate, arguments: &[&str]) -> Output {
     let password = gate.folder().join("superuser.password");
     let as_superuser = ["--user", "postgres", "--password-file", password.to_str().expect("UTF-8")];
     gate.command(&[&["target"], arguments, &["shop"], &as_superuser].concat())
@@ -35,7 +35,7 @@ fn json(output: &Output) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_is_shown_applied_and_looked_after() {
-    let database = start(&Options::default());
+    let database = start(&ServerOptions::default());
     let gate = gate(&database);
     let drift = async |profile: &str, value: u8| {
         let line = format!("tidegate_profile_drift{{target=\"shop\",profile=\"{profile}\"}} {value}");

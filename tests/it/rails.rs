@@ -5,13 +5,13 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate::app::Gate;
+use tidegate::app::RunningGate;
 use tidegate::diagnostics::Diagnostics;
 use tidegate::grant::Terms;
-use tidegate::lab::{Driver, Shop};
 use tidegate::names::ProfileName;
-use tidegate::rails::{Rails, Rules};
-use tidegate::session::{self, TargetRoom};
+use tidegate::session::{self, TargetState};
+use tidegate::sql_filter::{FilterRules, SqlFilter};
+use tidegate::testkit::{DriverConnection, ShopFixture};
 use tokio_postgres::Config;
 use tokio_postgres::error::SqlState;
 
@@ -19,7 +19,7 @@ use crate::support::{ANA, TARGET, database, eventually};
 
 /// A gate in this process whose profile `careful` needs a WHERE, may not drop, and does nothing unknown.
 struct Careful {
-    gate: Gate,
+    gate: RunningGate,
     folder: tempfile::TempDir,
     profile: ProfileName,
 }
@@ -33,22 +33,25 @@ impl Careful {
         let head = "listen = [\"127.0.0.1:0\"]\nstate_dir = \"state\"\n";
         let path = folder.path().join("tidegate.toml");
         std::fs::write(&path, format!("{head}{}", shop.target_table(TARGET, ""))).unwrap();
-        let gate = Gate::start(tidegate::config::load(&path).unwrap(), Diagnostics::default())
+        let gate = RunningGate::start(tidegate::config::load(&path).unwrap(), Diagnostics::default())
             .await
             .unwrap();
         let profile: ProfileName = "careful".parse().unwrap();
-        let rules = Rules {
+        let rules = FilterRules {
             statements: Some(vec!["!drop".to_owned()]),
             need_where: true,
             refuse_unknown: true,
             refuse_unloggable: true,
-            ..Rules::default()
+            ..FilterRules::default()
         };
-        let rails = HashMap::from([(Some(profile.clone()), Arc::new(Rails::new(&rules, profile.clone()).unwrap()))]);
+        let rails = HashMap::from([(
+            Some(profile.clone()),
+            Arc::new(SqlFilter::new(&rules, profile.clone()).unwrap()),
+        )]);
         let before = gate.shared().rules.borrow().clone();
         let target = &TARGET.parse().unwrap();
         let room = &before.targets[target];
-        let room = TargetRoom {
+        let room = TargetState {
             target: Arc::clone(&room.target),
             terminator: room.terminator.clone(),
             roles: None,
@@ -59,7 +62,7 @@ impl Careful {
             rails,
             masked: HashMap::new(),
         };
-        gate.shared().rules.send_replace(Arc::new(session::Rules {
+        gate.shared().rules.send_replace(Arc::new(session::SessionRules {
             frontend: before.frontend.clone(),
             session: before.session.clone(),
             targets: HashMap::from([(target.clone(), Arc::new(room))]),
@@ -85,15 +88,17 @@ impl Careful {
         (grant.id().to_string(), secret.expose().clone())
     }
 
-    async fn connect(&self, profile: Option<ProfileName>) -> Driver {
+    async fn connect(&self, profile: Option<ProfileName>) -> DriverConnection {
         self.connect_with(profile, "").await
     }
 
-    async fn connect_with(&self, profile: Option<ProfileName>, options: &str) -> Driver {
+    async fn connect_with(&self, profile: Option<ProfileName>, options: &str) -> DriverConnection {
         let (user, password) = self.grant(profile).await;
         let mut config = Config::new();
         config.user(&user).password(&password).dbname(TARGET).options(options);
-        Driver::connect(self.gate.addresses()[0], &config, false).await.unwrap()
+        DriverConnection::connect(self.gate.addresses()[0], &config, false)
+            .await
+            .unwrap()
     }
 }
 
@@ -314,7 +319,10 @@ async fn psql_shows_what_to_do() {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),
     );
-    assert!(said.ends_with("there\n") && said.contains(Shop::DATABASE), "{said} {errors}");
+    assert!(
+        said.ends_with("there\n") && said.contains(ShopFixture::DATABASE),
+        "{said} {errors}"
+    );
     for words in [
         "ERROR:  the guard rails of profile \"careful\" do not allow this statement",
         "DETAIL:  Rule \"need_where\": DELETE without WHERE would change every row.",

@@ -5,8 +5,8 @@ use std::os::unix::fs::FileExt as _;
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
-use tidegate::lab::Gate;
 use tidegate::secret::Secret;
+use tidegate::testkit::TestGate;
 
 use crate::answers::{Following, found, marks, session, told};
 use crate::support::script::query;
@@ -205,7 +205,7 @@ async fn times_are_those_of_the_reader_and_said_to_be() {
 }
 
 /// A command of somebody on another machine: nothing of the gate's is there.
-fn elsewhere(gate: &Gate, token: &str, arguments: &[&str]) -> Output {
+fn elsewhere(gate: &TestGate, token: &str, arguments: &[&str]) -> Output {
     let token = Secret::new(token.to_owned());
     let mut command: Command = gate.command_of(&token, arguments);
     let nowhere = gate.folder().join("no-such.toml");

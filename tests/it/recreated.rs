@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use tidegate::lab::{Options, Postgres};
+use tidegate::testkit::{ServerOptions, TestPostgres};
 
 use crate::support::{ACCOUNT, Raw, Walls, code, eventually, suite, value};
 
 /// One of PostgreSQL's own programs, as superuser, past the gate.
-fn tool(server: &Postgres, program: &str, arguments: &[&str]) -> Output {
+fn tool(server: &TestPostgres, program: &str, arguments: &[&str]) -> Output {
     Command::new(server.binaries().folder().join(program))
         .args(arguments)
         .env("PGHOST", server.folder())
@@ -128,7 +128,7 @@ async fn a_reload_leaves_no_second_connection() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_maintenance_database_the_targets_own_serves() {
-    let walls = Walls::build_with(&Options::default(), "").await;
+    let walls = Walls::build_with(&ServerOptions::default(), "").await;
     superuser(&walls, "REVOKE CONNECT ON DATABASE postgres FROM PUBLIC").await;
     let gate = crate::support::roles_gate_before(&walls.server, "");
     let login = gate

@@ -3,13 +3,13 @@
 use postgres_protocol::authentication::sasl::ChannelBinding;
 use postgres_protocol::message::frontend;
 use serde_json::Value;
-use tidegate::lab::{Gate, Login, Options};
 use tidegate::secret::Secret;
+use tidegate::testkit::{ServerOptions, TestGate, TestLogin};
 
 use crate::support::{ANA, Plug, Raw, TARGET, database, eventually, gate, gate_before, gate_with, grant, records, start};
 
 /// The record of the last refusal with this ending.
-async fn on_record(gate: &Gate, ending: &str) -> Value {
+async fn on_record(gate: &TestGate, ending: &str) -> Value {
     eventually("the refusal is on record", async || {
         let mut all = records(gate);
         all.retain(|record| record["event"] == "refused" && record["ending"] == ending);
@@ -19,7 +19,7 @@ async fn on_record(gate: &Gate, ending: &str) -> Value {
 }
 
 /// What a client reads that was refused with exactly these startup parameters, its secret proved if that is asked for.
-async fn refused_with(gate: &Gate, login: &Login, parameters: &[(&str, &str)]) -> crate::support::Told {
+async fn refused_with(gate: &TestGate, login: &TestLogin, parameters: &[(&str, &str)]) -> crate::support::Told {
     match Raw::connect(gate).await.login_with(login, parameters).await {
         Ok(_) => panic!("let in"),
         Err(told) => told,
@@ -30,13 +30,13 @@ async fn refused_with(gate: &Gate, login: &Login, parameters: &[(&str, &str)]) -
 async fn a_wrong_secret_and_an_unknown_grant_are_the_same_to_a_stranger() {
     let gate = gate();
     let real = grant(&gate, "10m");
-    let wrong = Login {
+    let wrong = TestLogin {
         grant: real.grant.clone(),
         secret: Secret::new("wrong".to_owned()),
     };
     // The same length, and nobody's: one letter differs.
     let other = if real.grant.ends_with('2') { "3" } else { "2" };
-    let unknown = Login {
+    let unknown = TestLogin {
         grant: format!("{}{other}", &real.grant[..real.grant.len() - 1]),
         secret: Secret::new("wrong".to_owned()),
     };
@@ -64,7 +64,7 @@ async fn a_wrong_secret_and_an_unknown_grant_are_the_same_to_a_stranger() {
 }
 
 /// The bytes of the refusal, and the kinds and lengths of all messages up to it.
-async fn exchange(gate: &Gate, login: &Login) -> (Vec<u8>, Vec<(u8, usize)>) {
+async fn exchange(gate: &TestGate, login: &TestLogin) -> (Vec<u8>, Vec<(u8, usize)>) {
     let mut raw = Raw::connect(gate).await;
     raw.startup(&[("user", &login.grant), ("database", TARGET)]).await;
     let mut scram = postgres_protocol::authentication::sasl::ScramSha256::new(b"wrong", ChannelBinding::unsupported());
@@ -90,7 +90,7 @@ async fn exchange(gate: &Gate, login: &Login) -> (Vec<u8>, Vec<(u8, usize)>) {
 }
 
 /// The challenge's salt and iteration count.
-async fn salt(gate: &Gate, login: &Login) -> String {
+async fn salt(gate: &TestGate, login: &TestLogin) -> String {
     let mut raw = Raw::connect(gate).await;
     raw.startup(&[("user", &login.grant)]).await;
     raw.until(b'R').await;
@@ -280,7 +280,7 @@ async fn too_many_are_told_of_what_and_how_many() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_that_is_down_or_refuses_us_is_told_without_its_secrets() {
-    let shop = start(&Options::default());
+    let shop = start(&ServerOptions::default());
     let plug = Plug::put(shop.server.address()).await;
     let own = |name: &str, address: &str, user: &str| {
         format!(
@@ -289,7 +289,7 @@ async fn a_target_that_is_down_or_refuses_us_is_told_without_its_secrets() {
     };
     let address = shop.server.address().to_string();
     let config = own("plugged", &plug.address().to_string(), "shop_app") + &own("stranger", &address, "nobody_here");
-    let gate = Gate::start(crate::support::binary(), &config, &[shop.shop.password_file()]).expect("a gate");
+    let gate = TestGate::start(crate::support::binary(), &config, &[shop.shop.password_file()]).expect("a gate");
     let named = |target: &str| gate.grant(ANA, target, "10m", &[]).expect("a grant");
 
     let login = named("stranger");

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tidegate::lab::Gate;
+use tidegate::testkit::TestGate;
 
 use crate::support::{TARGET, database, eventually, gate_before, records};
 use crate::waiting::call;
 
 /// A gate whose policies can be changed.
 struct Changing {
-    gate: Gate,
+    gate: TestGate,
     policies: TempDir,
 }
 
@@ -26,7 +26,7 @@ permit (principal in Tidegate::Group::"qa", action == Tidegate::Action::"auto-ap
 "#;
 
 /// The records of this event.
-fn records_of(gate: &Gate, event: &str) -> Vec<Value> {
+fn records_of(gate: &TestGate, event: &str) -> Vec<Value> {
     let mut all = records(gate);
     all.retain(|record| record["event"] == event);
     all

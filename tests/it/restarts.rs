@@ -8,8 +8,8 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use tidegate::lab::Login;
 use tidegate::secret::Secret;
+use tidegate::testkit::TestLogin;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::sync::watch;
 
@@ -72,10 +72,10 @@ async fn kill_and_start(house: &mut House) {
 }
 
 /// A login of somebody's own grant.
-async fn login(house: &House, who: &str, grant: &str) -> Login {
+async fn login(house: &House, who: &str, grant: &str) -> TestLogin {
     let path = format!("/v1/grants/{grant}/login");
     let body = house.call(who, "POST", &path, &json!({})).await.good();
-    Login {
+    TestLogin {
         grant: body["user"].as_str().expect("a user").to_owned(),
         secret: Secret::new(body["secret"].as_str().expect("a secret").to_owned()),
     }
@@ -285,7 +285,7 @@ async fn a_kill_among_approvals_loses_no_answer_and_leaves_nothing_by_halves() {
 }
 
 /// Whether it was answered with a yes; the gate may die before.
-async fn approve(gate: &tidegate::lab::Gate, token: &str, request: &str) -> bool {
+async fn approve(gate: &tidegate::testkit::TestGate, token: &str, request: &str) -> bool {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let Ok(mut stream) = tokio::net::UnixStream::connect(gate.folder().join("state/control.sock")).await else {
         return false;

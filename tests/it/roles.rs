@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tidegate::lab::{Login, Options};
+use tidegate::testkit::{ServerOptions, TestLogin};
 
 use crate::support::{
     ACTS_AS, READER, Random, Raw, WRITER, Walls, code, counted, eventually, records, records_of, roles_gate_before, seed, suite,
@@ -319,7 +319,7 @@ async fn whatever_dies_nothing_is_left_that_is_over() {
 /// What a role of its own adds to a connect, beside the same connect under a role that is there.
 #[tokio::test(flavor = "multi_thread")]
 async fn activation_adds_little() {
-    let walls = Walls::build_with(&Options::default(), "").await;
+    let walls = Walls::build_with(&ServerOptions::default(), "").await;
     let (mut first, mut second) = (Vec::new(), Vec::new());
     for _ in 0..trials("TIDEGATE_GRANTS", 20) {
         let login = walls.grant("read-only", "10m");
@@ -388,7 +388,7 @@ async fn from_the_configuration_to_masked_rows() {
 async fn guard_rails_are_those_of_the_grants_profile() {
     let rails = "[targets.shop.profiles.read-only.rails]\nstatements = [\"select\"]\n\
                  [targets.shop.profiles.read-write.rails]\nneed_where = true\n";
-    let walls = Walls::build_with(&Options::default(), rails).await;
+    let walls = Walls::build_with(&ServerOptions::default(), rails).await;
     let (login, writer) = walls.session("read-write").await;
     assert_eq!(code(&writer.client, "DELETE FROM orders").await, "42501");
     assert_eq!(code(&writer.client, "DELETE FROM orders WHERE id = 2").await, "");
@@ -456,22 +456,22 @@ async fn whatever_the_server_was_doing_when_it_crashed_nothing_is_left() {
 }
 
 /// A session until something ends it.
-async fn live(walls: &Walls, login: &Login) {
+async fn live(walls: &Walls, login: &TestLogin) {
     if let Ok(session) = suite(&walls.gate, login).await {
         let _ = session.client.simple_query("SELECT pg_sleep(600)").await;
     }
 }
 
-async fn unreachable(walls: &Walls, login: &Login) {
+async fn unreachable(walls: &Walls, login: &TestLogin) {
     let told = Raw::refused(&walls.gate, login).await;
     told.says("FATAL", "08001", &["cannot be reached", "try again"]);
 }
 
 /// A server that has what it said was committed, also after a crash.
-fn lasting() -> Options {
-    Options {
+fn lasting() -> ServerOptions {
+    ServerOptions {
         settings: vec![("synchronous_commit".to_owned(), "on".to_owned())],
-        ..Options::default()
+        ..ServerOptions::default()
     }
 }
 

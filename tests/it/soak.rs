@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tidegate::lab::{Driver, Gate, Login};
+use tidegate::testkit::{DriverConnection, TestGate, TestLogin};
 use tokio::io::AsyncWriteExt as _;
 use tokio_postgres::CancelToken;
 
@@ -41,7 +41,7 @@ struct Usage {
 }
 
 impl Usage {
-    fn now(gate: &Gate, done: &Done) -> Self {
+    fn now(gate: &TestGate, done: &Done) -> Self {
         let process = format!("/proc/{}", gate.pid().expect("a process"));
         let status = std::fs::read_to_string(format!("{process}/status")).expect("its status");
         let field = |name: &str| {
@@ -112,16 +112,16 @@ impl Site {
         Instant::now() < self.until
     }
 
-    fn gate(&self) -> &Gate {
+    fn gate(&self) -> &TestGate {
         &self.house.gate
     }
 
     /// A grant by hand; nothing where the gate could not give one just now.
-    async fn grant(&self, seconds: u64) -> Option<Login> {
+    async fn grant(&self, seconds: u64) -> Option<TestLogin> {
         let body = json!({"identity": "suite@example.com", "target": TARGET, "window_seconds": seconds, "reason": "soak"});
         let answer = api(self.gate(), self.house.token("operator"), "POST", "/v1/grants", &body).await;
         (answer.status == 201 || answer.status == 200)
-            .then(|| Login::read(&answer.body))
+            .then(|| TestLogin::read(&answer.body))
             .flatten()
     }
 
@@ -173,7 +173,7 @@ impl Site {
     }
 
     /// Statements of all kinds until one fails for good: the backend, the window or the grant has ended.
-    async fn work(&self, session: Driver, random: &mut Random) {
+    async fn work(&self, session: DriverConnection, random: &mut Random) {
         let client = &session.client;
         for n in 0..=random.below(40) {
             let done = match random.below(9) {
@@ -265,7 +265,7 @@ impl Site {
             1 => drop(stream.write_all(b"\0\0\0\x08\x04\xd2\x16\x2f").await),
             2 => drop(stream.write_all(b"\0\0\0\x10\x04\xd2\x16\x2e\0\0\0\x01\0\0\0\x02").await),
             _ => {
-                let login = Login {
+                let login = TestLogin {
                     grant: "gr_0000000000".to_owned(),
                     secret: tidegate::secret::Secret::new("wrong".to_owned()),
                 };

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use tidegate::lab::{Gate, Login, Options, Shop};
+use tidegate::testkit::{ServerOptions, ShopFixture, TestGate, TestLogin};
 
 use crate::support::{
     ANA, Frame, House, Raw, TARGET, Told, Walls, binary, database, ended, eventually, gate, gate_before, grant, records_of, said,
@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 /// The login's notices, and the session.
-async fn let_in(gate: &Gate, login: &Login, parameters: &[(&str, &str)]) -> (Vec<Told>, Raw) {
+async fn let_in(gate: &TestGate, login: &TestLogin, parameters: &[(&str, &str)]) -> (Vec<Told>, Raw) {
     let mut raw = Raw::connect(gate).await;
     let all = [&[("user", login.grant.as_str())], parameters].concat();
     raw.startup(&all).await;
@@ -42,7 +42,7 @@ async fn asked(raw: &mut Raw, sql: &str) -> String {
     String::from_utf8(row.body[6..].to_vec()).expect("text")
 }
 
-async fn refused(gate: &Gate, login: &Login, parameters: &[(&str, &str)]) -> Told {
+async fn refused(gate: &TestGate, login: &TestLogin, parameters: &[(&str, &str)]) -> Told {
     match Raw::connect(gate).await.login_with(login, parameters).await {
         Ok(_) => panic!("let in"),
         Err(told) => told,
@@ -208,7 +208,7 @@ async fn a_profile_is_named_in_every_spelling_and_a_target_by_its_own_name_first
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_is_also_called_as_its_database_is() {
     let table = database().shop.target_table("\"qa.shop\"", "profiles = [\"reader\"]\n");
-    let gate = Gate::start(binary(), &table, &[database().shop.password_file()]).expect("a gate");
+    let gate = TestGate::start(binary(), &table, &[database().shop.password_file()]).expect("a gate");
     let login = gate.grant(ANA, "qa.shop", "10m", &["--profile", "reader"]).expect("a grant");
     for dbname in ["qa.shop", "qa.shop.reader", "qa.shop/reader", "shop", "shop.reader"] {
         let (_, mut raw) = let_in(&gate, &login, &[("database", dbname)]).await;
@@ -317,8 +317,8 @@ async fn a_person_is_called_as_their_provider_calls_them() {
 /// A base backup and a stream of WAL, by the tools that name a database `replication`; the stream ends with its grant.
 #[tokio::test(flavor = "multi_thread")]
 async fn replication_by_postgresqls_own_tools() {
-    let (database, folder) = (start(&Options::default()), tempfile::tempdir().expect("a folder"));
-    let replicates = format!("ALTER ROLE {} REPLICATION", Shop::ROLE);
+    let (database, folder) = (start(&ServerOptions::default()), tempfile::tempdir().expect("a folder"));
+    let replicates = format!("ALTER ROLE {} REPLICATION", ShopFixture::ROLE);
     database
         .server
         .batch("postgres", &replicates)

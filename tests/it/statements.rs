@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use data_encoding::HEXLOWER;
 use serde_json::Value;
 use tidegate::audit::values::ValueKey;
-use tidegate::lab::{Gate, Login};
+use tidegate::testkit::{TestGate, TestLogin};
 
 use crate::log::{executed, text};
 use crate::support::script::{
@@ -417,7 +417,7 @@ async fn bytes_are_those_of_the_answer() {
 }
 
 /// The key that hashes what is blanked or cut.
-fn value_key(gate: &Gate) -> ValueKey {
+fn value_key(gate: &TestGate) -> ValueKey {
     ValueKey::load_or_make(&gate.folder().join("state/audit-key.values")).expect("a key")
 }
 
@@ -766,7 +766,7 @@ async fn binary_values_are_shown_as_the_server_prints_them() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-async fn parameters(gate: &Gate, login: &Login) -> Vec<Value> {
+async fn parameters(gate: &TestGate, login: &TestLogin) -> Vec<Value> {
     let mut raw = Scripted::login(gate, login, CLEAR).await;
     let group = [
         parse("", "SELECT $1::int4, $2::text, $3::text", &[23, 25, 25]),

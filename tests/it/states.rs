@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use postgres_protocol::message::frontend;
-use tidegate::lab::{Gate, Login, Options};
+use tidegate::testkit::{ServerOptions, TestGate, TestLogin};
 use tokio::task::JoinHandle;
 
 use crate::support::{Database, Frame, Frozen, Pipeline, Raw, TARGET, Witness, gate_before, records_of, start, trials};
@@ -136,7 +136,7 @@ async fn to_its_end(mut raw: Raw) -> Ended {
 }
 
 /// Lets them in, twenty at a time.
-async fn let_in(gate: &Gate, logins: &[Login], sessions: usize) -> Vec<Session> {
+async fn let_in(gate: &TestGate, logins: &[TestLogin], sessions: usize) -> Vec<Session> {
     let mut all = Vec::new();
     while all.len() < sessions {
         let here = all.len()..(all.len() + 20).min(sessions);
@@ -257,12 +257,12 @@ async fn round(database: &Database, number: u64, sessions: usize) {
 
 async fn rounds(sessions: usize) {
     let setting = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    let database = start(&Options {
+    let database = start(&ServerOptions {
         settings: vec![
             setting("max_connections", "2000"),
             setting("max_locks_per_transaction", "128"),
         ],
-        ..Options::default()
+        ..ServerOptions::default()
     });
     let begun = Instant::now();
     let long = Duration::from_mins(trials("TIDEGATE_MINUTES", 0));

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use postgres_protocol::message::frontend;
-use tidegate::lab::{Gate, Login};
 use tidegate::secret::Secret;
+use tidegate::testkit::{TestGate, TestLogin};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -18,14 +18,14 @@ use crate::support::{
 };
 
 /// Stops a gate in order, and waits for it.
-async fn stopped(gate: &Gate) {
+async fn stopped(gate: &TestGate) {
     gate.terminate().expect("told");
     eventually("it has stopped", async || gate.ended().then_some(())).await;
 }
 
 /// A secret that is not the grant's.
-fn wrong(login: &Login) -> Login {
-    Login {
+fn wrong(login: &TestLogin) -> TestLogin {
+    TestLogin {
         grant: login.grant.clone(),
         secret: Secret::new("wrong".to_owned()),
     }
@@ -195,7 +195,7 @@ async fn more_prepared_statements_than_are_kept_account_of_are_refused_and_the_s
 }
 
 /// A login with a token that proves nothing.
-async fn wrong_token(gate: &Gate, user: &str, token: &str) {
+async fn wrong_token(gate: &TestGate, user: &str, token: &str) {
     let mut raw = Raw::connect(gate).await;
     raw.startup(&[("user", user), ("database", TARGET)]).await;
     raw.until(b'R').await;
@@ -231,7 +231,7 @@ async fn a_refused_token_is_one_record_that_says_why() {
 }
 
 /// A session that sends more than its identity's share of the log has room for.
-async fn filling(gate: &Gate, login: &Login) -> Raw {
+async fn filling(gate: &TestGate, login: &TestLogin) -> Raw {
     let mut raw = Raw::session(gate, login).await;
     raw.write(|out| {
         for n in 0..40 {
@@ -365,7 +365,7 @@ async fn guess(to: std::net::SocketAddr, user: &str) -> std::io::Result<()> {
 }
 
 /// A session that runs a statement each second, and must never end.
-async fn works(gate: Arc<Gate>, login: Arc<Login>, aim: Arc<Aim>) -> u64 {
+async fn works(gate: Arc<TestGate>, login: Arc<TestLogin>, aim: Arc<Aim>) -> u64 {
     let mut session = Raw::session(&gate, &login).await;
     let mut statements = 0;
     while !aim.over.load(Ordering::Relaxed) {
@@ -378,7 +378,7 @@ async fn works(gate: Arc<Gate>, login: Arc<Login>, aim: Arc<Aim>) -> u64 {
 }
 
 /// Somebody who comes and goes, and must always be let in; how many times, and how long the longest login took.
-async fn comes_and_goes(gate: Arc<Gate>, login: Arc<Login>, aim: Arc<Aim>) -> (u64, Duration) {
+async fn comes_and_goes(gate: Arc<TestGate>, login: Arc<TestLogin>, aim: Arc<Aim>) -> (u64, Duration) {
     let (mut logins, mut longest) = (0, Duration::ZERO);
     while !aim.over.load(Ordering::Relaxed) {
         let began = Instant::now();
@@ -397,7 +397,7 @@ fn free_port() -> u16 {
 }
 
 /// The gate's resident memory in MiB.
-fn resident(gate: &Gate) -> u64 {
+fn resident(gate: &TestGate) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", gate.pid().expect("a pid"))).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
@@ -422,7 +422,7 @@ async fn strangers_who_attack_a_small_disk_end_no_session_and_keep_nobody_out() 
         database().shop.target_table(TARGET, ""),
         folder.display()
     );
-    let gate = Gate::start(binary(), &config, &[database().shop.password_file()]).expect("a gate");
+    let gate = TestGate::start(binary(), &config, &[database().shop.password_file()]).expect("a gate");
     std::os::unix::fs::symlink(&folder, gate.audit_folder()).expect("a link");
     let login = Arc::new(gate.grant(ANA, TARGET, "2h", &["--max-sessions", "20"]).expect("a grant"));
     let gate = Arc::new(gate);
@@ -490,7 +490,7 @@ async fn a_part_of_the_disk_is_for_sessions_alone() {
         database().shop.target_table(TARGET, ""),
         folder.display()
     );
-    let gate = Gate::start(binary(), &config, &[database().shop.password_file()]).expect("a gate");
+    let gate = TestGate::start(binary(), &config, &[database().shop.password_file()]).expect("a gate");
     std::os::unix::fs::symlink(&folder, gate.audit_folder()).expect("a link");
     let login = grant(&gate, "10m");
     let mut session = Raw::session(&gate, &login).await;

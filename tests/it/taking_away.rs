@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tidegate::lab::{Gate, Login};
+use tidegate::testkit::{TestGate, TestLogin};
 
 use crate::support::{
     ANA, House, Raw, SmallDisk, admin, alive, api, binary, database, eventually, gate, grant, ready, records, trials, within,
@@ -15,7 +15,7 @@ use crate::support::{
 struct Lock(rusqlite::Connection);
 
 impl Lock {
-    fn on(gate: &Gate) -> Self {
+    fn on(gate: &TestGate) -> Self {
         let store = rusqlite::Connection::open(gate.folder().join("state/ledger.sqlite")).expect("the store");
         store.busy_timeout(Duration::from_secs(30)).expect("it waits");
         store.execute_batch("BEGIN IMMEDIATE").expect("the lock");
@@ -29,7 +29,7 @@ impl Drop for Lock {
     }
 }
 
-async fn revoke(gate: &Gate, id: &str) -> Value {
+async fn revoke(gate: &TestGate, id: &str) -> Value {
     let path = format!("/v1/grants/{id}/revoke");
     api(gate, &admin(gate), "POST", &path, &json!({"reason": "over"}))
         .await
@@ -37,12 +37,12 @@ async fn revoke(gate: &Gate, id: &str) -> Value {
 }
 
 /// What becomes of a login under a grant that is over.
-async fn is_refused(gate: &Gate, login: &Login) {
+async fn is_refused(gate: &TestGate, login: &TestLogin) {
     let told = within("an answer", Raw::refused(gate, login)).await;
     assert!(told.message.contains("revoked"), "{told:?}");
 }
 
-async fn killed(gate: &mut Gate) {
+async fn killed(gate: &mut TestGate) {
     gate.kill().expect("kill -9");
     eventually("it is dead", async || gate.ended().then_some(())).await;
 }
@@ -83,7 +83,7 @@ async fn a_full_log_keeps_no_session_alive_and_a_kill_undoes_nothing() {
     let folder = disk.folder("audit");
     let audit = format!("[audit]\ndir = \"{}\"\n", folder.display());
     let config = database().shop.target_table("shop", "") + &audit;
-    let mut gate = Gate::start(binary(), &config, &[database().shop.password_file()]).expect("a gate");
+    let mut gate = TestGate::start(binary(), &config, &[database().shop.password_file()]).expect("a gate");
     std::os::unix::fs::symlink(&folder, gate.audit_folder()).expect("a link");
     let login = grant(&gate, "10m");
     let mut session = Raw::session(&gate, &login).await;

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use tidegate::lab::Gate;
+use tidegate::testkit::TestGate;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 
@@ -122,7 +122,7 @@ async fn a_token_is_typed_unseen() {
 }
 
 /// psql on a terminal, up to its prompt, and its grant.
-async fn psql(gate: &Gate, ana: &Person, window: &str, more: &[&str]) -> (Terminal, String) {
+async fn psql(gate: &TestGate, ana: &Person, window: &str, more: &[&str]) -> (Terminal, String) {
     let arguments = [
         &["psql", TARGET, "--for", window, "--reason", "BUG-812"],
         more,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use postgres_protocol::message::frontend;
 use serde_json::{Value, json};
-use tidegate::lab::Gate;
+use tidegate::testkit::TestGate;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 
@@ -21,7 +21,7 @@ type Wrong<'a> = (&'a [(&'a str, &'a str)], &'a str, &'a str);
 
 /// A gate with the policies of this repository, a tester and her lead.
 struct House {
-    gate: Gate,
+    gate: TestGate,
     ana: String,
     lea: String,
 }
@@ -113,7 +113,7 @@ impl House {
 }
 
 /// One call of the control API, which has to succeed.
-pub(crate) async fn call(gate: &Gate, token: &str, method: &str, path: &str, body: &Value) -> Value {
+pub(crate) async fn call(gate: &TestGate, token: &str, method: &str, path: &str, body: &Value) -> Value {
     let socket = gate.folder().join("state/control.sock");
     let mut stream = UnixStream::connect(socket).await.expect("the control API");
     let body = if body.is_null() { String::new() } else { body.to_string() };

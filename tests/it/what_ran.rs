@@ -2,7 +2,7 @@
 //! encoding, where clients were and with which privileges.
 
 use serde_json::{Value, json};
-use tidegate::lab::{Gate, Login};
+use tidegate::testkit::{TestGate, TestLogin};
 
 use crate::answers::{found, in_order, told};
 use crate::log::{executed, statements, text};
@@ -23,7 +23,7 @@ fn rows((_, outcome): &(Value, Value)) -> (u64, u64, Option<u64>) {
     )
 }
 
-async fn session(gate: &Gate, login: &Login) -> Scripted {
+async fn session(gate: &TestGate, login: &TestLogin) -> Scripted {
     Scripted::login(gate, login, CLEAR).await
 }
 
@@ -268,7 +268,7 @@ async fn an_error_is_on_record_at_the_message_that_caused_it() {
 }
 
 /// Ends a session from the side of the database, and returns what is on record of its end.
-async fn ended_by(gate: &Gate, settings: &str, statement: &str) -> Value {
+async fn ended_by(gate: &TestGate, settings: &str, statement: &str) -> Value {
     let login = grant(gate, "10m");
     let mut raw = session(gate, &login).await;
     if !settings.is_empty() {
@@ -336,7 +336,7 @@ async fn a_setting_that_the_target_refuses_is_on_record_with_its_code() {
 }
 
 /// Logs in with this encoding.
-async fn encoded(gate: &Gate, login: &Login, encoding: &str) -> Scripted {
+async fn encoded(gate: &TestGate, login: &TestLogin, encoding: &str) -> Scripted {
     let mut raw = Scripted::on(tidegate::tls::Transport::Plain(tcp(gate).await));
     let wanted = [
         ("user", login.grant.as_str()),

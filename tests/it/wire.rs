@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tidegate::lab::Gate;
+use tidegate::testkit::TestGate;
 use tidegate::tls::{TlsMode, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -20,7 +20,7 @@ async fn all(stream: &mut TcpStream) -> Vec<u8> {
     said
 }
 
-async fn answer_to(gate: &Gate, bytes: &[u8]) -> Vec<u8> {
+async fn answer_to(gate: &TestGate, bytes: &[u8]) -> Vec<u8> {
     let mut stream = tcp(gate).await;
     stream.write_all(bytes).await.expect("sent");
     all(&mut stream).await
@@ -270,7 +270,7 @@ async fn notices_and_notifications_pass() {
     assert_eq!(seen.last().map(String::as_str), Some("wet"), "{seen:?}");
 }
 
-fn status(gate: &Gate, field: &str) -> u64 {
+fn status(gate: &TestGate, field: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", gate.pid().expect("it runs"))).expect("its status");
     let line = status.lines().find(|line| line.starts_with(field)).expect("the field");
     line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")

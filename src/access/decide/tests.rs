@@ -10,7 +10,7 @@ where
     text.parse().expect("fit")
 }
 
-fn rules() -> Rules {
+fn rules() -> AccessRules {
     crate::access::testing::rules(None)
 }
 
@@ -18,15 +18,15 @@ fn ana() -> Identity {
     Identity {
         name: name("ana@example.com"),
         groups: BTreeSet::from([name("qa")]),
-        source: Source::Local,
+        source: IdentitySource::Local,
         claims: BTreeMap::new(),
     }
 }
 
-fn asked(target: &str) -> Asked {
-    Asked {
+fn asked(target: &str) -> RequestArgs {
+    RequestArgs {
         target: target.to_owned(),
-        ..Asked::default()
+        ..RequestArgs::default()
     }
 }
 
@@ -49,7 +49,7 @@ fn a_misspelled_name_is_answered_with_the_nearest() {
     assert_eq!(near("paymnets").as_deref(), Some("payments"));
     assert_eq!(near("inventory"), None);
     assert_eq!(near(&"x".repeat(1 << 20)), None);
-    let profile = Asked {
+    let profile = RequestArgs {
         profile: Some("readwrite".to_owned()),
         ..asked("orders")
     };
@@ -61,28 +61,28 @@ fn a_misspelled_name_is_answered_with_the_nearest() {
 
 #[test]
 fn what_makes_no_request_says_why() {
-    let said = |asked: Asked| wish(&rules(), &ana(), &asked).expect_err("no wish").to_string();
-    let short = said(Asked {
+    let said = |asked: RequestArgs| wish(&rules(), &ana(), &asked).expect_err("no wish").to_string();
+    let short = said(RequestArgs {
         window: Some(Duration::from_millis(10)),
         ..asked("orders")
     });
     assert!(short.contains("1 second to 31d"), "{short}");
-    let none = said(Asked {
+    let none = said(RequestArgs {
         max_sessions: Some(0),
         ..asked("orders")
     });
     assert!(none.contains("at least 1"), "{none}");
-    let long = said(Asked {
+    let long = said(RequestArgs {
         reason: Some("x".repeat(1001)),
         ..asked("orders")
     });
     assert!(long.contains("the reason has 1001 bytes"), "{long}");
-    let escape = said(Asked {
+    let escape = said(RequestArgs {
         ticket: Some("\u{1b}[2J".to_owned()),
         ..asked("orders")
     });
     assert!(escape.contains("the ticket contains control characters"), "{escape}");
-    let key = said(Asked {
+    let key = said(RequestArgs {
         key: Some(String::new()),
         ..asked("orders")
     });
@@ -92,13 +92,13 @@ fn what_makes_no_request_says_why() {
 #[test]
 fn what_is_more_than_the_caps_is_refused_with_them_and_never_narrowed() {
     let mut rules = rules();
-    rules.caps = Caps {
+    rules.caps = RequestCaps {
         sessions: 20,
         window: Duration::from_hours(4),
         reason_bytes: 10,
     };
-    let said = |asked: Asked| wish(&rules, &ana(), &asked).expect_err("no wish").to_string();
-    let sessions = |number| Asked {
+    let said = |asked: RequestArgs| wish(&rules, &ana(), &asked).expect_err("no wish").to_string();
+    let sessions = |number| RequestArgs {
         max_sessions: Some(number),
         ..asked("orders")
     };
@@ -106,12 +106,12 @@ fn what_is_more_than_the_caps_is_refused_with_them_and_never_narrowed() {
     assert!(many.contains("at most 20 concurrent sessions, not 4294967295"), "{many}");
     assert!(said(sessions(21)).contains("at most 20"));
     assert_eq!(wish(&rules, &ana(), &sessions(20)).expect("a wish").max_sessions, 20);
-    let long = said(Asked {
+    let long = said(RequestArgs {
         window: Some(Duration::from_hours(5)),
         ..asked("orders")
     });
     assert!(long.contains("1 second to 4h"), "{long}");
-    let words = said(Asked {
+    let words = said(RequestArgs {
         reason: Some("x".repeat(11)),
         ..asked("orders")
     });
@@ -124,47 +124,53 @@ fn what_is_more_than_the_caps_is_refused_with_them_and_never_narrowed() {
 #[test]
 fn a_reason_is_one_line() {
     assert_eq!(
-        reason(&Caps::default(), Some(" BUG-812\n\tagain ")).expect("fit"),
+        reason(&RequestCaps::default(), Some(" BUG-812\n\tagain ")).expect("fit"),
         Some("BUG-812 again".to_owned())
     );
-    assert_eq!(reason(&Caps::default(), Some(" \n ")).expect("fit"), None);
-    assert_eq!(reason(&Caps::default(), None).expect("fit"), None);
+    assert_eq!(reason(&RequestCaps::default(), Some(" \n ")).expect("fit"), None);
+    assert_eq!(reason(&RequestCaps::default(), None).expect("fit"), None);
 }
 
 #[test]
 fn a_verdict_becomes_what_is_stored() {
     let mut wish = wish(&rules(), &ana(), &asked("orders")).expect("a wish");
-    let of = |verdict, wish: &Wish| submitted(verdict, wish, Duration::from_hours(1), Timestamp::UNIX_EPOCH);
-    assert!(matches!(of(Verdict::Automatic, &wish), Submitted::Granted(How::Automatic)));
+    let of = |verdict, wish: &RequestSpec| submitted(verdict, wish, Duration::from_hours(1), Timestamp::UNIX_EPOCH);
+    assert!(matches!(
+        of(RequestVerdict::Automatic, &wish),
+        SubmitResult::Granted(ApprovedBy::Automatic)
+    ));
     // Never without an approver: a set that says 0 is one that says 1.
-    match of(Verdict::Approvals(0), &wish) {
-        Submitted::Waiting {
+    match of(RequestVerdict::Approvals(0), &wish) {
+        SubmitResult::Waiting {
             approvals: 1,
             expires_at,
         } => assert_eq!(expires_at.as_second(), 3600),
         other => panic!("{other:?}"),
     }
     wish.break_glass = true;
-    assert!(matches!(of(Verdict::Automatic, &wish), Submitted::Granted(How::BreakGlass)));
-    assert!(matches!(of(Verdict::Approvals(1), &wish), Submitted::Denied { .. }));
+    assert!(matches!(
+        of(RequestVerdict::Automatic, &wish),
+        SubmitResult::Granted(ApprovedBy::BreakGlass)
+    ));
+    assert!(matches!(of(RequestVerdict::Approvals(1), &wish), SubmitResult::Denied { .. }));
 }
 
 #[test]
 fn activation_needs_what_the_approval_needed() {
-    let denied = Verdict::Denied {
+    let denied = RequestVerdict::Denied {
         why: "at night".to_owned(),
     };
-    for how in [How::Automatic, How::People, How::BreakGlass] {
+    for how in [ApprovedBy::Automatic, ApprovedBy::People, ApprovedBy::BreakGlass] {
         assert_eq!(still_good(how, 0, &denied), Err("at night".to_owned()));
-        assert_eq!(still_good(how, 0, &Verdict::Automatic), Ok(()));
+        assert_eq!(still_good(how, 0, &RequestVerdict::Automatic), Ok(()));
     }
-    assert_eq!(still_good(How::People, 2, &Verdict::Approvals(2)), Ok(()));
+    assert_eq!(still_good(ApprovedBy::People, 2, &RequestVerdict::Approvals(2)), Ok(()));
     assert!(
-        still_good(How::People, 1, &Verdict::Approvals(2)).is_err(),
+        still_good(ApprovedBy::People, 1, &RequestVerdict::Approvals(2)).is_err(),
         "one more is needed now"
     );
-    assert!(still_good(How::Automatic, 0, &Verdict::Approvals(1)).is_err());
-    assert!(still_good(How::BreakGlass, 0, &Verdict::Approvals(1)).is_err());
+    assert!(still_good(ApprovedBy::Automatic, 0, &RequestVerdict::Approvals(1)).is_err());
+    assert!(still_good(ApprovedBy::BreakGlass, 0, &RequestVerdict::Approvals(1)).is_err());
 }
 
 #[test]
@@ -176,7 +182,7 @@ fn policies_judge_what_is_to_be_given() {
     let request = Request::waiting(RequestId::from_random([1; 10]), wish, 1, now, now);
     let profiles = rules().targets.remove(&name::<TargetName>("orders")).expect("a target");
     let given = |minutes, profile: &str| {
-        let less = Narrowed {
+        let less = NarrowedRequest {
             window: Some(Duration::from_mins(minutes)),
             profile: Some(name(profile)),
         };

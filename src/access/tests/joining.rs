@@ -3,20 +3,24 @@
 use super::*;
 
 /// The grant that is joined; `None`: there is a request.
-fn joined(way: Result<Way, AccessError>) -> Option<GrantId> {
+fn joined(way: Result<EntryDecision, AccessError>) -> Option<GrantId> {
     match way.unwrap() {
-        Way::Grant(view, _) => Some(view.grant.id().clone()),
-        Way::Request(_) => None,
+        EntryDecision::Grant(view, _) => Some(view.grant.id().clone()),
+        EntryDecision::Request(_) => None,
     }
 }
 
-async fn granted(bench: &Bench, who: &Visitor, approver: &Visitor, asked: Asked) -> GrantId {
-    let view = bench.desk.submit(who, asked).await.unwrap();
+async fn granted(bench: &Bench, who: &Principal, approver: &Principal, asked: RequestArgs) -> GrantId {
+    let view = bench.service.submit(who, asked).await.unwrap();
     if let Some(grant) = view.request.grant() {
         return grant.clone();
     }
     let id = view.request.id;
-    let view = bench.desk.approve(approver, &id, Narrowed::default(), None).await.unwrap();
+    let view = bench
+        .service
+        .approve(approver, &id, NarrowedRequest::default(), None)
+        .await
+        .unwrap();
     view.request.grant().unwrap().clone()
 }
 
@@ -24,27 +28,29 @@ async fn granted(bench: &Bench, who: &Visitor, approver: &Visitor, asked: Asked)
 async fn without_a_profile_the_narrowest_is_meant_whatever_else_is_live() {
     let bench = Bench::new();
     let (ana, lea) = (bench.user("ana", &["qa"]).await, bench.user("lea", &["leads"]).await);
-    let long = Asked {
+    let long = RequestArgs {
         window: Some(Duration::from_hours(2)),
         ..asked("orders", "read-write")
     };
     let writing = granted(&bench, &ana, &lea, long).await;
-    let any = || Asked {
+    let any = || RequestArgs {
         target: "orders".to_owned(),
-        ..Asked::default()
+        ..RequestArgs::default()
     };
-    let way = bench.desk.enter(&ana, any()).await.unwrap();
-    let Way::Request(view) = way else { panic!("{way:?}") };
+    let way = bench.service.enter(&ana, any()).await.unwrap();
+    let EntryDecision::Request(view) = way else {
+        panic!("{way:?}")
+    };
     assert_eq!(view.request.wish.profile.as_str(), "read-only");
     let reading = view.request.grant().unwrap().clone();
     // With both live it is still the narrowest, though the other one ends later.
-    assert_eq!(joined(bench.desk.enter(&ana, any()).await), Some(reading.clone()));
+    assert_eq!(joined(bench.service.enter(&ana, any()).await), Some(reading.clone()));
     assert_eq!(
-        joined(bench.desk.enter(&ana, asked("orders", "read-only")).await),
+        joined(bench.service.enter(&ana, asked("orders", "read-only")).await),
         Some(reading)
     );
     assert_eq!(
-        joined(bench.desk.enter(&ana, asked("orders", "read-write")).await),
+        joined(bench.service.enter(&ana, asked("orders", "read-write")).await),
         Some(writing)
     );
 }
@@ -53,7 +59,7 @@ async fn without_a_profile_the_narrowest_is_meant_whatever_else_is_live() {
 async fn a_wish_for_more_than_the_grant_gives_is_asked_for() {
     let bench = Bench::new();
     let (ana, lea) = (bench.user("ana", &["qa"]).await, bench.user("lea", &["leads"]).await);
-    let base = || Asked {
+    let base = || RequestArgs {
         window: Some(Duration::from_mins(30)),
         ticket: Some("SHOP-1".to_owned()),
         max_sessions: Some(5),
@@ -61,26 +67,26 @@ async fn a_wish_for_more_than_the_grant_gives_is_asked_for() {
         ..asked("orders", "read-write")
     };
     let grant = granted(&bench, &ana, &lea, base()).await;
-    let enters = async |asked: Asked| joined(bench.desk.enter(&ana, asked).await) == Some(grant.clone());
+    let enters = async |asked: RequestArgs| joined(bench.service.enter(&ana, asked).await) == Some(grant.clone());
     assert!(enters(base()).await, "the same again");
     assert!(enters(asked("orders", "read-write")).await, "content with what there is");
-    let less = Asked {
+    let less = RequestArgs {
         window: Some(Duration::from_mins(10)),
         max_sessions: Some(2),
         ..base()
     };
     assert!(enters(less).await);
-    let longer = Asked {
+    let longer = RequestArgs {
         window: Some(Duration::from_mins(31)),
         ..base()
     };
     assert!(!enters(longer).await);
-    let wider = Asked {
+    let wider = RequestArgs {
         max_sessions: Some(6),
         ..base()
     };
     assert!(!enters(wider).await);
-    let other_ticket = Asked {
+    let other_ticket = RequestArgs {
         ticket: Some("SHOP-2".to_owned()),
         ..base()
     };
@@ -91,13 +97,13 @@ async fn a_wish_for_more_than_the_grant_gives_is_asked_for() {
 async fn a_new_reason_is_on_record_before_a_grant_is_joined() {
     let bench = Bench::new();
     let ana = bench.user("ana", &["qa"]).await;
-    let why = |reason: &str| Asked {
+    let why = |reason: &str| RequestArgs {
         reason: Some(reason.to_owned()),
         ..asked("orders", "read-only")
     };
-    assert_eq!(joined(bench.desk.enter(&ana, why("BUG-812")).await), None);
-    let grant = joined(bench.desk.enter(&ana, why(" BUG-812 ")).await).unwrap();
-    assert_eq!(joined(bench.desk.enter(&ana, why("BUG-813")).await), Some(grant.clone()));
+    assert_eq!(joined(bench.service.enter(&ana, why("BUG-812")).await), None);
+    let grant = joined(bench.service.enter(&ana, why(" BUG-812 ")).await).unwrap();
+    assert_eq!(joined(bench.service.enter(&ana, why("BUG-813")).await), Some(grant.clone()));
     let on_record: Vec<_> = bench
         .records()
         .into_iter()
@@ -117,41 +123,41 @@ async fn a_new_reason_is_on_record_before_a_grant_is_joined() {
 async fn the_same_wish_finds_what_an_approver_made_of_it() {
     let bench = Bench::new();
     let (ana, lea) = (bench.user("ana", &["qa"]).await, bench.user("lea", &["leads"]).await);
-    let wish = || Asked {
+    let wish = || RequestArgs {
         window: Some(Duration::from_hours(1)),
         ..asked("orders", "read-write")
     };
-    let id = bench.desk.submit(&ana, wish()).await.unwrap().request.id;
-    let less = Narrowed {
+    let id = bench.service.submit(&ana, wish()).await.unwrap().request.id;
+    let less = NarrowedRequest {
         window: Some(Duration::from_mins(10)),
         profile: Some("read-only".parse().unwrap()),
     };
-    let view = bench.desk.approve(&lea, &id, less, None).await.unwrap();
+    let view = bench.service.approve(&lea, &id, less, None).await.unwrap();
     let asked_for = view.request.asked_for();
     assert_eq!(
         (asked_for.profile.as_str(), asked_for.window),
         ("read-write", Duration::from_hours(1))
     );
     let grant = view.request.grant().cloned();
-    assert_eq!(joined(bench.desk.enter(&ana, wish()).await), grant);
-    assert_eq!(joined(bench.desk.enter(&ana, asked("orders", "read-only")).await), grant);
+    assert_eq!(joined(bench.service.enter(&ana, wish()).await), grant);
+    assert_eq!(joined(bench.service.enter(&ana, asked("orders", "read-only")).await), grant);
 }
 
 #[tokio::test]
 async fn a_pending_request_is_found_again_by_all_that_is_named() {
     let bench = Bench::new();
     let ana = bench.user("ana", &["qa"]).await;
-    let wish = |reason: &str| Asked {
+    let wish = |reason: &str| RequestArgs {
         reason: Some(reason.to_owned()),
         window: Some(Duration::from_mins(20)),
         ..asked("orders", "read-write")
     };
-    let ask = async |asked: Asked| bench.desk.submit(&ana, asked).await.unwrap().request.id;
+    let ask = async |asked: RequestArgs| bench.service.submit(&ana, asked).await.unwrap().request.id;
     let first = ask(wish("BUG-812")).await;
     assert_eq!(ask(wish("BUG-812")).await, first);
     assert_eq!(ask(asked("orders", "read-write")).await, first);
     assert_ne!(ask(wish("BUG-813")).await, first, "an approver decides by the reason");
-    let longer = Asked {
+    let longer = RequestArgs {
         window: Some(Duration::from_mins(40)),
         ..wish("BUG-812")
     };

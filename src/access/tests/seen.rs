@@ -4,19 +4,19 @@ use super::*;
 use crate::ledger::GrantFilter;
 
 /// Requests and grants as somebody is shown them: how many there are in lists, and whether one is shown by its id.
-async fn sees(bench: &Bench, who: &Visitor, request: &RequestId, grant: &GrantId) -> (usize, usize, bool, bool) {
-    let requests = bench.desk.requests(who, RequestFilter::default()).await.unwrap();
+async fn sees(bench: &Bench, who: &Principal, request: &RequestId, grant: &GrantId) -> (usize, usize, bool, bool) {
+    let requests = bench.service.requests(who, RequestFilter::default()).await.unwrap();
     let all = GrantFilter {
         ended: true,
         limit: 10,
         ..GrantFilter::default()
     };
-    let grants = bench.desk.grants(who, all).await.unwrap();
+    let grants = bench.service.grants(who, all).await.unwrap();
     (
         requests.len(),
         grants.len(),
-        bench.desk.request(who, request).await.is_ok(),
-        bench.desk.grant(who, grant).await.is_ok(),
+        bench.service.request(who, request).await.is_ok(),
+        bench.service.grant(who, grant).await.is_ok(),
     )
 }
 
@@ -39,14 +39,14 @@ async fn those_it_concerns_see_it_before_and_after_and_others_never() {
         }
         assert_eq!(sees(&bench, &eve, &id, &grant).await, (0, 0, false, false), "{after}");
         if after == "approved" {
-            bench.desk.revoke(&tom, &grant, Some("enough")).await.unwrap();
+            bench.service.revoke(&tom, &grant, Some("enough")).await.unwrap();
         }
     }
     let settled = RequestFilter {
-        status: Some(crate::request::Status::Approved),
+        status: Some(crate::request::RequestState::Approved),
         ..RequestFilter::default()
     };
-    assert_eq!(bench.desk.requests(&tom, settled).await.unwrap().len(), 1);
+    assert_eq!(bench.service.requests(&tom, settled).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -54,13 +54,13 @@ async fn what_needed_no_approver_is_seen_by_those_who_may_end_it() {
     let bench = Bench::new();
     let (ana, eve) = (bench.user("ana", &["qa"]).await, bench.user("eve", &["qa"]).await);
     let lea = bench.user("lea", &["leads"]).await;
-    let long = Asked {
+    let long = RequestArgs {
         window: Some(Duration::from_mins(90)),
         ..asked("orders", "read-only")
     };
-    let view = bench.desk.submit(&ana, long).await.unwrap();
+    let view = bench.service.submit(&ana, long).await.unwrap();
     let (id, grant) = (view.request.id.clone(), view.request.grant().unwrap().clone());
     assert_eq!(sees(&bench, &lea, &id, &grant).await, (1, 1, true, true));
     assert_eq!(sees(&bench, &eve, &id, &grant).await, (0, 0, false, false));
-    assert!(bench.desk.revoke(&lea, &grant, None).await.is_ok());
+    assert!(bench.service.revoke(&lea, &grant, None).await.is_ok());
 }

@@ -5,7 +5,7 @@ use super::*;
 
 /// A log of these contents, as lines.
 fn log(contents: &[String]) -> Vec<Vec<u8>> {
-    let mut tip = Tip::START;
+    let mut tip = ChainTip::START;
     let line = |content: &String| {
         let mut out = Vec::new();
         tip = tip.seal(
@@ -20,7 +20,7 @@ fn log(contents: &[String]) -> Vec<Vec<u8>> {
 
 /// The first line that does not follow, from 0.
 fn first_bad(lines: &[Vec<u8>]) -> Option<usize> {
-    let mut tip = Tip::START;
+    let mut tip = ChainTip::START;
     lines.iter().position(|line| tip.follow(line).map(|next| tip = next).is_err())
 }
 
@@ -43,7 +43,7 @@ fn the_law_by_hand() {
 #[test]
 fn a_line_begins_with_its_version() {
     let head = format!("{{\"v\":{},\"seq\":", crate::audit::VERSION);
-    assert_eq!(HEAD, head.as_bytes());
+    assert_eq!(LINE_HEAD, head.as_bytes());
     assert_eq!(number(format!("{head}17,").as_bytes()), Some(17));
     for other in ["", "x,", "17", "017,", ",", "+7,", "17x,", "99999999999999999999,"] {
         assert_eq!(number(format!("{head}{other}").as_bytes()), None, "{other}");
@@ -52,12 +52,12 @@ fn a_line_begins_with_its_version() {
 
 #[test]
 fn links_as_text() {
-    let link = Link::START.after(b"x");
+    let link = ChainLink::START.after(b"x");
     assert_eq!(link.to_string().parse(), Ok(link));
     let text = link.to_string();
     assert!(text.starts_with(&link.mark().to_string()));
     for bad in ["", text.get(1..).unwrap(), &text.to_uppercase(), &format!("{text}0")] {
-        assert_eq!(bad.parse::<Link>(), Err(InvalidLink));
+        assert_eq!(bad.parse::<ChainLink>(), Err(LinkError));
     }
 }
 
@@ -92,6 +92,6 @@ proptest! {
 
     #[test]
     fn any_bytes_are_no_line_or_one(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
-        prop_assert!(Tip::START.follow(&bytes).is_err());
+        prop_assert!(ChainTip::START.follow(&bytes).is_err());
     }
 }

@@ -11,11 +11,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{CompactionError, Segment, io_error, list, summary};
 use crate::audit::Journal;
-use crate::audit::chain::Link;
+use crate::audit::chain::ChainLink;
 use crate::audit::event::{Event, SegmentsRemoved};
-use crate::audit::record::Record;
+use crate::audit::record::LogRecord;
+use crate::audit::recovery::header;
 use crate::audit::segment::next_line;
-use crate::audit::survey::header;
 
 /// Removes packed segments whose last line is older than `age`, oldest first, after that is on record.
 pub(super) fn remove_older(journal: &Journal, now: Timestamp, age: Duration) -> Result<(), CompactionError> {
@@ -66,9 +66,9 @@ fn sync_written(dir: &Path) -> Result<(), CompactionError> {
 }
 
 /// Returns what the first line of a segment says, and the line; `None` if it has none.
-fn first_line(segment: &Segment) -> Result<Option<(Link, Record)>, CompactionError> {
+fn first_line(segment: &Segment) -> Result<Option<(ChainLink, LogRecord)>, CompactionError> {
     let mut line = Vec::new();
     let read = segment.open().and_then(|mut lines| next_line(&mut lines, &mut line));
     read.map_err(|error| io_error(&segment.path, error))?;
-    Ok(header(&line).map(|began| began.previous).zip(Record::parse(&line).ok()))
+    Ok(header(&line).map(|began| began.previous).zip(LogRecord::parse(&line).ok()))
 }

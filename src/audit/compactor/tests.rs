@@ -1,14 +1,14 @@
 use jiff::SignedDuration;
 
 use super::*;
-use crate::audit::Settings;
+use crate::audit::JournalSettings;
 use crate::audit::event::{Event, Reloaded};
-use crate::audit::verify::{Expected, Flaw, verify_folder};
+use crate::audit::verify::{LogFlaw, VerifyExpectation, verify_folder};
 use crate::clock::Clock;
 
 struct Kept {
     dir: tempfile::TempDir,
-    settings: Settings,
+    settings: JournalSettings,
     clock: Clock,
     journal: Journal,
 }
@@ -17,10 +17,10 @@ impl Kept {
     /// Some segments, with a journal that goes on.
     async fn with_segments(keep: Option<Duration>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let settings = Settings {
+        let settings = JournalSettings {
             segment_bytes: 4000,
             keep,
-            ..Settings::in_folder(dir.path())
+            ..JournalSettings::in_folder(dir.path())
         };
         let clock = Clock::system(None);
         let journal = Journal::open(&settings, clock.clone()).unwrap();
@@ -61,10 +61,10 @@ impl Kept {
         self.segments().iter().map(read).collect()
     }
 
-    fn flaw(&self) -> Option<Flaw> {
-        let expected = Expected {
+    fn flaw(&self) -> Option<LogFlaw> {
+        let expected = VerifyExpectation {
             from_start: true,
-            ..Expected::default()
+            ..VerifyExpectation::default()
         };
         verify_folder(&self.settings.dir, &expected, |_| ()).unwrap().flaw
     }
@@ -143,7 +143,7 @@ async fn a_segment_that_somebody_else_removed_is_missed() {
     let kept = Kept::with_segments(None).await;
     kept.compact_at(kept.clock.now()).await;
     std::fs::remove_file(&kept.segments()[0].path).unwrap();
-    assert_eq!(kept.flaw(), Some(Flaw::Missing { first: 1, last: 1 }));
+    assert_eq!(kept.flaw(), Some(LogFlaw::Missing { first: 1, last: 1 }));
 }
 
 #[tokio::test]
@@ -153,7 +153,7 @@ async fn a_packed_segment_that_was_cut_is_named() {
     let path = kept.segments()[1].path.clone();
     let bytes = std::fs::read(&path).unwrap();
     std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
-    assert!(matches!(kept.flaw(), Some(Flaw::Damaged { file, .. }) if file == path));
+    assert!(matches!(kept.flaw(), Some(LogFlaw::Damaged { file, .. }) if file == path));
 }
 
 #[tokio::test]

@@ -5,8 +5,8 @@
 use serde::Serialize as _;
 use serde_json::{Error, Serializer};
 
-use super::Harmless;
-use crate::audit::event::{Done, Outcome, Parameter, Sql, Statement, TransactionStatus, Who};
+use super::EscapingFormatter;
+use crate::audit::event::{ParameterValue, SqlText, Statement, StatementOutcome, StatementResult, TransactionStatus, Who};
 use crate::audit::text::decimal;
 use crate::lexer::{Backslashes, Encoding};
 
@@ -19,7 +19,7 @@ pub(super) fn statement(out: &mut Vec<u8>, statement: &Statement<'_>) -> Result<
     out.extend_from_slice(br#","kind":""#);
     out.extend_from_slice(statement.kind.name().as_bytes());
     out.push(b'"');
-    if let Some(Sql {
+    if let Some(SqlText {
         text,
         length,
         sha256,
@@ -84,16 +84,16 @@ pub(super) fn statement(out: &mut Vec<u8>, statement: &Statement<'_>) -> Result<
 }
 
 /// Appends `,"event":"outcome",…}`.
-pub(super) fn outcome(out: &mut Vec<u8>, outcome: &Outcome<'_>) -> Result<(), Error> {
+pub(super) fn outcome(out: &mut Vec<u8>, outcome: &StatementOutcome<'_>) -> Result<(), Error> {
     out.extend_from_slice(br#","event":"outcome""#);
     who(out, &outcome.who)?;
     number(out, br#","statement":"#, outcome.statement);
     out.extend_from_slice(match outcome.result {
-        Done::Completed => br#","result":"completed""#,
-        Done::Failed => br#","result":"failed""#,
-        Done::Suspended => br#","result":"suspended""#,
-        Done::Skipped => br#","result":"skipped""#,
-        Done::Unknown => br#","result":"unknown""#,
+        StatementResult::Completed => br#","result":"completed""#,
+        StatementResult::Failed => br#","result":"failed""#,
+        StatementResult::Suspended => br#","result":"suspended""#,
+        StatementResult::Skipped => br#","result":"skipped""#,
+        StatementResult::Unknown => br#","result":"unknown""#,
     });
     if let Some(sqlstate) = &outcome.sqlstate {
         string(out, br#","sqlstate":"#, &sqlstate.0)?;
@@ -185,18 +185,18 @@ fn string(out: &mut Vec<u8>, key: &[u8], text: &str) -> Result<(), Error> {
         out.push(b'"');
         return Ok(());
     }
-    text.serialize(&mut Serializer::with_formatter(out, Harmless))
+    text.serialize(&mut Serializer::with_formatter(out, EscapingFormatter))
 }
 
-fn parameter_value(out: &mut Vec<u8>, before: &[u8], parameter: &Parameter<'_>) -> Result<(), Error> {
+fn parameter_value(out: &mut Vec<u8>, before: &[u8], parameter: &ParameterValue<'_>) -> Result<(), Error> {
     out.extend_from_slice(before);
     match parameter {
-        Parameter::Text(text) => {
+        ParameterValue::Text(text) => {
             string(out, br#"{"text":"#, &text.0)?;
             out.push(b'}');
             Ok(())
         }
-        other => other.serialize(&mut Serializer::with_formatter(out, Harmless)),
+        other => other.serialize(&mut Serializer::with_formatter(out, EscapingFormatter)),
     }
 }
 
@@ -208,24 +208,24 @@ mod tests {
 
     use super::*;
     use crate::audit::encode::tests::who as somebody;
-    use crate::audit::event::{Event, Kind, Text};
+    use crate::audit::event::{Event, OutsideText, StatementKind};
 
-    fn text() -> impl Strategy<Value = Text<'static>> {
-        prop_oneof!["[ -~]{0,20}", any::<String>()].prop_map(|text| Text(Cow::Owned(text)))
+    fn text() -> impl Strategy<Value = OutsideText<'static>> {
+        prop_oneof!["[ -~]{0,20}", any::<String>()].prop_map(|text| OutsideText(Cow::Owned(text)))
     }
 
-    fn parameter() -> impl Strategy<Value = Parameter<'static>> {
+    fn parameter() -> impl Strategy<Value = ParameterValue<'static>> {
         prop_oneof![
-            Just(Parameter::Null),
-            Just(Parameter::Redacted),
-            any::<u64>().prop_map(|length| Parameter::Blanked {
+            Just(ParameterValue::Null),
+            Just(ParameterValue::Redacted),
+            any::<u64>().prop_map(|length| ParameterValue::Blanked {
                 length,
                 hmac_sha256: "0c".into()
             }),
-            "[0-9a-f]{32}".prop_map(|hash| Parameter::Hashed(hash.into())),
-            text().prop_map(Parameter::Text),
-            any::<u32>().prop_map(|oid| Parameter::Binary { oid, hex: "00ff".into() }),
-            (text(), any::<u64>()).prop_map(|(start, length)| Parameter::Long {
+            "[0-9a-f]{32}".prop_map(|hash| ParameterValue::Hashed(hash.into())),
+            text().prop_map(ParameterValue::Text),
+            any::<u32>().prop_map(|oid| ParameterValue::Binary { oid, hex: "00ff".into() }),
+            (text(), any::<u64>()).prop_map(|(start, length)| ParameterValue::Long {
                 start,
                 length,
                 sha256: "ab".into()
@@ -235,14 +235,16 @@ mod tests {
 
     fn by_serde(event: &Event<'_>) -> String {
         let mut out = Vec::new();
-        event.serialize(&mut Serializer::with_formatter(&mut out, Harmless)).unwrap();
+        event
+            .serialize(&mut Serializer::with_formatter(&mut out, EscapingFormatter))
+            .unwrap();
         String::from_utf8(out).unwrap().replacen('{', ",", 1)
     }
 
     proptest! {
         #[test]
         fn statements_as_serde_writes_them(
-            kind in proptest::sample::select(vec![Kind::Query, Kind::Parse, Kind::Bind, Kind::Describe, Kind::Execute, Kind::Close, Kind::FunctionCall]),
+            kind in proptest::sample::select(vec![StatementKind::Query, StatementKind::Parse, StatementKind::Bind, StatementKind::Describe, StatementKind::Execute, StatementKind::Close, StatementKind::FunctionCall]),
             sql in proptest::option::of((text(), any::<Option<u64>>(), any::<[bool; 5]>(), 0_u32..3)),
             scs in proptest::sample::select(vec![Backslashes::Ordinary, Backslashes::Escape, Backslashes::Unsettled]),
             encoding in proptest::sample::select(vec!["UTF8", "SJIS", "unsettled"]),
@@ -256,7 +258,7 @@ mod tests {
                 who: Cow::Borrowed(&who),
                 statement: counts.2,
                 kind,
-                sql: sql.map(|(text, length, [hash, keyed, cut, unclear, converted], redacted)| Sql {
+                sql: sql.map(|(text, length, [hash, keyed, cut, unclear, converted], redacted)| SqlText {
                     text,
                     length,
                     sha256: hash.then(|| "0a1b".into()),
@@ -285,7 +287,7 @@ mod tests {
 
         #[test]
         fn outcomes_as_serde_writes_them(
-            result in proptest::sample::select(vec![Done::Completed, Done::Failed, Done::Suspended, Done::Skipped, Done::Unknown]),
+            result in proptest::sample::select(vec![StatementResult::Completed, StatementResult::Failed, StatementResult::Suspended, StatementResult::Skipped, StatementResult::Unknown]),
             sqlstate in proptest::option::of(text()),
             rule in proptest::option::of(text()),
             tags in proptest::collection::vec(text(), 0..3),
@@ -298,7 +300,7 @@ mod tests {
             let (statement, rows, bytes, duration_us) = numbers;
             let (copy_in_bytes, copy_out_bytes, first_byte_us) = copies;
             let who = Cow::Borrowed(&who);
-            let record = Outcome { who, statement, result, sqlstate, rule, tags, rows, rows_sent: sent.0, portal_rows_sent: sent.1, bytes, copy_in_bytes, copy_out_bytes, first_byte_us, duration_us, transaction };
+            let record = StatementOutcome { who, statement, result, sqlstate, rule, tags, rows, rows_sent: sent.0, portal_rows_sent: sent.1, bytes, copy_in_bytes, copy_out_bytes, first_byte_us, duration_us, transaction };
             let mut out = Vec::new();
             outcome(&mut out, &record).unwrap();
             prop_assert_eq!(String::from_utf8(out).unwrap(), by_serde(&Event::Outcome(record)));

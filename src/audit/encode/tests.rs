@@ -3,8 +3,10 @@ use std::borrow::Cow;
 use proptest::prelude::*;
 
 use super::*;
-use crate::audit::chain::{Mark, seal_as};
-use crate::audit::event::{Done, Kind, Outcome, Parameter, Sql, Statement, Text, TransactionStatus, Who};
+use crate::audit::chain::{LinkMark, seal_as};
+use crate::audit::event::{
+    OutsideText, ParameterValue, SqlText, Statement, StatementKind, StatementOutcome, StatementResult, TransactionStatus, Who,
+};
 use crate::audit::text::decimal;
 use crate::ids::{GrantId, SessionId};
 
@@ -27,25 +29,25 @@ fn statement<'a>(who: &'a Who, sql: &'a [u8], parameter: &'a [u8]) -> Event<'a> 
     Event::Statement(Statement {
         who: Cow::Borrowed(who),
         statement: 7,
-        kind: Kind::Execute,
-        sql: Some(Sql::whole(Text::of(sql))),
-        prepared: Some(Text::of(b"")),
-        portal: Some(Text::of(parameter)),
+        kind: StatementKind::Execute,
+        sql: Some(SqlText::whole(OutsideText::of(sql))),
+        prepared: Some(OutsideText::of(b"")),
+        portal: Some(OutsideText::of(parameter)),
         text_uncertain: false,
         continued: false,
         opaque: false,
-        parameters: vec![Parameter::Text(Text::of(parameter)), Parameter::Null],
+        parameters: vec![ParameterValue::Text(OutsideText::of(parameter)), ParameterValue::Null],
         parameter_count: None,
         function: None,
     })
 }
 
 fn line(event: &Event<'_>) -> String {
-    let mut lines = Lines::default();
+    let mut lines = LineBuffer::default();
     lines.push(time(), event).unwrap();
     let mut out = Vec::new();
     for line in lines.iter() {
-        seal_as(&mut out, 9, line, Mark::default());
+        seal_as(&mut out, 9, line, LinkMark::default());
     }
     String::from_utf8(out).unwrap()
 }
@@ -98,7 +100,7 @@ fn numbers_and_times() {
 proptest! {
     #[test]
     fn a_second_once_written_is_written_the_same_again(times in proptest::collection::vec((-5_i64..5, 0_i64..1_000_000), 1..20)) {
-        let mut second = Second::default();
+        let mut second = FormattedSecond::default();
         for (seconds, micros) in times {
             let time = Timestamp::from_microsecond(seconds * 1_000_000 + micros).unwrap();
             let (mut quick, mut plain) = (Vec::new(), Vec::new());
@@ -138,19 +140,19 @@ proptest! {
 fn measure() {
     let who = who();
     let sql = b"SELECT abalance FROM pgbench_accounts WHERE aid = 4711 AND note = 'a quoted \"text\"';";
-    let mut lines = Lines::default();
+    let mut lines = LineBuffer::default();
     let mut out = Vec::new();
     for (name, event) in [
         ("statement", statement(&who, sql, b"4711")),
         (
             "outcome",
-            Event::Outcome(Outcome {
+            Event::Outcome(StatementOutcome {
                 who: Cow::Borrowed(&who),
                 statement: 7,
-                result: Done::Completed,
+                result: StatementResult::Completed,
                 sqlstate: None,
                 rule: None,
-                tags: vec![Text::of(b"SELECT 1")],
+                tags: vec![OutsideText::of(b"SELECT 1")],
                 rows: 1,
                 rows_sent: 1,
                 portal_rows_sent: None,
@@ -170,7 +172,7 @@ fn measure() {
             lines.push(time(), &event).unwrap();
             out.clear();
             for line in lines.iter() {
-                seal_as(&mut out, 123_456, line, Mark::default());
+                seal_as(&mut out, 123_456, line, LinkMark::default());
             }
         }
         println!("{name}: {} ns, {} bytes", start.elapsed().as_nanos() / count, out.len());

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 
 use super::Who;
-use super::text::{Sql, Text, is_default};
+use super::text::{OutsideText, SqlText, is_default};
 
 /// Intent record of a statement, written before it is forwarded.
 #[skip_serializing_none]
@@ -20,13 +20,13 @@ pub struct Statement<'a> {
     /// Number of the statement within its session, from 1; its outcome has the same number.
     pub statement: u64,
     /// Message that carried it.
-    pub kind: Kind,
+    pub kind: StatementKind,
     /// Text, as far as it is kept; absent for a function call and for a name without a text known to the gate.
-    pub sql: Option<Sql<'a>>,
+    pub sql: Option<SqlText<'a>>,
     /// Name of the prepared statement (empty: the unnamed one).
-    pub prepared: Option<Text<'a>>,
+    pub prepared: Option<OutsideText<'a>>,
     /// Name of the portal (empty: the unnamed one).
-    pub portal: Option<Text<'a>>,
+    pub portal: Option<OutsideText<'a>>,
     /// True if the text may be another one: SQL (`PREPARE`, `DEALLOCATE`, `DISCARD`) may have reassigned the name since it was
     /// parsed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -39,7 +39,7 @@ pub struct Statement<'a> {
     pub opaque: bool,
     /// Parameters of the Bind.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub parameters: Vec<Parameter<'a>>,
+    pub parameters: Vec<ParameterValue<'a>>,
     /// Number of parameters, if not all are listed: there were too many, or the target's policy lists none.
     pub parameter_count: Option<u32>,
     /// OID of the function, for a function call.
@@ -49,7 +49,7 @@ pub struct Statement<'a> {
 /// Message that carried a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum StatementKind {
     /// Query (simple protocol): one or more commands in one text.
     Query,
     /// Parse: prepared, not executed.
@@ -67,7 +67,7 @@ pub enum Kind {
     FunctionCall,
 }
 
-impl Kind {
+impl StatementKind {
     /// All kinds.
     pub const ALL: [Self; 7] = [
         Self::Query,
@@ -104,7 +104,7 @@ impl Kind {
 /// Value of a parameter as recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Parameter<'a> {
+pub enum ParameterValue<'a> {
     /// SQL NULL.
     Null,
     /// Value in the place of a secret. In older records also a value that contains one.
@@ -117,7 +117,7 @@ pub enum Parameter<'a> {
         hmac_sha256: Cow<'a, str>,
     },
     /// Value as text: sent as text, or a decoded binary one.
-    Text(Text<'a>),
+    Text(OutsideText<'a>),
     /// HMAC-SHA-256 of the value as text under a key of this log (the first 16 bytes, in hexadecimal).
     Hashed(Cow<'a, str>),
     /// Value in hexadecimal: a binary one of a type that is not decoded, or one sent as text that is invalid in the session's
@@ -131,7 +131,7 @@ pub enum Parameter<'a> {
     /// Value that is too long to keep: its beginning, its length and its SHA-256.
     Long {
         /// Beginning of the value.
-        start: Text<'a>,
+        start: OutsideText<'a>,
         /// Length of the whole value in bytes.
         length: u64,
         /// SHA-256 of the whole value, in hexadecimal.
@@ -139,25 +139,25 @@ pub enum Parameter<'a> {
     },
 }
 
-impl<'a> Parameter<'a> {
+impl<'a> ParameterValue<'a> {
     /// Returns an owned copy.
     #[must_use]
-    pub fn into_owned(self) -> Parameter<'static> {
-        let own = |text: Text<'_>| Text(Cow::Owned(text.0.into_owned()));
+    pub fn into_owned(self) -> ParameterValue<'static> {
+        let own = |text: OutsideText<'_>| OutsideText(Cow::Owned(text.0.into_owned()));
         match self {
-            Self::Null => Parameter::Null,
-            Self::Redacted => Parameter::Redacted,
-            Self::Blanked { length, hmac_sha256 } => Parameter::Blanked {
+            Self::Null => ParameterValue::Null,
+            Self::Redacted => ParameterValue::Redacted,
+            Self::Blanked { length, hmac_sha256 } => ParameterValue::Blanked {
                 length,
                 hmac_sha256: Cow::Owned(hmac_sha256.into_owned()),
             },
-            Self::Text(text) => Parameter::Text(own(text)),
-            Self::Hashed(hash) => Parameter::Hashed(Cow::Owned(hash.into_owned())),
-            Self::Binary { oid, hex } => Parameter::Binary {
+            Self::Text(text) => ParameterValue::Text(own(text)),
+            Self::Hashed(hash) => ParameterValue::Hashed(Cow::Owned(hash.into_owned())),
+            Self::Binary { oid, hex } => ParameterValue::Binary {
                 oid,
                 hex: Cow::Owned(hex.into_owned()),
             },
-            Self::Long { start, length, sha256 } => Parameter::Long {
+            Self::Long { start, length, sha256 } => ParameterValue::Long {
                 start: own(start),
                 length,
                 sha256: Cow::Owned(sha256.into_owned()),
@@ -175,14 +175,14 @@ impl<'a> Parameter<'a> {
                 length: *length,
                 hmac_sha256: Cow::Borrowed(hmac_sha256),
             },
-            Self::Text(text) => Self::Text(Text(Cow::Borrowed(&text.0))),
+            Self::Text(text) => Self::Text(OutsideText(Cow::Borrowed(&text.0))),
             Self::Hashed(hash) => Self::Hashed(Cow::Borrowed(hash)),
             Self::Binary { oid, hex } => Self::Binary {
                 oid: *oid,
                 hex: Cow::Borrowed(hex),
             },
             Self::Long { start, length, sha256 } => Self::Long {
-                start: Text(Cow::Borrowed(&start.0)),
+                start: OutsideText(Cow::Borrowed(&start.0)),
                 length: *length,
                 sha256: Cow::Borrowed(sha256),
             },
@@ -193,21 +193,21 @@ impl<'a> Parameter<'a> {
 /// Outcome record of a statement.
 #[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Outcome<'a> {
+pub struct StatementOutcome<'a> {
     /// Session, grant, identity, target and profile.
     #[serde(flatten)]
     pub who: Cow<'a, Who>,
     /// Number of the statement within its session.
     pub statement: u64,
     /// Result of the statement.
-    pub result: Done,
+    pub result: StatementResult,
     /// SQLSTATE of the error.
-    pub sqlstate: Option<Text<'a>>,
+    pub sqlstate: Option<OutsideText<'a>>,
     /// Guard rail that refused it; it was then not executed at all.
-    pub rule: Option<Text<'a>>,
+    pub rule: Option<OutsideText<'a>>,
     /// Command tags of a simple query, or the one of an Execute (`SELECT 1`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tags: Vec<Text<'a>>,
+    pub tags: Vec<OutsideText<'a>>,
     /// Number of rows returned or changed: for each command the count of its tag, or the rows that were sent if those are more.
     pub rows: u64,
     /// Number of rows sent to the client, even if no tag counts them: those of a portal executed in part, or of a statement
@@ -231,7 +231,7 @@ pub struct Outcome<'a> {
     pub transaction: Option<TransactionStatus>,
 }
 
-impl Outcome<'_> {
+impl StatementOutcome<'_> {
     /// Returns the number of rows returned or changed; for a portal, by all its Executes so far.
     #[must_use]
     pub fn rows_in_all(&self) -> u64 {
@@ -241,7 +241,7 @@ impl Outcome<'_> {
     /// Returns true if any part of the statement was or may have been executed.
     #[must_use]
     pub fn was_executed(&self) -> bool {
-        self.rule.is_none() && self.result != Done::Skipped
+        self.rule.is_none() && self.result != StatementResult::Skipped
     }
 }
 
@@ -271,7 +271,7 @@ pub struct RolledBack<'a> {
     /// Number of the last one.
     pub last: u64,
     /// SQLSTATE of the error.
-    pub sqlstate: Text<'a>,
+    pub sqlstate: OutsideText<'a>,
 }
 
 /// Transaction status of a session.
@@ -289,7 +289,7 @@ pub enum TransactionStatus {
 /// Result of a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Done {
+pub enum StatementResult {
     /// It ran to its end. Its transaction may still be rolled back: see [`TransactionChanged`].
     Completed,
     /// It failed, with an SQLSTATE.
@@ -303,7 +303,7 @@ pub enum Done {
     Unknown,
 }
 
-impl Done {
+impl StatementResult {
     /// Returns true if the statement ran, as a whole or in part.
     #[must_use]
     pub fn ran(self) -> bool {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::tz::TimeZone;
 
 use super::{GrantChangeKind, RefusalKind, RequestChangeKind, RoleChangeKind, TlsVersion, UserChangeKind, not_stored_reason};
-use crate::audit::{EventName, Record, render};
+use crate::audit::{EventName, LogRecord, render};
 use crate::ending::{EndingKind, FateKind};
 use crate::names::{EnumOrUnknown, Vocabulary};
 
@@ -14,12 +14,12 @@ const EXAMPLES: &str = include_str!("../snapshots/records.jsonl");
 #[test]
 fn every_kind_of_record_is_written_as_the_examples_say() {
     for line in EXAMPLES.lines() {
-        let record = Record::parse(line.as_bytes()).unwrap_or_else(|error| panic!("{error} in {line}"));
+        let record = LogRecord::parse(line.as_bytes()).unwrap_or_else(|error| panic!("{error} in {line}"));
         assert_eq!(record.json(), line);
     }
     let shown: BTreeSet<&str> = EXAMPLES
         .lines()
-        .map(|line| Record::parse(line.as_bytes()).unwrap().event.name().as_str())
+        .map(|line| LogRecord::parse(line.as_bytes()).unwrap().event.name().as_str())
         .collect();
     let all: BTreeSet<&str> = EventName::ALL.iter().map(|name| name.as_str()).collect();
     assert_eq!(shown, all);
@@ -109,7 +109,7 @@ fn a_name_of_a_later_version_is_read_shown_and_written_as_it_is() {
         let line = EXAMPLES.lines().find(|line| line.contains(&named)).unwrap();
         let later = line.replacen(&format!("\"{field}\":\"{name}\""), &format!("\"{field}\":\"from_2031\""), 1);
         assert_ne!(later, line);
-        let record = Record::parse(later.as_bytes()).unwrap();
+        let record = LogRecord::parse(later.as_bytes()).unwrap();
         assert_eq!(record.json(), later);
         let shown = render::columns(&record, &TimeZone::UTC).text;
         assert!(shown.contains("from_2031"), "{event}: {shown}");

@@ -12,9 +12,9 @@ use crate::lexer::{Backslashes, Encoding};
 /// SQL text as recorded.
 #[skip_serializing_none]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sql<'a> {
+pub struct SqlText<'a> {
     /// Text as it came, or its beginning, with secrets blanked.
-    pub text: Text<'a>,
+    pub text: OutsideText<'a>,
     /// Length of the original in bytes; set if anything is blanked or cut.
     pub length: Option<u64>,
     /// SHA-256 of the original, in hexadecimal; set if `text` is only the beginning and no word in the original hints at
@@ -49,10 +49,10 @@ pub struct Sql<'a> {
     pub unclear: bool,
 }
 
-impl<'a> Sql<'a> {
+impl<'a> SqlText<'a> {
     /// Returns a text with nothing blanked or cut.
     #[must_use]
-    pub fn whole(text: Text<'a>) -> Self {
+    pub fn whole(text: OutsideText<'a>) -> Self {
         Self { text, ..Self::default() }
     }
 
@@ -64,10 +64,10 @@ impl<'a> Sql<'a> {
 
     /// Returns an owned copy.
     #[must_use]
-    pub fn into_owned(self) -> Sql<'static> {
+    pub fn into_owned(self) -> SqlText<'static> {
         let own = |hash: Cow<'_, str>| Cow::Owned(hash.into_owned());
-        Sql {
-            text: Text(Cow::Owned(self.text.0.into_owned())),
+        SqlText {
+            text: OutsideText(Cow::Owned(self.text.0.into_owned())),
             length: self.length,
             sha256: self.sha256.map(own),
             hmac_sha256: self.hmac_sha256.map(own),
@@ -85,7 +85,7 @@ impl<'a> Sql<'a> {
     #[must_use]
     pub fn borrowed(&'a self) -> Self {
         Self {
-            text: Text(Cow::Borrowed(&self.text.0)),
+            text: OutsideText(Cow::Borrowed(&self.text.0)),
             sha256: self.sha256.as_deref().map(Cow::Borrowed),
             hmac_sha256: self.hmac_sha256.as_deref().map(Cow::Borrowed),
             ..*self
@@ -96,9 +96,9 @@ impl<'a> Sql<'a> {
 /// Text from outside, which may be any bytes: valid text in its encoding stays as it is; an invalid byte is written as `\xNN`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Text<'a>(pub Cow<'a, str>);
+pub struct OutsideText<'a>(pub Cow<'a, str>);
 
-impl<'a> Text<'a> {
+impl<'a> OutsideText<'a> {
     /// Returns bytes as text, decoded as UTF-8.
     #[must_use]
     pub fn of(bytes: &'a [u8]) -> Self {

@@ -1,16 +1,16 @@
 use super::*;
-use crate::audit::event::Outcome;
-use crate::audit::record::Record;
+use crate::audit::event::StatementOutcome;
+use crate::audit::record::LogRecord;
 use crate::audit::testing::{ended, outcome, record, statement, who};
 
 /// An outcome that took so long.
-fn took(seq: u64, number: u64, duration_us: u64) -> Record {
+fn took(seq: u64, number: u64, duration_us: u64) -> LogRecord {
     let Event::Outcome(outcome) = outcome(&who(1, "ana"), number, None) else {
         unreachable!("an outcome")
     };
     record(
         seq,
-        Event::Outcome(Outcome {
+        Event::Outcome(StatementOutcome {
             duration_us,
             rows: 100 - duration_us,
             ..outcome
@@ -19,7 +19,7 @@ fn took(seq: u64, number: u64, duration_us: u64) -> Record {
 }
 
 /// The numbers of the records that come out of a gathering.
-fn gathered(extent: Extent, filter: &Filter, records: Vec<Record>) -> Vec<u64> {
+fn gathered(extent: SearchExtent, filter: &Filter, records: Vec<LogRecord>) -> Vec<u64> {
     let (mut gather, mut ready) = (extent.gather(filter).unwrap(), VecDeque::new());
     for record in records {
         gather.take(Ok(record), &mut ready);
@@ -29,7 +29,7 @@ fn gathered(extent: Extent, filter: &Filter, records: Vec<Record>) -> Vec<u64> {
     ready.into_iter().map(|item| item.unwrap().seq).collect()
 }
 
-fn history() -> Vec<Record> {
+fn history() -> Vec<LogRecord> {
     let ana = who(1, "ana");
     let statement = |seq, number| record(seq, statement(&ana, number, "SELECT 1", &[]));
     vec![
@@ -46,9 +46,9 @@ fn history() -> Vec<Record> {
 
 #[test]
 fn the_newest_are_kept_in_the_order_of_time() {
-    let last = |last| Extent {
+    let last = |last| SearchExtent {
         last: Some(last),
-        ..Extent::default()
+        ..SearchExtent::default()
     };
     let all = Filter::default();
     assert_eq!(gathered(last(3), &all, history()), [6, 7, 8]);
@@ -58,10 +58,10 @@ fn the_newest_are_kept_in_the_order_of_time() {
 
 #[test]
 fn the_largest_come_first_and_of_equal_ones_the_earliest() {
-    let sorted = |sort, limit| Extent {
+    let sorted = |sort, limit| SearchExtent {
         sort: Some(sort),
         limit,
-        ..Extent::default()
+        ..SearchExtent::default()
     };
     let all = Filter::default();
     assert_eq!(
@@ -81,16 +81,16 @@ fn the_largest_come_first_and_of_equal_ones_the_earliest() {
 
 #[test]
 fn what_is_held_back_is_bounded_and_the_rest_is_told() {
-    let long = "x".repeat(MAX_BYTES / 4);
+    let long = "x".repeat(MAX_HELD_TEXT_BYTES / 4);
     let ana = who(1, "ana");
-    let extent = Extent {
+    let extent = SearchExtent {
         last: Some(10),
-        ..Extent::default()
+        ..SearchExtent::default()
     };
     let (mut gather, mut ready) = (extent.gather(&Filter::default()).unwrap(), VecDeque::new());
     for seq in 1..=8 {
         gather.take(Ok(record(seq, statement(&ana, seq, &long, &[]))), &mut ready);
-        assert!(gather.bytes <= MAX_BYTES + MAX_BYTES / 4 + RECORD_BYTES);
+        assert!(gather.bytes <= MAX_HELD_TEXT_BYTES + MAX_HELD_TEXT_BYTES / 4 + RECORD_BYTES);
     }
     assert!(!gather.wants_older());
     gather.finish(&mut ready);
@@ -102,7 +102,7 @@ fn what_is_held_back_is_bounded_and_the_rest_is_told() {
 #[test]
 fn what_does_not_go_together_is_refused() {
     let extent = |follow, last, sort: Option<SortKey>, limit| {
-        let extent = Extent {
+        let extent = SearchExtent {
             follow,
             last,
             sort,
@@ -114,19 +114,19 @@ fn what_does_not_go_together_is_refused() {
     assert_eq!(extent(true, Some(5), None, None), Ok(()));
     assert_eq!(extent(false, None, sort, Some(5)), Ok(()));
     assert_eq!(extent(false, None, None, Some(1_000_000)), Ok(()), "nothing is held back");
-    assert_eq!(extent(true, None, sort, None), Err(InvalidExtent::Sorted));
-    assert_eq!(extent(false, Some(5), sort, None), Err(InvalidExtent::Sorted));
-    assert_eq!(extent(false, Some(5), None, Some(5)), Err(InvalidExtent::Limited));
-    assert_eq!(extent(true, None, None, Some(5)), Err(InvalidExtent::Limited));
-    assert_eq!(extent(false, Some(10_001), None, None), Err(InvalidExtent::TooMany));
-    assert_eq!(extent(false, None, sort, Some(10_001)), Err(InvalidExtent::TooMany));
+    assert_eq!(extent(true, None, sort, None), Err(ExtentError::Sorted));
+    assert_eq!(extent(false, Some(5), sort, None), Err(ExtentError::Sorted));
+    assert_eq!(extent(false, Some(5), None, Some(5)), Err(ExtentError::Limited));
+    assert_eq!(extent(true, None, None, Some(5)), Err(ExtentError::Limited));
+    assert_eq!(extent(false, Some(10_001), None, None), Err(ExtentError::TooMany));
+    assert_eq!(extent(false, None, sort, Some(10_001)), Err(ExtentError::TooMany));
     let refused = Filter {
         event: Some(EventName::Refused),
         ..Filter::default()
     };
-    let sorted = Extent {
+    let sorted = SearchExtent {
         sort,
-        ..Extent::default()
+        ..SearchExtent::default()
     };
-    assert_eq!(sorted.check(&refused), Err(InvalidExtent::Unmeasured));
+    assert_eq!(sorted.check(&refused), Err(ExtentError::Unmeasured));
 }

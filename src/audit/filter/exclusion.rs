@@ -5,8 +5,8 @@
 //! only conditions that each record meets by itself exclude the segment.
 
 use super::{Filter, TimeRange};
-use crate::audit::reading::{Class, Table, words};
 use crate::audit::record::EventName;
+use crate::audit::sql_analysis::{CommandClass, TableName, words};
 use crate::audit::summary::{Field, SegmentSummary};
 
 /// Summaries of a segment and of those before and behind it, as far as there are any that can be used.
@@ -39,14 +39,14 @@ impl Filter {
     /// Returns whether a statement of one segment and its outcome in another may be wanted. Where both are the same segment, also
     /// whether an event of another kind may.
     fn may_join(&self, statements: &SegmentSummary, outcomes: &SegmentSummary) -> bool {
-        let has_class = |class: Class| {
+        let has_class = |class: CommandClass| {
             let is_class = |found: &str| found == class.name();
             // The server may tell of one that the text does not have.
             statements.may_have(Field::Class, is_class) || outcomes.may_have(Field::Class, is_class)
         };
         // As `Reading::may_name` has it: a word of the name is one of the text.
         let has_word = |word: &str| statements.may_have(Field::Word, |found| found.eq_ignore_ascii_case(word));
-        let has_table = |table: &Table| words(&table.name).all(has_word);
+        let has_table = |table: &TableName| words(&table.name).all(has_word);
         self.is_since(outcomes)
             && (self.sqlstate.is_none() || outcomes.may_have(Field::Sqlstate, |code| self.wants_sqlstate(code)))
             && self.class.is_none_or(has_class)

@@ -9,8 +9,8 @@ use std::collections::{HashMap, HashSet};
 use super::texts::texts;
 use super::{Filter, is_origin};
 use crate::audit::event::Event;
-use crate::audit::reading::Readings;
-use crate::audit::record::{EventName, Record, name_of, string_field};
+use crate::audit::record::{EventName, LogRecord, name_of, string_field};
+use crate::audit::sql_analysis::AnalysisCache;
 use crate::audit::summary::{Field, SegmentSummary};
 use crate::ids::{GrantId, SessionId};
 
@@ -18,7 +18,7 @@ use crate::ids::{GrantId, SessionId};
 #[derive(Debug, Default)]
 pub(in crate::audit) struct RecordJoiner {
     filter: Filter,
-    readings: Readings,
+    readings: AnalysisCache,
     /// Where a group or a run is asked for: the sessions that were found to be of it.
     sessions: HashSet<SessionId>,
     /// Where a profile or break-glass is asked for: the grants that were found to be of it.
@@ -44,7 +44,7 @@ const OWN_ORIGIN: [EventName; 3] = [EventName::GrantChanged, EventName::GrantJoi
 /// A statement that waits for its outcome.
 #[derive(Debug)]
 struct Held {
-    statement: Record,
+    statement: LogRecord,
     /// What is asked for is not in its text; the server may have run it all the same.
     unseen: bool,
 }
@@ -136,7 +136,7 @@ impl RecordJoiner {
     }
 
     /// Takes the next record; `give` gets what is wanted now: nothing, the record, or a statement with its outcome.
-    pub(in crate::audit) fn offer(&mut self, record: Record, mut give: impl FnMut(Record)) {
+    pub(in crate::audit) fn offer(&mut self, record: LogRecord, mut give: impl FnMut(LogRecord)) {
         self.know(&record.event);
         if !self.is_of_wanted(&record.event) {
             return;
@@ -219,7 +219,7 @@ impl RecordJoiner {
         std::mem::take(&mut self.overfull)
     }
 
-    fn give(&self, record: Record, give: &mut impl FnMut(Record)) {
+    fn give(&self, record: LogRecord, give: &mut impl FnMut(LogRecord)) {
         if self.filter.wants_event(&record) {
             give(record);
         }

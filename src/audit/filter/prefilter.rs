@@ -14,8 +14,8 @@ use memchr::memmem::Finder;
 use serde::Serialize;
 
 use super::{Filter, TimeRange, is_origin};
-use crate::audit::reading::Class;
 use crate::audit::record::{EventName, digits_field, event_of, number_field, string_field, time_of};
+use crate::audit::sql_analysis::CommandClass;
 
 /// The lines that have to meet a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,15 +83,15 @@ impl Condition {
 
     /// A class of statements: a word that begins a command, or the special form of one, in the text or in the server's command tag.
     /// `None` for a class without such words.
-    fn class(class: Class) -> Option<Self> {
+    fn class(class: CommandClass) -> Option<Self> {
         let more: &[&str] = match class {
-            Class::Other => return None,
+            CommandClass::Other => return None,
             // `SELECT … INTO`
-            Class::Ddl => &["into"],
+            CommandClass::Ddl => &["into"],
             // `CREATE ROLE`
-            Class::Privilege => &["role", "user", "group"],
-            Class::Explain => &["desc"],
-            Class::Execute => &["exec"],
+            CommandClass::Privilege => &["role", "user", "group"],
+            CommandClass::Explain => &["desc"],
+            CommandClass::Execute => &["exec"],
             _ => &[],
         };
         Some(Self::new(Part::Pair, true, &[class.words(), more].concat()))

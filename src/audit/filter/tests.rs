@@ -131,7 +131,7 @@ fn a_text_finds_the_outcome() {
     );
     assert_eq!(
         chosen(Filter {
-            kind: Some(Kind::Execute),
+            kind: Some(StatementKind::Execute),
             ..Filter::default()
         }),
         [2, 4]
@@ -169,7 +169,7 @@ fn by_what_a_statement_is_about_and_what_came_of_it() {
         class: Some(class),
         ..Filter::default()
     };
-    assert_eq!(chosen(class(Class::Delete)), [2, 4]);
+    assert_eq!(chosen(class(CommandClass::Delete)), [2, 4]);
     let rows = |least, most| Filter {
         min_rows: least,
         max_rows: most,
@@ -181,7 +181,7 @@ fn by_what_a_statement_is_about_and_what_came_of_it() {
     let slow = Filter {
         min_duration_us: Some(230),
         max_duration_us: Some(230),
-        ..class(Class::Select)
+        ..class(CommandClass::Select)
     };
     assert_eq!(chosen(slow), [1, 3, 7, 8]);
     let slower = Filter {
@@ -252,8 +252,8 @@ fn what_the_server_ran_counts_where_the_text_does_not_have_it() {
         class: Some(class),
         ..Filter::default()
     };
-    assert_eq!(chosen(class(Class::Delete)), [1, 2, 7, 8]);
-    assert_eq!(chosen(class(Class::Update)), NONE);
+    assert_eq!(chosen(class(CommandClass::Delete)), [1, 2, 7, 8]);
+    assert_eq!(chosen(class(CommandClass::Update)), NONE);
     let unread = Filter {
         unread: true,
         ..Filter::default()

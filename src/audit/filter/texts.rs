@@ -2,7 +2,7 @@
 //!
 //! It does not compare them (the filter does).
 
-use crate::audit::event::{Event, Parameter, Statement};
+use crate::audit::event::{Event, ParameterValue, Statement};
 
 /// Returns all of them; those of a statement are its SQL, its name and its parameters.
 pub(in crate::audit) fn texts<'e>(event: &'e Event<'_>) -> Vec<&'e str> {
@@ -58,10 +58,10 @@ pub(in crate::audit) fn texts<'e>(event: &'e Event<'_>) -> Vec<&'e str> {
 /// Returns the texts of a statement that are not its SQL.
 fn beside_sql<'e>(statement: &'e Statement<'_>) -> impl Iterator<Item = &'e str> {
     let parameters = statement.parameters.iter().filter_map(|parameter| match parameter {
-        Parameter::Null | Parameter::Redacted | Parameter::Blanked { .. } => None,
-        Parameter::Hashed(hash) => Some(hash.as_ref()),
-        Parameter::Text(text) | Parameter::Long { start: text, .. } => Some(text.0.as_ref()),
-        Parameter::Binary { hex, .. } => Some(hex.as_ref()),
+        ParameterValue::Null | ParameterValue::Redacted | ParameterValue::Blanked { .. } => None,
+        ParameterValue::Hashed(hash) => Some(hash.as_ref()),
+        ParameterValue::Text(text) | ParameterValue::Long { start: text, .. } => Some(text.0.as_ref()),
+        ParameterValue::Binary { hex, .. } => Some(hex.as_ref()),
     });
     let prepared = statement.prepared.as_ref().map(|name| name.0.as_ref());
     prepared.into_iter().chain(parameters)

@@ -1,10 +1,10 @@
 use super::*;
 use crate::audit::event::{Event, Reloaded};
 use crate::audit::testing::record;
-use crate::audit::{Journal, Settings};
+use crate::audit::{Journal, JournalSettings};
 use crate::clock::Clock;
 
-const NEW: Extent = Extent {
+const NEW: SearchExtent = SearchExtent {
     follow: true,
     last: None,
     sort: None,
@@ -12,7 +12,7 @@ const NEW: Extent = Extent {
 };
 
 /// Follows it from its beginning on.
-fn whole(dir: &Path) -> Follow {
+fn whole(dir: &Path) -> RecordStream {
     let after = Filter {
         after: Some(0),
         ..Filter::default()
@@ -28,14 +28,14 @@ fn note(detail: &str) -> Event<'static> {
 }
 
 fn open(dir: &Path) -> Journal {
-    let settings = Settings {
+    let settings = JournalSettings {
         dir: dir.to_owned(),
-        ..Settings::in_folder(dir)
+        ..JournalSettings::in_folder(dir)
     };
     Journal::open(&settings, Clock::system(None)).unwrap()
 }
 
-async fn next(follow: &mut Follow) -> String {
+async fn next(follow: &mut RecordStream) -> String {
     loop {
         let item = tokio::time::timeout(Duration::from_secs(10), follow.next()).await.unwrap();
         match item.unwrap().unwrap().event {
@@ -83,7 +83,7 @@ async fn history_ends() {
     for number in 0..1000 {
         journal.record(&note(&number.to_string())).await.unwrap();
     }
-    let history = follow(dir.path(), &Filter::default(), Extent::default()).unwrap();
+    let history = follow(dir.path(), &Filter::default(), SearchExtent::default()).unwrap();
     let found: Vec<_> = history.into_stream().map(|found| found.unwrap().seq).collect().await;
     // With the segment's first line, and perhaps a checkpoint.
     assert!(found.len() > 1000);
@@ -107,7 +107,7 @@ async fn a_busy_log_is_read_whole() {
 }
 
 /// The notes among the next records, until there have been so many.
-async fn notes(follow: &mut Follow, count: usize) -> Vec<String> {
+async fn notes(follow: &mut RecordStream, count: usize) -> Vec<String> {
     let mut notes = Vec::new();
     while notes.len() < count {
         notes.push(next(follow).await);
@@ -126,10 +126,10 @@ async fn the_newest_come_first_and_then_what_comes() {
     for number in 0..100 {
         journal.record(&note(&number.to_string())).await.unwrap();
     }
-    let last = |follow| Extent {
+    let last = |follow| SearchExtent {
         follow,
         last: Some(3),
-        ..Extent::default()
+        ..SearchExtent::default()
     };
     let mut history = follow(dir.path(), &noted, last(false)).unwrap();
     assert_eq!(notes(&mut history, 3).await, ["97", "98", "99"]);
@@ -149,9 +149,9 @@ async fn the_newest_are_found_however_far_back_they_are() {
         let text: String = (1..=3).map(|line_of| line(segment * 3 + line_of)).collect();
         std::fs::write(dir.path().join(format!("audit-{:06}.jsonl", segment + 1)), text).unwrap();
     }
-    let newest = |last| Extent {
+    let newest = |last| SearchExtent {
         last: Some(last),
-        ..Extent::default()
+        ..SearchExtent::default()
     };
     for last in [1, 3, 4, 17, 89, 90, 1_000] {
         let mut found = follow(dir.path(), &Filter::default(), newest(last)).unwrap();
@@ -175,9 +175,9 @@ async fn no_more_are_given_than_were_asked_for() {
     let dir = tempfile::tempdir().unwrap();
     let text: String = (1..=9).map(|seq| record(seq, note("x")).json() + "\n").collect();
     std::fs::write(dir.path().join("audit-000001.jsonl"), text).unwrap();
-    let four = Extent {
+    let four = SearchExtent {
         limit: Some(4),
-        ..Extent::default()
+        ..SearchExtent::default()
     };
     let mut found = follow(dir.path(), &Filter::default(), four).unwrap();
     for seq in 1..=4 {

@@ -9,20 +9,20 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::*;
-use crate::audit::chain::Tip;
-use crate::audit::event::{Kind, Reloaded, Sql, Statement, Text, Who};
+use crate::audit::chain::ChainTip;
+use crate::audit::event::{OutsideText, Reloaded, SqlText, Statement, StatementKind, Who};
 use crate::audit::key::SigningKey;
+use crate::audit::recovery::recover;
 use crate::audit::segment;
-use crate::audit::survey::survey;
-use crate::audit::{Durability, Record};
+use crate::audit::{Durability, LogRecord};
 use crate::ids::{GrantId, SessionId};
 
 fn clock() -> Clock {
     Clock::manual(Timestamp::from_second(1_800_000_000).unwrap())
 }
 
-fn settings(dir: &Path) -> Settings {
-    Settings::in_folder(dir)
+fn settings(dir: &Path) -> JournalSettings {
+    JournalSettings::in_folder(dir)
 }
 
 fn note(detail: impl Into<String>) -> Event<'static> {
@@ -32,13 +32,13 @@ fn note(detail: impl Into<String>) -> Event<'static> {
     })
 }
 
-fn batch(detail: impl Into<String>) -> Batch {
-    let mut batch = Batch::new();
+fn batch(detail: impl Into<String>) -> RecordBatch {
+    let mut batch = RecordBatch::new();
     batch.push(clock().now(), &note(detail));
     batch
 }
 
-fn first_file(settings: &Settings) -> PathBuf {
+fn first_file(settings: &JournalSettings) -> PathBuf {
     settings.dir.join("audit-000001.jsonl")
 }
 
@@ -62,16 +62,16 @@ fn lines(path: &Path) -> Vec<(u64, Event<'static>)> {
 }
 
 /// All lines of the folder follow each other, and the last is signed.
-fn assert_whole(settings: &Settings) {
-    let found = survey(&settings.dir, &RememberedTip::NotAsked).unwrap();
+fn assert_whole(settings: &JournalSettings) {
+    let found = recover(&settings.dir, &RememberedTip::NotAsked).unwrap();
     assert!(!found.broken && found.faults.is_empty(), "{:?}", found.faults);
     let key = SigningKey::load(&settings.key).unwrap().public();
-    let mut tip = Tip::START;
+    let mut tip = ChainTip::START;
     for segment in segment::list(&settings.dir).unwrap() {
         let mut last = None;
         for line in std::io::BufRead::lines(segment.open().unwrap()) {
             let line = line.unwrap();
-            let record = Record::parse(line.as_bytes()).unwrap();
+            let record = LogRecord::parse(line.as_bytes()).unwrap();
             match &record.event {
                 Event::SegmentBegan(began) => assert_eq!((began.previous, began.segment), (tip.link, segment.number)),
                 Event::Checkpoint(checkpoint) => {
@@ -146,7 +146,7 @@ async fn writes_before_it_answers_and_in_order() {
     let settings = settings(dir.path());
     let journal = Journal::open(&settings, clock()).unwrap();
     // Nobody else writes: at once, on this thread.
-    assert!(matches!(journal.submit(&mut batch("alone")), Submission::Done(Ok(()))));
+    assert!(matches!(journal.submit(&mut batch("alone")), SubmissionResult::Done(Ok(()))));
     journal.defer(&mut batch("outcome"));
     let mut intent = batch("intent 1");
     intent.push(clock().now(), &note("intent 2"));
@@ -219,7 +219,7 @@ async fn what_is_deferred_does_not_wait_for_a_signature() {
 #[tokio::test]
 async fn a_segment_is_closed_when_it_is_full_or_old() {
     let dir = tempfile::tempdir().unwrap();
-    let settings = Settings {
+    let settings = JournalSettings {
         segment_bytes: 1500,
         segment_age: Duration::from_hours(1),
         ..settings(dir.path())
@@ -258,7 +258,7 @@ async fn a_key_that_is_lost_is_replaced_and_that_is_on_record() {
     });
     let changed = changed.expect("it is on record");
     assert_eq!((changed.previous, changed.key, changed.vouched), (old, new, false));
-    assert!(survey(&settings.dir, &RememberedTip::NotAsked).unwrap().faults.is_empty());
+    assert!(recover(&settings.dir, &RememberedTip::NotAsked).unwrap().faults.is_empty());
 }
 
 #[tokio::test]
@@ -382,7 +382,7 @@ async fn a_full_disk_refuses_keeps_and_recovers() {
     journal.defer(&mut batch(kept.clone()));
     let error = journal.record(&note("y".repeat(9000))).await.unwrap_err();
     assert!(error.disk_full());
-    assert_eq!(*health.borrow_and_update(), Health::Failed { disk_full: true });
+    assert_eq!(*health.borrow_and_update(), JournalHealth::Failed { disk_full: true });
     assert_eq!(details(&records(&first_file(&settings))), ["before"]);
     std::fs::remove_file(filler).unwrap();
     // Without anybody asking.
@@ -390,7 +390,7 @@ async fn a_full_disk_refuses_keeps_and_recovers() {
         .await
         .unwrap()
         .unwrap();
-    assert_eq!(*health.borrow(), Health::Good);
+    assert_eq!(*health.borrow(), JournalHealth::Good);
     journal.record(&note("after")).await.unwrap();
     journal.close().await;
     assert_whole(&settings);
@@ -441,7 +441,7 @@ async fn a_deleted_folder_is_noticed_and_begun_anew() {
     eventually("the new file", || {
         assert!(matches!(
             journal.submit(&mut batch("still here")),
-            Submission::Done(Ok(())) | Submission::Waiting(_)
+            SubmissionResult::Done(Ok(())) | SubmissionResult::Waiting(_)
         ));
         journal.defer(&mut batch("still here"));
         next.exists()
@@ -460,9 +460,9 @@ async fn a_deleted_folder_is_noticed_and_begun_anew() {
 async fn fails_until(journal: &Journal, mended: impl FnOnce()) {
     let mut health = journal.health();
     eventually("the failure", || {
-        matches!(journal.submit(&mut batch("one")), Submission::Done(Err(_)))
+        matches!(journal.submit(&mut batch("one")), SubmissionResult::Done(Err(_)))
     });
-    assert_eq!(*health.borrow_and_update(), Health::Failed { disk_full: false });
+    assert_eq!(*health.borrow_and_update(), JournalHealth::Failed { disk_full: false });
     mended();
     tokio::time::timeout(Duration::from_secs(5), health.changed())
         .await
@@ -501,7 +501,7 @@ async fn a_folder_whose_own_place_is_gone_is_not_made_again_until_that_is_back()
 
 async fn many_writers(durability: Durability) {
     let dir = tempfile::tempdir().unwrap();
-    let settings = Settings {
+    let settings = JournalSettings {
         durability,
         ..settings(dir.path())
     };
@@ -510,7 +510,7 @@ async fn many_writers(durability: Durability) {
         .map(|task| {
             let journal = journal.clone();
             tokio::spawn(async move {
-                let mut batch = Batch::new();
+                let mut batch = RecordBatch::new();
                 for turn in 0..100 {
                     batch.push(clock().now(), &note(format!("{task} intent {turn:03}")));
                     journal.submit(&mut batch).wait().await.unwrap();
@@ -565,8 +565,8 @@ async fn measure() {
     let event = Event::Statement(Statement {
         who: Cow::Borrowed(&who),
         statement: 1,
-        kind: Kind::Query,
-        sql: Some(Sql::whole(Text::of(
+        kind: StatementKind::Query,
+        sql: Some(SqlText::whole(OutsideText::of(
             b"SELECT abalance FROM pgbench_accounts WHERE aid = 4711;",
         ))),
         prepared: None,
@@ -578,14 +578,14 @@ async fn measure() {
         parameter_count: None,
         function: None,
     });
-    let mut batch = Batch::new();
+    let mut batch = RecordBatch::new();
     let (now, count) = (clock().now(), 200_000);
     let start = std::time::Instant::now();
     for _ in 0..count {
         batch.push(now, &event);
         assert!(matches!(
             journal.submit(&mut batch),
-            Submission::Done(Ok(())) | Submission::Waiting(_)
+            SubmissionResult::Done(Ok(())) | SubmissionResult::Waiting(_)
         ));
         batch.push(now, &event);
         journal.defer(&mut batch);
@@ -607,7 +607,7 @@ async fn without_its_thread_the_journal_is_closed() {
         let refused = journal.record(&note("the second")).await;
         assert!(matches!(refused, Err(AuditError::Closed)), "{refused:?}");
         assert!(journal.checkpoint().await.is_err());
-        assert_eq!(*journal.health().borrow(), Health::Failed { disk_full: false });
+        assert_eq!(*journal.health().borrow(), JournalHealth::Failed { disk_full: false });
         // A stop does not wait for it.
         journal.close().await;
         assert_eq!(records(&first_file(&settings)).len(), 1);

@@ -33,7 +33,7 @@ fn public_keys_as_text() {
         "-----BEGIN PUBLIC KEY-----\nQUJD\n-----END PUBLIC KEY-----\n",
         "not base 64!",
     ] {
-        assert_eq!(bad.parse::<PublicKey>(), Err(InvalidKey));
+        assert_eq!(bad.parse::<PublicKey>(), Err(PublicKeyError));
     }
 }
 

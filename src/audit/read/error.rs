@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::LONGEST;
+use super::MAX_LINE_BYTES;
 
 /// Error of a line, or of reading as such.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -40,7 +40,7 @@ pub enum ReadError {
         version: u32,
     },
     /// The line is longer than any record.
-    #[error("{}, line {line}: longer than {LONGEST} bytes", file.display())]
+    #[error("{}, line {line}: longer than {MAX_LINE_BYTES} bytes", file.display())]
     TooLong {
         /// Path of the file.
         file: PathBuf,

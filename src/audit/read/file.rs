@@ -5,15 +5,15 @@
 use std::io::{self, BufRead, Read};
 use std::path::PathBuf;
 
-use super::source::Source;
-use crate::audit::segment::{LONGEST, Segment};
+use super::source::SegmentLines;
+use crate::audit::segment::{MAX_LINE_BYTES, Segment};
 
 /// File that is being read.
 #[derive(Debug)]
-pub(super) struct Open {
+pub(super) struct OpenLogFile {
     pub(super) number: u32,
     pub(super) path: PathBuf,
-    pub(super) reader: Source,
+    pub(super) reader: SegmentLines,
     /// Number of lines so far, with those that were left out.
     pub(super) lines: u64,
     /// True if there is a newer file, so that this one no longer grows; its end was read once more since that was seen.
@@ -21,7 +21,7 @@ pub(super) struct Open {
 }
 
 /// Next line of a file.
-pub(super) enum Line {
+pub(super) enum FileLine {
     /// Whole line, without its newline.
     Whole,
     TooLong,
@@ -29,8 +29,8 @@ pub(super) enum Line {
     End(u64),
 }
 
-impl Open {
-    pub(super) fn new(segment: Segment, reader: Source) -> Self {
+impl OpenLogFile {
+    pub(super) fn new(segment: Segment, reader: SegmentLines) -> Self {
         Self {
             number: segment.number,
             path: segment.path,
@@ -40,24 +40,24 @@ impl Open {
         }
     }
 
-    pub(super) fn line(&mut self, line: &mut Vec<u8>) -> io::Result<Line> {
+    pub(super) fn line(&mut self, line: &mut Vec<u8>) -> io::Result<FileLine> {
         line.clear();
-        let read = Read::take(&mut self.reader, LONGEST).read_until(b'\n', line)? as u64;
+        let read = Read::take(&mut self.reader, MAX_LINE_BYTES).read_until(b'\n', line)? as u64;
         if line.last() == Some(&b'\n') {
             line.pop();
             self.lines = self.reader.jumped().unwrap_or(self.lines) + 1;
-            return Ok(Line::Whole);
+            return Ok(FileLine::Whole);
         }
-        if read == LONGEST {
+        if read == MAX_LINE_BYTES {
             self.lines = self.reader.jumped().unwrap_or(self.lines) + 1;
             self.reader.skip_until(b'\n')?;
             line.clear();
             line.shrink_to(0);
-            return Ok(Line::TooLong);
+            return Ok(FileLine::TooLong);
         }
         // The writer may take an unfinished line back and write another one, so it is read again from its beginning.
         self.lines = self.reader.jumped().unwrap_or(self.lines);
         self.reader.take_back(read);
-        Ok(Line::End(read))
+        Ok(FileLine::End(read))
     }
 }

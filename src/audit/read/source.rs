@@ -11,24 +11,24 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use super::LONGEST;
+use super::MAX_LINE_BYTES;
 use crate::audit::chain::number;
 use crate::audit::filter::LinePrefilter;
+use crate::audit::recovery::voids_behind;
 use crate::audit::segment::{self, Segment};
-use crate::audit::survey::voids_behind;
 
 /// Number of bytes that are sifted at once; a line may be longer.
-const CHUNK: usize = 1 << 20;
+const CHUNK_BYTES: usize = 1 << 20;
 /// Size in bytes from which a batch is handed over (a line may be longer), and number of batches that wait before the thread
 /// does.
-const BATCH: usize = 1 << 20;
-const AHEAD: usize = 1;
+const BATCH_BYTES: usize = 1 << 20;
+const MAX_BATCHES_AHEAD: usize = 1;
 /// Niceness of reading threads: lower priority than the threads of sessions.
-const NICE: i32 = 10;
+const NICE_LEVEL: i32 = 10;
 
 /// Lines that passed the sieve.
 #[derive(Debug, Default)]
-struct Batch {
+struct SiftedBatch {
     text: Vec<u8>,
     /// Offsets of lines that do not directly follow those before, each with the number of the segment's lines before it.
     marks: VecDeque<(usize, u64)>,
@@ -36,15 +36,15 @@ struct Batch {
 
 /// Collector of the lines that passed the sieve.
 #[derive(Debug, Default)]
-struct Collector {
-    batch: Batch,
+struct LineCollector {
+    batch: SiftedBatch,
     /// Index of the next line, counted from 0.
     next: u64,
     /// Number of the segment's last line, if its file may have further bytes.
     last: Option<u64>,
 }
 
-impl Collector {
+impl LineCollector {
     fn add(&mut self, at: u64, line: &[u8]) {
         let behind = |last| number(line).is_some_and(|number| number > last) || !line.ends_with(b"\n");
         if self.last.is_some_and(behind) {
@@ -60,27 +60,27 @@ impl Collector {
 
 /// Lines of a segment.
 #[derive(Debug)]
-pub(super) struct Source {
-    from: Origin,
-    batch: Batch,
+pub(super) struct SegmentLines {
+    from: LinesOrigin,
+    batch: SiftedBatch,
     /// Offset in the batch up to which it was read.
     at: usize,
     jumped: Option<u64>,
 }
 
 #[derive(Debug)]
-enum Origin {
+enum LinesOrigin {
     /// Batches of a thread that unpacks and sifts the segment.
-    Packed(Receiver<io::Result<Batch>>),
+    Packed(Receiver<io::Result<SiftedBatch>>),
     /// File that is being written, or was.
-    Growing(Growing),
+    Growing(GrowingFile),
 }
 
 #[derive(Debug)]
-struct Growing {
+struct GrowingFile {
     file: File,
     prefilter: Arc<LinePrefilter>,
-    left: Collector,
+    left: LineCollector,
     /// Offset of the next line that was not sifted.
     offset: u64,
     /// Number of lines before it.
@@ -90,14 +90,14 @@ struct Growing {
     partial: bool,
 }
 
-impl Source {
+impl SegmentLines {
     /// Opens a segment at its first line; without a demand, no index is used.
     pub(super) fn open(dir: &Path, segment: &Segment, prefilter: &Arc<LinePrefilter>) -> io::Result<Self> {
         let from = if segment.packed {
-            Origin::Packed(spawn(dir, segment, prefilter)?)
+            LinesOrigin::Packed(spawn(dir, segment, prefilter)?)
         } else {
             match File::open(&segment.path) {
-                Ok(file) => Origin::Growing(Growing::new(file, prefilter, last_line(dir, segment.number)?)),
+                Ok(file) => LinesOrigin::Growing(GrowingFile::new(file, prefilter, last_line(dir, segment.number)?)),
                 // The segment was packed since it was listed.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     let packed = Segment {
@@ -105,14 +105,14 @@ impl Source {
                         packed: true,
                         ..segment.clone()
                     };
-                    Origin::Packed(spawn(dir, &packed, prefilter)?)
+                    LinesOrigin::Packed(spawn(dir, &packed, prefilter)?)
                 }
                 Err(error) => return Err(error),
             }
         };
         Ok(Self {
             from,
-            batch: Batch::default(),
+            batch: SiftedBatch::default(),
             at: 0,
             jumped: None,
         })
@@ -125,14 +125,14 @@ impl Source {
 
     /// Returns true if the segment is packed and thus no longer written.
     pub(super) fn is_packed(&self) -> bool {
-        matches!(self.from, Origin::Packed(_))
+        matches!(self.from, LinesOrigin::Packed(_))
     }
 
     /// Skips everything up to the end of the last whole line.
     pub(super) fn skip_to_end(&mut self) -> io::Result<()> {
         match &mut self.from {
-            Origin::Growing(growing) => growing.offset = segment::end_of_last_line(&mut growing.file)?,
-            Origin::Packed(batches) => {
+            LinesOrigin::Growing(growing) => growing.offset = segment::end_of_last_line(&mut growing.file)?,
+            LinesOrigin::Packed(batches) => {
                 for batch in batches.iter() {
                     batch?;
                 }
@@ -144,28 +144,28 @@ impl Source {
     /// Takes back the part of a line that was read last, so that the line is read again from its beginning.
     pub(super) fn take_back(&mut self, bytes: u64) {
         match &mut self.from {
-            Origin::Growing(growing) => growing.partial = false,
-            Origin::Packed(_) => self.at = self.at.saturating_sub(usize::try_from(bytes).unwrap_or(usize::MAX)),
+            LinesOrigin::Growing(growing) => growing.partial = false,
+            LinesOrigin::Packed(_) => self.at = self.at.saturating_sub(usize::try_from(bytes).unwrap_or(usize::MAX)),
         }
     }
 
     /// Notes that there is a later segment, which may say where this one ends.
     pub(super) fn is_closed(&mut self, dir: &Path, number: u32) -> io::Result<()> {
-        if let Origin::Growing(growing) = &mut self.from {
+        if let LinesOrigin::Growing(growing) = &mut self.from {
             growing.left.last = last_line(dir, number)?;
         }
         Ok(())
     }
 }
 
-impl Growing {
+impl GrowingFile {
     fn new(file: File, prefilter: &Arc<LinePrefilter>, last: Option<u64>) -> Self {
         Self {
             file,
             prefilter: Arc::clone(prefilter),
-            left: Collector {
+            left: LineCollector {
                 last,
-                ..Collector::default()
+                ..LineCollector::default()
             },
             offset: 0,
             lines: 0,
@@ -176,7 +176,7 @@ impl Growing {
 
     /// Returns the next lines that passed the sieve; an empty batch at the end of the file. The bytes of an unfinished line
     /// come in a batch of their own, followed by the end of the file.
-    fn next(&mut self) -> io::Result<Batch> {
+    fn next(&mut self) -> io::Result<SiftedBatch> {
         while !self.partial {
             self.chunk.clear();
             let whole = loop {
@@ -184,7 +184,7 @@ impl Growing {
                 if let Some(end) = memchr::memrchr(b'\n', &self.chunk) {
                     break Some(end + 1);
                 }
-                if !more || self.chunk.len() as u64 >= LONGEST {
+                if !more || self.chunk.len() as u64 >= MAX_LINE_BYTES {
                     break None;
                 }
             };
@@ -198,23 +198,23 @@ impl Growing {
                 return Ok(std::mem::take(&mut left.batch));
             }
         }
-        Ok(Batch::default())
+        Ok(SiftedBatch::default())
     }
 
-    fn unfinished(&mut self) -> Batch {
+    fn unfinished(&mut self) -> SiftedBatch {
         let text = std::mem::take(&mut self.chunk);
-        if (text.len() as u64) < LONGEST {
+        if (text.len() as u64) < MAX_LINE_BYTES {
             self.partial = true;
             // Bytes after the segment's last line are not in the course of being written.
             if self.left.last.is_some() {
-                return Batch::default();
+                return SiftedBatch::default();
             }
         } else {
             self.offset += text.len() as u64;
         }
         let marks = (self.left.next != self.lines).then_some((0, self.lines));
         self.left.next = self.lines;
-        Batch {
+        SiftedBatch {
             text,
             marks: marks.into_iter().collect(),
         }
@@ -224,7 +224,7 @@ impl Growing {
 /// Reads more bytes after those in the chunk, which begins at `start`; returns false at the end of the file.
 fn read_more(file: &File, start: u64, chunk: &mut Vec<u8>) -> io::Result<bool> {
     let had = chunk.len();
-    chunk.resize(had + CHUNK, 0);
+    chunk.resize(had + CHUNK_BYTES, 0);
     let mut end = had;
     while let Some(room) = chunk.get_mut(end..).filter(|room| !room.is_empty()) {
         match file.read_at(room, start + end as u64) {
@@ -238,7 +238,7 @@ fn read_more(file: &File, start: u64, chunk: &mut Vec<u8>) -> io::Result<bool> {
     Ok(end > had)
 }
 
-impl Read for Source {
+impl Read for SegmentLines {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.fill_buf()?.read(buffer)?;
         self.consume(read);
@@ -246,12 +246,12 @@ impl Read for Source {
     }
 }
 
-impl BufRead for Source {
+impl BufRead for SegmentLines {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.at >= self.batch.text.len() {
             self.batch = match &mut self.from {
-                Origin::Growing(growing) => growing.next()?,
-                Origin::Packed(batches) => match batches.recv() {
+                LinesOrigin::Growing(growing) => growing.next()?,
+                LinesOrigin::Packed(batches) => match batches.recv() {
                     Ok(batch) => batch?,
                     // The thread has ended, and so has the segment.
                     Err(_) => return Ok(&[]),
@@ -276,7 +276,7 @@ fn last_line(dir: &Path, number: u32) -> io::Result<Option<u64>> {
         let mut line = Vec::new();
         let first = next
             .open()
-            .and_then(|lines| Read::take(lines, LONGEST).read_until(b'\n', &mut line));
+            .and_then(|lines| Read::take(lines, MAX_LINE_BYTES).read_until(b'\n', &mut line));
         match first {
             // A packed segment that is damaged gives no answer, and is reported in its place.
             Err(_) if next.packed => return Ok(None),
@@ -290,17 +290,17 @@ fn last_line(dir: &Path, number: u32) -> io::Result<Option<u64>> {
     Ok(None)
 }
 
-fn spawn(dir: &Path, segment: &Segment, prefilter: &Arc<LinePrefilter>) -> io::Result<Receiver<io::Result<Batch>>> {
+fn spawn(dir: &Path, segment: &Segment, prefilter: &Arc<LinePrefilter>) -> io::Result<Receiver<io::Result<SiftedBatch>>> {
     // The file is opened here and not in the thread, because retention may remove it.
     let file = File::open(&segment.path)?;
-    let (send, batches) = sync_channel(AHEAD);
+    let (send, batches) = sync_channel(MAX_BATCHES_AHEAD);
     let (dir, segment, prefilter) = (dir.to_owned(), segment.clone(), Arc::clone(prefilter));
     std::thread::Builder::new().name("audit-read".to_owned()).spawn(move || {
         // Linux has a niceness for each thread. If it cannot be set, the reader works all the same.
-        let _ = rustix::process::setpriority_process(None, NICE);
-        let mut unpacking = Unpacking {
+        let _ = rustix::process::setpriority_process(None, NICE_LEVEL);
+        let mut unpacking = UnpackTask {
             prefilter,
-            left: Collector::default(),
+            left: LineCollector::default(),
             send,
         };
         let done = last_line(&dir, segment.number).and_then(|last| {
@@ -320,18 +320,18 @@ fn spawn(dir: &Path, segment: &Segment, prefilter: &Arc<LinePrefilter>) -> io::R
 }
 
 /// Work of an unpacking thread.
-struct Unpacking {
+struct UnpackTask {
     prefilter: Arc<LinePrefilter>,
-    left: Collector,
-    send: SyncSender<io::Result<Batch>>,
+    left: LineCollector,
+    send: SyncSender<io::Result<SiftedBatch>>,
 }
 
-impl Unpacking {
+impl UnpackTask {
     /// Sifts lines that come after `lines` other lines of the segment.
     fn take(&mut self, lines: u64, text: &[u8]) -> io::Result<()> {
         let left = &mut self.left;
         self.prefilter.apply(text, |at, line| left.add(lines + at, line));
-        if left.batch.text.len() >= BATCH {
+        if left.batch.text.len() >= BATCH_BYTES {
             let batch = std::mem::take(&mut left.batch);
             self.send
                 .send(Ok(batch))
@@ -342,13 +342,13 @@ impl Unpacking {
 
     /// Unpacks and sifts the whole segment, without an index.
     fn all(&mut self, file: File) -> io::Result<()> {
-        let mut reader = io::BufReader::with_capacity(CHUNK, zstd::Decoder::new(file)?);
+        let mut reader = io::BufReader::with_capacity(CHUNK_BYTES, zstd::Decoder::new(file)?);
         let (mut chunk, mut lines) = (Vec::new(), 0);
         loop {
-            let read = Read::take(&mut reader, LONGEST).read_until(b'\n', &mut chunk);
+            let read = Read::take(&mut reader, MAX_LINE_BYTES).read_until(b'\n', &mut chunk);
             // This is the end, or a damage: the lines before it are handed over.
             let over = !matches!(read, Ok(1..));
-            if chunk.len() >= CHUNK || (over && !chunk.is_empty()) {
+            if chunk.len() >= CHUNK_BYTES || (over && !chunk.is_empty()) {
                 self.take(lines, &chunk)?;
                 lines += memchr::memchr_iter(b'\n', &chunk).count() as u64;
                 chunk.clear();

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use super::*;
 use crate::audit::testing::{all, outcome, record, statement, who};
 
-fn write(dir: &Path, number: u32, records: &[Record]) {
+fn write(dir: &Path, number: u32, records: &[LogRecord]) {
     let text: String = records.iter().map(|record| record.json() + "\n").collect();
     append(dir, number, text.as_bytes());
 }
@@ -22,7 +22,7 @@ fn append(dir: &Path, number: u32, bytes: &[u8]) {
         .unwrap();
 }
 
-fn all_records() -> Vec<Record> {
+fn all_records() -> Vec<LogRecord> {
     (1..).zip(all()).map(|(seq, event)| record(seq, event)).collect()
 }
 
@@ -177,13 +177,13 @@ fn lines_made_to_take_memory_are_not_records() {
         (long("statement", &many), "more values than any record has"),
         (long("reloaded", &deep), "recursion limit"),
     ] {
-        let error = Record::parse(line.as_bytes()).unwrap_err().to_string();
+        let error = LogRecord::parse(line.as_bytes()).unwrap_err().to_string();
         assert!(error.contains(why), "{error}");
     }
     // A statement's own text may be as long.
     let sql = format!("SELECT '{}'", "x,".repeat(2 << 20));
     let record = record(1, statement(&who(1, "ana"), 1, &sql, &[]));
-    assert_eq!(Record::parse(record.json().as_bytes()).unwrap(), record);
+    assert_eq!(LogRecord::parse(record.json().as_bytes()).unwrap(), record);
 }
 
 /// Prints how long a line takes to read and parse; run in release.

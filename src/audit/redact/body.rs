@@ -2,34 +2,36 @@
 //!
 //! This module uses no grammar: all literals count.
 
-use super::code::{Place, Unquoted, mark_length};
-use super::{AUTHORITY, BLANK, Cut, FINDER, PEM, TRIGGERS, is_secret, is_space, login_of, until, value_behind};
-use crate::lexer::{Backslashes, Kind, Lexer, LexerSettings, Token, in_word};
+use super::code::{CodeTracker, UnquotedLiteral, mark_length};
+use super::{AUTHORITY, BLANK, FINDER, PEM, RedactedRange, TRIGGERS, is_secret, is_space, login_of, until, value_behind};
+use crate::lexer::{Backslashes, Lexer, LexerSettings, Token, TokenKind, in_word};
 
 /// Depth up to which bodies in bodies are examined.
 const MAX_DEPTH: u8 = 8;
 
 /// Literals of a text under one reading.
 #[derive(Debug, Default)]
-pub(super) struct Literals {
-    pub(super) cuts: Vec<Cut>,
+pub(super) struct TextLiterals {
+    pub(super) cuts: Vec<RedactedRange>,
 }
 
 /// Finds all literals, and those of bodies of code within them. A literal without an end goes to the end of the text.
-pub(super) fn literals(text: &[u8], settings: LexerSettings) -> Literals {
-    let mut found = Literals::default();
+pub(super) fn literals(text: &[u8], settings: LexerSettings) -> TextLiterals {
+    let mut found = TextLiterals::default();
     found.look(text, settings, 0);
     found
 }
 
-impl Literals {
+impl TextLiterals {
     fn look(&mut self, text: &[u8], settings: LexerSettings, depth: u8) {
-        let (mut lexer, mut place) = (Lexer::under(text, settings), Place::default());
+        let (mut lexer, mut place) = (Lexer::under(text, settings), CodeTracker::default());
         while let Some(token) = lexer.next_code() {
             let code = place.is_code() && depth < MAX_DEPTH;
-            match Body::of(&token, settings) {
-                Some(Body::Plain(inner, start)) if code => self.within(inner, settings, depth, |cut| Some(shifted(cut, start))),
-                Some(Body::Quoted(unquoted)) if code => {
+            match LiteralBody::of(&token, settings) {
+                Some(LiteralBody::Plain(inner, start)) if code => {
+                    self.within(inner, settings, depth, |cut| Some(shifted(cut, start)))
+                }
+                Some(LiteralBody::Quoted(unquoted)) if code => {
                     let whole = whole(&token);
                     self.within(&unquoted.text, settings, depth, |cut| unquoted.place(cut).or(Some(whole)));
                 }
@@ -40,7 +42,13 @@ impl Literals {
         }
     }
 
-    fn within(&mut self, text: &[u8], settings: LexerSettings, depth: u8, place: impl Fn(&Cut) -> Option<Cut>) {
+    fn within(
+        &mut self,
+        text: &[u8],
+        settings: LexerSettings,
+        depth: u8,
+        place: impl Fn(&RedactedRange) -> Option<RedactedRange>,
+    ) {
         let mut inner = Self::default();
         inner.look(text, settings, depth + 1);
         self.cuts.extend(inner.cuts.iter().filter_map(place));
@@ -49,25 +57,27 @@ impl Literals {
 
 /// Content of a literal, finished or not.
 #[derive(Debug)]
-pub(super) enum Body<'a> {
+pub(super) enum LiteralBody<'a> {
     /// Content without escapes, and its offset.
     Plain(&'a [u8], usize),
-    Quoted(Unquoted),
+    Quoted(UnquotedLiteral),
 }
 
-impl<'a> Body<'a> {
+impl<'a> LiteralBody<'a> {
     /// Returns the content if a token is a literal or the beginning of one.
     pub(super) fn of(token: &Token<'a>, settings: LexerSettings) -> Option<Self> {
-        let open = matches!(token.kind, Kind::Unfinished | Kind::Ambiguous);
+        let open = matches!(token.kind, TokenKind::Unfinished | TokenKind::Ambiguous);
         let quote = memchr::memchr(b'\'', token.text.get(..3).unwrap_or(token.text));
         let dollar = token.text.first() == Some(&b'$');
         match token.kind {
-            Kind::Dollar | Kind::Unfinished | Kind::Ambiguous if dollar => {
+            TokenKind::Dollar | TokenKind::Unfinished | TokenKind::Ambiguous if dollar => {
                 let mark = mark_length(token.text);
                 let end = token.text.len() - if open { 0 } else { mark };
                 Some(Self::Plain(token.text.get(mark..end).unwrap_or_default(), token.start + mark))
             }
-            Kind::Literal | Kind::Escaped | Kind::Unfinished | Kind::Ambiguous if !matches!(token.text, [b'"' | b'/', ..]) => {
+            TokenKind::Literal | TokenKind::Escaped | TokenKind::Unfinished | TokenKind::Ambiguous
+                if !matches!(token.text, [b'"' | b'/', ..]) =>
+            {
                 // `U&"…` has no literal's quote in its prefix.
                 let from = quote? + 1;
                 let end = token.text.len() - usize::from(!open);
@@ -77,23 +87,23 @@ impl<'a> Body<'a> {
                     [b'\'' | b'n' | b'N', ..] => settings.strings == Backslashes::Escape,
                     _ => false,
                 };
-                Some(Self::Quoted(Unquoted::of(inner, token.start + from, escapes)))
+                Some(Self::Quoted(UnquotedLiteral::of(inner, token.start + from, escapes)))
             }
             _ => None,
         }
     }
 }
 
-pub(super) fn shifted(cut: &Cut, by: usize) -> Cut {
-    Cut {
+pub(super) fn shifted(cut: &RedactedRange, by: usize) -> RedactedRange {
+    RedactedRange {
         start: cut.start + by,
         end: cut.end + by,
         with: cut.with,
     }
 }
 
-pub(super) fn whole(token: &Token<'_>) -> Cut {
-    Cut {
+pub(super) fn whole(token: &Token<'_>) -> RedactedRange {
+    RedactedRange {
         start: token.start,
         end: token.end(),
         with: BLANK,
@@ -112,7 +122,7 @@ pub(super) fn ends_word(byte: u8) -> bool {
 
 /// Finds values assigned to a secret's name in a text that is not SQL, as in a comment: each goes up to a byte that `ends` it
 /// or to an end of a comment.
-pub(super) fn assigned(text: &[u8], ends: fn(u8) -> bool) -> Vec<Cut> {
+pub(super) fn assigned(text: &[u8], ends: fn(u8) -> bool) -> Vec<RedactedRange> {
     let (mut cuts, mut at) = (Vec::new(), 0);
     for found in FINDER.find_iter(text) {
         if found.start() < at {
@@ -150,7 +160,7 @@ pub(super) fn assigned(text: &[u8], ends: fn(u8) -> bool) -> Vec<Cut> {
             )
         });
         if let Some((start, end)) = place.filter(|(start, end)| start < end) {
-            cuts.push(Cut { start, end, with: BLANK });
+            cuts.push(RedactedRange { start, end, with: BLANK });
             at = end;
         }
     }

@@ -2,12 +2,12 @@
 //!
 //! This module looks for no secrets.
 
-use super::{BLANK, Cut};
-use crate::lexer::{Kind, Token, is_space};
+use super::{BLANK, RedactedRange};
+use crate::lexer::{Token, TokenKind, is_space};
 
 /// Command that a literal is in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Command {
+enum LiteralCommand {
     /// Before the first word.
     #[default]
     None,
@@ -21,13 +21,13 @@ enum Command {
 /// Position in a text that says whether a literal would be the body of a `DO`, function or procedure. It has to be passed each
 /// token.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Place {
-    command: Command,
+pub(super) struct CodeTracker {
+    command: LiteralCommand,
     /// True if the token before opens a body, or is one that may continue in the next literal.
     opens: bool,
 }
 
-impl Place {
+impl CodeTracker {
     /// Returns true if a literal that comes next is code.
     pub(super) fn is_code(self) -> bool {
         self.opens
@@ -40,17 +40,17 @@ impl Place {
             return;
         }
         match self.command {
-            Command::None if token.is("do") => self.command = Command::Do,
-            Command::None if token.is("create") => self.command = Command::Create,
-            Command::None if token.kind == Kind::Word => self.command = Command::Other,
-            Command::Create if token.is("function") || token.is("procedure") => self.command = Command::Routine,
+            LiteralCommand::None if token.is("do") => self.command = LiteralCommand::Do,
+            LiteralCommand::None if token.is("create") => self.command = LiteralCommand::Create,
+            LiteralCommand::None if token.kind == TokenKind::Word => self.command = LiteralCommand::Other,
+            LiteralCommand::Create if token.is("function") || token.is("procedure") => self.command = LiteralCommand::Routine,
             _ => {}
         }
-        let literal = matches!(token.kind, Kind::Literal | Kind::Escaped | Kind::Dollar);
+        let literal = matches!(token.kind, TokenKind::Literal | TokenKind::Escaped | TokenKind::Dollar);
         self.opens = match self.command {
             // `DO LANGUAGE 'plpgsql' $$…$$`
-            Command::Do => !token.is("language"),
-            Command::Routine => token.is("as") || (literal && self.opens),
+            LiteralCommand::Do => !token.is("language"),
+            LiteralCommand::Routine => token.is("as") || (literal && self.opens),
             _ => false,
         };
     }
@@ -58,14 +58,14 @@ impl Place {
 
 /// Content of a quoted literal, with its doubled quotes and its escapes resolved.
 #[derive(Debug, Default)]
-pub(super) struct Unquoted {
+pub(super) struct UnquotedLiteral {
     pub(super) text: Vec<u8>,
     /// Offset in the whole text from which each byte comes.
     at: Vec<usize>,
     end: usize,
 }
 
-impl Unquoted {
+impl UnquotedLiteral {
     /// Resolves a literal whose `inner` part begins at `start`.
     pub(super) fn of(inner: &[u8], start: usize, escapes: bool) -> Self {
         let mut all = Self {
@@ -93,9 +93,9 @@ impl Unquoted {
 
     /// Converts a place in the resolved text into one in the whole text; `None` if the replacement cannot be written within so
     /// many quotes.
-    pub(super) fn place(&self, cut: &Cut) -> Option<Cut> {
+    pub(super) fn place(&self, cut: &RedactedRange) -> Option<RedactedRange> {
         let at = |index: usize| self.at.get(index).copied().unwrap_or(self.end);
-        Some(Cut {
+        Some(RedactedRange {
             start: at(cut.start),
             end: at(cut.end),
             with: quoted(cut.with)?,

@@ -5,29 +5,29 @@
 //! escapes a quote and if it does not.
 
 use super::body::{assigned, ends_word, shifted, whole};
-use super::code::{Place, mark_length};
-use super::{BLANK, Cut};
-use crate::lexer::{Backslashes, Kind, Lexer, LexerSettings, Token};
+use super::code::{CodeTracker, mark_length};
+use super::{BLANK, RedactedRange};
+use crate::lexer::{Backslashes, Lexer, LexerSettings, Token, TokenKind};
 
 /// Languages whose literals are SQL's.
-const OURS: [&str; 2] = ["sql", "plpgsql"];
+const SQL_LANGUAGES: [&str; 2] = ["sql", "plpgsql"];
 
 /// Bodies of other languages in a text.
 #[derive(Default)]
-pub(super) struct Bodies {
+pub(super) struct ForeignBodies {
     /// Start and end of each body, with its quotes.
     places: Vec<(usize, usize)>,
     /// Places to blank in the bodies.
-    cuts: Vec<Cut>,
+    cuts: Vec<RedactedRange>,
 }
 
-impl Bodies {
+impl ForeignBodies {
     pub(super) fn is_empty(&self) -> bool {
         self.places.is_empty()
     }
 
     /// Replaces the places that begin in one of the bodies, because SQL's literals are not theirs, by those of the bodies.
-    pub(super) fn replace(self, cuts: &mut Vec<Cut>) {
+    pub(super) fn replace(self, cuts: &mut Vec<RedactedRange>) {
         let Self { places, cuts: own } = self;
         cuts.retain(|cut| !places.iter().any(|(start, end)| (*start..*end).contains(&cut.start)));
         cuts.extend(own);
@@ -35,13 +35,13 @@ impl Bodies {
 }
 
 /// Finds the bodies of other languages.
-pub(super) fn bodies(text: &[u8], settings: LexerSettings) -> Bodies {
+pub(super) fn bodies(text: &[u8], settings: LexerSettings) -> ForeignBodies {
     let readings: &[Backslashes] = match settings.strings {
         Backslashes::Unsettled => &[Backslashes::Ordinary, Backslashes::Escape],
         Backslashes::Ordinary => &[Backslashes::Ordinary],
         Backslashes::Escape => &[Backslashes::Escape],
     };
-    let mut all = Bodies::default();
+    let mut all = ForeignBodies::default();
     for strings in readings {
         let settings = LexerSettings {
             strings: *strings,
@@ -54,7 +54,7 @@ pub(super) fn bodies(text: &[u8], settings: LexerSettings) -> Bodies {
 
 /// State of one command.
 #[derive(Default)]
-struct Command<'a> {
+struct CommandBodies<'a> {
     bodies: Vec<Token<'a>>,
     /// Number of open parentheses: a word in them is a name.
     depth: usize,
@@ -63,8 +63,8 @@ struct Command<'a> {
     foreign: bool,
 }
 
-fn of_commands(text: &[u8], settings: LexerSettings, all: &mut Bodies) {
-    let (mut lexer, mut place, mut command) = (Lexer::under(text, settings), Place::default(), Command::default());
+fn of_commands(text: &[u8], settings: LexerSettings, all: &mut ForeignBodies) {
+    let (mut lexer, mut place, mut command) = (Lexer::under(text, settings), CodeTracker::default(), CommandBodies::default());
     while let Some(token) = lexer.next_code() {
         let in_list = command.depth > 0;
         if token.is_sign(b';') {
@@ -75,8 +75,13 @@ fn of_commands(text: &[u8], settings: LexerSettings, all: &mut Bodies) {
             command.depth = command.depth.saturating_sub(1);
         } else if std::mem::replace(&mut command.names_language, !in_list && token.is("language")) {
             let name = token.inner;
-            command.foreign |= !OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours.as_bytes()));
-        } else if place.is_code() && matches!(token.kind, Kind::Dollar | Kind::Literal | Kind::Escaped | Kind::Unfinished) {
+            command.foreign |= !SQL_LANGUAGES.iter().any(|ours| name.eq_ignore_ascii_case(ours.as_bytes()));
+        } else if place.is_code()
+            && matches!(
+                token.kind,
+                TokenKind::Dollar | TokenKind::Literal | TokenKind::Escaped | TokenKind::Unfinished
+            )
+        {
             command.bodies.push(token);
         }
         place.pass(&token);
@@ -84,8 +89,8 @@ fn of_commands(text: &[u8], settings: LexerSettings, all: &mut Bodies) {
     command.end(all);
 }
 
-impl Command<'_> {
-    fn end(self, all: &mut Bodies) {
+impl CommandBodies<'_> {
+    fn end(self, all: &mut ForeignBodies) {
         if !self.foreign {
             return;
         }
@@ -97,7 +102,7 @@ impl Command<'_> {
                 continue;
             }
             let mark = mark_length(body.text);
-            let end = body.text.len() - if body.kind == Kind::Dollar { mark } else { 0 };
+            let end = body.text.len() - if body.kind == TokenKind::Dollar { mark } else { 0 };
             let inner = body.text.get(mark..end).unwrap_or_default();
             let cuts = [
                 quoted_runs(inner, false),
@@ -111,7 +116,7 @@ impl Command<'_> {
 }
 
 /// Returns the text between two quotes of a kind, with the quotes. A quote without a second one does not count.
-fn quoted_runs(text: &[u8], escapes: bool) -> Vec<Cut> {
+fn quoted_runs(text: &[u8], escapes: bool) -> Vec<RedactedRange> {
     let (mut runs, mut at) = (Vec::new(), 0);
     while let Some(found) = text.get(at..).and_then(|rest| memchr::memchr2(b'\'', b'"', rest)) {
         let start = at + found;
@@ -119,7 +124,7 @@ fn quoted_runs(text: &[u8], escapes: bool) -> Vec<Cut> {
         match end_of_run(text.get(start + 1..).unwrap_or_default(), quote, escapes) {
             Some(length) => {
                 at = start + 1 + length;
-                runs.push(Cut {
+                runs.push(RedactedRange {
                     start,
                     end: at,
                     with: BLANK,

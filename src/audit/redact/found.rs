@@ -1,16 +1,16 @@
 //! Places to blank in a text, both if PostgreSQL's reading of it is known and if it is not.
 //!
-//! This module blanks nothing and looks at no token: [`Scan`] does.
+//! This module blanks nothing and looks at no token: [`SecretScan`] does.
 
-use super::scan::Scan;
-use super::{Cut, Secrets, body};
+use super::scan::SecretScan;
+use super::{RedactedRange, SecretParameters, body};
 use crate::lexer::{Backslashes, LexerSettings};
 
 /// Result for a text under one reading of it.
 #[derive(Debug)]
-pub(super) struct Found {
-    pub(super) cuts: Vec<Cut>,
-    pub(super) parameters: Secrets,
+pub(super) struct RedactionScan {
+    pub(super) cuts: Vec<RedactedRange>,
+    pub(super) parameters: SecretParameters,
     /// True if every literal ends, and the nesting is within the limit.
     ends: bool,
     /// True if another reading of backslashes might end a literal elsewhere.
@@ -18,10 +18,10 @@ pub(super) struct Found {
     pub(super) unclear: bool,
 }
 
-impl Found {
+impl RedactionScan {
     /// Scans a masked text under known settings. If it is not `whole`, its last token may lack its end.
     pub(super) fn of(text: &[u8], whole: bool, settings: LexerSettings) -> Self {
-        let mut scan = Scan::new(text, 0, settings);
+        let mut scan = SecretScan::new(text, 0, settings);
         let deep = scan.run().is_err();
         let doubts = scan.doubts;
         let ends = !deep && !doubts.open;
@@ -29,10 +29,10 @@ impl Found {
         let parameters = if ends && whole {
             nest.parameters.sort_unstable();
             nest.parameters.dedup();
-            Secrets::These(nest.parameters)
+            SecretParameters::These(nest.parameters)
         } else {
             nest.give_up();
-            Secrets::All
+            SecretParameters::All
         };
         let mut found = Self {
             cuts: nest.cuts,
@@ -65,13 +65,16 @@ impl Found {
         }
         let literals = |strings| body::literals(text, with(settings, strings)).cuts;
         let (ours, theirs) = (literals(Backslashes::Ordinary), literals(Backslashes::Escape));
-        let alike = ours.iter().map(Cut::place).eq(theirs.iter().map(Cut::place));
+        let alike = ours
+            .iter()
+            .map(RedactedRange::place)
+            .eq(theirs.iter().map(RedactedRange::place));
         if alike && plain.is_in_order() && escaped.is_in_order() {
             return plain;
         }
         Self {
             cuts: [plain.cuts, escaped.cuts, ours, theirs].concat(),
-            parameters: Secrets::All,
+            parameters: SecretParameters::All,
             unclear: true,
             ..escaped
         }
@@ -85,7 +88,7 @@ impl Found {
         });
         Self {
             cuts: [plain, escaped].concat(),
-            parameters: Secrets::All,
+            parameters: SecretParameters::All,
             ends: false,
             ambiguous: true,
             unclear: true,

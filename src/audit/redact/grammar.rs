@@ -5,7 +5,7 @@
 use crate::lexer::Token;
 
 /// Keywords between a name and its value that do not end the expression.
-pub(super) const BETWEEN: [&str; 13] = [
+pub(super) const LINK_WORDS: [&str; 13] = [
     "to",
     "in",
     "is",
@@ -21,7 +21,7 @@ pub(super) const BETWEEN: [&str; 13] = [
     "materialized",
 ];
 /// Keywords that begin another expression.
-pub(super) const CLAUSES: [&str; 45] = [
+pub(super) const CLAUSE_WORDS: [&str; 45] = [
     "select",
     "from",
     "where",
@@ -69,13 +69,13 @@ pub(super) const CLAUSES: [&str; 45] = [
     "update",
 ];
 /// Keywords between the columns of an `INSERT` and its rows.
-pub(super) const PLAIN: [&str; 6] = ["values", "overriding", "system", "user", "value", "default"];
+pub(super) const ROW_WORDS: [&str; 6] = ["values", "overriding", "system", "user", "value", "default"];
 /// Keywords that join further rows to those of `VALUES`.
-pub(super) const JOINING: [&str; 3] = ["union", "intersect", "except"];
+pub(super) const JOIN_WORDS: [&str; 3] = ["union", "intersect", "except"];
 /// Keywords that are no value, in a place where an unquoted password is looked for.
-pub(super) const NO_VALUES: [&str; 3] = ["null", "default", "to"];
+pub(super) const NON_VALUES: [&str; 3] = ["null", "default", "to"];
 /// Objects after `ALTER` or `CREATE` that have a password or settings of their own.
-pub(super) const OWNERS: [&str; 5] = ["role", "user", "group", "database", "system"];
+pub(super) const OWNER_WORDS: [&str; 5] = ["role", "user", "group", "database", "system"];
 
 /// Returns true if a token is one of these words.
 pub(super) fn is_one_of(token: &Token<'_>, words: &[&str]) -> bool {

@@ -5,14 +5,14 @@
 //!
 //! INVARIANT: each step has the same average cost, so that no shape of a text makes the scan slow.
 
-use super::{Cut, Deep};
+use super::{RedactedRange, TooDeepError};
 
 /// Maximum depth of PostgreSQL's parser (`YYMAXDEPTH` of bison).
-const DEEPEST: usize = 10_000;
+const MAX_NESTING: usize = 10_000;
 
 /// Range in which literals are secret: up to the end of the expression, or else of the parenthesis.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Scope {
+pub(super) struct SecretScope {
     /// True if the range ends with the expression.
     pub(super) expression: bool,
     /// True if the value comes directly after the name; anything after it is not part of the value.
@@ -23,7 +23,7 @@ pub(super) struct Scope {
 
 /// State of an `INSERT INTO t (…) VALUES (…)`.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Insert {
+pub(super) struct InsertState {
     /// True if its columns have been listed.
     pub(super) listed: bool,
     /// True if `VALUES` was seen.
@@ -34,7 +34,7 @@ pub(super) struct Insert {
 
 /// Properties of an opening parenthesis.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Opening {
+pub(super) struct OpeningKind {
     /// True if it is a `CASE` instead of a parenthesis.
     pub(super) case: bool,
     /// Secret positions of the list, as bits.
@@ -47,8 +47,8 @@ pub(super) struct Opening {
 
 /// Level of nesting: within a parenthesis, or the outermost.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Level {
-    of: Opening,
+pub(super) struct NestLevel {
+    of: OpeningKind,
     /// Position in the list.
     index: u32,
     /// Numbers of values seen when the level began, and when its current expression did.
@@ -60,19 +60,19 @@ pub(super) struct Level {
     covered: bool,
     /// True if everything that follows is secret.
     pub(super) all: bool,
-    pub(super) scope: Option<Scope>,
-    pub(super) insert: Option<Insert>,
+    pub(super) scope: Option<SecretScope>,
+    pub(super) insert: Option<InsertState>,
 }
 
 /// Value that is not secret, unless a name after it makes it so (`'x' AS password`).
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Value {
-    Text(Cut),
+pub(super) enum PlainValue {
+    Text(RedactedRange),
     Parameter(u16),
 }
 
 /// Secret name before a parenthesis, as it continues after the end.
-pub(super) enum Closed {
+pub(super) enum ClosedName {
     /// There was no name.
     Plain,
     /// A name was within: the whole counts as the name.
@@ -81,7 +81,7 @@ pub(super) enum Closed {
     Resumed,
 }
 
-impl Level {
+impl NestLevel {
     pub(super) fn of_case(&self) -> bool {
         self.of.case
     }
@@ -90,10 +90,10 @@ impl Level {
 /// Stack of levels, with the results found in them.
 #[derive(Debug, Default)]
 pub(super) struct Nest {
-    outer: Vec<Level>,
-    pub(super) top: Level,
-    values: Vec<Value>,
-    pub(super) cuts: Vec<Cut>,
+    outer: Vec<NestLevel>,
+    pub(super) top: NestLevel,
+    values: Vec<PlainValue>,
+    pub(super) cuts: Vec<RedactedRange>,
     pub(super) parameters: Vec<u16>,
 }
 
@@ -110,10 +110,10 @@ impl Nest {
     }
 
     /// Takes a secret value.
-    pub(super) fn secret(&mut self, value: Value) {
+    pub(super) fn secret(&mut self, value: PlainValue) {
         match value {
-            Value::Text(cut) => self.cuts.push(cut),
-            Value::Parameter(number) => self.parameters.push(number),
+            PlainValue::Text(cut) => self.cuts.push(cut),
+            PlainValue::Parameter(number) => self.parameters.push(number),
         }
         if let Some(scope) = &mut self.top.scope {
             scope.seen = true;
@@ -121,7 +121,7 @@ impl Nest {
     }
 
     /// Takes a value that is not secret so far.
-    pub(super) fn plain(&mut self, value: Value) {
+    pub(super) fn plain(&mut self, value: PlainValue) {
         self.values.push(value);
     }
 
@@ -146,8 +146,8 @@ impl Nest {
     fn reveal(&mut self, from: usize, to: usize) {
         for value in self.values.get(from..to).unwrap_or_default() {
             match value {
-                Value::Text(cut) => self.cuts.push(*cut),
-                Value::Parameter(number) => self.parameters.push(*number),
+                PlainValue::Text(cut) => self.cuts.push(*cut),
+                PlainValue::Parameter(number) => self.parameters.push(*number),
             }
         }
     }
@@ -164,23 +164,23 @@ impl Nest {
         self.top.index += 1;
     }
 
-    pub(super) fn open(&mut self, of: Opening) -> Result<(), Deep> {
-        if self.outer.len() >= DEEPEST {
-            return Err(Deep);
+    pub(super) fn open(&mut self, of: OpeningKind) -> Result<(), TooDeepError> {
+        if self.outer.len() >= MAX_NESTING {
+            return Err(TooDeepError);
         }
-        let inner = Level {
+        let inner = NestLevel {
             of,
             opened: self.values.len(),
             start: self.values.len(),
             covered: self.is_secret(),
-            ..Level::default()
+            ..NestLevel::default()
         };
         self.outer.push(std::mem::replace(&mut self.top, inner));
         Ok(())
     }
 
     /// Closes a parenthesis, with any `CASE` that is still open in it; or closes a `CASE`.
-    pub(super) fn close(&mut self, case: bool) -> Closed {
+    pub(super) fn close(&mut self, case: bool) -> ClosedName {
         let mut named = false;
         while case == self.top.of.case || !case {
             let Some(outer) = self.outer.pop() else { break };
@@ -194,20 +194,20 @@ impl Nest {
             }
             if inner.of.case == case {
                 return match (named, inner.of.resumes) {
-                    (true, _) => Closed::Named,
-                    (false, true) => Closed::Resumed,
-                    (false, false) => Closed::Plain,
+                    (true, _) => ClosedName::Named,
+                    (false, true) => ClosedName::Resumed,
+                    (false, false) => ClosedName::Plain,
                 };
             }
         }
-        Closed::Plain
+        ClosedName::Plain
     }
 
     /// Ends a command; results stay.
     pub(super) fn end(&mut self) {
         self.outer.clear();
         self.values.clear();
-        self.top = Level::default();
+        self.top = NestLevel::default();
     }
 }
 

@@ -9,14 +9,14 @@
 mod bodies;
 
 use super::body::{shifted, whole};
-use super::code::Place;
-use super::grammar::{BETWEEN, CLAUSES, JOINING, NO_VALUES, OWNERS, PLAIN, is_one_of};
-use super::nest::{Closed, Insert, Nest, Opening, Scope, Value};
-use super::{BLANK, Cut, Deep, FINDER, KEYED, ends_in_name, gives_away, has_place, is_data, is_secret};
-use crate::lexer::{Kind, Lexer, LexerSettings, Token};
+use super::code::CodeTracker;
+use super::grammar::{CLAUSE_WORDS, JOIN_WORDS, LINK_WORDS, NON_VALUES, OWNER_WORDS, ROW_WORDS, is_one_of};
+use super::nest::{ClosedName, InsertState, Nest, OpeningKind, PlainValue, SecretScope};
+use super::{BLANK, FINDER, KEYED, RedactedRange, TooDeepError, ends_in_name, gives_away, has_place, is_data, is_secret};
+use crate::lexer::{Lexer, LexerSettings, Token, TokenKind};
 
 /// Depth up to which SQL in SQL (dollar quotes) is examined.
-const DEEPEST: u8 = 8;
+const MAX_DEPTH: u8 = 8;
 /// Secret name directly before the current token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Name {
@@ -47,7 +47,7 @@ enum Before {
 
 /// Uncertainties of a text.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Doubts {
+pub(super) struct ScanDoubts {
     /// True if the last token does not end.
     pub(super) open: bool,
     /// True if a literal ends elsewhere under another reading of backslashes.
@@ -56,13 +56,13 @@ pub(super) struct Doubts {
     pub(super) unclear: bool,
 }
 
-pub(super) struct Scan<'a> {
+pub(super) struct SecretScan<'a> {
     lexer: Lexer<'a>,
     level: u8,
     settings: LexerSettings,
     pub(super) nest: Nest,
-    pub(super) doubts: Doubts,
-    place: Place,
+    pub(super) doubts: ScanDoubts,
+    place: CodeTracker,
     name: Name,
     /// Secret positions of the list that the next parenthesis opens, as bits.
     coming: Option<u64>,
@@ -74,15 +74,15 @@ pub(super) struct Scan<'a> {
     bare: bool,
 }
 
-impl<'a> Scan<'a> {
+impl<'a> SecretScan<'a> {
     pub(super) fn new(text: &'a [u8], level: u8, settings: LexerSettings) -> Self {
         Self {
             lexer: Lexer::under(text, settings),
             level,
             settings,
             nest: Nest::default(),
-            doubts: Doubts::default(),
-            place: Place::default(),
+            doubts: ScanDoubts::default(),
+            place: CodeTracker::default(),
             name: Name::None,
             coming: None,
             before: Before::Other,
@@ -93,28 +93,28 @@ impl<'a> Scan<'a> {
     }
 
     /// Scans all tokens. Results from before an error stay.
-    pub(super) fn run(&mut self) -> Result<(), Deep> {
+    pub(super) fn run(&mut self) -> Result<(), TooDeepError> {
         while let Some(token) = self.lexer.next() {
             let code = self.place.is_code();
             match token.kind {
-                Kind::Comment => {
+                TokenKind::Comment => {
                     self.comment(&token);
                     continue;
                 }
-                Kind::Literal | Kind::Escaped | Kind::Dollar | Kind::Unfinished if code => self.code(&token),
-                Kind::Unfinished | Kind::Ambiguous => self.unfinished(&token),
-                Kind::Literal if token.inner.windows(2).any(|pair| pair == br"\'") || token.inner.ends_with(b"\\") => {
+                TokenKind::Literal | TokenKind::Escaped | TokenKind::Dollar | TokenKind::Unfinished if code => self.code(&token),
+                TokenKind::Unfinished | TokenKind::Ambiguous => self.unfinished(&token),
+                TokenKind::Literal if token.inner.windows(2).any(|pair| pair == br"\'") || token.inner.ends_with(b"\\") => {
                     self.ambiguous_literal(&token);
                 }
-                Kind::Word | Kind::Quoted => self.word(&token)?,
-                Kind::Literal | Kind::Escaped => self.literal(&token),
-                Kind::Dollar => self.dollar(&token),
-                Kind::Parameter => self.parameter(&token),
-                Kind::Number => self.number(&token),
-                Kind::Sign => self.sign(&token)?,
+                TokenKind::Word | TokenKind::Quoted => self.word(&token)?,
+                TokenKind::Literal | TokenKind::Escaped => self.literal(&token),
+                TokenKind::Dollar => self.dollar(&token),
+                TokenKind::Parameter => self.parameter(&token),
+                TokenKind::Number => self.number(&token),
+                TokenKind::Sign => self.sign(&token)?,
             }
-            self.doubts.open |= matches!(token.kind, Kind::Unfinished | Kind::Ambiguous);
-            self.doubts.unclear |= token.kind == Kind::Ambiguous;
+            self.doubts.open |= matches!(token.kind, TokenKind::Unfinished | TokenKind::Ambiguous);
+            self.doubts.unclear |= token.kind == TokenKind::Ambiguous;
             self.place.pass(&token);
             self.before = match token.text {
                 b"::" => Before::Cast,
@@ -125,7 +125,7 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    fn word(&mut self, token: &Token<'_>) -> Result<(), Deep> {
+    fn word(&mut self, token: &Token<'_>) -> Result<(), TooDeepError> {
         self.count_word(token);
         if self.before == Before::Cast {
             // This is a type: `password::text = 'x'` still concerns the password.
@@ -134,12 +134,12 @@ impl<'a> Scan<'a> {
         let before = std::mem::replace(&mut self.name, Name::None);
         let secret = is_secret(token.inner);
         let waits = self.nest.is_fresh() || matches!(before, Name::Password | Name::Operated);
-        if self.bare && waits && !secret && !is_one_of(token, &NO_VALUES) {
+        if self.bare && waits && !secret && !is_one_of(token, &NON_VALUES) {
             self.cut_bare(token);
             return Ok(());
         }
         let operated = before == Name::Operated && token.is("from");
-        let clause = !operated && is_one_of(token, &CLAUSES);
+        let clause = !operated && is_one_of(token, &CLAUSE_WORDS);
         let over = self
             .nest
             .top
@@ -168,9 +168,9 @@ impl<'a> Scan<'a> {
             };
         }
         if token.is("case") {
-            let case = Opening {
+            let case = OpeningKind {
                 case: true,
-                ..Opening::default()
+                ..OpeningKind::default()
             };
             self.nest.open(case)?;
         } else if token.is("end") && self.nest.top.of_case() {
@@ -182,14 +182,14 @@ impl<'a> Scan<'a> {
     /// Returns the secret name after this word, if `before` was the one before it.
     fn name_at(&mut self, token: &Token<'_>, before: Name, secret: bool, clause: bool) -> Name {
         let operated = before == Name::Operated && token.is("from");
-        if before != Name::None && (operated || is_one_of(token, &BETWEEN)) {
+        if before != Name::None && (operated || is_one_of(token, &LINK_WORDS)) {
             return Name::Operated;
         }
         if before == Name::Row && token.is("as") {
             // `WITH x(password) AS (…)`, and `CREATE VIEW v(password) AS SELECT …`.
             let mut ahead = self.lexer;
             let next = ahead.next_code();
-            if self.owner && next.is_some_and(|next| is_one_of(&next, &CLAUSES)) {
+            if self.owner && next.is_some_and(|next| is_one_of(&next, &CLAUSE_WORDS)) {
                 self.open_scope(false, false);
             }
             return Name::Operated;
@@ -215,7 +215,7 @@ impl<'a> Scan<'a> {
                 self.bare = token.is("set");
                 self.owner = token.is("alter") || token.is("create");
             }
-            1 => self.bare |= self.owner && is_one_of(token, &OWNERS),
+            1 => self.bare |= self.owner && is_one_of(token, &OWNER_WORDS),
             _ => {}
         }
         self.words += 1;
@@ -225,15 +225,15 @@ impl<'a> Scan<'a> {
     fn note_insert(&mut self, token: &Token<'_>) {
         let top = &mut self.nest.top;
         if token.is("insert") {
-            top.insert = Some(Insert::default());
+            top.insert = Some(InsertState::default());
             return;
         }
         let Some(insert) = &mut top.insert else { return };
         if insert.listed && insert.secret != 0 {
             let rows = if insert.values {
-                !is_one_of(token, &JOINING)
+                !is_one_of(token, &JOIN_WORDS)
             } else {
-                is_one_of(token, &PLAIN)
+                is_one_of(token, &ROW_WORDS)
             };
             top.all |= !rows;
         }
@@ -242,7 +242,7 @@ impl<'a> Scan<'a> {
 
     fn literal(&mut self, token: &Token<'_>) {
         self.value_begins();
-        let value = Value::Text(whole(token));
+        let value = PlainValue::Text(whole(token));
         self.name = Name::None;
         if self.nest.is_secret() || gives_away(token.inner) {
             self.nest.secret(value);
@@ -260,15 +260,15 @@ impl<'a> Scan<'a> {
     fn dollar(&mut self, token: &Token<'a>) {
         self.value_begins();
         self.name = Name::None;
-        let value = Value::Text(whole(token));
+        let value = PlainValue::Text(whole(token));
         if self.nest.is_secret() {
             return self.nest.secret(value);
         }
         if !FINDER.is_match(token.inner) || (is_data(token.inner) && !gives_away(token.inner)) {
             return self.nest.plain(value);
         }
-        let mut within = Scan::new(token.inner, self.level + 1, self.settings);
-        let data = is_data(token.inner) || self.level >= DEEPEST;
+        let mut within = SecretScan::new(token.inner, self.level + 1, self.settings);
+        let data = is_data(token.inner) || self.level >= MAX_DEPTH;
         if data || within.run().is_err() || within.doubts.open || within.doubts.ambiguous {
             return self.nest.secret(value);
         }
@@ -282,7 +282,7 @@ impl<'a> Scan<'a> {
         self.name = Name::None;
         let digits = token.text.get(1..).and_then(|digits| std::str::from_utf8(digits).ok());
         if let Some(number) = digits.and_then(|digits| digits.parse().ok()) {
-            self.value(Value::Parameter(number));
+            self.value(PlainValue::Parameter(number));
         }
     }
 
@@ -290,12 +290,12 @@ impl<'a> Scan<'a> {
         if self.bare && (self.nest.is_fresh() || matches!(self.name, Name::Password | Name::Operated)) {
             self.cut_bare(token);
         } else {
-            self.value(Value::Text(whole(token)));
+            self.value(PlainValue::Text(whole(token)));
         }
         self.name = Name::None;
     }
 
-    fn value(&mut self, value: Value) {
+    fn value(&mut self, value: PlainValue) {
         if self.nest.is_secret() {
             self.nest.secret(value);
         } else {
@@ -303,7 +303,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn sign(&mut self, token: &Token<'_>) -> Result<(), Deep> {
+    fn sign(&mut self, token: &Token<'_>) -> Result<(), TooDeepError> {
         match token.text {
             b"(" | b"[" => return self.open(),
             b")" | b"]" => self.close(false),
@@ -335,7 +335,7 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    fn open(&mut self) -> Result<(), Deep> {
+    fn open(&mut self) -> Result<(), TooDeepError> {
         if self.name == Name::Operated {
             self.open_scope(true, false);
         }
@@ -353,7 +353,7 @@ impl<'a> Scan<'a> {
                 columns = true;
             }
         }
-        let opening = Opening {
+        let opening = OpeningKind {
             case: false,
             secret: self.coming.take().unwrap_or(0),
             columns,
@@ -364,15 +364,15 @@ impl<'a> Scan<'a> {
 
     fn close(&mut self, case: bool) {
         match self.nest.close(case) {
-            Closed::Plain => {}
-            Closed::Named => self.name = Name::Row,
-            Closed::Resumed => self.name = Name::Trailing,
+            ClosedName::Plain => {}
+            ClosedName::Named => self.name = Name::Row,
+            ClosedName::Resumed => self.name = Name::Trailing,
         }
     }
 
     fn open_scope(&mut self, expression: bool, right_behind: bool) {
         self.name = Name::None;
-        self.nest.top.scope = Some(Scope {
+        self.nest.top.scope = Some(SecretScope {
             expression,
             right_behind,
             seen: false,
@@ -391,7 +391,7 @@ impl<'a> Scan<'a> {
     /// Blanks a value without quotes, up to its end.
     fn cut_bare(&mut self, token: &Token<'_>) {
         let end = self.lexer.skip_unquoted().max(token.end());
-        self.nest.secret(Value::Text(Cut {
+        self.nest.secret(PlainValue::Text(RedactedRange {
             start: token.start,
             end,
             with: BLANK,

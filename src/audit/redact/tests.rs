@@ -3,10 +3,10 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
-use crate::lexer::{Encoding, Kind, Lexer};
+use crate::lexer::{Encoding, Lexer, TokenKind};
 
 /// As a session reads texts whose setting nobody has changed.
-fn sql(text: &[u8], whole: bool) -> Redaction<'_> {
+fn sql(text: &[u8], whole: bool) -> RedactedSql<'_> {
     super::sql(text, whole, LexerSettings::default())
 }
 
@@ -169,10 +169,10 @@ fn keys_of_functions() {
         "SELECT hmac(x, convert_to('***', '***'), 'sha256')",
     );
     let redaction = sql(b"UPDATE u SET password = $3, x = $1 WHERE y = pgp_sym_decrypt(z, $2)", true);
-    assert_eq!(redaction.parameters, Secrets::These(vec![2, 3]));
+    assert_eq!(redaction.parameters, SecretParameters::These(vec![2, 3]));
     assert_eq!(redaction.places, 0);
     let redaction = sql(b"INSERT INTO u (a, password, b) VALUES ($1, $2, $3), ($4, $5, $6)", true);
-    assert_eq!(redaction.parameters, Secrets::These(vec![2, 5]));
+    assert_eq!(redaction.parameters, SecretParameters::These(vec![2, 5]));
 }
 
 #[test]
@@ -301,7 +301,7 @@ fn of_what_has_no_end_all_literals_are_blanked() {
         (&*redaction.text, redaction.places, redaction.unclear),
         (&b"ALTER ROLE bob PASSWORD '***'"[..], 1, true)
     );
-    assert_eq!(redaction.parameters, Secrets::All);
+    assert_eq!(redaction.parameters, SecretParameters::All);
     // A quote is missing somewhere: what looks like a value is one.
     let redaction = sql(b"SELECT 'abc, password = hunter2', token = hunter3 FROM t WHERE 'x", true);
     assert_eq!(&*redaction.text, b"SELECT '***', token = '***' FROM t WHERE '***'");
@@ -317,7 +317,7 @@ fn of_what_has_no_end_all_literals_are_blanked() {
     assert!(!redaction.unclear);
     let redaction = sql(b"SELECT 'a', 'b' ", false);
     assert_eq!(&*redaction.text, b"SELECT 'a', '***' ", "the name may come behind the cut");
-    assert_eq!(redaction.parameters, Secrets::All);
+    assert_eq!(redaction.parameters, SecretParameters::All);
     let redaction = sql(b"DO $$ BEGIN DELETE FROM t WHERE token = 'x' AND a = 'y", false);
     assert_eq!(
         &*redaction.text,
@@ -332,7 +332,7 @@ fn where_the_setting_is_not_known_both_readings_are_blanked() {
     let both = |text: &'static [u8]| super::sql(text, true, UNSETTLED);
     let redaction = both(br"/*token*/ SELECT '\', '; DELETE FROM orders WHERE id=3; --'");
     assert_eq!((&*redaction.text, redaction.unclear), (&b"/*token*/ SELECT '***'"[..], true));
-    assert_eq!(redaction.parameters, Secrets::All);
+    assert_eq!(redaction.parameters, SecretParameters::All);
     // One that is in order under one reading only runs under that one or not at all.
     let text = br"/*token*/ DELETE FROM orders WHERE id=1 AND status<>'\'";
     let redaction = both(text);
@@ -434,9 +434,12 @@ fn secrets_anywhere_in_their_expression() {
         "UPDATE u SET password = coalesce(CASE WHEN secret = '***' THEN '***' END, '***')",
     );
     let secret = |text: &'static str| sql(text.as_bytes(), true).parameters;
-    assert_eq!(secret("SELECT $1, $2 AS password"), Secrets::These(vec![2]));
-    assert_eq!(secret("SELECT 1 WHERE $1 = password AND x = $2"), Secrets::These(vec![1]));
-    assert_eq!(secret("EXECUTE p($1)"), Secrets::These(vec![1]));
+    assert_eq!(secret("SELECT $1, $2 AS password"), SecretParameters::These(vec![2]));
+    assert_eq!(
+        secret("SELECT 1 WHERE $1 = password AND x = $2"),
+        SecretParameters::These(vec![1])
+    );
+    assert_eq!(secret("EXECUTE p($1)"), SecretParameters::These(vec![1]));
 }
 
 #[test]
@@ -477,7 +480,7 @@ fn an_insert_that_is_more_than_rows_has_secrets_anywhere() {
         "INSERT INTO u (password) WITH i AS (INSERT INTO l (a) VALUES ('***') RETURNING a) SELECT '***' FROM i",
     );
     let redaction = sql(b"INSERT INTO u (name, password) SELECT $1, $2", true);
-    assert_eq!(redaction.parameters, Secrets::These(vec![1, 2]));
+    assert_eq!(redaction.parameters, SecretParameters::These(vec![1, 2]));
 }
 
 #[test]
@@ -729,12 +732,12 @@ proptest! {
             let code = |text: &[u8]| {
                 let mut lexer = Lexer::under(text, settings);
                 let tokens = std::iter::from_fn(|| lexer.next_code());
-                let code = tokens.filter(|token| matches!(token.kind, Kind::Word | Kind::Quoted | Kind::Sign));
+                let code = tokens.filter(|token| matches!(token.kind, TokenKind::Word | TokenKind::Quoted | TokenKind::Sign));
                 code.map(|token| token.text.to_vec()).collect::<Vec<_>>()
             };
             let finished = {
                 let mut lexer = Lexer::under(text.as_bytes(), settings);
-                std::iter::from_fn(|| lexer.next()).all(|token| token.kind != Kind::Unfinished)
+                std::iter::from_fn(|| lexer.next()).all(|token| token.kind != TokenKind::Unfinished)
             };
             if finished {
                 let shown = super::sql(text.as_bytes(), whole, settings);
@@ -743,8 +746,8 @@ proptest! {
             // The same words, also within bodies.
             let mut lexer = Lexer::under(text.as_bytes(), settings);
             let mut all = lexer;
-            let refused = whole && std::iter::from_fn(|| all.next()).any(|token| token.kind == Kind::Unfinished);
-            let words = std::iter::from_fn(|| lexer.next_code()).filter(|token| token.kind == Kind::Word && token.text.starts_with(b"zq"));
+            let refused = whole && std::iter::from_fn(|| all.next()).any(|token| token.kind == TokenKind::Unfinished);
+            let words = std::iter::from_fn(|| lexer.next_code()).filter(|token| token.kind == TokenKind::Word && token.text.starts_with(b"zq"));
             let shown = super::sql(text.as_bytes(), whole, settings);
             let mut rest = &*shown.text;
             for word in words {

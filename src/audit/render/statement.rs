@@ -2,17 +2,19 @@
 
 use std::fmt::Write as _;
 
-use super::{SHORT, begin, span};
-use crate::audit::event::{Done, Kind, Outcome, Parameter, Sql, Statement, TransactionStatus};
-use crate::audit::reading::Readings;
-use crate::audit::story::OUTCOME_UNKNOWN;
+use super::{MIN_SQL_CHARS, begin, span};
+use crate::audit::event::{
+    ParameterValue, SqlText, Statement, StatementKind, StatementOutcome, StatementResult, TransactionStatus,
+};
+use crate::audit::sql_analysis::AnalysisCache;
+use crate::audit::timeline::OUTCOME_UNKNOWN;
 
 pub(super) fn statement_text(statement: &Statement<'_>) -> String {
     let mut text = format!("#{} ", statement.statement);
     match (statement.kind, statement.function) {
-        (Kind::Parse, _) => text.push_str("prepare "),
-        (kind @ (Kind::Bind | Kind::Describe | Kind::Close), _) => text.extend([kind.name(), " "]),
-        (Kind::FunctionCall, function) => {
+        (StatementKind::Parse, _) => text.push_str("prepare "),
+        (kind @ (StatementKind::Bind | StatementKind::Describe | StatementKind::Close), _) => text.extend([kind.name(), " "]),
+        (StatementKind::FunctionCall, function) => {
             let _ = write!(text, "function {} ", function.unwrap_or(0));
         }
         _ => {}
@@ -42,13 +44,13 @@ pub(super) fn statement_text(statement: &Statement<'_>) -> String {
     }
     for (number, parameter) in (1..).zip(statement.parameters.iter().take(20)) {
         let _ = match parameter {
-            Parameter::Null => write!(text, " ${number}=NULL"),
-            Parameter::Redacted => write!(text, " ${number}=***"),
-            Parameter::Blanked { length, .. } => write!(text, " ${number}=*** ({length} bytes)"),
-            Parameter::Hashed(hash) => write!(text, " ${number}=#{}", begin(hash)),
-            Parameter::Text(value) => write!(text, " ${number}='{}'", begin(&value.0)),
-            Parameter::Long { start, length, .. } => write!(text, " ${number}='{}…' ({length} bytes)", begin(&start.0)),
-            Parameter::Binary { hex, .. } => write!(text, " ${number}=\\x{}", begin(hex)),
+            ParameterValue::Null => write!(text, " ${number}=NULL"),
+            ParameterValue::Redacted => write!(text, " ${number}=***"),
+            ParameterValue::Blanked { length, .. } => write!(text, " ${number}=*** ({length} bytes)"),
+            ParameterValue::Hashed(hash) => write!(text, " ${number}=#{}", begin(hash)),
+            ParameterValue::Text(value) => write!(text, " ${number}='{}'", begin(&value.0)),
+            ParameterValue::Long { start, length, .. } => write!(text, " ${number}='{}…' ({length} bytes)", begin(&start.0)),
+            ParameterValue::Binary { hex, .. } => write!(text, " ${number}=\\x{}", begin(hex)),
         };
     }
     let listed = statement.parameters.len();
@@ -60,24 +62,24 @@ pub(super) fn statement_text(statement: &Statement<'_>) -> String {
 }
 
 /// Returns a summary to put before a text that is too long to be shown: its end may be the relevant part.
-fn not_shown(statement: &Statement<'_>, sql: &Sql<'_>) -> String {
-    if sql.text.0.chars().nth(SHORT).is_none() && !sql.is_cut() {
+fn not_shown(statement: &Statement<'_>, sql: &SqlText<'_>) -> String {
+    if sql.text.0.chars().nth(MIN_SQL_CHARS).is_none() && !sql.is_cut() {
         return String::new();
     }
-    let reading = Readings::default().of_statement(statement);
+    let reading = AnalysisCache::default().of_statement(statement);
     let mut classes: Vec<&str> = reading.classes.iter().map(|class| class.name()).collect();
     classes.extend((!reading.is_read()).then_some("not read"));
     let bytes = sql.length.unwrap_or(sql.text.0.len() as u64);
     format!("({bytes} bytes: {}) ", classes.join(", "))
 }
 
-pub(super) fn outcome_text(outcome: &Outcome<'_>) -> String {
+pub(super) fn outcome_text(outcome: &StatementOutcome<'_>) -> String {
     let result = match outcome.result {
-        Done::Completed => "completed",
-        Done::Failed => "failed",
-        Done::Suspended => "suspended",
-        Done::Skipped => "skipped",
-        Done::Unknown => OUTCOME_UNKNOWN,
+        StatementResult::Completed => "completed",
+        StatementResult::Failed => "failed",
+        StatementResult::Suspended => "suspended",
+        StatementResult::Skipped => "skipped",
+        StatementResult::Unknown => OUTCOME_UNKNOWN,
     };
     let mut text = format!("#{} {result}", outcome.statement);
     if let Some(code) = &outcome.sqlstate {
@@ -114,7 +116,7 @@ pub(super) fn transaction_text(status: TransactionStatus) -> &'static str {
     }
 }
 
-fn cut_note(sql: &Sql<'_>) -> String {
+fn cut_note(sql: &SqlText<'_>) -> String {
     let bytes = sql.length.map(|length| format!("({length} bytes)")).unwrap_or_default();
     match (sql.is_cut(), sql.unclear) {
         (true, _) => format!("… {bytes}"),

@@ -4,7 +4,7 @@ use super::*;
 use crate::audit::testing::{all, record, statement, who};
 
 /// As it reads in UTC.
-fn line(record: &Record) -> String {
+fn line(record: &LogRecord) -> String {
     super::line(record, &TimeZone::UTC)
 }
 

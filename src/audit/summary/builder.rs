@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{Field, MAX_SET_BYTES, SegmentSummary};
 use crate::audit::chain::{number, split};
-use crate::audit::event::{Event, Kind, Outcome, Statement};
-use crate::audit::reading::{Class, Readings, hides_names, words};
-use crate::audit::record::{Record, event_of, number_field, string_field, time_of};
+use crate::audit::event::{Event, Statement, StatementKind, StatementOutcome};
+use crate::audit::record::{LogRecord, event_of, number_field, string_field, time_of};
+use crate::audit::sql_analysis::{AnalysisCache, CommandClass, hides_names, words};
 use crate::audit::text::written;
 
 /// Texts that are analysed, at most, and the bytes of them that are remembered. A log with more of them has any class and any word.
@@ -34,7 +34,7 @@ pub(in crate::audit) struct SummaryBuilder {
     unanswered: usize,
     texts: HashSet<Box<[u8]>>,
     text_bytes: usize,
-    readings: Readings,
+    readings: AnalysisCache,
 }
 
 /// A session as far as it stands in the segment.
@@ -87,7 +87,7 @@ impl Default for SummaryBuilder {
             unanswered: 0,
             texts: HashSet::new(),
             text_bytes: 0,
-            readings: Readings::default(),
+            readings: AnalysisCache::default(),
         }
     }
 }
@@ -146,7 +146,7 @@ impl SummaryBuilder {
     pub(in crate::audit) fn add(&mut self, line: &[u8]) {
         let added = line.strip_suffix(b"\n").and_then(|line| match SessionLine::of(line) {
             Some(taken) => self.add_session_line(line, &taken),
-            None => self.add_record(&Record::parse(line).ok()?),
+            None => self.add_record(&LogRecord::parse(line).ok()?),
         });
         if added.is_none() {
             self.give_up();
@@ -219,7 +219,7 @@ impl SummaryBuilder {
         Some(())
     }
 
-    fn add_record(&mut self, record: &Record) -> Option<()> {
+    fn add_record(&mut self, record: &LogRecord) -> Option<()> {
         self.add_place(record.seq, &written(record.time)?);
         let event = &record.event;
         for field in Field::OF_EVENTS {
@@ -228,7 +228,7 @@ impl SummaryBuilder {
         match event {
             Event::Statement(statement) => {
                 let session = statement.who.session.as_str();
-                self.statement(session, statement.statement, statement.kind == Kind::Parse);
+                self.statement(session, statement.statement, statement.kind == StatementKind::Parse);
                 self.add_analysis(statement);
             }
             Event::Outcome(outcome) => {
@@ -306,7 +306,7 @@ impl SummaryBuilder {
             return Some(());
         }
         self.texts.insert(text.into());
-        let Event::Statement(statement) = Record::parse(line).ok()?.event else {
+        let Event::Statement(statement) = LogRecord::parse(line).ok()?.event else {
             return None;
         };
         self.add_analysis(&statement);
@@ -348,15 +348,15 @@ impl SummaryBuilder {
                 self.values.give_up(&[Field::Class]);
                 return;
             };
-            self.values.insert(Field::Class, Class::of_tag(text).name());
+            self.values.insert(Field::Class, CommandClass::of_tag(text).name());
             let behind = tag.get(end + 1..).unwrap_or_default();
             tags = behind.strip_prefix(b",").unwrap_or_default();
         }
     }
 
-    fn add_tags_of(&mut self, outcome: &Outcome<'_>) {
+    fn add_tags_of(&mut self, outcome: &StatementOutcome<'_>) {
         let tags = outcome.tags.iter();
-        tags.for_each(|tag| self.values.insert(Field::Class, Class::of_tag(&tag.0).name()));
+        tags.for_each(|tag| self.values.insert(Field::Class, CommandClass::of_tag(&tag.0).name()));
     }
 }
 

@@ -3,15 +3,15 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::audit::event::{Kind, Text};
+use crate::audit::event::{OutsideText, StatementKind};
 use crate::audit::filter::{Filter, Neighbours, RecordJoiner};
-use crate::audit::reading::Class;
-use crate::audit::record::{EventName, Record};
+use crate::audit::record::{EventName, LogRecord};
+use crate::audit::sql_analysis::CommandClass;
 use crate::audit::testing::{all, ended, outcome, record, statement, time, who};
-use crate::audit::{Extent, follow, read, read_whole, segment};
+use crate::audit::{SearchExtent, follow, read, read_whole, segment};
 
 /// Puts records into a packed segment.
-fn pack(dir: &Path, number: u32, records: &[Record]) -> Segment {
+fn pack(dir: &Path, number: u32, records: &[LogRecord]) -> Segment {
     let path = dir.join(format!("audit-{number:06}.jsonl.zst"));
     let lines: String = records.iter().map(|record| record.json() + "\n").collect();
     std::fs::write(&path, zstd::bulk::compress(lines.as_bytes(), 1).unwrap()).unwrap();
@@ -73,7 +73,7 @@ fn left(segments: &[Segment], filter: &Filter) -> Vec<u32> {
 }
 
 /// What the joiner chooses from all records.
-fn chosen(records: &[Record], filter: &Filter) -> Vec<u64> {
+fn chosen(records: &[LogRecord], filter: &Filter) -> Vec<u64> {
     let mut joiner = RecordJoiner::new(filter.clone());
     for record in records {
         joiner.know(&record.event);
@@ -121,7 +121,7 @@ fn act() -> impl Strategy<Value = Act> {
 
 /// A log as a gate writes it: nothing of a session after its end, no outcome twice.
 #[expect(clippy::too_many_lines, reason = "one arm for each act")]
-fn history(acts: &[Act]) -> Vec<Record> {
+fn history(acts: &[Act]) -> Vec<LogRecord> {
     let mut sessions: [Option<(u8, u64, Vec<u64>)>; 4] = Default::default();
     // Other events tell of session 1, as somebody's: a session has one identity.
     let mut used = 100;
@@ -161,7 +161,7 @@ fn history(acts: &[Act]) -> Vec<Record> {
                         // The server may have run what was not read.
                         let tags = [&["SELECT 1"][..], &["DELETE 1"], &["SELECT 1", "UPDATE 2"], &[]];
                         let tags = tags[usize::try_from(asked % 4).unwrap()].iter();
-                        outcome.tags = tags.map(|tag| Text((*tag).into())).collect();
+                        outcome.tags = tags.map(|tag| OutsideText((*tag).into())).collect();
                     }
                     events.push(event);
                 }
@@ -218,8 +218,11 @@ fn filter() -> impl Strategy<Value = Filter> {
             "read-only",
         ]),
         some(&["customers", "shop.customers", "orders", "Straße", "\"Customers\""]),
-        proptest::option::weighted(0.2, proptest::sample::select(Class::ALL)),
-        proptest::option::weighted(0.1, proptest::sample::select(&[Kind::Query, Kind::Execute][..])),
+        proptest::option::weighted(0.2, proptest::sample::select(CommandClass::ALL)),
+        proptest::option::weighted(
+            0.1,
+            proptest::sample::select(&[StatementKind::Query, StatementKind::Execute][..]),
+        ),
         proptest::bool::weighted(0.1),
     );
     let result = (
@@ -376,7 +379,7 @@ fn what_was_only_parsed_is_not_unanswered() {
     let ana = who(1, "ana");
     let mut parse = statement(&ana, 1, "SELECT 1", &[]);
     if let Event::Statement(statement) = &mut parse {
-        statement.kind = Kind::Parse;
+        statement.kind = StatementKind::Parse;
     }
     let summary = summary_of(&[
         parse.clone(),
@@ -431,7 +434,7 @@ fn a_statement_that_the_server_contradicts_is_found_by_its_words() {
     let ana = who(1, "ana");
     let mut told = outcome(&ana, 1, None);
     if let Event::Outcome(outcome) = &mut told {
-        outcome.tags = vec![Text("SELECT 1".into()), Text("UPDATE 2".into())];
+        outcome.tags = vec![OutsideText("SELECT 1".into()), OutsideText("UPDATE 2".into())];
     }
     packed(dir.path(), &[vec![statement(&ana, 1, "SELECT 1 FROM \"Orders\"", &[]), told]]);
     for unread in [true, false] {
@@ -517,10 +520,10 @@ async fn following_skips_segments_too_and_goes_on_behind_them() {
     let dir = tempfile::tempdir().unwrap();
     ten(dir.path());
     let filter = asking(r#"{"identity":"ben"}"#);
-    let following = Extent {
+    let following = SearchExtent {
         follow: true,
         last: Some(10),
-        ..Extent::default()
+        ..SearchExtent::default()
     };
     let mut found = follow(dir.path(), &filter, following).unwrap();
     assert_eq!(found.next().await.unwrap().unwrap().seq, 9);

@@ -7,15 +7,15 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::audit::chain::Breach;
-use crate::audit::event::Fault;
-use crate::audit::kept::CheckpointSource;
+use crate::audit::chain::ChainBreach;
+use crate::audit::event::JournalFault;
+use crate::audit::saved_checkpoint::CheckpointSource;
 use crate::ids::LogId;
 
 /// Flaw of a log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
 #[serde(tag = "flaw", rename_all = "snake_case")]
-pub enum Flaw {
+pub enum LogFlaw {
     /// A line is not the one that was written there: changed, inserted, out of order, or after a line that was dropped.
     #[error("{}, line {line}: {breach}", file.display())]
     Line {
@@ -27,7 +27,7 @@ pub enum Flaw {
         seq: u64,
         /// Difference from the line that is due.
         #[serde(serialize_with = "as_text")]
-        breach: Breach,
+        breach: ChainBreach,
     },
     /// A packed segment cannot be unpacked.
     #[error("{}: cannot unpack after line {after}: the file is damaged or truncated", file.display())]
@@ -75,7 +75,7 @@ pub enum Flaw {
         /// Number of the line in the segment, from 1.
         line: u64,
         /// Limit that is exceeded.
-        excess: Excess,
+        excess: ExcessKind,
     },
     /// The log has no line.
     #[error("the log has no records, so it proves nothing")]
@@ -88,7 +88,7 @@ pub enum Flaw {
         /// Number of the last one.
         last: u64,
         /// Evidence that a gate would have signed them.
-        why: Sign,
+        why: SignatureHint,
     },
     /// The log begins after a checkpoint that was kept, without a record of a removal.
     #[error(
@@ -144,7 +144,7 @@ pub enum Flaw {
         /// Time at which the gate found it.
         time: Timestamp,
         /// Kind of the fault.
-        fault: Fault,
+        fault: JournalFault,
         /// Description of what is missing.
         detail: String,
     },
@@ -153,7 +153,7 @@ pub enum Flaw {
 /// Limit that every gate keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Excess {
+pub enum ExcessKind {
     /// A line is too long.
     #[error("a longer line")]
     Line,
@@ -165,7 +165,7 @@ pub enum Excess {
 /// Evidence that a gate would have signed lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Sign {
+pub enum SignatureHint {
     /// A segment follows them: only the newest segment has unsigned lines.
     #[error("another segment follows")]
     Followed,
@@ -174,7 +174,7 @@ pub enum Sign {
     Late,
 }
 
-impl Flaw {
+impl LogFlaw {
     /// Returns the path of the file with the flaw, if it is in one.
     pub(super) fn file_mut(&mut self) -> Option<&mut PathBuf> {
         match self {
@@ -224,6 +224,6 @@ impl Flaw {
     }
 }
 
-fn as_text<S: serde::Serializer>(breach: &Breach, serializer: S) -> Result<S::Ok, S::Error> {
+fn as_text<S: serde::Serializer>(breach: &ChainBreach, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(breach)
 }

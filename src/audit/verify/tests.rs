@@ -4,28 +4,28 @@ use std::sync::OnceLock;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
-use super::flaw::{Excess, Sign};
+use super::flaw::{ExcessKind, SignatureHint};
 use super::*;
-use crate::audit::chain::{Breach, Tip};
+use crate::audit::chain::{ChainBreach, ChainTip};
 use crate::audit::checkpoint::Checkpoint;
-use crate::audit::encode::Lines;
-use crate::audit::event::{Event, Fault, JournalHealed, KeyChanged, Reloaded, SegmentBegan, SegmentsRemoved};
+use crate::audit::encode::LineBuffer;
+use crate::audit::event::{Event, JournalFault, JournalHealed, KeyChanged, Reloaded, SegmentBegan, SegmentsRemoved};
 use crate::audit::key::SigningKey;
-use crate::audit::{Journal, Record, Settings};
+use crate::audit::{Journal, JournalSettings, LogRecord};
 use crate::clock::Clock;
 
 /// A log as it is on the disk: its segments as lines, the checkpoint beside it, its key.
 #[derive(Clone)]
 struct Log {
     segments: Vec<Vec<Vec<u8>>>,
-    kept: Kept,
+    kept: SavedCheckpoint,
     key: PublicKey,
 }
 
-fn settings(dir: &Path) -> Settings {
-    Settings {
+fn settings(dir: &Path) -> JournalSettings {
+    JournalSettings {
         segment_bytes: 1500,
-        ..Settings::in_folder(dir)
+        ..JournalSettings::in_folder(dir)
     }
 }
 
@@ -57,7 +57,7 @@ fn write(dir: &Path) -> Log {
     };
     Log {
         segments: segments.iter().map(lines).collect(),
-        kept: Kept::beside(&settings.dir).unwrap().unwrap(),
+        kept: SavedCheckpoint::beside(&settings.dir).unwrap().unwrap(),
         key: SigningKey::load(&settings.key).unwrap().public(),
     }
 }
@@ -68,8 +68,8 @@ fn log() -> Log {
 }
 
 impl Log {
-    fn verdict(&self) -> Verdict {
-        self.held_against(&Expected {
+    fn verdict(&self) -> VerifyReport {
+        self.held_against(&VerifyExpectation {
             key: Some(self.key),
             kept: None,
             ledger: None,
@@ -80,7 +80,7 @@ impl Log {
     }
 
     /// Also against the checkpoint beside it, as a folder is.
-    fn held_against(&self, expected: &Expected) -> Verdict {
+    fn held_against(&self, expected: &VerifyExpectation) -> VerifyReport {
         let dir = tempfile::tempdir().unwrap();
         for (number, lines) in (1..).zip(&self.segments) {
             let text: Vec<u8> = lines.iter().flat_map(|line| [line.as_slice(), b"\n"].concat()).collect();
@@ -89,12 +89,12 @@ impl Log {
         verify_folder(dir.path(), expected, |_| ()).unwrap()
     }
 
-    fn flaw(&self) -> Option<Flaw> {
+    fn flaw(&self) -> Option<LogFlaw> {
         self.verdict().flaw
     }
 
-    fn whole(&self) -> Expected {
-        Expected {
+    fn whole(&self) -> VerifyExpectation {
+        VerifyExpectation {
             key: Some(self.key),
             kept: Some(self.kept.clone()),
             ledger: None,
@@ -119,7 +119,7 @@ fn a_log_as_it_was_written_is_whole_and_proven_to_its_end() {
     assert_eq!(verdict.keys, [log.key.id()]);
     assert!(verdict.remarks.is_empty(), "{:?}", verdict.remarks);
     // Without a key it is said that this proves less.
-    let unkeyed = log.held_against(&Expected::default());
+    let unkeyed = log.held_against(&VerifyExpectation::default());
     assert!(unkeyed.is_whole() && unkeyed.remarks.len() == 1);
 }
 
@@ -131,10 +131,10 @@ fn the_first_bad_line_is_named() {
         log.segments[1][2] = text.replace("line", "lime").into_bytes();
         log
     };
-    let Some(Flaw::Line {
+    let Some(LogFlaw::Line {
         file,
         line: 3,
-        breach: Breach::Changed,
+        breach: ChainBreach::Changed,
         ..
     }) = changed.flaw()
     else {
@@ -145,15 +145,15 @@ fn the_first_bad_line_is_named() {
     dropped.segments[0].remove(4);
     assert!(matches!(
         dropped.flaw(),
-        Some(Flaw::Line {
+        Some(LogFlaw::Line {
             line: 5,
-            breach: Breach::Number { expected: 5, found: 6 },
+            breach: ChainBreach::Number { expected: 5, found: 6 },
             ..
         })
     ));
     let mut swapped = log();
     swapped.segments[0].swap(3, 5);
-    assert!(matches!(swapped.flaw(), Some(Flaw::Line { line: 4, .. })));
+    assert!(matches!(swapped.flaw(), Some(LogFlaw::Line { line: 4, .. })));
 }
 
 #[test]
@@ -169,23 +169,26 @@ fn segments_that_are_missing_or_from_elsewhere_are_named() {
     }
     assert_eq!(verdict(), None);
     std::fs::remove_file(place(2)).unwrap();
-    assert_eq!(verdict(), Some(Flaw::Missing { first: 2, last: 2 }));
+    assert_eq!(verdict(), Some(LogFlaw::Missing { first: 2, last: 2 }));
     let other = write(tempfile::tempdir().unwrap().path());
     std::fs::write(place(2), text(&other.segments[1])).unwrap();
-    assert!(matches!(verdict(), Some(Flaw::Follows { other: Some(_), .. })));
+    assert!(matches!(verdict(), Some(LogFlaw::Follows { other: Some(_), .. })));
     // Half of a segment in the middle of the log.
     put(2, &log.segments[1]);
-    assert!(matches!(verdict(), Some(Flaw::Unfinished { .. } | Flaw::Follows { .. })));
+    assert!(matches!(
+        verdict(),
+        Some(LogFlaw::Unfinished { .. } | LogFlaw::Follows { .. })
+    ));
     std::fs::write(place(2), text(&log.segments[1])).unwrap();
     std::fs::remove_file(place(1)).unwrap();
-    assert_eq!(verdict(), Some(Flaw::Missing { first: 1, last: 1 }));
+    assert_eq!(verdict(), Some(LogFlaw::Missing { first: 1, last: 1 }));
     std::fs::write(place(1), "").unwrap();
     assert!(verdict().is_some());
 }
 
 impl Log {
     /// Some runs of a gate; behind each an empty segment is left, as by one that dies before the first line of it.
-    fn with_empty(dir: &Path, runs: usize, empty: &[u32]) -> Verdict {
+    fn with_empty(dir: &Path, runs: usize, empty: &[u32]) -> VerifyReport {
         let settings = settings(dir);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         for run in 0..runs {
@@ -202,10 +205,10 @@ impl Log {
                 std::fs::write(settings.dir.join(segment::name(*number)), "").unwrap();
             }
         }
-        let expected = Expected {
+        let expected = VerifyExpectation {
             key: Some(SigningKey::load(&settings.key).unwrap().public()),
             from_start: true,
-            ..Expected::default()
+            ..VerifyExpectation::default()
         };
         verify_folder(&settings.dir, &expected, |_| ()).unwrap()
     }
@@ -233,15 +236,15 @@ fn an_empty_segment_between_others_is_passed_over() {
     let dir = tempfile::tempdir().unwrap();
     // The second run goes on in the empty one, with number 3: 2 is not there.
     let verdict = Log::with_empty(dir.path(), 2, &[3]);
-    assert_eq!(verdict.flaw, Some(Flaw::Missing { first: 2, last: 2 }));
+    assert_eq!(verdict.flaw, Some(LogFlaw::Missing { first: 2, last: 2 }));
     let place = |number| settings(dir.path()).dir.join(segment::name(number));
     std::fs::write(place(2), "").unwrap();
     let verdict = || {
         verify_folder(
             &settings(dir.path()).dir,
-            &Expected {
+            &VerifyExpectation {
                 from_start: true,
-                ..Expected::default()
+                ..VerifyExpectation::default()
             },
             |_| (),
         )
@@ -252,14 +255,22 @@ fn an_empty_segment_between_others_is_passed_over() {
     let third = std::fs::read(place(3)).unwrap();
     let first = std::fs::read(place(1)).unwrap();
     std::fs::write(place(1), "").unwrap();
-    assert!(matches!(verdict().flaw, Some(Flaw::Follows { .. })), "{:?}", verdict().flaw);
+    assert!(
+        matches!(verdict().flaw, Some(LogFlaw::Follows { .. })),
+        "{:?}",
+        verdict().flaw
+    );
     std::fs::write(place(1), &first).unwrap();
     std::fs::remove_file(place(2)).unwrap();
-    assert_eq!(verdict().flaw, Some(Flaw::Missing { first: 2, last: 2 }));
+    assert_eq!(verdict().flaw, Some(LogFlaw::Missing { first: 2, last: 2 }));
     // One that is put in the first one's place is not the first.
     std::fs::remove_file(place(3)).unwrap();
     std::fs::write(place(1), &third).unwrap();
-    assert!(matches!(verdict().flaw, Some(Flaw::Follows { .. })), "{:?}", verdict().flaw);
+    assert!(
+        matches!(verdict().flaw, Some(LogFlaw::Follows { .. })),
+        "{:?}",
+        verdict().flaw
+    );
 }
 
 #[test]
@@ -267,14 +278,14 @@ fn what_was_cut_off_the_end_shows_against_a_checkpoint() {
     let mut log = log();
     let last = log.segments.len() - 1;
     log.segments[last].pop();
-    assert!(matches!(log.held_against(&log.whole()).flaw, Some(Flaw::Diverged { .. })));
+    assert!(matches!(log.held_against(&log.whole()).flaw, Some(LogFlaw::Diverged { .. })));
     // Its own checkpoint before that still proves what it covers.
     let verdict = log.verdict();
     assert!(verdict.is_whole() && verdict.proven < verdict.last, "{verdict:?}");
     assert!(verdict.remarks.iter().any(|remark| remark.contains("not signed yet")));
     log.segments[last].pop();
     let flaw = log.held_against(&log.whole()).flaw;
-    assert!(matches!(flaw, Some(Flaw::Truncated { .. })), "{flaw:?}");
+    assert!(matches!(flaw, Some(LogFlaw::Truncated { .. })), "{flaw:?}");
 }
 
 #[test]
@@ -282,13 +293,13 @@ fn a_wrong_key_is_named() {
     let log = log();
     let dir = tempfile::tempdir().unwrap();
     let other = SigningKey::load_or_make(&dir.path().join("key.pem")).unwrap().public();
-    let verdict = log.held_against(&Expected {
+    let verdict = log.held_against(&VerifyExpectation {
         key: Some(other),
-        ..Expected::default()
+        ..VerifyExpectation::default()
     });
     assert_eq!(
         verdict.flaw,
-        Some(Flaw::WrongKey {
+        Some(LogFlaw::WrongKey {
             expected: other.id(),
             found: vec![log.key.id()]
         })
@@ -300,14 +311,14 @@ fn a_wrong_key_is_named() {
 #[test]
 fn a_log_written_anew_with_another_key_is_not_taken_for_the_old_one() {
     let (old, new) = (log(), write(tempfile::tempdir().unwrap().path()));
-    assert!(matches!(new.held_against(&old.whole()).flaw, Some(Flaw::WrongKey { .. })));
-    let without_key = Expected {
+    assert!(matches!(new.held_against(&old.whole()).flaw, Some(LogFlaw::WrongKey { .. })));
+    let without_key = VerifyExpectation {
         key: None,
         ..old.whole()
     };
     assert!(matches!(
         new.held_against(&without_key).flaw,
-        Some(Flaw::Diverged { .. } | Flaw::Truncated { .. })
+        Some(LogFlaw::Diverged { .. } | LogFlaw::Truncated { .. })
     ));
 }
 
@@ -319,7 +330,7 @@ fn a_checkpoint_kept_elsewhere_spares_what_is_before_it() {
         let text = [lines.join(&b'\n'), b"\n".to_vec()].concat();
         std::fs::write(dir.path().join(segment::name(number)), text).unwrap();
     }
-    let expected = Expected {
+    let expected = VerifyExpectation {
         skip: true,
         ..log.whole()
     };
@@ -327,8 +338,11 @@ fn a_checkpoint_kept_elsewhere_spares_what_is_before_it() {
     assert_eq!(verdict.segments, 1);
     assert!(verdict.is_whole() && verdict.first > 1);
     // A ledger that was told of the log a while ago covers lines that are spared: it says nothing then, and is not named.
-    let early = log.segments[0].iter().find_map(|line| Kept::parse(line).ok()).unwrap();
-    let expected = Expected {
+    let early = log.segments[0]
+        .iter()
+        .find_map(|line| SavedCheckpoint::parse(line).ok())
+        .unwrap();
+    let expected = VerifyExpectation {
         ledger: Some(early),
         ..expected
     };
@@ -337,7 +351,7 @@ fn a_checkpoint_kept_elsewhere_spares_what_is_before_it() {
     let sources: Vec<_> = verdict.held_against.iter().map(|held| held.source).collect();
     assert_eq!(sources, [CheckpointSource::Given]);
     // All of it is held against the ledger, too.
-    let all = Expected { skip: false, ..expected };
+    let all = VerifyExpectation { skip: false, ..expected };
     let verdict = verify_folder(dir.path(), &all, |_| ()).unwrap();
     assert_eq!((verdict.flaw, verdict.held_against.len()), (None, 2));
 }
@@ -350,13 +364,13 @@ mod forged;
 #[expect(clippy::disallowed_methods, reason = "measures real time")]
 async fn measure() {
     use crate::audit::testing::{outcome, statement, who};
-    use crate::audit::{Batch, compactor};
+    use crate::audit::{RecordBatch, compactor};
     let wanted: u64 = std::env::var("TIDEGATE_LOG_MB").map_or(1000, |megabytes| megabytes.parse().unwrap());
     let dir = tempfile::tempdir().unwrap();
-    let settings = Settings::in_folder(dir.path());
+    let settings = JournalSettings::in_folder(dir.path());
     let (clock, ana) = (Clock::system(None), who(1, "ana@example.com"));
     let journal = Journal::open(&settings, clock.clone()).unwrap();
-    let mut batch = Batch::new();
+    let mut batch = RecordBatch::new();
     let mut number = 0;
     while journal.written().bytes < wanted * 1_000_000 {
         for _ in 0..100 {
@@ -371,10 +385,10 @@ async fn measure() {
         journal.submit(&mut batch).wait().await.unwrap();
     }
     journal.close().await;
-    let expected = Expected {
+    let expected = VerifyExpectation {
         key: Some(SigningKey::load(&settings.key).unwrap().public()),
         from_start: true,
-        ..Expected::default()
+        ..VerifyExpectation::default()
     };
     let prove = |how: &str| {
         for _ in 0..3 {

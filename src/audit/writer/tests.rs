@@ -9,10 +9,10 @@ use crate::audit::event::Reloaded;
 use crate::audit::filter::Filter;
 use crate::audit::read;
 use crate::audit::testing::time;
-use crate::audit::verify::{Expected, Verdict, verify, verify_folder};
+use crate::audit::verify::{VerifyExpectation, VerifyReport, verify, verify_folder};
 
-fn lines(details: &[&str]) -> Lines {
-    let mut lines = Lines::default();
+fn lines(details: &[&str]) -> LineBuffer {
+    let mut lines = LineBuffer::default();
     for detail in details {
         let detail = (*detail).to_owned();
         lines
@@ -22,23 +22,23 @@ fn lines(details: &[&str]) -> Lines {
     lines
 }
 
-fn open(dir: &Path) -> Writer {
-    Writer::open(
-        &Settings::in_folder(dir),
+fn open(dir: &Path) -> SegmentWriter {
+    SegmentWriter::open(
+        &JournalSettings::in_folder(dir),
         &RememberedTip::NotAsked,
         time(0),
-        &mut Lines::default(),
+        &mut LineBuffer::default(),
     )
     .unwrap()
 }
 
-impl Writer {
+impl SegmentWriter {
     /// Writes to a disk that takes so much of it, then fails, and does not give it back.
     fn fail(&mut self, left: impl Fn(&[u8]) -> usize) {
         // Takes no byte, and cannot be cut.
         self.file = File::options().write(true).open("/dev/full").unwrap();
         self.write(&[&lines(&["lost one", "lost two"])], true, time(1)).unwrap_err();
-        assert_eq!(self.state, State::Torn);
+        assert_eq!(self.state, FileState::Torn);
         let mut real = File::options().append(true).create(true).open(&self.path).unwrap();
         real.write_all(&self.out[..left(&self.out)]).unwrap();
     }
@@ -48,12 +48,12 @@ impl Writer {
     }
 }
 
-fn verdict(dir: &Path) -> Verdict {
-    let settings = Settings::in_folder(dir);
-    let expected = Expected {
+fn verdict(dir: &Path) -> VerifyReport {
+    let settings = JournalSettings::in_folder(dir);
+    let expected = VerifyExpectation {
         key: Some(SigningKey::load(&settings.key).unwrap().public()),
         from_start: true,
-        ..Expected::default()
+        ..VerifyExpectation::default()
     };
     verify_folder(&settings.dir, &expected, |_| ()).unwrap()
 }
@@ -68,7 +68,7 @@ fn assert_proven(dir: &Path) {
 /// Reads the log: each number once, and nothing that was not acknowledged.
 #[track_caller]
 fn assert_read(dir: &Path, told: &[&str]) {
-    let records = read(&Settings::in_folder(dir).dir, &Filter::default()).unwrap();
+    let records = read(&JournalSettings::in_folder(dir).dir, &Filter::default()).unwrap();
     let records: Vec<_> = records.map(Result::unwrap).collect();
     assert!(
         (1..).zip(&records).all(|(number, record)| record.seq == number),
@@ -113,7 +113,7 @@ fn what_cannot_be_taken_back_is_no_part_of_the_log() {
         assert_proven(dir.path());
         assert_read(dir.path(), &["one", "two", "three", "four"]);
         // Packed it is the same.
-        let first = segment::list(&Settings::in_folder(dir.path()).dir).unwrap().remove(0);
+        let first = segment::list(&JournalSettings::in_folder(dir.path()).dir).unwrap().remove(0);
         crate::audit::compactor::pack(&first).unwrap();
         assert_proven(dir.path());
         assert_read(dir.path(), &["one", "two", "three", "four"]);
@@ -211,11 +211,11 @@ fn deed() -> impl Strategy<Value = Deed> {
 
 #[track_caller]
 fn assert_not_flawed(dir: &Path) {
-    let settings = Settings::in_folder(dir);
+    let settings = JournalSettings::in_folder(dir);
     // The checkpoint beside it is written after the line: a gate that dies in between has not.
-    let expected = Expected {
+    let expected = VerifyExpectation {
         from_start: true,
-        ..Expected::default()
+        ..VerifyExpectation::default()
     };
     let segments = segment::list(&settings.dir).unwrap();
     assert_eq!(verify(&segments, &expected, |_| ()).unwrap().flaw, None);
@@ -228,20 +228,20 @@ proptest! {
     #[test]
     fn what_a_gate_leaves_unsigned_is_never_taken_for_forged(deeds in prop::collection::vec(deed(), 1..14)) {
         let dir = tempfile::tempdir().unwrap();
-        let settings = Settings { segment_bytes: 3000, ..Settings::in_folder(dir.path()) };
+        let settings = JournalSettings { segment_bytes: 3000, ..JournalSettings::in_folder(dir.path()) };
         let mut now = time(0);
-        let mut writer = Writer::open(&settings, &RememberedTip::NotAsked, now, &mut Lines::default()).unwrap();
+        let mut writer = SegmentWriter::open(&settings, &RememberedTip::NotAsked, now, &mut LineBuffer::default()).unwrap();
         for deed in deeds {
             now += SignedDuration::from_millis(100 * deed.after);
             match deed.fate {
                 Fate::Good => {}
-                Fate::Abandoned => writer.state = State::Abandoned,
+                Fate::Abandoned => writer.state = FileState::Abandoned,
                 Fate::Restarted => {
                     drop(writer);
-                    writer = Writer::open(&settings, &RememberedTip::NotAsked, now, &mut Lines::default()).unwrap();
+                    writer = SegmentWriter::open(&settings, &RememberedTip::NotAsked, now, &mut LineBuffer::default()).unwrap();
                 }
             }
-            let mut lines = Lines::default();
+            let mut lines = LineBuffer::default();
             for detail in ["one", "two"] {
                 let event = Event::Reloaded(Reloaded { accepted: true, detail: detail.to_owned() });
                 lines.push(now - SignedDuration::from_millis(100 * deed.age), &event).unwrap();

@@ -11,32 +11,32 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use anyhow::Context as _;
 use tempfile::TempDir;
 
-use super::remembered::Remembered;
+use super::remembered::RememberedEnd;
 use crate::audit::segment::Segment;
-use crate::audit::verify::Kept;
-use crate::audit::{CHECKPOINT, LEDGER_CHECKPOINT};
-use crate::cli::client::Client;
+use crate::audit::verify::SavedCheckpoint;
+use crate::audit::{CHECKPOINT_FILE, LEDGER_CHECKPOINT_FILE};
+use crate::cli::client::ControlClient;
 
 /// Pieces that wait to be unpacked.
-const AHEAD: usize = 8;
+const MAX_PIECES_AHEAD: usize = 8;
 
 /// A copy of a log.
 #[derive(Debug)]
-pub(in crate::cli) struct Copy {
+pub(in crate::cli) struct LogCopy {
     folder: TempDir,
     /// The end of the log as the gate's ledger knows it.
-    ledger: Option<Kept>,
+    ledger: Option<SavedCheckpoint>,
     from: String,
 }
 
-impl Copy {
+impl LogCopy {
     /// Fetches the log of a gate.
-    pub(in crate::cli) async fn fetch(client: &Client) -> anyhow::Result<Self> {
+    pub(in crate::cli) async fn fetch(client: &ControlClient) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("tidegate-log-").tempdir()?;
         let from = client.address().to_string();
-        let (send, pieces) = sync_channel(AHEAD);
+        let (send, pieces) = sync_channel(MAX_PIECES_AHEAD);
         let dir = folder.path().to_owned();
-        let unpacking = tokio::task::spawn_blocking(move || unpack(Pieces::new(pieces), &dir));
+        let unpacking = tokio::task::spawn_blocking(move || unpack(PieceReader::new(pieces), &dir));
         let fetched = client
             .bytes("/v1/audit/files", &(), |piece| send.send(piece.to_vec()).is_ok())
             .await;
@@ -54,7 +54,7 @@ impl Copy {
     }
 
     /// The end of the log as the gate's ledger knows it, and what there is to say of it all.
-    pub(in crate::cli) fn remembered(&self) -> Remembered {
+    pub(in crate::cli) fn remembered(&self) -> RememberedEnd {
         let from = &self.from;
         let mut remarks = vec![format!(
             "the log and its last checkpoints came from the gate at {from}; if that machine is compromised, only a key (--key) and a checkpoint (--checkpoint of audit verify) stored elsewhere prove the log"
@@ -62,7 +62,7 @@ impl Copy {
         if self.ledger.is_none() {
             remarks.push("the end of the log was not compared with the gate's ledger, which has no checkpoint yet".to_owned());
         }
-        Remembered {
+        RememberedEnd {
             kept: self.ledger.clone(),
             remarks,
         }
@@ -70,14 +70,14 @@ impl Copy {
 }
 
 /// Writes the files of an archive into the folder. Returns the checkpoint that the ledger remembers.
-fn unpack(archive: impl Read, dir: &Path) -> anyhow::Result<Option<Kept>> {
+fn unpack(archive: impl Read, dir: &Path) -> anyhow::Result<Option<SavedCheckpoint>> {
     let (mut archive, mut ledger) = (tar::Archive::new(archive), None);
     for entry in archive.entries()? {
         let mut entry = entry?;
         let name = entry.path()?.to_string_lossy().into_owned();
-        let of_log = !name.contains('/') && (name == CHECKPOINT || Segment::at(Path::new(&name)).is_some());
-        if name == LEDGER_CHECKPOINT {
-            ledger = Some(Kept::read(&mut entry)??);
+        let of_log = !name.contains('/') && (name == CHECKPOINT_FILE || Segment::at(Path::new(&name)).is_some());
+        if name == LEDGER_CHECKPOINT_FILE {
+            ledger = Some(SavedCheckpoint::read(&mut entry)??);
         } else if of_log {
             let mut file = std::fs::File::create_new(dir.join(&name))?;
             io::copy(&mut entry, &mut file)?;
@@ -89,13 +89,13 @@ fn unpack(archive: impl Read, dir: &Path) -> anyhow::Result<Option<Kept>> {
 }
 
 /// Pieces as they come, to be read one behind the other.
-struct Pieces {
+struct PieceReader {
     coming: Receiver<Vec<u8>>,
     piece: Vec<u8>,
     at: usize,
 }
 
-impl Pieces {
+impl PieceReader {
     fn new(coming: Receiver<Vec<u8>>) -> Self {
         Self {
             coming,
@@ -105,7 +105,7 @@ impl Pieces {
     }
 }
 
-impl Read for Pieces {
+impl Read for PieceReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.at >= self.piece.len() {
             // Nobody sends any more: that is the end, or the answer broke off, which its sender tells.

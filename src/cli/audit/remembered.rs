@@ -8,17 +8,17 @@ use anyhow::Context;
 
 use super::here;
 use crate::audit::RememberedTip;
-use crate::audit::verify::Kept;
+use crate::audit::verify::SavedCheckpoint;
 use crate::ledger::read_log_tip;
 
 /// End of the log in a ledger, with remarks about that ledger.
 #[derive(Debug, Default)]
-pub(in crate::cli) struct Remembered {
-    pub(in crate::cli) kept: Option<Kept>,
+pub(in crate::cli) struct RememberedEnd {
+    pub(in crate::cli) kept: Option<SavedCheckpoint>,
     pub(in crate::cli) remarks: Vec<String>,
 }
 
-impl Remembered {
+impl RememberedEnd {
     /// Reads the named ledger; otherwise the configured one, if the log in this folder is the configured one.
     pub(in crate::cli) fn find(config: &Path, dir: &Path, named: Option<&Path>) -> anyhow::Result<Self> {
         if named.is_some() {

@@ -12,11 +12,11 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde::Serialize;
 
-use super::remembered::Remembered;
-use super::{Copy, Trusted, fetched, here, kept};
+use super::remembered::RememberedEnd;
+use super::{LogCopy, TrustedKey, fetched, here, kept};
 use crate::audit::segment::Segment;
-use crate::audit::verify::{Expected, Flaw, Held, Verdict, verify, verify_folder};
-use crate::cli::args::{self, Output, Printing};
+use crate::audit::verify::{CheckedCheckpoint, LogFlaw, VerifyExpectation, VerifyReport, verify, verify_folder};
+use crate::cli::args::{self, OutputArgs, OutputFormat};
 use crate::cli::render::{self, list, visible};
 use crate::cli::speech::is_quiet;
 use crate::cli::{complain, terminal};
@@ -24,7 +24,7 @@ use crate::clock::Clock;
 use crate::times::When;
 
 /// Number of bytes between two updates of the progress line.
-const STEP: u64 = 64 << 20;
+const PROGRESS_BYTES: u64 = 64 << 20;
 
 /// Log to verify, and the means to verify it.
 #[derive(Debug, Args)]
@@ -44,10 +44,10 @@ pub struct VerifyArgs {
     pub ledger: Option<PathBuf>,
     /// Address of the gate, if it is not the one configured here.
     #[command(flatten)]
-    pub place: args::Place,
+    pub place: args::GatePlace,
     /// Output format.
     #[command(flatten)]
-    pub printing: Printing,
+    pub printing: OutputArgs,
 }
 
 /// Parses the name of a checkpoint's file. A time is refused, with a hint at the command that takes one.
@@ -62,15 +62,15 @@ fn checkpoint_file(name: &str) -> Result<String, String> {
 }
 
 /// Log to verify.
-enum Place {
+enum VerifySource {
     Folder(PathBuf),
     Files(Vec<Segment>),
-    Copy(Copy),
+    Copy(LogCopy),
 }
 
 /// Report in JSON.
 #[derive(Serialize)]
-struct Report<'a> {
+struct JsonReport<'a> {
     whole: bool,
     /// Description of the flaw.
     reason: Option<String>,
@@ -78,7 +78,7 @@ struct Report<'a> {
     /// Source of the key that the log was verified with.
     key_from: Option<&'a str>,
     #[serde(flatten)]
-    verdict: &'a Verdict,
+    verdict: &'a VerifyReport,
 }
 
 pub(super) async fn run(config: &Path, args: &VerifyArgs) -> u8 {
@@ -95,62 +95,62 @@ pub(super) async fn run(config: &Path, args: &VerifyArgs) -> u8 {
 async fn proven(config: &Path, args: &VerifyArgs) -> anyhow::Result<bool> {
     let place = place(config, args).await?;
     let trusted = match &place {
-        Place::Copy(_) => Trusted::named(args.key.as_deref())?,
-        Place::Folder(_) | Place::Files(_) => Trusted::find(config, args.key.as_deref())?,
+        VerifySource::Copy(_) => TrustedKey::named(args.key.as_deref())?,
+        VerifySource::Folder(_) | VerifySource::Files(_) => TrustedKey::find(config, args.key.as_deref())?,
     };
     let since = args.checkpoint.as_deref().map(kept).transpose()?;
     // Read before the log: by then, the log contains all that the ledger knows of it.
     let remembered = match &place {
-        Place::Folder(dir) => Remembered::find(config, dir, args.ledger.as_deref())?,
-        Place::Files(_) => Remembered::named(args.ledger.as_deref())?,
-        Place::Copy(copy) => copy.remembered(),
+        VerifySource::Folder(dir) => RememberedEnd::find(config, dir, args.ledger.as_deref())?,
+        VerifySource::Files(_) => RememberedEnd::named(args.ledger.as_deref())?,
+        VerifySource::Copy(copy) => copy.remembered(),
     };
-    let expected = Expected {
+    let expected = VerifyExpectation {
         key: trusted.as_ref().map(|trusted| trusted.key),
         skip: since.is_some(),
         kept: since,
         ledger: remembered.kept.clone(),
         beside: None,
-        from_start: !matches!(place, Place::Files(_)),
+        from_start: !matches!(place, VerifySource::Files(_)),
     };
     let clock = Clock::system(None);
     let began = clock.moment().instant;
-    let progress = Progress::new();
+    let progress = VerifyProgress::new();
     let found = match &place {
-        Place::Folder(dir) => verify_folder(dir, &expected, |bytes| progress.read(bytes)),
-        Place::Files(segments) => verify(segments, &expected, |bytes| progress.read(bytes)),
-        Place::Copy(copy) => verify_folder(copy.folder(), &expected, |bytes| progress.read(bytes))
+        VerifySource::Folder(dir) => verify_folder(dir, &expected, |bytes| progress.read(bytes)),
+        VerifySource::Files(segments) => verify(segments, &expected, |bytes| progress.read(bytes)),
+        VerifySource::Copy(copy) => verify_folder(copy.folder(), &expected, |bytes| progress.read(bytes))
             .map(|verdict| verdict.without_folder(copy.folder())),
     };
     progress.end();
     // Its text already names the reason; as an error source it would be printed twice.
     let mut verdict = found.map_err(|unreadable| anyhow::anyhow!("{unreadable}"))?;
     verdict.remarks.extend(remembered.remarks);
-    if verdict.segments == 0 && verdict.flaw == Some(Flaw::Empty) {
+    if verdict.segments == 0 && verdict.flaw == Some(LogFlaw::Empty) {
         bail!("no log found: no file is named like audit-000001.jsonl or audit-000001.jsonl.zst");
     }
     let took = clock.moment().instant.saturating_duration_since(began);
-    let report = Report {
+    let report = JsonReport {
         whole: verdict.is_whole(),
         reason: verdict.flaw.as_ref().map(|flaw| visible(&flaw.to_string())),
-        remedy: verdict.flaw.as_ref().map(Flaw::remedy),
+        remedy: verdict.flaw.as_ref().map(LogFlaw::remedy),
         key_from: trusted.as_ref().map(|trusted| &*trusted.from),
         verdict: &verdict,
     };
     render::show(args.printing.output, &report, |report| words(report, took.as_secs_f64()))?;
-    if !report.whole && args.printing.output == Output::Json {
+    if !report.whole && args.printing.output == OutputFormat::Json {
         complain(report.reason.as_deref().unwrap_or("the log is not whole"));
     }
     Ok(report.whole)
 }
 
 /// Returns the log to verify.
-async fn place(config: &Path, args: &VerifyArgs) -> anyhow::Result<Place> {
+async fn place(config: &Path, args: &VerifyArgs) -> anyhow::Result<VerifySource> {
     match args.places.as_slice() {
         [] => {
             let asked = args.ledger.is_none();
             if let Some(copy) = if asked { fetched(config, &args.place).await? } else { None } {
-                return Ok(Place::Copy(copy));
+                return Ok(VerifySource::Copy(copy));
             }
             let here = here(config).with_context(|| {
                 format!(
@@ -158,10 +158,10 @@ async fn place(config: &Path, args: &VerifyArgs) -> anyhow::Result<Place> {
                     config.display()
                 )
             })?;
-            Ok(Place::Folder(here.audit_dir))
+            Ok(VerifySource::Folder(here.audit_dir))
         }
-        [dir] if dir.is_dir() => Ok(Place::Folder(dir.clone())),
-        files => Ok(Place::Files(segments(files)?)),
+        [dir] if dir.is_dir() => Ok(VerifySource::Folder(dir.clone())),
+        files => Ok(VerifySource::Files(segments(files)?)),
     }
 }
 
@@ -194,7 +194,7 @@ fn segments(files: &[PathBuf]) -> anyhow::Result<Vec<Segment>> {
 }
 
 /// Returns the report as text.
-fn words(report: &Report<'_>, seconds: f64) -> String {
+fn words(report: &JsonReport<'_>, seconds: f64) -> String {
     let verdict = report.verdict;
     let mut text = match (&report.reason, report.remedy) {
         (Some(reason), remedy) => format!("NOT WHOLE: {reason}\nWhat to do: {}\n", remedy.unwrap_or_default()),
@@ -234,7 +234,7 @@ fn words(report: &Report<'_>, seconds: f64) -> String {
 }
 
 /// Describes the checkpoints that the log's end was compared with.
-pub(in crate::cli) fn held(against: &[Held]) -> String {
+pub(in crate::cli) fn held(against: &[CheckedCheckpoint]) -> String {
     if against.is_empty() {
         return "compared with nothing: missing lines at the end cannot be detected".to_owned();
     }
@@ -250,12 +250,12 @@ fn megabytes(bytes: u64) -> String {
 }
 
 /// Progress line on a terminal.
-struct Progress {
+struct VerifyProgress {
     read: AtomicU64,
     shown: bool,
 }
 
-impl Progress {
+impl VerifyProgress {
     fn new() -> Self {
         Self {
             read: AtomicU64::new(0),
@@ -266,7 +266,7 @@ impl Progress {
     /// Counts bytes read. Called from several threads.
     fn read(&self, bytes: u64) {
         let before = self.read.fetch_add(bytes, Ordering::Relaxed);
-        if self.shown && (before + bytes) / STEP > before / STEP {
+        if self.shown && (before + bytes) / PROGRESS_BYTES > before / PROGRESS_BYTES {
             terminal::write(&format!("\rread {}", megabytes(before + bytes)));
         }
     }

@@ -9,41 +9,41 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use tokio::sync::{Notify, mpsc};
 
-use super::{Countdown, Shown};
-use crate::cli::client::Client;
+use super::{Countdown, CountdownMode};
+use crate::cli::client::ControlClient;
 use crate::cli::complain;
-use crate::cli::terminal::{self, Ability, Title};
+use crate::cli::terminal::{self, TerminalAbility, WindowTitle};
 use crate::clock::Clock;
 use crate::control::model::GrantView;
 use crate::ids::GrantId;
 
 /// psql's own login goes first, and who is done by then needs no countdown.
-const HEAD_START: Duration = Duration::from_millis(500);
+const LOGIN_HEAD_START: Duration = Duration::from_millis(500);
 /// How often the grant is looked at though nothing was heard of it: a stream may be dead without an end.
-const LOOK: Duration = Duration::from_secs(30);
+const LOOK_INTERVAL: Duration = Duration::from_secs(30);
 /// Between two attempts to hear of changes.
-const PAUSE: Duration = Duration::from_secs(5);
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 /// How often the clock is looked at, at least: while a machine sleeps, timers stand still.
-const GLANCE: SignedDuration = SignedDuration::from_secs(5);
+const CLOCK_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
 
 /// Counts down until it is dropped.
-pub(in crate::cli) async fn follow(client: &Client, grant: &GrantId, shown: Shown) -> Infallible {
+pub(in crate::cli) async fn follow(client: &ControlClient, grant: &GrantId, shown: CountdownMode) -> Infallible {
     let terminal = io::stderr().is_terminal();
-    if shown == Shown::Never || (shown == Shown::Auto && !terminal) {
+    if shown == CountdownMode::Never || (shown == CountdownMode::Auto && !terminal) {
         return std::future::pending().await;
     }
-    tokio::time::sleep(HEAD_START).await;
+    tokio::time::sleep(LOGIN_HEAD_START).await;
     let (seen, views) = mpsc::channel(1);
     let bell = Notify::new();
     tokio::select! {
         never = listen(client, grant, &bell) => never,
         never = look(client, grant, &bell, &seen) => never,
-        never = count(Screen::new(terminal), views) => never,
+        never = count(CountdownScreen::new(terminal), views) => never,
     }
 }
 
 /// Rings whenever something may have happened to the grant.
-async fn listen(client: &Client, grant: &GrantId, bell: &Notify) -> Infallible {
+async fn listen(client: &ControlClient, grant: &GrantId, bell: &Notify) -> Infallible {
     loop {
         // However it ends (the gate restarts, an hour is over, too many listen), it is tried again.
         let _ = client
@@ -54,7 +54,7 @@ async fn listen(client: &Client, grant: &GrantId, bell: &Notify) -> Infallible {
                 true
             })
             .await;
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(RETRY_INTERVAL).await;
     }
 }
 
@@ -65,17 +65,17 @@ fn concerns(line: &[u8], grant: &GrantId) -> bool {
     line == ": subscribed" || line == "event: lagged" || (line.starts_with("data:") && line.contains(grant.as_str()))
 }
 
-async fn look(client: &Client, grant: &GrantId, bell: &Notify, seen: &mpsc::Sender<GrantView>) -> Infallible {
+async fn look(client: &ControlClient, grant: &GrantId, bell: &Notify, seen: &mpsc::Sender<GrantView>) -> Infallible {
     let path = format!("/v1/grants/{grant}");
     loop {
         if let Ok(view) = client.get::<GrantView>(&path, &()).await {
             let _ = seen.send(view).await;
         }
-        let _ = tokio::time::timeout(LOOK, bell.notified()).await;
+        let _ = tokio::time::timeout(LOOK_INTERVAL, bell.notified()).await;
     }
 }
 
-async fn count(mut screen: Screen, mut views: mpsc::Receiver<GrantView>) -> Infallible {
+async fn count(mut screen: CountdownScreen, mut views: mpsc::Receiver<GrantView>) -> Infallible {
     let clock = Clock::system(None);
     let mut countdown = Countdown::default();
     loop {
@@ -85,7 +85,7 @@ async fn count(mut screen: Screen, mut views: mpsc::Receiver<GrantView>) -> Infa
             screen.say(&line);
         }
         screen.title.show(countdown.title(now));
-        let glance = now.checked_add(GLANCE).unwrap_or(now);
+        let glance = now.checked_add(CLOCK_INTERVAL).unwrap_or(now);
         let next = countdown.next(now).map_or(glance, |next| next.min(glance));
         tokio::select! {
             () = clock.sleep_until(next) => {}
@@ -97,19 +97,19 @@ async fn count(mut screen: Screen, mut views: mpsc::Receiver<GrantView>) -> Infa
 }
 
 /// Standard error, beside psql.
-struct Screen {
+struct CountdownScreen {
     /// Nothing where it is no terminal.
-    ability: Option<Ability>,
-    title: Title,
+    ability: Option<TerminalAbility>,
+    title: WindowTitle,
 }
 
-impl Screen {
+impl CountdownScreen {
     fn new(terminal: bool) -> Self {
         let name = std::env::var("TERM").ok();
-        let ability = terminal.then(|| Ability::of(name.as_deref()));
+        let ability = terminal.then(|| TerminalAbility::of(name.as_deref()));
         Self {
             ability,
-            title: Title::new(ability.unwrap_or(Ability::Lines)),
+            title: WindowTitle::new(ability.unwrap_or(TerminalAbility::Lines)),
         }
     }
 

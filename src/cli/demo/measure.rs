@@ -8,30 +8,30 @@ use anyhow::bail;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::approval::{Lag, Steps};
-use super::screen::Screen;
-use super::stage::Stage;
+use super::approval::{ApprovalLags, ChangeLag};
+use super::env::DemoEnv;
+use super::screen::DemoScreen;
 
 /// Limit from a request that a rule approves to its first row.
-const FIRST_ROW: Duration = Duration::from_millis(300);
+const MAX_FIRST_ROW_DELAY: Duration = Duration::from_millis(300);
 /// Limit from an approval to the waiting client's prompt.
-const PROMPT: Duration = Duration::from_millis(200);
+const MAX_PROMPT_DELAY: Duration = Duration::from_millis(200);
 /// Limit from a change of a grant to its sessions.
-const CHANGE: Duration = Duration::from_millis(100);
+const MAX_CHANGE_DELAY: Duration = Duration::from_millis(100);
 /// Limit from the deadline to the end of the sessions; promised for 200 sessions, so two must be well within it.
-const LIMIT: Duration = Duration::from_millis(250);
+const MAX_OVERSHOOT: Duration = Duration::from_millis(250);
 /// Interval between two queries to the database.
-const LOOK: Duration = Duration::from_millis(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 /// Time before the deadline at which all backends must still be there.
-const BEFORE: SignedDuration = SignedDuration::from_millis(100);
+const CHECK_LEAD: SignedDuration = SignedDuration::from_millis(100);
 /// Number of the tester's sessions.
-const SESSIONS: usize = 2;
+const SESSION_COUNT: usize = 2;
 
 /// Smallest number of the tester's statements; the log may also count the preparation of one.
-const STATEMENTS: usize = 4;
+const MIN_STATEMENTS: usize = 4;
 
 /// Measured times of the tester's scene.
-pub(super) struct Moments {
+pub(super) struct DeadlineMoments {
     pub(super) grant: String,
     /// Time from the request to the first row.
     pub(super) first_row: Duration,
@@ -40,13 +40,13 @@ pub(super) struct Moments {
     pub(super) psql_told: Option<Timestamp>,
     /// Time of the FATAL error at the idle client.
     pub(super) driver_told: Option<Timestamp>,
-    pub(super) backends: Backends,
+    pub(super) backends: TesterBackends,
     /// Number of grants that had a role in the database meanwhile.
     pub(super) roles: usize,
 }
 
 /// Backends of the tester in the database.
-pub(super) struct Backends {
+pub(super) struct TesterBackends {
     /// Number of backends shortly before the deadline.
     before: i64,
     /// Time at which none was left; absent if some never ended.
@@ -54,28 +54,28 @@ pub(super) struct Backends {
 }
 
 /// Watches `pg_stat_activity` from shortly before the deadline until the tester's backends are gone.
-pub(super) async fn watch_backends(stage: &Stage, grant: &str, until: Timestamp) -> anyhow::Result<Backends> {
-    stage.clock.sleep_until(until - BEFORE - BEFORE).await;
-    let started = stage.records(grant, "session_started").await?;
+pub(super) async fn watch_backends(env: &DemoEnv, grant: &str, until: Timestamp) -> anyhow::Result<TesterBackends> {
+    env.clock.sleep_until(until - CHECK_LEAD - CHECK_LEAD).await;
+    let started = env.records(grant, "session_started").await?;
     let pids: Vec<i32> = started.iter().filter_map(backend).collect();
-    stage.clock.sleep_until(until - BEFORE).await;
-    let before = count(stage, &pids).await?;
-    stage.clock.sleep_until(until).await;
+    env.clock.sleep_until(until - CHECK_LEAD).await;
+    let before = count(env, &pids).await?;
+    env.clock.sleep_until(until).await;
     let mut gone = None;
-    while gone.is_none() && stage.clock.now() < until + SignedDuration::from_secs(10) {
-        let left = count(stage, &pids).await?;
-        gone = (left == 0).then(|| stage.clock.now());
-        tokio::time::sleep(LOOK).await;
+    while gone.is_none() && env.clock.now() < until + SignedDuration::from_secs(10) {
+        let left = count(env, &pids).await?;
+        gone = (left == 0).then(|| env.clock.now());
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
-    Ok(Backends { before, gone })
+    Ok(TesterBackends { before, gone })
 }
 
 /// Waits for the records of the sessions' ends, which are written after the backends are gone.
-pub(super) async fn ended(stage: &Stage, grant: &str) -> anyhow::Result<Vec<Value>> {
+pub(super) async fn ended(env: &DemoEnv, grant: &str) -> anyhow::Result<Vec<Value>> {
     let mut records = Vec::new();
     for _ in 0..50 {
-        records = stage.records(grant, "session_ended").await?;
-        if records.len() >= SESSIONS {
+        records = env.records(grant, "session_ended").await?;
+        if records.len() >= SESSION_COUNT {
             break;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -87,8 +87,8 @@ fn backend(record: &Value) -> Option<i32> {
     record.get("backend_pid")?.as_i64()?.try_into().ok()
 }
 
-async fn count(stage: &Stage, pids: &[i32]) -> anyhow::Result<i64> {
-    let row = stage
+async fn count(env: &DemoEnv, pids: &[i32]) -> anyhow::Result<i64> {
+    let row = env
         .admin
         .query_one("SELECT count(*) FROM pg_stat_activity WHERE pid = ANY ($1)", &[&pids])
         .await?;
@@ -97,10 +97,10 @@ async fn count(stage: &Stage, pids: &[i32]) -> anyhow::Result<i64> {
 
 /// Prints the figures; returns an error if one breaks its promise.
 pub(super) async fn report(
-    screen: &Screen,
-    stage: &Stage,
-    moments: &Moments,
-    steps: Option<&Steps>,
+    screen: &DemoScreen,
+    env: &DemoEnv,
+    moments: &DeadlineMoments,
+    steps: Option<&ApprovalLags>,
     left: usize,
 ) -> anyhow::Result<()> {
     let mut all_good = true;
@@ -110,7 +110,7 @@ pub(super) async fn report(
     };
     let (grant, until, backends) = (&moments.grant, &moments.until, &moments.backends);
     finding(
-        moments.first_row <= FIRST_ROW,
+        moments.first_row <= MAX_FIRST_ROW_DELAY,
         "from the wish to the first row: request, rule, login, query",
         &milliseconds(moments.first_row),
     )?;
@@ -119,7 +119,7 @@ pub(super) async fn report(
     }
     let deadline = until.strftime("%H:%M:%S%.3f UTC");
     screen.note(&format!("and at the deadline of the first grant, {deadline}:"))?;
-    let expected = i64::try_from(SESSIONS)?;
+    let expected = i64::try_from(SESSION_COUNT)?;
     let found = format!("{} of {expected}", backends.before);
     finding(
         backends.before == expected,
@@ -134,21 +134,21 @@ pub(super) async fn report(
             backends.gone,
         ),
     ] {
-        let (good, figure) = judge(*until, at, LIMIT);
+        let (good, figure) = judge(*until, at, MAX_OVERSHOOT);
         finding(good, what, &figure)?;
     }
-    let ended = ended(stage, grant).await?;
+    let ended = ended(env, grant).await?;
     let overshoots: Vec<u64> = ended
         .iter()
         .filter_map(|record| record.get("overshoot_us")?.as_u64())
         .collect();
     let longest = overshoots.iter().max().copied().map(Duration::from_micros);
-    let good = overshoots.len() == SESSIONS && longest.is_some_and(|longest| longest <= LIMIT);
+    let good = overshoots.len() == SESSION_COUNT && longest.is_some_and(|longest| longest <= MAX_OVERSHOOT);
     let figure = longest.map_or_else(|| "not known".to_owned(), milliseconds);
     finding(good, "the same by the gate's own log (the later of both sessions)", &figure)?;
-    let statements = stage.records(grant, "statement").await?.len();
+    let statements = env.records(grant, "statement").await?.len();
     finding(
-        statements >= STATEMENTS,
+        statements >= MIN_STATEMENTS,
         "statements on record, each before it was forwarded",
         &statements.to_string(),
     )?;
@@ -158,28 +158,32 @@ pub(super) async fn report(
         &format!("{}, {left}", moments.roles),
     )?;
     if !all_good {
-        bail!("the promise was not kept; the gate's own log says:\n{}", stage.gate.log());
+        bail!("the promise was not kept; the gate's own log says:\n{}", env.gate.log());
     }
     Ok(())
 }
 
 /// Returns the delay of each change, compared with its limit.
-fn changes(steps: &Steps) -> Vec<(&'static str, bool, String)> {
-    let judged = |what, lag: &Lag, limit| {
+fn changes(steps: &ApprovalLags) -> Vec<(&'static str, bool, String)> {
+    let judged = |what, lag: &ChangeLag, limit| {
         let (good, figure) = judge(lag.from, lag.to, limit);
         (what, good, figure)
     };
     vec![
-        judged("from the approval to the waiting psql's prompt", &steps.approved, PROMPT),
+        judged(
+            "from the approval to the waiting psql's prompt",
+            &steps.approved,
+            MAX_PROMPT_DELAY,
+        ),
         judged(
             "from the extension to its NOTICE in the open session",
             &steps.extended,
-            CHANGE,
+            MAX_CHANGE_DELAY,
         ),
         judged(
             "from the revocation to the FATAL inside a running query",
             &steps.revoked,
-            CHANGE,
+            MAX_CHANGE_DELAY,
         ),
     ]
 }
@@ -206,10 +210,10 @@ mod tests {
     #[test]
     fn early_late_and_never_are_bad() {
         let until = Timestamp::from_second(1_800_000_000).unwrap_or_default();
-        let after = |millis| judge(until, Some(until + SignedDuration::from_millis(millis)), LIMIT);
+        let after = |millis| judge(until, Some(until + SignedDuration::from_millis(millis)), MAX_OVERSHOOT);
         assert_eq!(after(12), (true, "12.0 ms".to_owned()));
         assert_eq!(after(-3), (false, "-3.0 ms".to_owned()));
         assert_eq!(after(251), (false, "251.0 ms".to_owned()));
-        assert_eq!(judge(until, None, LIMIT), (false, "never".to_owned()));
+        assert_eq!(judge(until, None, MAX_OVERSHOOT), (false, "never".to_owned()));
     }
 }

@@ -12,14 +12,14 @@ use tokio::net::unix::pipe;
 use tokio::process::{Child, ChildStdin};
 use tokio::time::Instant;
 
-use super::screen::Screen;
+use super::screen::DemoScreen;
 use crate::clock::{Clock, Moment};
 
 /// Arguments that make the output readable, whatever the account's own settings are.
 pub(super) const ARGUMENTS: [&str; 3] = ["--no-psqlrc", "--echo-all", "--pset=pager=off"];
 
 /// Process with both ends of its pipes.
-pub(super) struct Psql {
+pub(super) struct PsqlProcess {
     child: Child,
     input: Option<ChildStdin>,
     lines: Lines<BufReader<pipe::Receiver>>,
@@ -27,7 +27,7 @@ pub(super) struct Psql {
     begun: Instant,
 }
 
-impl Psql {
+impl PsqlProcess {
     /// Starts the program. Its standard output and error go into one pipe, in the order they are written.
     pub(super) fn start(mut command: Command, clock: &Clock) -> anyhow::Result<Self> {
         let (reader, writer) = std::io::pipe()?;
@@ -70,7 +70,7 @@ impl Psql {
     }
 
     /// Shows its output up to a line that contains `text`; returns that line and the time it arrived.
-    pub(super) async fn until(&mut self, screen: &Screen, text: &str) -> anyhow::Result<(String, Moment)> {
+    pub(super) async fn until(&mut self, screen: &DemoScreen, text: &str) -> anyhow::Result<(String, Moment)> {
         loop {
             match self.line(screen).await? {
                 Some((line, moment)) if line.contains(text) => return Ok((line, moment)),
@@ -81,7 +81,7 @@ impl Psql {
     }
 
     /// Shows the rest of its output. Returns the time of the FATAL error, if there was one.
-    pub(super) async fn rest(&mut self, screen: &Screen) -> anyhow::Result<Option<Moment>> {
+    pub(super) async fn rest(&mut self, screen: &DemoScreen) -> anyhow::Result<Option<Moment>> {
         let mut told = None;
         while let Some((line, moment)) = self.line(screen).await? {
             if line.contains("FATAL:") {
@@ -97,7 +97,7 @@ impl Psql {
         moment.instant.saturating_duration_since(self.begun)
     }
 
-    async fn line(&mut self, screen: &Screen) -> anyhow::Result<Option<(String, Moment)>> {
+    async fn line(&mut self, screen: &DemoScreen) -> anyhow::Result<Option<(String, Moment)>> {
         let Some(line) = self.lines.next_line().await? else {
             return Ok(None);
         };

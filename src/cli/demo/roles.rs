@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::TARGET;
-use super::screen::Screen;
-use super::stage::{Stage, shown};
+use super::DEMO_TARGET;
+use super::env::{DemoEnv, shown};
+use super::screen::DemoScreen;
 
 /// Rights of the two profiles, as lines of the target's table.
 pub(super) const PROFILES: &str = r#"
@@ -37,17 +37,17 @@ SELECT rolname::text,
 FROM pg_roles AS role WHERE rolname ~ '^(gr|tg)_' ORDER BY rolname";
 const LEFT: &str = r"SELECT count(*) FROM pg_roles WHERE rolname LIKE 'gr\_%'";
 /// Longest time that a role may exist after the end of its grant.
-const PATIENCE: Duration = Duration::from_secs(5);
+const ROLE_END_TIMEOUT: Duration = Duration::from_secs(5);
 /// Interval between two queries to the database.
-const LOOK: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Applies the profiles: their roles, rights and masks.
-pub(super) async fn apply(screen: &Screen, stage: &Stage) -> anyhow::Result<()> {
+pub(super) async fn apply(screen: &DemoScreen, env: &DemoEnv) -> anyhow::Result<()> {
     screen.note("what its two profiles may do becomes two roles, made once by who may (their SQL: `target plan`):")?;
-    let who = ["target", "apply", TARGET, "--user", stage.server.superuser()];
+    let who = ["target", "apply", DEMO_TARGET, "--user", env.server.superuser()];
     screen.command(&format!("{} --password-file .../password", shown(&who)))?;
-    let file = stage.server.folder().join("password").display().to_string();
-    let output = stage.operate(&[&who[..], &["--password-file", &file]].concat()).await?;
+    let file = env.server.folder().join("password").display().to_string();
+    let output = env.operate(&[&who[..], &["--password-file", &file]].concat()).await?;
     // The lines before it are the statements.
     let output = String::from_utf8_lossy(&output).into_owned();
     screen.output(output.lines().last().context("`target apply` says nothing")?)?;
@@ -55,10 +55,10 @@ pub(super) async fn apply(screen: &Screen, stage: &Stage) -> anyhow::Result<()> 
 }
 
 /// Shows the existing roles and returns the number of those that belong to grants.
-pub(super) async fn show(screen: &Screen, stage: &Stage) -> anyhow::Result<usize> {
-    screen.command_of(stage.server.superuser(), r"psql -c '\du (gr|tg)_*'   (shortened)")?;
+pub(super) async fn show(screen: &DemoScreen, env: &DemoEnv) -> anyhow::Result<usize> {
+    screen.command_of(env.server.superuser(), r"psql -c '\du (gr|tg)_*'   (shortened)")?;
     let mut grants = 0;
-    for row in stage.admin.query(LIST, &[]).await? {
+    for row in env.admin.query(LIST, &[]).await? {
         let (role, attributes, of) = (row.get::<_, &str>(0), row.get::<_, &str>(1), row.get::<_, Option<&str>>(2));
         grants += usize::from(role.starts_with("gr_"));
         let of = of.map(|of| format!(" | {{{of}}}")).unwrap_or_default();
@@ -68,13 +68,13 @@ pub(super) async fn show(screen: &Screen, stage: &Stage) -> anyhow::Result<usize
 }
 
 /// Waits until no grant has a role, or until the time limit.
-pub(super) async fn gone(stage: &Stage) -> anyhow::Result<()> {
-    let begun = stage.clock.moment().instant;
+pub(super) async fn gone(env: &DemoEnv) -> anyhow::Result<()> {
+    let begun = env.clock.moment().instant;
     loop {
-        let left: i64 = stage.admin.query_one(LEFT, &[]).await?.get(0);
-        if left == 0 || stage.clock.moment().instant.saturating_duration_since(begun) > PATIENCE {
+        let left: i64 = env.admin.query_one(LEFT, &[]).await?.get(0);
+        if left == 0 || env.clock.moment().instant.saturating_duration_since(begun) > ROLE_END_TIMEOUT {
             return Ok(());
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }

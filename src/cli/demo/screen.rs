@@ -10,14 +10,14 @@ const GREEN: &str = "32";
 const YELLOW: &str = "33";
 
 /// Standard output.
-pub(super) struct Screen {
+pub(super) struct DemoScreen {
     out: io::Stdout,
     colours: bool,
     terminal: bool,
     headings: u32,
 }
 
-impl Screen {
+impl DemoScreen {
     pub(super) fn new() -> Self {
         let out = io::stdout();
         let terminal = out.is_terminal();

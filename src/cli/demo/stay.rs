@@ -10,36 +10,36 @@ use anyhow::Context;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::screen::Screen;
-use super::stage::{Person, Stage, shown};
-use super::{TARGET, connection_string};
-use crate::lab::Login;
+use super::env::{DemoEnv, DemoPerson, shown};
+use super::screen::DemoScreen;
+use super::{DEMO_TARGET, connection_string};
+use crate::testkit::TestLogin;
 
 /// Interval between two queries of the grant's state.
-const LOOK: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Shows how to connect, then the remaining time, until the user ends the demo.
-pub(super) async fn hold(screen: &mut Screen, stage: &Stage, window: &str) -> anyhow::Result<()> {
+pub(super) async fn hold(screen: &mut DemoScreen, env: &DemoEnv, window: &str) -> anyhow::Result<()> {
     screen.heading("Your turn")?;
-    let login = grant(screen, stage, window).await?;
+    let login = grant(screen, env, window).await?;
     screen.note("In another terminal, as the grant:")?;
-    let connection = connection_string(stage.gate.port(), &login.grant, TARGET);
+    let connection = connection_string(env.gate.port(), &login.grant, DEMO_TARGET);
     screen.note(&format!("  psql \"{connection} password={}\"", login.secret.expose()))?;
-    let (ana, bo) = (token_file(stage, &stage.ana)?, token_file(stage, &stage.bo)?);
+    let (ana, bo) = (token_file(env, &env.ana)?, token_file(env, &env.bo)?);
     let here = std::env::current_exe()?.display().to_string();
-    let gate = format!("TIDEGATE_CONTROL={}", stage.gate.control());
-    let name = stage.ana.name;
+    let gate = format!("TIDEGATE_CONTROL={}", env.gate.control());
+    let name = env.ana.name;
     screen.note("As Ana (writing waits for Bo, reading does not):")?;
-    let writing = connection_string(stage.gate.port(), name, &format!("{TARGET}/read-write"));
+    let writing = connection_string(env.gate.port(), name, &format!("{DEMO_TARGET}/read-write"));
     let why = "PGOPTIONS='-c tidegate.reason=by\\ hand'";
     screen.note(&format!("  PGPASSWORD=$(cat {ana}) {why} psql \"{writing}\""))?;
     let person = |token: &str| format!("{gate} TIDEGATE_TOKEN_FILE={token} {here}");
-    screen.note(&format!("  {} psql {TARGET} --for 10m --reason hands", person(&ana)))?;
+    screen.note(&format!("  {} psql {DEMO_TARGET} --for 10m --reason hands", person(&ana)))?;
     screen.note("As Bo:")?;
     screen.note(&format!("  {} requests", person(&bo)))?;
     screen.note(&format!("  {} approve rq_...", person(&bo)))?;
     screen.note("What the operator can do meanwhile (sessions notice at once):")?;
-    let tidegate = format!("{here} --config {}", stage.gate.config_file().display());
+    let tidegate = format!("{here} --config {}", env.gate.config_file().display());
     for command in [
         "grant extend {} --by 5m",
         "grant revoke {} --reason enough",
@@ -53,25 +53,25 @@ pub(super) async fn hold(screen: &mut Screen, stage: &Stage, window: &str) -> an
 
     let mut last = String::new();
     loop {
-        let grant = stage.json(&["grant", "show", &login.grant]).await?;
-        let now = state(&grant, stage.clock.now()).context("the grant cannot be read")?;
+        let grant = env.json(&["grant", "show", &login.grant]).await?;
+        let now = state(&grant, env.clock.now()).context("the grant cannot be read")?;
         if screen.is_terminal() {
             screen.replace(&now.live)?;
         } else if now.coarse != last {
             screen.note(&now.coarse)?;
             last = now.coarse;
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
 /// Creates a grant as the operator; returns its user name and secret.
-async fn grant(screen: &Screen, stage: &Stage, window: &str) -> anyhow::Result<Login> {
-    let (name, why) = (stage.ana.name, "by hand");
+async fn grant(screen: &DemoScreen, env: &DemoEnv, window: &str) -> anyhow::Result<TestLogin> {
+    let (name, why) = (env.ana.name, "by hand");
     let create = [
         "grant",
         "create",
-        TARGET,
+        DEMO_TARGET,
         "--identity",
         name,
         "--for",
@@ -80,13 +80,13 @@ async fn grant(screen: &Screen, stage: &Stage, window: &str) -> anyhow::Result<L
         why,
     ];
     screen.command(&shown(&create))?;
-    let login = Login::read(&stage.json(&create).await?);
+    let login = TestLogin::read(&env.json(&create).await?);
     login.context("the answer to `grant create` has no grant or no secret")
 }
 
 /// Writes a person's token to a file that only its owner can read; it is removed with the gate's folder.
-fn token_file(stage: &Stage, person: &Person) -> anyhow::Result<String> {
-    let path = stage.gate.folder().join(format!("{}.token", person.short()));
+fn token_file(env: &DemoEnv, person: &DemoPerson) -> anyhow::Result<String> {
+    let path = env.gate.folder().join(format!("{}.token", person.short()));
     let mut file = std::fs::File::options();
     let mut file = file.write(true).create_new(true).mode(0o600).open(&path)?;
     file.write_all(person.token.expose().as_bytes())?;
@@ -94,14 +94,14 @@ fn token_file(stage: &Stage, person: &Person) -> anyhow::Result<String> {
 }
 
 /// State of the grant in words.
-struct State {
+struct GrantDisplay {
     /// State with the remaining seconds.
     live: String,
     /// State that changes only with an event, for output that is kept.
     coarse: String,
 }
 
-fn state(grant: &Value, now: Timestamp) -> Option<State> {
+fn state(grant: &Value, now: Timestamp) -> Option<GrantDisplay> {
     let status = grant.get("status")?.as_str()?;
     let sessions = grant.get("live_sessions")?.as_u64()?;
     let sessions = match sessions {
@@ -123,7 +123,7 @@ fn state(grant: &Value, now: Timestamp) -> Option<State> {
         (status, _) => (format!("the grant is {status}; {sessions}"), None),
     };
     let coarse = coarse.unwrap_or_else(|| live.clone());
-    Some(State { live, coarse })
+    Some(GrantDisplay { live, coarse })
 }
 
 #[cfg(test)]

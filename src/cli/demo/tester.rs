@@ -14,13 +14,13 @@ use tokio::time::Instant;
 use tokio_postgres::error::DbError;
 use tokio_postgres::{Config, SimpleQueryMessage};
 
-use super::TARGET;
-use super::measure::{Moments, watch_backends};
-use super::psql::{self, Psql};
+use super::DEMO_TARGET;
+use super::env::{DemoEnv, DemoPerson, shown};
+use super::measure::{DeadlineMoments, watch_backends};
+use super::psql::{self, PsqlProcess};
 use super::roles;
-use super::screen::Screen;
-use super::stage::{Person, Stage, shown};
-use crate::lab::Driver;
+use super::screen::DemoScreen;
+use crate::testkit::DriverConnection;
 
 /// Length of the tester's window; short enough to watch it close.
 const WINDOW: &str = "6s";
@@ -36,44 +36,44 @@ UPDATE orders SET total = 1 WHERE id = 42;
 const LONG: &str = "SELECT pg_sleep(60);";
 const PREPARED: &str = "SELECT brand, last_four FROM cards WHERE customer_id = $1";
 /// Time limit of the scene. No step before the deadline takes long, and the deadline comes within seconds.
-const PATIENCE: Duration = Duration::from_secs(30);
+const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Client that runs the query beyond the end of the grant.
-enum Client {
-    Psql(Box<Psql>),
+enum TesterClient {
+    Psql(Box<PsqlProcess>),
     /// Driver, for a machine that has the server but no psql.
-    Driver(Box<Driver>, Instant),
+    Driver(Box<DriverConnection>, Instant),
 }
 
 /// Plays the scene up to the deadline and past it.
-pub(super) async fn work(screen: &Screen, stage: &Stage) -> anyhow::Result<Moments> {
+pub(super) async fn work(screen: &DemoScreen, env: &DemoEnv) -> anyhow::Result<DeadlineMoments> {
     let all = async {
-        let ask = ["psql", TARGET, "--for", WINDOW, "--ticket", TICKET];
-        screen.command_of(stage.ana.short(), &shown(&ask))?;
-        let (mut client, first_row) = match stage.server.binaries().tool("psql") {
-            Some(psql) => with_psql(screen, stage, &ask, &psql).await?,
-            None => without_psql(screen, stage).await?,
+        let ask = ["psql", DEMO_TARGET, "--for", WINDOW, "--ticket", TICKET];
+        screen.command_of(env.ana.short(), &shown(&ask))?;
+        let (mut client, first_row) = match env.server.binaries().tool("psql") {
+            Some(psql) => with_psql(screen, env, &ask, &psql).await?,
+            None => without_psql(screen, env).await?,
         };
-        let (grant, until) = grant(stage).await?;
+        let (grant, until) = grant(env).await?;
         screen.note("meanwhile, the role of her grant; it may only read, so the database itself refused her UPDATE:")?;
-        let roles = roles::show(screen, stage).await?;
+        let roles = roles::show(screen, env).await?;
         screen.note("which rule let her in:")?;
-        let decided = ["log", "--identity", stage.ana.name, "--event", "request_changed"];
-        stage.show(screen, &decided).await?;
-        let mut driver = driver(screen, stage).await?;
+        let decided = ["log", "--identity", env.ana.name, "--event", "request_changed"];
+        env.show(screen, &decided).await?;
+        let mut driver = driver(screen, env).await?;
 
-        let clock = &stage.clock;
+        let clock = &env.clock;
         let driver_told = async { (driver.closed().await, clock.now()) };
         let (driver_told, psql_told, gone) = tokio::join!(
             driver_told,
-            client.rest(screen, stage, until),
-            watch_backends(stage, &grant, until)
+            client.rest(screen, env, until),
+            watch_backends(env, &grant, until)
         );
         let (last_words, driver_told) = driver_told;
         let words = last_words.as_ref().and_then(|error| error.as_db_error());
         screen.note("and the driver, which had nothing running, was told:")?;
         show(screen, &words.map_or_else(|| "nothing".to_owned(), said))?;
-        anyhow::Ok(Moments {
+        anyhow::Ok(DeadlineMoments {
             grant,
             first_row,
             until,
@@ -83,31 +83,31 @@ pub(super) async fn work(screen: &Screen, stage: &Stage) -> anyhow::Result<Momen
             roles,
         })
     };
-    tokio::time::timeout(PATIENCE, all)
+    tokio::time::timeout(STEP_TIMEOUT, all)
         .await
         .context("the demo hangs; this is a bug")?
 }
 
 /// Works with psql up to the long query; returns the client and the time from the request to the first row.
-async fn with_psql(screen: &Screen, stage: &Stage, ask: &[&str], psql: &Path) -> anyhow::Result<(Client, Duration)> {
+async fn with_psql(screen: &DemoScreen, env: &DemoEnv, ask: &[&str], psql: &Path) -> anyhow::Result<(TesterClient, Duration)> {
     let arguments = [ask, &["--"], &psql::ARGUMENTS].concat();
-    let mut psql = Psql::start(stage.command_of(&stage.ana, &arguments, psql)?, &stage.clock)?;
+    let mut psql = PsqlProcess::start(env.command_of(&env.ana, &arguments, psql)?, &env.clock)?;
     psql.enter(SCRIPT).await?;
     psql.enter(&format!("{LONG}\n")).await?;
     psql.leave();
     let (_, first) = psql.until(screen, " | ").await?;
     let first_row = psql.after_start(first);
     psql.until(screen, LONG).await?;
-    Ok((Client::Psql(Box::new(psql)), first_row))
+    Ok((TesterClient::Psql(Box::new(psql)), first_row))
 }
 
-async fn without_psql(screen: &Screen, stage: &Stage) -> anyhow::Result<(Client, Duration)> {
+async fn without_psql(screen: &DemoScreen, env: &DemoEnv) -> anyhow::Result<(TesterClient, Duration)> {
     screen.note("(no psql on this machine: a driver does the same)")?;
-    let begun = stage.clock.moment().instant;
-    let since = || stage.clock.moment().instant.saturating_duration_since(begun);
-    let mut config = config(&stage.ana);
+    let begun = env.clock.moment().instant;
+    let since = || env.clock.moment().instant.saturating_duration_since(begun);
+    let mut config = config(&env.ana);
     config.options(format!("-c tidegate.for={WINDOW} -c tidegate.ticket={TICKET}"));
-    let driver = Driver::connect(stage.gate.address(), &config, true).await?;
+    let driver = DriverConnection::connect(env.gate.address(), &config, true).await?;
     let mut first_row = None;
     for statement in SCRIPT.lines() {
         screen.timed(since(), statement)?;
@@ -120,12 +120,12 @@ async fn without_psql(screen: &Screen, stage: &Stage) -> anyhow::Result<(Client,
     }
     screen.timed(since(), LONG)?;
     let first_row = first_row.context("the script is empty")?;
-    Ok((Client::Driver(Box::new(driver), begun), first_row))
+    Ok((TesterClient::Driver(Box::new(driver), begun), first_row))
 }
 
-impl Client {
+impl TesterClient {
     /// Runs the long query until the grant ends it. Returns the time at which the client got the error, if it did.
-    async fn rest(&mut self, screen: &Screen, stage: &Stage, until: Timestamp) -> anyhow::Result<Option<Timestamp>> {
+    async fn rest(&mut self, screen: &DemoScreen, env: &DemoEnv, until: Timestamp) -> anyhow::Result<Option<Timestamp>> {
         let (driver, begun) = match self {
             Self::Psql(psql) => return Ok(psql.rest(screen).await?.map(|moment| moment.time)),
             Self::Driver(driver, begun) => (driver, *begun),
@@ -133,7 +133,7 @@ impl Client {
         let Err(error) = run(driver, LONG).await else {
             bail!("the grant ended at {until}, and the query went on");
         };
-        let moment = stage.clock.moment();
+        let moment = env.clock.moment();
         let words = error.as_db_error().map_or_else(|| error.to_string(), said);
         for line in words.lines() {
             screen.timed(moment.instant.saturating_duration_since(begun), line)?;
@@ -143,8 +143,8 @@ impl Client {
 }
 
 /// Returns the id and the end of her grant.
-async fn grant(stage: &Stage) -> anyhow::Result<(String, Timestamp)> {
-    let grants = stage.json_as(&stage.ana, &["grants"]).await?;
+async fn grant(env: &DemoEnv) -> anyhow::Result<(String, Timestamp)> {
+    let grants = env.json_as(&env.ana, &["grants"]).await?;
     let field = |name: &str| grants.pointer("/grants/0")?.get(name).and_then(Value::as_str);
     let until = field("until").context("the grant has no deadline after its first connect")?;
     let id = field("id").context("the grant has no id")?;
@@ -152,8 +152,8 @@ async fn grant(stage: &Stage) -> anyhow::Result<(String, Timestamp)> {
 }
 
 /// Connects the driver of a test suite: with her name and the same grant, by nothing but a connection string.
-async fn driver(screen: &Screen, stage: &Stage) -> anyhow::Result<Driver> {
-    let driver = Driver::connect(stage.gate.address(), &config(&stage.ana), true).await?;
+async fn driver(screen: &DemoScreen, env: &DemoEnv) -> anyhow::Result<DriverConnection> {
+    let driver = DriverConnection::connect(env.gate.address(), &config(&env.ana), true).await?;
     let statement = driver.client.prepare(PREPARED).await?;
     let customer = 42_i32;
     let rows = driver.client.query(&statement, &[&customer]).await?;
@@ -169,7 +169,7 @@ async fn driver(screen: &Screen, stage: &Stage) -> anyhow::Result<Driver> {
     Ok(driver)
 }
 
-async fn run(driver: &Driver, statement: &str) -> Result<String, tokio_postgres::Error> {
+async fn run(driver: &DriverConnection, statement: &str) -> Result<String, tokio_postgres::Error> {
     if statement.starts_with("COPY") {
         let chunks = driver.client.copy_out(statement).await?;
         let bytes = chunks.try_fold(0, async |sum, chunk| Ok(sum + chunk.len())).await?;
@@ -183,17 +183,17 @@ async fn run(driver: &Driver, statement: &str) -> Result<String, tokio_postgres:
     Ok(format!("({rows} rows)"))
 }
 
-fn config(person: &Person) -> Config {
+fn config(person: &DemoPerson) -> Config {
     let mut config = Config::new();
     config
         .user(person.name)
         .password(person.token.expose())
-        .dbname(TARGET)
+        .dbname(DEMO_TARGET)
         .application_name("demo-suite");
     config
 }
 
-fn show(screen: &Screen, text: &str) -> std::io::Result<()> {
+fn show(screen: &DemoScreen, text: &str) -> std::io::Result<()> {
     text.lines().try_for_each(|line| screen.output(line))
 }
 

@@ -8,25 +8,25 @@ use jiff::Timestamp;
 
 use crate::cli::zone::zone;
 use crate::cli::{render, table, terminal};
-use crate::columns::Column;
-use crate::evidence::{Report, Row, Table, alarms, figures};
+use crate::columns::ColumnSpec;
+use crate::evidence::{EvidenceReport, ReportTable, TableRow, alarms, figures};
 use crate::times;
 
 /// Width in characters if there is no terminal.
-const WIDTH: usize = 80;
+const DEFAULT_WIDTH_CHARS: usize = 80;
 /// Maximum number of rows shown of a table; its file contains all of them.
 const MAX_ROWS: usize = 1_000;
 
-pub(super) fn report(report: &Report, tables: &[Table], made_at: Timestamp) -> String {
+pub(super) fn report(report: &EvidenceReport, tables: &[ReportTable], made_at: Timestamp) -> String {
     let width = if std::io::stdout().is_terminal() {
         terminal::width_of_output()
     } else {
-        WIDTH
+        DEFAULT_WIDTH_CHARS
     };
     text(report, tables, made_at, width)
 }
 
-fn text(report: &Report, tables: &[Table], made_at: Timestamp, width: usize) -> String {
+fn text(report: &EvidenceReport, tables: &[ReportTable], made_at: Timestamp, width: usize) -> String {
     let [from, to, made_at] = [report.period.from, report.period.to, made_at].map(render::time);
     let mut parts = vec![format!("Evidence of database access\n{from} until {to}\nmade {made_at}")];
     let wrong: Vec<String> = alarms(report).iter().map(|alarm| format!("! {alarm}")).collect();
@@ -36,15 +36,15 @@ fn text(report: &Report, tables: &[Table], made_at: Timestamp, width: usize) -> 
     parts.join("\n\n")
 }
 
-fn section(table: &Table, width: usize) -> String {
+fn section(table: &ReportTable, width: usize) -> String {
     let title = format!("{}\n{}", table.title, "-".repeat(table.title.len()));
     if table.rows.is_empty() {
         return format!("{title}\nNone.");
     }
-    let cells = |row: &Row| row.cells.iter().map(|cell| local(cell)).collect::<Vec<_>>();
+    let cells = |row: &TableRow| row.cells.iter().map(|cell| local(cell)).collect::<Vec<_>>();
     let rows: Vec<Vec<String>> = table.rows.iter().take(MAX_ROWS).map(cells).collect();
     let columns = table.columns();
-    let shown = if columns.iter().skip(1).all(Column::is_cut) {
+    let shown = if columns.iter().skip(1).all(ColumnSpec::is_cut) {
         rows.iter().map(|row| told(table.head, row)).collect::<Vec<_>>().join("\n")
     } else {
         table::render(&columns, &rows, Some(width))
@@ -95,7 +95,7 @@ mod tests {
         let report_of = collect(&day(), 0, 60, Ok(whole()));
         let tables = tables(&report_of);
         let text = text(&report_of, &tables, report_of.period.to, 80);
-        let cut_off = |table: &&Table| !table.columns().iter().skip(1).all(Column::is_cut);
+        let cut_off = |table: &&ReportTable| !table.columns().iter().skip(1).all(ColumnSpec::is_cut);
         for table in tables.iter().filter(cut_off) {
             for line in section(table, 80).lines() {
                 assert!(line.chars().count() <= 80, "{}: {line}", table.name);

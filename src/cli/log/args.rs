@@ -10,10 +10,10 @@ use clap::{Args, Subcommand, ValueEnum};
 use jiff::ZonedDateTime;
 use serde::de::DeserializeOwned;
 
-use crate::audit::event::Kind;
-use crate::audit::reading::{Class, Table};
-use crate::audit::{EventName, Extent, Filter, MAX_HELD_BACK, SortKey};
-use crate::cli::args::{OnTarget, Place};
+use crate::audit::event::StatementKind;
+use crate::audit::sql_analysis::{CommandClass, TableName};
+use crate::audit::{EventName, Filter, MAX_HELD_BACK, SearchExtent, SortKey};
+use crate::cli::args::{GatePlace, OnTarget};
 use crate::cli::complete;
 use crate::duration;
 use crate::ids::{GrantId, SessionId};
@@ -49,21 +49,21 @@ pub struct LogArgs {
     pub command: Option<LogCommand>,
     /// Conditions on records.
     #[command(flatten)]
-    pub which: Which,
+    pub which: ConditionArgs,
     /// Part of the result.
     #[command(flatten)]
-    pub part: Part,
+    pub part: ExtentArgs,
     /// Location of the log.
     #[command(flatten)]
-    pub origin: Origin,
+    pub origin: LogLocation,
     /// Output format.
     #[command(flatten)]
-    pub printing: Printing,
+    pub printing: RecordOutputArgs,
 }
 
 /// Part and order of the result.
 #[derive(Debug, Clone, Args)]
-pub struct Part {
+pub struct ExtentArgs {
     /// Number of newest records, oldest first
     #[arg(long, short = 'n', value_name = "NUMBER", conflicts_with_all = ["limit", "sort"], value_parser = held_back())]
     pub last: Option<u32>,
@@ -74,7 +74,7 @@ pub struct Part {
     /// Sorts statements by a measure of their outcomes, largest first; statements without an outcome are left out. Sorts ends of
     /// sessions with --event session_ended
     #[arg(long, value_name = "MEASURE", conflicts_with = "follow", value_enum)]
-    pub sort: Option<Measure>,
+    pub sort: Option<SortMeasure>,
     /// Records after this number (`seq`)
     #[arg(long, value_name = "SEQ")]
     pub after: Option<u64>,
@@ -85,23 +85,23 @@ pub struct Part {
 
 /// Measure to sort statements by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Measure {
+pub enum SortMeasure {
     /// Duration
     Duration,
     /// Number of rows returned or changed
     Rows,
 }
 
-impl Part {
+impl ExtentArgs {
     /// Returns these options in the reader's form.
     #[must_use]
-    pub fn extent(&self) -> Extent {
-        Extent {
+    pub fn extent(&self) -> SearchExtent {
+        SearchExtent {
             follow: self.follow,
             last: self.last,
             sort: self.sort.map(|measure| match measure {
-                Measure::Duration => SortKey::Duration,
-                Measure::Rows => SortKey::Rows,
+                SortMeasure::Duration => SortKey::Duration,
+                SortMeasure::Rows => SortKey::Rows,
             }),
             // Without sorting, the limit is applied where records are shown, so that the command can report that there are
             // more.
@@ -126,10 +126,10 @@ pub enum LogCommand {
         session: SessionId,
         /// Location of the log.
         #[command(flatten)]
-        origin: Origin,
+        origin: LogLocation,
         /// Output format.
         #[command(flatten)]
-        printing: crate::cli::args::Printing,
+        printing: crate::cli::args::OutputArgs,
     },
     /// Lists the identities that accessed a table, with sessions, statements, first and last time, and commands
     #[command(after_help = "\
@@ -142,44 +142,44 @@ a trigger. Statements that could not be parsed may have accessed it too; they ar
 separately.")]
     WhoTouched {
         /// Table: `name` in any schema, or `schema.name`
-        table: Table,
+        table: TableName,
         /// Scope of the statements.
         #[command(flatten)]
-        which: Box<Scope>,
+        which: Box<ScopeArgs>,
         /// Commands of this class
         #[arg(long, value_name = "CLASS", value_parser = classes())]
-        class: Option<Class>,
+        class: Option<CommandClass>,
         /// Location of the log.
         #[command(flatten)]
-        origin: Origin,
+        origin: LogLocation,
         /// Output format.
         #[command(flatten)]
-        printing: Printing,
+        printing: RecordOutputArgs,
     },
 }
 
 /// Location of the log.
 #[derive(Debug, Clone, Args)]
-pub struct Origin {
+pub struct LogLocation {
     /// Reads this folder instead of asking the gate; works while the gate is not running
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["control", "token_file"])]
     pub dir: Option<PathBuf>,
     /// Address of the gate.
     #[command(flatten)]
-    pub place: Place,
+    pub place: GatePlace,
 }
 
 /// Output format of records.
 #[derive(Debug, Clone, Args)]
-pub struct Printing {
+pub struct RecordOutputArgs {
     /// Output format
-    #[arg(long, short, value_enum, default_value_t = Form::Table, help_heading = "Common options")]
-    pub output: Form,
+    #[arg(long, short, value_enum, default_value_t = RecordFormat::Table, help_heading = "Common options")]
+    pub output: RecordFormat,
 }
 
 /// Output format of records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Form {
+pub enum RecordFormat {
     /// Text for people
     Table,
     /// JSON Lines for scripts, as in the log; statements have their commands and tables added
@@ -190,7 +190,7 @@ pub enum Form {
 
 /// Identity, grant, target and period.
 #[derive(Debug, Clone, Default, Args)]
-pub struct Scope {
+pub struct ScopeArgs {
     /// Records of this identity
     #[arg(long, value_name = "NAME")]
     pub identity: Option<IdentityName>,
@@ -214,12 +214,12 @@ pub struct Scope {
     pub break_glass: bool,
     /// Period.
     #[command(flatten)]
-    pub period: Period,
+    pub period: PeriodArgs,
 }
 
 /// Period of time.
 #[derive(Debug, Clone, Default, Args)]
-pub struct Period {
+pub struct PeriodArgs {
     /// Start of the period: an age (2h, 7d) or a time (yesterday, 09:30, last tuesday, 2026-08-01, 2026-08-01T12:00Z)
     #[arg(long, value_name = "WHEN", value_parser = When::parse)]
     pub since: Option<When>,
@@ -230,10 +230,10 @@ pub struct Period {
 
 /// Conditions on records.
 #[derive(Debug, Clone, Default, Args)]
-pub struct Which {
+pub struct ConditionArgs {
     /// Identity, grant, target and period.
     #[command(flatten)]
-    pub scope: Scope,
+    pub scope: ScopeArgs,
     /// Records of this session
     #[arg(long, value_name = "SESSION")]
     pub session: Option<SessionId>,
@@ -242,16 +242,16 @@ pub struct Which {
     pub text: Option<String>,
     /// Statements that name this table: `name` in any schema, or `schema.name`
     #[arg(long, value_name = "TABLE")]
-    pub table: Option<Table>,
+    pub table: Option<TableName>,
     /// Statements with a command of this class
     #[arg(long, value_name = "CLASS", value_parser = classes())]
-    pub class: Option<Class>,
+    pub class: Option<CommandClass>,
     /// Statements that could not be parsed: recorded in part, unknown SQL, or the server ran others than the text shows
     #[arg(long)]
     pub unread: bool,
     /// Statements sent by this kind of message
     #[arg(long, value_name = "KIND", value_parser = kinds())]
-    pub kind: Option<Kind>,
+    pub kind: Option<StatementKind>,
     /// Statements and endings whose SQLSTATE begins like this (42: all errors of syntax and access rights)
     #[arg(long, value_name = "CODE")]
     pub sqlstate: Option<String>,
@@ -272,7 +272,7 @@ pub struct Which {
     pub event: Option<EventName>,
 }
 
-impl Scope {
+impl ScopeArgs {
     /// Returns these conditions as the reader's filter; `now` is the reference for relative times.
     pub fn filter(self, now: &ZonedDateTime) -> anyhow::Result<Filter> {
         let (target, profile) = self.target.map_or((None, None), |named| (Some(named.target), named.profile));
@@ -296,7 +296,7 @@ impl Scope {
     }
 }
 
-impl Which {
+impl ConditionArgs {
     /// Returns these conditions as the reader's filter; `now` is the reference for relative times.
     pub fn filter(self, now: &ZonedDateTime) -> anyhow::Result<Filter> {
         let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
@@ -322,12 +322,12 @@ pub(in crate::cli) fn events() -> impl Iterator<Item = &'static str> {
     EventName::ALL.iter().map(|kind| kind.as_str())
 }
 
-fn classes() -> impl TypedValueParser<Value = Class> {
-    PossibleValuesParser::new(Class::ALL.iter().map(|class| class.name())).try_map(named)
+fn classes() -> impl TypedValueParser<Value = CommandClass> {
+    PossibleValuesParser::new(CommandClass::ALL.iter().map(|class| class.name())).try_map(named)
 }
 
-fn kinds() -> impl TypedValueParser<Value = Kind> {
-    PossibleValuesParser::new(Kind::ALL.map(Kind::name)).try_map(named)
+fn kinds() -> impl TypedValueParser<Value = StatementKind> {
+    PossibleValuesParser::new(StatementKind::ALL.map(StatementKind::name)).try_map(named)
 }
 
 /// Parses a name in the form that the log uses.

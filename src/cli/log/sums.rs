@@ -6,12 +6,12 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-use crate::audit::touched::{LeftOut, Toucher};
+use crate::audit::table_access::{AccessLeftOut, TableAccess};
 use crate::cli::render;
-use crate::cli::table::{Column, cut, less, whole};
+use crate::cli::table::{ColumnSpec, cut, less, whole};
 
 /// Returns the sums as text.
-pub(super) fn text(sums: &[Toucher]) -> String {
+pub(super) fn text(sums: &[TableAccess]) -> String {
     let (by, unread): (Vec<_>, Vec<_>) = (
         sums.iter()
             .filter(|toucher| toucher.statements + toucher.skipped > 0)
@@ -23,7 +23,7 @@ pub(super) fn text(sums: &[Toucher]) -> String {
         (true, false) => "No parsed statement uses this table.".to_owned(),
         (false, _) => {
             let rows: Vec<_> = by.iter().map(|toucher| row(toucher, render::time)).collect();
-            render::table(HEADER.map(column), &rows)
+            render::table(SUMS_HEADER.map(column), &rows)
         }
     };
     let not_read: u64 = sums.iter().map(|toucher| toucher.not_read).sum();
@@ -35,7 +35,7 @@ pub(super) fn text(sums: &[Toucher]) -> String {
     }
     if !unread.is_empty() {
         let count: u64 = unread.iter().map(|toucher| toucher.unread).sum();
-        let of = |toucher: &&Toucher| format!("{} on {}: {}", toucher.identity, toucher.target, toucher.unread);
+        let of = |toucher: &&TableAccess| format!("{} on {}: {}", toucher.identity, toucher.target, toucher.unread);
         let each: Vec<_> = unread.iter().map(of).collect();
         let _ = write!(
             text,
@@ -47,8 +47,8 @@ pub(super) fn text(sums: &[Toucher]) -> String {
 }
 
 /// Returns the message that the limits of the account were exceeded.
-pub(super) fn left_out(left_out: &LeftOut) -> String {
-    let LeftOut {
+pub(super) fn left_out(left_out: &AccessLeftOut) -> String {
+    let AccessLeftOut {
         statements,
         not_followed,
         sessions,
@@ -59,7 +59,7 @@ pub(super) fn left_out(left_out: &LeftOut) -> String {
 }
 
 /// Returns a column with its priority, for tables that do not fit.
-fn column(name: &'static str) -> Column {
+fn column(name: &'static str) -> ColumnSpec {
     match name {
         "IDENTITY" => cut(name, 12),
         "TARGET" | "STATEMENTS" | "ROWS" => whole(name),
@@ -71,7 +71,7 @@ fn column(name: &'static str) -> Column {
     }
 }
 
-pub(super) const HEADER: [&str; 13] = [
+pub(super) const SUMS_HEADER: [&str; 13] = [
     "IDENTITY",
     "TARGET",
     "SESSIONS",
@@ -87,7 +87,7 @@ pub(super) const HEADER: [&str; 13] = [
     "WHAT",
 ];
 
-pub(super) fn row(toucher: &Toucher, time: impl Fn(Timestamp) -> String) -> [String; 13] {
+pub(super) fn row(toucher: &TableAccess, time: impl Fn(Timestamp) -> String) -> [String; 13] {
     let classes: Vec<_> = toucher.classes.iter().map(|class| class.name()).collect();
     [
         toucher.identity.to_string(),

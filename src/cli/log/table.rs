@@ -7,13 +7,13 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 
 use crate::audit::event::Event;
-use crate::audit::reading::{Reading, Readings};
-use crate::audit::{Record, render};
+use crate::audit::sql_analysis::{AnalysisCache, SqlAnalysis};
+use crate::audit::{LogRecord, render};
 use crate::cli::render::visible;
 use crate::evidence::harmless;
 
 /// Columns of a record.
-pub(super) const HEADER: [&str; 23] = [
+pub(super) const RECORD_HEADER: [&str; 23] = [
     "seq",
     "time",
     "event",
@@ -41,13 +41,13 @@ pub(super) const HEADER: [&str; 23] = [
 
 /// Returns a record's cells; times are in UTC.
 #[expect(clippy::too_many_lines, reason = "one line for each column")]
-pub(super) fn cells(record: &Record, readings: &mut Readings) -> [String; 23] {
+pub(super) fn cells(record: &LogRecord, readings: &mut AnalysisCache) -> [String; 23] {
     let event = &record.event;
     let text = |thing: Option<String>| thing.unwrap_or_default();
     let (mut number, mut kind, mut result, mut rows, mut duration) = <(String, String, String, String, String)>::default();
     let (mut length, mut hash) = <(String, String)>::default();
     let (mut masked, mut sent, mut portal_sent) = <(String, String, String)>::default();
-    let mut reading: Option<Arc<Reading>> = None;
+    let mut reading: Option<Arc<SqlAnalysis>> = None;
     let mut words = render::columns(record, &TimeZone::UTC).text;
     match event {
         Event::Statement(statement) => {
@@ -76,7 +76,7 @@ pub(super) fn cells(record: &Record, readings: &mut Readings) -> [String; 23] {
         }
         _ => {}
     }
-    let of_reading = |list: fn(&Reading) -> Vec<String>| {
+    let of_reading = |list: fn(&SqlAnalysis) -> Vec<String>| {
         reading
             .as_ref()
             .map(|reading| visible(&list(reading).join(" ")))

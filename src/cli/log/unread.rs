@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::audit::event::Event;
-use crate::audit::{Filter, Record};
+use crate::audit::{Filter, LogRecord};
 use crate::ids::SessionId;
 
 /// Returns the filter for statements that could not be analysed within the scope of another filter, independent of their
@@ -75,12 +75,12 @@ impl UnreadCount {
     }
 
     pub(super) fn line(&mut self, line: &[u8], known: &KeptStatements) {
-        if let Ok(record) = Record::parse(line) {
+        if let Ok(record) = LogRecord::parse(line) {
             self.record(&record, known);
         }
     }
 
-    fn record(&mut self, record: &Record, known: &KeptStatements) {
+    fn record(&mut self, record: &LogRecord, known: &KeptStatements) {
         match &record.event {
             Event::Statement(statement) => {
                 let key = (statement.who.session.clone(), statement.statement);

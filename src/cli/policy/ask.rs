@@ -6,10 +6,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::ExplainArgs;
-use crate::cli::client::Client;
-use crate::cli::reach::Whose;
+use crate::cli::client::ControlClient;
+use crate::cli::endpoint::UsualCaller;
 use crate::cli::render::{self, visible};
-use crate::control::model::{ExplainBody, Explanation, NewRequestBody, VerdictBody};
+use crate::control::model::{ExplainBody, ExplanationBody, NewRequestBody, VerdictBody};
 use crate::duration;
 
 /// Asks the gate and prints its answer.
@@ -21,10 +21,10 @@ pub(super) async fn explain(config: &Path, args: ExplainArgs) -> anyhow::Result<
     if of_access && args.target.is_none() {
         anyhow::bail!("no target given (--target NAME); list targets with: tidegate targets");
     }
-    let client = Client::new(Whose::Person, config, &args.place)?;
+    let client = ControlClient::new(UsualCaller::Person, config, &args.place)?;
     let output = args.folder.output;
     let body = question(args);
-    let explanation: Explanation = client.post("/v1/policy/explain", &body).await?;
+    let explanation: ExplanationBody = client.post("/v1/policy/explain", &body).await?;
     render::show(output, &explanation, told)
 }
 
@@ -51,8 +51,8 @@ fn question(args: ExplainArgs) -> ExplainBody {
 }
 
 /// Returns an answer as text.
-fn told(explanation: &Explanation) -> String {
-    let Explanation {
+fn told(explanation: &ExplanationBody) -> String {
+    let ExplanationBody {
         identity,
         action,
         target,

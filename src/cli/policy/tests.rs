@@ -2,12 +2,12 @@
 
 use clap::Parser;
 
-use super::super::args::{Cli, Command};
+use super::super::args::{Cli, CliCommand};
 use super::*;
 
 fn at(config: &Path, line: &str) -> Result<(), String> {
     let cli = Cli::try_parse_from(line.split(' ')).map_err(|error| error.to_string())?;
-    let Command::Policy(command) = cli.command else {
+    let CliCommand::Policy(command) = cli.command else {
         panic!("not a command of policies")
     };
     let ran = super::super::wait_for(run(config, command));
@@ -75,14 +75,14 @@ fn the_configuration_says_where_they_are() {
 
 #[test]
 fn an_explanation_reads_like_one() {
-    let policies = load(&PolicyPlace::beside(&shipped())).unwrap();
+    let policies = load(&PolicyLocation::beside(&shipped())).unwrap();
     let identity = Identity {
         name: "ana@example.com".parse().unwrap(),
         groups: ["qa".parse().unwrap()].into(),
-        source: Proof::Local,
+        source: IdentitySource::Local,
         claims: BTreeMap::new(),
     };
-    let mut wish = Wish {
+    let mut wish = RequestSpec {
         identity: identity.name.clone(),
         groups: identity.groups.clone(),
         issuer: None,
@@ -95,7 +95,7 @@ fn an_explanation_reads_like_one() {
         max_sessions: 1,
         break_glass: false,
     };
-    let context = Context {
+    let context = QuestionContext {
         now: "2026-08-03T20:00:00Z".parse().unwrap(),
         client: None,
         active_grants: 0,

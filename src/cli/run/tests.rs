@@ -17,8 +17,8 @@ fn login(secret: &str) -> GrantLoginBody {
     }
 }
 
-fn verified() -> Verification {
-    Verification {
+fn verified() -> VerificationVariables {
+    VerificationVariables {
         sslmode: SslMode::VerifyFull,
         root_certificates: Some("/home/ana/gate.pem".into()),
         node_certificates: Some("/home/ana/both.pem".into()),
@@ -28,11 +28,16 @@ fn verified() -> Verification {
 
 #[test]
 fn variables_as_each_reader_takes_them() {
-    let variables = Variables::of(&login("s3cret"), &verified());
-    let all: Vec<String> = [Format::Sh, Format::Fish, Format::Dotenv, Format::Json]
-        .iter()
-        .map(|format| variables.written(*format).unwrap())
-        .collect();
+    let variables = ConnectionVariables::of(&login("s3cret"), &verified());
+    let all: Vec<String> = [
+        VariableFormat::Sh,
+        VariableFormat::Fish,
+        VariableFormat::Dotenv,
+        VariableFormat::Json,
+    ]
+    .iter()
+    .map(|format| variables.written(*format).unwrap())
+    .collect();
     insta::assert_snapshot!(all.join("\n---\n"));
 }
 
@@ -57,11 +62,11 @@ proptest::proptest! {
 
 #[test]
 fn what_the_user_has_set_goes_on() {
-    let own = Verification {
+    let own = VerificationVariables {
         own: Some(SslMode::VerifyFull),
         ..verified()
     };
-    let variables = Variables::of(&login("s"), &own).without_welcome(Some("-c jit=off"));
+    let variables = ConnectionVariables::of(&login("s"), &own).without_welcome(Some("-c jit=off"));
     let value = |name| {
         variables
             .all()
@@ -97,7 +102,7 @@ fn that_a_grant_is_joined_is_said() {
     let wanted = |reason: &[&str]| {
         let line = [&["tidegate", "psql", "orders"], reason].concat();
         match super::super::args::Cli::try_parse_from(line).unwrap().command {
-            super::super::args::Command::People(super::super::people::Command::Psql(args)) => args.wanted,
+            super::super::args::CliCommand::People(super::super::requester::RequesterCommand::Psql(args)) => args.wanted,
             other => panic!("{other:?}"),
         }
     };
@@ -131,14 +136,14 @@ fn how_long_one_can_work() {
 /// Runs a shell script as `exec` would, with the variables of a login.
 async fn ran(script: &str) -> anyhow::Result<u8> {
     let arguments = ["-c".into(), script.into()];
-    let program = Program {
+    let program = ChildProgram {
         name: OsStr::new("sh"),
         arguments: &arguments,
         interrupts: true,
         welcome: true,
     };
     program
-        .run_with(&Variables::of(&login("s3cret"), &verified()), &mut Stops::new()?)
+        .run_with(&ConnectionVariables::of(&login("s3cret"), &verified()), &mut Signals::new()?)
         .await
 }
 
@@ -160,14 +165,17 @@ async fn exit_codes_are_the_programs() {
 #[tokio::test]
 async fn what_cannot_be_run() {
     let run = async |name: &str| {
-        let program = Program {
+        let program = ChildProgram {
             name: OsStr::new(name),
             arguments: &[],
             interrupts: true,
             welcome: true,
         };
         let error = program
-            .run_with(&Variables::of(&login("s"), &verified()), &mut Stops::new().unwrap())
+            .run_with(
+                &ConnectionVariables::of(&login("s"), &verified()),
+                &mut Signals::new().unwrap(),
+            )
             .await
             .unwrap_err();
         super::super::exit_code(&error)

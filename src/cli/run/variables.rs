@@ -3,13 +3,13 @@
 use clap::ValueEnum;
 
 use super::render;
-use super::verification::{SslMode, Verification};
+use super::verification::{SslMode, VerificationVariables};
 use crate::control::model::GrantLoginBody;
 use crate::secret::Secret;
 
 /// How variables are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub enum VariableFormat {
     /// `export NAME='value'`: sh, bash, zsh
     Sh,
     /// `set -gx NAME 'value'`
@@ -21,10 +21,10 @@ pub enum Format {
 }
 
 /// Variables for a program to connect with. A list of names and secrets, so that they cannot be printed whole by accident.
-pub(super) struct Variables(Vec<(&'static str, Secret<String>)>);
+pub(super) struct ConnectionVariables(Vec<(&'static str, Secret<String>)>);
 
-impl Variables {
-    pub(super) fn of(login: &GrantLoginBody, verification: &Verification) -> Self {
+impl ConnectionVariables {
+    pub(super) fn of(login: &GrantLoginBody, verification: &VerificationVariables) -> Self {
         let secret = |text: &str| Secret::new(text.to_owned());
         let mut all = vec![
             ("PGHOST", secret(&login.host)),
@@ -62,16 +62,16 @@ impl Variables {
         self.0.iter().map(|(name, value)| (*name, value.expose().as_str()))
     }
 
-    pub(super) fn written(&self, format: Format) -> anyhow::Result<String> {
+    pub(super) fn written(&self, format: VariableFormat) -> anyhow::Result<String> {
         let lines = |line: &dyn Fn(&str, &str) -> String| {
             let lines: Vec<String> = self.all().map(|(name, value)| line(name, value)).collect();
             lines.join("\n")
         };
         Ok(match format {
-            Format::Sh => lines(&|name, value| format!("export {name}={}", sh(value))),
-            Format::Fish => lines(&|name, value| format!("set -gx {name} {};", fish(value))),
-            Format::Dotenv => lines(&|name, value| format!("{name}={}", dotenv(value))),
-            Format::Json => {
+            VariableFormat::Sh => lines(&|name, value| format!("export {name}={}", sh(value))),
+            VariableFormat::Fish => lines(&|name, value| format!("set -gx {name} {};", fish(value))),
+            VariableFormat::Dotenv => lines(&|name, value| format!("{name}={}", dotenv(value))),
+            VariableFormat::Json => {
                 let all = self.all().map(|(name, value)| (name.to_owned(), value.into()));
                 render::json(&serde_json::Value::Object(all.collect()))?
             }

@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
-use super::super::client::Client;
-use super::super::dial::Address;
+use super::super::client::ControlClient;
+use super::super::connect::ControlEndpoint;
 use super::super::profile;
 use super::complain;
 use crate::control::model::GrantLoginBody;
-use crate::tls::Trust;
+use crate::tls::GateTrust;
 
 /// Strictness of a client's verification, with libpq's names and order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,7 +57,7 @@ impl SslMode {
 
 /// Variables about certificates that are to be set.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Verification {
+pub(super) struct VerificationVariables {
     pub(super) sslmode: SslMode,
     pub(super) root_certificates: Option<PathBuf>,
     pub(super) node_certificates: Option<PathBuf>,
@@ -67,13 +67,13 @@ pub(super) struct Verification {
 
 /// Settings of the user, without those that an earlier `tidegate env` left in the shell.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct OwnSettings {
+struct UserSslSettings {
     sslmode: Option<SslMode>,
     root_certificates: Option<PathBuf>,
     node_certificates: Option<PathBuf>,
 }
 
-impl OwnSettings {
+impl UserSslSettings {
     fn read(folder: Option<&Path>) -> Self {
         let path = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let ours = |path: &PathBuf| folder.is_some_and(|folder| path.starts_with(folder));
@@ -99,15 +99,15 @@ const SYSTEM_BUNDLES: [&str; 4] = [
     "/etc/ssl/ca-bundle.pem",
 ];
 
-impl Verification {
+impl VerificationVariables {
     /// Chooses by the gate's own information, received over a verified connection, and stores the gate's certificate.
-    pub(super) fn of(login: &GrantLoginBody, client: &Client) -> Self {
+    pub(super) fn of(login: &GrantLoginBody, client: &ControlClient) -> Self {
         let folder = profile::folder().map(|folder| folder.join("certificates"));
-        let own = OwnSettings::read(folder.as_deref());
+        let own = UserSslSettings::read(folder.as_deref());
         let kept = match (&login.certificate, client.trust()) {
             (Some(pem), _) => kept(folder.as_deref(), pem.as_bytes()),
-            (None, Trust::Ca(path)) => fs::canonicalize(path).map(Some),
-            (None, Trust::Machine) if matches!(client.address(), Address::Tls(_)) => {
+            (None, GateTrust::Ca(path)) => fs::canonicalize(path).map(Some),
+            (None, GateTrust::Machine) if matches!(client.address(), ControlEndpoint::Tls(_)) => {
                 Ok(SYSTEM_BUNDLES.iter().map(PathBuf::from).find(|path| path.exists()))
             }
             (None, _) => Ok(None),
@@ -126,13 +126,18 @@ impl Verification {
 }
 
 /// Chooses the variables. `root` and `node` are the files with the gate's certificates, if there are any.
-fn choose(own: &OwnSettings, offered: Option<SslMode>, root: Option<PathBuf>, node: Option<PathBuf>) -> Verification {
+fn choose(
+    own: &UserSslSettings,
+    offered: Option<SslMode>,
+    root: Option<PathBuf>,
+    node: Option<PathBuf>,
+) -> VerificationVariables {
     let ours = root.filter(|_| own.root_certificates.is_none());
     let least = match (&ours, offered) {
         (Some(_), Some(offered)) => offered.max(SslMode::Require),
         _ => SslMode::Require,
     };
-    Verification {
+    VerificationVariables {
         sslmode: own.sslmode.map_or(least, |own| own.max(least)),
         root_certificates: ours,
         node_certificates: node,
@@ -191,14 +196,14 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 mod tests {
     use super::*;
 
-    fn chosen(own: &OwnSettings, offered: &str, root: bool) -> (&'static str, bool) {
+    fn chosen(own: &UserSslSettings, offered: &str, root: bool) -> (&'static str, bool) {
         let chosen = choose(own, SslMode::of(offered), root.then(|| "/gate.pem".into()), None);
         (chosen.sslmode.name(), chosen.root_certificates.is_some())
     }
 
     #[test]
     fn what_the_user_has_set_is_never_made_weaker() {
-        let own = |sslmode: &str, root: Option<&str>| OwnSettings {
+        let own = |sslmode: &str, root: Option<&str>| UserSslSettings {
             sslmode: SslMode::of(sslmode),
             root_certificates: root.map(PathBuf::from),
             node_certificates: None,

@@ -9,10 +9,10 @@ use clap::Args;
 
 use super::{TargetArgs, applied, at};
 use crate::app::profiles::profiles;
-use crate::cli::args::Output;
+use crate::cli::args::OutputFormat;
 use crate::cli::render;
 use crate::cli::run::{at_the_terminal, run_to_its_end};
-use crate::cli::wait::Stops;
+use crate::cli::wait::Signals;
 use crate::provision::profiles::lift;
 
 /// Target, account, and command to run meanwhile.
@@ -31,7 +31,7 @@ pub(super) async fn run(config: &Path, args: &LiftArgs) -> anyhow::Result<u8> {
     let settings = args.target.settings(config)?;
     let profiles = profiles(&settings, args.target.account()?.as_ref())?;
     // From here on Ctrl-C is for the command; this program goes on.
-    let mut stops = Stops::new()?;
+    let mut stops = Signals::new()?;
     let lifted = lift(&profiles.0, &profiles.1).await.map_err(|error| at(&settings, error))?;
     let name = &settings.name;
     say(
@@ -63,7 +63,7 @@ pub(super) async fn run(config: &Path, args: &LiftArgs) -> anyhow::Result<u8> {
 
 /// Prints a line for people; scripts read the output of `apply`.
 fn say(args: &LiftArgs, line: &str) {
-    if args.target.output == Output::Table {
+    if args.target.output == OutputFormat::Table {
         render::print_line(&render::visible(line));
     }
 }

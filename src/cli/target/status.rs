@@ -6,10 +6,10 @@ use std::path::Path;
 use clap::Args;
 use jiff::Timestamp;
 
-use crate::cli::args::Remote;
-use crate::cli::client::Client;
+use crate::cli::args::RemoteArgs;
+use crate::cli::client::ControlClient;
 use crate::cli::complete;
-use crate::cli::reach::Whose;
+use crate::cli::endpoint::UsualCaller;
 use crate::cli::render;
 use crate::cli::table::{cut, less, whole};
 use crate::clock::Clock;
@@ -24,12 +24,12 @@ pub struct StatusArgs {
     pub target: TargetName,
     /// Address of the gate, and output format.
     #[command(flatten)]
-    pub remote: Remote,
+    pub remote: RemoteArgs,
 }
 
 pub(super) async fn run(config: &Path, args: StatusArgs) -> anyhow::Result<()> {
     let path = format!("/v1/targets/{}/status", args.target);
-    let client = Client::new(Whose::Operator, config, &args.remote.place)?;
+    let client = ControlClient::new(UsualCaller::Operator, config, &args.remote.place)?;
     let status: TargetStatus = client.get(&path, &()).await?;
     let now = Clock::system(None).now();
     render::show(args.remote.printing.output, &status, |status| told(status, now))

@@ -11,19 +11,19 @@ use serde_json::{Value, json};
 use crate::access::AccessError;
 use crate::cli::client::ClientError;
 use crate::cli::countdown::Countdown;
-use crate::cli::reach::TokenFrom;
+use crate::cli::endpoint::TokenFrom;
 use crate::cli::wait::{WaitError, settled, waiting};
 use crate::cli::{run, wait};
 use crate::control::ApiError;
 use crate::control::model::{GrantView, RequestBody, RequestView};
-use crate::ending::{EndedBy, Ending, Fate, HeldBack, HeldBackBy, IDENTITY_DISABLED, Scope, TargetRefusal, Words};
-use crate::grant::IllegalChange;
+use crate::ending::{EndedBy, Ending, EndingText, Fate, HeldBack, HeldBackBy, IDENTITY_DISABLED, LimitScope, TargetRefusal};
+use crate::grant::ChangeError;
 use crate::ids::{GrantId, RequestId};
 use crate::ledger::LedgerError;
 use crate::names::IdentityName;
-use crate::notify::{self, EventKind, Format, Notice};
+use crate::notify::{self, EventKind, MessageFormat, RequestNotice};
 use crate::policy::Action;
-use crate::request::{IllegalStep, Status as RequestStatus};
+use crate::request::{RequestState, StepError};
 use crate::session;
 use crate::strangers::Displaced;
 
@@ -112,7 +112,7 @@ impl Table {
         self.words(ending.words().expect("words"));
     }
 
-    fn words(&mut self, words: Words) {
+    fn words(&mut self, words: EndingText) {
         let _ = writeln!(self.0, "psql           {} {}", words.code, words.message);
         for (part, text) in [("DETAIL", words.detail), ("HINT", words.hint)] {
             if let Some(text) = text {
@@ -132,11 +132,11 @@ impl Table {
     /// Writes down the words of a chat about the last thing that the state of a request says.
     fn chat(&mut self, change: Value) {
         let request = Arc::new(request(change).request);
-        self.notice(&Notice::of(&request).last().expect("a notice"));
+        self.notice(&RequestNotice::of(&request).last().expect("a notice"));
     }
 
-    fn notice(&mut self, notice: &Notice) {
-        let body: Value = serde_json::from_str(&notify::message(notice, Format::Slack, None)).unwrap();
+    fn notice(&mut self, notice: &RequestNotice) {
+        let body: Value = serde_json::from_str(&notify::message(notice, MessageFormat::Slack, None)).unwrap();
         let text = body["blocks"][0]["text"]["text"].as_str().expect("a text");
         let _ = writeln!(self.0, "chat           {}", text.replace('\n', "\n               "));
     }
@@ -155,7 +155,7 @@ impl Table {
 }
 
 fn illegal(standing: &'static str) -> LedgerError {
-    LedgerError::Illegal(IllegalChange::Ended(standing))
+    LedgerError::Illegal(ChangeError::Ended(standing))
 }
 
 /// Ends of a grant and of its sessions.
@@ -207,7 +207,7 @@ fn ends(table: &mut Table) {
     let login = TokenFrom::Login("token".into());
     table.command(
         &ClientError::Unaccepted {
-            address: crate::cli::dial::address("https://gate.example.org:7433").unwrap(),
+            address: crate::cli::connect::address("https://gate.example.org:7433").unwrap(),
             words: login.words(),
         }
         .to_string(),
@@ -221,10 +221,10 @@ fn ends(table: &mut Table) {
     table.api(ApiError::Unauthorized);
     table.situation("it is shortened");
     table.command(&seen(json!({"until": "2026-08-01T12:20:00.7Z"})));
-    table.api(LedgerError::Illegal(IllegalChange::NotShorter));
+    table.api(LedgerError::Illegal(ChangeError::NotShorter));
     table.situation("it is extended");
     table.command(&seen(json!({"until": "2026-08-01T13:00:00.7Z"})));
-    table.api(LedgerError::Illegal(IllegalChange::Deadline(at("2026-08-01T13:00:00Z"))));
+    table.api(LedgerError::Illegal(ChangeError::Deadline(at("2026-08-01T13:00:00Z"))));
     table.situation("one session is ended: by an operator, by somebody who may administer, by the grant's owner");
     for by in [
         EndedBy::Operator("olga".to_owned()),
@@ -296,7 +296,7 @@ fn requests(table: &mut Table) {
     table.situation("nobody who may approve it is enabled");
     waits(table, &[]);
     let pending = Arc::new(request(json!({})).request);
-    table.notice(&Notice {
+    table.notice(&RequestNotice {
         event: EventKind::RequestWithoutApprover,
         at: pending.submitted_at,
         request: pending,
@@ -334,19 +334,19 @@ fn requests(table: &mut Table) {
     });
     table.command(&refused(rejected.clone()));
     table.chat(rejected);
-    table.api(AccessError::Illegal(IllegalStep::Settled(RequestStatus::Rejected)));
+    table.api(AccessError::Illegal(StepError::Settled(RequestState::Rejected)));
     table.situation("nobody decides in time");
     table.plain(&Ending::RequestLapsed {
         request: id(),
         until: at("2026-08-01T13:00:00Z"),
     });
     table.command(&WaitError::Lapsed(id()).to_string());
-    table.api(AccessError::Illegal(IllegalStep::Settled(RequestStatus::Lapsed)));
+    table.api(AccessError::Illegal(StepError::Settled(RequestState::Lapsed)));
     table.situation("its requester takes it back");
     let withdrawn = json!({"status": "withdrawn", "outcome": {"outcome": "withdrawn", "at": "2026-08-01T12:05:00Z"}});
     table.plain(&Ending::RequestWithdrawn { request: id() });
     table.command(&refused(withdrawn.clone()));
-    table.api(AccessError::Illegal(IllegalStep::Settled(RequestStatus::Withdrawn)));
+    table.api(AccessError::Illegal(StepError::Settled(RequestState::Withdrawn)));
     table.chat(withdrawn);
     table.situation("somebody breaks the glass");
     let mut glass =
@@ -378,26 +378,26 @@ fn requests(table: &mut Table) {
 fn steps(table: &mut Table) {
     let mins = Duration::from_mins;
     for (situation, step) in [
-        ("one's own request is approved", IllegalStep::OwnRequest),
-        ("it is approved twice by one person", IllegalStep::Twice(name("lea"))),
+        ("one's own request is approved", StepError::OwnRequest),
+        ("it is approved twice by one person", StepError::Twice(name("lea"))),
         (
             "for longer than was asked",
-            IllegalStep::Longer {
+            StepError::Longer {
                 asked: mins(30),
                 given: mins(120),
             },
         ),
         (
             "with more than was asked",
-            IllegalStep::Wider {
+            StepError::Wider {
                 asked: name("read-only"),
                 given: name("read-write"),
             },
         ),
-        ("another's request is withdrawn", IllegalStep::NotYours(name("ana"))),
-        ("what was no break-glass access is reviewed", IllegalStep::NothingToReview),
-        ("one's own access is reviewed", IllegalStep::OwnReview),
-        ("it is reviewed twice", IllegalStep::Reviewed(name("sec"))),
+        ("another's request is withdrawn", StepError::NotYours(name("ana"))),
+        ("what was no break-glass access is reviewed", StepError::NothingToReview),
+        ("one's own access is reviewed", StepError::OwnReview),
+        ("it is reviewed twice", StepError::Reviewed(name("sec"))),
     ] {
         table.situation(situation);
         table.api(AccessError::Illegal(step));
@@ -415,13 +415,13 @@ fn steps(table: &mut Table) {
 /// Limits that were reached.
 fn limits(table: &mut Table) {
     table.situation("more sessions than a grant has, and than a target has");
-    for scope in [Scope::Grant(name(GRANT)), Scope::Target(name("orders"))] {
+    for scope in [LimitScope::Grant(name(GRANT)), LimitScope::Target(name("orders"))] {
         table.plain(&Ending::TooMany { scope, limit: 10 });
     }
     table.situation("more requests than one may make");
     let wait = Duration::from_secs(37);
     table.plain(&Ending::TooMany {
-        scope: Scope::Requests {
+        scope: LimitScope::Requests {
             identity: name("ana"),
             wait,
         },
@@ -434,11 +434,11 @@ fn limits(table: &mut Table) {
     });
     table.situation("more logins that wait, and that are not finished");
     for scope in [
-        Scope::Waiting,
-        Scope::WaitingOf(name("ana")),
-        Scope::Unfinished,
-        Scope::UnfinishedOfAddress,
-        Scope::Gate,
+        LimitScope::Waiting,
+        LimitScope::WaitingOf(name("ana")),
+        LimitScope::Unfinished,
+        LimitScope::UnfinishedOfAddress,
+        LimitScope::Gate,
     ] {
         table.plain(&Ending::TooMany { scope, limit: 5 });
     }

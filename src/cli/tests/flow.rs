@@ -95,10 +95,10 @@ async fn played(play: Play, line: &[&str]) -> (u8, Vec<String>) {
     let (first, rest) = line.split_first().unwrap();
     let place = ["--control", &control, "--token-file", token.to_str().unwrap()];
     let words = [&["tidegate", *first], &place[..], rest].concat();
-    let Command::People(command) = Cli::try_parse_from(words).unwrap().command else {
+    let CliCommand::People(command) = Cli::try_parse_from(words).unwrap().command else {
         panic!("not a command of people");
     };
-    let ended = people::run(&dir.path().join("tidegate.toml"), command).await;
+    let ended = requester::run(&dir.path().join("tidegate.toml"), command).await;
     gate.abort();
     let asked = play.lock().unwrap().asked.clone();
     (ended.unwrap_or_else(|error| exit_code(&error)), asked)
@@ -230,17 +230,17 @@ fn requests_for_people() {
     };
     let mine: crate::control::model::GrantView = serde_json::from_value(grant()).unwrap();
     let parts = [
-        show::requests(&[pending.clone(), glass.clone(), rejected.clone()], now),
-        show::request(&pending, &["tom".parse().unwrap()], now),
-        show::next_step(&pending).unwrap(),
-        show::request(&glass, &[], now),
-        show::next_step(&glass).unwrap(),
-        show::request(&reviewed, &[], now),
-        show::request(&rejected, &[], now),
-        show::users(&[user("ana", false), user("kim@example.com", true)]),
-        show::issued_user(&issued),
-        show::grants(&[mine], now),
-        [show::requests(&[], now), show::users(&[]), show::grants(&[], now)].join("\n"),
+        views::requests(&[pending.clone(), glass.clone(), rejected.clone()], now),
+        views::request(&pending, &["tom".parse().unwrap()], now),
+        views::next_step(&pending).unwrap(),
+        views::request(&glass, &[], now),
+        views::next_step(&glass).unwrap(),
+        views::request(&reviewed, &[], now),
+        views::request(&rejected, &[], now),
+        views::users(&[user("ana", false), user("kim@example.com", true)]),
+        views::issued_user(&issued),
+        views::grants(&[mine], now),
+        [views::requests(&[], now), views::users(&[]), views::grants(&[], now)].join("\n"),
     ];
     insta::assert_snapshot!(parts.join("\n---\n"));
 }
@@ -248,12 +248,12 @@ fn requests_for_people() {
 #[test]
 fn completions_ask_this_program() {
     for shell in ["bash", "zsh", "fish"] {
-        let Command::People(people::Command::Completions { shell }) =
+        let CliCommand::People(requester::RequesterCommand::Completions { shell }) =
             Cli::try_parse_from(["tidegate", "completions", shell]).unwrap().command
         else {
             panic!("not completions");
         };
-        let script = people::completion_script(shell).unwrap();
+        let script = requester::completion_script(shell).unwrap();
         assert!(
             script.contains("TIDEGATE_COMPLETE=") && script.contains("tidegate"),
             "{shell}: {script}"
@@ -284,7 +284,7 @@ fn commands_options_and_values_are_completed() {
 #[test]
 fn a_profile_is_named_after_a_slash_or_by_its_option() {
     let wanted = |line: &str| match Cli::try_parse_from(line.split(' ')).unwrap().command {
-        Command::People(people::Command::Psql(args)) => args.wanted.destination(),
+        CliCommand::People(requester::RequesterCommand::Psql(args)) => args.wanted.destination(),
         _ => panic!("not psql"),
     };
     let both = ("orders".to_owned(), Some("read-only".to_owned()));

@@ -1,11 +1,11 @@
 //! The command line and a gate with its own certificate.
 
 use super::*;
-use crate::cli::client::Client;
-use crate::cli::dial::{self, Address};
+use crate::cli::client::ControlClient;
+use crate::cli::connect::{self, ControlEndpoint};
 use crate::control::model::Me;
 use crate::secret::Secret;
-use crate::tls::{ServerTls, ServerTlsCell, Trust};
+use crate::tls::{GateTrust, ServerTls, ServerTlsCell};
 
 #[tokio::test]
 async fn a_gate_is_spoken_to_only_where_it_is_trusted() {
@@ -18,23 +18,25 @@ async fn a_gate_is_spoken_to_only_where_it_is_trusted() {
     .unwrap();
     let served = Served::start_on(None, Some(ServerTlsCell::new(certificate.clone()))).await;
     let at = served.tcp.unwrap();
-    let gate = Address::Tls(at.to_string());
-    let me = async |address: &Address, trust: Trust| {
-        let client = Client::with(address.clone(), trust, Secret::new(served.token()));
+    let gate = ControlEndpoint::Tls(at.to_string());
+    let me = async |address: &ControlEndpoint, trust: GateTrust| {
+        let client = ControlClient::with(address.clone(), trust, Secret::new(served.token()));
         client.get::<Me>("/v1/me", &()).await.map(|me| me.source)
     };
     let pin = certificate.fingerprint();
-    assert_eq!(dial::seen(&gate).await.unwrap(), Some(pin));
-    for trust in [Trust::Pin(pin), Trust::Ca(dir.path().join("tls.crt"))] {
+    assert_eq!(connect::seen(&gate).await.unwrap(), Some(pin));
+    for trust in [GateTrust::Pin(pin), GateTrust::Ca(dir.path().join("tls.crt"))] {
         assert_eq!(me(&gate, trust).await.unwrap(), "admin");
     }
 
     let other = crate::tls::Fingerprint::of(b"another");
-    let refused = me(&gate, Trust::Pin(other)).await.unwrap_err();
+    let refused = me(&gate, GateTrust::Pin(other)).await.unwrap_err();
     let said = refused.to_string();
     assert!(said.contains(&other.to_string()) && said.contains("--trust SHA256"), "{said}");
     assert_eq!(refused.exit_code(), 3);
-    let plain = me(&Address::Tcp(at.to_string()), Trust::Machine).await.unwrap_err();
+    let plain = me(&ControlEndpoint::Tcp(at.to_string()), GateTrust::Machine)
+        .await
+        .unwrap_err();
     assert_eq!(plain.exit_code(), 3, "{plain}");
     served.stop().await;
 }
@@ -42,15 +44,15 @@ async fn a_gate_is_spoken_to_only_where_it_is_trusted() {
 #[tokio::test]
 async fn where_there_is_no_tls_it_says_so() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let gate = Address::Tls(listener.local_addr().unwrap().to_string());
+    let gate = ControlEndpoint::Tls(listener.local_addr().unwrap().to_string());
     tokio::spawn(async move {
         use tokio::io::AsyncWriteExt;
         let (mut stream, _) = listener.accept().await.unwrap();
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
     });
-    let client = Client::with(
+    let client = ControlClient::with(
         gate,
-        Trust::Pin(crate::tls::Fingerprint::of(b"any")),
+        GateTrust::Pin(crate::tls::Fingerprint::of(b"any")),
         Secret::new("t".to_owned()),
     );
     let error = client.get::<Me>("/v1/me", &()).await.unwrap_err();

@@ -5,15 +5,15 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Section, kind};
+use super::{TableSection, kind};
 
 /// Value under a key that the operator chooses.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::config) enum Own {
+pub(in crate::config) enum OwnValue {
     /// String; or a number or boolean as it is written.
     Text(String),
     /// Table, in the order of the file.
-    Table(Vec<(String, Own)>),
+    Table(Vec<(String, OwnValue)>),
     /// Value of any other type; the name of the type, with its article.
     Other(&'static str),
 }
@@ -27,16 +27,16 @@ pub(super) fn in_file_order<'t, 'a>(
     entries.into_iter()
 }
 
-impl<'a> Section<'_, 'a> {
+impl<'a> TableSection<'_, 'a> {
     /// Returns true if there is a table under the key.
     pub(in crate::config) fn is_table(&self, key: &'static str) -> bool {
         self.value(key).is_some_and(|value| value.get_ref().as_table().is_some())
     }
 
     /// Reads the table under `key`, with any keys, in the order of the file; empty if it is absent.
-    pub(in crate::config) fn own(&self, key: &'static str) -> Vec<(String, Own)> {
+    pub(in crate::config) fn own(&self, key: &'static str) -> Vec<(String, OwnValue)> {
         let Some(value) = self.value(key) else { return Vec::new() };
-        if let Own::Table(entries) = self.read_own(&self.path_of(key), value.get_ref()) {
+        if let OwnValue::Table(entries) = self.read_own(&self.path_of(key), value.get_ref()) {
             return entries;
         }
         let reason = format!("expected a table, found {}", kind(value.get_ref()));
@@ -45,13 +45,13 @@ impl<'a> Section<'_, 'a> {
     }
 
     /// Reads a value and notes the line of each key in it, for mistakes found later.
-    fn read_own(&self, path: &str, value: &DeValue<'a>) -> Own {
+    fn read_own(&self, path: &str, value: &DeValue<'a>) -> OwnValue {
         match value {
-            DeValue::String(text) => Own::Text(text.to_string()),
-            DeValue::Integer(number) if number.radix() == 10 => Own::Text(number.as_str().to_owned()),
-            DeValue::Float(number) => Own::Text(number.as_str().to_owned()),
-            DeValue::Boolean(truth) => Own::Text(truth.to_string()),
-            DeValue::Table(table) => Own::Table(
+            DeValue::String(text) => OwnValue::Text(text.to_string()),
+            DeValue::Integer(number) if number.radix() == 10 => OwnValue::Text(number.as_str().to_owned()),
+            DeValue::Float(number) => OwnValue::Text(number.as_str().to_owned()),
+            DeValue::Boolean(truth) => OwnValue::Text(truth.to_string()),
+            DeValue::Table(table) => OwnValue::Table(
                 in_file_order(table)
                     .map(|(name, value)| {
                         let path = format!("{path}.{}", name.get_ref());
@@ -61,7 +61,7 @@ impl<'a> Section<'_, 'a> {
                     })
                     .collect(),
             ),
-            other => Own::Other(kind(other)),
+            other => OwnValue::Other(kind(other)),
         }
     }
 }

@@ -5,12 +5,12 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use super::{Section, kind};
-use crate::config::mistake::Mistake;
+use super::{TableSection, kind};
+use crate::config::mistake::ConfigMistake;
 
-impl<'a> Section<'_, 'a> {
+impl<'a> TableSection<'_, 'a> {
     /// Reads each table of the list `[[key]]`. Mistakes number the tables from 1.
-    pub(in crate::config) fn tables<R>(&self, key: &'static str, mut read: impl FnMut(&Section<'_, 'a>) -> R) -> Vec<R> {
+    pub(in crate::config) fn tables<R>(&self, key: &'static str, mut read: impl FnMut(&TableSection<'_, 'a>) -> R) -> Vec<R> {
         let Some(value) = self.value(key) else { return Vec::new() };
         let Some(list) = value.get_ref().as_array() else {
             let reason = format!("expected a list of tables, found {}", kind(value.get_ref()));
@@ -29,10 +29,10 @@ impl<'a> Section<'_, 'a> {
             let Some(table) = value.get_ref().as_table() else {
                 let reason = format!("expected a table, found {}", kind(value.get_ref()));
                 self.reader
-                    .note(Mistake::new(self.reader.path, Some(line), Some(path), reason));
+                    .note(ConfigMistake::new(self.reader.path, Some(line), Some(path), reason));
                 continue;
             };
-            let section = Section {
+            let section = TableSection {
                 reader: self.reader,
                 table,
                 prefix: path,

@@ -8,10 +8,10 @@ use serde_with::skip_serializing_none;
 use utoipa::ToSchema;
 
 use super::{NewRequestBody, RequestBody, RequestView};
-use crate::access::{Explained, ExplainedAnswer, Offer, ProfileWords};
+use crate::access::{ExplainedAnswer, ExplainedDecision, Offer, ProfileWords};
 use crate::ids::{GrantId, RequestId};
 use crate::names::{GroupName, IdentityName, ProfileName, TargetName};
-use crate::policy::{Remedy, Verdict};
+use crate::policy::{Remedy, RequestVerdict};
 use crate::session::SessionView;
 
 /// Verdict of the policies.
@@ -28,12 +28,12 @@ pub struct VerdictBody {
     pub why: Option<String>,
 }
 
-impl From<Verdict> for VerdictBody {
-    fn from(verdict: Verdict) -> Self {
+impl From<RequestVerdict> for VerdictBody {
+    fn from(verdict: RequestVerdict) -> Self {
         let (verdict, approvals, why) = match verdict {
-            Verdict::Automatic => ("automatic", None, None),
-            Verdict::Approvals(approvals) => ("approvals", Some(approvals), None),
-            Verdict::Denied { why } => ("denied", None, Some(why)),
+            RequestVerdict::Automatic => ("automatic", None, None),
+            RequestVerdict::Approvals(approvals) => ("approvals", Some(approvals), None),
+            RequestVerdict::Denied { why } => ("denied", None, Some(why)),
         };
         Self {
             verdict: verdict.to_owned(),
@@ -133,7 +133,8 @@ pub struct ExplainBody {
 /// Answer of the policies to a query without effect.
 #[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Explanation {
+#[schema(as = Explanation)]
+pub struct ExplanationBody {
     /// Identity that the answer is about.
     pub identity: IdentityName,
     /// Action that the answer is about.
@@ -166,9 +167,9 @@ pub struct RemedyBody {
     pub answer: VerdictBody,
 }
 
-impl From<Explained> for Explanation {
-    fn from(explained: Explained) -> Self {
-        let Explained {
+impl From<ExplainedDecision> for ExplanationBody {
+    fn from(explained: ExplainedDecision) -> Self {
+        let ExplainedDecision {
             identity,
             action,
             wish,

@@ -13,7 +13,7 @@ use super::{GrantView, ProfileBody};
 use crate::ids::{GrantId, RequestId};
 pub use crate::ledger::RequestView;
 use crate::names::{GroupName, IdentityName, ProfileName, TargetName};
-use crate::request::Status;
+use crate::request::RequestState;
 
 /// Identity of the caller: `GET /v1/me`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -180,7 +180,8 @@ pub struct RequestBody {
 /// Page of requests: `GET /v1/requests`.
 #[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Requests {
+#[schema(as = Requests)]
+pub struct RequestsBody {
     /// Requests, the newest first.
     pub requests: Vec<RequestView>,
     /// Value of `before` for the next page, if there may be more requests.
@@ -194,7 +195,7 @@ pub struct Requests {
 #[into_params(parameter_in = Query)]
 pub struct RequestsQuery {
     /// Only requests with this status.
-    pub status: Option<Status>,
+    pub status: Option<RequestState>,
     /// Only requests of this identity.
     pub identity: Option<IdentityName>,
     /// Only requests for this target.
@@ -209,9 +210,9 @@ pub struct RequestsQuery {
 }
 
 /// Default number of requests on a page.
-pub const PAGE: u32 = 100;
+pub const DEFAULT_PAGE_ROWS: u32 = 100;
 /// Maximum number of requests on a page.
-pub const LONGEST_PAGE: u32 = 1_000;
+pub const MAX_PAGE_ROWS: u32 = 1_000;
 
 /// Query of `GET /v1/requests/{id}`.
 #[skip_serializing_none]
@@ -224,7 +225,7 @@ pub struct WaitQuery {
 }
 
 /// Longest time in seconds that an answer is delayed. Clients that want to wait longer ask again.
-pub const LONGEST_WAIT_SECONDS: u64 = 60;
+pub const MAX_WAIT_SECONDS: u64 = 60;
 
 /// Approval: `POST /v1/requests/{id}/approve`. It can reduce the request, never widen it.
 #[skip_serializing_none]

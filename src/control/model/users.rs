@@ -12,7 +12,8 @@ use crate::names::{GroupName, IdentityName};
 
 /// `GET /v1/users`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Users {
+#[schema(as = Users)]
+pub struct UsersBody {
     /// By name.
     pub users: Vec<UserView>,
 }

@@ -2,14 +2,14 @@
 
 use axum::http::StatusCode;
 
-use super::Class;
+use super::ProblemClass;
 use crate::audit::AuditError;
-use crate::grant::IllegalChange;
+use crate::grant::ChangeError;
 use crate::ledger::{LedgerError, StoreError};
 use crate::policy::Action;
-use crate::request::IllegalStep;
+use crate::request::StepError;
 
-pub(super) fn ledger(error: &LedgerError) -> Class {
+pub(super) fn ledger(error: &LedgerError) -> ProblemClass {
     let some = |text: &str| Some(text.to_owned());
     match error {
         LedgerError::NoSuchGrant(_) => (
@@ -66,16 +66,16 @@ pub(super) fn ledger(error: &LedgerError) -> Class {
     }
 }
 
-fn remedy(change: &IllegalChange) -> &'static str {
+fn remedy(change: &ChangeError) -> &'static str {
     match change {
-        IllegalChange::Ended(_) => {
+        ChangeError::Ended(_) => {
             "what has ended is replaced by a new grant: `tidegate request`, or `tidegate grant create` by an operator"
         }
-        IllegalChange::Active => "`tidegate grant show` tells until when; `tidegate extend` asks for more",
-        IllegalChange::Deadline(_) => "for longer than that, ask for a new grant when this one has ended",
-        IllegalChange::TooLong => "ask for less, and for a new grant when this one has ended",
-        IllegalChange::TooShort => "`tidegate grant revoke` ends it at once",
-        IllegalChange::NotShorter => "name less time than is left: `tidegate grant show` tells when it ends",
+        ChangeError::Active => "`tidegate grant show` tells until when; `tidegate extend` asks for more",
+        ChangeError::Deadline(_) => "for longer than that, ask for a new grant when this one has ended",
+        ChangeError::TooLong => "ask for less, and for a new grant when this one has ended",
+        ChangeError::TooShort => "`tidegate grant revoke` ends it at once",
+        ChangeError::NotShorter => "name less time than is left: `tidegate grant show` tells when it ends",
     }
 }
 
@@ -91,21 +91,21 @@ pub(super) fn explanation(action: Action) -> String {
 }
 
 /// Returns what can be done instead of a step that cannot be taken.
-pub(super) fn next_step(step: &IllegalStep) -> Option<&'static str> {
+pub(super) fn next_step(step: &StepError) -> Option<&'static str> {
     match step {
-        IllegalStep::Settled(_) => Some("`tidegate requests --all` tells how they stand; what is settled is asked for anew"),
-        IllegalStep::OwnRequest => Some("ask somebody else: `tidegate request show REQUEST` names those who can"),
-        IllegalStep::Twice(_) => Some("it waits for somebody else: `tidegate request show REQUEST` names those who can"),
-        IllegalStep::Longer { .. } => Some("approve it without --for, or with less; for more it is asked for anew"),
-        IllegalStep::Wider { .. } => Some("approve it without --profile, or with a narrower one; for more it is asked for anew"),
-        IllegalStep::NotYours(_) => Some("who may approve it can reject it: `tidegate reject REQUEST`"),
-        IllegalStep::NothingToReview => Some("`tidegate requests --unreviewed` lists what is to be reviewed"),
-        IllegalStep::OwnReview => Some("ask somebody else who may approve it"),
-        IllegalStep::Reviewed(_) => Some("`tidegate request show REQUEST` tells what was found"),
+        StepError::Settled(_) => Some("`tidegate requests --all` tells how they stand; what is settled is asked for anew"),
+        StepError::OwnRequest => Some("ask somebody else: `tidegate request show REQUEST` names those who can"),
+        StepError::Twice(_) => Some("it waits for somebody else: `tidegate request show REQUEST` names those who can"),
+        StepError::Longer { .. } => Some("approve it without --for, or with less; for more it is asked for anew"),
+        StepError::Wider { .. } => Some("approve it without --profile, or with a narrower one; for more it is asked for anew"),
+        StepError::NotYours(_) => Some("who may approve it can reject it: `tidegate reject REQUEST`"),
+        StepError::NothingToReview => Some("`tidegate requests --unreviewed` lists what is to be reviewed"),
+        StepError::OwnReview => Some("ask somebody else who may approve it"),
+        StepError::Reviewed(_) => Some("`tidegate request show REQUEST` tells what was found"),
     }
 }
 
-pub(super) fn audit(error: &AuditError) -> Class {
+pub(super) fn audit(error: &AuditError) -> ProblemClass {
     let some = |text: &str| Some(text.to_owned());
     match error {
         AuditError::Key(_) => (
@@ -123,7 +123,7 @@ pub(super) fn audit(error: &AuditError) -> Class {
     }
 }
 
-pub(super) fn not_reloaded() -> Class {
+pub(super) fn not_reloaded() -> ProblemClass {
     (
         StatusCode::UNPROCESSABLE_ENTITY,
         "not-reloaded",

@@ -8,8 +8,8 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
-use super::{Answer, body};
-use crate::control::Gate;
+use super::{JsonAnswer, body};
+use crate::control::ControlContext;
 use crate::control::caller::Caller;
 use crate::control::model::{AuditKeyBody, EmptyBody};
 use crate::control::problem::ApiError;
@@ -17,7 +17,10 @@ use crate::control::schema::CheckpointShape;
 use crate::policy::Action;
 
 #[utoipa::path(get, path = "/v1/audit/checkpoint", tag = "log", summary = "Signs the current end of the audit log (operators, and with `read-log`)", responses((status = 200, description = "Line of the latest checkpoint, to be stored elsewhere", body = CheckpointShape)))]
-pub(in crate::control) async fn checkpoint(State(gate): State<Arc<Gate>>, caller: Caller) -> Result<Response, ApiError> {
+pub(in crate::control) async fn checkpoint(
+    State(gate): State<Arc<ControlContext>>,
+    caller: Caller,
+) -> Result<Response, ApiError> {
     caller.may(&gate, Action::ReadLog).await?;
     let line = gate.journal.checkpoint().await?;
     let line = line.ok_or_else(|| ApiError::Log("the audit log has no records yet".to_owned()))?;
@@ -25,7 +28,11 @@ pub(in crate::control) async fn checkpoint(State(gate): State<Arc<Gate>>, caller
 }
 
 #[utoipa::path(post, path = "/v1/audit/rotate-key", tag = "log", summary = "Replaces the key that signs the audit log", request_body = EmptyBody, responses((status = 200, description = "The new key; the old one has confirmed it in the log", body = AuditKeyBody)))]
-pub(in crate::control) async fn rotate_key(State(gate): State<Arc<Gate>>, caller: Caller, bytes: Bytes) -> Answer<AuditKeyBody> {
+pub(in crate::control) async fn rotate_key(
+    State(gate): State<Arc<ControlContext>>,
+    caller: Caller,
+    bytes: Bytes,
+) -> JsonAnswer<AuditKeyBody> {
     caller.may(&gate, Action::Administer).await?;
     let EmptyBody {} = body(&bytes)?;
     let key = gate.journal.rotate_key(caller.name()).await?;

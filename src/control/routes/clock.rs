@@ -6,20 +6,24 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 
-use super::{Answer, body};
-use crate::control::Gate;
+use super::{JsonAnswer, body};
+use crate::control::ControlContext;
 use crate::control::caller::Caller;
 use crate::control::model::{ClockView, ReasonBody};
 use crate::policy::Action;
 
 #[utoipa::path(get, path = "/v1/clock", tag = "clock", summary = "Gate time and the machine's clock", responses((status = 200, description = "Both times, and the reason if the gate ignores the machine's clock", body = ClockView)))]
-pub(in crate::control) async fn show(State(gate): State<Arc<Gate>>, caller: Caller) -> Answer<ClockView> {
+pub(in crate::control) async fn show(State(gate): State<Arc<ControlContext>>, caller: Caller) -> JsonAnswer<ClockView> {
     caller.may(&gate, Action::Administer).await?;
     Ok(Json(gate.ledger.clock()))
 }
 
 #[utoipa::path(post, path = "/v1/clock/set-right", tag = "clock", summary = "Sets gate time to the machine's clock; a step back ends all grants", request_body = ReasonBody, responses((status = 200, description = "Both times after the change", body = ClockView)))]
-pub(in crate::control) async fn set_right(State(gate): State<Arc<Gate>>, caller: Caller, bytes: Bytes) -> Answer<ClockView> {
+pub(in crate::control) async fn set_right(
+    State(gate): State<Arc<ControlContext>>,
+    caller: Caller,
+    bytes: Bytes,
+) -> JsonAnswer<ClockView> {
     caller.may(&gate, Action::Administer).await?;
     let ReasonBody { reason } = body(&bytes)?;
     let view = gate.ledger.set_clock_right(caller.name(), reason.as_deref()).await?;

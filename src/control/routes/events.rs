@@ -16,62 +16,62 @@ use serde::Serialize;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::control::Gate;
-use crate::control::caller::{Caller, Standing};
-use crate::control::hold::{Hold, Place};
+use crate::control::ControlContext;
+use crate::control::caller::{Caller, CallerStanding};
+use crate::control::long_poll::{CallerPermit, LongPollLimiter};
 use crate::control::problem::ApiError;
-use crate::ledger::{Changed, GrantView, RequestView};
+use crate::ledger::{ChangedSubject, GrantView, RequestView};
 use crate::names::IdentityName;
 use crate::request::Request;
 use crate::session::SessionView;
 
 /// Interval of the keep-alive comments on an idle stream.
-const HEARTBEAT: Duration = Duration::from_secs(15);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Number of changes that a subscriber missed.
 #[derive(Serialize)]
-struct Lagged {
+struct LaggedEvent {
     missed: u64,
 }
 
-struct Subscriber {
-    gate: Arc<Gate>,
+struct EventSubscriber {
+    gate: Arc<ControlContext>,
     caller: Caller,
     all: bool,
-    changes: Receiver<Changed>,
+    changes: Receiver<ChangedSubject>,
     sessions: Receiver<SessionView>,
-    hold: Hold,
-    standing: Standing,
+    limiter: LongPollLimiter,
+    standing: CallerStanding,
     /// Events to send before all others.
     first: VecDeque<Event>,
-    _place: Place,
+    _place: CallerPermit,
 }
 
 #[utoipa::path(get, path = "/v1/events", tag = "events", summary = "Stream of changes",
     description = "Server-sent events. `request`, `grant` and `session` carry the view after the change (an ended session's state is `ended`); `lagged` has the number of missed events: read the current state again. Comments are heartbeats.",
     responses((status = 200, description = "A stream; it ends when the gate stops, for a person also after an hour or when their rights change", content_type = "text/event-stream", body = String)))]
 pub(in crate::control) async fn stream(
-    State(gate): State<Arc<Gate>>,
-    Extension(hold): Extension<Hold>,
+    State(gate): State<Arc<ControlContext>>,
+    Extension(limiter): Extension<LongPollLimiter>,
     caller: Caller,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
-    let standing = Standing::of(&caller, &gate);
-    let subscriber = Subscriber {
+    let standing = CallerStanding::of(&caller, &gate);
+    let subscriber = EventSubscriber {
         all: caller.sees_all(&gate),
         changes: gate.ledger.changes(),
         sessions: gate.registry.changes(),
         standing,
         // A client that reads the state after this comment misses no change.
         first: VecDeque::from([Event::default().comment("subscribed")]),
-        _place: hold.subscribe(&caller)?,
+        _place: limiter.subscribe(&caller)?,
         gate,
         caller,
-        hold,
+        limiter,
     };
-    Ok(Sse::new(subscriber.events()).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
+    Ok(Sse::new(subscriber.events()).keep_alive(KeepAlive::new().interval(HEARTBEAT_INTERVAL)))
 }
 
-impl Subscriber {
+impl EventSubscriber {
     fn events(self) -> impl Stream<Item = Result<Event, Infallible>> {
         futures_util::stream::unfold(self, |mut subscriber| async {
             let event = subscriber.next().await?;
@@ -86,17 +86,17 @@ impl Subscriber {
         }
         loop {
             let event = tokio::select! {
-                () = self.hold.stopped() => return None,
+                () = self.limiter.stopped() => return None,
                 () = self.standing.over() => return None,
                 changed = self.changes.recv() => match changed {
-                    Ok(Changed::Request(request)) => self.request(&request).await,
-                    Ok(Changed::Grant(view)) => self.grant(&view).await,
-                    Err(RecvError::Lagged(missed)) => Some(event("lagged", &Lagged { missed })),
+                    Ok(ChangedSubject::Request(request)) => self.request(&request).await,
+                    Ok(ChangedSubject::Grant(view)) => self.grant(&view).await,
+                    Err(RecvError::Lagged(missed)) => Some(event("lagged", &LaggedEvent { missed })),
                     Err(RecvError::Closed) => return None,
                 },
                 session = self.sessions.recv() => match session {
                     Ok(view) => self.own(&view.who.identity).then(|| event("session", &view)),
-                    Err(RecvError::Lagged(missed)) => Some(event("lagged", &Lagged { missed })),
+                    Err(RecvError::Lagged(missed)) => Some(event("lagged", &LaggedEvent { missed })),
                     Err(RecvError::Closed) => return None,
                 },
             };
@@ -113,7 +113,7 @@ impl Subscriber {
     async fn request(&self, request: &Request) -> Option<Event> {
         match &self.caller {
             Caller::Person(person, _) if !self.own(&request.wish.identity) => {
-                let view = self.gate.desk.request(person, &request.id).await.ok()?;
+                let view = self.gate.service.request(person, &request.id).await.ok()?;
                 Some(event("request", &view))
             }
             _ => {
@@ -132,7 +132,7 @@ impl Subscriber {
     async fn grant(&self, view: &GrantView) -> Option<Event> {
         let seen = match &self.caller {
             Caller::Person(person, _) if !self.own(view.grant.identity()) => {
-                self.gate.desk.grant(person, view.grant.id()).await.is_ok()
+                self.gate.service.grant(person, view.grant.id()).await.is_ok()
             }
             _ => true,
         };
@@ -180,23 +180,23 @@ mod tests {
         for (caller, hears_of_bob) in [(operator, true), (person("ana"), false)] {
             let (sender, sessions) = broadcast::channel(4);
             let (_stopping, stopped) = watch::channel(false);
-            let hold = Hold::new(stopped, 10);
-            let subscriber = Subscriber {
+            let limiter = LongPollLimiter::new(stopped, 10);
+            let subscriber = EventSubscriber {
                 all: matches!(caller, Caller::Admin { .. }),
                 changes: served.gate.ledger.changes(),
                 sessions,
                 // What a token proves is not asked here.
-                standing: Standing::of(
+                standing: CallerStanding::of(
                     &Caller::Admin {
                         operator: "ops".to_owned(),
                     },
                     &served.gate,
                 ),
                 first: VecDeque::new(),
-                _place: hold.subscribe(&caller).unwrap(),
+                _place: limiter.subscribe(&caller).unwrap(),
                 gate: Arc::clone(&served.gate),
                 caller,
-                hold,
+                limiter,
             };
             // More than the channel holds, before anybody reads.
             for _ in 0..5 {

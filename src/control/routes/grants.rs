@@ -9,16 +9,16 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
-use super::{Answer, Taken, body, named, query, taken};
+use super::{JsonAnswer, TakenAway, body, named, query, taken};
 use crate::access::AccessError;
-use crate::control::Gate;
+use crate::control::ControlContext;
 use crate::control::caller::Caller;
 use crate::control::model::{
-    ACTIVATE_WITHIN_SECONDS, EmptyBody, ExtendBody, GrantLoginBody, GrantView, Grants, GrantsQuery, Issued, LONGEST_PAGE,
-    MAX_SESSIONS, NewGrantBody, ReasonBody, ShortenBody,
+    DEFAULT_ACTIVATE_WITHIN_SECONDS, DEFAULT_MAX_SESSIONS, EmptyBody, ExtendBody, GrantLoginBody, GrantView, Grants, GrantsQuery,
+    Issued, MAX_PAGE_ROWS, NewGrantBody, ReasonBody, ShortenBody,
 };
 use crate::control::problem::ApiError;
-use crate::grant::{Change, Terms};
+use crate::grant::{GrantChange, Terms};
 use crate::ids::GrantId;
 use crate::ledger::GrantFilter;
 use crate::names::{ProfileName, TargetName};
@@ -26,7 +26,7 @@ use crate::policy::Action;
 
 #[utoipa::path(post, path = "/v1/grants", tag = "grants", summary = "Creates a grant without a request (operators)", request_body = NewGrantBody, responses((status = 201, description = "The grant and its secret", body = Issued)))]
 pub(in crate::control) async fn create(
-    State(gate): State<Arc<Gate>>,
+    State(gate): State<Arc<ControlContext>>,
     caller: Caller,
     bytes: Bytes,
 ) -> Result<Response, ApiError> {
@@ -41,9 +41,9 @@ pub(in crate::control) async fn create(
         target: body.target,
         reason: body.reason,
         window: Duration::from_secs(body.window_seconds),
-        activate_within: Duration::from_secs(body.activate_within_seconds.unwrap_or(ACTIVATE_WITHIN_SECONDS)),
+        activate_within: Duration::from_secs(body.activate_within_seconds.unwrap_or(DEFAULT_ACTIVATE_WITHIN_SECONDS)),
         deadline: body.deadline,
-        max_sessions: body.max_sessions.unwrap_or(MAX_SESSIONS),
+        max_sessions: body.max_sessions.unwrap_or(DEFAULT_MAX_SESSIONS),
         client_network: body.client_network,
         profile: body.profile,
         request: None,
@@ -59,9 +59,9 @@ pub(in crate::control) async fn create(
 }
 
 #[utoipa::path(get, path = "/v1/grants", tag = "grants", summary = "The grants", params(GrantsQuery), responses((status = 200, description = "A page of the caller's own grants and those it may revoke or approve; with `administer` or `read-log`, all", body = Grants)))]
-pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, caller: Caller, uri: Uri) -> Answer<Grants> {
+pub(in crate::control) async fn list(State(gate): State<Arc<ControlContext>>, caller: Caller, uri: Uri) -> JsonAnswer<Grants> {
     let wanted: GrantsQuery = query(&uri)?;
-    let limit = wanted.limit.unwrap_or(LONGEST_PAGE).clamp(1, LONGEST_PAGE) as usize;
+    let limit = wanted.limit.unwrap_or(MAX_PAGE_ROWS).clamp(1, MAX_PAGE_ROWS) as usize;
     let filter = GrantFilter {
         identity: wanted.identity,
         target: wanted.target,
@@ -72,7 +72,7 @@ pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, caller: Call
     };
     let mut grants = match &caller {
         Caller::Admin { .. } => gate.ledger.grants(&filter).await?,
-        Caller::Person(person, _) => gate.desk.grants(person, filter).await?,
+        Caller::Person(person, _) => gate.service.grants(person, filter).await?,
     };
     let more = grants.len() > limit;
     grants.truncate(limit);
@@ -81,24 +81,28 @@ pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, caller: Call
 }
 
 #[utoipa::path(get, path = "/v1/grants/{id}", tag = "grants", summary = "One grant", params(("id" = String, Path, description = "The grant")), responses((status = 200, description = "The grant", body = GrantView)))]
-pub(in crate::control) async fn show(State(gate): State<Arc<Gate>>, caller: Caller, Path(id): Path<String>) -> Answer<GrantView> {
+pub(in crate::control) async fn show(
+    State(gate): State<Arc<ControlContext>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> JsonAnswer<GrantView> {
     let id = named(&id)?;
     Ok(Json(match &caller {
         Caller::Admin { .. } => gate.ledger.grant(&id).await?,
-        Caller::Person(person, _) => gate.desk.grant(person, &id).await?,
+        Caller::Person(person, _) => gate.service.grant(person, &id).await?,
     }))
 }
 
 #[utoipa::path(post, path = "/v1/grants/{id}/login", tag = "grants", summary = "Creates a login for a grant of the caller", params(("id" = String, Path, description = "The grant")), request_body = EmptyBody, responses((status = 200, description = "Connection settings for a client", body = GrantLoginBody)))]
 pub(in crate::control) async fn login(
-    State(gate): State<Arc<Gate>>,
+    State(gate): State<Arc<ControlContext>>,
     caller: Caller,
     Path(id): Path<String>,
     bytes: Bytes,
-) -> Answer<GrantLoginBody> {
+) -> JsonAnswer<GrantLoginBody> {
     let EmptyBody {} = body(&bytes)?;
     let id: GrantId = named(&id)?;
-    let login = gate.desk.login(caller.person()?, &id).await?;
+    let login = gate.service.login(caller.person()?, &id).await?;
     let grant = gate.ledger.grant(&id).await?.grant;
     let secret = login.secret.expose().clone();
     let (host, port) = host_and_port(&gate.advertise);
@@ -122,20 +126,20 @@ pub(in crate::control) async fn login(
 
 #[utoipa::path(post, path = "/v1/grants/{id}/extend", tag = "grants", summary = "Extends the window of a grant", params(("id" = String, Path, description = "The grant")), request_body = ExtendBody, responses((status = 200, description = "The grant", body = GrantView)))]
 pub(in crate::control) async fn extend(
-    State(gate): State<Arc<Gate>>,
+    State(gate): State<Arc<ControlContext>>,
     caller: Caller,
     Path(id): Path<String>,
     bytes: Bytes,
-) -> Answer<GrantView> {
+) -> JsonAnswer<GrantView> {
     let ExtendBody { by_seconds, reason } = body(&bytes)?;
     if by_seconds == 0 {
         return Err(ApiError::Malformed("by_seconds must be at least 1".to_owned()));
     }
     let by = Duration::from_secs(by_seconds);
     match &caller {
-        Caller::Admin { operator } => change(&gate, &id, Change::Extend(by), operator, reason).await,
+        Caller::Admin { operator } => change(&gate, &id, GrantChange::Extend(by), operator, reason).await,
         Caller::Person(person, _) => {
-            let extended = gate.desk.extend(person, &named(&id)?, by, reason.as_deref()).await;
+            let extended = gate.service.extend(person, &named(&id)?, by, reason.as_deref()).await;
             Ok(Json(extended?))
         }
     }
@@ -143,11 +147,11 @@ pub(in crate::control) async fn extend(
 
 #[utoipa::path(post, path = "/v1/grants/{id}/shorten", tag = "grants", summary = "Shortens the window of a grant (operators)", params(("id" = String, Path, description = "The grant")), request_body = ShortenBody, responses((status = 200, description = "The grant", body = GrantView), (status = 202, description = "In effect; `effect` shows what is not stored or recorded yet", body = GrantView)))]
 pub(in crate::control) async fn shorten(
-    State(gate): State<Arc<Gate>>,
+    State(gate): State<Arc<ControlContext>>,
     caller: Caller,
     Path(id): Path<String>,
     bytes: Bytes,
-) -> Taken<GrantView> {
+) -> TakenAway<GrantView> {
     caller.may_take_away(&gate, Action::Administer).await?;
     let ShortenBody {
         by_seconds,
@@ -155,8 +159,8 @@ pub(in crate::control) async fn shorten(
         reason,
     } = body(&bytes)?;
     let shorter = match (by_seconds, until) {
-        (Some(by), None) if by > 0 => Change::ShortenBy(Duration::from_secs(by)),
-        (None, Some(until)) => Change::ShortenTo(until),
+        (Some(by), None) if by > 0 => GrantChange::ShortenBy(Duration::from_secs(by)),
+        (None, Some(until)) => GrantChange::ShortenTo(until),
         _ => {
             return Err(ApiError::Malformed("set either by_seconds (at least 1) or until".to_owned()));
         }
@@ -166,47 +170,47 @@ pub(in crate::control) async fn shorten(
 
 #[utoipa::path(post, path = "/v1/grants/{id}/release", tag = "grants", summary = "Releases a grant of the caller", params(("id" = String, Path, description = "The grant")), request_body = EmptyBody, responses((status = 200, description = "The grant", body = GrantView), (status = 202, description = "In effect; `effect` shows what is not stored or recorded yet", body = GrantView)))]
 pub(in crate::control) async fn release(
-    State(gate): State<Arc<Gate>>,
+    State(gate): State<Arc<ControlContext>>,
     caller: Caller,
     Path(id): Path<String>,
     bytes: Bytes,
-) -> Taken<GrantView> {
+) -> TakenAway<GrantView> {
     let EmptyBody {} = body(&bytes)?;
-    let view = gate.desk.release(caller.person()?, &named(&id)?).await?;
+    let view = gate.service.release(caller.person()?, &named(&id)?).await?;
     let effect = view.effect;
     Ok(taken(view, effect))
 }
 
 #[utoipa::path(post, path = "/v1/grants/{id}/revoke", tag = "grants", summary = "Ends a grant and its sessions immediately", params(("id" = String, Path, description = "The grant")), request_body = ReasonBody, responses((status = 200, description = "The grant", body = GrantView), (status = 202, description = "In effect; `effect` shows what is not stored or recorded yet", body = GrantView)))]
 pub(in crate::control) async fn revoke(
-    State(gate): State<Arc<Gate>>,
+    State(gate): State<Arc<ControlContext>>,
     caller: Caller,
     Path(id): Path<String>,
     bytes: Bytes,
-) -> Taken<GrantView> {
+) -> TakenAway<GrantView> {
     let ReasonBody { reason } = body(&bytes)?;
     match &caller {
         Caller::Admin { operator } => {
-            let revoke = Change::Revoke {
+            let revoke = GrantChange::Revoke {
                 by: operator.clone(),
                 reason: reason.clone(),
             };
             take(&gate, &id, revoke, operator, reason).await
         }
         Caller::Person(person, _) => {
-            let view = gate.desk.revoke(person, &named(&id)?, reason.as_deref()).await?;
+            let view = gate.service.revoke(person, &named(&id)?, reason.as_deref()).await?;
             let effect = view.effect;
             Ok(taken(view, effect))
         }
     }
 }
 
-async fn change(gate: &Gate, id: &str, change: Change, by: &str, reason: Option<String>) -> Answer<GrantView> {
+async fn change(gate: &ControlContext, id: &str, change: GrantChange, by: &str, reason: Option<String>) -> JsonAnswer<GrantView> {
     let view = gate.ledger.change(&named(id)?, change, by, reason.as_deref()).await?;
     Ok(Json(view))
 }
 
-async fn take(gate: &Gate, id: &str, change: Change, by: &str, reason: Option<String>) -> Taken<GrantView> {
+async fn take(gate: &ControlContext, id: &str, change: GrantChange, by: &str, reason: Option<String>) -> TakenAway<GrantView> {
     let view = gate.ledger.change(&named(id)?, change, by, reason.as_deref()).await?;
     let effect = view.effect;
     Ok(taken(view, effect))
@@ -229,7 +233,7 @@ fn host_and_port(advertise: &str) -> (String, u16) {
 }
 
 /// Checks that the target and the profile exist: a grant for unknown ones could never be used.
-fn known(gate: &Gate, asked: &TargetName, profile: Option<&ProfileName>) -> Result<(), ApiError> {
+fn known(gate: &ControlContext, asked: &TargetName, profile: Option<&ProfileName>) -> Result<(), ApiError> {
     let rules = gate.rules.borrow();
     if let Some(profiles) = rules.targets.get(asked) {
         return match profile.filter(|profile| !profiles.contains(profile)) {

@@ -21,18 +21,18 @@ use axum::extract::{Query, State};
 use axum::http::{StatusCode, Uri};
 use serde::de::DeserializeOwned;
 
-use super::Gate;
+use super::ControlContext;
 use super::caller::Caller;
 use super::model::Me;
 use super::problem::ApiError;
-use crate::ledger::Effect;
+use crate::ledger::ChangeEffect;
 
-type Answer<T> = Result<Json<T>, ApiError>;
+type JsonAnswer<T> = Result<Json<T>, ApiError>;
 /// Answer to a change that takes rights away: 200 if it is stored and recorded, 202 if it is in effect and one of these is
 /// still to come.
-type Taken<T> = Result<(StatusCode, Json<T>), ApiError>;
+type TakenAway<T> = Result<(StatusCode, Json<T>), ApiError>;
 
-fn taken<T>(view: T, effect: Option<Effect>) -> (StatusCode, Json<T>) {
+fn taken<T>(view: T, effect: Option<ChangeEffect>) -> (StatusCode, Json<T>) {
     let status = match effect {
         Some(effect) if !effect.is_done() => StatusCode::ACCEPTED,
         _ => StatusCode::OK,
@@ -41,7 +41,7 @@ fn taken<T>(view: T, effect: Option<Effect>) -> (StatusCode, Json<T>) {
 }
 
 #[utoipa::path(get, path = "/v1/me", tag = "me", summary = "Identity of the caller", responses((status = 200, description = "The caller", body = Me)))]
-pub(super) async fn me(State(gate): State<Arc<Gate>>, caller: Caller) -> Answer<Me> {
+pub(super) async fn me(State(gate): State<Arc<ControlContext>>, caller: Caller) -> JsonAnswer<Me> {
     Ok(Json(Me {
         name: caller.name().to_owned(),
         groups: caller

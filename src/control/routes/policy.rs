@@ -7,32 +7,36 @@ use axum::body::Bytes;
 use axum::extract::State;
 
 use super::requests::wanted;
-use super::{Answer, body};
-use crate::access::{About, Hypothesis};
-use crate::control::Gate;
+use super::{JsonAnswer, body};
+use crate::access::{HypotheticalQuestion, QuestionSubject};
+use crate::control::ControlContext;
 use crate::control::caller::Caller;
-use crate::control::model::{ExplainBody, Explanation};
+use crate::control::model::{ExplainBody, ExplanationBody};
 use crate::control::problem::ApiError;
 use crate::policy::Action;
 
 #[utoipa::path(post, path = "/v1/policy/explain", tag = "policy", summary = "Decision of the policies, and the changes that would permit it",
     description = "Everyone may ask about themselves; about others only with `read-log` or `administer`.",
-    request_body = ExplainBody, responses((status = 200, description = "The decision, without effect", body = Explanation)))]
-pub(in crate::control) async fn explain(State(gate): State<Arc<Gate>>, caller: Caller, bytes: Bytes) -> Answer<Explanation> {
+    request_body = ExplainBody, responses((status = 200, description = "The decision, without effect", body = ExplanationBody)))]
+pub(in crate::control) async fn explain(
+    State(gate): State<Arc<ControlContext>>,
+    caller: Caller,
+    bytes: Bytes,
+) -> JsonAnswer<ExplanationBody> {
     let question: ExplainBody = body(&bytes)?;
     let person = caller.person()?;
     let about = about(&question)?;
-    let hypothesis = Hypothesis {
+    let hypothesis = HypotheticalQuestion {
         identity: question.identity,
         groups: question.groups.map(|groups| groups.into_iter().collect()),
         at: question.at,
         client: question.client,
         about,
     };
-    Ok(Json(gate.desk.explain(person, hypothesis).await?.into()))
+    Ok(Json(gate.service.explain(person, hypothesis).await?.into()))
 }
 
-fn about(question: &ExplainBody) -> Result<About, ApiError> {
+fn about(question: &ExplainBody) -> Result<QuestionSubject, ApiError> {
     let missing = |what: &str| ApiError::Malformed(format!("this action needs {what}"));
     let name = question.action.as_deref().unwrap_or(Action::Request.name());
     let action = Action::ALL.into_iter().find(|action| action.name() == name);
@@ -47,12 +51,12 @@ fn about(question: &ExplainBody) -> Result<About, ApiError> {
                 .clone()
                 .ok_or_else(|| missing("the requested access (`access`)"))?;
             access.break_glass |= action == Action::BreakGlass;
-            About::Access(wanted(access, None))
+            QuestionSubject::Access(wanted(access, None))
         }
-        Action::Approve => About::Request(question.request.clone().ok_or_else(|| missing("a request (`request`)"))?),
+        Action::Approve => QuestionSubject::Request(question.request.clone().ok_or_else(|| missing("a request (`request`)"))?),
         Action::Extend | Action::Revoke => {
-            About::Grant(action, question.grant.clone().ok_or_else(|| missing("a grant (`grant`)"))?)
+            QuestionSubject::Grant(action, question.grant.clone().ok_or_else(|| missing("a grant (`grant`)"))?)
         }
-        Action::ReadLog | Action::Administer => About::Gate(action),
+        Action::ReadLog | Action::Administer => QuestionSubject::Gate(action),
     })
 }

@@ -6,14 +6,14 @@ use axum::Json;
 use axum::extract::State;
 use tokio::sync::oneshot;
 
-use super::Answer;
+use super::JsonAnswer;
 use crate::control::caller::Caller;
 use crate::control::model::Reload;
-use crate::control::{ApiError, Gate};
+use crate::control::{ApiError, ControlContext};
 use crate::policy::Action;
 
 #[utoipa::path(post, path = "/v1/reload", tag = "configuration", summary = "Reloads the configuration, as a whole or not at all", responses((status = 200, description = "The new configuration is in force", body = Reload)))]
-pub(in crate::control) async fn reload(State(gate): State<Arc<Gate>>, caller: Caller) -> Answer<Reload> {
+pub(in crate::control) async fn reload(State(gate): State<Arc<ControlContext>>, caller: Caller) -> JsonAnswer<Reload> {
     caller.may(&gate, Action::Administer).await?;
     tracing::info!(by = caller.name(), "received a reload request");
     let (order, done) = oneshot::channel();

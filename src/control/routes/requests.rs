@@ -9,31 +9,31 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 
-use super::{Answer, Taken, body, named, query, taken};
-use crate::access::{AccessError, Asked, Narrowed, Way};
-use crate::control::caller::{Caller, Standing};
-use crate::control::hold::Hold;
+use super::{JsonAnswer, TakenAway, body, named, query, taken};
+use crate::access::{AccessError, EntryDecision, NarrowedRequest, RequestArgs};
+use crate::control::caller::{Caller, CallerStanding};
+use crate::control::long_poll::LongPollLimiter;
 use crate::control::model::{
-    AccessBody, ApproveBody, Briefing, CommentBody, EmptyBody, LONGEST_PAGE, LONGEST_WAIT_SECONDS, NewRequestBody, PAGE,
-    ProfileBody, RequestBody, Requests, RequestsQuery, WaitQuery,
+    AccessBody, ApproveBody, Briefing, CommentBody, DEFAULT_PAGE_ROWS, EmptyBody, MAX_PAGE_ROWS, MAX_WAIT_SECONDS,
+    NewRequestBody, ProfileBody, RequestBody, RequestsBody, RequestsQuery, WaitQuery,
 };
 use crate::control::problem::ApiError;
-use crate::control::{Gate, IDEMPOTENCY_HEADER};
+use crate::control::{ControlContext, IDEMPOTENCY_HEADER};
 use crate::ids::RequestId;
 use crate::ledger::{RequestFilter, RequestView};
 use crate::policy::Action;
-use crate::request::{Outcome, Status};
+use crate::request::{RequestOutcome, RequestState};
 
 #[utoipa::path(post, path = "/v1/requests", tag = "requests", summary = "Requests access", request_body = NewRequestBody,
     params(("Idempotency-Key" = Option<String>, Header, description = "Key chosen by the caller; a repeated call with the same key returns the same request")),
     responses((status = 201, description = "Approved, or waiting for approvers", body = RequestBody)))]
 pub(in crate::control) async fn submit(
-    State(gate): State<Arc<Gate>>,
+    State(gate): State<Arc<ControlContext>>,
     caller: Caller,
     headers: HeaderMap,
     bytes: Bytes,
 ) -> Result<Response, ApiError> {
-    let view = gate.desk.submit(caller.person()?, asked(&headers, &bytes)?).await?;
+    let view = gate.service.submit(caller.person()?, asked(&headers, &bytes)?).await?;
     let request = not_denied(view)?;
     Ok((StatusCode::CREATED, Json(with_approvers(&gate, request).await)).into_response())
 }
@@ -42,17 +42,17 @@ pub(in crate::control) async fn submit(
     params(("Idempotency-Key" = Option<String>, Header, description = "Key chosen by the caller; a repeated call with the same key returns the same request")),
     responses((status = 200, description = "A live grant of the caller", body = AccessBody), (status = 201, description = "A request, approved or waiting for approvers", body = AccessBody)))]
 pub(in crate::control) async fn enter(
-    State(gate): State<Arc<Gate>>,
+    State(gate): State<Arc<ControlContext>>,
     caller: Caller,
     headers: HeaderMap,
     bytes: Bytes,
 ) -> Result<Response, ApiError> {
-    let (status, body) = match gate.desk.enter(caller.person()?, asked(&headers, &bytes)?).await? {
-        Way::Grant(view, _) => {
+    let (status, body) = match gate.service.enter(caller.person()?, asked(&headers, &bytes)?).await? {
+        EntryDecision::Grant(view, _) => {
             let joined = Some(*view);
             (StatusCode::OK, AccessBody { joined, request: None })
         }
-        Way::Request(view) => {
+        EntryDecision::Request(view) => {
             let request = Some(with_approvers(&gate, not_denied(*view)?).await);
             (StatusCode::CREATED, AccessBody { joined: None, request })
         }
@@ -60,13 +60,13 @@ pub(in crate::control) async fn enter(
     Ok((status, Json(body)).into_response())
 }
 
-fn asked(headers: &HeaderMap, bytes: &[u8]) -> Result<Asked, ApiError> {
+fn asked(headers: &HeaderMap, bytes: &[u8]) -> Result<RequestArgs, ApiError> {
     Ok(wanted(body(bytes)?, key(headers)?))
 }
 
 /// Converts a body to the type that the desk takes.
-pub(super) fn wanted(body: NewRequestBody, key: Option<String>) -> Asked {
-    Asked {
+pub(super) fn wanted(body: NewRequestBody, key: Option<String>) -> RequestArgs {
+    RequestArgs {
         target: body.target,
         profile: body.profile,
         window: body.window_seconds.map(Duration::from_secs),
@@ -81,7 +81,7 @@ pub(super) fn wanted(body: NewRequestBody, key: Option<String>) -> Asked {
 /// Returns an error if the request was denied: a request repeated under its key may be one that was.
 fn not_denied(view: RequestView) -> Result<RequestView, AccessError> {
     match &view.request.outcome {
-        Some(Outcome::Denied { why, .. }) => Err(AccessError::Denied {
+        Some(RequestOutcome::Denied { why, .. }) => Err(AccessError::Denied {
             action: Action::Request,
             why: why.clone(),
             policies: Vec::new(),
@@ -90,10 +90,14 @@ fn not_denied(view: RequestView) -> Result<RequestView, AccessError> {
     }
 }
 
-#[utoipa::path(get, path = "/v1/requests", tag = "requests", summary = "The requests", params(RequestsQuery), responses((status = 200, description = "A page of the caller's own requests and those it may approve", body = Requests)))]
-pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, caller: Caller, uri: Uri) -> Answer<Requests> {
+#[utoipa::path(get, path = "/v1/requests", tag = "requests", summary = "The requests", params(RequestsQuery), responses((status = 200, description = "A page of the caller's own requests and those it may approve", body = RequestsBody)))]
+pub(in crate::control) async fn list(
+    State(gate): State<Arc<ControlContext>>,
+    caller: Caller,
+    uri: Uri,
+) -> JsonAnswer<RequestsBody> {
     let wanted: RequestsQuery = query(&uri)?;
-    let limit = wanted.limit.unwrap_or(PAGE).clamp(1, LONGEST_PAGE) as usize;
+    let limit = wanted.limit.unwrap_or(DEFAULT_PAGE_ROWS).clamp(1, MAX_PAGE_ROWS) as usize;
     let filter = RequestFilter {
         status: wanted.status,
         identity: wanted.identity,
@@ -105,38 +109,38 @@ pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, caller: Call
     };
     let mut requests = match &caller {
         Caller::Admin { .. } => gate.ledger.requests(filter).await?,
-        Caller::Person(person, _) => gate.desk.requests(person, filter).await?,
+        Caller::Person(person, _) => gate.service.requests(person, filter).await?,
     };
     let more = requests.len() > limit;
     requests.truncate(limit);
     let next = requests.last().filter(|_| more).map(|view| view.request.id.clone());
-    Ok(Json(Requests { requests, next }))
+    Ok(Json(RequestsBody { requests, next }))
 }
 
 #[utoipa::path(get, path = "/v1/requests/{id}", tag = "requests", summary = "One request, immediately or after its next change", params(("id" = String, Path, description = "The request"), WaitQuery), responses((status = 200, description = "The request", body = RequestBody)))]
 pub(in crate::control) async fn show(
-    State(gate): State<Arc<Gate>>,
-    Extension(mut hold): Extension<Hold>,
+    State(gate): State<Arc<ControlContext>>,
+    Extension(mut limiter): Extension<LongPollLimiter>,
     caller: Caller,
     Path(id): Path<String>,
     uri: Uri,
-) -> Answer<RequestBody> {
+) -> JsonAnswer<RequestBody> {
     let WaitQuery { wait_seconds } = query(&uri)?;
     let id: RequestId = named(&id)?;
-    let wait = Duration::from_secs(wait_seconds.unwrap_or(0).min(LONGEST_WAIT_SECONDS));
+    let wait = Duration::from_secs(wait_seconds.unwrap_or(0).min(MAX_WAIT_SECONDS));
     // Subscribe before reading, so that a change in between is not missed.
     let watched = (!wait.is_zero()).then(|| gate.ledger.watch_request(&id)).flatten();
     let mut view = see(&gate, &caller, &id).await?;
     if let Some(mut watched) = watched
         && pending(&gate, &view)
     {
-        let _place = hold.wait(&caller)?;
-        let standing = Standing::of(&caller, &gate);
+        let _place = limiter.wait(&caller)?;
+        let standing = CallerStanding::of(&caller, &gate);
         let changed = async {
             tokio::select! {
                 _ = watched.changed() => {}
                 () = gate.clock.sleep_until(view.request.expires_at) => {}
-                () = hold.stopped() => {}
+                () = limiter.stopped() => {}
                 () = standing.over() => {}
             }
         };
@@ -151,11 +155,11 @@ pub(in crate::control) async fn show(
 
 #[utoipa::path(post, path = "/v1/requests/{id}/approve", tag = "requests", summary = "Approves a request in full or in part", params(("id" = String, Path, description = "The request")), request_body = ApproveBody, responses((status = 200, description = "The request", body = RequestBody)))]
 pub(in crate::control) async fn approve(
-    State(gate): State<Arc<Gate>>,
+    State(gate): State<Arc<ControlContext>>,
     caller: Caller,
     Path(id): Path<String>,
     bytes: Bytes,
-) -> Answer<RequestBody> {
+) -> JsonAnswer<RequestBody> {
     let person = caller.person()?;
     let ApproveBody {
         window_seconds,
@@ -163,73 +167,73 @@ pub(in crate::control) async fn approve(
         comment,
     } = body(&bytes)?;
     let window = window_seconds.map(Duration::from_secs);
-    let narrowed = Narrowed { window, profile };
-    let view = gate.desk.approve(person, &named(&id)?, narrowed, comment).await?;
+    let narrowed = NarrowedRequest { window, profile };
+    let view = gate.service.approve(person, &named(&id)?, narrowed, comment).await?;
     Ok(Json(with_approvers(&gate, view).await))
 }
 
 #[utoipa::path(post, path = "/v1/requests/{id}/reject", tag = "requests", summary = "Rejects a request", params(("id" = String, Path, description = "The request")), request_body = CommentBody, responses((status = 200, description = "The request", body = RequestBody), (status = 202, description = "In effect; `effect` shows what is not stored or recorded yet", body = RequestBody)))]
 pub(in crate::control) async fn reject(
-    State(gate): State<Arc<Gate>>,
+    State(gate): State<Arc<ControlContext>>,
     caller: Caller,
     Path(id): Path<String>,
     bytes: Bytes,
-) -> Taken<RequestBody> {
+) -> TakenAway<RequestBody> {
     let person = caller.person()?;
     let CommentBody { comment } = body(&bytes)?;
-    let view = gate.desk.reject(person, &named(&id)?, comment).await?;
+    let view = gate.service.reject(person, &named(&id)?, comment).await?;
     let effect = view.effect;
     Ok(taken(with_approvers(&gate, view).await, effect))
 }
 
 #[utoipa::path(post, path = "/v1/requests/{id}/withdraw", tag = "requests", summary = "Withdraws a request of the caller", params(("id" = String, Path, description = "The request")), request_body = EmptyBody, responses((status = 200, description = "The request", body = RequestBody), (status = 202, description = "In effect; `effect` shows what is not stored or recorded yet", body = RequestBody)))]
 pub(in crate::control) async fn withdraw(
-    State(gate): State<Arc<Gate>>,
+    State(gate): State<Arc<ControlContext>>,
     caller: Caller,
     Path(id): Path<String>,
     bytes: Bytes,
-) -> Taken<RequestBody> {
+) -> TakenAway<RequestBody> {
     let person = caller.person()?;
     let EmptyBody {} = body(&bytes)?;
-    let view = gate.desk.withdraw(person, &named(&id)?).await?;
+    let view = gate.service.withdraw(person, &named(&id)?).await?;
     let effect = view.effect;
     Ok(taken(with_approvers(&gate, view).await, effect))
 }
 
 #[utoipa::path(post, path = "/v1/requests/{id}/review", tag = "requests", summary = "Records the result of the review of a break-glass access", params(("id" = String, Path, description = "The request")), request_body = CommentBody, responses((status = 200, description = "The request", body = RequestBody)))]
 pub(in crate::control) async fn review(
-    State(gate): State<Arc<Gate>>,
+    State(gate): State<Arc<ControlContext>>,
     caller: Caller,
     Path(id): Path<String>,
     bytes: Bytes,
-) -> Answer<RequestBody> {
+) -> JsonAnswer<RequestBody> {
     let person = caller.person()?;
     let CommentBody { comment } = body(&bytes)?;
     let said = comment.filter(|comment| !comment.trim().is_empty());
     let comment = said.ok_or_else(|| ApiError::Malformed("a review needs a comment with its result".to_owned()))?;
-    let view = gate.desk.review(person, &named(&id)?, comment).await?;
+    let view = gate.service.review(person, &named(&id)?, comment).await?;
     Ok(Json(with_approvers(&gate, view).await))
 }
 
 #[utoipa::path(get, path = "/v1/requests/{id}/briefing", tag = "requests", summary = "Details of a request for approvers", params(("id" = String, Path, description = "The request")), responses((status = 200, description = "The request, the rights of its profile, earlier requests and open sessions", body = Briefing)))]
 pub(in crate::control) async fn briefing(
-    State(gate): State<Arc<Gate>>,
+    State(gate): State<Arc<ControlContext>>,
     caller: Caller,
     Path(id): Path<String>,
-) -> Answer<Briefing> {
+) -> JsonAnswer<Briefing> {
     let view = see(&gate, &caller, &named(&id)?).await?;
     let wish = view.request.wish.clone();
     let filter = RequestFilter {
         identity: Some(wish.identity.clone()),
-        limit: EARLIER + 1,
+        limit: MAX_EARLIER_REQUESTS + 1,
         ..RequestFilter::default()
     };
     let mut earlier = match &caller {
         Caller::Admin { .. } => gate.ledger.requests(filter).await?,
-        Caller::Person(person, _) => gate.desk.requests(person, filter).await?,
+        Caller::Person(person, _) => gate.service.requests(person, filter).await?,
     };
     earlier.retain(|other| other.request.id != view.request.id);
-    earlier.truncate(EARLIER);
+    earlier.truncate(MAX_EARLIER_REQUESTS);
     let mut sessions = gate.registry.list();
     sessions.retain(|session| {
         session.who.target == wish.target && (!caller.is(&wish.identity) || session.who.identity == wish.identity)
@@ -244,25 +248,25 @@ pub(in crate::control) async fn briefing(
 }
 
 /// Number of earlier requests of the same identity in a briefing.
-const EARLIER: usize = 5;
+const MAX_EARLIER_REQUESTS: usize = 5;
 
 /// Returns the request, if the caller may see it.
-async fn see(gate: &Gate, caller: &Caller, id: &RequestId) -> Result<RequestView, ApiError> {
+async fn see(gate: &ControlContext, caller: &Caller, id: &RequestId) -> Result<RequestView, ApiError> {
     Ok(match caller {
         Caller::Admin { .. } => gate.ledger.request(id).await?,
-        Caller::Person(person, _) => gate.desk.request(person, id).await?,
+        Caller::Person(person, _) => gate.service.request(person, id).await?,
     })
 }
 
-fn pending(gate: &Gate, view: &RequestView) -> bool {
-    view.request.status(gate.clock.now()) == Status::Pending
+fn pending(gate: &ControlContext, view: &RequestView) -> bool {
+    view.request.status(gate.clock.now()) == RequestState::Pending
 }
 
-async fn with_approvers(gate: &Gate, request: RequestView) -> RequestBody {
+async fn with_approvers(gate: &ControlContext, request: RequestView) -> RequestBody {
     let (approvers, waits_for_nobody) = if pending(gate, &request) {
         (
-            gate.desk.approvers(&request).await,
-            gate.desk.waits_for_nobody(&request).await,
+            gate.service.approvers(&request).await,
+            gate.service.waits_for_nobody(&request).await,
         )
     } else {
         (Vec::new(), false)

@@ -7,8 +7,8 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::Uri;
 
-use super::{Answer, Taken, body, named, query, taken};
-use crate::control::Gate;
+use super::{JsonAnswer, TakenAway, body, named, query, taken};
+use crate::control::ControlContext;
 use crate::control::caller::Caller;
 use crate::control::model::{ReasonBody, Sessions, SessionsQuery};
 use crate::control::problem::ApiError;
@@ -18,7 +18,7 @@ use crate::policy::Action;
 use crate::session::SessionView;
 
 #[utoipa::path(get, path = "/v1/sessions", tag = "sessions", summary = "The running sessions", params(SessionsQuery), responses((status = 200, description = "The caller's own; with `administer`, all", body = Sessions)))]
-pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, caller: Caller, uri: Uri) -> Answer<Sessions> {
+pub(in crate::control) async fn list(State(gate): State<Arc<ControlContext>>, caller: Caller, uri: Uri) -> JsonAnswer<Sessions> {
     let wanted: SessionsQuery = query(&uri)?;
     let all = caller.sees_all(&gate);
     let mut sessions = gate.registry.list();
@@ -33,11 +33,11 @@ pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, caller: Call
 
 #[utoipa::path(post, path = "/v1/sessions/{id}/kill", tag = "sessions", summary = "Ends a session immediately", params(("id" = String, Path, description = "The session")), request_body = ReasonBody, responses((status = 200, description = "The session before its end", body = SessionView), (status = 202, description = "In effect; `effect` shows what is not stored or recorded yet", body = SessionView)))]
 pub(in crate::control) async fn kill(
-    State(gate): State<Arc<Gate>>,
+    State(gate): State<Arc<ControlContext>>,
     caller: Caller,
     Path(id): Path<String>,
     bytes: Bytes,
-) -> Taken<SessionView> {
+) -> TakenAway<SessionView> {
     let ReasonBody { reason } = body(&bytes)?;
     let id: SessionId = named(&id)?;
     let view = gate.registry.list().into_iter().find(|view| view.who.session == id);

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 
-use super::{Answer, named};
-use crate::control::Gate;
+use super::{JsonAnswer, named};
+use crate::control::ControlContext;
 use crate::control::caller::Caller;
 use crate::control::model::{ProfileBody, RoleBody, TargetBody, TargetStatus, Targets};
 use crate::control::problem::ApiError;
@@ -18,10 +18,10 @@ use crate::names::{ProfileName, TargetName};
 use crate::policy::Action;
 
 #[utoipa::path(get, path = "/v1/targets", tag = "targets", summary = "Targets and profiles that can be requested", responses((status = 200, description = "All targets", body = Targets)))]
-pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, caller: Caller) -> Answer<Targets> {
+pub(in crate::control) async fn list(State(gate): State<Arc<ControlContext>>, caller: Caller) -> JsonAnswer<Targets> {
     let details: BTreeMap<TargetName, Vec<ProfileBody>> = match &caller {
         Caller::Person(person, _) => {
-            let offers = gate.desk.offers(person).into_iter();
+            let offers = gate.service.offers(person).into_iter();
             offers
                 .map(|(target, offers)| (target, offers.into_iter().map(ProfileBody::from).collect()))
                 .collect()
@@ -48,20 +48,20 @@ pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, caller: Call
 
 #[utoipa::path(get, path = "/v1/targets/{name}/status", tag = "targets", summary = "Roles of a target's grants at its server", params(("name" = String, Path, description = "The target")), responses((status = 200, description = "Current state", body = TargetStatus)))]
 pub(in crate::control) async fn status(
-    State(gate): State<Arc<Gate>>,
+    State(gate): State<Arc<ControlContext>>,
     caller: Caller,
     Path(name): Path<String>,
-) -> Answer<TargetStatus> {
+) -> JsonAnswer<TargetStatus> {
     caller.may(&gate, Action::Administer).await?;
     let target: TargetName = named(&name)?;
-    let Some(room) = (gate.room)(&target) else {
+    let Some(target_state) = (gate.target_state)(&target) else {
         let names: Vec<String> = gate.rules.borrow().targets.keys().map(ToString::to_string).collect();
         return Err(ApiError::NoSuchTarget {
             asked: name,
             known: names.join(", "),
         });
     };
-    let Some(roles) = &room.roles else {
+    let Some(roles) = &target_state.roles else {
         return Ok(Json(TargetStatus::shared(target)));
     };
     let found = roles.look().await.map_err(|fault| ApiError::TargetAway {

@@ -9,27 +9,27 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
-use super::{Answer, Taken, body, named, taken};
-use crate::control::Gate;
+use super::{JsonAnswer, TakenAway, body, named, taken};
+use crate::control::ControlContext;
 use crate::control::caller::Caller;
-use crate::control::model::{DisableBody, EmptyBody, GroupsBody, IssuedUser, NewUserBody, RegroupedUser, UserView, Users};
+use crate::control::model::{DisableBody, EmptyBody, GroupsBody, IssuedUser, NewUserBody, RegroupedUser, UserView, UsersBody};
 use crate::control::problem::ApiError;
-use crate::ledger::{Effect, LedgerError, RequestFilter, RotatedToken};
+use crate::ledger::{ChangeEffect, LedgerError, RequestFilter, RotatedToken};
 use crate::names::{GroupName, IdentityName};
 use crate::policy::Action;
 use crate::secret::Secret;
 
-#[utoipa::path(get, path = "/v1/users", tag = "users", summary = "The local users", responses((status = 200, description = "All local users", body = Users)))]
-pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, caller: Caller) -> Answer<Users> {
+#[utoipa::path(get, path = "/v1/users", tag = "users", summary = "The local users", responses((status = 200, description = "All local users", body = UsersBody)))]
+pub(in crate::control) async fn list(State(gate): State<Arc<ControlContext>>, caller: Caller) -> JsonAnswer<UsersBody> {
     caller.may(&gate, Action::Administer).await?;
-    Ok(Json(Users {
+    Ok(Json(UsersBody {
         users: gate.ledger.users(),
     }))
 }
 
 #[utoipa::path(post, path = "/v1/users", tag = "users", summary = "Creates a local user", request_body = NewUserBody, responses((status = 201, description = "The user and its token", body = IssuedUser)))]
 pub(in crate::control) async fn create(
-    State(gate): State<Arc<Gate>>,
+    State(gate): State<Arc<ControlContext>>,
     caller: Caller,
     bytes: Bytes,
 ) -> Result<Response, ApiError> {
@@ -47,18 +47,18 @@ pub(in crate::control) async fn create(
 
 #[utoipa::path(post, path = "/v1/users/{name}/rotate", tag = "users", summary = "Replaces the token of a user", params(("name" = String, Path, description = "The user")), request_body = EmptyBody, responses((status = 200, description = "The user and the new token; the old one is no longer valid", body = IssuedUser), (status = 202, description = "In effect; `effect` shows what is not stored or recorded yet", body = IssuedUser)))]
 pub(in crate::control) async fn rotate(
-    State(gate): State<Arc<Gate>>,
+    State(gate): State<Arc<ControlContext>>,
     caller: Caller,
     Path(name): Path<String>,
     bytes: Bytes,
-) -> Taken<IssuedUser> {
+) -> TakenAway<IssuedUser> {
     caller.may_take_away(&gate, Action::Administer).await?;
     let EmptyBody {} = body(&bytes)?;
     let name: IdentityName = named(&name)?;
     let rotated = gate.ledger.rotate_user(&name, caller.name()).await;
     let RotatedToken { token, effect } = rotated.map_err(|error| with_nearest(&gate, error))?;
     // The old token is revoked even if no new one could be made: an error would claim that nothing was done.
-    let effect = Effect {
+    let effect = ChangeEffect {
         recorded: effect.recorded && token.is_some(),
         ..effect
     };
@@ -69,11 +69,11 @@ pub(in crate::control) async fn rotate(
 
 #[utoipa::path(post, path = "/v1/users/{name}/disable", tag = "users", summary = "Disables an identity; its sessions end immediately", params(("name" = String, Path, description = "The identity: a local user, or an issuer's")), request_body = DisableBody, responses((status = 200, description = "The user", body = UserView), (status = 202, description = "In effect; `effect` shows what is not stored or recorded yet", body = UserView)))]
 pub(in crate::control) async fn disable(
-    State(gate): State<Arc<Gate>>,
+    State(gate): State<Arc<ControlContext>>,
     caller: Caller,
     Path(name): Path<String>,
     bytes: Bytes,
-) -> Taken<UserView> {
+) -> TakenAway<UserView> {
     caller.may_take_away(&gate, Action::Administer).await?;
     let DisableBody { unseen } = body(&bytes)?;
     let name: IdentityName = named(&name)?;
@@ -89,11 +89,11 @@ pub(in crate::control) async fn disable(
 
 #[utoipa::path(post, path = "/v1/users/{name}/enable", tag = "users", summary = "Enables an identity again", params(("name" = String, Path, description = "The identity")), request_body = EmptyBody, responses((status = 200, description = "The user", body = UserView)))]
 pub(in crate::control) async fn enable(
-    State(gate): State<Arc<Gate>>,
+    State(gate): State<Arc<ControlContext>>,
     caller: Caller,
     Path(name): Path<String>,
     bytes: Bytes,
-) -> Answer<UserView> {
+) -> JsonAnswer<UserView> {
     caller.may(&gate, Action::Administer).await?;
     let EmptyBody {} = body(&bytes)?;
     let enabled = gate.ledger.enable_user(&named(&name)?, caller.name()).await;
@@ -102,11 +102,11 @@ pub(in crate::control) async fn enable(
 
 #[utoipa::path(post, path = "/v1/users/{name}/groups", tag = "users", summary = "Replaces the groups of a user", params(("name" = String, Path, description = "The user")), request_body = GroupsBody, responses((status = 200, description = "The user", body = RegroupedUser), (status = 202, description = "In effect; `effect` shows what is not stored or recorded yet", body = RegroupedUser)))]
 pub(in crate::control) async fn groups(
-    State(gate): State<Arc<Gate>>,
+    State(gate): State<Arc<ControlContext>>,
     caller: Caller,
     Path(name): Path<String>,
     bytes: Bytes,
-) -> Taken<RegroupedUser> {
+) -> TakenAway<RegroupedUser> {
     caller.may_take_away(&gate, Action::Administer).await?;
     let GroupsBody { groups } = body(&bytes)?;
     let name: IdentityName = named(&name)?;
@@ -121,7 +121,7 @@ pub(in crate::control) async fn groups(
 }
 
 /// Returns a sentence for each group that no policy in force names.
-fn unnamed(gate: &Gate, name: &IdentityName, groups: &BTreeSet<GroupName>) -> Vec<String> {
+fn unnamed(gate: &ControlContext, name: &IdentityName, groups: &BTreeSet<GroupName>) -> Vec<String> {
     let Some(policies) = gate.rules.borrow().policies.clone() else {
         return Vec::new();
     };
@@ -133,7 +133,7 @@ fn unnamed(gate: &Gate, name: &IdentityName, groups: &BTreeSet<GroupName>) -> Ve
 
 /// Checks that the name belongs to no issuer, now or when it was used in a request. A new user takes over all that belongs to
 /// the name: grants, requests, approvals.
-async fn nobody_elses(gate: &Gate, name: &IdentityName) -> Result<(), ApiError> {
+async fn nobody_elses(gate: &ControlContext, name: &IdentityName) -> Result<(), ApiError> {
     let foreign = |issuer| ApiError::IssuersName {
         name: name.clone(),
         issuer,
@@ -160,7 +160,7 @@ async fn nobody_elses(gate: &Gate, name: &IdentityName) -> Result<(), ApiError> 
 }
 
 /// Converts the error, and adds the nearest existing name for an unknown user.
-fn with_nearest(gate: &Gate, error: LedgerError) -> ApiError {
+fn with_nearest(gate: &ControlContext, error: LedgerError) -> ApiError {
     match error {
         LedgerError::NoSuchUser(name) => ApiError::NoSuchUser {
             nearest: gate.ledger.nearest_user(&name),
@@ -170,7 +170,7 @@ fn with_nearest(gate: &Gate, error: LedgerError) -> ApiError {
     }
 }
 
-fn issued(gate: &Gate, name: IdentityName, token: Option<&Secret<String>>) -> Result<IssuedUser, ApiError> {
+fn issued(gate: &ControlContext, name: IdentityName, token: Option<&Secret<String>>) -> Result<IssuedUser, ApiError> {
     let user = gate.ledger.user(&name);
     let user = user.ok_or_else(|| with_nearest(gate, LedgerError::NoSuchUser(name)))?;
     Ok(IssuedUser {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::people::Team;
-use crate::audit::verify::{Expected, Kept, verify_folder};
+use crate::audit::verify::{SavedCheckpoint, VerifyExpectation, verify_folder};
 
 #[tokio::test]
 async fn a_checkpoint_is_for_readers_of_the_log_and_its_key_for_operators_to_change() {
@@ -17,16 +17,16 @@ async fn a_checkpoint_is_for_readers_of_the_log_and_its_key_for_operators_to_cha
         );
     }
     let line = team.served.json("GET /v1/audit/checkpoint", "").await.to_string();
-    let kept = Kept::parse(line.as_bytes()).unwrap();
+    let kept = SavedCheckpoint::parse(line.as_bytes()).unwrap();
     let rotated = team.served.json("POST /v1/audit/rotate-key", "").await;
     assert_ne!(rotated["key"], kept.checkpoint.key.to_string());
     let now = team.served.json("GET /v1/audit/checkpoint", "").await;
     assert_eq!(now["key"], rotated["key"]);
-    let expected = Expected {
+    let expected = VerifyExpectation {
         key: Some(kept.checkpoint.key),
         kept: Some(kept),
         from_start: true,
-        ..Expected::default()
+        ..VerifyExpectation::default()
     };
     let verdict = verify_folder(&team.served.state("audit"), &expected, |_| ()).unwrap();
     assert_eq!(verdict.flaw, None);

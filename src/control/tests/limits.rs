@@ -91,7 +91,7 @@ async fn open(team: &Team, path: &str, token: &str) -> (UnixStream, String) {
 async fn one_identity_holds_so_many_streams_open_and_no_more() {
     let team = Team::start().await;
     let mut streams = Vec::new();
-    for _ in 0..hold::SUBSCRIBERS_OF_ONE {
+    for _ in 0..long_poll::MAX_SUBSCRIBERS_PER_IDENTITY {
         let (stream, said) = open(&team, "GET /v1/events", &team.ana).await;
         assert!(said.starts_with("HTTP/1.1 200"), "{said}");
         streams.push(stream);
@@ -128,7 +128,7 @@ async fn one_identity_has_so_many_long_polls_and_no_more() {
         team.ana
     );
     let mut polls = Vec::new();
-    for _ in 0..=hold::WAITERS_OF_ONE {
+    for _ in 0..=long_poll::MAX_WAITERS_PER_IDENTITY {
         let mut stream = UnixStream::connect(team.served.state("control.sock")).await.unwrap();
         stream.write_all(ask.as_bytes()).await.unwrap();
         polls.push(tokio::spawn(async move {
@@ -294,11 +294,13 @@ async fn a_head_takes_little_memory_and_one_that_is_too_long_is_refused() {
 #[tokio::test]
 async fn one_identity_reads_the_log_so_many_times_at_once() {
     let caller = caller::tests::person("sam");
-    let hold = hold::Hold::new(watch::channel(false).1, 10);
-    let readings: Vec<_> = (0..hold::MAX_READINGS_OF_ONE).map(|_| hold.read(&caller).unwrap()).collect();
-    assert!(matches!(hold.read(&caller), Err(ApiError::HoldsTooMany { .. })));
+    let limiter = long_poll::LongPollLimiter::new(watch::channel(false).1, 10);
+    let readings: Vec<_> = (0..long_poll::MAX_READINGS_PER_IDENTITY)
+        .map(|_| limiter.read(&caller).unwrap())
+        .collect();
+    assert!(matches!(limiter.read(&caller), Err(ApiError::HoldsTooMany { .. })));
     drop(readings);
-    assert!(hold.read(&caller).is_ok());
+    assert!(limiter.read(&caller).is_ok());
 }
 
 #[tokio::test]

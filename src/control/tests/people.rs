@@ -39,8 +39,8 @@ impl Team {
     }
 }
 
-pub(super) fn source(name: &str, text: &str) -> Source {
-    Source {
+pub(super) fn source(name: &str, text: &str) -> PolicyFile {
+    PolicyFile {
         name: name.to_owned(),
         text: text.to_owned(),
     }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::people::{Team, source};
 use super::*;
-use crate::identity::{EmailVerified, IssuerSettings, Keys};
+use crate::identity::{EmailVerified, IssuerSettings, KeysLocation};
 
 const POLICY: &str = r#"
 @id("orders-reads")
@@ -42,7 +42,7 @@ impl House {
         let settings = IssuerSettings {
             issuer: ISSUER.to_owned(),
             audience: "tidegate".to_owned(),
-            keys: Keys::File(file),
+            keys: KeysLocation::File(file),
             identity_claim: "repository".to_owned(),
             email_verified: EmailVerified::Required,
             identity_prefix: prefix.to_owned(),

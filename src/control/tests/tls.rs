@@ -3,7 +3,7 @@
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::tls::{self, ServerTls, Trust};
+use crate::tls::{self, GateTrust, ServerTls};
 
 fn certificate() -> ServerTls {
     let dir = tempfile::tempdir().unwrap();
@@ -13,7 +13,7 @@ fn certificate() -> ServerTls {
 /// What `/healthz` answers whoever trusts only the gate with that certificate.
 async fn health(address: SocketAddr, certificate: &ServerTls) -> std::io::Result<String> {
     let tcp = TcpStream::connect(address).await?;
-    let mut stream = tls::connect(tcp, "localhost", &Trust::Pin(certificate.fingerprint())).await?;
+    let mut stream = tls::connect(tcp, "localhost", &GateTrust::Pin(certificate.fingerprint())).await?;
     let request = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     stream.write_all(request).await?;
     let mut answer = String::new();

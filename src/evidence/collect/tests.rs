@@ -1,9 +1,9 @@
 use super::super::testing::{at, collect, day, ended, executed, grant, records, refused, request, role, started, undone, whole};
 use super::*;
-use crate::audit::reading::Unparsed;
+use crate::audit::sql_analysis::ParseFailure;
 use serde_json::json;
 
-fn life<'a>(report: &'a Report, grant: &str) -> &'a GrantLife {
+fn life<'a>(report: &'a EvidenceReport, grant: &str) -> &'a ReportedGrant {
     report
         .grants
         .iter()
@@ -148,7 +148,10 @@ fn what_could_not_be_read_is_counted_by_whose_it_was_and_why() {
         .collect();
     assert_eq!(
         found,
-        [(Unparsed::Syntax, 2, at(3), at(4)), (Unparsed::Contradicted, 1, at(2), at(2))]
+        [
+            (ParseFailure::Syntax, 2, at(3), at(4)),
+            (ParseFailure::Contradicted, 1, at(2), at(2))
+        ]
     );
     assert_eq!((report.statements.executed, report.unread.statements()), (4, 3));
 }
@@ -247,7 +250,7 @@ fn what_was_taken_back_did_not_happen() {
 
 #[test]
 fn memory_is_that_of_the_period() {
-    let mut collector = Collector::new(Period {
+    let mut collector = ReportCollector::new(ReportPeriod {
         from: at(100_000),
         to: at(200_000),
     });

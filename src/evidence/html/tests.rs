@@ -2,7 +2,7 @@ use super::super::tables;
 use super::super::testing::{at, collect, day, whole};
 use super::*;
 
-fn shown(report: &Report) -> String {
+fn shown(report: &EvidenceReport) -> String {
     page(report, &tables(report), at(60))
 }
 
@@ -24,7 +24,7 @@ fn nothing_from_outside_is_markup_or_moves_a_cursor() {
 
 #[test]
 fn what_is_wrong_comes_first() {
-    let alarm = |report: &Report| {
+    let alarm = |report: &EvidenceReport| {
         let page = shown(report);
         let found = page
             .split_once("<ul class=\"alarm\">")
@@ -55,18 +55,18 @@ fn what_is_wrong_comes_first() {
     cut.log_damaged = 1;
     assert!(alarm(&cut).contains("changed or missing, or the file gone: 1."));
     let mut broken = whole();
-    broken.flaw = Some(crate::audit::verify::Flaw::Missing { first: 2, last: 3 });
+    broken.flaw = Some(crate::audit::verify::LogFlaw::Missing { first: 2, last: 3 });
     let report = collect(&day(), 0, 30, Ok(broken));
     assert!(alarm(&report).contains("not whole") && shown(&report).contains("segments 2 to 3 are missing"));
 }
 
 #[test]
 fn long_tables_are_cut_on_paper_only() {
-    let row = || Row {
+    let row = || TableRow {
         cells: vec!["x".to_owned()],
         remarkable: false,
     };
-    let table = Table {
+    let table = ReportTable {
         name: "grants",
         title: "Grants",
         note: String::new(),
@@ -75,7 +75,7 @@ fn long_tables_are_cut_on_paper_only() {
         more: 3,
     };
     let text = section(&table).into_string();
-    assert_eq!(text.matches("<td").count(), MOST_ROWS);
+    assert_eq!(text.matches("<td").count(), MAX_ROWS);
     assert!(text.contains("8 more; grants.csv has 1005 rows"), "{text}");
 }
 
@@ -96,7 +96,7 @@ fn a_table_fits_the_page_and_no_id_is_broken() {
             if columns[*place].is_cut() { widest.min(14) } else { widest }
         };
         let room: usize = shown.iter().map(|place| least(place) + crate::columns::PADDING).sum();
-        assert!(room <= PAGE_CHARS, "{}: {room}", table.name);
+        assert!(room <= PAGE_WIDTH_CHARS, "{}: {room}", table.name);
         for (place, name) in table.head.iter().enumerate() {
             let is_id = matches!(*name, "grant" | "session" | "role" | "wanted");
             assert!(

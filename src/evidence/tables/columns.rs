@@ -1,19 +1,19 @@
 //! Priorities of a report's columns where there is no room for all of them: on the page, in a terminal. Pure.
 
-use super::Table;
-use crate::columns::{Column, cut, cut_or_less, less, whole};
+use super::ReportTable;
+use crate::columns::{ColumnSpec, cut, cut_or_less, less, whole};
 
-impl Table {
+impl ReportTable {
     /// Returns the columns with their priorities.
     #[must_use]
-    pub fn columns(&self) -> Vec<Column> {
+    pub fn columns(&self) -> Vec<ColumnSpec> {
         self.head.iter().map(|name| column(name)).collect()
     }
 }
 
 /// Returns the priority of a column. Ids are whole and stay; columns that say who, where and what are cut at most; the others
 /// are dropped, those with the highest number first.
-fn column(name: &'static str) -> Column {
+fn column(name: &'static str) -> ColumnSpec {
     match name {
         "grant" | "session" | "role" | "wanted" | "rule" | "count" | "state" | "ending" | "control" => whole(name),
         "identity" | "name given" | "what" | "why" => cut(name, 12),

@@ -4,18 +4,18 @@
 
 use jiff::Timestamp;
 
-use super::{Row, Table, maybe, optional, row, seconds, text, time};
-use crate::audit::reading::Unparsed;
-use crate::evidence::report::{Report, RoleLife};
+use super::{ReportTable, TableRow, maybe, optional, row, seconds, text, time};
+use crate::audit::sql_analysis::ParseFailure;
+use crate::evidence::report::{EvidenceReport, ReportedRole};
 
 /// Time after its grant's end from which a role that still exists needs attention: the reaper has run since then. Microseconds.
 const LATE_US: u64 = 60_000_000;
 
-pub(super) fn roles(report: &Report) -> Table {
-    let mut rows: Vec<Row> = report.roles.iter().map(|role| one(role, report.period.to)).collect();
+pub(super) fn roles(report: &EvidenceReport) -> ReportTable {
+    let mut rows: Vec<TableRow> = report.roles.iter().map(|role| one(role, report.period.to)).collect();
     // Roles that need attention come first.
     rows.sort_by_key(|row| !row.remarkable);
-    Table {
+    ReportTable {
         name: "roles",
         title: "Roles of grants at the databases",
         note: "Each grant has a role of its own where profiles say what they may do; it is to be gone with the grant. From the grant's \
@@ -38,14 +38,14 @@ pub(super) fn roles(report: &Report) -> Table {
     }
 }
 
-fn one(role: &RoleLife, to: Timestamp) -> Row {
+fn one(role: &ReportedRole, to: Timestamp) -> TableRow {
     let after = role.gone_after_us();
     let state = match role.retired_at {
         Some(_) => "gone",
         None if role.is_left(to) => "NOT GONE",
         None => "in use",
     };
-    Row {
+    TableRow {
         cells: vec![
             text(&role.role),
             role.grant.to_string(),
@@ -62,7 +62,7 @@ fn one(role: &RoleLife, to: Timestamp) -> Row {
     }
 }
 
-pub(super) fn rails(report: &Report) -> Table {
+pub(super) fn rails(report: &EvidenceReport) -> ReportTable {
     let rows = report.rails.iter().map(|refusals| {
         row(vec![
             refusals.identity.to_string(),
@@ -74,7 +74,7 @@ pub(super) fn rails(report: &Report) -> Table {
             time(refusals.last),
         ])
     });
-    Table {
+    ReportTable {
         name: "rails",
         title: "Statements that the gate refused",
         note:
@@ -88,8 +88,8 @@ pub(super) fn rails(report: &Report) -> Table {
     }
 }
 
-pub(super) fn unread(report: &Report) -> Table {
-    let rows = report.unread.items.iter().map(|unread| Row {
+pub(super) fn unread(report: &EvidenceReport) -> ReportTable {
+    let rows = report.unread.items.iter().map(|unread| TableRow {
         cells: vec![
             unread.identity.to_string(),
             unread.target.to_string(),
@@ -98,9 +98,9 @@ pub(super) fn unread(report: &Report) -> Table {
             time(unread.first),
             time(unread.last),
         ],
-        remarkable: unread.why == Unparsed::Contradicted,
+        remarkable: unread.why == ParseFailure::Contradicted,
     });
-    Table {
+    ReportTable {
         name: "unread",
         title: "Statements that could not be read",
         note: "They were executed, and the log cannot tell all that they touched: nobody may conclude from it that they did not touch a \
@@ -112,7 +112,7 @@ pub(super) fn unread(report: &Report) -> Table {
     }
 }
 
-pub(super) fn undone(report: &Report) -> Table {
+pub(super) fn undone(report: &EvidenceReport) -> ReportTable {
     let rows = report.undone.items.iter().map(|undone| {
         row(vec![
             time(undone.time),
@@ -125,7 +125,7 @@ pub(super) fn undone(report: &Report) -> Table {
             text(&undone.sqlstate),
         ])
     });
-    Table {
+    ReportTable {
         name: "undone",
         title: "Statements that ran and were undone",
         note: "Their outcome says that they ran, but their transaction failed when it ended (a deferred constraint, a conflict, a later \

@@ -2,21 +2,21 @@
 //!
 //! This module does no layout.
 
-use super::{Row, Table, listed, maybe, optional, row, text, time};
-use crate::evidence::report::{Asked, GrantLife, Report};
+use super::{ReportTable, TableRow, listed, maybe, optional, row, text, time};
+use crate::evidence::report::{EvidenceReport, ReportedGrant, RequestHistory};
 
-pub(super) fn break_glass(report: &Report) -> Table {
+pub(super) fn break_glass(report: &EvidenceReport) -> ReportTable {
     let broken = report.grants.iter().filter_map(|life| {
         let asked = life.asked.as_ref().filter(|asked| asked.break_glass)?;
         Some((life, asked))
     });
-    let mut rows: Vec<Row> = broken
+    let mut rows: Vec<TableRow> = broken
         .map(|(life, asked)| {
             let (by, at, said) = match &asked.review {
                 Some((by, at, said)) => (by.to_string(), time(*at), optional(said.as_deref())),
                 None => ("NOT REVIEWED".to_owned(), String::new(), String::new()),
             };
-            Row {
+            TableRow {
                 cells: vec![
                     time(life.created_at),
                     life.identity.to_string(),
@@ -36,7 +36,7 @@ pub(super) fn break_glass(report: &Report) -> Table {
         .collect();
     // Accesses without a review come first.
     rows.sort_by_key(|row| !row.remarkable);
-    Table {
+    ReportTable {
         name: "break_glass",
         title: "Break-glass access and its reviews",
         note: "Access that was taken without waiting for an approver. Reviews are as they stood at the period's end.".to_owned(),
@@ -82,9 +82,9 @@ const GRANT: &[&str] = &[
     "last use",
 ];
 
-fn grant(life: &GrantLife) -> Row {
+fn grant(life: &ReportedGrant) -> TableRow {
     let asked = life.asked.as_ref();
-    let of = |part: fn(&Asked) -> Option<&str>| optional(asked.and_then(part));
+    let of = |part: fn(&RequestHistory) -> Option<&str>| optional(asked.and_then(part));
     let used = life.used;
     row(vec![
         life.grant.to_string(),
@@ -111,8 +111,8 @@ fn grant(life: &GrantLife) -> Row {
     ])
 }
 
-pub(super) fn all(report: &Report) -> Table {
-    Table {
+pub(super) fn all(report: &EvidenceReport) -> ReportTable {
+    ReportTable {
         name: "grants",
         title: "Grants",
         note:
@@ -126,9 +126,9 @@ pub(super) fn all(report: &Report) -> Table {
     }
 }
 
-pub(super) fn unused(report: &Report) -> Table {
+pub(super) fn unused(report: &EvidenceReport) -> ReportTable {
     let unused = report.grants.iter().filter(|life| life.is_unused());
-    Table {
+    ReportTable {
         name: "unused",
         title: "Grants that nobody used",
         note: "Grants without a single login up to the period's end. They closed by themselves; many of them for one person or \

@@ -7,13 +7,13 @@ const ANA: &str = "ana@example.com";
 const TOKEN: &str = "tg_right";
 
 impl Gate {
-    pub(super) async fn serve_identity(&self, greeted: Box<Greeted>) -> Outcome {
+    pub(super) async fn serve_identity(&self, greeted: Box<GreetedClient>) -> Outcome {
         let user = greeted.startup().user.clone();
         let judge = async |token: Secret<String>| match token.expose().as_str() {
             TOKEN if user == ANA => Ok(()),
-            TOKEN => Err(TokenRefused::AnotherIdentity),
+            TOKEN => Err(TokenRefusalError::AnotherIdentity),
             "slow" => std::future::pending().await,
-            _ => Err(TokenRefused::NotAccepted {
+            _ => Err(TokenRefusalError::NotAccepted {
                 why: "nobody has it".to_owned(),
             }),
         };

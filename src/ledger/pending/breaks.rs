@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The panics that a test wants.
 #[derive(Default)]
-pub(in crate::ledger) struct Breaks {
+pub(in crate::ledger) struct TestPanics {
     pub(in crate::ledger) store: AtomicBool,
     pub(in crate::ledger) log: AtomicBool,
 }
 
-impl Breaks {
+impl TestPanics {
     pub(super) fn break_store(&self) {
         assert!(!self.store.swap(false, Ordering::SeqCst), "as a test wants it");
     }

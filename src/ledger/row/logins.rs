@@ -7,14 +7,14 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
-use super::super::logins::Logins;
+use super::super::logins::GrantLogins;
 use super::super::sqlite::StoreError;
 use super::{damaged, parsed};
 use crate::ids::GrantId;
 use crate::scram::Verifier;
 
 /// Returns the logins of all grants that have not ended.
-pub(in crate::ledger) fn load(connection: &Connection, now: Timestamp) -> Result<HashMap<GrantId, Logins>, StoreError> {
+pub(in crate::ledger) fn load(connection: &Connection, now: Timestamp) -> Result<HashMap<GrantId, GrantLogins>, StoreError> {
     // `CROSS` makes SQLite begin with the few grants, and not with all logins ever made, which already have the order (SQLite:
     // "Query Planner", manual control of join order).
     let mut statement = connection.prepare(
@@ -22,7 +22,7 @@ pub(in crate::ledger) fn load(connection: &Connection, now: Timestamp) -> Result
          WHERE coalesce(g.until, g.activate_by) > ?1 ORDER BY l.number",
     )?;
     let mut rows = statement.query([now.as_microsecond()])?;
-    let mut logins: HashMap<GrantId, Logins> = HashMap::new();
+    let mut logins: HashMap<GrantId, GrantLogins> = HashMap::new();
     while let Some(row) = rows.next()? {
         let (grant, name, verifier) = read(row)?;
         logins.entry(grant).or_default().add(name, verifier);
@@ -31,11 +31,11 @@ pub(in crate::ledger) fn load(connection: &Connection, now: Timestamp) -> Result
 }
 
 /// Returns the logins of one grant.
-pub(super) fn of(connection: &Connection, grant: &GrantId) -> Result<Logins, StoreError> {
+pub(super) fn of(connection: &Connection, grant: &GrantId) -> Result<GrantLogins, StoreError> {
     let mut statement =
         connection.prepare_cached("SELECT name, grant_id, verifier FROM logins WHERE grant_id = ?1 ORDER BY number")?;
     let mut rows = statement.query([grant.as_str()])?;
-    let mut logins = Logins::default();
+    let mut logins = GrantLogins::default();
     while let Some(row) = rows.next()? {
         let (_, name, verifier) = read(row)?;
         logins.add(name, verifier);

@@ -13,9 +13,9 @@ use super::{NO_SECRET, damaged, insert_within, micros};
 use crate::grant::Grant;
 use crate::ids::{GrantId, RequestId};
 use crate::names::{IdentityName, TargetName};
-use crate::request::{Request, Status};
+use crate::request::{Request, RequestState};
 
-const COLUMNS: &str = "number, id, identity, target, outcome, activate_within_us, body";
+const REQUEST_COLUMNS: &str = "number, id, identity, target, outcome, activate_within_us, body";
 
 /// Request as it is stored.
 #[derive(Debug, Clone)]
@@ -29,9 +29,9 @@ pub(in crate::ledger) struct StoredRequest {
 
 /// Filter and page over the requests in the store.
 #[derive(Debug, Clone)]
-pub(in crate::ledger) struct Page {
-    /// Status other than [`Status::Pending`]: pending requests are in memory.
-    pub(in crate::ledger) status: Option<Status>,
+pub(in crate::ledger) struct RequestPage {
+    /// Status other than [`RequestState::Pending`]: pending requests are in memory.
+    pub(in crate::ledger) status: Option<RequestState>,
     pub(in crate::ledger) identity: Option<IdentityName>,
     pub(in crate::ledger) target: Option<TargetName>,
     pub(in crate::ledger) unreviewed: bool,
@@ -41,7 +41,7 @@ pub(in crate::ledger) struct Page {
 }
 
 pub(in crate::ledger) fn load_pending(connection: &Connection, now: Timestamp) -> Result<Vec<StoredRequest>, StoreError> {
-    let sql = format!("SELECT {COLUMNS} FROM requests WHERE outcome IS NULL AND expires_at > ?1");
+    let sql = format!("SELECT {REQUEST_COLUMNS} FROM requests WHERE outcome IS NULL AND expires_at > ?1");
     many(connection, &sql, [Value::Integer(now.as_microsecond())])
 }
 
@@ -58,10 +58,10 @@ pub(in crate::ledger) fn find_by_key(
 }
 
 /// Returns a page of requests, the latest first.
-pub(in crate::ledger) fn page(connection: &Connection, page: &Page) -> Result<Vec<StoredRequest>, StoreError> {
+pub(in crate::ledger) fn page(connection: &Connection, page: &RequestPage) -> Result<Vec<StoredRequest>, StoreError> {
     let (conditions, mut values) = conditions(page);
     values.push(Value::Integer(i64::try_from(page.limit).unwrap_or(i64::MAX)));
-    let sql = format!("SELECT {COLUMNS} FROM requests WHERE {conditions} ORDER BY number DESC LIMIT ?");
+    let sql = format!("SELECT {REQUEST_COLUMNS} FROM requests WHERE {conditions} ORDER BY number DESC LIMIT ?");
     many(connection, &sql, values)
 }
 
@@ -69,7 +69,7 @@ pub(in crate::ledger) fn page(connection: &Connection, page: &Page) -> Result<Ve
 /// unreviewed requests are the fewest, then those of one identity. If there is such a condition, a `+` keeps SQLite from using
 /// the index of the others (SQLite: "The SQLite Query Optimizer Overview", unary "+"), which could go through everything that
 /// was ever approved.
-fn conditions(page: &Page) -> (String, Vec<Value>) {
+fn conditions(page: &RequestPage) -> (String, Vec<Value>) {
     let (mut conditions, mut values) = ("1".to_owned(), Vec::new());
     let mut add = |condition: &str, value: Option<Value>| {
         conditions.push_str(" AND ");
@@ -82,8 +82,8 @@ fn conditions(page: &Page) -> (String, Vec<Value>) {
     let beside = |narrow: bool| if narrow { "+" } else { "" };
     match page.status {
         None => {}
-        Some(Status::Pending) => add("outcome IS NULL AND expires_at > ?", now),
-        Some(Status::Lapsed) => add("outcome IS NULL AND +expires_at <= ?", now),
+        Some(RequestState::Pending) => add("outcome IS NULL AND expires_at > ?", now),
+        Some(RequestState::Lapsed) => add("outcome IS NULL AND +expires_at <= ?", now),
         Some(settled) => add(&format!("{}outcome = ?", beside(narrow)), text(settled.name())),
     }
     if let Some(identity) = &page.identity {
@@ -193,7 +193,7 @@ fn exactly_one(rows: usize, request: &Request) -> Result<(), StoreError> {
 
 fn one<const N: usize>(connection: &Connection, condition: &str, values: [&str; N]) -> Result<Option<StoredRequest>, StoreError> {
     connection
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM requests WHERE {condition}"))?
+        .prepare_cached(&format!("SELECT {REQUEST_COLUMNS} FROM requests WHERE {condition}"))?
         .query_row(params_from_iter(values), |row| Ok(read(row)))
         .optional()?
         .transpose()

@@ -16,7 +16,7 @@ use crate::request::Request;
 
 /// Restriction of a row.
 #[derive(Debug, Clone)]
-pub(in crate::ledger) enum Write {
+pub(in crate::ledger) enum RestrictWrite {
     /// Reduces the grant to this one.
     Grant(Grant),
     /// Settles the request like this one, if it is pending.
@@ -27,17 +27,17 @@ pub(in crate::ledger) enum Write {
 
 /// Line of a log up to which the store reflects it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::ledger) struct Reflected {
+pub(in crate::ledger) struct ReflectedLog {
     pub(in crate::ledger) log: LogId,
     pub(in crate::ledger) segment: u32,
     pub(in crate::ledger) seq: u64,
 }
 
-pub(in crate::ledger) fn apply(connection: &Connection, write: &Write) -> Result<(), StoreError> {
+pub(in crate::ledger) fn apply(connection: &Connection, write: &RestrictWrite) -> Result<(), StoreError> {
     match write {
-        Write::Grant(grant) => restrict_grant(connection, grant),
-        Write::Request(request) => requests::settle(connection, request),
-        Write::User(user) => users::put_within(connection, user),
+        RestrictWrite::Grant(grant) => restrict_grant(connection, grant),
+        RestrictWrite::Request(request) => requests::settle(connection, request),
+        RestrictWrite::User(user) => users::put_within(connection, user),
     }
 }
 
@@ -89,21 +89,21 @@ pub(in crate::ledger) fn unrecorded(connection: &Connection) -> Result<Vec<(i64,
     Ok(found)
 }
 
-pub(in crate::ledger) fn reflected(connection: &Connection) -> Result<Option<Reflected>, StoreError> {
+pub(in crate::ledger) fn reflected(connection: &Connection) -> Result<Option<ReflectedLog>, StoreError> {
     let found = connection
         .query_row("SELECT log, segment, seq FROM log_reflected", [], |row| {
             Ok((row.get::<_, String>(0)?, row.get(1)?, row.get::<_, i64>(2)?))
         })
         .optional()?;
     let Some((log, segment, seq)) = found else { return Ok(None) };
-    Ok(Some(Reflected {
+    Ok(Some(ReflectedLog {
         log: log.parse().map_err(|_| damaged("log", "log_reflected"))?,
         segment,
         seq: u64::try_from(seq).map_err(|_| damaged("seq", "log_reflected"))?,
     }))
 }
 
-pub(in crate::ledger) fn put_reflected(connection: &Connection, to: &Reflected) -> Result<(), StoreError> {
+pub(in crate::ledger) fn put_reflected(connection: &Connection, to: &ReflectedLog) -> Result<(), StoreError> {
     connection
         .prepare_cached(
             "INSERT INTO log_reflected (only, log, segment, seq) VALUES (1, ?1, ?2, ?3) \

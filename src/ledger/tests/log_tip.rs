@@ -2,7 +2,7 @@ use std::fs;
 
 use super::*;
 use crate::audit::SignedTip;
-use crate::audit::chain::Link;
+use crate::audit::chain::ChainLink;
 use crate::ids::LogId;
 
 fn tip(log: u8, seq: u64) -> SignedTip {
@@ -10,7 +10,7 @@ fn tip(log: u8, seq: u64) -> SignedTip {
         log: LogId::from_random([log; 10]),
         segment: 3,
         seq,
-        link: Link::START.after(&seq.to_be_bytes()),
+        link: ChainLink::START.after(&seq.to_be_bytes()),
         line: format!("{{\"seq\":{seq}}}"),
     }
 }

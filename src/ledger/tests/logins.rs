@@ -1,19 +1,19 @@
 use super::workflow::new;
 use super::*;
-use crate::ledger::logins::MOST;
-use crate::request::How;
+use crate::ledger::logins::MAX_LOGINS;
+use crate::request::ApprovedBy;
 
 #[tokio::test]
 async fn several_logins_are_good_at_once_and_the_oldest_goes_first() {
     let bench = Bench::new();
     let ledger = &bench.ledger;
-    let request = bench.submit(new(Submitted::Granted(How::Automatic))).await.request;
+    let request = bench.submit(new(SubmitResult::Granted(ApprovedBy::Automatic))).await.request;
     let id = request.grant().unwrap();
     let mock = |user: &str| Verifier::mock(user, &ledger.0.mock_key);
     // It has no secret of its own.
     assert!(ledger.verifier(id.as_str()).await == mock(id.as_str()));
     let mut users = Vec::new();
-    for _ in 0..MOST {
+    for _ in 0..MAX_LOGINS {
         let login = ledger.issue_login(id, "ana@example.com").await.unwrap();
         assert_eq!(login.secret.expose().len(), 32);
         assert_eq!(ledger.grant_of_login(&login.user).as_ref(), Some(id));
@@ -27,7 +27,7 @@ async fn several_logins_are_good_at_once_and_the_oldest_goes_first() {
     }
     distinct.sort();
     distinct.dedup();
-    assert_eq!(distinct.len(), MOST);
+    assert_eq!(distinct.len(), MAX_LOGINS);
     let further = ledger.issue_login(id, "ana@example.com").await.unwrap().user;
     for ledger in [ledger, &bench.reopened()] {
         assert!(ledger.verifier(&users[0]).await == mock(&users[0]));
@@ -55,7 +55,7 @@ async fn only_what_has_not_ended_gets_a_login() {
     bench.fill_disk(false);
     bench.ledger.revoke(grant.id(), "olga", None).await.unwrap();
     let late = bench.ledger.issue_login(grant.id(), "ana@example.com").await;
-    assert!(matches!(late, Err(LedgerError::Illegal(IllegalChange::Ended(_)))));
+    assert!(matches!(late, Err(LedgerError::Illegal(ChangeError::Ended(_)))));
     // Whoever has one is still told why it is over.
     let refused = bench.ledger.admit(grant.id(), None, CLIENT, fine).await.unwrap_err();
     assert_eq!(refused.name(), "login_revoked");

@@ -2,7 +2,7 @@ use tokio::time::Instant;
 
 use super::workflow::{name, new, reasons};
 use super::*;
-use crate::request::{How, Request, Status};
+use crate::request::{ApprovedBy, Request, RequestState};
 
 /// A hundred thousand requests of the past, half of them with grants: some ended long ago, some within the last hours.
 fn past(bench: &Bench, sample: &Request) {
@@ -47,12 +47,12 @@ async fn a_long_past_slows_nothing() {
 
     let (who, target) = (&sample.wish.identity, &sample.wish.target);
     let granted = ledger
-        .submit(new(Submitted::Granted(How::Automatic)), reasons())
+        .submit(new(SubmitResult::Granted(ApprovedBy::Automatic)), reasons())
         .await
         .unwrap();
     let begin = Instant::now();
     for _ in 0..20 {
-        let mut new = new(Submitted::Granted(How::Automatic));
+        let mut new = new(SubmitResult::Granted(ApprovedBy::Automatic));
         new.key = Some("key-7x".to_owned());
         ledger.submit(new, reasons()).await.unwrap();
     }
@@ -128,8 +128,8 @@ async fn pages(ledger: &Ledger, who: &IdentityName, target: &TargetName) {
     let half: RequestId = "rq_0000050000".parse().unwrap();
     for (status, first) in [
         (None, "rq_0000049999"),
-        (Some(Status::Denied), "rq_0000049998"),
-        (Some(Status::Approved), "rq_0000049999"),
+        (Some(RequestState::Denied), "rq_0000049998"),
+        (Some(RequestState::Approved), "rq_0000049999"),
     ] {
         for (identity, target) in [
             (None, None),
@@ -148,7 +148,7 @@ async fn pages(ledger: &Ledger, who: &IdentityName, target: &TargetName) {
             assert_eq!((page.len(), page[0].request.id.as_str()), (50, first));
         }
     }
-    for status in [Status::Pending, Status::Lapsed, Status::Rejected] {
+    for status in [RequestState::Pending, RequestState::Lapsed, RequestState::Rejected] {
         let identity = Some(who.clone());
         let filter = RequestFilter {
             status: Some(status),
@@ -156,12 +156,12 @@ async fn pages(ledger: &Ledger, who: &IdentityName, target: &TargetName) {
             ..RequestFilter::default()
         };
         let found = ledger.requests(filter).await.unwrap().len();
-        assert_eq!(found, usize::from(status == Status::Pending), "{status:?}");
+        assert_eq!(found, usize::from(status == RequestState::Pending), "{status:?}");
     }
     // Who has no past does not pay for that of others.
     for _ in 0..100 {
         let filter = RequestFilter {
-            status: Some(Status::Approved),
+            status: Some(RequestState::Approved),
             identity: Some(name("bo")),
             target: Some(target.clone()),
             ..RequestFilter::default()
@@ -206,7 +206,7 @@ async fn a_store_of_the_first_version_is_brought_up_to_date() {
     assert!(ledger.verifier("gr_1111111111").await == verifier);
     assert!(ledger.admit(view.grant.id(), None, CLIENT, fine).await.is_ok());
     ledger
-        .submit(new(Submitted::Granted(How::Automatic)), reasons())
+        .submit(new(SubmitResult::Granted(ApprovedBy::Automatic)), reasons())
         .await
         .unwrap();
     drop(ledger);

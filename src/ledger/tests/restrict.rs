@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use super::workflow::{approve, name, new, reasons};
 use super::*;
-use crate::request::{How, Outcome};
+use crate::request::{ApprovedBy, RequestOutcome};
 
-const IN_EFFECT: Effect = Effect {
+const IN_EFFECT: ChangeEffect = ChangeEffect {
     in_effect: true,
     stored: false,
     recorded: false,
@@ -18,13 +18,13 @@ pub(super) async fn settled(ledger: &Ledger) {
 }
 
 /// A grant with a session that watches it.
-async fn in_use(ledger: &Ledger) -> (GrantId, Admission) {
+async fn in_use(ledger: &Ledger) -> (GrantId, AdmittedSession) {
     let (grant, _) = ledger.create(terms(), "olga").await.unwrap();
     let admission = ledger.admit(grant.id(), None, CLIENT, fine).await.unwrap();
     (grant.id().clone(), admission)
 }
 
-fn is_revoked(admission: &mut Admission) -> bool {
+fn is_revoked(admission: &mut AdmittedSession) -> bool {
     admission.changes.borrow_and_update().revoked().is_some()
 }
 
@@ -92,7 +92,7 @@ async fn what_takes_away_waits_for_no_turn_that_something_hanging_holds() {
         .unwrap();
     assert_eq!(
         view.effect,
-        Some(Effect {
+        Some(ChangeEffect {
             stored: true,
             ..IN_EFFECT
         }),
@@ -153,7 +153,7 @@ async fn an_extension_that_comes_after_the_end_is_refused_and_leaves_nothing() {
     bench.step(31 * 60);
     bench.script.hangs.send_replace(false);
     let late = extend.await.unwrap().unwrap_err();
-    assert!(matches!(late, LedgerError::Illegal(IllegalChange::Ended(_))), "{late:?}");
+    assert!(matches!(late, LedgerError::Illegal(ChangeError::Ended(_))), "{late:?}");
     settled(&bench.ledger).await;
     let after = bench.reopened();
     for ledger in [&bench.ledger, &after] {
@@ -190,7 +190,7 @@ async fn who_is_shut_out_is_out_though_nothing_can_be_written() {
     assert!(is_revoked(&mut admission));
     assert!(matches!(
         ledger.request(&pending.id).await.unwrap().request.outcome,
-        Some(Outcome::Rejected { .. })
+        Some(RequestOutcome::Rejected { .. })
     ));
     assert!(ledger.enable_user(&ana, "olga").await.is_err(), "not before it is durable");
     bench.sql(MENDED);
@@ -200,7 +200,7 @@ async fn who_is_shut_out_is_out_though_nothing_can_be_written() {
     assert!(after.is_disabled(&ana) && after.user_by_token(&token).is_none());
     assert_eq!(after.grant(&id).await.unwrap().status, "revoked");
     assert!(approve(&after, &pending.id, "bo").await.is_err());
-    let _ = new(Submitted::Granted(How::Automatic));
+    let _ = new(SubmitResult::Granted(ApprovedBy::Automatic));
     let _ = reasons();
 }
 
@@ -215,7 +215,7 @@ struct Logged {
 impl Logged {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let settings = crate::audit::Settings::in_folder(folder.path());
+        let settings = crate::audit::JournalSettings::in_folder(folder.path());
         let clock = Clock::system(None);
         let journal = Journal::open(&settings, clock.clone()).unwrap();
         let ledger = Ledger::open(&folder.path().join("ledger.db"), journal.clone(), clock.clone()).unwrap();
@@ -326,7 +326,7 @@ async fn what_only_the_store_knows_is_put_on_record_by_the_next_start() {
     let effect = bench.ledger.revoke(&id, "olga", None).await.unwrap().effect.unwrap();
     assert_eq!(
         effect,
-        Effect {
+        ChangeEffect {
             stored: true,
             ..IN_EFFECT
         }

@@ -3,9 +3,9 @@ use std::collections::BTreeSet;
 use super::restrict::settled;
 use super::workflow::{approve, name, new, reasons};
 use super::*;
-use crate::identity::Source;
+use crate::identity::IdentitySource;
 use crate::names::GroupName;
-use crate::request::{How, Outcome};
+use crate::request::{ApprovedBy, RequestOutcome};
 
 fn groups(names: &[&str]) -> BTreeSet<GroupName> {
     names.iter().map(|group| name(group)).collect()
@@ -19,7 +19,7 @@ async fn a_token_is_good_until_it_is_replaced() {
     assert!(token.expose().len() == 35 && token.expose().starts_with("tg_"));
     let identity = bench.reopened().user_by_token(&token).unwrap();
     assert_eq!((&identity.name, &identity.groups), (&ana, &groups(&["qa"])));
-    assert_eq!(identity.source, Source::Local);
+    assert_eq!(identity.source, IdentitySource::Local);
     let twice = ledger.add_user(&ana, groups(&[]), "olga").await;
     assert!(matches!(twice, Err(LedgerError::UserExists(_))));
 
@@ -52,7 +52,7 @@ async fn who_is_disabled_loses_everything_at_once() {
     let bench = Bench::new();
     let (ledger, ana) = (&bench.ledger, name("ana@example.com"));
     let token = ledger.add_user(&ana, groups(&["qa"]), "olga").await.unwrap();
-    let granted = bench.submit(new(Submitted::Granted(How::Automatic))).await.request;
+    let granted = bench.submit(new(SubmitResult::Granted(ApprovedBy::Automatic))).await.request;
     let (by_hand, _) = ledger.create(terms(), "olga").await.unwrap();
     let pending = bench.submit(bench.waiting(1)).await.request;
     let mut admission = ledger.admit(granted.grant().unwrap(), None, CLIENT, fine).await.unwrap();
@@ -66,7 +66,7 @@ async fn who_is_disabled_loses_everything_at_once() {
         assert_eq!(ledger.active_grants(&ana), 0);
         assert_eq!(ledger.grant(by_hand.id()).await.unwrap().status, "revoked");
         let outcome = ledger.request(&pending.id).await.unwrap().request.outcome;
-        assert!(matches!(outcome, Some(Outcome::Rejected { by, .. }) if by.as_str() == "operator"));
+        assert!(matches!(outcome, Some(RequestOutcome::Rejected { by, .. }) if by.as_str() == "operator"));
     }
     let before = bench.script.changes().len();
     ledger.disable_user(&ana, "olga").await.unwrap();
@@ -75,7 +75,7 @@ async fn who_is_disabled_loses_everything_at_once() {
     // Nothing is made for it now, and what was lost does not come back.
     let late = ledger.create(terms(), "olga").await;
     assert!(matches!(late, Err(LedgerError::Disabled(_))), "{late:?}");
-    for submitted in [Submitted::Granted(How::Automatic), bench.waiting(1).submitted] {
+    for submitted in [SubmitResult::Granted(ApprovedBy::Automatic), bench.waiting(1).submitted] {
         let late = ledger.submit(new(submitted), reasons()).await;
         assert!(matches!(late, Err(LedgerError::Disabled(_))), "{late:?}");
     }
@@ -104,7 +104,7 @@ async fn nothing_slips_through_while_somebody_is_shut_out() {
         };
         let (by_hand, granted, approved, waiting, disabled) = tokio::join!(
             ledger.create(terms(), "olga"),
-            ledger.submit(new(Submitted::Granted(How::Automatic)), reasons()),
+            ledger.submit(new(SubmitResult::Granted(ApprovedBy::Automatic)), reasons()),
             approve(ledger, &pending.id, "bo"),
             ledger.submit(bench.waiting(1), reasons()),
             disable,

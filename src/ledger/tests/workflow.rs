@@ -3,17 +3,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 use crate::audit::event::RequestChangeKind;
 use crate::names::ProfileName;
-use crate::request::{Approve, How, IllegalStep, Next, Request, Status, Wish};
+use crate::request::{Approve, ApprovedBy, Request, RequestSpec, RequestState, StepError, StepResult};
 
 /// What a step comes to in these tests.
 #[derive(Debug)]
 pub(super) enum NotTaken {
-    Illegal(IllegalStep),
+    Illegal(StepError),
     Ledger(LedgerError),
 }
 
-impl From<IllegalStep> for NotTaken {
-    fn from(error: IllegalStep) -> Self {
+impl From<StepError> for NotTaken {
+    fn from(error: StepError) -> Self {
         Self::Illegal(error)
     }
 }
@@ -28,9 +28,9 @@ pub(super) fn name<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T 
     text.parse().unwrap()
 }
 
-pub(super) fn new(submitted: Submitted) -> NewRequest {
+pub(super) fn new(submitted: SubmitResult) -> NewRequest {
     NewRequest {
-        wish: Wish {
+        wish: RequestSpec {
             identity: name("ana@example.com"),
             groups: BTreeSet::from([name("qa")]),
             issuer: None,
@@ -41,7 +41,7 @@ pub(super) fn new(submitted: Submitted) -> NewRequest {
             reason: Some("BUG-812".to_owned()),
             ticket: Some("SHOP-7".to_owned()),
             max_sessions: 3,
-            break_glass: matches!(submitted, Submitted::Granted(How::BreakGlass)),
+            break_glass: matches!(submitted, SubmitResult::Granted(ApprovedBy::BreakGlass)),
         },
         submitted,
         key: None,
@@ -52,7 +52,7 @@ pub(super) fn new(submitted: Submitted) -> NewRequest {
 impl Bench {
     pub(super) fn waiting(&self, approvals: u32) -> NewRequest {
         let expires_at = self.clock.now() + Duration::from_hours(1);
-        new(Submitted::Waiting { approvals, expires_at })
+        new(SubmitResult::Waiting { approvals, expires_at })
     }
 
     pub(super) async fn submit(&self, new: NewRequest) -> RequestView {
@@ -60,11 +60,11 @@ impl Bench {
     }
 }
 
-pub(super) fn reasons() -> Reasons {
-    Reasons {
+pub(super) fn reasons() -> DecisionReasons {
+    DecisionReasons {
         policies: vec!["qa-may".to_owned()],
         policy_set: Some("5e7".to_owned()),
-        ..Reasons::default()
+        ..DecisionReasons::default()
     }
 }
 
@@ -84,7 +84,7 @@ async fn settle(
     ledger: &Ledger,
     id: &RequestId,
     change: RequestChangeKind,
-    step: impl FnOnce(&Request, Timestamp) -> Result<Request, IllegalStep> + Send + 'static,
+    step: impl FnOnce(&Request, Timestamp) -> Result<Request, StepError> + Send + 'static,
 ) -> Result<RequestView, NotTaken> {
     let step = |request: &Request, now| Ok::<_, NotTaken>(step(request, now)?);
     let by = name("bo");
@@ -106,8 +106,8 @@ async fn withdraw(ledger: &Ledger, id: &RequestId) -> Result<RequestView, NotTak
 }
 
 async fn review(ledger: &Ledger, id: &RequestId) -> Result<RequestView, NotTaken> {
-    let step = |request: &Request, _, now| -> Result<Next, NotTaken> {
-        Ok(Next {
+    let step = |request: &Request, _, now| -> Result<StepResult, NotTaken> {
+        Ok(StepResult {
             request: request.reviewed(&name("bo"), "was needed".to_owned(), now)?,
             granted: false,
         })
@@ -120,7 +120,7 @@ async fn review(ledger: &Ledger, id: &RequestId) -> Result<RequestView, NotTaken
 #[tokio::test]
 async fn an_automatic_request_is_a_grant_at_once() {
     let bench = Bench::new();
-    let view = bench.submit(new(Submitted::Granted(How::Automatic))).await;
+    let view = bench.submit(new(SubmitResult::Granted(ApprovedBy::Automatic))).await;
     assert_eq!((view.status.as_str(), view.approvals_missing), ("approved", 0));
     assert_eq!(bench.script.changes(), ["request granted", "created"]);
     let id = view.request.grant().unwrap();
@@ -157,7 +157,7 @@ async fn a_waiting_request_becomes_a_grant_of_what_the_approvers_give() {
 
     assert_eq!(approve(ledger, id, "bo").await.unwrap().approvals_missing, 1);
     let own = approve(ledger, id, "ana@example.com").await.unwrap_err();
-    assert!(matches!(own, NotTaken::Illegal(IllegalStep::OwnRequest)));
+    assert!(matches!(own, NotTaken::Illegal(StepError::OwnRequest)));
     let done = approve(ledger, id, "cy").await.unwrap();
     assert_eq!(done.status, "approved");
     watch.changed().await.unwrap();
@@ -171,8 +171,8 @@ async fn a_waiting_request_becomes_a_grant_of_what_the_approvers_give() {
     assert_eq!(ledger.active_grants(&wish.identity), 1);
     let heard: Vec<_> = std::iter::from_fn(|| news.try_recv().ok())
         .map(|news| match news {
-            Changed::Request(request) => request.status(bench.clock.now()).name(),
-            Changed::Grant(_) => "grant",
+            ChangedSubject::Request(request) => request.status(bench.clock.now()).name(),
+            ChangedSubject::Grant(_) => "grant",
         })
         .collect();
     assert_eq!(heard, ["pending", "pending", "grant", "approved"]);
@@ -188,13 +188,13 @@ async fn two_approvers_at_once_give_one_result() {
     let late = [&one, &two].into_iter().filter_map(|result| result.as_ref().err());
     let late: Vec<_> = late.collect();
     assert!(
-        matches!(late[..], [NotTaken::Illegal(IllegalStep::Settled(Status::Approved))]),
+        matches!(late[..], [NotTaken::Illegal(StepError::Settled(RequestState::Approved))]),
         "{late:?}"
     );
     assert_eq!(bench.ledger.grants(&everything()).await.unwrap().len(), 1);
     assert_eq!(bench.script.changes(), ["request submitted", "request approved", "created"]);
     let late = withdraw(&bench.ledger, &id).await.unwrap_err();
-    assert!(matches!(late, NotTaken::Illegal(IllegalStep::Settled(Status::Approved))));
+    assert!(matches!(late, NotTaken::Illegal(StepError::Settled(RequestState::Approved))));
 }
 
 #[tokio::test]
@@ -222,7 +222,7 @@ async fn the_same_key_is_the_same_request() {
 #[tokio::test]
 async fn what_makes_no_grant_is_no_request() {
     let bench = Bench::new();
-    for submitted in [Submitted::Granted(How::Automatic), bench.waiting(1).submitted] {
+    for submitted in [SubmitResult::Granted(ApprovedBy::Automatic), bench.waiting(1).submitted] {
         let mut new = new(submitted);
         new.wish.window = Duration::from_millis(900);
         let refused = bench.ledger.submit(new, reasons()).await.unwrap_err();
@@ -236,7 +236,10 @@ async fn what_is_not_on_record_is_no_request_and_no_step() {
     let bench = Bench::new();
     let id = bench.submit(bench.waiting(1)).await.request.id;
     bench.fill_disk(true);
-    let refused = bench.ledger.submit(new(Submitted::Granted(How::Automatic)), reasons()).await;
+    let refused = bench
+        .ledger
+        .submit(new(SubmitResult::Granted(ApprovedBy::Automatic)), reasons())
+        .await;
     assert!(matches!(refused, Err(LedgerError::Audit(_))));
     let refused = approve(&bench.ledger, &id, "bo").await;
     assert!(matches!(refused, Err(NotTaken::Ledger(LedgerError::Audit(_)))));
@@ -295,7 +298,7 @@ async fn the_store_keeps_what_is_settled() {
     let bench = Bench::new();
     let id = bench.submit(bench.waiting(1)).await.request.id;
     reject(&bench.ledger, &id).await.unwrap();
-    let glass = bench.submit(new(Submitted::Granted(How::BreakGlass))).await.request;
+    let glass = bench.submit(new(SubmitResult::Granted(ApprovedBy::BreakGlass))).await.request;
     bench.ledger.revoke(glass.grant().unwrap(), "olga", None).await.unwrap();
     let connection = rusqlite::Connection::open(bench.folder.path().join("ledger.db")).unwrap();
     for sql in [
@@ -330,9 +333,9 @@ async fn in_every_state(bench: &Bench) -> Vec<Request> {
     reject(ledger, &ids[3]).await.unwrap();
     withdraw(ledger, &ids[4]).await.unwrap();
     let why = "not at night".to_owned();
-    ids.push(bench.submit(new(Submitted::Denied { why })).await.request.id);
-    let glass = bench.submit(new(Submitted::Granted(How::BreakGlass))).await.request;
-    let seen = bench.submit(new(Submitted::Granted(How::BreakGlass))).await.request;
+    ids.push(bench.submit(new(SubmitResult::Denied { why })).await.request.id);
+    let glass = bench.submit(new(SubmitResult::Granted(ApprovedBy::BreakGlass))).await.request;
+    let seen = bench.submit(new(SubmitResult::Granted(ApprovedBy::BreakGlass))).await.request;
     review(ledger, &seen.id).await.unwrap();
     ids.extend([glass.id, seen.id.clone()]);
     let active = approved.request.grant().unwrap();
@@ -407,7 +410,7 @@ async fn every_state_survives_a_restart() {
     assert!(next.admit(approved.grant().unwrap(), None, CLIENT, fine).await.is_ok());
     assert!(review(&next, &glass.id).await.unwrap().request.review.is_some());
     let twice = review(&next, &glass.id).await;
-    assert!(matches!(twice, Err(NotTaken::Illegal(IllegalStep::Reviewed(_)))));
+    assert!(matches!(twice, Err(NotTaken::Illegal(StepError::Reviewed(_)))));
 }
 
 #[tokio::test]
@@ -418,9 +421,12 @@ async fn a_request_lapses_by_time_alone() {
     for ledger in [bench.ledger.clone(), bench.reopened()] {
         assert_eq!(ledger.request(&id).await.unwrap().status, "lapsed");
         let late = approve(&ledger, &id, "bo").await;
-        assert!(matches!(late, Err(NotTaken::Illegal(IllegalStep::Settled(Status::Lapsed)))));
+        assert!(matches!(
+            late,
+            Err(NotTaken::Illegal(StepError::Settled(RequestState::Lapsed)))
+        ));
         let pending = RequestFilter {
-            status: Some(Status::Pending),
+            status: Some(RequestState::Pending),
             ..RequestFilter::default()
         };
         assert!(ledger.requests(pending).await.unwrap().is_empty());
@@ -448,7 +454,7 @@ async fn pages_go_back_in_time() {
     }
     reject(&bench.ledger, &ids[6]).await.unwrap();
     ids.reverse();
-    for status in [None, Some(Status::Pending)] {
+    for status in [None, Some(RequestState::Pending)] {
         let mut found = Vec::new();
         while let Ok(page) = {
             let before = found.last().cloned();
@@ -474,7 +480,7 @@ async fn pages_go_back_in_time() {
         });
         assert_eq!(bos.await.unwrap().len(), 3);
     }
-    let status = Some(Status::Rejected);
+    let status = Some(RequestState::Rejected);
     let rejected = bench.ledger.requests(RequestFilter {
         status,
         ..RequestFilter::default()
@@ -491,7 +497,7 @@ async fn pages_go_back_in_time() {
 #[tokio::test]
 async fn the_first_connect_asks_again() {
     let bench = Bench::new();
-    let granted = bench.submit(new(Submitted::Granted(How::Automatic))).await.request;
+    let granted = bench.submit(new(SubmitResult::Granted(ApprovedBy::Automatic))).await.request;
     let id = granted.grant().unwrap();
     let refuse = |grant: &Grant| {
         assert!(grant.profile().is_some());

@@ -23,8 +23,8 @@ use std::io::{BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
 use super::corpus;
-use crate::lab;
-use crate::lexer::{Backslashes, Encoding, Kind, Lexer, LexerSettings, Token};
+use crate::lexer::{Backslashes, Encoding, Lexer, LexerSettings, Token, TokenKind};
+use crate::testkit;
 
 /// Texts of each kind for each encoding and setting.
 const TEXTS: u64 = 1_500;
@@ -354,11 +354,11 @@ fn disagreement(text: &Characters, settings: LexerSettings, answer: &Answer, see
         return Some("its characters are not told apart".to_owned());
     };
     let tokens = tokens(&masked, settings);
-    if tokens.iter().any(|token| token.kind == Kind::Ambiguous) {
+    if tokens.iter().any(|token| token.kind == TokenKind::Ambiguous) {
         seen.ambiguous += 1;
         return None;
     }
-    let unfinished = tokens.last().filter(|token| token.kind == Kind::Unfinished);
+    let unfinished = tokens.last().filter(|token| token.kind == TokenKind::Unfinished);
     let message = String::from_utf8_lossy(&answer.message).into_owned();
     // A rule, a schema and a body in SQL have statements within.
     let nests = ["atomic", "rule"]
@@ -390,7 +390,7 @@ fn disagreement(text: &Characters, settings: LexerSettings, answer: &Answer, see
     let begins = token.start == place || national && token.start + 1 == place;
     if message.starts_with("unterminated") {
         seen.unfinished += 1;
-        return (token.kind != Kind::Unfinished || !begins).then(|| format!("{message}: not at {place}"));
+        return (token.kind != TokenKind::Unfinished || !begins).then(|| format!("{message}: not at {place}"));
     }
     let within = ["escape", "Unicode", "surrogate", "unsafe"]
         .iter()
@@ -423,7 +423,7 @@ fn values(tokens: &[Token<'_>]) -> Option<Vec<Vec<Vec<u8>>>> {
         let value = |literal: &[Token<'_>]| match literal {
             [literal] => literal.value().map(Cow::into_owned),
             // A column with its name.
-            [literal, name] if matches!(name.kind, Kind::Word | Kind::Quoted) => literal.value().map(Cow::into_owned),
+            [literal, name] if matches!(name.kind, TokenKind::Word | TokenKind::Quoted) => literal.value().map(Cow::into_owned),
             _ => None,
         };
         all.push(literals.map(value).collect::<Option<_>>().filter(|_| select.is("select"))?);
@@ -519,7 +519,7 @@ fn compare(
         let bytes = text.bytes();
         let masked = settings.mask(&bytes).unwrap_or_default();
         let tokens = tokens(&masked, settings);
-        if tokens.iter().any(|token| token.kind == Kind::Ambiguous) {
+        if tokens.iter().any(|token| token.kind == TokenKind::Ambiguous) {
             seen.ambiguous += 1;
             continue;
         }
@@ -551,9 +551,9 @@ fn texts_are_taken_apart_as_postgresql_does() {
     for _ in 0..from_files / own / 2 {
         statements.extend(corpus::STATEMENTS.map(str::to_owned));
     }
-    let server = lab::Postgres::start(&lab::Options {
-        auth: lab::Auth::Trust,
-        ..lab::Options::default()
+    let server = testkit::TestPostgres::start(&testkit::ServerOptions {
+        auth: testkit::ServerAuth::Trust,
+        ..testkit::ServerOptions::default()
     })
     .unwrap();
     let (mut seen, mut faults, mut by_encoding) = (Seen::default(), Vec::new(), BTreeMap::new());

@@ -7,24 +7,29 @@ use tokio_postgres::Client;
 
 use super::ProfilesError;
 use crate::provision::owned;
-use crate::rights::catalogue::{Account, DefaultRight, Object, Role, Snapshot};
+use crate::rights::catalogue::{CatalogObject, CatalogSnapshot, DefaultRight, ExistingRole, ServerAccount};
 
 /// Reads the catalogue for roles of these names that this account grants, and for the owners of objects created under them.
-pub(super) async fn read(client: &Client, roles: &[&str], owners: &[&str], account: &str) -> Result<Snapshot, ProfilesError> {
+pub(super) async fn read(
+    client: &Client,
+    roles: &[&str],
+    owners: &[&str],
+    account: &str,
+) -> Result<CatalogSnapshot, ProfilesError> {
     let version = client
         .query_one("SELECT current_setting('server_version_num')::int4", &[])
         .await?;
     let version: i32 = version.try_get(0)?;
-    let mut objects: Vec<Object> = Vec::new();
+    let mut objects: Vec<CatalogObject> = Vec::new();
     for part in [DATABASE, SCHEMAS, RELATIONS, ROUTINES] {
         objects.extend(rows(client, &format!("{GRANTEES} {part}"), &[&roles]).await?);
     }
     let parameters = if version >= 150_000 { PARAMETERS } else { "" };
     let role = ROLES.replace("ELSEWHERE", &format!("{ELSEWHERE}{parameters}"));
-    Ok(Snapshot {
+    Ok(CatalogSnapshot {
         version: u32::try_from(version).unwrap_or_default(),
-        account: rows::<Account>(client, ACCOUNT, &[]).await?.pop().unwrap_or_default(),
-        roles: rows::<Role>(client, &role, &[&roles, &account]).await?,
+        account: rows::<ServerAccount>(client, ACCOUNT, &[]).await?.pop().unwrap_or_default(),
+        roles: rows::<ExistingRole>(client, &role, &[&roles, &account]).await?,
         gate_roles: rows::<String>(client, GATE_ROLES, &[]).await?.into_iter().collect(),
         owners: rows(client, OWNERS, &[&owners]).await?,
         objects,

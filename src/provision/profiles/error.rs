@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio_postgres::error::{DbError, SqlState};
 
-use crate::provision::link::LinkError;
+use crate::provision::connection::ProvisionConnectError;
 use crate::rights::PlanError;
 use crate::upstream::ConnectError;
 
@@ -94,7 +94,7 @@ fn concurrently(said: &DbError) -> bool {
 /// Returns the server's message with a remedy.
 fn said(error: &tokio_postgres::Error) -> String {
     let Some(said) = error.as_db_error() else {
-        let mut told = crate::causes::in_one_line(error);
+        let mut told = crate::error_chain::display_chain(error);
         // The driver has no kind for it.
         if told.ends_with("password missing") {
             told.push_str(": the server wants one (--password-file or --password-env beside --user, else password_file in the configuration)");
@@ -129,12 +129,12 @@ impl From<tokio_postgres::Error> for ProfilesError {
     }
 }
 
-impl From<LinkError> for ProfilesError {
-    fn from(error: LinkError) -> Self {
+impl From<ProvisionConnectError> for ProfilesError {
+    fn from(error: ProvisionConnectError) -> Self {
         match error {
-            LinkError::Dial(error) => Self::Dial(error),
-            LinkError::Postgres(error) => Self::Postgres(error),
-            LinkError::Timeout(limit) => Self::Timeout(limit),
+            ProvisionConnectError::Dial(error) => Self::Dial(error),
+            ProvisionConnectError::Postgres(error) => Self::Postgres(error),
+            ProvisionConnectError::Timeout(limit) => Self::Timeout(limit),
         }
     }
 }

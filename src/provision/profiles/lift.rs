@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use super::{Definitions, ProfilesError, lock, look, open, run_step};
-use crate::rights::{Marker, RoleName};
+use super::{ProfileDefinitions, ProfilesError, lock, look, open, run_step};
+use crate::rights::{RoleMarker, RoleName};
 use crate::upstream::Target;
 
 /// Views that the gate created, by their own comment, in a schema that it created, by the schema's comment.
@@ -19,7 +19,7 @@ const VIEWS: &str = "
     ORDER BY 1";
 
 /// Drops the views, in one transaction; returns their names as written in SQL.
-pub async fn lift(target: &Arc<Target>, definitions: &Definitions) -> Result<Vec<String>, ProfilesError> {
+pub async fn lift(target: &Arc<Target>, definitions: &ProfileDefinitions) -> Result<Vec<String>, ProfilesError> {
     let session = open(target).await?;
     let client = &session.client;
     let locked = lock::begin(client).await?;
@@ -32,7 +32,7 @@ pub async fn lift(target: &Arc<Target>, definitions: &Definitions) -> Result<Vec
         .iter()
         .map(|definition| {
             let (target, profile) = (definitions.target.clone(), definition.name.clone());
-            Marker::Profile { target, profile }.to_string()
+            RoleMarker::Profile { target, profile }.to_string()
         })
         .collect();
     let mut lifted = Vec::new();

@@ -6,7 +6,7 @@
 use tokio_postgres::Client;
 
 use super::ProfilesError;
-use crate::causes::in_one_line;
+use crate::error_chain::display_chain;
 
 /// Facts about a setting: which accounts may set it for a role, and if it can only be set at login. A setting without a row
 /// belongs to an extension or does not exist. Since version 15 the right to set one can be granted.
@@ -41,7 +41,7 @@ pub(super) async fn wrong(
             client.batch_execute("ROLLBACK TO SAVEPOINT setting").await?;
             match tried {
                 Err(error) if error.as_db_error().is_none() => return Err(error.into()),
-                Err(error) => wrong.push(format!("{line}: {}", in_one_line(&error))),
+                Err(error) => wrong.push(format!("{line}: {}", display_chain(&error))),
                 Ok(_) => {}
             }
         }

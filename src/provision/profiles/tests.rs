@@ -3,9 +3,9 @@
 use tokio_postgres::{Client, NoTls};
 
 use super::*;
-use crate::lab::{Options, Postgres};
-use crate::rights::{Mask, MaskedTable};
+use crate::rights::{ColumnMask, MaskedTable};
 use crate::secret::Secret;
+use crate::testkit::{ServerOptions, TestPostgres};
 use crate::tls::{ClientTls, TlsMode};
 
 const SHOP: &str = "
@@ -29,14 +29,14 @@ INSERT INTO shop.cards VALUES (1, 'Ana', '4111111111111111', 123, '2030-01-01'),
 ";
 
 struct Server {
-    postgres: Postgres,
+    postgres: TestPostgres,
     /// As superuser, in the database.
     admin: Client,
 }
 
 impl Server {
     async fn start() -> Self {
-        let postgres = tokio::task::spawn_blocking(|| Postgres::start(&Options::default()).unwrap())
+        let postgres = tokio::task::spawn_blocking(|| TestPostgres::start(&ServerOptions::default()).unwrap())
             .await
             .unwrap();
         for statement in SHOP.split(";\n").filter(|statement| !statement.trim().is_empty()) {
@@ -85,12 +85,12 @@ impl Server {
         client
     }
 
-    async fn apply(&self, definitions: &Definitions) -> Comparison {
+    async fn apply(&self, definitions: &ProfileDefinitions) -> TargetComparison {
         let done = apply(&self.target("owner"), definitions, |_, _| {}).await;
         done.unwrap_or_else(|error| panic!("{error}"))
     }
 
-    async fn compare(&self, definitions: &Definitions) -> Comparison {
+    async fn compare(&self, definitions: &ProfileDefinitions) -> TargetComparison {
         let compared = compare(&self.target("gate"), definitions).await;
         compared.unwrap_or_else(|error| panic!("{error}"))
     }
@@ -100,13 +100,13 @@ fn patterns(texts: &[&str]) -> Vec<crate::rights::Pattern> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
-fn definitions(profiles: &[(&str, &Rights)]) -> Definitions {
-    Definitions {
+fn definitions(profiles: &[(&str, &Rights)]) -> ProfileDefinitions {
+    ProfileDefinitions {
         target: "orders".parse().unwrap(),
         account: "gate".to_owned(),
         profiles: profiles
             .iter()
-            .map(|(name, rights)| Definition {
+            .map(|(name, rights)| ProfileDefinition {
                 name: name.parse().unwrap(),
                 rights: (*rights).clone(),
                 settings: Vec::new(),
@@ -348,12 +348,12 @@ async fn what_a_live_grants_role_gave_away_is_told() {
         CREATE TABLE shop.copy (pan text); GRANT SELECT ON shop.copy TO \"tg_orders_read-only\"; RESET ROLE";
     server.admin.batch_execute(made).await.unwrap();
     let drifted = compare(&server.target("owner"), &both).await.unwrap();
-    let beyond = drifted.profiles[0].plan.beyond.join("\n");
+    let excess = drifted.profiles[0].plan.excess.join("\n");
     for said in [
         "may not act as gr_1111111111_ana; with an account that may: REVOKE ALL ON ROUTINE shop.leak() FROM PUBLIC CASCADE",
         "REVOKE ALL ON TABLE shop.copy FROM \"tg_orders_read-only\" CASCADE",
     ] {
-        assert!(beyond.contains(said), "{said} not in {beyond}");
+        assert!(excess.contains(said), "{said} not in {excess}");
     }
     let warnings = drifted.profiles[1].plan.warnings.join("\n");
     assert!(
@@ -436,7 +436,7 @@ async fn what_others_give_stands_in_the_way_of_nothing() {
     }
     let left = compare(&server.target("owner"), &only).await.unwrap();
     assert!(!left.in_step() && left.profiles[0].plan.steps.is_empty(), "{left:#?}");
-    let beyond = left.profiles[0].plan.beyond.join("\n");
+    let excess = left.profiles[0].plan.excess.join("\n");
     for said in [
         "as stranger: REVOKE ALL ON LARGE OBJECT 16001",
         "as stranger: REVOKE ALL ON TYPE away.mood",
@@ -445,11 +445,11 @@ async fn what_others_give_stands_in_the_way_of_nothing() {
         "as stranger: ALTER DEFAULT PRIVILEGES FOR ROLE \"stranger\" REVOKE SELECT ON TABLES",
         "ON LANGUAGE plpgsql",
     ] {
-        assert!(beyond.contains(said), "{said} not in\n{beyond}");
+        assert!(excess.contains(said), "{said} not in\n{excess}");
     }
     // The gate may take what it gave itself; the owner may not.
     let as_gate = compare(&server.target("gate"), &only).await.unwrap();
-    let told = |compared: &Comparison| format!("{:?}", compared.profiles[0].plan);
+    let told = |compared: &TargetComparison| format!("{:?}", compared.profiles[0].plan);
     assert!(told(&as_gate).contains("REVOKE DELETE") && told(&left).contains("as gate: REVOKE DELETE"));
     let reader = server.member("read-only").await;
     assert_eq!(tried(&reader, "SELECT 1 FROM shop.orders").await, "1 1");
@@ -505,10 +505,10 @@ async fn masks_are_shown_in_place_of_values() {
             schema: "shop".to_owned(),
             name: "cards".to_owned(),
             columns: vec![
-                column("holder", Mask::Hash),
-                column("pan", Mask::Partial),
-                column("cvv", Mask::Constant("0".to_owned())),
-                column("expires", Mask::Null),
+                column("holder", ColumnMask::Hash),
+                column("pan", ColumnMask::Partial),
+                column("cvv", ColumnMask::Constant("0".to_owned())),
+                column("expires", ColumnMask::Null),
             ],
         }],
         ..Rights::default()
@@ -629,7 +629,7 @@ async fn what_is_kept_back_is_reached_by_no_other_way() {
     let masked = |schema: &str, table: &str, column: &str| MaskedTable {
         schema: schema.to_owned(),
         name: table.to_owned(),
-        columns: vec![(column.to_owned(), Mask::Null)],
+        columns: vec![(column.to_owned(), ColumnMask::Null)],
     };
     let of = |texts: &[&str], masks: &[MaskedTable]| Rights {
         select: patterns(texts),
@@ -756,7 +756,7 @@ async fn a_profile_that_is_no_more_is_told_of() {
     masked.masks = vec![MaskedTable {
         schema: "shop".to_owned(),
         name: "cards".to_owned(),
-        columns: vec![("holder".to_owned(), Mask::Hash)],
+        columns: vec![("holder".to_owned(), ColumnMask::Hash)],
     }];
     masked.create = vec!["shop".parse().unwrap()];
     let rights = read_only();
@@ -790,7 +790,7 @@ async fn the_salt_is_nobodys() {
         masks: vec![MaskedTable {
             schema: "shop".to_owned(),
             name: "cards".to_owned(),
-            columns: vec![("pan".to_owned(), Mask::Hash)],
+            columns: vec![("pan".to_owned(), ColumnMask::Hash)],
         }],
         ..Rights::default()
     };
@@ -872,7 +872,7 @@ async fn what_is_not_the_gates_is_not_touched() {
         target.port = 1;
         target
     });
-    let said = in_one_line(&compare(&gone, &only).await.unwrap_err());
+    let said = display_chain(&compare(&gone, &only).await.unwrap_err());
     assert!(said.contains("cannot reach"), "{said}");
 }
 

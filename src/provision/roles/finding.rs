@@ -4,7 +4,7 @@
 
 /// Result of one check at a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Finding {
+pub enum TargetFinding {
     /// Requirement that is met.
     Good(String),
     /// Warning: something is open that could be closed, or could not be checked.
@@ -15,7 +15,7 @@ pub enum Finding {
     Refused(String),
 }
 
-impl Finding {
+impl TargetFinding {
     /// Returns true if the target should not be served in this state.
     #[must_use]
     pub fn stops(&self) -> bool {
@@ -23,7 +23,7 @@ impl Finding {
     }
 }
 
-impl std::fmt::Display for Finding {
+impl std::fmt::Display for TargetFinding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Good(text) => f.write_str(text),

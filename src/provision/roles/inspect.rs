@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use super::finding::Finding;
-use super::line::Session;
+use super::connection::OpenConnection;
+use super::finding::TargetFinding;
 use super::lost_host::lost_host;
 use super::powers;
-use super::{Fault, Profile};
+use super::{RoleFault, RoleProfile};
 use crate::clock::Clock;
 use crate::rights::{RoleName, profile_role, quoted, quoted_text};
 use crate::upstream::Target;
@@ -18,8 +18,12 @@ use crate::upstream::Target;
 const NAME: &str = "tidegate (checks)";
 
 /// Checks the requirements of one role per grant at the target, and excessive rights of the profiles' roles.
-pub async fn inspect_roles(target: &Arc<Target>, profiles: &[Profile], clock: &Clock) -> Result<Vec<Finding>, Fault> {
-    let session = Session::open_in(target, &target.database, NAME, clock).await?;
+pub async fn inspect_roles(
+    target: &Arc<Target>,
+    profiles: &[RoleProfile],
+    clock: &Clock,
+) -> Result<Vec<TargetFinding>, RoleFault> {
+    let session = OpenConnection::open_in(target, &target.database, NAME, clock).await?;
     let user = quoted(&target.provisioner().user);
     let mut found = account(&session).await?;
     for profile in profiles {
@@ -35,13 +39,13 @@ pub async fn inspect_roles(target: &Arc<Target>, profiles: &[Profile], clock: &C
 }
 
 /// Checks the account that all sessions share, and the one that ends them.
-pub async fn inspect_shared(target: &Arc<Target>, clock: &Clock) -> Result<Vec<Finding>, Fault> {
-    let session = Session::open_in(target, &target.database, NAME, clock).await?;
+pub async fn inspect_shared(target: &Arc<Target>, clock: &Clock) -> Result<Vec<TargetFinding>, RoleFault> {
+    let session = OpenConnection::open_in(target, &target.database, NAME, clock).await?;
     let user = target.account.user.as_str();
     let mut found = Vec::new();
     if target.admin.is_some() {
-        if let Err(fault) = Session::try_login(target, &target.account, NAME).await {
-            found.push(Finding::Lack(format!(
+        if let Err(fault) = OpenConnection::try_login(target, &target.account, NAME).await {
+            found.push(TargetFinding::Lack(format!(
                 "a working login as {}, the account of the sessions: {fault}",
                 quoted(user)
             )));
@@ -56,10 +60,10 @@ pub async fn inspect_shared(target: &Arc<Target>, clock: &Clock) -> Result<Vec<F
 }
 
 /// Reports a maintenance database that refuses the gate.
-async fn maintenance(target: &Arc<Target>, clock: &Clock) -> Option<Finding> {
+async fn maintenance(target: &Arc<Target>, clock: &Clock) -> Option<TargetFinding> {
     let name = &target.maintenance_database;
-    let fault = Session::open_in(target, name, NAME, clock).await.err()?;
-    Some(Finding::Warning(format!(
+    let fault = OpenConnection::open_in(target, name, NAME, clock).await.err()?;
+    Some(TargetFinding::Warning(format!(
         "the maintenance database {0} refuses the gate ({fault}), so the gate's connections are in the target's own \
          database and block DROP DATABASE; as superuser: GRANT CONNECT ON DATABASE {0} TO {1}, or set another maintenance_database",
         quoted(name),
@@ -68,7 +72,7 @@ async fn maintenance(target: &Arc<Target>, clock: &Clock) -> Option<Finding> {
 }
 
 /// Checks that the account may end the sessions of `user` and see their age, and that `user` cannot act as the account.
-async fn admin(session: &Session, user: &str) -> Result<Vec<Finding>, Fault> {
+async fn admin(session: &OpenConnection, user: &str) -> Result<Vec<TargetFinding>, RoleFault> {
     let rows = session
         .run(&format!(
             "SELECT me.rolname, me.rolsuper, pg_has_role(u.oid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE'), \
@@ -80,7 +84,7 @@ async fn admin(session: &Session, user: &str) -> Result<Vec<Finding>, Fault> {
     let Some(row) = rows.first() else {
         let name = quoted(user);
         let text = format!("the account {name} of the sessions; as superuser: CREATE ROLE {name} LOGIN PASSWORD '...'");
-        return Ok(vec![Finding::Lack(text)]);
+        return Ok(vec![TargetFinding::Lack(text)]);
     };
     let is = |column| row.get(column) == Some("t");
     let name = quoted(row.get(0).unwrap_or_default());
@@ -93,23 +97,23 @@ async fn admin(session: &Session, user: &str) -> Result<Vec<Finding>, Fault> {
             "the right of {name} to end sessions of {}; as superuser: GRANT pg_signal_backend TO {name}",
             quoted(user)
         );
-        found.push(Finding::Lack(text));
+        found.push(TargetFinding::Lack(text));
     }
     if !is(3) {
         let text = format!(
             "the right of {name} to see the start of a backend, without which a reused process id could end another backend; as superuser: GRANT pg_read_all_stats TO {name}"
         );
-        found.push(Finding::Lack(text));
+        found.push(TargetFinding::Lack(text));
     }
     if is(4) {
         let text = format!(
             "{0} is a member of {name}, so every session can end the gate's connection; as superuser: REVOKE {name} FROM {0}",
             quoted(user)
         );
-        found.push(Finding::Refused(text));
+        found.push(TargetFinding::Refused(text));
     }
     if found.is_empty() {
-        found.push(Finding::Good(format!(
+        found.push(TargetFinding::Good(format!(
             "{name} ends the sessions of {}, and they cannot end its own",
             quoted(user)
         )));
@@ -117,15 +121,15 @@ async fn admin(session: &Session, user: &str) -> Result<Vec<Finding>, Fault> {
     Ok(found)
 }
 
-fn superuser(name: &str) -> Finding {
-    Finding::Refused(format!(
+fn superuser(name: &str) -> TargetFinding {
+    TargetFinding::Refused(format!(
         "{name}, which ends sessions and creates roles, is a superuser, so a mistake would have no limit. CREATEROLE and pg_signal_backend \
          are enough; as superuser: CREATE ROLE gate LOGIN CREATEROLE PASSWORD '...'; GRANT pg_signal_backend TO gate"
     ))
 }
 
 /// Checks that the account may create roles and end backends, and no more.
-async fn account(session: &Session) -> Result<Vec<Finding>, Fault> {
+async fn account(session: &OpenConnection) -> Result<Vec<TargetFinding>, RoleFault> {
     let rows = session
         .run(
             "SELECT rolname, rolcreaterole OR rolsuper, rolsuper, pg_has_role(oid, 'pg_signal_backend', 'USAGE'), \
@@ -135,9 +139,9 @@ async fn account(session: &Session) -> Result<Vec<Finding>, Fault> {
     let column = |at| rows.first().and_then(|row| row.get(at)).unwrap_or_default();
     let (name, version) = (column(0), column(4));
     let mut found = vec![if column(1) == "t" {
-        Finding::Good(format!("PostgreSQL {version}: `{name}` may create roles"))
+        TargetFinding::Good(format!("PostgreSQL {version}: `{name}` may create roles"))
     } else {
-        Finding::Lack(format!(
+        TargetFinding::Lack(format!(
             "the right of `{name}` to create roles; as superuser: ALTER ROLE {} CREATEROLE",
             quoted(name)
         ))
@@ -149,25 +153,30 @@ async fn account(session: &Session) -> Result<Vec<Finding>, Fault> {
             "the right of `{name}` to end other roles' backends; as superuser: GRANT pg_signal_backend TO {}",
             quoted(name)
         );
-        found.push(Finding::Lack(text));
+        found.push(TargetFinding::Lack(text));
     }
     if column(6) == "on" {
         let text = "a writable server; this one is read-only (a standby, or default_transaction_read_only is on), so no role can be created; \
                     set the primary server as the target's address";
-        found.push(Finding::Lack(text.to_owned()));
+        found.push(TargetFinding::Lack(text.to_owned()));
     }
     if column(5) != "t" {
         let text = format!(
             "INHERIT for `{name}`, without which it cannot clean up after grants; as superuser: ALTER ROLE {} INHERIT",
             quoted(name)
         );
-        found.push(Finding::Lack(text));
+        found.push(TargetFinding::Lack(text));
     }
     Ok(found)
 }
 
 /// Checks that the profile's role exists and can be granted to grants' roles.
-async fn holder(session: &Session, role: &RoleName, account: &str, target: &str) -> Result<Option<Finding>, Fault> {
+async fn holder(
+    session: &OpenConnection,
+    role: &RoleName,
+    account: &str,
+    target: &str,
+) -> Result<Option<TargetFinding>, RoleFault> {
     let rows = session
         .run(&format!(
             "SELECT rolcanlogin, current_setting('server_version_num')::int < 160000 \
@@ -177,18 +186,18 @@ async fn holder(session: &Session, role: &RoleName, account: &str, target: &str)
         .await?;
     let Some(row) = rows.first() else {
         let text = format!("the role {role} of the profile; create it with: tidegate target apply {target}");
-        return Ok(Some(Finding::Lack(text)));
+        return Ok(Some(TargetFinding::Lack(text)));
     };
     if row.get(1) != Some("t") {
         let text = format!(
             "the account's right to grant {0}; as superuser: GRANT {0} TO {account} WITH ADMIN OPTION",
             role.quoted()
         );
-        return Ok(Some(Finding::Lack(text)));
+        return Ok(Some(TargetFinding::Lack(text)));
     }
     let login = row.get(0) == Some("t");
     Ok(login.then(|| {
-        Finding::Warning(format!(
+        TargetFinding::Warning(format!(
             "{} can log in without the gate; as superuser: ALTER ROLE {} NOLOGIN",
             role.quoted(),
             role.quoted()
@@ -197,7 +206,7 @@ async fn holder(session: &Session, role: &RoleName, account: &str, target: &str)
 }
 
 /// Reports things a session could leave behind that go on without it.
-async fn afterlife(session: &Session) -> Result<Vec<Finding>, Fault> {
+async fn afterlife(session: &OpenConnection) -> Result<Vec<TargetFinding>, RoleFault> {
     let rows = session
         .run(
             "SELECT current_setting('max_prepared_transactions')::int > 0, \
@@ -207,12 +216,12 @@ async fn afterlife(session: &Session) -> Result<Vec<Finding>, Fault> {
     let mut found = Vec::new();
     let row = rows.first();
     if row.and_then(|row| row.get(0)) == Some("t") {
-        found.push(Finding::Warning(
+        found.push(TargetFinding::Warning(
             "max_prepared_transactions is not 0: prepared transactions and their locks outlive a session".to_owned(),
         ));
     }
     if let Some(extensions) = row.and_then(|row| row.get(1)) {
-        found.push(Finding::Warning(format!(
+        found.push(TargetFinding::Warning(format!(
             "installed extensions let a session act elsewhere or later: {extensions}; grant their functions to no profile"
         )));
     }
@@ -221,7 +230,7 @@ async fn afterlife(session: &Session) -> Result<Vec<Finding>, Fault> {
 
 /// Reports rules of the server that let a grant's role in from other addresses than the gate's: each role may set its own
 /// password.
-async fn doors(session: &Session, account: &str) -> Finding {
+async fn doors(session: &OpenConnection, account: &str) -> TargetFinding {
     let rows = session
         .run(
             "SELECT h.line_number, concat_ws(' ', h.type, array_to_string(h.database, ','), array_to_string(h.user_name, ','), \
@@ -237,20 +246,20 @@ async fn doors(session: &Session, account: &str) -> Finding {
         )
         .await;
     match rows {
-        Err(fault) if fault.code() == "42501" => Finding::Warning(format!(
+        Err(fault) if fault.code() == "42501" => TargetFinding::Warning(format!(
             "cannot check whether pg_hba.conf admits grants' roles from other hosts; as superuser: \
              GRANT SELECT ON pg_hba_file_rules TO {account}; GRANT EXECUTE ON FUNCTION pg_hba_file_rules() TO {account}"
         )),
-        Err(fault) => Finding::Warning(format!(
+        Err(fault) => TargetFinding::Warning(format!(
             "cannot check whether pg_hba.conf admits grants' roles from other hosts: {fault}"
         )),
-        Ok(rows) if rows.is_empty() => Finding::Good("pg_hba.conf admits grants' roles only from this machine".to_owned()),
+        Ok(rows) if rows.is_empty() => TargetFinding::Good("pg_hba.conf admits grants' roles only from this machine".to_owned()),
         Ok(rows) => {
             let line = |row: &tokio_postgres::SimpleQueryRow| {
                 format!("line {} ({})", row.get(0).unwrap_or("?"), row.get(1).unwrap_or("?"))
             };
             let rules: Vec<String> = rows.iter().take(5).map(line).collect();
-            Finding::Warning(format!(
+            TargetFinding::Warning(format!(
                 "pg_hba.conf admits all roles from other hosts, so also a grant's role once its session has set a password: {}; \
                  admit these roles only from the gate's address",
                 rules.join("; ")

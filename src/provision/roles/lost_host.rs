@@ -3,13 +3,13 @@
 //!
 //! It changes nothing, and does not judge keepalives: the gate asks for its own.
 
-use super::Fault;
-use super::finding::Finding;
-use super::line::Session;
+use super::RoleFault;
+use super::connection::OpenConnection;
+use super::finding::TargetFinding;
 
 /// Reports the setting that ends a backend when the gate's machine disappears while the backend sends. Keepalives do not run then
 /// (RFC 1122, section 4.2.3.6), and `client_connection_check_interval` detects only connections that were closed.
-pub(super) async fn lost_host(session: &Session) -> Result<Finding, Fault> {
+pub(super) async fn lost_host(session: &OpenConnection) -> Result<TargetFinding, RoleFault> {
     let names = [
         "tcp_user_timeout",
         "tcp_keepalives_idle",
@@ -26,11 +26,11 @@ pub(super) async fn lost_host(session: &Session) -> Result<Finding, Fault> {
         value(3)
     );
     Ok(match value(0) {
-        timeout @ ("0" | "unknown") => Finding::Warning(format!(
+        timeout @ ("0" | "unknown") => TargetFinding::Warning(format!(
             "tcp_user_timeout is {timeout}: if the gate's machine fails while a result is being sent, its backends live until the \
              server's system gives up (15 minutes on Linux); as superuser: ALTER SYSTEM SET tcp_user_timeout = '60s' ({keepalives})"
         )),
-        timeout => Finding::Good(format!(
+        timeout => TargetFinding::Good(format!(
             "if the gate's machine fails while a result is being sent, its backends end after tcp_user_timeout, {timeout} ms ({keepalives})"
         )),
     })

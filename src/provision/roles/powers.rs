@@ -2,9 +2,9 @@
 //!
 //! It changes nothing. INVARIANT: each refusal names the power, its use, and the SQL that removes it.
 
-use super::Fault;
-use super::finding::Finding;
-use super::line::Session;
+use super::RoleFault;
+use super::connection::OpenConnection;
+use super::finding::TargetFinding;
 use crate::rights::{quoted, quoted_text};
 
 /// Roles that an account can become, itself first, whose attributes or name give a session more than rights on objects; and the
@@ -34,7 +34,7 @@ const PREDEFINED: [(&str, &str); 4] = [
 ];
 
 /// Returns the powers that an account of sessions must not have; `whose` describes the account.
-pub(super) async fn refused(session: &Session, account: &str, whose: &str) -> Result<Vec<Finding>, Fault> {
+pub(super) async fn refused(session: &OpenConnection, account: &str, whose: &str) -> Result<Vec<TargetFinding>, RoleFault> {
     let rows = session.run(&POWERS.replace("$role", &quoted_text(account))).await?;
     let mut found = Vec::new();
     for row in rows {
@@ -51,7 +51,8 @@ pub(super) async fn refused(session: &Session, account: &str, whose: &str) -> Re
             None => format!("ALTER ROLE {shown} {attribute}"),
             Some(through) => format!("REVOKE {} FROM {shown}", quoted(through)),
         };
-        let mut refuse = |what: &str, mend: String| found.push(Finding::Refused(format!("{name} {what}; as superuser: {mend}")));
+        let mut refuse =
+            |what: &str, mend: String| found.push(TargetFinding::Refused(format!("{name} {what}; as superuser: {mend}")));
         if is(3) {
             let what = "is a superuser: rights and row security do not apply to it, and it can run programs on the server (COPY ... FROM PROGRAM)";
             if own && first {
@@ -76,7 +77,7 @@ pub(super) async fn refused(session: &Session, account: &str, whose: &str) -> Re
         }
         if let Some((_, what)) = PREDEFINED.iter().find(|(name, _)| *name == role) {
             let through = row.get(6).unwrap_or(role);
-            found.push(Finding::Refused(format!(
+            found.push(TargetFinding::Refused(format!(
                 "{whose} {shown} is a member of {role}, so each of its sessions {what}; as superuser: REVOKE {} FROM {shown}",
                 quoted(through)
             )));

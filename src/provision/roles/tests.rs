@@ -7,9 +7,9 @@ use tokio_postgres::{Client, NoTls};
 
 use super::*;
 use crate::audit;
-use crate::grant::{self, Change, Terms};
-use crate::lab::{Options, Postgres};
+use crate::grant::{self, GrantChange, Terms};
 use crate::rights::quoted;
+use crate::testkit::{ServerOptions, TestPostgres};
 use crate::tls::{ClientTls, TlsMode};
 
 mod stubborn;
@@ -21,7 +21,7 @@ const LONG: Duration = Duration::from_mins(10);
 
 /// A server with an account that may make roles and no more, and a profile it has made.
 struct House {
-    server: Postgres,
+    server: TestPostgres,
     folder: tempfile::TempDir,
     journal: Journal,
     clock: Clock,
@@ -32,11 +32,11 @@ struct Lent(watch::Sender<Arc<Grant>>);
 
 impl House {
     async fn open() -> Self {
-        Self::open_with(Options::default()).await
+        Self::open_with(ServerOptions::default()).await
     }
 
-    async fn open_with(options: Options) -> Self {
-        let server = tokio::task::spawn_blocking(move || Postgres::start(&options).unwrap())
+    async fn open_with(options: ServerOptions) -> Self {
+        let server = tokio::task::spawn_blocking(move || TestPostgres::start(&options).unwrap())
             .await
             .unwrap();
         let setup = "
@@ -73,12 +73,12 @@ impl House {
     }
 
     /// As a start of the gate makes them.
-    fn roles(&self) -> Roles {
+    fn roles(&self) -> GrantRoles {
         self.roles_of(&self.journal, false)
     }
 
-    fn roles_of(&self, journal: &Journal, creates: bool) -> Roles {
-        let profile = Profile {
+    fn roles_of(&self, journal: &Journal, creates: bool) -> GrantRoles {
+        let profile = RoleProfile {
             name: "read-only".parse().unwrap(),
             connections: None,
             settings: vec![
@@ -88,7 +88,7 @@ impl House {
             views: None,
             creates,
         };
-        Roles::new(self.target(), vec![profile], journal.clone(), self.clock.clone())
+        GrantRoles::new(self.target(), vec![profile], journal.clone(), self.clock.clone())
     }
 
     fn grant(&self, window: Duration) -> Lent {
@@ -112,7 +112,7 @@ impl House {
         };
         let now = self.clock.now();
         let grant = grant::create(GrantId::from_random(random), terms, "ops", now).unwrap();
-        let grant = grant::apply(&grant, &Change::Activate, now).unwrap();
+        let grant = grant::apply(&grant, &GrantChange::Activate, now).unwrap();
         Lent(watch::Sender::new(Arc::new(grant)))
     }
 
@@ -149,7 +149,7 @@ impl House {
     }
 
     /// A session as the gate opens it.
-    async fn login(&self, account: &Account) -> Client {
+    async fn login(&self, account: &TargetAccount) -> Client {
         let mut config = tokio_postgres::Config::new();
         config
             .host("127.0.0.1")
@@ -165,26 +165,26 @@ impl House {
 }
 
 impl Lent {
-    fn change(&self, house: &House, change: &Change) {
+    fn change(&self, house: &House, change: &GrantChange) {
         let next = grant::apply(&self.0.borrow(), change, house.clock.now()).unwrap();
         self.0.send_replace(Arc::new(next));
     }
 
     fn revoke(&self, house: &House) {
-        let change = Change::Revoke {
+        let change = GrantChange::Revoke {
             by: "ops".to_owned(),
             reason: None,
         };
         self.change(house, &change);
     }
 
-    async fn account(&self, roles: &Roles) -> Result<Arc<Account>, RoleError> {
+    async fn account(&self, roles: &GrantRoles) -> Result<Arc<TargetAccount>, RoleError> {
         roles.account(self.0.subscribe()).await
     }
 }
 
 fn journal(folder: &std::path::Path, clock: &Clock) -> Journal {
-    Journal::open(&audit::Settings::in_folder(folder), clock.clone()).unwrap()
+    Journal::open(&audit::JournalSettings::in_folder(folder), clock.clone()).unwrap()
 }
 
 async fn one(client: &Client, sql: &str) -> String {
@@ -270,9 +270,9 @@ async fn its_logins_end_when_the_grant_does_wherever_that_moves() {
         )
     };
     house.wait_for("as granted", &differs(&lent), "t").await;
-    lent.change(&house, &Change::Extend(Duration::from_mins(15)));
+    lent.change(&house, &GrantChange::Extend(Duration::from_mins(15)));
     house.wait_for("later", &differs(&lent), "t").await;
-    lent.change(&house, &Change::ShortenBy(Duration::from_mins(20)));
+    lent.change(&house, &GrantChange::ShortenBy(Duration::from_mins(20)));
     house.wait_for("sooner", &differs(&lent), "t").await;
 }
 
@@ -317,7 +317,7 @@ async fn nothing_is_left_when_a_window_closes_but_what_it_made() {
     assert!(matches!(lent.account(&roles).await, Err(RoleError::Over)));
     assert_eq!(
         roles.counted(),
-        Counted {
+        RoleCounts {
             present: 0,
             made: 1,
             retired: 1,
@@ -423,7 +423,7 @@ async fn the_next_start_takes_over_what_lives_and_ends_what_does_not() {
     let roles = house.roles();
     let alive_id = alive.0.borrow().id().clone();
     let live = |id: &GrantId| (*id == alive_id).then(|| alive.0.subscribe());
-    let reaped = roles.reap(live, &HashSet::from([session]), true).await.unwrap();
+    let reaped = roles.reconcile(live, &HashSet::from([session]), true).await.unwrap();
     assert_eq!((reaped.found, reaped.over, reaped.intruders), (2, 1, 2), "{reaped:?}");
     // The former run's own session is no intruder's; who was logged in beside it is, on record.
     assert_eq!(roles.counted().intruders, 1);
@@ -461,16 +461,16 @@ async fn who_logs_in_past_the_gate_is_ended() {
     let held: i32 = one(&session, "SELECT pg_backend_pid()").await.parse().unwrap();
     let held = HashSet::from([held]);
     let live = |_: &GrantId| Some(lent.0.subscribe());
-    let first = roles.reap(live, &held, false).await.unwrap();
+    let first = roles.reconcile(live, &held, false).await.unwrap();
     assert_eq!(
         (first.suspects, first.intruders),
         (1, 0),
         "it may be a session that is just being opened"
     );
     for since in roles.0.strangers.lock().values_mut() {
-        *since -= ReapedRoles::LATER;
+        *since -= ReconcileResult::LATER;
     }
-    let second = roles.reap(live, &held, false).await.unwrap();
+    let second = roles.reconcile(live, &held, false).await.unwrap();
     assert_eq!((second.suspects, second.intruders), (0, 1));
     assert!(intruder.simple_query("SELECT 1").await.is_err());
     assert!(session.simple_query("SELECT 1").await.is_ok());
@@ -563,6 +563,9 @@ async fn a_role_that_was_given_away_is_taken_back_whatever_the_other_is_called()
     let found = roles.look().await.unwrap();
     assert_eq!(found[0].given_to, ["ev\"il\nother"]);
     let grant = lent.0.subscribe();
-    roles.reap(|_| Some(grant.clone()), &HashSet::new(), false).await.unwrap();
+    roles
+        .reconcile(|_| Some(grant.clone()), &HashSet::new(), false)
+        .await
+        .unwrap();
     assert_eq!(roles.look().await.unwrap()[0].given_to, [""; 0]);
 }

@@ -13,22 +13,22 @@ use std::task::{Context, Poll, ready};
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 
-use super::Stop;
-use crate::session::buffer::{Chunk, Pool};
-use crate::session::tail::Tail;
-use crate::session::tap::Tap;
+use super::RelayStop;
+use crate::session::buffer::{BufferChunk, BufferPool};
+use crate::session::recorder::StatementRecorder;
+use crate::session::tail::UnfinishedMessage;
 use crate::tls::Transport;
-use crate::wire::frame::{Framer, Piece};
+use crate::wire::frame::{BodyPiece, Framer};
 use crate::wire::{backend, error_response};
 
 /// State of the direction from the target to the client.
-pub(in crate::session) struct Down {
-    chunk: Chunk,
+pub(in crate::session) struct TargetToClient {
+    chunk: BufferChunk,
     framer: Framer,
     /// Framer at the start of the chunk, to find the boundaries in it again.
     before: Framer,
     /// Message of the gate's own for the next boundary: its position in the chunk, and the bytes.
-    inserted: Option<Insert>,
+    inserted: Option<NoticeInsert>,
     /// Beginning of an error that will be replaced, or of a header that may belong to it. It is put before the next chunk, so
     /// that the error is replaced completely.
     carried: Vec<u8>,
@@ -38,11 +38,11 @@ pub(in crate::session) struct Down {
 }
 
 /// Maximum length of an error that is carried over, in bytes; those of a message that cannot be parsed are far shorter.
-const MOST_CARRIED: usize = 8 * 1024;
+const MAX_CARRIED_BYTES: usize = 8 * 1024;
 
-/// Progress of [`Down::poll`].
+/// Progress of [`TargetToClient::poll`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum DownStep {
     /// There is a new chunk to inspect.
     Read,
     /// Something was written.
@@ -50,19 +50,19 @@ pub(super) enum Step {
 }
 
 /// Position of a message that does not fit in this chunk.
-const LATER: usize = usize::MAX;
+const NOT_IN_CHUNK: usize = usize::MAX;
 
-struct Insert {
+struct NoticeInsert {
     at: usize,
     bytes: Vec<u8>,
     sent: usize,
 }
 
-impl Down {
+impl TargetToClient {
     pub(in crate::session) fn new() -> Self {
         let framer = Framer::new(backend::limit);
         Self {
-            chunk: Chunk::default(),
+            chunk: BufferChunk::default(),
             framer,
             before: framer,
             inserted: None,
@@ -73,7 +73,7 @@ impl Down {
     }
 }
 
-impl Down {
+impl TargetToClient {
     /// Inserts a message of the gate's own into the client's stream, at the next message boundary.
     pub(super) fn insert(&mut self, bytes: Vec<u8>) {
         if bytes.is_empty() {
@@ -84,12 +84,12 @@ impl Down {
             before.bytes.extend_from_slice(&bytes);
             return;
         }
-        let at = self.next_boundary().unwrap_or(LATER);
-        self.inserted = Some(Insert { at, bytes, sent: 0 });
+        let at = self.next_boundary().unwrap_or(NOT_IN_CHUNK);
+        self.inserted = Some(NoticeInsert { at, bytes, sent: 0 });
     }
 
     /// Takes bytes that came with the login.
-    pub(super) fn preset(&mut self, pool: &Pool, bytes: &[u8]) {
+    pub(super) fn preset(&mut self, pool: &BufferPool, bytes: &[u8]) {
         self.chunk.preset(pool, bytes);
     }
 
@@ -103,24 +103,29 @@ impl Down {
         &mut self,
         client: &mut Transport,
         target: &mut Transport,
-        pool: &Pool,
+        pool: &BufferPool,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Step, Stop>> {
-        if !self.chunk.is_done() || self.inserted.as_ref().is_some_and(|insert| insert.at != LATER) {
+    ) -> Poll<Result<DownStep, RelayStop>> {
+        if !self.chunk.is_done() || self.inserted.as_ref().is_some_and(|insert| insert.at != NOT_IN_CHUNK) {
             let written = ready!(self.poll_write(client, cx));
-            return Poll::Ready(written.map(|()| Step::Written).map_err(|_| Stop::ClientGone));
+            return Poll::Ready(written.map(|()| DownStep::Written).map_err(|_| RelayStop::ClientGone));
         }
         if self.unflushed {
             // Once per chunk, not per message.
             match ready!(Pin::new(client).poll_flush(cx)) {
                 Ok(()) => self.unflushed = false,
-                Err(_) => return Poll::Ready(Err(Stop::ClientGone)),
+                Err(_) => return Poll::Ready(Err(RelayStop::ClientGone)),
             }
         }
         self.poll_read(target, pool, cx)
     }
 
-    fn poll_read(&mut self, target: &mut Transport, pool: &Pool, cx: &mut Context<'_>) -> Poll<Result<Step, Stop>> {
+    fn poll_read(
+        &mut self,
+        target: &mut Transport,
+        pool: &BufferPool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<DownStep, RelayStop>> {
         if self.dry {
             // Nothing was left to read, so the socket must be readable before a buffer is borrowed.
             let _ = ready!(target.tcp().poll_read_ready(cx));
@@ -134,42 +139,42 @@ impl Down {
                 self.dry = true;
                 Poll::Pending
             }
-            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(Stop::TargetGone)),
+            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(RelayStop::TargetGone)),
             Poll::Ready(Ok(n)) => {
                 before.copy_from_slice(&self.carried);
                 self.carried.clear();
                 self.chunk.fill(carried + n);
-                Poll::Ready(Ok(Step::Read))
+                Poll::Ready(Ok(DownStep::Read))
             }
         }
     }
 
     /// Passes a chunk to the statement recorder, message by message, and replaces an error for which it returns a refusal.
-    pub(super) fn look(&mut self, tap: &mut Tap) -> Result<(), Stop> {
+    pub(super) fn look(&mut self, recorder: &mut StatementRecorder) -> Result<(), RelayStop> {
         self.before = self.framer;
         let (mut now, mut carried) = (None, None);
         let mut rest = self.chunk.bytes();
         let mut all = rest.len();
         loop {
             let begins = all - rest.len();
-            let Some(piece) = self.framer.next(&mut rest).map_err(|_| Stop::TargetBroken)? else {
+            let Some(piece) = self.framer.next(&mut rest).map_err(|_| RelayStop::TargetBroken)? else {
                 break;
             };
-            if piece.tag == b'E' && piece.first && !piece.last && tap.refusal_due() {
+            if piece.tag == b'E' && piece.first && !piece.last && recorder.refusal_due() {
                 carried = Some(begins);
                 break;
             }
-            let ours = match tap.target(&piece, &mut now) {
+            let ours = match recorder.target(&piece, &mut now) {
                 Some(_) if !piece.first => {
                     // The error began before the message that it answers was sent.
-                    return Err(Stop::TargetBroken);
+                    return Err(RelayStop::TargetBroken);
                 }
                 Some(refused) => {
                     let mut ours = BytesMut::new();
                     error_response::error(&mut ours, &refused.words());
                     ours
                 }
-                None => match with_hint(&piece, tap) {
+                None => match with_hint(&piece, recorder) {
                     Some(hinted) => hinted,
                     None => continue,
                 },
@@ -178,14 +183,14 @@ impl Down {
             all = self.chunk.bytes().len();
             rest = self.chunk.bytes().get(begins + ours.len()..).unwrap_or_default();
         }
-        if self.framer.header_begun() > 0 && tap.refusal_due() {
+        if self.framer.header_begun() > 0 && recorder.refusal_due() {
             carried = Some(all - self.framer.header_begun());
         }
         if let Some(at) = carried {
             self.carry(at)?;
         }
-        tap.totals.bytes_out += self.chunk.bytes().len() as u64;
-        if self.inserted.as_ref().is_some_and(|insert| insert.at == LATER) {
+        recorder.totals.bytes_out += self.chunk.bytes().len() as u64;
+        if self.inserted.as_ref().is_some_and(|insert| insert.at == NOT_IN_CHUNK) {
             let at = self.next_boundary();
             if let (Some(insert), Some(at)) = (&mut self.inserted, at) {
                 insert.at = at;
@@ -195,11 +200,11 @@ impl Down {
     }
 
     /// Carries the bytes from here on over to the next chunk.
-    fn carry(&mut self, at: usize) -> Result<(), Stop> {
+    fn carry(&mut self, at: usize) -> Result<(), RelayStop> {
         self.carried = self.chunk.cut(at);
         self.framer = Framer::new(backend::limit);
-        if self.carried.len() > MOST_CARRIED {
-            return Err(Stop::TargetBroken);
+        if self.carried.len() > MAX_CARRIED_BYTES {
+            return Err(RelayStop::TargetBroken);
         }
         Ok(())
     }
@@ -247,21 +252,21 @@ impl Down {
 }
 
 // Methods for the end of a session.
-impl Down {
+impl TargetToClient {
     /// Returns the bytes of the chunk that must still be written so that the client's stream ends with a whole message.
-    pub(in crate::session) fn tail(&self) -> Tail {
+    pub(in crate::session) fn tail(&self) -> UnfinishedMessage {
         if let Some(insert) = self.inserted.as_ref().filter(|insert| insert.sent > 0) {
-            return Tail {
+            return UnfinishedMessage {
                 bytes: insert.bytes.get(insert.sent..).unwrap_or_default().to_vec(),
                 whole: true,
             };
         }
         match self.next_boundary() {
-            Some(at) => Tail {
+            Some(at) => UnfinishedMessage {
                 bytes: self.chunk.unsent(at).to_vec(),
                 whole: true,
             },
-            None => Tail {
+            None => UnfinishedMessage {
                 bytes: self.chunk.unsent(self.chunk.bytes().len()).to_vec(),
                 whole: false,
             },
@@ -270,7 +275,7 @@ impl Down {
 
     /// Returns the number of rows of the open answer, or messages of its COPY, in the chunk that will not be written any more:
     /// the client gets only the rest of the current message.
-    pub(in crate::session) fn rows_left(&self, tap: &Tap) -> u64 {
+    pub(in crate::session) fn rows_left(&self, recorder: &StatementRecorder) -> u64 {
         let begun = self.inserted.as_ref().filter(|insert| insert.sent > 0);
         let Some(from) = begun.map(|insert| insert.at).or_else(|| self.next_boundary()) else {
             return 0;
@@ -280,7 +285,7 @@ impl Down {
         while let Ok(Some(piece)) = framer.next(&mut rest) {
             match piece.tag {
                 b'D' | b'd' => left += u64::from(piece.last && all.len() - rest.len() > from),
-                tag if tap.settles(tag) => left = 0,
+                tag if recorder.settles(tag) => left = 0,
                 _ => {}
             }
         }
@@ -288,12 +293,22 @@ impl Down {
     }
 
     /// Reads the current message to its end, into `tail`.
-    pub(in crate::session) async fn finish_message(&mut self, target: &mut Transport, tap: &mut Tap, tail: &mut Tail) {
-        while !tail.whole && self.hear(target, tap, Some(tail)).await {}
+    pub(in crate::session) async fn finish_message(
+        &mut self,
+        target: &mut Transport,
+        recorder: &mut StatementRecorder,
+        tail: &mut UnfinishedMessage,
+    ) {
+        while !tail.whole && self.hear(target, recorder, Some(tail)).await {}
     }
 
     /// Reads once, for the record; the part that completes the current message goes into `tail`. Returns false at the end.
-    pub(in crate::session) async fn hear(&mut self, target: &mut Transport, tap: &mut Tap, mut tail: Option<&mut Tail>) -> bool {
+    pub(in crate::session) async fn hear(
+        &mut self,
+        target: &mut Transport,
+        recorder: &mut StatementRecorder,
+        mut tail: Option<&mut UnfinishedMessage>,
+    ) -> bool {
         let mut buffer = self.carried.clone();
         buffer.resize(self.carried.len() + 8192, 0);
         let Ok(n @ 1..) = target.read(buffer.get_mut(self.carried.len()..).unwrap_or_default()).await else {
@@ -307,8 +322,8 @@ impl Down {
         loop {
             match self.framer.next(&mut rest) {
                 // A refusal is dropped: the client gets only the rest of the current message.
-                Ok(Some(piece)) if tail.as_deref().is_some_and(|tail| !tail.whole) => drop(tap.target(&piece, &mut now)),
-                Ok(Some(piece)) => tap.target_unsent(&piece, &mut now),
+                Ok(Some(piece)) if tail.as_deref().is_some_and(|tail| !tail.whole) => drop(recorder.target(&piece, &mut now)),
+                Ok(Some(piece)) => recorder.target_unsent(&piece, &mut now),
                 Ok(None) => break,
                 Err(_) => return false,
             }
@@ -332,14 +347,14 @@ impl Down {
         self.framer.at_boundary() && self.carried.is_empty()
     }
 
-    pub(in crate::session) fn release(&mut self, pool: &Pool) {
+    pub(in crate::session) fn release(&mut self, pool: &BufferPool) {
         self.chunk.release(pool);
     }
 }
 
 /// Returns an error of the target about a masked table with a hint added. An error that comes in pieces stays unchanged.
-fn with_hint(piece: &Piece<'_>, tap: &Tap) -> Option<BytesMut> {
-    let masked = tap.masked.as_ref().filter(|_| piece.tag == b'E')?;
+fn with_hint(piece: &BodyPiece<'_>, recorder: &StatementRecorder) -> Option<BytesMut> {
+    let masked = recorder.masked.as_ref().filter(|_| piece.tag == b'E')?;
     masked.with_hint(piece.whole()?)
 }
 

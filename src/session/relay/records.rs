@@ -2,33 +2,33 @@
 
 use tokio::time::sleep_until;
 
-use super::up::Intents;
-use super::{Relay, Stop};
-use crate::audit::Submission;
+use super::up::IntentsState;
+use super::{Relay, RelayStop};
+use crate::audit::SubmissionResult;
 
 impl Relay {
     /// Submits the intents, and clears the bytes that they cover.
-    pub(super) fn submit(&mut self) -> Result<(), Stop> {
+    pub(super) fn submit(&mut self) -> Result<(), RelayStop> {
         self.defer_outcomes();
-        if self.tap.intents.is_empty() {
+        if self.recorder.intents.is_empty() {
             self.up.cleared = self.clear_to();
             return Ok(());
         }
-        self.live.note(self.tap.totals.statements, true);
-        self.charge(self.tap.intents.size());
-        match self.journal.submit(&mut self.tap.intents) {
-            Submission::Done(Ok(())) => self.written(),
-            Submission::Done(Err(error)) => return Err(Stop::Audit(error)),
-            Submission::Waiting(waiting) => self.up.intents = Intents::Underway(waiting),
+        self.live.note(self.recorder.totals.statements, true);
+        self.charge(self.recorder.intents.size());
+        match self.journal.submit(&mut self.recorder.intents) {
+            SubmissionResult::Done(Ok(())) => self.written(),
+            SubmissionResult::Done(Err(error)) => return Err(RelayStop::Audit(error)),
+            SubmissionResult::Waiting(waiting) => self.up.intents = IntentsState::Underway(waiting),
         }
         Ok(())
     }
 
     /// Passes the current outcomes to the journal, which writes them soon.
     pub(super) fn defer_outcomes(&mut self) {
-        if !self.tap.outcomes.is_empty() {
-            self.charge(self.tap.outcomes.size());
-            self.journal.defer(&mut self.tap.outcomes);
+        if !self.recorder.outcomes.is_empty() {
+            self.charge(self.recorder.outcomes.size());
+            self.journal.defer(&mut self.recorder.outcomes);
         }
     }
 
@@ -41,7 +41,7 @@ impl Relay {
 
     /// Notes that the log has the intents: the statements that they announce may be forwarded.
     pub(super) fn written(&mut self) {
-        self.tap.written();
+        self.recorder.written();
         self.defer_outcomes();
         self.up.cleared = self.clear_to();
     }
@@ -49,6 +49,6 @@ impl Relay {
     /// Returns the position up to which the client's bytes may be written: all that were inspected, except the last byte of a
     /// held message.
     pub(super) fn clear_to(&self) -> usize {
-        self.up.seen - usize::from(self.tap.holds() && self.up.seen > 0)
+        self.up.seen - usize::from(self.recorder.holds() && self.up.seen > 0)
     }
 }

@@ -16,32 +16,32 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::audit::event::Done::{Completed, Failed, Skipped};
-use crate::audit::event::{Event, Kind, Outcome, Who};
-use crate::audit::values::Show;
-use crate::audit::{Record, Settings};
+use crate::audit::event::StatementResult::{Completed, Failed, Skipped};
+use crate::audit::event::{Event, StatementKind, StatementOutcome, Who};
+use crate::audit::values::ParameterDisplay;
+use crate::audit::{JournalSettings, LogRecord};
 use crate::grant::{Terms, create};
 use crate::ids::{GrantId, SessionId};
-use crate::lab;
 use crate::metrics::Metrics;
 use crate::provision::{Backend, Terminator};
 use crate::quota::QuotaLimits;
-use crate::rails::{Rails, Rules};
 use crate::secret::Secret;
-use crate::session::guard::Guard;
-use crate::session::registry::{Order, Progress};
-use crate::session::{Keep, TargetRoom};
+use crate::session::filter::SessionFilter;
+use crate::session::registry::{SessionCommand, SessionProgress};
+use crate::session::{RecordLimits, TargetState};
+use crate::sql_filter::{FilterRules, SqlFilter};
+use crate::testkit;
 use crate::tls::{ClientTls, TlsMode};
 use crate::upstream::{BackendKey, Target};
 
 /// The database all tests of this file share.
-fn server() -> &'static lab::Postgres {
-    static SERVER: OnceLock<lab::Postgres> = OnceLock::new();
-    let options = lab::Options {
-        auth: lab::Auth::Trust,
-        ..lab::Options::default()
+fn server() -> &'static testkit::TestPostgres {
+    static SERVER: OnceLock<testkit::TestPostgres> = OnceLock::new();
+    let options = testkit::ServerOptions {
+        auth: testkit::ServerAuth::Trust,
+        ..testkit::ServerOptions::default()
     };
-    SERVER.get_or_init(|| lab::Postgres::start(&options).unwrap())
+    SERVER.get_or_init(|| testkit::TestPostgres::start(&options).unwrap())
 }
 
 fn message(tag: u8, body: &[u8]) -> Vec<u8> {
@@ -53,7 +53,7 @@ fn message(tag: u8, body: &[u8]) -> Vec<u8> {
 struct Line {
     stream: TcpStream,
     read: BytesMut,
-    relay: Option<(JoinHandle<Stop>, tempfile::TempDir)>,
+    relay: Option<(JoinHandle<RelayStop>, tempfile::TempDir)>,
 }
 
 type Said = (u8, Vec<u8>);
@@ -98,8 +98,8 @@ impl Line {
         relay.quota = Arc::new(Quota::new(limits));
         let running = tokio::spawn(async move {
             let stop = relay.run().await;
-            relay.tap.abandon();
-            relay.journal.defer(&mut relay.tap.outcomes);
+            relay.recorder.abandon();
+            relay.journal.defer(&mut relay.recorder.outcomes);
             relay.journal.close().await;
             stop
         });
@@ -147,17 +147,20 @@ impl Line {
         self.send(&message(b'X', b"")).await;
         drop(self.stream);
         let (running, folder) = self.relay.unwrap();
-        assert!(matches!(running.await.unwrap(), Stop::ClientGone | Stop::TargetGone));
+        assert!(matches!(
+            running.await.unwrap(),
+            RelayStop::ClientGone | RelayStop::TargetGone
+        ));
         let mut text = String::new();
         for segment in crate::audit::segment::list(&folder.path().join("audit")).unwrap() {
             segment.open().unwrap().read_to_string(&mut text).unwrap();
         }
         text.lines()
-            .map(|line| Record::parse(line.as_bytes()).unwrap().event)
+            .map(|line| LogRecord::parse(line.as_bytes()).unwrap().event)
             .collect()
     }
 
-    async fn outcomes(self) -> Vec<Outcome<'static>> {
+    async fn outcomes(self) -> Vec<StatementOutcome<'static>> {
         let records = self.records().await.into_iter();
         let outcome = |event| {
             if let Event::Outcome(outcome) = event {
@@ -172,7 +175,7 @@ impl Line {
 
 fn relay((client, address): (Transport, SocketAddr), target: Transport, folder: &std::path::Path) -> Relay {
     let clock = Clock::manual("2026-11-23T09:05:07Z".parse().unwrap());
-    let journal = Journal::open(&Settings::in_folder(folder), clock.clone()).unwrap();
+    let journal = Journal::open(&JournalSettings::in_folder(folder), clock.clone()).unwrap();
     let who = Arc::new(Who {
         session: SessionId::from_random([1; 10]),
         grant: GrantId::from_random([2; 10]),
@@ -180,27 +183,32 @@ fn relay((client, address): (Transport, SocketAddr), target: Transport, folder: 
         target: "orders".parse().unwrap(),
         profile: None,
     });
-    let rules = Rules {
+    let rules = FilterRules {
         statements: Some(vec!["!drop".to_owned(), "!call".to_owned()]),
         refuse_unknown: true,
-        ..Rules::default()
+        ..FilterRules::default()
     };
-    let keep = Keep {
+    let keep = RecordLimits {
         sql: 64 * 1024,
         parameter: 256,
-        show: Show::Full,
+        show: ParameterDisplay::Full,
         key: crate::audit::values::ValueKey::for_test(),
     };
-    let mut tap = Tap::new(Arc::clone(&who), keep, clock.clone());
-    let rails = Rails::new(&rules, "careful".parse().unwrap()).unwrap();
-    tap.guard = Some(Guard::new(Arc::new(rails), who.target.clone(), Metrics::default(), 64 << 10));
+    let mut recorder = StatementRecorder::new(Arc::clone(&who), keep, clock.clone());
+    let rails = SqlFilter::new(&rules, "careful".parse().unwrap()).unwrap();
+    recorder.guard = Some(SessionFilter::new(
+        Arc::new(rails),
+        who.target.clone(),
+        Metrics::default(),
+        64 << 10,
+    ));
     Relay {
         client,
         target,
-        tap,
-        up: Up::new(),
-        down: Down::new(),
-        pool: Pool::default(),
+        recorder,
+        up: ClientToTarget::new(),
+        down: TargetToClient::new(),
+        pool: BufferPool::default(),
         heard: clock.moment().instant,
         deadline: clock.moment().instant + Duration::from_hours(1),
         stop_when_idle: false,
@@ -213,7 +221,7 @@ fn relay((client, address): (Transport, SocketAddr), target: Transport, folder: 
 }
 
 /// A session on a target that is not there.
-pub(in crate::session) fn live(who: Arc<Who>, client: SocketAddr, clock: &Clock) -> Live {
+pub(in crate::session) fn live(who: Arc<Who>, client: SocketAddr, clock: &Clock) -> SessionHandle {
     let terms = Terms {
         identity: who.identity.clone(),
         target: who.target.clone(),
@@ -236,19 +244,19 @@ pub(in crate::session) fn live(who: Arc<Who>, client: SocketAddr, clock: &Clock)
         tls,
     );
     let target = Arc::new(target);
-    Live {
+    SessionHandle {
         who,
         client,
         application: None,
         since: clock.now(),
-        room: Arc::new(TargetRoom {
-            leftovers: crate::session::Leftovers::none(),
+        target_state: Arc::new(TargetState {
+            leftovers: crate::session::TargetLeftovers::none(),
             terminator: Terminator::spawn(Arc::clone(&target), clock.clone()),
             target,
             places: Arc::new(Semaphore::new(1)),
             roles: None,
             limit: 1,
-            show: Show::Full,
+            show: ParameterDisplay::Full,
             masked: HashMap::new(),
             rails: HashMap::new(),
         }),
@@ -263,8 +271,8 @@ pub(in crate::session) fn live(who: Arc<Who>, client: SocketAddr, clock: &Clock)
         },
         grant: watch::channel(Arc::new(grant)).1,
         key: Secret::new(Box::default()),
-        orders: watch::Sender::new(Order::None),
-        progress: Progress::default(),
+        orders: watch::Sender::new(SessionCommand::None),
+        progress: SessionProgress::default(),
     }
 }
 
@@ -372,7 +380,7 @@ const AFTER: [Ask; 3] = [
 
 /// Sends the same to the server and through the relay, in parts: each part is read up to so many messages of a kind before the
 /// next is sent. What a client makes of the answers has to be the same.
-async fn compare(parts: &[(Vec<Ask>, u8, usize)]) -> (Vec<String>, Vec<Outcome<'static>>) {
+async fn compare(parts: &[(Vec<Ask>, u8, usize)]) -> (Vec<String>, Vec<StatementOutcome<'static>>) {
     let mut answers = Vec::new();
     let mut outcomes = Vec::new();
     // Without a relay, through one, and through one that forwards statements one by one.
@@ -413,7 +421,7 @@ async fn compare(parts: &[(Vec<Ask>, u8, usize)]) -> (Vec<String>, Vec<Outcome<'
 }
 
 /// Compares, where each Query, call and Sync has its ReadyForQuery.
-async fn in_step(asks: &[Ask]) -> (Vec<String>, Vec<Outcome<'static>>) {
+async fn in_step(asks: &[Ask]) -> (Vec<String>, Vec<StatementOutcome<'static>>) {
     compare(&[(asks.to_vec(), b'Z', ready(asks))]).await
 }
 
@@ -427,12 +435,13 @@ fn ready(asks: &[Ask]) -> usize {
     asks.iter().filter(has_one).count()
 }
 
-fn rules(outcomes: &[Outcome<'static>]) -> Vec<(u64, String, String)> {
+fn rules(outcomes: &[StatementOutcome<'static>]) -> Vec<(u64, String, String)> {
     let refused = outcomes.iter().filter(|outcome| outcome.rule.is_some());
     refused
         .map(|outcome| {
-            let said =
-                |text: &Option<crate::audit::event::Text<'_>>| text.as_ref().map(|text| text.0.to_string()).unwrap_or_default();
+            let said = |text: &Option<crate::audit::event::OutsideText<'_>>| {
+                text.as_ref().map(|text| text.0.to_string()).unwrap_or_default()
+            };
             (outcome.statement, said(&outcome.sqlstate), said(&outcome.rule))
         })
         .collect()
@@ -674,7 +683,7 @@ async fn the_log_names_what_runs_after_a_refusal() {
     assert!(said.iter().any(|gist| gist.contains("still there")), "{said:?}");
     let records = line.records().await;
     let executed = records.iter().find_map(|event| match event {
-        Event::Statement(statement) if statement.kind == Kind::Execute => statement.sql.as_ref(),
+        Event::Statement(statement) if statement.kind == StatementKind::Execute => statement.sql.as_ref(),
         _ => None,
     });
     assert_eq!(executed.unwrap().text.0, "SELECT 'still there'");

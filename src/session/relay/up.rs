@@ -4,24 +4,24 @@
 
 use futures_util::FutureExt as _;
 
-use crate::audit::Waiting;
-use crate::session::buffer::Chunk;
+use crate::audit::SubmissionFuture;
+use crate::session::buffer::BufferChunk;
 use crate::wire::frame::Framer;
 use crate::wire::frontend;
 
 /// Flush message, which makes the target send the answers it has (protocol: Flush). It has no answer itself.
-pub(super) const FLUSH: &[u8] = b"H\0\0\0\x04";
+pub(super) const FLUSH_MESSAGE: &[u8] = b"H\0\0\0\x04";
 
 /// State of the direction from the client to the target.
-pub(in crate::session) struct Up {
-    pub(super) chunk: Chunk,
+pub(in crate::session) struct ClientToTarget {
+    pub(super) chunk: BufferChunk,
     pub(super) framer: Framer,
     /// Number of bytes inspected so far.
     pub(super) seen: usize,
     /// Number of bytes that may be written so far.
     pub(super) cleared: usize,
-    pub(super) intents: Intents,
-    /// Rest to be written of a [`FLUSH`] of the gate's own, which follows the cleared bytes.
+    pub(super) intents: IntentsState,
+    /// Rest to be written of a [`FLUSH_MESSAGE`] of the gate's own, which follows the cleared bytes.
     pub(super) flush: &'static [u8],
     pub(super) unflushed: bool,
     /// True if the last read found nothing, neither in the socket nor in TLS.
@@ -31,23 +31,23 @@ pub(in crate::session) struct Up {
 }
 
 /// State of the intents of bytes that were inspected and are not cleared.
-pub(super) enum Intents {
+pub(super) enum IntentsState {
     /// There are none: all are in the log, and the bytes that they announce are cleared.
     None,
     /// They are on their way to the log.
-    Underway(Waiting),
+    Underway(SubmissionFuture),
     /// They are in the log, but it has become too late to begin anything.
     Withheld,
 }
 
-impl Up {
+impl ClientToTarget {
     pub(in crate::session) fn new() -> Self {
         Self {
-            chunk: Chunk::default(),
+            chunk: BufferChunk::default(),
             framer: Framer::new(frontend::limit),
             seen: 0,
             cleared: 0,
-            intents: Intents::None,
+            intents: IntentsState::None,
             flush: &[],
             unflushed: false,
             dry: false,
@@ -58,9 +58,9 @@ impl Up {
     /// Returns true if the log has intents of which nothing was forwarded: the session ended while they were on their way.
     pub(in crate::session) fn written_in_vain(self) -> bool {
         match self.intents {
-            Intents::None => false,
-            Intents::Underway(waiting) => waiting.now_or_never().is_some_and(|written| written.is_ok()),
-            Intents::Withheld => true,
+            IntentsState::None => false,
+            IntentsState::Underway(waiting) => waiting.now_or_never().is_some_and(|written| written.is_ok()),
+            IntentsState::Withheld => true,
         }
     }
 }

@@ -2,30 +2,30 @@
 //!
 //! The kept bytes are limited, whatever the message claims. This module shows nothing: [`super`] does.
 
-use super::follow::Watch;
-use super::words::Words;
-use super::{MAX_HASHED, MAX_LOOKED_AT};
-use crate::audit::excerpt::Hashes;
+use super::follow::WordWatch;
+use super::words::FoundWords;
+use super::{MAX_HASHED_PARAMETERS, MAX_INSPECTED_BYTES};
+use crate::audit::truncate::OriginalHashes;
 use crate::audit::values::ValueKey;
 
 /// Maximum number of bytes of values that are kept of one message.
-const MAX_KEPT: usize = 1 << 20;
+const MAX_KEPT_BYTES: usize = 1 << 20;
 
 /// Value, or the part that is kept of it.
 #[derive(Debug)]
-pub(in crate::session) struct Part {
+pub(in crate::session) struct BoundValue {
     /// All of the value, or its beginning.
     pub(super) start: Vec<u8>,
     pub(super) length: u64,
     /// Maximum number of its bytes that are kept.
     most: usize,
     /// Hashes of a value that is not kept completely.
-    pub(super) hashes: Option<Hashes>,
-    watch: Watch,
+    pub(super) hashes: Option<OriginalHashes>,
+    watch: WordWatch,
 }
 
-impl Part {
-    pub(super) fn words(&self) -> Words {
+impl BoundValue {
+    pub(super) fn words(&self) -> FoundWords {
         self.watch.words
     }
 
@@ -41,7 +41,7 @@ impl Part {
 
 /// Next field of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Next {
+enum NextPart {
     /// This number of names, each with a NUL.
     Names(u8),
     /// This number of bytes of the function's OID.
@@ -58,8 +58,8 @@ enum Next {
 
 /// Parser of the values of a Bind or a FunctionCall, in pieces (protocol: "Message Formats").
 #[derive(Debug)]
-pub(in crate::session) struct FollowValues {
-    next: Next,
+pub(in crate::session) struct ValuesFollower {
+    next: NextPart,
     /// Integer read so far, and the number of its bytes read.
     number: (u32, u8),
     /// Number of values still to come.
@@ -67,29 +67,29 @@ pub(in crate::session) struct FollowValues {
     /// Number of bytes that may still be kept.
     room: usize,
     without_room: usize,
-    pub(super) values: Vec<Option<Part>>,
+    pub(super) values: Vec<Option<BoundValue>>,
     /// Maximum number of bytes of a long value that are kept.
     most: usize,
     key: ValueKey,
 }
 
-impl FollowValues {
+impl ValuesFollower {
     /// Begins with a Bind; `most` bytes of its long values are kept.
     pub(in crate::session) fn of_bind(most: usize, key: &ValueKey) -> Self {
-        Self::new(Next::Names(2), most, key)
+        Self::new(NextPart::Names(2), most, key)
     }
 
     /// Begins with a FunctionCall.
     pub(in crate::session) fn of_call(most: usize, key: &ValueKey) -> Self {
-        Self::new(Next::Function(4), most, key)
+        Self::new(NextPart::Function(4), most, key)
     }
 
-    fn new(next: Next, most: usize, key: &ValueKey) -> Self {
+    fn new(next: NextPart, most: usize, key: &ValueKey) -> Self {
         Self {
             next,
             number: (0, 0),
             left: 0,
-            room: MAX_KEPT,
+            room: MAX_KEPT_BYTES,
             without_room: 0,
             values: Vec::new(),
             most,
@@ -101,19 +101,19 @@ impl FollowValues {
     pub(in crate::session) fn feed(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             bytes = match self.next {
-                Next::Nothing => return,
-                Next::Names(names) => {
+                NextPart::Nothing => return,
+                NextPart::Names(names) => {
                     let Some(end) = memchr::memchr(0, bytes) else { return };
                     self.next = if names > 1 {
-                        Next::Names(names - 1)
+                        NextPart::Names(names - 1)
                     } else {
-                        Next::FormatCount
+                        NextPart::FormatCount
                     };
                     bytes.get(end + 1..).unwrap_or_default()
                 }
-                Next::Function(left) | Next::Formats(left) | Next::Value(left) => self.pass(left, bytes),
-                Next::FormatCount | Next::Count => self.number(2, bytes),
-                Next::Length => self.number(4, bytes),
+                NextPart::Function(left) | NextPart::Formats(left) | NextPart::Value(left) => self.pass(left, bytes),
+                NextPart::FormatCount | NextPart::Count => self.number(2, bytes),
+                NextPart::Length => self.number(4, bytes),
             };
         }
     }
@@ -122,17 +122,17 @@ impl FollowValues {
     fn pass<'b>(&mut self, left: u64, bytes: &'b [u8]) -> &'b [u8] {
         let here = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
         let (taken, rest) = bytes.split_at_checked(here).unwrap_or_default();
-        if let (Next::Value(_), Some(Some(part))) = (self.next, self.values.last_mut()) {
+        if let (NextPart::Value(_), Some(Some(part))) = (self.next, self.values.last_mut()) {
             part.take(taken);
         }
         let left = left - taken.len() as u64;
         self.next = match self.next {
-            Next::Function(_) if left == 0 => Next::FormatCount,
-            Next::Function(_) => Next::Function(left),
-            Next::Formats(_) if left == 0 => Next::Count,
-            Next::Formats(_) => Next::Formats(left),
+            NextPart::Function(_) if left == 0 => NextPart::FormatCount,
+            NextPart::Function(_) => NextPart::Function(left),
+            NextPart::Formats(_) if left == 0 => NextPart::Count,
+            NextPart::Formats(_) => NextPart::Formats(left),
             _ if left == 0 => self.next_value(),
-            _ => Next::Value(left),
+            _ => NextPart::Value(left),
         };
         rest
     }
@@ -151,11 +151,11 @@ impl FollowValues {
         bytes
     }
 
-    fn numbered(&mut self, number: u32) -> Next {
+    fn numbered(&mut self, number: u32) -> NextPart {
         match self.next {
-            Next::FormatCount if number == 0 => Next::Count,
-            Next::FormatCount => Next::Formats(u64::from(number) * 2),
-            Next::Count => {
+            NextPart::FormatCount if number == 0 => NextPart::Count,
+            NextPart::FormatCount => NextPart::Formats(u64::from(number) * 2),
+            NextPart::Count => {
                 self.left = number;
                 self.next_value()
             }
@@ -172,33 +172,33 @@ impl FollowValues {
                 if number == 0 {
                     self.next_value()
                 } else {
-                    Next::Value(u64::from(number))
+                    NextPart::Value(u64::from(number))
                 }
             }
         }
     }
 
-    fn next_value(&self) -> Next {
-        if self.left == 0 || self.without_room > MAX_HASHED {
-            Next::Nothing
+    fn next_value(&self) -> NextPart {
+        if self.left == 0 || self.without_room > MAX_HASHED_PARAMETERS {
+            NextPart::Nothing
         } else {
-            Next::Length
+            NextPart::Length
         }
     }
 
-    fn begin(&mut self, length: u64) -> Part {
+    fn begin(&mut self, length: u64) -> BoundValue {
         let whole = usize::try_from(length)
             .ok()
-            .filter(|length| *length <= MAX_LOOKED_AT.min(self.room));
-        let most = whole.unwrap_or(self.most.min(MAX_LOOKED_AT).min(self.room));
+            .filter(|length| *length <= MAX_INSPECTED_BYTES.min(self.room));
+        let most = whole.unwrap_or(self.most.min(MAX_INSPECTED_BYTES).min(self.room));
         self.room -= most;
         self.without_room += usize::from(most == 0 && length > 0);
-        Part {
+        BoundValue {
             start: Vec::new(),
             length,
             most,
-            hashes: whole.is_none().then(|| Hashes::begin(&self.key)),
-            watch: Watch::default(),
+            hashes: whole.is_none().then(|| OriginalHashes::begin(&self.key)),
+            watch: WordWatch::default(),
         }
     }
 }
@@ -208,7 +208,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::wire::frontend::{Bind, Fields, Values};
+    use crate::wire::frontend::{Bind, Fields, WireValues};
 
     fn body(of_call: bool, formats: usize, values: &[Option<Vec<u8>>]) -> Vec<u8> {
         let mut body = if of_call {
@@ -231,12 +231,12 @@ mod tests {
         [&body[..], b"\0\0"].concat()
     }
 
-    fn follow(of_call: bool, pieces: &[&[u8]]) -> FollowValues {
+    fn follow(of_call: bool, pieces: &[&[u8]]) -> ValuesFollower {
         let key = ValueKey::for_test();
         let mut follow = if of_call {
-            FollowValues::of_call(4, &key)
+            ValuesFollower::of_call(4, &key)
         } else {
-            FollowValues::of_bind(4, &key)
+            ValuesFollower::of_bind(4, &key)
         };
         for piece in pieces {
             follow.feed(piece);
@@ -261,7 +261,7 @@ mod tests {
             let whole: Vec<_> = if of_call {
                 let mut fields = Fields::of(&body);
                 fields.int32();
-                Values::of(fields).unwrap().iter().map(|(_, value)| value.map(<[u8]>::to_vec)).collect()
+                WireValues::of(fields).unwrap().iter().map(|(_, value)| value.map(<[u8]>::to_vec)).collect()
             } else {
                 Bind::of(&body).unwrap().values.unwrap().iter().map(|(_, value)| value.map(<[u8]>::to_vec)).collect()
             };
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn what_is_too_long_has_its_beginning_its_length_and_its_hash() {
-        let long = [vec![b'x'; MAX_LOOKED_AT], b" password ".to_vec()].concat();
+        let long = [vec![b'x'; MAX_INSPECTED_BYTES], b" password ".to_vec()].concat();
         let body = body(false, 0, &[Some(long.clone()), Some(b"y".to_vec())]);
         let followed = follow(false, &body.chunks(1000).collect::<Vec<_>>());
         let [Some(first), Some(second)] = &followed.values[..] else {
@@ -293,11 +293,11 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_bounded() {
-        let many = vec![Some(vec![b'x'; MAX_LOOKED_AT]); 2000];
+        let many = vec![Some(vec![b'x'; MAX_INSPECTED_BYTES]); 2000];
         let followed = follow(false, &[&body(false, 0, &many)]);
         let kept: usize = followed.values.iter().flatten().map(|part| part.start.len()).sum();
         assert!(
-            kept <= MAX_KEPT && followed.values.len() < 1100,
+            kept <= MAX_KEPT_BYTES && followed.values.len() < 1100,
             "{kept} of {}",
             followed.values.len()
         );

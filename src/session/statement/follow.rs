@@ -2,28 +2,28 @@
 //!
 //! This module shows nothing: [`super`] does.
 
-use super::words::{LONGEST, Words};
-use crate::audit::excerpt::Hashes;
+use super::words::{FoundWords, MAX_WORD_BYTES};
+use crate::audit::truncate::OriginalHashes;
 use crate::audit::values::ValueKey;
 
 /// Searcher for words in a text that comes in pieces.
 #[derive(Debug, Default)]
-pub(super) struct Watch {
-    pub(super) words: Words,
+pub(super) struct WordWatch {
+    pub(super) words: FoundWords,
     /// Last bytes, because the end of a piece may cut a word.
     last: Vec<u8>,
 }
 
-impl Watch {
+impl WordWatch {
     pub(super) fn look(&mut self, text: &[u8]) {
-        self.last.extend_from_slice(text.get(..LONGEST).unwrap_or(text));
-        self.words.add(Words::of(&self.last));
-        self.words.add(Words::of(text));
+        self.last.extend_from_slice(text.get(..MAX_WORD_BYTES).unwrap_or(text));
+        self.words.add(FoundWords::of(&self.last));
+        self.words.add(FoundWords::of(text));
         self.last.extend_from_slice(
-            text.get(LONGEST..)
-                .map_or(&[], |rest| rest.last_chunk::<LONGEST>().map_or(rest, |last| last)),
+            text.get(MAX_WORD_BYTES..)
+                .map_or(&[], |rest| rest.last_chunk::<MAX_WORD_BYTES>().map_or(rest, |last| last)),
         );
-        let old = self.last.len().saturating_sub(LONGEST);
+        let old = self.last.len().saturating_sub(MAX_WORD_BYTES);
         self.last.drain(..old);
     }
 }
@@ -31,24 +31,24 @@ impl Watch {
 /// Follower of an SQL text through the pieces of its message, so that a text of any size has its full length and hashes on record
 /// while only its beginning is held.
 #[derive(Debug)]
-pub(in crate::session) struct Follow {
+pub(in crate::session) struct TextFollower {
     /// Number of NULs to pass before the text begins: the name of a Parse.
     before: u8,
     ended: bool,
     length: u64,
-    hashes: Hashes,
-    watch: Watch,
+    hashes: OriginalHashes,
+    watch: WordWatch,
 }
 
-impl Follow {
+impl TextFollower {
     /// Creates a follower for a message whose text comes after `before` other strings.
     pub(in crate::session) fn new(before: u8, key: &ValueKey) -> Self {
         Self {
             before,
             ended: false,
             length: 0,
-            hashes: Hashes::begin(key),
-            watch: Watch::default(),
+            hashes: OriginalHashes::begin(key),
+            watch: WordWatch::default(),
         }
     }
 
@@ -72,7 +72,7 @@ impl Follow {
     }
 
     /// Returns the words found in the text, its length and its hashes.
-    pub(super) fn finish(self) -> (Words, u64, Option<Hashes>) {
+    pub(super) fn finish(self) -> (FoundWords, u64, Option<OriginalHashes>) {
         (self.watch.words, self.length, Some(self.hashes))
     }
 }

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::{Prepared, Weight};
-use crate::audit::event::Parameter;
+use super::{EntryWeight, PreparedStatement};
+use crate::audit::event::ParameterValue;
 
 /// Portal: a statement with its parameters.
 #[derive(Debug)]
 pub(in crate::session) struct Portal {
     /// Name of the statement, cut as the server does.
     pub(in crate::session) name: Box<[u8]>,
-    pub(in crate::session) prepared: Option<Arc<Prepared>>,
+    pub(in crate::session) prepared: Option<Arc<PreparedStatement>>,
     pub(in crate::session) uncertain: AtomicBool,
-    pub(in crate::session) parameters: Vec<Parameter<'static>>,
+    pub(in crate::session) parameters: Vec<ParameterValue<'static>>,
     /// Number of parameters, if not all are listed.
     pub(in crate::session) parameter_count: Option<u32>,
     /// True if it was executed in part, and more rows are available.
@@ -21,7 +21,7 @@ pub(in crate::session) struct Portal {
     /// Number of rows that were sent from it.
     pub(in crate::session) rows_sent: AtomicU64,
     /// Share of the counted memory, returned on drop.
-    pub(in crate::session) _weight: Weight,
+    pub(in crate::session) _weight: EntryWeight,
 }
 
 impl Portal {

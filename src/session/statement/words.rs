@@ -8,35 +8,35 @@ use std::sync::LazyLock;
 use aho_corasick::{AhoCorasick, MatchKind};
 
 use crate::audit::redact::TRIGGERS;
-use crate::lexer::{Kind, Lexer, LexerSettings, Token, in_word};
+use crate::lexer::{Lexer, LexerSettings, Token, TokenKind, in_word};
 
 /// Words that can reassign the names of prepared statements, which makes the meaning of a name uncertain. `EXECUTE` is one of
 /// them: in a `DO` block it runs a text that may be assembled from pieces, and alone it may run a prepared `DEALLOCATE`. A
 /// function that does so unseen and was created earlier is not found; its own text was recorded at its creation.
-const RENAMING: [&str; 4] = ["prepare", "deallocate", "discard", "execute"];
+const RENAMING_WORDS: [&str; 4] = ["prepare", "deallocate", "discard", "execute"];
 /// Word of commands that may replace a portal by a cursor (`CLOSE` and `DECLARE CURSOR` share the protocol's names).
-const REOPENING: &str = "cursor";
+const REOPENING_WORD: &str = "cursor";
 /// Commands whose text does not show their effects; `PREPARE` itself does nothing, but its statement is executed unseen.
-const OPAQUE: [&str; 4] = ["do", "call", "execute", "prepare"];
+const OPAQUE_COMMANDS: [&str; 4] = ["do", "call", "execute", "prepare"];
 
 /// Length of the longest of all words plus the character after it, in bytes.
-pub(super) const LONGEST: usize = 17;
+pub(super) const MAX_WORD_BYTES: usize = 17;
 
 /// Number of bytes that are searched together.
-const CHUNK: usize = 256;
+const CHUNK_BYTES: usize = 256;
 
 /// Automaton for words in lower case: only then does it examine many bytes at once, at half the cost of one by one.
 #[expect(clippy::expect_used, reason = "a few short words always make an automaton")]
 static FINDER: LazyLock<AhoCorasick> = LazyLock::new(|| {
     AhoCorasick::builder()
         .match_kind(MatchKind::LeftmostFirst)
-        .build(RENAMING.iter().chain([&REOPENING]).chain(&TRIGGERS))
+        .build(RENAMING_WORDS.iter().chain([&REOPENING_WORD]).chain(&TRIGGERS))
         .expect("an automaton")
 });
 
 /// Words found in a text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(in crate::session) struct Words {
+pub(in crate::session) struct FoundWords {
     /// True if there is a word that can reassign the names of prepared statements.
     pub(in crate::session) renames: bool,
     /// True if the text may replace a portal by another cursor.
@@ -45,14 +45,14 @@ pub(in crate::session) struct Words {
     pub(in crate::session) secrets: bool,
 }
 
-impl Words {
+impl FoundWords {
     pub(in crate::session) fn of(text: &[u8]) -> Self {
         let mut words = Self::default();
         let mut start = 0;
         loop {
             let rest = text.get(start..).unwrap_or_default();
-            let piece = rest.get(..CHUNK).unwrap_or(rest);
-            let mut lower = [0; CHUNK];
+            let piece = rest.get(..CHUNK_BYTES).unwrap_or(rest);
+            let mut lower = [0; CHUNK_BYTES];
             lower
                 .iter_mut()
                 .zip(piece)
@@ -68,7 +68,7 @@ impl Words {
                 return words;
             }
             // A word across the boundary is complete in the next piece.
-            start += CHUNK - LONGEST;
+            start += CHUNK_BYTES - MAX_WORD_BYTES;
         }
     }
 
@@ -85,7 +85,7 @@ fn stands_alone(text: &[u8], start: usize, end: usize) -> bool {
 }
 
 /// Returns true if a text does not show its effects. `words` were found in it, and the target reads it under these settings.
-pub(in crate::session) fn is_opaque(text: &[u8], words: Words, settings: LexerSettings) -> bool {
+pub(in crate::session) fn is_opaque(text: &[u8], words: FoundWords, settings: LexerSettings) -> bool {
     let Some(masked) = settings.mask(text) else { return true };
     let mut lexer = Lexer::under(&masked, settings);
     let first = lexer.next_code();
@@ -100,7 +100,7 @@ pub(in crate::session) fn is_opaque(text: &[u8], words: Words, settings: LexerSe
 }
 
 fn hides(token: &Token<'_>) -> bool {
-    token.kind == Kind::Word && matches!(token.text.len(), 2 | 4 | 7) && OPAQUE.iter().any(|word| token.is(word))
+    token.kind == TokenKind::Word && matches!(token.text.len(), 2 | 4 | 7) && OPAQUE_COMMANDS.iter().any(|word| token.is(word))
 }
 
 /// Returns true if a later command hides its effects, or executes a prepared statement within it (`EXPLAIN ANALYZE EXECUTE p`,
@@ -109,7 +109,7 @@ fn hides_later<'a>(first: Token<'a>, mut lexer: Lexer<'a>) -> bool {
     let (mut command, mut before) = (Some(first), first);
     while let Some(token) = lexer.next_code() {
         let begins = command.is_none();
-        if token.kind == Kind::Ambiguous || (begins && hides(&token)) {
+        if token.kind == TokenKind::Ambiguous || (begins && hides(&token)) {
             return true;
         }
         if token.is("execute") && (before.is("as") || command.is_some_and(|command| command.is("explain"))) {
@@ -125,8 +125,8 @@ fn hides_later<'a>(first: Token<'a>, mut lexer: Lexer<'a>) -> bool {
 mod tests {
     use super::*;
 
-    fn of(text: &str) -> Words {
-        Words::of(text.as_bytes())
+    fn of(text: &str) -> FoundWords {
+        FoundWords::of(text.as_bytes())
     }
 
     #[test]
@@ -142,8 +142,11 @@ mod tests {
     fn cursors_and_secrets() {
         assert!(of("declare c CURSOR for").reopens);
         assert!(of("alter role x Password 'y'").secrets && of("a://b").secrets && of("PGP_SYM_ENCRYPT").secrets);
-        assert_eq!(of("SELECT abalance FROM pgbench_accounts WHERE aid = 1;"), Words::default());
-        assert!(TRIGGERS.iter().chain(&RENAMING).all(|word| word.len() < LONGEST));
+        assert_eq!(
+            of("SELECT abalance FROM pgbench_accounts WHERE aid = 1;"),
+            FoundWords::default()
+        );
+        assert!(TRIGGERS.iter().chain(&RENAMING_WORDS).all(|word| word.len() < MAX_WORD_BYTES));
     }
 
     #[test]
@@ -197,7 +200,7 @@ mod tests {
         let start = std::time::Instant::now();
         for _ in 0..count {
             let text = std::hint::black_box(&text[..]);
-            let words = std::hint::black_box(Words::of(text));
+            let words = std::hint::black_box(FoundWords::of(text));
             std::hint::black_box(is_opaque(text, words, LexerSettings::default()));
         }
         println!("{} bytes looked at: {} ns", text.len(), start.elapsed().as_nanos() / count);

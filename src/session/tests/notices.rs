@@ -6,12 +6,12 @@ use std::time::Duration;
 use bytes::BytesMut;
 use jiff::{SignedDuration, Timestamp};
 
-use super::super::limits::{Limits, Note};
-use super::super::waiting::{Wait, narrowed};
-use crate::ending::Words;
-use crate::grant::{Change, Grant, Permit, Question, Terms, apply, create, permit};
+use super::super::limits::{ArrivalNote, SessionLimits};
+use super::super::waiting::{ApprovalWait, narrowed};
+use crate::ending::EndingText;
+use crate::grant::{Grant, GrantChange, Permit, PermitQuery, Terms, apply, create, permit};
 use crate::ids::{GrantId, RequestId};
-use crate::request::{Approval, Extent, Request, Wish};
+use crate::request::{Approval, Request, RequestExtent, RequestSpec};
 use crate::wire::error_response;
 
 /// Within a second, so that what is announced is seen to be before it.
@@ -33,11 +33,11 @@ fn grant(requested: bool) -> Grant {
         request: requested.then(|| RequestId::from_random([2; 10])),
     };
     let made = create(GrantId::from_random([1; 10]), terms, "ana", began()).unwrap();
-    apply(&made, &Change::Activate, began()).unwrap()
+    apply(&made, &GrantChange::Activate, began()).unwrap()
 }
 
 fn permitted(grant: &Grant) -> Permit {
-    let question = Question {
+    let question = PermitQuery {
         now: began(),
         database: None,
         client: std::net::Ipv4Addr::LOCALHOST.into(),
@@ -46,12 +46,12 @@ fn permitted(grant: &Grant) -> Permit {
     permit(grant, &question).unwrap()
 }
 
-fn limits(grant: &Grant) -> Limits {
-    Limits::new(permitted(grant), &[Duration::from_mins(5)], None, None)
+fn limits(grant: &Grant) -> SessionLimits {
+    SessionLimits::new(permitted(grant), &[Duration::from_mins(5)], None, None)
 }
 
 fn request() -> Request {
-    let wish = Wish {
+    let wish = RequestSpec {
         identity: "ana".parse().unwrap(),
         groups: [].into(),
         issuer: None,
@@ -94,14 +94,14 @@ fn fields(message: &[u8]) -> String {
     text.trim_end().to_owned()
 }
 
-fn of_words(words: &Words) -> String {
+fn of_words(words: &EndingText) -> String {
     let mut out = BytesMut::new();
     error_response::notice(&mut out, words);
     fields(&out)
 }
 
 fn of_login(request: &Request, approvers: &[&str], nobody: bool, what: &str) -> String {
-    let wait = Wait {
+    let wait = ApprovalWait {
         request: tokio::sync::watch::channel(std::sync::Arc::new(request.clone())).1,
         approvers: approvers.iter().map(|name| name.parse().unwrap()).collect(),
         nobody,
@@ -116,15 +116,15 @@ fn of_login(request: &Request, approvers: &[&str], nobody: bool, what: &str) -> 
 #[test]
 fn what_is_noticed_in_each_situation() {
     let (asked, by_hand) = (grant(true), grant(false));
-    let joined = Note::Joined(Some("the totals".to_owned()));
-    let extended = apply(&asked, &Change::Extend(Duration::from_mins(30)), began()).unwrap();
+    let joined = ArrivalNote::Joined(Some("the totals".to_owned()));
+    let extended = apply(&asked, &GrantChange::Extend(Duration::from_mins(30)), began()).unwrap();
     let sooner = began() + SignedDuration::from_mins(10);
-    let shortened = apply(&asked, &Change::ShortenTo(sooner), began()).unwrap();
+    let shortened = apply(&asked, &GrantChange::ShortenTo(sooner), began()).unwrap();
     let waiting = request();
     let mut in_part = request();
     in_part.approvals.push(approval("lea", None));
     let mut less = request();
-    less.narrowed_from = Some(Extent {
+    less.narrowed_from = Some(RequestExtent {
         profile: less.wish.profile.clone(),
         window: less.wish.window,
     });

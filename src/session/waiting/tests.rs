@@ -5,7 +5,7 @@ use tokio::io::{DuplexStream, duplex};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::request::{Approval, How, Wish};
+use crate::request::{Approval, ApprovedBy, RequestSpec};
 
 const LIMIT: Duration = Duration::from_mins(5);
 const REPEAT: Duration = Duration::from_secs(15);
@@ -25,7 +25,7 @@ fn name(text: &str) -> IdentityName {
 
 struct Stage {
     clock: Clock,
-    lobby: Arc<Lobby>,
+    waiters: Arc<ApprovalWaiters>,
     request: watch::Sender<Arc<Request>>,
     client: DuplexStream,
     login: JoinHandle<Result<GrantId, Ending>>,
@@ -41,7 +41,7 @@ impl Stage {
         let now = clock.now();
         let request = Request {
             id: RequestId::from_random([1; 10]),
-            wish: Wish {
+            wish: RequestSpec {
                 identity: name("ana@example.com"),
                 groups: [].into(),
                 issuer: None,
@@ -62,10 +62,10 @@ impl Stage {
             narrowed_from: None,
             review: None,
         };
-        let lobby = Arc::new(Lobby::default());
-        let seat = lobby.enter(&request.wish.identity, &settings()).unwrap();
+        let waiters = Arc::new(ApprovalWaiters::default());
+        let waiter = waiters.enter(&request.wish.identity, &settings()).unwrap();
         let (request, watched) = watch::channel(Arc::new(request));
-        let wait = Wait {
+        let wait = ApprovalWait {
             request: watched,
             approvers: vec![name("ben@example.com"), name("lea@example.com")],
             nobody: false,
@@ -74,10 +74,10 @@ impl Stage {
         };
         let (client, mut gate) = duplex(64 * 1024);
         let theirs = clock.clone();
-        let login = tokio::spawn(async move { wait.run(&mut gate, &seat, &theirs).await });
+        let login = tokio::spawn(async move { wait.run(&mut gate, &waiter, &theirs).await });
         Self {
             clock,
-            lobby,
+            waiters,
             request,
             client,
             login,
@@ -107,15 +107,15 @@ impl Stage {
 
     async fn ended(self) -> Result<GrantId, Ending> {
         let ended = self.login.await.unwrap();
-        assert_eq!(self.lobby.waiting(), 0, "its seat is free again");
+        assert_eq!(self.waiters.waiting(), 0, "its seat is free again");
         ended
     }
 }
 
-fn approved() -> Outcome {
-    Outcome::Approved {
+fn approved() -> RequestOutcome {
+    RequestOutcome::Approved {
         at: Timestamp::UNIX_EPOCH,
-        how: How::People,
+        how: ApprovedBy::People,
         grant: GrantId::from_random([2; 10]),
     }
 }
@@ -182,10 +182,10 @@ async fn every_no_has_its_ending() {
     let by = name("ben@example.com");
     let comment = Some("not today".to_owned());
     for (outcome, ending) in [
-        (Outcome::Rejected { at, by, comment }, "request_rejected"),
-        (Outcome::Withdrawn { at }, "request_withdrawn"),
+        (RequestOutcome::Rejected { at, by, comment }, "request_rejected"),
+        (RequestOutcome::Withdrawn { at }, "request_withdrawn"),
         (
-            Outcome::Denied {
+            RequestOutcome::Denied {
                 at,
                 why: "no".to_owned(),
             },
@@ -233,40 +233,40 @@ async fn a_client_that_goes_or_speaks_waits_no_longer() {
 async fn a_shutdown_sends_everybody_away_and_whoever_comes() {
     let mut stage = Stage::set();
     stage.welcome().await;
-    stage.lobby.close();
+    stage.waiters.close();
     assert_eq!(stage.ended().await, Err(Ending::Draining));
 }
 
 #[test]
 fn seats_are_bounded_and_free_again() {
-    let lobby = Arc::new(Lobby::default());
+    let waiters = Arc::new(ApprovalWaiters::default());
     let (ana, ben) = (name("ana"), name("ben"));
-    let first = lobby.enter(&ana, &settings()).unwrap();
-    let _second = lobby.enter(&ana, &settings()).unwrap();
-    let refused = lobby.enter(&ana, &settings()).unwrap_err();
+    let first = waiters.enter(&ana, &settings()).unwrap();
+    let _second = waiters.enter(&ana, &settings()).unwrap();
+    let refused = waiters.enter(&ana, &settings()).unwrap_err();
     assert!(
         matches!(
             refused,
             Ending::TooMany {
-                scope: Scope::WaitingOf(_),
+                scope: LimitScope::WaitingOf(_),
                 limit: 2
             }
         ),
         "{refused:?}"
     );
-    let third = lobby.enter(&ben, &settings()).unwrap();
-    let refused = lobby.enter(&ben, &settings()).unwrap_err();
+    let third = waiters.enter(&ben, &settings()).unwrap();
+    let refused = waiters.enter(&ben, &settings()).unwrap_err();
     assert!(
         matches!(
             refused,
             Ending::TooMany {
-                scope: Scope::Waiting,
+                scope: LimitScope::Waiting,
                 limit: 3
             }
         ),
         "{refused:?}"
     );
     drop((first, third));
-    assert_eq!(lobby.waiting(), 1);
-    assert!(lobby.enter(&ana, &settings()).is_ok());
+    assert_eq!(waiters.waiting(), 1);
+    assert!(waiters.enter(&ana, &settings()).is_ok());
 }

@@ -1,6 +1,6 @@
 use super::*;
-use crate::audit::event::Refused;
-use crate::audit::{Filter, Record, Settings, read};
+use crate::audit::event::ConnectionRefused;
+use crate::audit::{Filter, JournalSettings, LogRecord, read};
 use crate::ending::EndingKind;
 use std::borrow::Cow;
 use tokio::time::advance;
@@ -15,7 +15,7 @@ struct Bench {
 
 fn bench() -> Bench {
     let folder = tempfile::tempdir().unwrap();
-    let settings = Settings::in_folder(folder.path());
+    let settings = JournalSettings::in_folder(folder.path());
     let clock = Clock::manual(Timestamp::UNIX_EPOCH);
     let journal = Journal::open(&settings, clock.clone()).unwrap();
     Bench {
@@ -28,7 +28,7 @@ fn bench() -> Bench {
 impl Bench {
     async fn refuse(&self, address: &str, times: usize) {
         let client: IpAddr = address.parse().unwrap();
-        let refused = Refused {
+        let refused = ConnectionRefused {
             client,
             port: 1,
             user: Some("x".repeat(200)),
@@ -46,12 +46,12 @@ impl Bench {
         }
     }
 
-    fn records(&self) -> Vec<Record> {
+    fn records(&self) -> Vec<LogRecord> {
         read(&self.dir, &Filter::default()).unwrap().map(Result::unwrap).collect()
     }
 
     fn alone(&self) -> usize {
-        let refused = |record: &Record| matches!(record.event, Event::Refused(_));
+        let refused = |record: &LogRecord| matches!(record.event, Event::Refused(_));
         self.records().iter().filter(|record| refused(record)).count()
     }
 

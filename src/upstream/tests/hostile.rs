@@ -334,7 +334,7 @@ async fn servers_that_do_not_know_our_settings() {
         for _ in 0..2 {
             connect_with(&target, &[]).await.unwrap();
         }
-        let worn = target.belts.worn(target.check_interval);
+        let worn = target.liveness.worn(target.check_interval);
         assert!(worn.iter().all(|(name, _)| !unknown.contains(name)), "{worn:?}");
     }
     // What the client asked for itself is told to the client.

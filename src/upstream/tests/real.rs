@@ -3,8 +3,8 @@
 use rustls::ProtocolVersion;
 
 use super::*;
-use crate::lab;
 use crate::scram::{ITERATIONS, SALT_BYTES, Verifier};
+use crate::testkit;
 
 const ROLES: &str = "
     CREATE ROLE plain LOGIN PASSWORD 'sesame';
@@ -16,18 +16,18 @@ const ROLES: &str = "
     SET password_encryption = 'md5';
     CREATE ROLE old LOGIN PASSWORD 'sesame';";
 
-async fn server(tls: lab::Tls) -> lab::Postgres {
+async fn server(tls: testkit::ServerTlsOption) -> testkit::TestPostgres {
     let hba = [
         "host all old all md5",
         "host all clear all password",
         "host all free all trust",
     ];
-    let options = lab::Options {
+    let options = testkit::ServerOptions {
         tls,
         hba: hba.map(str::to_owned).to_vec(),
-        ..lab::Options::default()
+        ..testkit::ServerOptions::default()
     };
-    let server = lab::Postgres::start(&options).unwrap();
+    let server = testkit::TestPostgres::start(&options).unwrap();
     server.batch("postgres", ROLES).await.unwrap();
     server
 }
@@ -54,7 +54,7 @@ async fn ask(connected: &mut Connected, sql: &str) -> String {
     }
 }
 
-fn with_tls(target: &mut Target, mode: TlsMode, server: &lab::Postgres) {
+fn with_tls(target: &mut Target, mode: TlsMode, server: &testkit::TestPostgres) {
     let ca = server.ca_file();
     let verifies = matches!(mode, TlsMode::VerifyCa | TlsMode::VerifyFull);
     target.tls = ClientTls::new(mode, verifies.then_some(ca.as_path())).unwrap();
@@ -62,7 +62,7 @@ fn with_tls(target: &mut Target, mode: TlsMode, server: &lab::Postgres) {
 
 #[tokio::test]
 async fn logging_in() {
-    let server = server(lab::Tls::Offered).await;
+    let server = server(testkit::ServerTlsOption::Offered).await;
     let port = server.port();
 
     // SCRAM in clear; then once more with the keys kept.
@@ -126,7 +126,7 @@ async fn logging_in() {
 
 #[tokio::test]
 async fn ways_of_authentication() {
-    let server = server(lab::Tls::Offered).await;
+    let server = server(testkit::ServerTlsOption::Offered).await;
     let port = server.port();
     for (user, method, default) in [
         ("old", AuthMethod::Md5, false),
@@ -166,7 +166,7 @@ async fn ways_of_authentication() {
 
 #[tokio::test]
 async fn refusals() {
-    let server = server(lab::Tls::Off).await;
+    let server = server(testkit::ServerTlsOption::Off).await;
     let port = server.port();
     let mut target = a_target(port, "plain");
     target.account.password = Some(Secret::new("wrong".to_owned()));
@@ -203,7 +203,7 @@ async fn refusals() {
 
 #[tokio::test]
 async fn a_server_without_tls_and_what_clients_ask_for() {
-    let server = server(lab::Tls::Off).await;
+    let server = server(testkit::ServerTlsOption::Off).await;
     let port = server.port();
     for mode in [TlsMode::Require, TlsMode::VerifyCa, TlsMode::VerifyFull] {
         let dir = tempfile::tempdir().unwrap();
@@ -255,7 +255,7 @@ async fn a_server_without_tls_and_what_clients_ask_for() {
 
 #[tokio::test]
 async fn many_at_once() {
-    let server = server(lab::Tls::Offered).await;
+    let server = server(testkit::ServerTlsOption::Offered).await;
     let mut target = a_target(server.port(), "plain");
     with_tls(&mut target, TlsMode::VerifyFull, &server);
     let logins = (0..40).map(|_| connect_with(&target, &[]));
@@ -266,7 +266,7 @@ async fn many_at_once() {
 
 #[tokio::test]
 async fn cancelling() {
-    let server = server(lab::Tls::Offered).await;
+    let server = server(testkit::ServerTlsOption::Offered).await;
     for mode in [TlsMode::Disable, TlsMode::VerifyFull] {
         let mut target = a_target(server.port(), "plain");
         with_tls(&mut target, mode, &server);
@@ -304,7 +304,7 @@ async fn cancelling() {
 
 #[tokio::test]
 async fn replication_when_asked_for() {
-    let server = server(lab::Tls::Off).await;
+    let server = server(testkit::ServerTlsOption::Off).await;
     server.batch("postgres", "ALTER ROLE plain REPLICATION").await.unwrap();
     let mut connected = connect_with(&a_target(server.port(), "plain"), &[("replication", "database")])
         .await

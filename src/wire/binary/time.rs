@@ -5,9 +5,9 @@
 
 use std::fmt::Write as _;
 
-const DAY: i64 = 86_400_000_000;
+const MICROS_PER_DAY: i64 = 86_400_000_000;
 /// Number of days from 0000-03-01 to 2000-01-01, PostgreSQL's own epoch.
-const EPOCH: i64 = 730_425;
+const EPOCH_DAYS: i64 = 730_425;
 
 pub(super) fn date(days: i32) -> String {
     match days {
@@ -25,8 +25,8 @@ pub(super) fn timestamp(micros: i64, zone: &str) -> String {
         i64::MAX => "infinity".to_owned(),
         i64::MIN => "-infinity".to_owned(),
         micros => {
-            let (date, era) = calendar(micros.div_euclid(DAY));
-            format!("{date} {}{zone}{era}", time(micros.rem_euclid(DAY)))
+            let (date, era) = calendar(micros.div_euclid(MICROS_PER_DAY));
+            format!("{date} {}{zone}{era}", time(micros.rem_euclid(MICROS_PER_DAY)))
         }
     }
 }
@@ -95,7 +95,7 @@ fn clock(micros: u64) -> String {
 /// Returns year, month and day of a number of days since 2000-01-01, and the suffix for years before Christ.
 fn calendar(days: i64) -> (String, &'static str) {
     // The leap day of a year that begins in March is its last day; 400 such years are always 146 097 days.
-    let days = days + EPOCH;
+    let days = days + EPOCH_DAYS;
     let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
     let of_year = day - (365 * year + year / 4 - year / 100);
@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(date(0), "2000-01-01");
         assert_eq!(date(2_921_940), "10000-01-01");
         assert_eq!(timestamp(-1, "+00"), "1999-12-31 23:59:59.999999+00");
-        assert_eq!(time(DAY), "24:00:00");
+        assert_eq!(time(MICROS_PER_DAY), "24:00:00");
         assert_eq!(time_with_zone(0, -19_800), "00:00:00+05:30");
         assert_eq!(time_with_zone(1, 3_600), "00:00:00.000001-01");
         assert_eq!(interval(-1_000_000, 3, -14), "-1 years -2 mons +3 days -00:00:01");

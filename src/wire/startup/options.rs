@@ -27,7 +27,7 @@ pub enum OptionsError {
 /// Splits `text` and calls `set` with each name and value, in order.
 pub(super) fn parse(text: &str, mut set: impl FnMut(String, String) -> Result<(), StartupError>) -> Result<(), StartupError> {
     let not_name_value = |word: String| OptionsError::NotNameValue { word };
-    let mut words = Words(text.chars());
+    let mut words = OptionWords(text.chars());
     while let Some(word) = words.next() {
         let assignment = if let Some(long) = word.strip_prefix("--") {
             long.to_owned()
@@ -50,9 +50,9 @@ pub(super) fn parse(text: &str, mut set: impl FnMut(String, String) -> Result<()
 }
 
 /// Iterator over words between white space. A backslash takes the next character literally; at the end it is dropped.
-struct Words<'a>(std::str::Chars<'a>);
+struct OptionWords<'a>(std::str::Chars<'a>);
 
-impl Iterator for Words<'_> {
+impl Iterator for OptionWords<'_> {
     type Item = String;
 
     fn next(&mut self) -> Option<String> {

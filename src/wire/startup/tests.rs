@@ -9,9 +9,9 @@ fn packet(code: u32, body: &[u8]) -> Vec<u8> {
     packet
 }
 
-fn startup(minor: u16, body: &[u8]) -> Result<Startup, StartupError> {
-    match Packet::parse(&packet(0x0003_0000 | u32::from(minor), body))? {
-        Packet::Startup(startup) => Ok(startup),
+fn startup(minor: u16, body: &[u8]) -> Result<StartupMessage, StartupError> {
+    match FirstPacket::parse(&packet(0x0003_0000 | u32::from(minor), body))? {
+        FirstPacket::Startup(startup) => Ok(startup),
         other => panic!("{other:?}"),
     }
 }
@@ -25,12 +25,12 @@ fn owned(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 /// What a reader does that gets its bytes in pieces.
-fn read_in_pieces(stream: &[u8], sizes: &[usize]) -> (Result<Option<Packet>, StartupError>, usize) {
+fn read_in_pieces(stream: &[u8], sizes: &[usize]) -> (Result<Option<FirstPacket>, StartupError>, usize) {
     let mut sizes = sizes.iter().copied().chain(std::iter::repeat(1));
     let mut held = Vec::new();
     loop {
         let wanted = match missing(&held) {
-            Ok(0) => return (Packet::parse(&held).map(Some), held.len()),
+            Ok(0) => return (FirstPacket::parse(&held).map(Some), held.len()),
             Ok(wanted) => wanted,
             Err(error) => return (Err(error), held.len()),
         };
@@ -44,15 +44,15 @@ fn read_in_pieces(stream: &[u8], sizes: &[usize]) -> (Result<Option<Packet>, Sta
 
 #[test]
 fn the_requests() {
-    assert_eq!(Packet::parse(&packet(SSL_REQUEST, b"")), Ok(Packet::Ssl));
-    assert_eq!(Packet::parse(&packet(GSSENC_REQUEST, b"")), Ok(Packet::Gss));
+    assert_eq!(FirstPacket::parse(&packet(SSL_REQUEST_CODE, b"")), Ok(FirstPacket::Ssl));
+    assert_eq!(FirstPacket::parse(&packet(GSSENC_REQUEST_CODE, b"")), Ok(FirstPacket::Gss));
     assert_eq!(
-        Packet::parse(&packet(SSL_REQUEST, b"x")),
+        FirstPacket::parse(&packet(SSL_REQUEST_CODE, b"x")),
         Err(StartupError::Length { length: 9 })
     );
     assert_eq!(
-        Packet::parse(&packet(CANCEL_REQUEST, &[255, 255, 255, 254, 1, 2, 3, 4])),
-        Ok(Packet::Cancel(CancelRequest {
+        FirstPacket::parse(&packet(CANCEL_REQUEST_CODE, &[255, 255, 255, 254, 1, 2, 3, 4])),
+        Ok(FirstPacket::Cancel(CancelRequest {
             pid: -2,
             key: vec![1, 2, 3, 4]
         }))
@@ -70,11 +70,11 @@ fn cancel_keys_have_4_to_256_bytes() {
         (257, false),
         (5000, false),
     ] {
-        let parsed = Packet::parse(&packet(CANCEL_REQUEST, &vec![7; 4 + length]));
+        let parsed = FirstPacket::parse(&packet(CANCEL_REQUEST_CODE, &vec![7; 4 + length]));
         assert_eq!(parsed.is_ok(), fits, "{length}: {parsed:?}");
     }
     for length in 0..4 {
-        assert!(Packet::parse(&packet(CANCEL_REQUEST, &vec![7; length])).is_err());
+        assert!(FirstPacket::parse(&packet(CANCEL_REQUEST_CODE, &vec![7; length])).is_err());
     }
     let shown = format!(
         "{:?}",
@@ -103,8 +103,8 @@ fn lengths_are_bounded_and_unsigned() {
     assert_eq!(missing(&8_u32.to_be_bytes()), Ok(4));
     assert_eq!(missing(&10_004_u32.to_be_bytes()), Ok(10_000));
     assert_eq!(missing(b""), Ok(8));
-    assert!(Packet::parse(b"").is_err());
-    assert!(Packet::parse(&[0, 0, 0, 9, 0, 3, 0, 0]).is_err());
+    assert!(FirstPacket::parse(b"").is_err());
+    assert!(FirstPacket::parse(&[0, 0, 0, 9, 0, 3, 0, 0]).is_err());
 }
 
 #[test]
@@ -167,19 +167,19 @@ fn a_name_twice_is_refused() {
 #[test]
 fn too_many_settings_are_refused() {
     let mut body = b"user\0a\0options\0".to_vec();
-    for n in 0..MOST_SETTINGS {
+    for n in 0..MAX_SETTINGS {
         body.extend_from_slice(format!("-c a{n}=1 ").as_bytes());
     }
     let fits = [&body[..], b"\0\0"].concat();
-    assert_eq!(settings(&fits).len(), MOST_SETTINGS);
+    assert_eq!(settings(&fits).len(), MAX_SETTINGS);
     let over = [&body[..], b"\0b\x001\0\0"].concat();
-    assert_eq!(startup(0, &over), Err(StartupError::TooMany { limit: MOST_SETTINGS }));
+    assert_eq!(startup(0, &over), Err(StartupError::TooMany { limit: MAX_SETTINGS }));
     let mut body = b"user\0a\0".to_vec();
-    for n in 0..MOST_SETTINGS {
+    for n in 0..MAX_SETTINGS {
         body.extend_from_slice(format!("a{n}\x001\0").as_bytes());
     }
     body.push(0);
-    assert_eq!(startup(0, &body), Err(StartupError::TooMany { limit: MOST_SETTINGS }));
+    assert_eq!(startup(0, &body), Err(StartupError::TooMany { limit: MAX_SETTINGS }));
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn names_are_cut_between_characters() {
     let read = startup(0, packet.as_bytes()).unwrap();
     assert_eq!(read.user, "x".repeat(MAX_USER_BYTES));
     assert_eq!(read.database, Some(database));
-    assert_eq!(read.application_name(), Some("x".repeat(LONGEST_NAME).as_str()));
+    assert_eq!(read.application_name(), Some("x".repeat(MAX_NAME_BYTES).as_str()));
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn versions() {
     for (major, minor) in [(2, 0), (4, 0), (1234, 5681), (0, 0)] {
         let code = u32::from(major) << 16 | u32::from(minor);
         assert_eq!(
-            Packet::parse(&packet(code, b"user\0a\0\0")),
+            FirstPacket::parse(&packet(code, b"user\0a\0\0")),
             Err(StartupError::Version { major, minor })
         );
     }
@@ -273,14 +273,14 @@ proptest! {
     #[test]
     fn any_bytes_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = missing(&bytes);
-        let _ = Packet::parse(&bytes);
+        let _ = FirstPacket::parse(&bytes);
     }
 
     #[test]
     fn likely_packets_do_not_panic_and_stay_small(minor in any::<u16>(), body in likely_body()) {
         if let Ok(read) = startup(minor, &body) {
             prop_assert!(!read.user.is_empty() && read.user.len() <= MAX_USER_BYTES);
-            prop_assert!(read.settings.len() <= MOST_SETTINGS);
+            prop_assert!(read.settings.len() <= MAX_SETTINGS);
             let kept: usize = read.settings.iter().map(|(name, value)| name.len() + value.len()).sum();
             prop_assert!(kept <= body.len() * 4);
         }
@@ -288,7 +288,7 @@ proptest! {
 
     #[test]
     fn pieces_make_no_difference(
-        code in prop_oneof![Just(SSL_REQUEST), Just(GSSENC_REQUEST), Just(CANCEL_REQUEST), Just(0x0003_0002), any::<u32>()],
+        code in prop_oneof![Just(SSL_REQUEST_CODE), Just(GSSENC_REQUEST_CODE), Just(CANCEL_REQUEST_CODE), Just(0x0003_0002), any::<u32>()],
         body in likely_body(),
         behind in proptest::collection::vec(any::<u8>(), 0..20),
         sizes in proptest::collection::vec(1_usize..20, 0..20),
@@ -297,7 +297,7 @@ proptest! {
         let stream = [first.clone(), behind].concat();
         let (read, used) = read_in_pieces(&stream, &sizes);
         prop_assert_eq!(used, first.len());
-        prop_assert_eq!(read, Packet::parse(&first).map(Some));
+        prop_assert_eq!(read, FirstPacket::parse(&first).map(Some));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use tidegate::lab::{Driver, Gate, LabError, Login};
+use tidegate::testkit::{DriverConnection, LabError, TestGate, TestLogin};
 use tokio_postgres::Config;
 
 use super::{TARGET, database};
@@ -18,7 +18,7 @@ pub(crate) struct Said {
 }
 
 /// Runs psql through the gate, with the script on its standard input; `arguments` are added (`-c`, `-v`, `-At`). Blocks.
-pub(crate) fn psql(gate: &Gate, login: &Login, sslmode: &str, arguments: &[&str], script: &str) -> Said {
+pub(crate) fn psql(gate: &TestGate, login: &TestLogin, sslmode: &str, arguments: &[&str], script: &str) -> Said {
     let program = database().server.binaries().tool("psql").expect("psql is part of PostgreSQL");
     let connection = format!(
         "host=127.0.0.1 port={} dbname={TARGET} user={} sslmode={sslmode} connect_timeout=15",
@@ -52,16 +52,16 @@ pub(crate) fn psql(gate: &Gate, login: &Login, sslmode: &str, arguments: &[&str]
 }
 
 /// Opens a test suite's connection over TLS.
-pub(crate) async fn suite(gate: &Gate, login: &Login) -> Result<Driver, LabError> {
-    Driver::connect(gate.address(), &config(login), true).await
+pub(crate) async fn suite(gate: &TestGate, login: &TestLogin) -> Result<DriverConnection, LabError> {
+    DriverConnection::connect(gate.address(), &config(login), true).await
 }
 
 /// Opens a test suite's connection in clear (the default allows it from this machine).
-pub(crate) async fn suite_in_clear(gate: &Gate, login: &Login) -> Result<Driver, LabError> {
-    Driver::connect(gate.address(), &config(login), false).await
+pub(crate) async fn suite_in_clear(gate: &TestGate, login: &TestLogin) -> Result<DriverConnection, LabError> {
+    DriverConnection::connect(gate.address(), &config(login), false).await
 }
 
-fn config(login: &Login) -> Config {
+fn config(login: &TestLogin) -> Config {
     let mut config = Config::new();
     config.user(&login.grant).password(login.secret.expose()).dbname(TARGET);
     config

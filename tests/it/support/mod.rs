@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use serde_json::Value;
-use tidegate::lab::{Gate, Login, Options, Postgres, Shop};
+use tidegate::testkit::{ServerOptions, ShopFixture, TestGate, TestLogin, TestPostgres};
 
 pub(crate) use clients::{Said, psql, suite, suite_in_clear};
 pub(crate) use disk::{ReadOnly, SmallDisk, Unkept};
@@ -45,24 +45,24 @@ pub(crate) const ANA: &str = "ana@example.com";
 
 /// Database that all tests of this program share; it ends with the program.
 pub(crate) struct Database {
-    pub(crate) server: Postgres,
-    pub(crate) shop: Shop,
+    pub(crate) server: TestPostgres,
+    pub(crate) shop: ShopFixture,
 }
 
 /// Returns the shared database; starts it on first use. Blocks; that is fine in async tests too.
 pub(crate) fn database() -> &'static Database {
     static DATABASE: OnceLock<Database> = OnceLock::new();
-    DATABASE.get_or_init(|| start(&Options::default()))
+    DATABASE.get_or_init(|| start(&ServerOptions::default()))
 }
 
 /// Starts a database for a single test that cannot use the shared one.
-pub(crate) fn start(options: &Options) -> Database {
-    let server = Postgres::start(options).expect("a throwaway PostgreSQL");
+pub(crate) fn start(options: &ServerOptions) -> Database {
+    let server = TestPostgres::start(options).expect("a throwaway PostgreSQL");
     // A test may be inside a runtime already, and runtimes do not nest in one thread.
     let shop = std::thread::scope(|scope| {
         let made = scope.spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime").block_on(Shop::make(&server))
+            runtime.expect("a runtime").block_on(ShopFixture::make(&server))
         });
         made.join().expect("no panic").expect("the shop")
     });
@@ -86,28 +86,28 @@ fn built() -> &'static Path {
 }
 
 /// Starts a gate in front of the shared database; `more` is added to its configuration (tables only).
-pub(crate) fn gate_with(more: &str) -> Gate {
+pub(crate) fn gate_with(more: &str) -> TestGate {
     gate_before(database(), "", more)
 }
 
 /// Starts a gate in front of the shared database, with the default configuration.
-pub(crate) fn gate() -> Gate {
+pub(crate) fn gate() -> TestGate {
     gate_with("")
 }
 
 /// Starts a gate in front of any database; `lines` go into the target's table.
-pub(crate) fn gate_before(database: &Database, lines: &str, more: &str) -> Gate {
+pub(crate) fn gate_before(database: &Database, lines: &str, more: &str) -> TestGate {
     let config = format!("{}{more}", database.shop.target_table(TARGET, lines));
-    Gate::start(binary(), &config, &[database.shop.password_file()]).expect("a gate")
+    TestGate::start(binary(), &config, &[database.shop.password_file()]).expect("a gate")
 }
 
 /// Creates a grant for Ana.
-pub(crate) fn grant(gate: &Gate, window: &str) -> Login {
+pub(crate) fn grant(gate: &TestGate, window: &str) -> TestLogin {
     gate.grant(ANA, TARGET, window, &[]).expect("a grant")
 }
 
 /// Returns the audit log as it is on disk, packed or not, line by line.
-pub(crate) fn records(gate: &Gate) -> Vec<Value> {
+pub(crate) fn records(gate: &TestGate) -> Vec<Value> {
     let mut text = String::new();
     for segment in tidegate::audit::segment::list(&gate.audit_folder()).expect("the audit folder") {
         let mut lines = segment.open().expect("a segment");
@@ -122,7 +122,7 @@ pub(crate) fn records(gate: &Gate) -> Vec<Value> {
 }
 
 /// Runs `tidegate audit`; returns its exit code and its JSON output.
-pub(crate) fn audit(gate: &Gate, arguments: &[&str]) -> (Option<i32>, Value) {
+pub(crate) fn audit(gate: &TestGate, arguments: &[&str]) -> (Option<i32>, Value) {
     let output = gate
         .command(&[&["audit"], arguments, &["--output", "json"]].concat())
         .expect("the command");
@@ -134,19 +134,19 @@ pub(crate) fn audit(gate: &Gate, arguments: &[&str]) -> (Option<i32>, Value) {
 }
 
 /// Returns the answer of `/readyz`.
-pub(crate) fn ready(gate: &Gate) -> String {
+pub(crate) fn ready(gate: &TestGate) -> String {
     told(gate, "readyz")
 }
 
 /// Returns one of the gate's metrics.
-pub(crate) fn counted(gate: &Gate, name: &str) -> f64 {
+pub(crate) fn counted(gate: &TestGate, name: &str) -> f64 {
     let metrics = told(gate, "metrics");
     let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.and_then(|count| count.parse().ok()).expect("a count")
 }
 
 /// Returns the answer to a request without a token.
-pub(crate) fn told(gate: &Gate, path: &str) -> String {
+pub(crate) fn told(gate: &TestGate, path: &str) -> String {
     let mut control = UnixStream::connect(gate.folder().join("state/control.sock")).expect("the control API");
     control
         .write_all(format!("GET /{path} HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n").as_bytes())
@@ -162,7 +162,7 @@ pub(crate) fn trials(variable: &str, few: u64) -> u64 {
 }
 
 /// Returns the records of one kind about one grant.
-pub(crate) fn records_of(gate: &Gate, grant: &str, event: &str) -> Vec<Value> {
+pub(crate) fn records_of(gate: &TestGate, grant: &str, event: &str) -> Vec<Value> {
     records(gate)
         .into_iter()
         .filter(|record| record["event"] == event && record["grant"] == grant)
@@ -187,7 +187,7 @@ pub(crate) async fn alive(database: &Database, pid: i32) -> bool {
 
 /// Returns the number of rows of a table of the shop, without going through a gate.
 pub(crate) async fn count(database: &Database, table: &str) -> i64 {
-    let client = database.server.client(Shop::DATABASE).await.expect("a connection");
+    let client = database.server.client(ShopFixture::DATABASE).await.expect("a connection");
     let row = client
         .query_one(&format!("SELECT count(*) FROM {table}"), &[])
         .await
@@ -196,7 +196,7 @@ pub(crate) async fn count(database: &Database, table: &str) -> i64 {
 }
 
 /// Waits for the record of a session's end and returns it.
-pub(crate) async fn ended(gate: &Gate, grant: &str) -> Value {
+pub(crate) async fn ended(gate: &TestGate, grant: &str) -> Value {
     eventually("the end is on record", async || {
         records_of(gate, grant, "session_ended").pop()
     })

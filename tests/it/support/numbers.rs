@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::Value;
-use tidegate::lab::{Gate, Login};
+use tidegate::testkit::{TestGate, TestLogin};
 
 use super::{Raw, Told, audit, database, records};
 
@@ -36,15 +36,15 @@ impl Numbers {
     }
 
     /// Starts writers that write until their connection ends; each returns the error it ended with, if it received one.
-    pub(crate) async fn write(&self, gate: &Gate, login: &Login) -> Vec<tokio::task::JoinHandle<Option<Told>>> {
+    pub(crate) async fn write(&self, gate: &TestGate, login: &TestLogin) -> Vec<tokio::task::JoinHandle<Option<Told>>> {
         self.write_at_once(gate, login, WRITERS).await
     }
 
     /// Starts a given number of writers, as [`Self::write`] does.
     pub(crate) async fn write_at_once(
         &self,
-        gate: &Gate,
-        login: &Login,
+        gate: &TestGate,
+        login: &TestLogin,
         writers: u32,
     ) -> Vec<tokio::task::JoinHandle<Option<Told>>> {
         let many = writers;
@@ -58,7 +58,7 @@ impl Numbers {
 
     /// Asserts that every statement that ran is on record, that the log's sequence numbers have no gap, and that the log
     /// verifies; returns a summary.
-    pub(crate) async fn all_on_record(&self, gate: &Gate) -> String {
+    pub(crate) async fn all_on_record(&self, gate: &TestGate) -> String {
         let client = database().server.client("shop").await.expect("a connection");
         let rows = client
             .query(&format!("SELECT n FROM {}", self.table), &[])
@@ -94,7 +94,7 @@ impl Numbers {
 }
 
 /// Asserts that the log of this gate, running or not, verifies; returns the verdict.
-pub(crate) fn proven(gate: &Gate) -> Value {
+pub(crate) fn proven(gate: &TestGate) -> Value {
     let (code, verdict) = audit(gate, &["verify"]);
     assert_eq!(code, Some(0), "{verdict:#}");
     verdict

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tidegate::lab::Gate;
+use tidegate::testkit::TestGate;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
@@ -29,12 +29,12 @@ impl Answer {
 }
 
 /// Calls the control API once.
-pub(crate) async fn api(gate: &Gate, token: &str, method: &str, path: &str, body: &Value) -> Answer {
+pub(crate) async fn api(gate: &TestGate, token: &str, method: &str, path: &str, body: &Value) -> Answer {
     api_with(gate, token, method, path, body, "").await
 }
 
 /// Calls the control API once with further header lines, each ended by CR LF.
-pub(crate) async fn api_with(gate: &Gate, token: &str, method: &str, path: &str, body: &Value, headers: &str) -> Answer {
+pub(crate) async fn api_with(gate: &TestGate, token: &str, method: &str, path: &str, body: &Value, headers: &str) -> Answer {
     let socket = gate.folder().join("state/control.sock");
     let mut stream = UnixStream::connect(socket).await.expect("the control API");
     let body = if body.is_null() { String::new() } else { body.to_string() };
@@ -56,20 +56,20 @@ pub(crate) async fn api_with(gate: &Gate, token: &str, method: &str, path: &str,
 }
 
 /// Returns the operator's token.
-pub(crate) fn admin(gate: &Gate) -> String {
+pub(crate) fn admin(gate: &TestGate) -> String {
     let token = std::fs::read_to_string(gate.folder().join("state/admin.token"));
     token.expect("the admin token").trim().to_owned()
 }
 
 /// Creates a user and returns its token.
-pub(crate) async fn user(gate: &Gate, name: &str, groups: &[&str]) -> String {
+pub(crate) async fn user(gate: &TestGate, name: &str, groups: &[&str]) -> String {
     let body = json!({"name": name, "groups": groups});
     let made = api(gate, &admin(gate), "POST", "/v1/users", &body).await.good();
     made["token"].as_str().expect("a token").to_owned()
 }
 
 /// Returns a plain psql command with a user name and a token, without this process's own settings.
-pub(crate) fn psql_command(gate: &Gate, name: &str, token: &str, dbname: &str, options: &str, sql: &str) -> Command {
+pub(crate) fn psql_command(gate: &TestGate, name: &str, token: &str, dbname: &str, options: &str, sql: &str) -> Command {
     let program = database().server.binaries().tool("psql").expect("psql is part of PostgreSQL");
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
@@ -90,7 +90,7 @@ pub(crate) fn psql_command(gate: &Gate, name: &str, token: &str, dbname: &str, o
 }
 
 /// Starts the command of [`psql_command`] in the background.
-pub(crate) fn psql_as(gate: &Gate, name: &str, token: &str, dbname: &str, options: &str, sql: &str) -> tokio::process::Child {
+pub(crate) fn psql_as(gate: &TestGate, name: &str, token: &str, dbname: &str, options: &str, sql: &str) -> tokio::process::Child {
     let mut command = psql_command(gate, name, token, dbname, options, sql);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut command = tokio::process::Command::from(command);
@@ -144,7 +144,7 @@ when { context has reason };
 
 /// Gate with the small team's policies and these users.
 pub(crate) struct House {
-    pub(crate) gate: Gate,
+    pub(crate) gate: TestGate,
     tokens: HashMap<String, String>,
     _policies: TempDir,
 }
@@ -160,7 +160,7 @@ impl House {
         let config = format!("{table}[policy]\ndir = \"{}\"\n{more}", policies.path().display());
         let files = [files, &[database().shop.password_file()]].concat();
         let mut house = Self {
-            gate: Gate::start(binary(), &config, &files).expect("a gate"),
+            gate: TestGate::start(binary(), &config, &files).expect("a gate"),
             tokens: HashMap::new(),
             _policies: policies,
         };

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
 use postgres_protocol::message::frontend;
 use rustls::pki_types::ServerName;
-use tidegate::lab::{Gate, Login};
+use tidegate::testkit::{TestGate, TestLogin};
 use tidegate::tls::{ClientTls, TlsMode};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -76,21 +76,21 @@ impl Told {
 
 impl Raw {
     /// Connects in clear, without sending anything.
-    pub(crate) async fn connect(gate: &Gate) -> Self {
+    pub(crate) async fn connect(gate: &TestGate) -> Self {
         let tcp = TcpStream::connect(gate.address()).await.expect("a connection");
         tcp.set_nodelay(true).expect("nodelay");
         Self::over(Box::new(tcp))
     }
 
     /// Connects with a very small receive buffer, so that a sender soon notices that this client does not read.
-    pub(crate) async fn connect_narrow(gate: &Gate) -> Self {
+    pub(crate) async fn connect_narrow(gate: &TestGate) -> Self {
         let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(4096).expect("a small buffer");
         Self::over(Box::new(socket.connect(gate.address()).await.expect("a connection")))
     }
 
     /// Connects over TLS, without sending anything in it.
-    pub(crate) async fn connect_tls(gate: &Gate) -> Self {
+    pub(crate) async fn connect_tls(gate: &TestGate) -> Self {
         let mut tcp = TcpStream::connect(gate.address()).await.expect("a connection");
         let mut request = BytesMut::new();
         frontend::ssl_request(&mut request);
@@ -255,7 +255,7 @@ impl Raw {
     }
 
     /// Logs in on a connection, with these startup parameters, up to ReadyForQuery.
-    pub(crate) async fn login_with(mut self, login: &Login, parameters: &[(&str, &str)]) -> Result<Self, Told> {
+    pub(crate) async fn login_with(mut self, login: &TestLogin, parameters: &[(&str, &str)]) -> Result<Self, Told> {
         let all = [&[("user", login.grant.as_str())], parameters].concat();
         self.startup(&all).await;
         self.prove(login.secret.expose(), ChannelBinding::unsupported()).await?;
@@ -270,12 +270,12 @@ impl Raw {
     }
 
     /// Logs in over a new connection in clear.
-    pub(crate) async fn login(gate: &Gate, login: &Login) -> Result<Self, Told> {
+    pub(crate) async fn login(gate: &TestGate, login: &TestLogin) -> Result<Self, Told> {
         Self::connect(gate).await.login_with(login, &[("database", TARGET)]).await
     }
 
     /// Opens a session; fails the test if it is refused.
-    pub(crate) async fn session(gate: &Gate, login: &Login) -> Self {
+    pub(crate) async fn session(gate: &TestGate, login: &TestLogin) -> Self {
         match Self::login(gate, login).await {
             Ok(session) => session,
             Err(told) => panic!("refused: {told:?}"),
@@ -283,7 +283,7 @@ impl Raw {
     }
 
     /// Returns the refusal of a login; fails the test if it succeeds.
-    pub(crate) async fn refused(gate: &Gate, login: &Login) -> Told {
+    pub(crate) async fn refused(gate: &TestGate, login: &TestLogin) -> Told {
         match Self::login(gate, login).await {
             Ok(_) => panic!("let in"),
             Err(told) => told,

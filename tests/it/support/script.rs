@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::{BufMut, BytesMut};
 use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
 use rustls::pki_types::ServerName;
-use tidegate::lab::{Gate, Login};
+use tidegate::testkit::{TestGate, TestLogin};
 use tidegate::tls::{ClientTls, TlsMode, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -36,7 +36,7 @@ pub(crate) struct Scripted {
     pub(crate) key: Vec<u8>,
 }
 
-pub(crate) async fn tcp(gate: &Gate) -> TcpStream {
+pub(crate) async fn tcp(gate: &TestGate) -> TcpStream {
     let stream = TcpStream::connect(gate.address()).await.expect("the gate listens");
     stream.set_nodelay(true).expect("a socket");
     stream
@@ -90,7 +90,7 @@ impl Scripted {
     }
 
     /// Connects and logs in.
-    pub(crate) async fn login(gate: &Gate, login: &Login, way: Way) -> Self {
+    pub(crate) async fn login(gate: &TestGate, login: &TestLogin, way: Way) -> Self {
         let stream = tcp(gate).await;
         let stream = if way.tls {
             over_tls(stream).await

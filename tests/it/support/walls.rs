@@ -2,7 +2,7 @@
 //!
 //! It asserts nothing about the gate. The roles of the profiles are created here as `tidegate target apply` would.
 
-use tidegate::lab::{Driver, Gate, LabError, Login, Options, Postgres};
+use tidegate::testkit::{DriverConnection, LabError, ServerOptions, TestGate, TestLogin, TestPostgres};
 use tokio_postgres::SimpleQueryMessage;
 
 use super::{TARGET, binary, eventually, suite};
@@ -36,17 +36,17 @@ const PROFILES: &str = r#"
 "#;
 
 pub(crate) struct Walls {
-    pub(crate) server: Postgres,
-    pub(crate) gate: Gate,
+    pub(crate) server: TestPostgres,
+    pub(crate) gate: TestGate,
 }
 
 impl Walls {
     pub(crate) async fn build() -> Self {
-        Self::build_with(&Options::default(), "").await
+        Self::build_with(&ServerOptions::default(), "").await
     }
 
     /// Starts server and gate; `more` are further tables of the gate's configuration.
-    pub(crate) async fn build_with(options: &Options, more: &str) -> Self {
+    pub(crate) async fn build_with(options: &ServerOptions, more: &str) -> Self {
         let server = start(options).await;
         server.batch("shop", PROFILES).await.expect("profiles");
         let gate = gate_before(&server, more);
@@ -55,30 +55,30 @@ impl Walls {
 
     /// Starts a server without any profile's role, and a gate with these profiles.
     pub(crate) async fn bare(profiles: &str) -> Self {
-        let server = start(&Options::default()).await;
+        let server = start(&ServerOptions::default()).await;
         let gate = gate_with_profiles(&server, profiles);
         Self { server, gate }
     }
 
     /// Creates a grant for Ana with a profile.
-    pub(crate) fn grant(&self, profile: &str, window: &str) -> Login {
+    pub(crate) fn grant(&self, profile: &str, window: &str) -> TestLogin {
         self.grant_of(super::ANA, profile, window)
     }
 
     /// Creates a grant for an identity with a profile.
-    pub(crate) fn grant_of(&self, identity: &str, profile: &str, window: &str) -> Login {
+    pub(crate) fn grant_of(&self, identity: &str, profile: &str, window: &str) -> TestLogin {
         let more = ["--profile", profile];
         self.gate.grant(identity, TARGET, window, &more).expect("a grant")
     }
 
     /// Opens a session under a new grant.
-    pub(crate) async fn session(&self, profile: &str) -> (Login, Driver) {
+    pub(crate) async fn session(&self, profile: &str) -> (TestLogin, DriverConnection) {
         let login = self.grant(profile, "10m");
         let session = suite(&self.gate, &login).await.expect("a session");
         (login, session)
     }
 
-    pub(crate) fn revoke(&self, login: &Login) {
+    pub(crate) fn revoke(&self, login: &TestLogin) {
         self.gate.json(&["grant", "revoke", &login.grant]).expect("revoked");
     }
 
@@ -110,15 +110,15 @@ impl Walls {
     }
 }
 
-async fn start(options: &Options) -> Postgres {
-    let server = Postgres::start(options).expect("a throwaway PostgreSQL");
+async fn start(options: &ServerOptions) -> TestPostgres {
+    let server = TestPostgres::start(options).expect("a throwaway PostgreSQL");
     server.batch("postgres", "CREATE DATABASE shop").await.expect("a database");
     server.batch("shop", SETUP).await.expect("tables and accounts");
     server
 }
 
 /// Starts another gate in front of the same server.
-pub(crate) fn gate_before(server: &Postgres, more: &str) -> Gate {
+pub(crate) fn gate_before(server: &TestPostgres, more: &str) -> TestGate {
     let profiles = format!(
         "[targets.{TARGET}.profiles.read-only]\nselect = [\"public.orders\", \"public.cards(id)\"]\n\
          settings = {{ statement_timeout = \"30s\", work_mem = \"2MB\" }}\n\
@@ -128,12 +128,12 @@ pub(crate) fn gate_before(server: &Postgres, more: &str) -> Gate {
     gate_with_profiles(server, &profiles)
 }
 
-fn gate_with_profiles(server: &Postgres, profiles: &str) -> Gate {
+fn gate_with_profiles(server: &TestPostgres, profiles: &str) -> TestGate {
     let config = format!(
         "[targets.{TARGET}]\naddress = \"{}\"\ndatabase = \"shop\"\nuser = \"{ACCOUNT}\"\npassword_file = \"gate.password\"\n{profiles}",
         server.address()
     );
-    Gate::start(binary(), &config, &[("gate.password", "gate")]).expect("a gate")
+    TestGate::start(binary(), &config, &[("gate.password", "gate")]).expect("a gate")
 }
 
 /// Returns the first value of the first row; empty if there is none.

@@ -11,21 +11,21 @@ use std::process::{Command, Stdio};
 
 use rustix::fs::OFlags;
 use tempfile::TempDir;
-use tidegate::lab::Gate;
+use tidegate::testkit::TestGate;
 
 use super::{Database, TARGET, binary, built};
 
 /// Gate with the shell script that starts it.
 pub(crate) struct Wrapped {
-    gate: Gate,
+    gate: TestGate,
     /// Kept because commands of the gate run through it too.
     _script: TempDir,
 }
 
 impl Deref for Wrapped {
-    type Target = Gate;
+    type Target = TestGate;
 
-    fn deref(&self) -> &Gate {
+    fn deref(&self) -> &TestGate {
         &self.gate
     }
 }
@@ -40,7 +40,7 @@ pub(crate) fn gate_through(database: &Database, shell: &str, redirections: &str,
     );
     write_program(&program, &script);
     let config = format!("{}{more}", database.shop.target_table(TARGET, ""));
-    let gate = Gate::start(&program, &config, &[database.shop.password_file()]).expect("a gate");
+    let gate = TestGate::start(&program, &config, &[database.shop.password_file()]).expect("a gate");
     Wrapped { gate, _script: folder }
 }
 

@@ -112,7 +112,7 @@ fn every_event_that_is_wanted_is_left() {
         },
     ];
     for filter in filters {
-        let mut readings = crate::audit::reading::Readings::default();
+        let mut readings = crate::audit::sql_analysis::AnalysisCache::default();
         let records = (1..).zip(all()).map(|(seq, event)| record(seq, event));
         let wanted: Vec<_> = records
             .filter(|record| filter.matches(record, &mut readings))
@@ -200,7 +200,7 @@ fn a_class_of_a_text_is_in_its_words() {
         let event = statement(&who(1, "ana"), 1, sql, &[]);
         let reading = match &event {
             crate::audit::event::Event::Statement(statement) => {
-                crate::audit::reading::Readings::default().of_statement(statement)
+                crate::audit::sql_analysis::AnalysisCache::default().of_statement(statement)
             }
             _ => unreachable!(),
         };
@@ -216,7 +216,7 @@ fn a_class_of_a_text_is_in_its_words() {
     }
     // A class that neither has.
     let deletes = Filter {
-        class: Some(Class::Delete),
+        class: Some(CommandClass::Delete),
         ..Filter::default()
     };
     let ana = who(1, "ana");

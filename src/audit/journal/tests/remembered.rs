@@ -1,13 +1,13 @@
 //! A start holds the log against what the ledger remembers of its end, and what is missing is the first thing on record.
 
 use super::*;
-use crate::audit::event::Fault;
-use crate::audit::kept::{CHECKPOINT, Kept, RememberedTip};
-use crate::audit::verify::{Expected, Flaw, Verdict, verify_folder};
+use crate::audit::event::JournalFault;
+use crate::audit::saved_checkpoint::{CHECKPOINT_FILE, RememberedTip, SavedCheckpoint};
+use crate::audit::verify::{LogFlaw, VerifyExpectation, VerifyReport, verify_folder};
 
 /// A log of several segments, and its last checkpoint, as the ledger has it.
-async fn log(dir: &Path) -> (Settings, RememberedTip) {
-    let settings = Settings {
+async fn log(dir: &Path) -> (JournalSettings, RememberedTip) {
+    let settings = JournalSettings {
         segment_bytes: 1500,
         ..settings(dir)
     };
@@ -17,12 +17,12 @@ async fn log(dir: &Path) -> (Settings, RememberedTip) {
     }
     journal.close().await;
     assert!(segment::list(&settings.dir).unwrap().len() >= 5);
-    let kept = Kept::beside(&settings.dir).unwrap().unwrap();
+    let kept = SavedCheckpoint::beside(&settings.dir).unwrap().unwrap();
     (settings, RememberedTip::At(kept))
 }
 
 /// The next start, and what its first record of this run is about.
-async fn start(settings: &Settings, remembered: &RememberedTip) -> Option<(Fault, String)> {
+async fn start(settings: &JournalSettings, remembered: &RememberedTip) -> Option<(JournalFault, String)> {
     let journal = Journal::open_remembered(settings, remembered, clock()).unwrap();
     let gap = journal.gap().map(str::to_owned);
     let before = journal.written().last_seq;
@@ -44,17 +44,17 @@ async fn start(settings: &Settings, remembered: &RememberedTip) -> Option<(Fault
     }
 }
 
-fn verdict(settings: &Settings, ledger: Option<&RememberedTip>) -> Verdict {
-    let expected = Expected {
+fn verdict(settings: &JournalSettings, ledger: Option<&RememberedTip>) -> VerifyReport {
+    let expected = VerifyExpectation {
         ledger: ledger.and_then(RememberedTip::kept).cloned(),
         from_start: true,
-        ..Expected::default()
+        ..VerifyExpectation::default()
     };
     verify_folder(&settings.dir, &expected, |_| ()).unwrap()
 }
 
 /// All but the first segment are taken away, and the checkpoint beside them is the one from then.
-fn rewind(settings: &Settings) {
+fn rewind(settings: &JournalSettings) {
     let segments = segment::list(&settings.dir).unwrap();
     let (first, rest) = segments.split_first().unwrap();
     for segment in rest {
@@ -62,7 +62,7 @@ fn rewind(settings: &Settings) {
     }
     let text = std::fs::read_to_string(&first.path).unwrap();
     let last = text.lines().rfind(|line| line.contains(r#""event":"checkpoint""#)).unwrap();
-    std::fs::write(settings.dir.join(CHECKPOINT), last).unwrap();
+    std::fs::write(settings.dir.join(CHECKPOINT_FILE), last).unwrap();
 }
 
 #[tokio::test]
@@ -88,26 +88,26 @@ async fn segments_that_are_gone_with_the_checkpoint_rewound_are_missed_by_the_le
     assert!(verdict(&settings, None).is_whole());
     let flaw = verdict(&settings, Some(&remembered)).flaw;
     assert!(
-        matches!(&flaw, Some(flaw @ Flaw::Truncated { .. }) if flaw.to_string().contains("the ledger covers line")),
+        matches!(&flaw, Some(flaw @ LogFlaw::Truncated { .. }) if flaw.to_string().contains("the ledger covers line")),
         "{flaw:?}"
     );
     let (fault, detail) = start(&settings, &remembered).await.expect("it is on record");
-    assert_eq!(fault, Fault::LinesMissing);
+    assert_eq!(fault, JournalFault::LinesMissing);
     assert!(detail.contains("the ledger covers"), "{detail}");
     // For ever, and also for who has no ledger; until it is accepted.
     let found = verdict(&settings, None);
-    let Some(Flaw::Gap {
-        fault: Fault::LinesMissing,
+    let Some(LogFlaw::Gap {
+        fault: JournalFault::LinesMissing,
         ..
     }) = found.flaw
     else {
         panic!("{found:?}");
     };
-    let accepted = Expected {
-        kept: Kept::beside(&settings.dir).unwrap(),
+    let accepted = VerifyExpectation {
+        kept: SavedCheckpoint::beside(&settings.dir).unwrap(),
         skip: true,
         from_start: true,
-        ..Expected::default()
+        ..VerifyExpectation::default()
     };
     assert!(verify_folder(&settings.dir, &accepted, |_| ()).unwrap().is_whole());
 }
@@ -118,16 +118,16 @@ async fn a_log_that_is_gone_is_missed() {
     let (settings, remembered) = log(dir.path()).await;
     std::fs::remove_dir_all(&settings.dir).unwrap();
     let (fault, detail) = start(&settings, &remembered).await.expect("it is on record");
-    assert_eq!(fault, Fault::LogMissing);
+    assert_eq!(fault, JournalFault::LogMissing);
     let known = &remembered.kept().unwrap().checkpoint;
     assert!(
         detail.contains(&known.log.to_string()) && detail.contains(&known.covers.to_string()),
         "{detail}"
     );
-    assert!(matches!(verdict(&settings, None).flaw, Some(Flaw::Gap { .. })));
+    assert!(matches!(verdict(&settings, None).flaw, Some(LogFlaw::Gap { .. })));
     assert!(matches!(
         verdict(&settings, Some(&remembered)).flaw,
-        Some(Flaw::Diverged { .. })
+        Some(LogFlaw::Diverged { .. })
     ));
 }
 
@@ -136,7 +136,7 @@ async fn another_log_in_its_place_is_noticed() {
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (settings, _) = log(dir.path()).await;
     let (_, remembered) = log(other.path()).await;
-    assert_eq!(start(&settings, &remembered).await.unwrap().0, Fault::LogReplaced);
+    assert_eq!(start(&settings, &remembered).await.unwrap().0, JournalFault::LogReplaced);
 }
 
 /// By somebody who has the key: each line follows the one before, and is signed.
@@ -151,10 +151,10 @@ async fn a_log_that_was_written_anew_is_noticed() {
     let newest = kept.checkpoint.covers;
     for covers in [newest, 5] {
         kept.checkpoint.covers = covers;
-        kept.checkpoint.link = crate::audit::chain::Link::START.after(b"another");
-        let found = survey(&settings.dir, &RememberedTip::At(kept.clone())).unwrap();
+        kept.checkpoint.link = crate::audit::chain::ChainLink::START.after(b"another");
+        let found = recover(&settings.dir, &RememberedTip::At(kept.clone())).unwrap();
         assert!(
-            matches!(found.faults.as_slice(), [fault] if fault.fault == Fault::LogRewritten),
+            matches!(found.faults.as_slice(), [fault] if fault.fault == JournalFault::LogRewritten),
             "{covers}: {:?}",
             found.faults
         );
@@ -166,12 +166,12 @@ async fn a_ledger_that_is_gone_is_missed_where_there_is_a_log() {
     let dir = tempfile::tempdir().unwrap();
     let (settings, _) = log(dir.path()).await;
     for lost in [RememberedTip::NoLedger, RememberedTip::Damaged] {
-        assert_eq!(start(&settings, &lost).await.unwrap().0, Fault::LedgerMissing);
+        assert_eq!(start(&settings, &lost).await.unwrap().0, JournalFault::LedgerMissing);
     }
     assert!(matches!(
         verdict(&settings, None).flaw,
-        Some(Flaw::Gap {
-            fault: Fault::LedgerMissing,
+        Some(LogFlaw::Gap {
+            fault: JournalFault::LedgerMissing,
             ..
         })
     ));
@@ -188,5 +188,5 @@ async fn the_checkpoint_beside_the_log_is_for_its_owner_only_whatever_was_there(
     std::fs::set_permissions(settings.dir.join("checkpoint.next"), std::fs::Permissions::from_mode(0o666)).unwrap();
     journal.record(&note("one")).await.unwrap();
     journal.close().await;
-    assert_eq!((mode(CHECKPOINT), mode("audit-000001.jsonl")), (0o600, 0o600));
+    assert_eq!((mode(CHECKPOINT_FILE), mode("audit-000001.jsonl")), (0o600, 0o600));
 }

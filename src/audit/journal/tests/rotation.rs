@@ -3,32 +3,32 @@
 use super::*;
 use crate::audit::checkpoint::Checkpoint;
 use crate::audit::key::{PublicKey, public_path};
-use crate::audit::verify::{Expected, Kept, Verdict, verify_folder};
+use crate::audit::verify::{SavedCheckpoint, VerifyExpectation, VerifyReport, verify_folder};
 
-fn next(settings: &Settings) -> PathBuf {
+fn next(settings: &JournalSettings) -> PathBuf {
     settings.key.with_extension("pem.next")
 }
 
-fn key(settings: &Settings) -> PublicKey {
+fn key(settings: &JournalSettings) -> PublicKey {
     SigningKey::load(&settings.key).unwrap().public()
 }
 
-fn published(settings: &Settings) -> PublicKey {
+fn published(settings: &JournalSettings) -> PublicKey {
     std::fs::read_to_string(public_path(&settings.key)).unwrap().parse().unwrap()
 }
 
 /// The verdict with this key pinned.
-fn pinned(settings: &Settings, key: PublicKey) -> Verdict {
-    let expected = Expected {
+fn pinned(settings: &JournalSettings, key: PublicKey) -> VerifyReport {
+    let expected = VerifyExpectation {
         key: Some(key),
         from_start: true,
-        ..Expected::default()
+        ..VerifyExpectation::default()
     };
     verify_folder(&settings.dir, &expected, |_| ()).unwrap()
 }
 
 #[track_caller]
-fn assert_proven(settings: &Settings, key: PublicKey) {
+fn assert_proven(settings: &JournalSettings, key: PublicKey) {
     let verdict = pinned(settings, key);
     assert!(verdict.is_whole(), "{:?}", verdict.flaw);
     assert_eq!(verdict.proven, verdict.last);
@@ -42,11 +42,11 @@ async fn a_checkpoint_can_be_had_at_any_time_and_covers_what_is_there() {
     assert_eq!(journal.checkpoint().await.unwrap(), None);
     journal.record(&note("one")).await.unwrap();
     let line = journal.checkpoint().await.unwrap().unwrap();
-    let Checkpoint { covers, key: by, .. } = Kept::parse(line.as_bytes()).unwrap().checkpoint;
+    let Checkpoint { covers, key: by, .. } = SavedCheckpoint::parse(line.as_bytes()).unwrap().checkpoint;
     assert_eq!((covers, by), (2, key(&settings)));
     // Nothing new, nothing signed.
     assert_eq!(journal.checkpoint().await.unwrap().as_ref(), Some(&line));
-    assert_eq!(Kept::beside(&settings.dir).unwrap().unwrap().line, line);
+    assert_eq!(SavedCheckpoint::beside(&settings.dir).unwrap().unwrap().line, line);
     journal.close().await;
     assert!(matches!(journal.checkpoint().await, Err(AuditError::Closed)));
 }
@@ -140,7 +140,7 @@ async fn without_a_place_for_the_new_key_the_old_one_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("keys");
     std::fs::create_dir(&folder).unwrap();
-    let settings = Settings {
+    let settings = JournalSettings {
         key: folder.join("audit-key.pem"),
         ..settings(dir.path())
     };
@@ -160,7 +160,7 @@ async fn without_a_place_for_the_new_key_the_old_one_goes_on() {
 async fn on_a_full_disk_the_old_key_goes_on_and_the_change_can_be_tried_again() {
     let Some(disk) = SmallDisk::mount() else { return };
     let elsewhere = tempfile::tempdir().unwrap();
-    let settings = Settings {
+    let settings = JournalSettings {
         key: elsewhere.path().join("audit-key.pem"),
         ..settings(disk.0.path())
     };
@@ -183,7 +183,7 @@ async fn on_a_full_disk_the_old_key_goes_on_and_the_change_can_be_tried_again() 
 #[tokio::test]
 async fn what_was_written_is_counted() {
     let dir = tempfile::tempdir().unwrap();
-    let settings = Settings {
+    let settings = JournalSettings {
         durability: Durability::Power,
         ..settings(dir.path())
     };

@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::audit::compactor::pack;
-use crate::audit::encode::Lines;
-use crate::audit::event::{Event, Outcome, SessionStarted, Statement, Who};
+use crate::audit::encode::LineBuffer;
+use crate::audit::event::{Event, SessionStarted, Statement, StatementOutcome, Who};
 use crate::audit::filter::Filter;
-use crate::audit::reading::Class;
 use crate::audit::record::EventName;
+use crate::audit::sql_analysis::CommandClass;
 use crate::audit::testing::{all, ended, outcome, statement, time, who};
-use crate::audit::writer::Writer;
-use crate::audit::{Settings, read, segment, summary};
+use crate::audit::writer::SegmentWriter;
+use crate::audit::{JournalSettings, read, segment, summary};
 use crate::ids::{GrantId, SessionId};
 
 /// Statements; each has an outcome.
@@ -86,8 +86,8 @@ fn processor_time() -> Duration {
 }
 
 struct Generator {
-    writer: Writer,
-    lines: Lines,
+    writer: SegmentWriter,
+    lines: LineBuffer,
     dir: PathBuf,
     began: Timestamp,
     records: u64,
@@ -146,7 +146,7 @@ fn answer(who: &Who, number: u64, total: u64) -> Event<'static> {
     let Event::Outcome(outcome) = outcome(who, number, code) else {
         unreachable!()
     };
-    Event::Outcome(Outcome {
+    Event::Outcome(StatementOutcome {
         rows: chance >> 20 & 63,
         duration_us: 200 + (chance >> 30 & 0xffff),
         ..outcome
@@ -155,19 +155,19 @@ fn answer(who: &Who, number: u64, total: u64) -> Event<'static> {
 
 fn generate(dir: &Path) {
     let began = Instant::now();
-    let settings = Settings {
+    let settings = JournalSettings {
         dir: dir.to_owned(),
-        ..Settings::in_folder(dir)
+        ..JournalSettings::in_folder(dir)
     };
     let mut generator = Generator {
-        writer: Writer::open(
+        writer: SegmentWriter::open(
             &settings,
             &crate::audit::RememberedTip::NotAsked,
             time(0),
-            &mut Lines::default(),
+            &mut LineBuffer::default(),
         )
         .unwrap(),
-        lines: Lines::default(),
+        lines: LineBuffer::default(),
         dir: dir.to_owned(),
         began: time(0),
         records: 0,
@@ -348,7 +348,7 @@ fn ten_million_records() {
         (
             "deletes of an hour",
             Filter {
-                class: Some(Class::Delete),
+                class: Some(CommandClass::Delete),
                 since: day(30),
                 until: Some(time(30 * 86_400 + 3_600)),
                 ..filter()
@@ -357,7 +357,7 @@ fn ten_million_records() {
         (
             "commands that change tables",
             Filter {
-                class: Some(Class::Ddl),
+                class: Some(CommandClass::Ddl),
                 ..filter()
             },
         ),

@@ -2,13 +2,13 @@
 //!
 //! This module looks at no name.
 
-use super::super::body::{self, Body, shifted, whole};
-use super::super::nest::Value;
-use super::super::{Cut, body::literals};
-use super::{DEEPEST, Name, Scan};
-use crate::lexer::{Kind, Token};
+use super::super::body::{self, LiteralBody, shifted, whole};
+use super::super::nest::PlainValue;
+use super::super::{RedactedRange, body::literals};
+use super::{MAX_DEPTH, Name, SecretScan};
+use crate::lexer::{Token, TokenKind};
 
-impl Scan<'_> {
+impl SecretScan<'_> {
     pub(super) fn comment(&mut self, token: &Token<'_>) {
         let secrets = body::assigned(token.text, body::ends_line);
         self.nest.cuts.extend(secrets.iter().map(|cut| shifted(cut, token.start)));
@@ -18,8 +18,8 @@ impl Scan<'_> {
     pub(super) fn unfinished(&mut self, token: &Token<'_>) {
         if token.text.starts_with(b"/*") {
             self.comment(token);
-        } else if Body::of(token, self.settings).is_some() || self.bare {
-            self.nest.secret(Value::Text(whole(token)));
+        } else if LiteralBody::of(token, self.settings).is_some() || self.bare {
+            self.nest.secret(PlainValue::Text(whole(token)));
         }
     }
 
@@ -29,19 +29,19 @@ impl Scan<'_> {
         self.doubts.ambiguous = true;
         self.value_begins();
         self.name = Name::None;
-        self.nest.secret(Value::Text(whole(token)));
+        self.nest.secret(PlainValue::Text(whole(token)));
     }
 
     /// Takes a body of code, with or without an end: only its own literals are blanked.
     pub(super) fn code(&mut self, token: &Token<'_>) {
         self.name = Name::None;
-        let open = token.kind == Kind::Unfinished;
-        let body = Body::of(token, self.settings);
+        let open = token.kind == TokenKind::Unfinished;
+        let body = LiteralBody::of(token, self.settings);
         // Escapes hide its letters.
         let hidden = matches!(token.text, [b'u' | b'U', ..]);
         let cuts = match &body {
-            Some(Body::Plain(inner, start)) => self.within(inner, open, |cut| shifted(cut, *start)),
-            Some(Body::Quoted(quoted)) if !hidden => {
+            Some(LiteralBody::Plain(inner, start)) => self.within(inner, open, |cut| shifted(cut, *start)),
+            Some(LiteralBody::Quoted(quoted)) if !hidden => {
                 self.within(&quoted.text, open, |cut| quoted.place(cut).unwrap_or_else(|| whole(token)))
             }
             _ => None,
@@ -57,11 +57,11 @@ impl Scan<'_> {
     }
 
     /// Returns the places to blank in a body of code; `None` if it is nested too deep.
-    fn within(&mut self, text: &[u8], open: bool, place: impl Fn(&Cut) -> Cut) -> Option<Vec<Cut>> {
-        if self.level >= DEEPEST {
+    fn within(&mut self, text: &[u8], open: bool, place: impl Fn(&RedactedRange) -> RedactedRange) -> Option<Vec<RedactedRange>> {
+        if self.level >= MAX_DEPTH {
             return None;
         }
-        let mut within = Scan::new(text, self.level + 1, self.settings);
+        let mut within = SecretScan::new(text, self.level + 1, self.settings);
         let deep = within.run().is_err();
         self.doubts.ambiguous |= within.doubts.ambiguous;
         self.doubts.unclear |= within.doubts.unclear;

@@ -4,15 +4,15 @@ use super::*;
 
 impl Log {
     /// The chain after all of it.
-    fn tip(&self) -> Tip {
+    fn tip(&self) -> ChainTip {
         let lines = self.segments.iter().flatten();
-        lines.fold(Tip::START, |tip, line| tip.follow(line).unwrap())
+        lines.fold(ChainTip::START, |tip, line| tip.follow(line).unwrap())
     }
 
     /// When its last line was written.
     fn end(&self) -> Timestamp {
         let last = self.segments.iter().flatten().next_back();
-        last.map_or(Timestamp::UNIX_EPOCH, |line| Record::parse(line).unwrap().time)
+        last.map_or(Timestamp::UNIX_EPOCH, |line| LogRecord::parse(line).unwrap().time)
     }
 
     fn lines(&self) -> u64 {
@@ -21,7 +21,7 @@ impl Log {
 
     /// Adds a line that fits the chain.
     fn forge(&mut self, at: Timestamp, event: &Event<'_>) {
-        let (mut lines, mut out) = (Lines::default(), Vec::new());
+        let (mut lines, mut out) = (LineBuffer::default(), Vec::new());
         lines.push(at, event).unwrap();
         let _ = lines.iter().fold(self.tip(), |tip, line| tip.seal(&mut out, line));
         out.pop();
@@ -61,7 +61,7 @@ impl Log {
     }
 
     /// The same in a folder where its first file has this number.
-    fn held_from(&self, number: u32, expected: &Expected) -> Verdict {
+    fn held_from(&self, number: u32, expected: &VerifyExpectation) -> VerifyReport {
         let dir = tempfile::tempdir().unwrap();
         for (number, lines) in (number..).zip(&self.segments) {
             let text: Vec<u8> = lines.iter().flat_map(|line| [line.as_slice(), b"\n"].concat()).collect();
@@ -71,10 +71,10 @@ impl Log {
     }
 }
 
-fn without_key() -> Expected {
-    Expected {
+fn without_key() -> VerifyExpectation {
+    VerifyExpectation {
         from_start: true,
-        ..Expected::default()
+        ..VerifyExpectation::default()
     }
 }
 
@@ -90,7 +90,7 @@ fn a_log_that_nobody_has_signed_is_not_proven_by_a_key() {
     log.forge_lines(20, 0);
     assert_eq!(
         log.flaw(),
-        Some(Flaw::WrongKey {
+        Some(LogFlaw::WrongKey {
             expected: log.key.id(),
             found: Vec::new()
         })
@@ -103,14 +103,14 @@ fn a_log_that_nobody_has_signed_is_not_proven_by_a_key() {
 fn a_log_without_a_line_proves_nothing() {
     let mut log = log();
     log.segments = vec![Vec::new()];
-    assert_eq!(log.flaw(), Some(Flaw::Empty));
-    assert_eq!(log.held_from(1, &without_key()).flaw, Some(Flaw::Empty));
+    assert_eq!(log.flaw(), Some(LogFlaw::Empty));
+    assert_eq!(log.held_from(1, &without_key()).flaw, Some(LogFlaw::Empty));
     log.segments.clear();
-    assert_eq!(log.flaw(), Some(Flaw::Empty));
+    assert_eq!(log.flaw(), Some(LogFlaw::Empty));
     // It is known what should be there.
     assert!(matches!(
         log.held_from(1, &log.whole()).flaw,
-        Some(Flaw::Truncated { last: 0, .. })
+        Some(LogFlaw::Truncated { last: 0, .. })
     ));
 }
 
@@ -118,25 +118,25 @@ fn a_log_without_a_line_proves_nothing() {
 #[test]
 fn segments_that_were_deleted_are_missed_since_a_checkpoint_in_them() {
     let mut log = log();
-    let early = Kept::parse(log.segments[0].last().unwrap()).unwrap();
+    let early = SavedCheckpoint::parse(log.segments[0].last().unwrap()).unwrap();
     let number = u32::try_from(log.segments.len()).unwrap();
     log.segments.drain(..log.segments.len() - 1);
-    let since = Expected {
+    let since = VerifyExpectation {
         kept: Some(early),
         skip: true,
         ..log.whole()
     };
-    let missing = Flaw::Missing {
+    let missing = LogFlaw::Missing {
         first: 1,
         last: number - 1,
     };
     assert_eq!(log.held_from(number, &since).flaw, Some(missing));
     // Of some files nobody says that they are all, but the checkpoint has to be in them.
-    let files = Expected {
+    let files = VerifyExpectation {
         from_start: false,
         ..since
     };
-    assert!(matches!(log.held_from(number, &files).flaw, Some(Flaw::Beheaded { .. })));
+    assert!(matches!(log.held_from(number, &files).flaw, Some(LogFlaw::Beheaded { .. })));
 }
 
 #[test]
@@ -150,12 +150,12 @@ fn a_segment_that_is_missing_among_those_that_are_spared_is_missed() {
         )
         .unwrap();
     }
-    let since = Expected {
+    let since = VerifyExpectation {
         skip: true,
         ..log.whole()
     };
     let flaw = verify_folder(dir.path(), &since, |_| ()).unwrap().flaw;
-    assert_eq!(flaw, Some(Flaw::Missing { first: 2, last: 2 }));
+    assert_eq!(flaw, Some(LogFlaw::Missing { first: 2, last: 2 }));
 }
 
 #[test]
@@ -163,24 +163,24 @@ fn the_last_segment_under_the_first_ones_name_is_not_the_first() {
     let mut log = log();
     log.segments.drain(..log.segments.len() - 1);
     for from_start in [true, false] {
-        let expected = Expected {
+        let expected = VerifyExpectation {
             from_start,
             kept: None,
             ..log.whole()
         };
-        assert!(matches!(log.held_from(1, &expected).flaw, Some(Flaw::Follows { .. })));
+        assert!(matches!(log.held_from(1, &expected).flaw, Some(LogFlaw::Follows { .. })));
     }
     // One that says it is the first begins with nothing before it.
     let text = String::from_utf8(log.segments[0][0].clone()).unwrap();
-    let number = Record::parse(text.as_bytes()).unwrap().seq - 1;
-    let Event::SegmentBegan(began) = Record::parse(text.as_bytes()).unwrap().event else {
+    let number = LogRecord::parse(text.as_bytes()).unwrap().seq - 1;
+    let Event::SegmentBegan(began) = LogRecord::parse(text.as_bytes()).unwrap().event else {
         panic!("{text}")
     };
-    let mut tip = Tip {
+    let mut tip = ChainTip {
         seq: number,
         link: began.previous,
     };
-    let mut lines = Lines::default();
+    let mut lines = LineBuffer::default();
     let first = SegmentBegan {
         segment: 1,
         ..began.into_owned()
@@ -191,7 +191,7 @@ fn the_last_segment_under_the_first_ones_name_is_not_the_first() {
     assert!(tip.seq > 1);
     out.pop();
     log.segments = vec![vec![out]];
-    assert!(matches!(log.held_from(1, &without_key()).flaw, Some(Flaw::Follows { .. })));
+    assert!(matches!(log.held_from(1, &without_key()).flaw, Some(LogFlaw::Follows { .. })));
 }
 
 #[test]
@@ -208,12 +208,12 @@ fn a_removal_counts_only_where_it_is_signed() {
     log.segments.drain(..2);
     let verdict = log.held_from(
         3,
-        &Expected {
+        &VerifyExpectation {
             kept: None,
             ..log.whole()
         },
     );
-    assert_eq!(verdict.flaw, Some(Flaw::Missing { first: 1, last: 2 }));
+    assert_eq!(verdict.flaw, Some(LogFlaw::Missing { first: 1, last: 2 }));
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn a_checkpoint_in_the_gates_name_proves_nothing_that_it_did_not_sign() {
     log.forge_checkpoint(&other, other.public());
     let verdict = log.verdict();
     assert!(
-        matches!(verdict.flaw, Some(Flaw::Forged { line, .. }) if line == bogus),
+        matches!(verdict.flaw, Some(LogFlaw::Forged { line, .. }) if line == bogus),
         "{verdict:?}"
     );
     assert_eq!(verdict.proven, proven);
@@ -240,20 +240,20 @@ fn a_tail_that_a_gate_would_have_signed_is_a_flaw() {
     let first = genuine.lines() + 1;
     let mut late = genuine.clone();
     late.forge_lines(100, 1);
-    let unsigned = |log: &Log, last, why| assert_eq!(log.flaw(), Some(Flaw::Unsigned { first, last, why }), "{why}");
-    unsigned(&late, late.lines(), Sign::Late);
+    let unsigned = |log: &Log, last, why| assert_eq!(log.flaw(), Some(LogFlaw::Unsigned { first, last, why }), "{why}");
+    unsigned(&late, late.lines(), SignatureHint::Late);
     // The same in a segment of its own.
     let mut alone = genuine.clone();
     alone.forge_segment();
     alone.forge_lines(100, 1);
-    unsigned(&alone, alone.lines(), Sign::Late);
+    unsigned(&alone, alone.lines(), SignatureHint::Late);
     // All in one moment, but in two segments.
     let mut two = genuine.clone();
     two.forge_lines(100, 0);
     let last = two.lines();
     two.forge_segment();
     two.forge_lines(1, 0);
-    unsigned(&two, last, Sign::Followed);
+    unsigned(&two, last, SignatureHint::Followed);
     // What a gate leaves that is killed within the second looks like this.
     let mut killed = genuine.clone();
     killed.forge_lines(4, 1);
@@ -276,7 +276,13 @@ fn a_time_that_is_none_is_not_taken_for_a_short_one() {
     out.pop();
     log.segments.last_mut().unwrap().push(out);
     assert!(
-        matches!(log.flaw(), Some(Flaw::Unsigned { why: Sign::Late, .. })),
+        matches!(
+            log.flaw(),
+            Some(LogFlaw::Unsigned {
+                why: SignatureHint::Late,
+                ..
+            })
+        ),
         "{:?}",
         log.flaw()
     );
@@ -300,7 +306,13 @@ fn what_does_not_decide_is_not_held() {
     )
     .unwrap();
     let segment = Segment::at(&place(last)).unwrap();
-    let kept = |wanted: &[Tip]| Hearing::for_checkpoints(wanted).hear(&segment, &|_| ()).unwrap().frames.len();
+    let kept = |wanted: &[ChainTip]| {
+        ScanOptions::for_checkpoints(wanted)
+            .scan(&segment, &|_| ())
+            .unwrap()
+            .frames
+            .len()
+    };
     // One of each key.
     assert_eq!(kept(&[]), 2);
     // And the one that is looked for, which is not the last of its key.
@@ -311,25 +323,25 @@ fn what_does_not_decide_is_not_held() {
         .iter()
         .rev()
         .skip(1)
-        .find_map(|line| Kept::parse(line).ok());
+        .find_map(|line| SavedCheckpoint::parse(line).ok());
     assert_eq!(kept(&[found.unwrap().checkpoint.tip()]), 3);
 
-    let zeros = vec![0; usize::try_from(segment::LONGEST).unwrap() + 1];
+    let zeros = vec![0; usize::try_from(segment::MAX_LINE_BYTES).unwrap() + 1];
     let packed = dir.path().join("audit-000001.jsonl.zst");
     std::fs::write(&packed, zstd::encode_all(zeros.as_slice(), 1).unwrap()).unwrap();
     std::fs::remove_file(place(last)).unwrap();
     let verdict = verify_folder(dir.path(), &without_key(), |_| ()).unwrap();
     assert_eq!(
         verdict.flaw,
-        Some(Flaw::Excess {
+        Some(LogFlaw::Excess {
             file: packed,
             line: 1,
-            excess: Excess::Line
+            excess: ExcessKind::Line
         })
     );
     // A gate that finds it writes nothing behind it.
-    let found = crate::audit::survey::survey(dir.path(), &crate::audit::RememberedTip::NotAsked).unwrap();
-    assert!(found.broken && matches!(found.faults.as_slice(), [fault] if fault.fault == Fault::ChainBroken));
+    let found = crate::audit::recovery::recover(dir.path(), &crate::audit::RememberedTip::NotAsked).unwrap();
+    assert!(found.broken && matches!(found.faults.as_slice(), [fault] if fault.fault == JournalFault::ChainBroken));
 }
 
 #[test]
@@ -373,17 +385,20 @@ fn a_file_with_a_second_name_for_a_number_is_told_and_not_read() {
 #[test]
 fn a_checkpoint_that_cannot_be_read_is_not_taken_for_none() {
     let dir = tempfile::tempdir().unwrap();
-    assert_eq!(Kept::beside(dir.path()).unwrap(), None);
-    std::fs::create_dir(dir.path().join(CHECKPOINT)).unwrap();
-    assert!(matches!(Kept::beside(dir.path()), Err(NoneBeside::Unreadable(_))));
-    assert!(verify_folder(dir.path(), &Expected::default(), |_| ()).is_err());
+    assert_eq!(SavedCheckpoint::beside(dir.path()).unwrap(), None);
+    std::fs::create_dir(dir.path().join(CHECKPOINT_FILE)).unwrap();
+    assert!(matches!(
+        SavedCheckpoint::beside(dir.path()),
+        Err(NoCheckpointError::Unreadable(_))
+    ));
+    assert!(verify_folder(dir.path(), &VerifyExpectation::default(), |_| ()).is_err());
 }
 
 #[test]
 fn what_the_gate_noted_is_told_in_words() {
     let mut log = log();
     let healed = JournalHealed {
-        fault: Fault::TornTail,
+        fault: JournalFault::TornTail,
         since: None,
         refused: 0,
         lost: 2,
@@ -411,7 +426,7 @@ fn a_change_of_keys_that_the_old_key_did_not_sign_is_none() {
     log.forge_checkpoint(&other, other.public());
     let verdict = log.verdict();
     assert!(
-        matches!(verdict.flaw, Some(Flaw::Unvouched { after, .. }) if after == proven),
+        matches!(verdict.flaw, Some(LogFlaw::Unvouched { after, .. }) if after == proven),
         "{verdict:?}"
     );
 }

@@ -13,9 +13,9 @@ fn gate() -> (tempfile::TempDir, PathBuf) {
         "[targets.orders]\naddress = \"127.0.0.1:5432\"\nuser = \"orders_app\"\n",
     )
     .unwrap();
-    let settings = crate::audit::Settings {
+    let settings = crate::audit::JournalSettings {
         segment_bytes: 1500,
-        ..crate::audit::Settings::in_folder(&dir.path().join("tidegate-state"))
+        ..crate::audit::JournalSettings::in_folder(&dir.path().join("tidegate-state"))
     };
     fs::create_dir(dir.path().join("tidegate-state")).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -44,11 +44,13 @@ fn code(config: &Path, places: &[&Path], key: Option<&str>, since: Option<&Path>
         key: key.map(str::to_owned),
         checkpoint: since.map(|path| path.display().to_string()),
         ledger: None,
-        place: args::Place {
+        place: args::GatePlace {
             control: None,
             token_file: None,
         },
-        printing: Printing { output: Output::Table },
+        printing: OutputArgs {
+            output: OutputFormat::Table,
+        },
     };
     crate::cli::wait_for(async { Ok(run(config, &args).await) }).unwrap()
 }
@@ -117,7 +119,7 @@ fn what_is_wrong_is_1_and_what_cannot_be_read_is_2() {
 /// Whatever the files are called.
 #[test]
 fn the_report_names_the_line_and_steers_no_terminal() {
-    let verdict = |flaw| Verdict {
+    let verdict = |flaw| VerifyReport {
         log: None,
         segments: 3,
         lines: 42,
@@ -128,28 +130,28 @@ fn the_report_names_the_line_and_steers_no_terminal() {
         keys: vec!["0123456789abcdef".to_owned()],
         key_given: true,
         held_to: Some(39),
-        held_against: vec![Held {
-            source: crate::audit::kept::CheckpointSource::Beside,
+        held_against: vec![CheckedCheckpoint {
+            source: crate::audit::saved_checkpoint::CheckpointSource::Beside,
             covers: 39,
         }],
         flaw,
         remarks: vec!["cut \u{1b}[2J".to_owned()],
     };
-    let told = |verdict: &Verdict| {
-        let report = Report {
+    let told = |verdict: &VerifyReport| {
+        let report = JsonReport {
             whole: verdict.is_whole(),
             reason: verdict.flaw.as_ref().map(|flaw| visible(&flaw.to_string())),
-            remedy: verdict.flaw.as_ref().map(Flaw::remedy),
+            remedy: verdict.flaw.as_ref().map(LogFlaw::remedy),
             key_from: Some("audit\u{1b}]0;x.pub"),
             verdict,
         };
         words(&report, 0.25)
     };
-    let flaw = Flaw::Line {
+    let flaw = LogFlaw::Line {
         file: "/tmp/\u{1b}[31m/audit-000002.jsonl".into(),
         line: 3,
         seq: 17,
-        breach: crate::audit::chain::Breach::Changed,
+        breach: crate::audit::chain::ChainBreach::Changed,
     };
     let text = [told(&verdict(None)), told(&verdict(Some(flaw)))].join("\n---\n");
     assert!(!text.contains('\u{1b}'));

@@ -7,9 +7,9 @@ const GONE: &str = "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'gr\\_%'";
 /// A server that keeps prepared transactions.
 async fn house_of_two_phases() -> House {
     let settings = vec![("max_prepared_transactions".to_owned(), "10".to_owned())];
-    House::open_with(Options {
+    House::open_with(ServerOptions {
         settings,
-        ..Options::default()
+        ..ServerOptions::default()
     })
     .await
 }
@@ -262,12 +262,12 @@ async fn who_is_in_a_role_that_is_over_is_ended() {
     let turn = slot.turn.lock().await;
     let intruder = past(&house, &account.user, "postgres").await;
     let nobody = HashSet::new();
-    let first = roles.reap(|_| None, &nobody, false).await.unwrap();
+    let first = roles.reconcile(|_| None, &nobody, false).await.unwrap();
     assert_eq!((first.suspects, first.intruders), (1, 0));
     for since in roles.0.strangers.lock().values_mut() {
-        *since -= ReapedRoles::LATER;
+        *since -= ReconcileResult::LATER;
     }
-    assert_eq!(roles.reap(|_| None, &nobody, false).await.unwrap().intruders, 1);
+    assert_eq!(roles.reconcile(|_| None, &nobody, false).await.unwrap().intruders, 1);
     assert!(intruder.simple_query("SELECT 1").await.is_err());
     drop(turn);
     house.text("ALTER ROLE gate CREATEROLE").await;

@@ -2,17 +2,17 @@ use std::sync::Arc;
 
 use super::*;
 use crate::audit::event::Who;
-use crate::audit::values::Show;
+use crate::audit::values::ParameterDisplay;
 use crate::clock::Clock;
 use crate::ids::{GrantId, SessionId};
 use crate::metrics::Metrics;
-use crate::rails::{Rails, Rules};
-use crate::session::Keep;
-use crate::session::guard::Guard;
-use crate::wire::frame::Piece;
+use crate::session::RecordLimits;
+use crate::session::filter::SessionFilter;
+use crate::sql_filter::{FilterRules, SqlFilter};
+use crate::wire::frame::BodyPiece;
 
 /// A tap that has forwarded a refused Query, and one that is not refused behind it.
-fn tap() -> Tap {
+fn recorder() -> StatementRecorder {
     let who = Who {
         session: SessionId::from_random([1; 10]),
         grant: GrantId::from_random([2; 10]),
@@ -20,38 +20,38 @@ fn tap() -> Tap {
         target: "orders".parse().unwrap(),
         profile: None,
     };
-    let keep = Keep {
+    let keep = RecordLimits {
         sql: 1000,
         parameter: 100,
-        show: Show::Full,
+        show: ParameterDisplay::Full,
         key: crate::audit::values::ValueKey::for_test(),
     };
     let clock = Clock::manual("2026-11-23T09:05:07Z".parse().unwrap());
     let now = clock.moment();
-    let mut tap = Tap::new(Arc::new(who), keep, clock);
-    let rules = Rules {
+    let mut recorder = StatementRecorder::new(Arc::new(who), keep, clock);
+    let rules = FilterRules {
         statements: Some(vec!["select".to_owned()]),
-        ..Rules::default()
+        ..FilterRules::default()
     };
-    let rails = Rails::new(&rules, "p".parse().unwrap()).unwrap();
-    tap.guard = Some(Guard::new(
+    let rails = SqlFilter::new(&rules, "p".parse().unwrap()).unwrap();
+    recorder.guard = Some(SessionFilter::new(
         Arc::new(rails),
         "orders".parse().unwrap(),
         Metrics::default(),
         64 << 10,
     ));
     for (text, refused) in [(&b"drop table t\0"[..], true), (b"select 1\0", false)] {
-        let piece = Piece {
+        let piece = BodyPiece {
             tag: b'Q',
             length: u32::try_from(text.len()).unwrap(),
             bytes: text,
             first: true,
             last: true,
         };
-        assert_eq!(tap.refuses(&piece).is_some(), refused);
-        tap.client(&piece, now).unwrap();
+        assert_eq!(recorder.refuses(&piece).is_some(), refused);
+        recorder.client(&piece, now).unwrap();
     }
-    tap
+    recorder
 }
 
 fn message(tag: u8, body: &[u8]) -> Vec<u8> {
@@ -64,13 +64,13 @@ fn error(severity: &str, code: &str) -> Vec<u8> {
 }
 
 /// What the client reads of what the target says in these chunks.
-fn heard(chunks: &[&[u8]]) -> Result<Vec<u8>, Stop> {
-    let (mut down, mut tap, pool) = (Down::new(), tap(), Pool::default());
+fn heard(chunks: &[&[u8]]) -> Result<Vec<u8>, RelayStop> {
+    let (mut down, mut recorder, pool) = (TargetToClient::new(), recorder(), BufferPool::default());
     let mut read = Vec::new();
     for chunk in chunks {
         let bytes = [&std::mem::take(&mut down.carried), *chunk].concat();
         down.chunk.preset(&pool, &bytes);
-        down.look(&mut tap)?;
+        down.look(&mut recorder)?;
         read.extend_from_slice(down.chunk.bytes());
         down.chunk.sent = down.chunk.bytes().len();
         // What the session could end with now.
@@ -123,9 +123,9 @@ fn only_its_own_error_is_replaced() {
 
 #[test]
 fn an_error_that_has_no_end_is_not_postgresql() {
-    let long = message(b'E', &[b'x'; 2 * MOST_CARRIED]);
+    let long = message(b'E', &[b'x'; 2 * MAX_CARRIED_BYTES]);
     assert!(matches!(
-        heard(&[&long[..100 + MOST_CARRIED], &long[100 + MOST_CARRIED..]]),
-        Err(Stop::TargetBroken)
+        heard(&[&long[..100 + MAX_CARRIED_BYTES], &long[100 + MAX_CARRIED_BYTES..]]),
+        Err(RelayStop::TargetBroken)
     ));
 }

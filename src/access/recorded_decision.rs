@@ -1,0 +1,157 @@
+//! Questions to the policies, and the record of answers that no other event records.
+//!
+//! It does not act on the answers.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::{AccessError, AccessRules, AccessService, Principal, decide};
+use crate::audit::event::{DecisionMade, Event};
+use crate::error_chain::display_chain;
+use crate::grant::Grant;
+use crate::ledger::{DecisionReasons, LedgerError};
+use crate::names::IdentityName;
+use crate::policy::{AccessQuestion, Action, Decision, QuestionContext, Resource};
+
+/// Subject of a recorded decision that is about no request and no grant.
+const GATE_RESOURCE: &str = "gate";
+
+/// Answer of the policies, with the question it answers.
+pub(super) struct RecordedDecision {
+    pub(super) decision: Decision,
+    action: Action,
+    who: IdentityName,
+    client: Option<IpAddr>,
+    policy_set: Option<String>,
+}
+
+impl AccessService {
+    /// Checks that `who` may read the log or administer, and records the decision.
+    pub async fn may(&self, who: &Principal, action: Action) -> Result<(), AccessError> {
+        let decided = self.ask(&self.rules(), who, action, Resource::Gate);
+        self.settled(&decided, GATE_RESOURCE).await
+    }
+
+    /// Checks the same for an operation that takes rights away. A permission is recorded without waiting for the log.
+    pub async fn may_take_away(&self, who: &Principal, action: Action) -> Result<(), AccessError> {
+        let decided = self.ask(&self.rules(), who, action, Resource::Gate);
+        self.settled_at_once(&decided, GATE_RESOURCE).await
+    }
+
+    /// Returns true if the policies would allow the action. Nothing is recorded: the answer only shapes output, such as a list.
+    #[must_use]
+    pub fn would(&self, who: &Principal, action: Action) -> bool {
+        self.ask(&self.rules(), who, action, Resource::Gate).decision.allowed
+    }
+
+    /// Asks the policies in `rules`; without policies nothing is allowed.
+    pub(super) fn ask(&self, rules: &AccessRules, who: &Principal, action: Action, resource: Resource<'_>) -> RecordedDecision {
+        let question = AccessQuestion {
+            identity: &who.identity,
+            action,
+            resource,
+            context: self.context(who.name(), who.client),
+        };
+        let decision = rules
+            .policies
+            .as_ref()
+            .map_or_else(nothing, |policies| policies.decide(&question));
+        RecordedDecision {
+            decision,
+            action,
+            who: who.name().clone(),
+            client: who.client,
+            policy_set: policy_set(rules),
+        }
+    }
+
+    /// Returns the context of a question: time, client address and number of live grants.
+    pub(super) fn context(&self, who: &IdentityName, client: Option<IpAddr>) -> QuestionContext {
+        QuestionContext {
+            now: self.0.clock.now(),
+            client,
+            active_grants: self.0.ledger.active_grants(who),
+        }
+    }
+
+    /// Records the answer. A refusal becomes an error, and so does a permission that cannot be recorded.
+    pub(super) async fn settled(&self, decided: &RecordedDecision, about: &str) -> Result<(), AccessError> {
+        let recorded = self.0.journal.record(&decided.event(about)).await;
+        if !decided.decision.allowed {
+            if let Err(error) = recorded {
+                tracing::error!(error = %display_chain(&error), who = %decided.who, about, "cannot write a refusal to the audit log");
+            }
+            return Err(AccessError::Denied {
+                action: decided.action,
+                why: decide::why(decided.action, &decided.decision),
+                policies: decided.decision.policies.clone(),
+            });
+        }
+        Ok(recorded.map_err(LedgerError::from)?)
+    }
+
+    /// Records the answer as [`AccessService::settled`] does, but a permission does not wait for the log; it is written when the log can
+    /// be written.
+    pub(super) async fn settled_at_once(&self, decided: &RecordedDecision, about: &str) -> Result<(), AccessError> {
+        if !decided.decision.allowed {
+            return self.settled(decided, about).await;
+        }
+        self.0.journal.note(&decided.event(about));
+        Ok(())
+    }
+
+    /// Returns the reasons for a step that is recorded itself. A refusal is recorded here and becomes an error.
+    pub(super) async fn reasons(&self, decided: RecordedDecision, about: &str) -> Result<DecisionReasons, AccessError> {
+        if !decided.decision.allowed {
+            self.settled(&decided, about).await?;
+        }
+        Ok(DecisionReasons {
+            policies: decided.decision.policies,
+            policy_set: decided.policy_set,
+            errors: decided.decision.errors,
+            client: decided.client,
+        })
+    }
+
+    /// Records an answer about a grant without waiting for the log.
+    pub(super) fn note(&self, grant: &Grant, action: Action, decision: Decision, client: IpAddr) {
+        let decided = RecordedDecision {
+            decision,
+            action,
+            who: grant.identity().clone(),
+            client: Some(client),
+            policy_set: policy_set(&self.rules()),
+        };
+        self.0.journal.note(&decided.event(grant.id().as_str()));
+    }
+}
+
+impl RecordedDecision {
+    fn event(&self, about: &str) -> Event<'static> {
+        Event::DecisionMade(Cow::Owned(DecisionMade {
+            identity: self.who.clone(),
+            action: self.action.name().to_owned(),
+            about: about.to_owned(),
+            allowed: self.decision.allowed,
+            client: self.client,
+            policies: self.decision.policies.clone(),
+            errors: self.decision.errors.clone(),
+            policy_set: self.policy_set.clone().unwrap_or_else(|| "none".to_owned()),
+        }))
+    }
+}
+
+/// Returns the decision of a gate without policies: nothing is allowed.
+pub(super) fn nothing() -> Decision {
+    Decision {
+        allowed: false,
+        policies: Vec::new(),
+        errors: Vec::new(),
+    }
+}
+
+/// Returns the SHA-256 of the policies in force.
+pub(super) fn policy_set(rules: &AccessRules) -> Option<String> {
+    rules.policies.as_ref().map(|policies: &Arc<_>| policies.hash().to_owned())
+}

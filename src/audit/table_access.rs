@@ -1,0 +1,281 @@
+//! Access to a table: totals of the statements that name it, by identity and target.
+//!
+//! This module does not choose records (the filter does); it is given the statements that were found, those that could not be
+//! parsed, and their outcomes.
+//!
+//! INVARIANT: the result never suggests that a table was not accessed while there are statements that could not be parsed.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::event::{Event, Statement, StatementOutcome, StatementResult};
+use super::record::LogRecord;
+use super::rollbacks::Rollbacks;
+use super::sql_analysis::{AnalysisCache, CommandClass, SqlAnalysis};
+use super::timeline::add_new;
+use crate::ids::SessionId;
+use crate::names::{IdentityName, TargetName};
+
+/// Access of an identity to a table on a target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TableAccess {
+    /// Identity of the statements.
+    pub identity: IdentityName,
+    /// Target of the statements.
+    pub target: TargetName,
+    /// Sessions of the statements.
+    pub sessions: BTreeSet<SessionId>,
+    /// Number of statements executed, or sent for execution.
+    pub statements: u64,
+    /// Number of statements that were not executed, in addition to those: see [`StatementResult::Skipped`].
+    pub skipped: u64,
+    /// Number of statements that failed.
+    pub failed: u64,
+    /// Number of statements that ran and were rolled back because their transaction failed later.
+    pub rolled_back: u64,
+    /// Number of statements without a known outcome.
+    pub outcome_unknown: u64,
+    /// Number of statements that have the table's name, but could not be parsed or do not show what they run.
+    pub not_read: u64,
+    /// Number of further executed statements, without the name, that could not be parsed. Each may have accessed the table.
+    pub unread: u64,
+    /// Number of rows returned or changed by these statements, whichever of their tables the rows came from.
+    pub rows: u64,
+    /// Time of the first statement.
+    pub first: Timestamp,
+    /// Time of the last statement.
+    pub last: Timestamp,
+    /// Classes of their commands.
+    pub classes: Vec<CommandClass>,
+}
+
+/// Identifier of a statement: session and number.
+type StatementKey = (SessionId, u64);
+
+/// Number of items that are kept of each kind: identities on targets, sessions, statements without an outcome, statements that
+/// could not be parsed.
+const MAX_KEPT_ENTRIES: usize = 1_000_000;
+
+/// Statement that waits for its outcome.
+#[derive(Debug)]
+struct OpenStatement {
+    by: (IdentityName, TargetName),
+    reading: Arc<SqlAnalysis>,
+}
+
+/// Accumulator of the totals.
+#[derive(Debug)]
+pub struct TableAccessSums {
+    by: BTreeMap<(IdentityName, TargetName), TableAccess>,
+    /// Statements without an outcome so far.
+    open: BTreeMap<StatementKey, OpenStatement>,
+    /// Statements that have the name and could not be parsed.
+    named: HashSet<StatementKey>,
+    /// Statements that could not be parsed, without an outcome so far.
+    open_unread: HashMap<StatementKey, (IdentityName, TargetName)>,
+    readings: AnalysisCache,
+    /// Time from which statements do not count; outcomes do.
+    until: Option<Timestamp>,
+    undone: Rollbacks,
+    /// Number of sessions in the totals.
+    sessions: usize,
+    left_out: AccessLeftOut,
+    max_kept: usize,
+}
+
+/// Numbers of what the totals lack because a limit was reached.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct AccessLeftOut {
+    /// Statements of identities that have no total.
+    pub statements: u64,
+    /// Statements whose outcome could not be followed, or that may be counted twice as not parsed.
+    pub not_followed: u64,
+    /// Statements whose session is not listed.
+    pub sessions: u64,
+}
+
+impl AccessLeftOut {
+    /// Returns true if nothing is left out.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl TableAccessSums {
+    /// Returns an accumulator for statements before `until`, whenever their outcomes came; `undone` has those that were rolled
+    /// back.
+    #[must_use]
+    pub fn new(until: Option<Timestamp>, undone: Rollbacks) -> Self {
+        Self {
+            by: BTreeMap::new(),
+            open: BTreeMap::new(),
+            named: HashSet::new(),
+            open_unread: HashMap::new(),
+            readings: AnalysisCache::default(),
+            until,
+            undone,
+            sessions: 0,
+            left_out: AccessLeftOut::default(),
+            max_kept: MAX_KEPT_ENTRIES,
+        }
+    }
+
+    /// Takes a record that was found, in order.
+    pub fn add(&mut self, record: &LogRecord) {
+        match &record.event {
+            Event::Statement(statement) if self.counts(record, statement) => {
+                let reading = self.readings.of_statement(statement);
+                let key = (statement.who.session.clone(), statement.statement);
+                let named_sessions = self.sessions;
+                let room_for_sessions = named_sessions < self.max_kept;
+                let Some(toucher) = self.toucher(record, statement) else {
+                    return;
+                };
+                let known = toucher.sessions.contains(&statement.who.session);
+                if !known && room_for_sessions {
+                    toucher.sessions.insert(statement.who.session.clone());
+                }
+                toucher.statements += 1;
+                toucher.last = toucher.last.max(record.time);
+                let by = (toucher.identity.clone(), toucher.target.clone());
+                if !known {
+                    self.sessions += usize::from(room_for_sessions);
+                    self.left_out.sessions += u64::from(!room_for_sessions);
+                }
+                if !reading.is_read() {
+                    self.note_named(key.clone());
+                }
+                if self.open.len() < self.max_kept {
+                    self.open.insert(key, OpenStatement { by, reading });
+                } else {
+                    self.left_out.not_followed += 1;
+                }
+            }
+            Event::Outcome(outcome) => self.outcome(outcome),
+            _ => {}
+        }
+    }
+
+    /// Takes a record of the statements that could not be parsed, after all records that were found.
+    pub fn add_unread(&mut self, record: &LogRecord) {
+        match &record.event {
+            Event::Statement(statement) if self.counts(record, statement) => {
+                let key = (statement.who.session.clone(), statement.statement);
+                if !self.named.contains(&key) {
+                    let Some(toucher) = self.toucher(record, statement) else {
+                        return;
+                    };
+                    toucher.unread += 1;
+                    let by = (toucher.identity.clone(), toucher.target.clone());
+                    if self.open_unread.len() < self.max_kept {
+                        self.open_unread.insert(key, by);
+                    } else {
+                        self.left_out.not_followed += 1;
+                    }
+                }
+            }
+            Event::Outcome(outcome) => {
+                let key = (outcome.who.session.clone(), outcome.statement);
+                let by = self.open_unread.remove(&key).filter(|_| !outcome.was_executed());
+                if let Some(toucher) = by.and_then(|by| self.by.get_mut(&by)) {
+                    toucher.unread -= 1;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn counts(&self, record: &LogRecord, statement: &Statement<'_>) -> bool {
+        statement.kind.executes() && self.until.is_none_or(|until| record.time < until)
+    }
+
+    /// Remembers that a statement which could not be parsed is counted by its name.
+    fn note_named(&mut self, key: StatementKey) {
+        if self.named.len() < self.max_kept {
+            self.named.insert(key);
+        } else {
+            self.left_out.not_followed += 1;
+        }
+    }
+
+    /// Returns the total that a statement belongs to; `None` if there are too many.
+    fn toucher(&mut self, record: &LogRecord, statement: &Statement<'_>) -> Option<&mut TableAccess> {
+        let who = &statement.who;
+        let key = (who.identity.clone(), who.target.clone());
+        if self.by.len() >= self.max_kept && !self.by.contains_key(&key) {
+            self.left_out.statements += 1;
+            return None;
+        }
+        let toucher = self.by.entry(key).or_insert_with(|| TableAccess {
+            identity: who.identity.clone(),
+            target: who.target.clone(),
+            sessions: BTreeSet::new(),
+            statements: 0,
+            skipped: 0,
+            failed: 0,
+            rolled_back: 0,
+            outcome_unknown: 0,
+            not_read: 0,
+            unread: 0,
+            rows: 0,
+            first: record.time,
+            last: record.time,
+            classes: Vec::new(),
+        });
+        Some(toucher)
+    }
+
+    fn outcome(&mut self, outcome: &StatementOutcome<'_>) {
+        let key = (outcome.who.session.clone(), outcome.statement);
+        let Some(open) = self.open.remove(&key) else { return };
+        let reading = open.reading.with_outcome(outcome);
+        if !reading.is_read() {
+            self.note_named(key);
+        }
+        let Some(toucher) = self.by.get_mut(&open.by) else { return };
+        let undone = outcome.result.ran() && self.undone.of(&outcome.who.session, outcome.statement).is_some();
+        let skipped = u64::from(outcome.result == StatementResult::Skipped);
+        toucher.statements -= skipped;
+        toucher.skipped += skipped;
+        toucher.rolled_back += u64::from(undone);
+        toucher.rows += outcome.rows;
+        toucher.failed += u64::from(outcome.result == StatementResult::Failed);
+        toucher.outcome_unknown += u64::from(outcome.result == StatementResult::Unknown);
+        if skipped == 0 {
+            toucher.read(&reading);
+        }
+    }
+
+    /// Returns the numbers of what the totals lack.
+    #[must_use]
+    pub fn left_out(&self) -> AccessLeftOut {
+        self.left_out
+    }
+
+    /// Returns the totals, by identity and target.
+    #[must_use]
+    pub fn sums(mut self) -> Vec<TableAccess> {
+        for open in self.open.into_values() {
+            if let Some(toucher) = self.by.get_mut(&open.by) {
+                toucher.outcome_unknown += 1;
+                toucher.read(&open.reading);
+            }
+        }
+        let noteworthy = |toucher: &TableAccess| toucher.statements + toucher.skipped + toucher.unread > 0;
+        self.by.into_values().filter(noteworthy).collect()
+    }
+}
+
+impl TableAccess {
+    fn read(&mut self, reading: &SqlAnalysis) {
+        add_new(&mut self.classes, &reading.classes);
+        self.not_read += u64::from(!reading.is_complete());
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,344 @@
+//! Timeline of a session from its beginning to its end: request, decisions, statements, and the ending.
+//!
+//! This module finds no records (the reader does) and leaves none out.
+//!
+//! INVARIANT: a statement without an outcome is shown as such, never as one that ran; numbers are those of the records, and if
+//! the session's own end record counts differently, both are shown.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use super::encode::EscapingFormatter;
+use super::event::{Event, SessionEnded, StatementResult, Who};
+use super::record::LogRecord;
+use super::render;
+use super::rollbacks::Rollbacks;
+use super::sql_analysis::{AnalysisCache, CommandClass, ParseFailure, SqlAnalysis, TableName};
+use crate::times;
+use crate::visible;
+
+/// Text for a statement whose result is unknown.
+pub const OUTCOME_UNKNOWN: &str = "outcome unknown";
+
+/// Timeline of a session.
+#[derive(Debug, Clone, Serialize)]
+pub struct SessionTimeline {
+    /// Session with its identity and grant; `None` if there is no record of the session.
+    #[serde(flatten)]
+    pub who: Option<Who>,
+    /// Records of its request and grant, in order: request, decisions, changes of the grant.
+    pub background: Vec<LogRecord>,
+    /// Records of the session without statements and outcomes: start, cancel requests, end.
+    pub events: Vec<LogRecord>,
+    /// Statements of the session, in order.
+    pub statements: Vec<TimelineStatement>,
+    /// Totals of the statements.
+    pub totals: StatementTotals,
+}
+
+/// Statement with its outcome.
+#[derive(Debug, Clone, Serialize)]
+pub struct TimelineStatement {
+    /// Intent record; absent if only the outcome is among the records read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub statement: Option<LogRecord>,
+    /// Outcome record; `None`: unknown.
+    pub outcome: Option<LogRecord>,
+    /// SQLSTATE with which its transaction failed after it ran, so that it was rolled back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rolled_back: Option<String>,
+    /// Analysis of its text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reading: Option<Arc<SqlAnalysis>>,
+}
+
+/// Totals of a session's statements. Texts that were only prepared and statements that were skipped do not count: they were not
+/// executed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct StatementTotals {
+    /// Number of statements executed, or sent for execution.
+    pub statements: u64,
+    /// Number of statements that were not executed, in addition to those: see [`StatementResult::Skipped`].
+    pub skipped: u64,
+    /// Number of statements that failed.
+    pub failed: u64,
+    /// Number of statements that ran and were rolled back because their transaction failed later.
+    pub rolled_back: u64,
+    /// Number of statements without a known outcome.
+    pub outcome_unknown: u64,
+    /// Number of statements whose text could not be parsed, or does not show what it runs.
+    pub not_read: u64,
+    /// Number of rows returned or changed.
+    pub rows: u64,
+    /// Number of rows sent to the client.
+    pub rows_sent: u64,
+    /// Number of bytes of the responses.
+    pub bytes: u64,
+    /// Tables that the statements name.
+    pub tables: Vec<TableName>,
+    /// Classes of the commands.
+    pub classes: Vec<CommandClass>,
+}
+
+impl SessionTimeline {
+    /// Combines records: those of the session, and those of its grant and request. Each may come in any order, and twice.
+    #[must_use]
+    pub fn of(session: Vec<LogRecord>, background: Vec<LogRecord>) -> Self {
+        let mut readings = AnalysisCache::default();
+        let who = session.iter().find_map(|record| record.event.who().cloned());
+        let (mut events, mut statements) = (Vec::new(), BTreeMap::<u64, TimelineStatement>::new());
+        let mut undone = Rollbacks::default();
+        for record in in_order(session) {
+            undone.add(&record);
+            let number = match &record.event {
+                Event::Statement(statement) => statement.statement,
+                Event::Outcome(outcome) => outcome.statement,
+                _ => {
+                    events.push(record);
+                    continue;
+                }
+            };
+            let told = statements.entry(number).or_insert(TimelineStatement {
+                statement: None,
+                outcome: None,
+                rolled_back: None,
+                reading: None,
+            });
+            if let Event::Statement(statement) = &record.event {
+                told.reading = Some(readings.of_statement(statement));
+                told.statement = Some(record);
+            } else {
+                told.outcome = Some(record);
+            }
+        }
+        let mut statements: Vec<_> = statements.into_values().collect();
+        for told in &mut statements {
+            told.rolled_back = told.undone_by(&undone);
+            told.compare();
+        }
+        Self {
+            who,
+            background: in_order(background)
+                .into_iter()
+                .filter(|record| record.event.session().is_none())
+                .collect(),
+            events,
+            totals: StatementTotals::of(&statements),
+            statements,
+        }
+    }
+
+    /// Returns the timeline as lines for people, in the order of time, with times in this zone; safe for a terminal.
+    #[must_use]
+    pub fn lines(&self, zone: &TimeZone) -> Vec<String> {
+        let mut told: Vec<(u64, String)> = Vec::new();
+        for record in self.background.iter().chain(&self.events) {
+            told.push((
+                record.seq,
+                at(
+                    record,
+                    &render::columns(record, zone).text,
+                    record.event.name().as_str(),
+                    zone,
+                ),
+            ));
+        }
+        told.extend(self.statements.iter().filter_map(|told| told.line(zone)));
+        told.sort_by_key(|(seq, _)| *seq);
+        let mut lines = vec![self.heading(), String::new()];
+        lines.extend(told.into_iter().map(|(_, line)| line));
+        lines.push(String::new());
+        lines.extend(self.totals.lines());
+        let ended = self.events.iter().find_map(|record| match &record.event {
+            Event::SessionEnded(ended) => Some(ended.as_ref()),
+            _ => None,
+        });
+        lines.push(ended.map_or_else(
+            || "It has not ended, or the gate died before it could say so.".to_owned(),
+            ending,
+        ));
+        lines
+    }
+
+    /// Returns the timeline as one line of JSON that is safe to display.
+    pub fn json(&self) -> Result<String, serde_json::Error> {
+        let mut json = Vec::new();
+        self.serialize(&mut serde_json::Serializer::with_formatter(&mut json, EscapingFormatter))?;
+        Ok(String::from_utf8(json).unwrap_or_default())
+    }
+
+    fn heading(&self) -> String {
+        let Some(who) = &self.who else {
+            return "There is no record of this session.".to_owned();
+        };
+        let started = self
+            .events
+            .iter()
+            .any(|record| matches!(record.event, Event::SessionStarted(_)));
+        let mut heading = format!(
+            "Session {} of {} on {}, under grant {}",
+            who.session,
+            who.identity,
+            render::place(who),
+            who.grant
+        );
+        if !started {
+            heading.push_str(" (its start is not in what was read)");
+        }
+        heading
+    }
+}
+
+fn in_order(mut records: Vec<LogRecord>) -> Vec<LogRecord> {
+    records.sort_by_key(|record| record.seq);
+    records.dedup_by_key(|record| record.seq);
+    records
+}
+
+fn at(record: &LogRecord, text: &str, what: &str, zone: &TimeZone) -> String {
+    format!("{}  {what:<16}  {text}", times::millis(record.time, zone))
+}
+
+fn ending(ended: &SessionEnded) -> String {
+    let rows = format!("{} statements, {} rows", ended.statements, ended.rows);
+    let late = ended
+        .overshoot_us
+        .map(|late| format!(", confirmed gone {} after its end was due", render::span(late)));
+    format!(
+        "It ended after {}: {} ({}), transaction {}; the gate counted {rows}{}.",
+        render::span(ended.duration_us),
+        visible::start(ended.ending.as_str(), 100),
+        visible::start(&ended.sqlstate, 5),
+        visible::start(ended.fate.as_str(), 100),
+        late.unwrap_or_default()
+    )
+}
+
+impl TimelineStatement {
+    /// Returns the sequence number by which it is sorted, and its line.
+    fn line(&self, zone: &TimeZone) -> Option<(u64, String)> {
+        let outcome = self.outcome.as_ref().map(|record| render::columns(record, zone).text);
+        let Some(record) = &self.statement else {
+            let record = self.outcome.as_ref()?;
+            return Some((record.seq, at(record, &outcome.unwrap_or_default(), "outcome", zone)));
+        };
+        let mut line = at(record, &render::columns(record, zone).text, "statement", zone);
+        // A text that was prepared has an outcome only if it failed.
+        if outcome.is_some() || self.is_executed() {
+            let _ = write!(line, "\n{:47}-> {}", "", outcome.as_deref().unwrap_or(OUTCOME_UNKNOWN));
+        }
+        if self
+            .reading
+            .as_ref()
+            .is_some_and(|reading| reading.unparsed == Some(ParseFailure::Contradicted))
+        {
+            line.push_str("; the server ran commands that were not read in the text");
+        }
+        if let Some(sqlstate) = &self.rolled_back {
+            let _ = write!(line, "; then rolled back ({})", visible::start(sqlstate, 5));
+        }
+        Some((record.seq, line))
+    }
+
+    /// Compares the parsed commands with those that the server ran.
+    fn compare(&mut self) {
+        if let (Some(reading), Some(Event::Outcome(outcome))) = (&self.reading, self.outcome.as_ref().map(|record| &record.event))
+            && let Cow::Owned(compared) = reading.with_outcome(outcome)
+        {
+            self.reading = Some(Arc::new(compared));
+        }
+    }
+
+    fn undone_by(&self, undone: &Rollbacks) -> Option<String> {
+        match &self.outcome.as_ref()?.event {
+            Event::Outcome(outcome) if outcome.result.ran() => {
+                undone.of(&outcome.who.session, outcome.statement).map(str::to_owned)
+            }
+            _ => None,
+        }
+    }
+
+    fn is_executed(&self) -> bool {
+        !matches!(&self.statement, Some(LogRecord { event: Event::Statement(statement), .. }) if !statement.kind.executes())
+    }
+}
+
+impl StatementTotals {
+    fn of(statements: &[TimelineStatement]) -> Self {
+        let mut totals = Self::default();
+        for told in statements.iter().filter(|told| told.is_executed()) {
+            match told.outcome.as_ref().map(|record| &record.event) {
+                Some(Event::Outcome(outcome)) if outcome.result == StatementResult::Skipped => {
+                    totals.skipped += 1;
+                    continue;
+                }
+                Some(Event::Outcome(outcome)) => {
+                    totals.failed += u64::from(outcome.result == StatementResult::Failed);
+                    totals.outcome_unknown += u64::from(outcome.result == StatementResult::Unknown);
+                    totals.rows += outcome.rows;
+                    totals.rows_sent += outcome.rows_sent;
+                    totals.bytes += outcome.bytes;
+                }
+                _ => totals.outcome_unknown += 1,
+            }
+            totals.statements += 1;
+            totals.rolled_back += u64::from(told.rolled_back.is_some());
+            let Some(reading) = &told.reading else {
+                totals.not_read += 1;
+                continue;
+            };
+            totals.not_read += u64::from(!reading.is_complete());
+            add_new(&mut totals.tables, &reading.tables);
+            add_new(&mut totals.classes, &reading.classes);
+        }
+        totals
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let mut lines = vec![format!(
+            "{} statements: {} failed, {} with {OUTCOME_UNKNOWN}; {} rows, {} bytes",
+            self.statements, self.failed, self.outcome_unknown, self.rows, self.bytes
+        )];
+        if self.rolled_back > 0 {
+            lines.push(format!(
+                "{} of them ran and were rolled back, for their transaction failed later",
+                self.rolled_back
+            ));
+        }
+        if self.skipped > 0 {
+            lines.push(format!("{} more were skipped: they were not executed", self.skipped));
+        }
+        let names = |names: Vec<String>| visible::start(&names.join(", "), 2000);
+        if !self.classes.is_empty() {
+            let classes = self.classes.iter().map(|class| class.name().to_owned()).collect();
+            lines.push(format!("What: {}", names(classes)));
+        }
+        if !self.tables.is_empty() {
+            let tables = self.tables.iter().map(ToString::to_string).collect();
+            lines.push(format!("Tables: {}", names(tables)));
+        }
+        if self.not_read > 0 {
+            lines.push(format!(
+                "{} statements have a text that could not be read or does not show what it runs: there may be more tables",
+                self.not_read
+            ));
+        }
+        lines
+    }
+}
+
+pub(super) fn add_new<T: PartialEq + Clone>(all: &mut Vec<T>, new: &[T]) {
+    for one in new {
+        if !all.contains(one) {
+            all.push(one.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

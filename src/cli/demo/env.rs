@@ -1,0 +1,214 @@
+//! Environment of the demo: the throwaway database, the gate in front of it, its users, and the program's own commands.
+//!
+//! INVARIANT: no token is printed whole; commands get theirs in their environment.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio_postgres::Client;
+
+use super::screen::DemoScreen;
+use super::{DEMO_TARGET, roles, rules};
+use crate::clock::Clock;
+use crate::secret::Secret;
+use crate::testkit::{ServerOptions, ShopFixture, TestGate, TestPostgres};
+
+/// Configuration of warnings close to the end, as the demo's short window needs; everything else is the default.
+const SESSION: &str = "[session]\nwarnings = [\"3s\"]\n";
+/// Number of characters of a token that are shown.
+const SHOWN_TOKEN_CHARS: usize = 6;
+
+/// Running database and gate; both end when it is dropped.
+pub(super) struct DemoEnv {
+    // The gate is dropped first, so that it does not report a lost database.
+    pub(super) gate: Arc<TestGate>,
+    pub(super) server: TestPostgres,
+    /// Direct connection to the database, as its superuser.
+    pub(super) admin: Client,
+    pub(super) clock: Clock,
+    /// Tester.
+    pub(super) ana: DemoPerson,
+    /// Approver of the tester's requests.
+    pub(super) bo: DemoPerson,
+}
+
+/// Local user.
+pub(super) struct DemoPerson {
+    pub(super) name: &'static str,
+    pub(super) token: Secret<String>,
+}
+
+impl DemoPerson {
+    /// Returns the name without the part after `@`.
+    pub(super) fn short(&self) -> &'static str {
+        self.name.split('@').next().unwrap_or(self.name)
+    }
+}
+
+impl DemoEnv {
+    pub(super) async fn set(screen: &DemoScreen) -> anyhow::Result<Self> {
+        let clock = Clock::system(None);
+        let begun = clock.moment().instant;
+        let server = tokio::task::spawn_blocking(|| TestPostgres::start(&ServerOptions::default())).await??;
+        let shop = ShopFixture::make(&server).await?.behind_roles(&server).await?;
+        let admin = server.client(ShopFixture::DATABASE).await?;
+        let counts = "SELECT (SELECT count(*) FROM customers), (SELECT count(*) FROM cards), (SELECT count(*) FROM orders),
+                      split_part(current_setting('server_version'), ' ', 1)";
+        let row = admin.query_one(counts, &[]).await?;
+        let (customers, cards, orders): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
+        screen.note(&format!(
+            "PostgreSQL {} on {}, thrown away at the end",
+            row.get::<_, &str>(3),
+            server.address()
+        ))?;
+        screen.note(&format!(
+            "database \"{DEMO_TARGET}\": {customers} customers, {cards} cards, {orders} orders"
+        ))?;
+
+        let binary = std::env::current_exe().context("looking for our own program")?;
+        let gate = tokio::task::spawn_blocking(move || {
+            let config = format!("{SESSION}{}", shop.target_table(DEMO_TARGET, roles::PROFILES));
+            let files = [&[shop.password_file()], &rules::FILES[..]].concat();
+            TestGate::start(&binary, &config, &files)
+        })
+        .await??;
+        let gate = Arc::new(gate);
+        screen.note(&format!(
+            "the gate on {}, with the example policies; its log and its grants in",
+            gate.address()
+        ))?;
+        screen.note(&gate.folder().join("state").display().to_string())?;
+        screen.note(&format!(
+            "its account there, \"{}\", may make roles and end backends (CREATEROLE, pg_signal_backend); it owns nothing",
+            ShopFixture::GATE
+        ))?;
+        screen.note(&format!(
+            "ready after {:.1} s",
+            (clock.moment().instant - begun).as_secs_f64()
+        ))?;
+        Ok(Self {
+            ana: person(screen, &gate, "ana@example.com", "qa").await?,
+            bo: person(screen, &gate, "bo@example.com", "leads").await?,
+            gate,
+            server,
+            admin,
+            clock,
+        })
+    }
+
+    /// Runs an operator command and shows its output.
+    pub(super) async fn show(&self, screen: &DemoScreen, arguments: &[&str]) -> anyhow::Result<()> {
+        screen.command(&shown(arguments))?;
+        display(screen, &self.operate(arguments).await?)
+    }
+
+    /// Runs a command as this person and shows its output.
+    pub(super) async fn show_as(&self, screen: &DemoScreen, who: &DemoPerson, arguments: &[&str]) -> anyhow::Result<()> {
+        screen.command_of(who.short(), &shown(arguments))?;
+        display(screen, &self.run_as(who, arguments).await?)
+    }
+
+    /// Runs an operator command and returns its output.
+    pub(super) async fn operate(&self, arguments: &[&str]) -> anyhow::Result<Vec<u8>> {
+        operate(&self.gate, arguments).await
+    }
+
+    /// Runs an operator command and parses its JSON output.
+    pub(super) async fn json(&self, arguments: &[&str]) -> anyhow::Result<Value> {
+        json(&self.gate, arguments).await
+    }
+
+    /// Runs a command as this person and parses its JSON output.
+    pub(super) async fn json_as(&self, who: &DemoPerson, arguments: &[&str]) -> anyhow::Result<Value> {
+        let output = self.run_as(who, &[arguments, &["--output", "json"]].concat()).await?;
+        Ok(serde_json::from_slice(&output)?)
+    }
+
+    /// Returns a command of this person, with the folder of psql in its `PATH`.
+    pub(super) fn command_of(&self, who: &DemoPerson, arguments: &[&str], psql: &std::path::Path) -> anyhow::Result<Command> {
+        let mut command = self.gate.command_of(&who.token, arguments);
+        let usual = std::env::var_os("PATH").unwrap_or_default();
+        let folders = psql.parent().map(PathBuf::from).into_iter();
+        command.env("PATH", std::env::join_paths(folders.chain(std::env::split_paths(&usual)))?);
+        Ok(command)
+    }
+
+    /// Returns the records of the log about a grant.
+    pub(super) async fn records(&self, grant: &str, event: &str) -> anyhow::Result<Vec<Value>> {
+        self.read(&["log", "--grant", grant, "--event", event]).await
+    }
+
+    /// Returns the time of the last record that matches.
+    pub(super) async fn last(&self, arguments: &[&str]) -> anyhow::Result<Timestamp> {
+        let records = self.read(&[&["log"], arguments].concat()).await?;
+        let time = records.last().and_then(|record| record.get("time")?.as_str());
+        Ok(time.context("there is no such record in the log")?.parse()?)
+    }
+
+    async fn read(&self, arguments: &[&str]) -> anyhow::Result<Vec<Value>> {
+        let output = self.operate(&[arguments, &["--output", "json"]].concat()).await?;
+        let lines = output.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        Ok(lines.map(serde_json::from_slice).collect::<Result<_, _>>()?)
+    }
+
+    async fn run_as(&self, who: &DemoPerson, arguments: &[&str]) -> anyhow::Result<Vec<u8>> {
+        let mut command = tokio::process::Command::from(self.gate.command_of(&who.token, arguments));
+        succeeded(arguments, command.kill_on_drop(true).output().await?)
+    }
+}
+
+/// Creates a user with an operator command.
+async fn person(screen: &DemoScreen, gate: &Arc<TestGate>, name: &'static str, group: &str) -> anyhow::Result<DemoPerson> {
+    let add = ["user", "add", name, "--group", group];
+    let issued = json(gate, &add).await?;
+    let token = issued.get("token").and_then(Value::as_str);
+    let token = Secret::new(token.context("the answer to `user add` has no token")?.to_owned());
+    let start = token.expose().get(..SHOWN_TOKEN_CHARS).unwrap_or_default();
+    screen.command(&shown(&add))?;
+    screen.note(&format!("  token {start}... (shown whole this once, kept as a hash)"))?;
+    Ok(DemoPerson { name, token })
+}
+
+async fn json(gate: &Arc<TestGate>, arguments: &[&str]) -> anyhow::Result<Value> {
+    let output = operate(gate, &[arguments, &["--output", "json"]].concat()).await?;
+    Ok(serde_json::from_slice(&output)?)
+}
+
+/// Runs an operator command and returns its output.
+async fn operate(gate: &Arc<TestGate>, arguments: &[&str]) -> anyhow::Result<Vec<u8>> {
+    let gate = Arc::clone(gate);
+    let words: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+    let run = move || gate.command(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    succeeded(arguments, tokio::task::spawn_blocking(run).await??)
+}
+
+fn succeeded(arguments: &[&str], output: Output) -> anyhow::Result<Vec<u8>> {
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("`tidegate {}` failed: {}", arguments.join(" "), said.trim());
+    }
+    Ok(output.stdout)
+}
+
+fn display(screen: &DemoScreen, output: &[u8]) -> anyhow::Result<()> {
+    for line in String::from_utf8_lossy(output).lines() {
+        screen.output(line)?;
+    }
+    Ok(())
+}
+
+/// Returns a command of this program as a user would type it.
+pub(super) fn shown(arguments: &[&str]) -> String {
+    let quoted = arguments.iter().map(|&argument| {
+        if argument.contains(' ') {
+            format!("\"{argument}\"")
+        } else {
+            argument.to_owned()
+        }
+    });
+    format!("tidegate {}", quoted.collect::<Vec<_>>().join(" "))
+}

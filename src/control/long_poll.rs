@@ -1,0 +1,188 @@
+//! Limits on the resources that callers hold: connections, open answers (a long poll, a stream) and readings of the log. Each
+//! is limited in total and per identity, and ends with the API.
+//!
+//! INVARIANT: dropping a [`CallerPermit`] frees it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, watch};
+
+use super::caller::Caller;
+use super::problem::ApiError;
+use crate::names::IdentityName;
+
+/// Number of simultaneous long polls; each is one small task.
+const MAX_WAITERS: usize = 2_000;
+/// Number of simultaneous long polls of one identity. All jobs of a pipeline share its name, and a large matrix has a hundred
+/// jobs.
+pub(super) const MAX_WAITERS_PER_IDENTITY: usize = 100;
+/// Number of simultaneous event streams; each receives every change.
+const MAX_SUBSCRIBERS: usize = 200;
+/// Number of simultaneous event streams of one identity: a person has a few windows open on a few machines.
+pub(super) const MAX_SUBSCRIBERS_PER_IDENTITY: usize = 10;
+
+/// Number of simultaneous authenticated TCP connections of one identity: its long polls, its streams, and some for other calls.
+const MAX_CONNECTIONS_PER_IDENTITY: usize = 150;
+/// Number of simultaneous readings of existing records; each unpacks a few segments, which takes megabytes.
+const MAX_READINGS: usize = 24;
+/// Number of simultaneous readings of one identity.
+pub(super) const MAX_READINGS_PER_IDENTITY: usize = 6;
+/// Number of threads that read the log at once, for readings and for followers.
+const MAX_READING_THREADS: usize = 8;
+
+/// Limits on the resources of all callers.
+#[derive(Debug, Clone)]
+pub(super) struct LongPollLimiter {
+    stopped: watch::Receiver<bool>,
+    connections: CallerLimit,
+    readings: CallerLimit,
+    reading_threads: Arc<Semaphore>,
+    waiters: CallerLimit,
+    subscribers: CallerLimit,
+}
+
+/// Semaphore with a limit in total and a limit per identity.
+#[derive(Debug, Clone)]
+struct CallerLimit {
+    in_all: usize,
+    of_one: usize,
+    taken: Arc<Mutex<CallerCounts>>,
+}
+
+#[derive(Debug, Default)]
+struct CallerCounts {
+    in_all: usize,
+    /// Places per identity; an identity without any has no entry.
+    of: HashMap<IdentityName, usize>,
+}
+
+/// Permit for one resource. Dropping it frees it.
+#[derive(Debug)]
+pub(super) struct CallerPermit {
+    room: CallerLimit,
+    who: Option<IdentityName>,
+}
+
+impl LongPollLimiter {
+    /// `connections` is the number of simultaneous authenticated TCP connections.
+    pub(super) fn new(stopped: watch::Receiver<bool>, connections: usize) -> Self {
+        Self {
+            stopped,
+            connections: CallerLimit::new(connections, MAX_CONNECTIONS_PER_IDENTITY),
+            readings: CallerLimit::new(MAX_READINGS, MAX_READINGS_PER_IDENTITY),
+            reading_threads: Arc::new(Semaphore::new(MAX_READING_THREADS)),
+            waiters: CallerLimit::new(MAX_WAITERS, MAX_WAITERS_PER_IDENTITY),
+            subscribers: CallerLimit::new(MAX_SUBSCRIBERS, MAX_SUBSCRIBERS_PER_IDENTITY),
+        }
+    }
+
+    /// Waits until the API stops. Open answers must end then, since they would hold up the stop.
+    pub(super) async fn stopped(&mut self) {
+        let _ = self.stopped.wait_for(|stopped| *stopped).await;
+    }
+
+    /// Takes a place for a connection.
+    pub(super) fn connect(&self, caller: &Caller) -> Result<CallerPermit, ApiError> {
+        self.connections.enter(caller)
+    }
+
+    /// Takes a place for a reading of the log.
+    pub(super) fn read(&self, caller: &Caller) -> Result<CallerPermit, ApiError> {
+        self.readings.enter(caller)
+    }
+
+    /// Returns the semaphore of the threads that all readings share.
+    pub(super) fn reading_threads(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.reading_threads)
+    }
+
+    /// Takes a place for a long poll.
+    pub(super) fn wait(&self, caller: &Caller) -> Result<CallerPermit, ApiError> {
+        self.waiters.enter(caller)
+    }
+
+    /// Takes a place for an event stream.
+    pub(super) fn subscribe(&self, caller: &Caller) -> Result<CallerPermit, ApiError> {
+        self.subscribers.enter(caller)
+    }
+}
+
+impl CallerLimit {
+    fn new(in_all: usize, of_one: usize) -> Self {
+        Self {
+            in_all,
+            of_one,
+            taken: Arc::default(),
+        }
+    }
+
+    /// Takes a place. The limit per identity does not apply to the admin token, whose bearer could end the other calls anyway.
+    fn enter(&self, caller: &Caller) -> Result<CallerPermit, ApiError> {
+        let who = caller.person().ok().map(|person| person.name().clone());
+        let mut taken = self.taken.lock();
+        if let Some(who) = &who
+            && taken.of.get(who).is_some_and(|held| *held >= self.of_one)
+        {
+            return Err(ApiError::HoldsTooMany {
+                identity: who.clone(),
+                limit: self.of_one,
+            });
+        }
+        if taken.in_all >= self.in_all {
+            return Err(ApiError::Busy);
+        }
+        taken.in_all += 1;
+        if let Some(who) = &who {
+            *taken.of.entry(who.clone()).or_default() += 1;
+        }
+        drop(taken);
+        Ok(CallerPermit { room: self.clone(), who })
+    }
+}
+
+impl Drop for CallerPermit {
+    fn drop(&mut self) {
+        let mut taken = self.room.taken.lock();
+        taken.in_all = taken.in_all.saturating_sub(1);
+        let Some(who) = &self.who else { return };
+        match taken.of.get_mut(who) {
+            Some(held) if *held > 1 => *held -= 1,
+            _ => drop(taken.of.remove(who)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::caller::tests::person;
+    use super::*;
+
+    #[test]
+    fn places_are_counted_for_each_and_in_all_and_come_back() {
+        let room = CallerLimit::new(5, 2);
+        let admin = Caller::Admin {
+            operator: "ops".to_owned(),
+        };
+        let (ana, bob) = (person("ana"), person("bob"));
+        let first = room.enter(&ana).unwrap();
+        let second = room.enter(&ana).unwrap();
+        let refused = room.enter(&ana).unwrap_err();
+        assert!(matches!(&refused, ApiError::HoldsTooMany { limit: 2, identity } if identity.as_str() == "ana"));
+        let others = [
+            room.enter(&bob).unwrap(),
+            room.enter(&admin).unwrap(),
+            room.enter(&admin).unwrap(),
+        ];
+        assert!(matches!(room.enter(&bob), Err(ApiError::Busy)));
+        assert!(matches!(room.enter(&admin), Err(ApiError::Busy)));
+        // Whoever has too many is told so, and not that others have.
+        assert!(matches!(room.enter(&ana), Err(ApiError::HoldsTooMany { .. })));
+        drop(first);
+        let third = room.enter(&ana).unwrap();
+        drop((second, third, others));
+        let taken = room.taken.lock();
+        assert!(taken.in_all == 0 && taken.of.is_empty(), "nobody is remembered");
+    }
+}
