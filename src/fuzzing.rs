@@ -10,15 +10,15 @@ use std::sync::LazyLock;
 use bytes::BytesMut;
 
 use crate::audit::{self, redact, sql_analysis::SqlAnalysis};
+use crate::base::visible;
 use crate::config;
+use crate::gate::sql_filter::SqlFilter;
 use crate::identity;
-use crate::lexer::{Backslashes, Lexer, LexerSettings};
-use crate::scram::{self, ClientKeys, Mechanism, Verifier};
-use crate::sql_filter::SqlFilter;
-use crate::visible;
-use crate::wire::frame::{BodyBuffer, Framer, LengthLimit};
-use crate::wire::startup::{self, FirstPacket};
-use crate::wire::{backend, binary, frontend};
+use crate::protocol::lexer::{Backslashes, Lexer, LexerSettings};
+use crate::protocol::scram::{self, ClientKeys, Mechanism, Verifier};
+use crate::protocol::wire::frame::{BodyBuffer, Framer, LengthLimit};
+use crate::protocol::wire::startup::{self, FirstPacket};
+use crate::protocol::wire::{backend, binary, frontend};
 
 /// A target: its name, which is that of its file and of its folder of seeds, and its function.
 pub type FuzzTarget = (&'static str, fn(&[u8]));
@@ -164,9 +164,9 @@ pub fn jwt(data: &[u8]) {
 /// Cuts SQL into tokens, reads it, and judges it.
 pub fn lexer(data: &[u8]) {
     static RAILS: LazyLock<Option<SqlFilter>> = LazyLock::new(|| {
-        let rules = crate::sql_filter::FilterRules {
+        let rules = crate::gate::sql_filter::FilterRules {
             need_where: true,
-            ..crate::sql_filter::FilterRules::default()
+            ..crate::gate::sql_filter::FilterRules::default()
         };
         SqlFilter::new(&rules, "fuzzed".parse().ok()?).ok()
     });

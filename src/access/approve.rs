@@ -3,11 +3,11 @@
 //! The policies are asked before the ledger serializes the step; `request` checks the legality of the step inside it.
 
 use super::{AccessError, AccessService, NarrowedRequest, Principal, decide};
+use crate::access::policy::{Action, Resource};
 use crate::audit::event::RequestChangeKind;
-use crate::ids::RequestId;
 use crate::ledger::{DecisionReasons, RequestView};
-use crate::policy::{Action, Resource};
-use crate::request::{Approve, Request, StepError, StepResult};
+use crate::model::ids::RequestId;
+use crate::model::request::{Approve, Request, StepError, StepResult};
 
 impl AccessService {
     /// Approves a request. The policies judge the narrowed request, so an approver may give less than a request they may not

@@ -12,12 +12,12 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::{AccessRules, AccessService, Principal, recorded_decision};
+use crate::access::policy::{Action, Resource};
 use crate::identity::{Identity, IdentitySource};
-use crate::ids::RequestId;
 use crate::ledger::RequestView;
-use crate::names::IdentityName;
-use crate::policy::{Action, Resource};
-use crate::request::Request;
+use crate::model::ids::RequestId;
+use crate::model::names::IdentityName;
+use crate::model::request::Request;
 
 /// Maximum number of approvers named to a waiting requester; a longer list would not be read.
 const MAX_APPROVERS: usize = 20;

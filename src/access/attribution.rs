@@ -5,9 +5,9 @@
 use std::collections::BTreeSet;
 
 use super::AccessService;
-use crate::ids::GrantId;
 use crate::ledger::LedgerError;
-use crate::names::GroupName;
+use crate::model::ids::GrantId;
+use crate::model::names::GroupName;
 
 /// Claims that hold the id of a pipeline's run: GitHub's and GitLab's names.
 const RUN_CLAIMS: [&str; 2] = ["run_id", "pipeline_id"];

@@ -7,13 +7,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{AccessError, AccessRules, NarrowedRequest, RequestArgs, RequestCaps};
-use crate::duration;
-use crate::grant::{Grant, MIN_WINDOW};
+use crate::access::policy::{Action, Decision, Judgement, NOT_EVALUATED, RequestVerdict};
+use crate::base::duration;
 use crate::identity::{Identity, IdentitySource};
 use crate::ledger::SubmitResult;
-use crate::names::{ProfileName, TargetName, distance, nearest};
-use crate::policy::{Action, Decision, Judgement, NOT_EVALUATED, RequestVerdict};
-use crate::request::{ApprovedBy, Request, RequestSpec};
+use crate::model::grant::{Grant, MIN_WINDOW};
+use crate::model::names::{ProfileName, TargetName, distance, nearest};
+use crate::model::request::{ApprovedBy, Request, RequestSpec};
 
 /// Maximum length of a ticket or an idempotency key, in bytes.
 const MAX_WORD_BYTES: usize = 200;

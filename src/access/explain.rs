@@ -9,13 +9,13 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 
 use super::{AccessError, AccessRules, AccessService, Principal, RequestArgs, decide, recorded_decision};
-use crate::identity::{Identity, IdentitySource};
-use crate::ids::{GrantId, RequestId};
-use crate::names::{GroupName, IdentityName};
-use crate::policy::{
+use crate::access::policy::{
     AccessQuestion, Action, Decision, Policies, QuestionContext, RequestExplanation, Resource, TargetProfileNames,
 };
-use crate::request::RequestSpec;
+use crate::identity::{Identity, IdentitySource};
+use crate::model::ids::{GrantId, RequestId};
+use crate::model::names::{GroupName, IdentityName};
+use crate::model::request::RequestSpec;
 
 /// Hypothetical question to the policies.
 #[derive(Debug, Clone)]

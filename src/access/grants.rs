@@ -5,11 +5,11 @@
 use std::time::Duration;
 
 use super::{AccessError, AccessRules, AccessService, Principal, decide};
-use crate::grant::{ChangeError, GIVEN_BACK, Grant};
-use crate::ids::GrantId;
+use crate::access::policy::{Action, Resource};
 use crate::ledger::{GrantLogin, GrantView, LedgerError};
-use crate::policy::{Action, Resource};
-use crate::request::RequestSpec;
+use crate::model::grant::{ChangeError, GIVEN_BACK, Grant};
+use crate::model::ids::GrantId;
+use crate::model::request::RequestSpec;
 
 impl AccessService {
     /// Extends the window of a grant. The policies decide again, as for a request of the whole window.

@@ -13,8 +13,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::{AccessError, AccessService, Principal};
 use crate::audit::event::{Event, IdentityRefused, RefusalKind};
+use crate::base::secret::Secret;
 use crate::identity::{Identity, looks_like_jwt};
-use crate::secret::Secret;
 
 /// Prefix of the tokens of local users.
 const LOCAL_TOKEN_PREFIX: &str = "tg_";

@@ -7,10 +7,10 @@ use std::borrow::Cow;
 
 use super::{AccessError, AccessRules, AccessService, Principal, RequestArgs};
 use crate::audit::event::{Event, GrantJoined};
-use crate::grant::Grant;
 use crate::ledger::{GrantView, LedgerError, RequestView};
-use crate::names::ProfileName;
-use crate::request::{Request, RequestSpec};
+use crate::model::grant::Grant;
+use crate::model::names::ProfileName;
+use crate::model::request::{Request, RequestSpec};
 
 /// Live grant, with its request if it has one.
 #[derive(Debug, Clone)]

@@ -5,11 +5,11 @@
 //! nobody else, before or after the decision.
 
 use super::{AccessError, AccessService, Principal};
-use crate::grant::Grant;
-use crate::ids::{GrantId, RequestId};
+use crate::access::policy::{Action, Resource};
 use crate::ledger::{GrantFilter, GrantView, LedgerError, RequestFilter, RequestView};
-use crate::policy::{Action, Resource};
-use crate::request::Request;
+use crate::model::grant::Grant;
+use crate::model::ids::{GrantId, RequestId};
+use crate::model::request::Request;
 
 /// Default number of requests in an answer.
 const DEFAULT_PAGE_ROWS: usize = 100;

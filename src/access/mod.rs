@@ -16,9 +16,12 @@ mod identify;
 mod join;
 mod list;
 mod offers;
+pub mod policy;
+pub mod quota;
 mod rate_limit;
 mod recheck;
 mod recorded_decision;
+pub mod strangers;
 mod submit;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -33,15 +36,15 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::access::policy::{Action, Policies};
+use crate::access::strangers::RefusalLog;
 use crate::audit::Journal;
-use crate::clock::Clock;
+use crate::base::clock::Clock;
 use crate::identity::{Identity, Issuers};
-use crate::ids::{GrantId, RequestId};
 use crate::ledger::{GrantView, Ledger, LedgerError, RequestView, TurnQueues};
-use crate::names::{IdentityName, ProfileName, TargetName};
-use crate::policy::{Action, Policies};
-use crate::request::{Request, StepError};
-use crate::strangers::RefusalLog;
+use crate::model::ids::{GrantId, RequestId};
+use crate::model::names::{IdentityName, ProfileName, TargetName};
+use crate::model::request::{Request, StepError};
 
 use approvers::ApproverCache;
 pub use attribution::Attribution;
@@ -110,7 +113,7 @@ impl Default for RequestCaps {
     fn default() -> Self {
         Self {
             sessions: 50,
-            window: crate::grant::MAX_WINDOW,
+            window: crate::model::grant::MAX_WINDOW,
             reason_bytes: 1000,
         }
     }

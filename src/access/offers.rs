@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use super::{AccessRules, AccessService, Principal, ProfileWords, RequestArgs, decide};
-use crate::names::{ProfileName, TargetName};
-use crate::policy::RequestVerdict;
+use crate::access::policy::RequestVerdict;
+use crate::model::names::{ProfileName, TargetName};
 
 /// Profile that can be requested.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-use crate::names::IdentityName;
+use crate::model::names::IdentityName;
 
 /// Length of the sliding window.
 const RATE_WINDOW: Duration = Duration::from_mins(1);

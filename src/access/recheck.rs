@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::{AccessService, decide};
-use crate::ending::Ending;
-use crate::grant::{Grant, GrantState};
+use crate::access::policy::{Action, Decision, Judgement};
 use crate::identity::{Identity, IdentitySource};
-use crate::ids::GrantId;
 use crate::ledger::LedgerError;
-use crate::policy::{Action, Decision, Judgement};
-use crate::request::{ApprovedBy, Request, RequestOutcome, RequestSpec};
+use crate::model::ending::Ending;
+use crate::model::grant::{Grant, GrantState};
+use crate::model::ids::GrantId;
+use crate::model::request::{ApprovedBy, Request, RequestOutcome, RequestSpec};
 
 impl AccessService {
     /// Returns a check that the grant may still be activated from `client`, to be run inside the serialized activation. The

@@ -7,12 +7,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{AccessError, AccessRules, AccessService, Principal, decide};
+use crate::access::policy::{AccessQuestion, Action, Decision, QuestionContext, Resource};
 use crate::audit::event::{DecisionMade, Event};
-use crate::error_chain::display_chain;
-use crate::grant::Grant;
+use crate::base::error_chain::display_chain;
 use crate::ledger::{DecisionReasons, LedgerError};
-use crate::names::IdentityName;
-use crate::policy::{AccessQuestion, Action, Decision, QuestionContext, Resource};
+use crate::model::grant::Grant;
+use crate::model::names::IdentityName;
 
 /// Subject of a recorded decision that is about no request and no grant.
 const GATE_RESOURCE: &str = "gate";

@@ -7,11 +7,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{AccessError, AccessRules, AccessService, EntryDecision, Principal, RequestArgs, decide, recorded_decision};
+use crate::access::policy::{Action, Judgement};
 use crate::audit::event::{DecisionMade, Event, RefusalKind};
-use crate::ending::EndingKind;
 use crate::ledger::{DecisionReasons, NewRequest, RequestView};
-use crate::policy::{Action, Judgement};
-use crate::request::{RequestOutcome, RequestSpec};
+use crate::model::ending::EndingKind;
+use crate::model::request::{RequestOutcome, RequestSpec};
 
 /// Setting recorded in place of a policy when the rate limit refuses a request.
 const RATE_SETTING: &str = "access.requests_per_minute";
@@ -70,7 +70,7 @@ impl AccessService {
             submitted: decide::submitted(verdict, &wish, rules.pending_for, now),
             wish: wish.clone(),
             key: asked.key.clone(),
-            activate_within: Duration::max(rules.activate_within, crate::grant::MIN_WINDOW),
+            activate_within: Duration::max(rules.activate_within, crate::model::grant::MIN_WINDOW),
         };
         let reasons = DecisionReasons {
             policies: policies.clone(),

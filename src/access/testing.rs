@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{AccessRules, RequestCaps};
+use crate::access::policy::Policies;
 use crate::identity::Issuers;
-use crate::policy::Policies;
 
 /// Two targets, the first with three profiles.
 pub(crate) fn rules(policies: Option<Arc<Policies>>) -> AccessRules {

@@ -4,14 +4,14 @@ use std::net::Ipv4Addr;
 use jiff::{SignedDuration, Timestamp};
 
 use super::*;
+use crate::access::policy::{self, Action};
 use crate::audit;
 use crate::audit::event::{Event, RequestChangeKind, RequestChanged};
-use crate::ending::Ending;
-use crate::grant::GrantState;
+use crate::base::secret::Secret;
 use crate::identity::IdentitySource;
 use crate::ledger::RequestFilter;
-use crate::policy::{self, Action};
-use crate::secret::Secret;
+use crate::model::ending::Ending;
+use crate::model::grant::GrantState;
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -815,8 +815,8 @@ when { context.active_grants * 9223372036854775807 * 2 > 0 - 9223372036854775807
     assert_eq!(overflows(&bench), 2);
 }
 
-fn by_hand(who: &Principal) -> crate::grant::Terms {
-    crate::grant::Terms {
+fn by_hand(who: &Principal) -> crate::model::grant::Terms {
+    crate::model::grant::Terms {
         identity: who.name().clone(),
         target: "orders".parse().unwrap(),
         reason: None,

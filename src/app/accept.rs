@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use crate::error_chain::display_chain;
-use crate::session::{self, AcceptedConnection, SharedState};
-use crate::strangers::{Strangers, canonical};
+use crate::access::strangers::{Strangers, canonical};
+use crate::base::error_chain::display_chain;
+use crate::gate::session::{self, AcceptedConnection, SharedState};
 
 /// Pause after a failed accept. Without file descriptors the next accept would fail at once, and the loop would spin.
 const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(50);

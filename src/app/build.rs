@@ -10,18 +10,18 @@ use tokio::sync::Semaphore;
 
 use super::StartError;
 use super::descriptors::ConnectionLimits;
+use crate::access::strangers::{StrangerLimits, Strangers};
 use crate::audit::Journal;
 use crate::audit::values::{ParameterDisplay, ParameterPolicy, ValueKey};
-use crate::clock::Clock;
+use crate::base::clock::Clock;
+use crate::base::tls::{ClientTls, ServerTls, ServerTlsCell, TlsError};
 use crate::config::{AccountSettings, GateSettings, ProfileSettings, TargetSettings, TlsFiles};
-use crate::frontend;
-use crate::names::{ProfileName, TargetName};
-use crate::provision::{GrantRoles, RoleProfile, Terminator};
-use crate::session::{self, MaskedTables, RecordLimits, SessionRules, TargetLeftovers, TargetState};
-use crate::sql_filter::{FilterRulesError, SqlFilter};
-use crate::strangers::{StrangerLimits, Strangers};
-use crate::tls::{ClientTls, ServerTls, ServerTlsCell, TlsError};
-use crate::upstream::{Target, TargetAccount};
+use crate::database::provision::{GrantRoles, RoleProfile, Terminator};
+use crate::database::upstream::{Target, TargetAccount};
+use crate::gate::frontend;
+use crate::gate::session::{self, MaskedTables, RecordLimits, SessionRules, TargetLeftovers, TargetState};
+use crate::gate::sql_filter::{FilterRulesError, SqlFilter};
+use crate::model::names::{ProfileName, TargetName};
 
 /// Session limit of a target whose settings name none; higher than the connection limit of any server.
 const DEFAULT_MAX_SESSIONS: u32 = 100_000;

@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
-use crate::clock::Clock;
-use crate::error_chain::display_chain;
-use crate::supervision::restarted;
-use crate::tls::ServerTlsCell;
+use crate::base::clock::Clock;
+use crate::base::error_chain::display_chain;
+use crate::base::supervision::restarted;
+use crate::base::tls::ServerTlsCell;
 
 /// Time between two checks of the certificate's expiry.
 const CHECK_INTERVAL: Duration = Duration::from_hours(6);

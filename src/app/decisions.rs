@@ -5,11 +5,11 @@
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
+use crate::base::supervision::restarted;
+use crate::gate::metrics::Metrics;
+use crate::gate::session::SharedState;
 use crate::ledger::ChangedSubject;
-use crate::metrics::Metrics;
-use crate::request::{ApprovedBy, Request, RequestOutcome};
-use crate::session::SharedState;
-use crate::supervision::restarted;
+use crate::model::request::{ApprovedBy, Request, RequestOutcome};
 
 /// Counts decisions for as long as the gate runs.
 pub(super) fn counting(shared: &SharedState) -> impl Future<Output = ()> + use<> {

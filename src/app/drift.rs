@@ -14,15 +14,17 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::profiles::profiles;
-use crate::clock::Clock;
+use crate::base::clock::Clock;
+use crate::base::error_chain::display_chain;
+use crate::base::tls::TlsError;
 use crate::config::GateSettings;
 use crate::control::model::ProfileStatus;
-use crate::error_chain::display_chain;
-use crate::metrics::Metrics;
-use crate::names::{ProfileName, TargetName};
-use crate::provision::profiles::{DriftLook, ProfileComparison, ProfileDefinition, ProfileDefinitions, compare_if_changed};
-use crate::tls::TlsError;
-use crate::upstream::Target;
+use crate::database::provision::profiles::{
+    DriftLook, ProfileComparison, ProfileDefinition, ProfileDefinitions, compare_if_changed,
+};
+use crate::database::upstream::Target;
+use crate::gate::metrics::Metrics;
+use crate::model::names::{ProfileName, TargetName};
 
 /// Interval between two checks for a change since the last comparison. A check is one short connection of a few milliseconds,
 /// which is not kept open.

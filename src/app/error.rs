@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use super::TooFewDescriptorsError;
 use crate::audit::AuditError;
 use crate::audit::values::ValueKeyError;
+use crate::base::tls::TlsError;
 use crate::control;
+use crate::gate::sql_filter::FilterRulesError;
 use crate::ledger::{LedgerError, StoreError};
-use crate::notify::OutboxError;
-use crate::sql_filter::FilterRulesError;
-use crate::tls::TlsError;
+use crate::outbound::notify::OutboxError;
 
 /// Error of a start, or of a reload.
 #[derive(Debug, thiserror::Error)]

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{ForwarderHandle, roles};
+use crate::access::strangers::Strangers;
 use crate::audit::JournalHealth;
-use crate::clock::ClockDoubt;
-use crate::diagnostics::Diagnostics;
-use crate::notify::Notifier;
-use crate::session::SharedState;
-use crate::strangers::Strangers;
-use crate::supervision::Supervisor;
-use crate::tls::ServerTlsCell;
+use crate::base::clock::ClockDoubt;
+use crate::base::diagnostics::Diagnostics;
+use crate::base::supervision::Supervisor;
+use crate::base::tls::ServerTlsCell;
+use crate::gate::session::SharedState;
+use crate::outbound::notify::Notifier;
 
 /// Returns `Ok` if the gate takes sessions, and the reason otherwise.
 pub(super) fn readiness(shared: &SharedState, supervisor: &Supervisor) -> Result<(), String> {

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 
 use super::{StartError, build};
-use crate::clock::Clock;
+use crate::base::clock::Clock;
 use crate::config::{GateSettings, SharedAccount, TargetSettings};
-use crate::names::TargetName;
-use crate::provision::{RoleFault, TargetFinding, inspect_roles, inspect_shared};
-use crate::upstream::Target;
+use crate::database::provision::{RoleFault, TargetFinding, inspect_roles, inspect_shared};
+use crate::database::upstream::Target;
+use crate::model::names::TargetName;
 
 /// Findings of the check of one target.
 #[derive(Debug)]

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use super::StartError;
 use crate::audit::{Journal, RememberedTip};
-use crate::clock::Clock;
+use crate::base::clock::Clock;
+use crate::gate::session::SharedState;
 use crate::ledger::{self, Ledger, LedgerError, StoreError};
-use crate::session::SharedState;
 
 /// Reads the end of the log that the ledger in this file remembers. A store without a stored time counts as no ledger.
 pub(super) fn remembered(store: &Path, is_ledger: bool) -> Result<RememberedTip, StoreError> {

@@ -9,8 +9,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::session::SharedState;
-use crate::supervision::Supervisor;
+use crate::base::supervision::Supervisor;
+use crate::gate::session::SharedState;
 
 /// Interval between two checks of the sessions.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);

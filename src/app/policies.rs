@@ -11,10 +11,10 @@ use tokio::sync::watch;
 use crate::access::{AccessRules, ProfileWords};
 use crate::audit::event::{Event, PolicyLoaded};
 use crate::audit::{AuditError, Journal};
+use crate::base::error_chain::display_chain;
 use crate::config::GateSettings;
-use crate::error_chain::display_chain;
 use crate::identity::Issuers;
-use crate::names::{ProfileName, TargetName};
+use crate::model::names::{ProfileName, TargetName};
 
 /// Access rules in force.
 pub(super) struct ActivePolicies {
@@ -115,7 +115,7 @@ mod tests {
 
     use super::*;
     use crate::audit;
-    use crate::clock::Clock;
+    use crate::base::clock::Clock;
 
     /// Settings with one policy of this name.
     fn settings(folder: &Path, id: &str) -> GateSettings {

@@ -6,10 +6,10 @@
 use std::sync::Arc;
 
 use super::build;
+use crate::base::tls::TlsError;
 use crate::config::{AccountSettings, TargetSettings};
-use crate::provision::profiles::{ProfileDefinition, ProfileDefinitions};
-use crate::tls::TlsError;
-use crate::upstream::Target;
+use crate::database::provision::profiles::{ProfileDefinition, ProfileDefinitions};
+use crate::database::upstream::Target;
 
 /// Target with the definitions of its profiles.
 pub type TargetProfiles = (Arc<Target>, ProfileDefinitions);

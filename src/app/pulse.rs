@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::clock::Clock;
+use crate::base::clock::Clock;
 
 /// Interval between two signals of the session threads.
 const BEAT_INTERVAL: Duration = Duration::from_millis(500);

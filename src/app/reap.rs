@@ -13,13 +13,13 @@ use tokio::task::JoinHandle;
 use super::roles;
 use crate::audit::Journal;
 use crate::audit::event::{Event, SessionEnded, Who};
-use crate::clock::Clock;
-use crate::ending::{Ending, Fate};
-use crate::error_chain::display_chain;
+use crate::base::clock::Clock;
+use crate::base::error_chain::display_chain;
+use crate::base::supervision::restarted;
+use crate::gate::session::TargetState;
 use crate::ledger::{Ledger, LedgerError, OpenSession};
-use crate::names::TargetName;
-use crate::session::TargetState;
-use crate::supervision::restarted;
+use crate::model::ending::{Ending, Fate};
+use crate::model::names::TargetName;
 
 /// Time between two attempts.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
@@ -80,7 +80,8 @@ impl Reaper {
         let reaped = target_state.terminator.reap(&sessions).await;
         let mut left = Vec::new();
         for session in sessions {
-            let confirmed = |reaped: &crate::provision::ReapedSession| reaped.session == session.session && reaped.confirmed;
+            let confirmed =
+                |reaped: &crate::database::provision::ReapedSession| reaped.session == session.session && reaped.confirmed;
             if reaped.iter().any(confirmed) {
                 self.record(&session, true).await;
             } else {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::{RunningGate, StartError, build, drift, inspect};
 use crate::audit::event::{Event, Reloaded};
+use crate::base::error_chain::display_chain;
 use crate::config::{ConfigMistake, GateSettings};
-use crate::error_chain::display_chain;
 
 impl RunningGate {
     /// Applies new settings to sessions that begin from now on, and returns a description of the parts in force. On an error
@@ -75,7 +75,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::diagnostics::Diagnostics;
+    use crate::base::diagnostics::Diagnostics;
 
     fn settings(folder: &Path, port: u16) -> GateSettings {
         std::fs::write(folder.join("orders.password"), "s3cret\n").unwrap();

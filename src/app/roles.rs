@@ -10,11 +10,11 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
-use crate::error_chain::display_chain;
+use crate::base::error_chain::display_chain;
+use crate::database::provision::{GrantRoles, ReconcileResult};
+use crate::gate::session::{SharedState, TargetState};
 use crate::ledger::Ledger;
-use crate::names::TargetName;
-use crate::provision::{GrantRoles, ReconcileResult};
-use crate::session::{SharedState, TargetState};
+use crate::model::names::TargetName;
 
 /// Interval between two comparisons of roles and backends with the grants.
 const COMPARE_INTERVAL: Duration = Duration::from_mins(1);

@@ -9,11 +9,11 @@ use tokio::sync::mpsc;
 
 use super::systemd::ServiceManager;
 use super::{RunningGate, StartError, stop};
+use crate::base::diagnostics::Diagnostics;
+use crate::base::error_chain::display_chain;
+use crate::base::supervision::FailedError;
 use crate::config::{ConfigMistake, GateSettings};
 use crate::control::ReloadOrder;
-use crate::diagnostics::Diagnostics;
-use crate::error_chain::display_chain;
-use crate::supervision::FailedError;
 
 /// Reason that a gate stopped, other than a signal.
 #[derive(Debug, thiserror::Error)]

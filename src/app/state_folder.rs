@@ -8,8 +8,8 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use super::StartError;
-use crate::error_chain::display_chain;
-use crate::folder_lock::{self, FolderLockError};
+use crate::base::error_chain::display_chain;
+use crate::base::folder_lock::{self, FolderLockError};
 
 /// File with the id of the process that holds the folder, for the error message of a second gate.
 const PID_FILE: &str = "gate.pid";

@@ -13,9 +13,9 @@ use tokio::time::timeout;
 use super::tick::remember_in_store;
 use super::{RunningGate, roles};
 use crate::audit::event::Event;
-use crate::diagnostics::Diagnostics;
-use crate::error_chain::display_chain;
-use crate::session::SharedState;
+use crate::base::diagnostics::Diagnostics;
+use crate::base::error_chain::display_chain;
+use crate::gate::session::SharedState;
 
 /// Time that the last sessions have to end themselves after the drain's limit ...
 const LAST_SESSIONS_TIMEOUT: Duration = Duration::from_secs(2);

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::pulse::Vitals;
-use crate::error_chain::display_chain;
+use crate::base::error_chain::display_chain;
 
 /// Socket of the service manager, if there is one. Cheap to clone.
 #[derive(Debug, Clone, Default)]

@@ -10,8 +10,8 @@ use jiff::SignedDuration;
 use super::log_end;
 use super::pulse::Pulse;
 use crate::audit::JournalHealth;
-use crate::error_chain::display_chain;
-use crate::session::SharedState;
+use crate::base::error_chain::display_chain;
+use crate::gate::session::SharedState;
 
 /// Interval between two comparisons of the wall clock with gate time: a step of the clock is noticed within this time.
 const OBSERVE_INTERVAL: Duration = Duration::from_millis(250);

@@ -8,7 +8,7 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use crate::access::AccessService;
 use crate::ledger::{ChangedSubject, Ledger};
-use crate::notify::{EventKind, Notifier, RequestNotice};
+use crate::outbound::notify::{EventKind, Notifier, RequestNotice};
 
 /// Checks every new request, until the ledger is gone. The requester of a request missed here is told all the same.
 pub(super) async fn watch(mut changes: Receiver<ChangedSubject>, ledger: Ledger, service: AccessService, notifier: Notifier) {
@@ -49,13 +49,13 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
+    use crate::access::policy::{Policies, PolicyFile};
+    use crate::access::strangers::RefusalLog;
     use crate::access::{AccessRules, RequestArgs, testing};
     use crate::audit::{self, Journal};
-    use crate::clock::Clock;
-    use crate::notify::{MessageFormat, NotifySettings, Webhook};
-    use crate::policy::{Policies, PolicyFile};
-    use crate::secret::Secret;
-    use crate::strangers::RefusalLog;
+    use crate::base::clock::Clock;
+    use crate::base::secret::Secret;
+    use crate::outbound::notify::{MessageFormat, NotifySettings, Webhook};
 
     const POLICIES: &str = r#"
 @id("ask") permit (principal in Tidegate::Group::"qa", action == Tidegate::Action::"request", resource);

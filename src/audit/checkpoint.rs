@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::chain::{ChainLink, ChainTip};
 use super::key::{PublicKey, Signature, SigningKey};
 use super::text::timestamp;
-use crate::ids::LogId;
+use crate::model::ids::LogId;
 
 /// Age from which unsigned lines are signed at the beginning of the next write, before its own lines. If the write's own lines
 /// are older than this, everything before them is signed, too.

@@ -10,7 +10,7 @@ use super::encode::LineBuffer;
 use super::event::{Event, JournalFault, JournalHealed};
 use super::key::PublicKey;
 use super::writer::SegmentWriter;
-use crate::clock::Clock;
+use crate::base::clock::Clock;
 
 pub(super) type WriteResult = Result<(), AuditError>;
 

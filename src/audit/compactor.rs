@@ -18,9 +18,9 @@ use jiff::Timestamp;
 use super::segment::{self, Segment};
 use super::summary::{self, SegmentSummary, SummaryBuilder};
 use super::{AuditError, Journal};
-use crate::clock::Clock;
-use crate::error_chain::display_chain;
-use crate::supervision::{self, ThreadEnd};
+use crate::base::clock::Clock;
+use crate::base::error_chain::display_chain;
+use crate::base::supervision::{self, ThreadEnd};
 
 mod retention;
 

@@ -18,8 +18,8 @@ use serde_json::ser::Formatter;
 
 use super::event::Event;
 use super::text::{TIME_BYTES, timestamp, two};
-use crate::error_chain::display_chain;
-use crate::visible;
+use crate::base::error_chain::display_chain;
+use crate::base::visible;
 
 /// Number of bytes of capacity from which a buffer is freed instead of being kept for reuse.
 const MAX_KEPT_BYTES: usize = 64 * 1024;

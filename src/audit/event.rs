@@ -25,9 +25,9 @@ pub use text::{OutsideText, SqlText};
 use super::chain::ChainLink;
 use super::checkpoint::Checkpoint;
 use super::key::PublicKey;
-use crate::ending::{EndingKind, FateKind};
-use crate::ids::{GrantId, LogId, RequestId, SessionId};
-use crate::names::{EnumOrUnknown, IdentityName, ProfileName, TargetName};
+use crate::model::ending::{EndingKind, FateKind};
+use crate::model::ids::{GrantId, LogId, RequestId, SessionId};
+use crate::model::names::{EnumOrUnknown, IdentityName, ProfileName, TargetName};
 
 /// Event of the log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

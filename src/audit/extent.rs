@@ -12,7 +12,7 @@ use super::event::Event;
 use super::filter::{Filter, texts};
 use super::read::ReadError;
 use super::record::{EventName, LogRecord};
-use crate::ids::SessionId;
+use crate::model::ids::SessionId;
 
 /// The most records that are held back: the newest, or the largest.
 pub const MAX_HELD_BACK: u32 = 10_000;

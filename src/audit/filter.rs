@@ -18,8 +18,8 @@ use super::record::{EventName, LogRecord};
 use super::sql_analysis::{AnalysisCache, CommandClass, TableName};
 use super::summary::Field;
 use super::text::written;
-use crate::ids::{GrantId, SessionId};
-use crate::names::{GroupName, IdentityName, ProfileName, TargetName};
+use crate::model::ids::{GrantId, SessionId};
+use crate::model::names::{GroupName, IdentityName, ProfileName, TargetName};
 
 mod exclusion;
 mod joiner;

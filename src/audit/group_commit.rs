@@ -21,8 +21,8 @@ use super::event::JournalFault;
 use super::stats::Stats;
 use super::writer::SegmentWriter;
 use super::{AuditError, Durability, JournalHealth};
-use crate::clock::Clock;
-use crate::error_chain::display_chain;
+use crate::base::clock::Clock;
+use crate::base::error_chain::display_chain;
 use leader::CommitLeader;
 use threads_end::ThreadsEnd;
 

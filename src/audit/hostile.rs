@@ -105,7 +105,7 @@ mod tests {
 
     use super::*;
     use crate::audit::{Journal, JournalSettings, compactor, segment};
-    use crate::clock::Clock;
+    use crate::base::clock::Clock;
 
     /// Writes the seeds of the log's targets; needed again when the format of the log changes.
     #[tokio::test]

@@ -22,9 +22,9 @@ use super::group_commit::{GroupCommit, QueuedSubmission};
 use super::key::PublicKey;
 use super::writer::SegmentWriter;
 use super::{AuditError, JournalSettings, RememberedTip, SignedTip, StatsSnapshot};
-use crate::clock::Clock;
-use crate::ids::LogId;
-use crate::supervision::{self, ThreadEnd};
+use crate::base::clock::Clock;
+use crate::base::supervision::{self, ThreadEnd};
+use crate::model::ids::LogId;
 
 /// Handle of the journal. Cheap to clone; clones share one journal. When the last one is dropped, deferred records are written.
 #[derive(Debug, Clone)]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::ending::Ending;
+use crate::model::ending::Ending;
 use key::KeyError;
 
 pub mod chain;
@@ -20,6 +20,7 @@ mod commit_writer;
 pub mod compactor;
 mod encode;
 pub mod event;
+pub mod evidence;
 mod extent;
 mod filter;
 mod follow;

@@ -13,8 +13,8 @@ use super::chain::{LinkMark, open, seal_as};
 use super::encode::LineBuffer;
 use super::event::{Event, Who};
 use super::text::TIME_BYTES;
-use crate::ids::{GrantId, SessionId};
-use crate::names::{IdentityName, ProfileName, TargetName};
+use crate::model::ids::{GrantId, SessionId};
+use crate::model::names::{IdentityName, ProfileName, TargetName};
 
 /// Version of the line format that this program writes and reads.
 pub const VERSION: u32 = 2;

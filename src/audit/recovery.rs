@@ -15,7 +15,7 @@ use super::key::PublicKey;
 use super::record::{LogRecord, name_of};
 use super::saved_checkpoint::{RememberedTip, SavedCheckpoint};
 use super::segment::{self, NextLine, Segment, next_line};
-use crate::ids::LogId;
+use crate::model::ids::LogId;
 
 /// Number of faults that one start reports: a gate leaves a handful.
 const MAX_FAULTS: usize = 100;

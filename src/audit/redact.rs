@@ -26,7 +26,7 @@ use std::sync::LazyLock;
 
 use aho_corasick::AhoCorasick;
 
-use crate::lexer::{Backslashes, LexerSettings, in_word, is_space};
+use crate::protocol::lexer::{Backslashes, LexerSettings, in_word, is_space};
 use found::RedactionScan;
 
 /// Words, matched without regard to case; a text without any of them has no secret that this module would find.

@@ -17,8 +17,8 @@ use super::encode::EscapingFormatter;
 use super::event::{Event, TransactionChanged, Who};
 use super::record::LogRecord;
 use super::sql_analysis::AnalysisCache;
-use crate::times;
-use crate::visible;
+use crate::base::times;
+use crate::base::visible;
 use statement::{outcome_text, statement_text, transaction_text};
 
 /// Number of characters from which a short text is cut.

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use super::event::Event;
 use super::record::LogRecord;
-use crate::ids::SessionId;
+use crate::model::ids::SessionId;
 
 /// Ranges of rolled back statements. Grows with the transactions that failed at their end, not with statements.
 #[derive(Debug, Default)]

@@ -4,7 +4,7 @@
 //! is derived when the log is read (and indexed), never while a statement waits, and it is not stored in the chain: a better
 //! analysis in a later version applies to existing records.
 //!
-//! [`crate::lexer`] alone determines the ends of tokens; the parser gets them whole, names and literals as PostgreSQL has them.
+//! [`crate::protocol::lexer`] alone determines the ends of tokens; the parser gets them whole, names and literals as PostgreSQL has them.
 //!
 //! INVARIANT: a text that could not be parsed is marked as such (`unparsed`); a search by table then goes by the words of the
 //! text, so that it finds too much rather than too little.
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use sqlparser::ast::{Ident, ObjectName};
 
 use super::event::SqlText;
-use crate::lexer::LexerSettings;
+use crate::protocol::lexer::LexerSettings;
 
 mod budget;
 pub(crate) mod parse;

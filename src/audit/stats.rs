@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use super::chain::{ChainLink, ChainTip};
-use crate::ids::LogId;
+use crate::model::ids::LogId;
 
 /// Counters since the start, with one writer and many readers.
 #[derive(Debug, Default)]

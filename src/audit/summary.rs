@@ -19,8 +19,8 @@ use sha2::{Digest, Sha256};
 
 use super::event::Event;
 use super::segment::{MAX_LINE_BYTES, Segment};
-use crate::ids::{GrantId, SessionId};
-use crate::names::{IdentityName, TargetName};
+use crate::model::ids::{GrantId, SessionId};
+use crate::model::names::{IdentityName, TargetName};
 
 mod builder;
 

@@ -16,8 +16,8 @@ use super::record::LogRecord;
 use super::rollbacks::Rollbacks;
 use super::sql_analysis::{AnalysisCache, CommandClass, SqlAnalysis};
 use super::timeline::add_new;
-use crate::ids::SessionId;
-use crate::names::{IdentityName, TargetName};
+use crate::model::ids::SessionId;
+use crate::model::names::{IdentityName, TargetName};
 
 /// Access of an identity to a table on a target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -17,8 +17,8 @@ use super::event::{
 };
 use super::key::{PublicKey, Signature};
 use super::record::{LogRecord, VERSION};
-use crate::ending::{EndingKind, FateKind};
-use crate::ids::{GrantId, LogId, SessionId};
+use crate::model::ending::{EndingKind, FateKind};
+use crate::model::ids::{GrantId, LogId, SessionId};
 
 pub(crate) fn time(second: i64) -> Timestamp {
     "2026-11-23T09:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_secs(second)
@@ -274,7 +274,7 @@ fn access(ana: &Who) -> Vec<Event<'static>> {
     let client = "127.0.0.1".parse().unwrap();
     vec![
         Event::RequestChanged(Cow::Owned(RequestChanged {
-            request: crate::ids::RequestId::from_random([7; 10]),
+            request: crate::model::ids::RequestId::from_random([7; 10]),
             identity: ana.identity.clone(),
             target: ana.target.clone(),
             profile: "read-only".parse().expect("a profile"),

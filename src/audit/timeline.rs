@@ -19,8 +19,8 @@ use super::record::LogRecord;
 use super::render;
 use super::rollbacks::Rollbacks;
 use super::sql_analysis::{AnalysisCache, CommandClass, ParseFailure, SqlAnalysis, TableName};
-use crate::times;
-use crate::visible;
+use crate::base::times;
+use crate::base::visible;
 
 /// Text for a statement whose result is unknown.
 pub const OUTCOME_UNKNOWN: &str = "outcome unknown";

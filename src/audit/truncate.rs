@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::event::{OutsideText, ParameterValue, SqlText};
 use super::redact::{self, SecretParameters};
 use super::values::{KeyedHash, ValueKey};
-use crate::lexer::{Decoded, Encoding, LexerSettings};
+use crate::protocol::lexer::{Decoded, Encoding, LexerSettings};
 
 /// Beginning of an original, which may be all of it.
 #[derive(Debug)]

@@ -25,8 +25,8 @@ use super::recovery;
 use super::saved_checkpoint::{CHECKPOINT_FILE, RememberedTip};
 use super::stats::{SignedTip, Stats};
 use super::{AuditError, Durability, JournalSettings, segment};
-use crate::error_chain::display_chain;
-use crate::ids::LogId;
+use crate::base::error_chain::display_chain;
+use crate::model::ids::LogId;
 use folder::{lock_again, lock_folder, open_whole, options, replace_private};
 
 mod folder;

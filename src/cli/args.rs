@@ -10,10 +10,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
 use super::complete;
-use crate::duration;
-use crate::ids::{GrantId, SessionId};
-use crate::names::{IdentityName, NameError, ProfileName, TargetName};
-use crate::times::Coming;
+use crate::base::duration;
+use crate::base::times::Coming;
+use crate::model::ids::{GrantId, SessionId};
+use crate::model::names::{IdentityName, NameError, ProfileName, TargetName};
 
 /// Exit codes of all commands; shown at the end of `--help`.
 const EXIT_CODES: &str = "\

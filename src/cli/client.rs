@@ -15,10 +15,10 @@ use serde::de::DeserializeOwned;
 use super::args::GatePlace;
 use super::connect::{self, ControlEndpoint};
 use super::endpoint::{self, TokenWords, UsualCaller};
+use crate::base::secret::Secret;
+use crate::base::tls::{Fingerprint, FingerprintError, GateTrust};
 use crate::config::ConfigMistake;
 use crate::control::model::Problem;
-use crate::secret::Secret;
-use crate::tls::{Fingerprint, FingerprintError, GateTrust};
 
 /// Error of a call to the control API.
 #[derive(Debug, thiserror::Error)]

@@ -16,10 +16,10 @@ use super::args::GatePlace;
 use super::client::ControlClient;
 use super::endpoint::UsualCaller;
 use super::render::{to, visible};
+use crate::base::duration;
 use crate::config::DEFAULT_FILE;
 use crate::control::model::{Grants, GrantsQuery, RequestsBody, RequestsQuery, TargetBody, Targets};
-use crate::duration;
-use crate::request::RequestState;
+use crate::model::request::RequestState;
 
 /// Environment variable with which a shell asks for candidates; its value names the shell.
 pub(super) const COMPLETE_VARIABLE: &str = "TIDEGATE_COMPLETE";
@@ -205,7 +205,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (config, token) = (dir.path().join("tidegate.toml"), dir.path().join("token"));
         std::fs::write(&token, "tg_0123").unwrap();
-        let clock = crate::clock::Clock::system(None);
+        let clock = crate::base::clock::Clock::system(None);
         let silent = std::os::unix::net::UnixListener::bind(dir.path().join("control.sock")).unwrap();
         for socket in ["control.sock", "nobody.sock"] {
             let address = super::super::connect::address(&format!("unix:{}", dir.path().join(socket).display())).unwrap();

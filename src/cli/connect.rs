@@ -15,7 +15,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::client::ClientError;
-use crate::tls::{self, Fingerprint, GateTrust};
+use crate::base::tls::{self, Fingerprint, GateTrust};
 
 /// How long it may take until HTTP can be spoken.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);

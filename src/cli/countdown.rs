@@ -14,8 +14,8 @@ use jiff::{SignedDuration, Timestamp};
 pub(super) use follow::follow;
 
 use super::render::{self, time, to, visible};
+use crate::base::duration;
 use crate::control::model::GrantView;
-use crate::duration;
 
 /// When the countdown is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

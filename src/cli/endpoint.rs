@@ -11,9 +11,9 @@ use super::args::GatePlace;
 use super::client::ClientError;
 use super::connect::{ControlEndpoint, address};
 use super::profile::{self, StoredLogin};
+use crate::base::secret::Secret;
+use crate::base::tls::GateTrust;
 use crate::config::{self, ConfigMistake, ControlAddress};
-use crate::secret::Secret;
-use crate::tls::GateTrust;
 
 /// Help text about the selection.
 pub(super) const ENDPOINT_HELP: &str = "\

@@ -10,11 +10,11 @@ use super::args::GatePlace;
 use super::audit::{LogCopy, RememberedEnd, TrustedKey, fetched};
 use super::render::{self, visible};
 use super::zone;
+use crate::audit::evidence::{ReportCollector, ReportPeriod, page, tables, write};
 use crate::audit::verify::{VerifyExpectation, VerifyReport, verify_folder};
 use crate::audit::{Filter, read_whole};
+use crate::base::times::When;
 use crate::config;
-use crate::evidence::{ReportCollector, ReportPeriod, page, tables, write};
-use crate::times::When;
 
 mod text;
 

@@ -12,11 +12,11 @@ use tracing_subscriber::EnvFilter;
 
 use super::render;
 use crate::app::{self, Readiness, RunningGate, TargetInspection};
+use crate::base::diagnostics::{Diagnostics, MessageForm};
+use crate::base::supervision::panic_text;
+use crate::base::tls::fingerprint_of;
 use crate::config::{self, ConfigMistake, GateSettings, LogFormat, LoggingSettings, TlsFiles};
-use crate::diagnostics::{Diagnostics, MessageForm};
 use crate::ledger;
-use crate::supervision::panic_text;
-use crate::tls::fingerprint_of;
 
 /// Environment variable that permits a gate without a log to serve.
 const UNLOGGED_VARIABLE: &str = "TIDEGATE_NOTHING_ON_RECORD";

@@ -10,9 +10,9 @@ use super::args::{CreateArgs, GrantCommand, RemoteArgs};
 use super::client::ControlClient;
 use super::endpoint::UsualCaller;
 use super::{render, zone};
-use crate::clock::Clock;
+use crate::base::clock::Clock;
 use crate::control::model::{ExtendBody, GrantView, Grants, GrantsQuery, Issued, NewGrantBody, ReasonBody, ShortenBody};
-use crate::ids::GrantId;
+use crate::model::ids::GrantId;
 
 pub(super) async fn run(config: &Path, command: GrantCommand) -> anyhow::Result<()> {
     match command {

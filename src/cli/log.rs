@@ -16,7 +16,7 @@ use crate::audit::table_access::TableAccessSums;
 use crate::audit::timeline::{OUTCOME_UNKNOWN, SessionTimeline};
 use crate::audit::{EventName, Filter, LogRecord, SearchExtent, follow, render as words};
 use crate::control::model::{LogQuery, UnreadableLine};
-use crate::ids::SessionId;
+use crate::model::ids::SessionId;
 use args::{ExtentArgs, LogArgs, LogCommand, LogLocation, RecordFormat};
 use unread::{KeptStatements, UnreadCount, of_unread};
 

@@ -19,15 +19,15 @@ use serde_json::{Value, json};
 
 use super::args::{GatePlace, OutputFormat};
 use super::{complete, render};
-use crate::clock::Clock;
+use crate::access::policy::{Action, Policies, QuestionContext, RequestExplanation, RequestVerdict, table};
+use crate::base::clock::Clock;
+use crate::base::duration;
+use crate::base::times::{Coming, TimeError};
 use crate::config::{ConfigMistake, PolicyLocation, policies, policy_place};
-use crate::duration;
 use crate::identity::{Identity, IdentitySource};
-use crate::ids::{GrantId, RequestId};
-use crate::names::{GroupName, IdentityName, ProfileName, TargetName};
-use crate::policy::{Action, Policies, QuestionContext, RequestExplanation, RequestVerdict, table};
-use crate::request::RequestSpec;
-use crate::times::{Coming, TimeError};
+use crate::model::ids::{GrantId, RequestId};
+use crate::model::names::{GroupName, IdentityName, ProfileName, TargetName};
+use crate::model::request::RequestSpec;
 
 /// Checks, explains and tests the policies in a folder.
 #[derive(Debug, Subcommand)]

@@ -19,9 +19,9 @@ use super::connect::{self, ControlEndpoint, address};
 use super::endpoint::{self, EndpointEnvironment, UsualCaller};
 use super::render;
 use super::speech::note;
+use crate::base::secret::Secret;
+use crate::base::tls::{Fingerprint, GateTrust};
 use crate::control::model::Me;
-use crate::secret::Secret;
-use crate::tls::{Fingerprint, GateTrust};
 
 /// Stored login.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +80,7 @@ fn load_from(folder: &Path) -> Result<Option<StoredLogin>, ClientError> {
     let file: ClientFile = toml::from_str(&text).map_err(|error| broken(error.message().to_owned()))?;
     let pin = file.trust.map(|pin| {
         pin.parse()
-            .map_err(|error: crate::tls::FingerprintError| broken(error.to_string()))
+            .map_err(|error: crate::base::tls::FingerprintError| broken(error.to_string()))
     });
     Ok(Some(StoredLogin {
         control: address(&file.control)?,
@@ -228,7 +228,7 @@ pub(super) async fn whoami(config: &Path, remote: &RemoteArgs) -> anyhow::Result
 }
 
 fn groups(me: &Me) -> String {
-    let groups: Vec<&str> = me.groups.iter().map(crate::names::GroupName::as_str).collect();
+    let groups: Vec<&str> = me.groups.iter().map(crate::model::names::GroupName::as_str).collect();
     match (groups.as_slice(), me.admin) {
         ([], true) => ", administers the gate".to_owned(),
         ([], false) => ", in no group".to_owned(),

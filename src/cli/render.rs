@@ -18,13 +18,13 @@ use super::speech;
 use super::table::{self, ColumnSpec, cut, less, whole};
 use super::terminal;
 use super::zone::zone;
+use crate::base::duration;
+use crate::base::times;
+use crate::base::visible;
+pub(super) use crate::base::visible::visible;
 use crate::control::model::{ChangeEffect, GrantView, Issued};
-use crate::duration;
-use crate::grant::Grant;
-use crate::session::SessionView;
-use crate::times;
-use crate::visible;
-pub(super) use crate::visible::visible;
+use crate::gate::session::SessionView;
+use crate::model::grant::Grant;
 
 /// Writes a command's output. A reader that has gone away (`| head`) is no error.
 pub(super) fn print(text: &str) -> io::Result<()> {

@@ -18,14 +18,14 @@ use super::client::ControlClient;
 use super::endpoint::UsualCaller;
 use super::speech::is_quiet;
 use super::{complete, profile, render, run, targets, user, views, wait, watch};
-use crate::clock::Clock;
+use crate::base::clock::Clock;
+use crate::base::tls::GateTrust;
 use crate::control::model::{
     AccessBody, ApproveBody, CommentBody, EmptyBody, ExtendBody, GrantView, Grants, GrantsQuery, Me, NewRequestBody, RequestBody,
     RequestView, RequestsBody, RequestsQuery,
 };
-use crate::ids::RequestId;
-use crate::request::RequestState;
-use crate::tls::GateTrust;
+use crate::model::ids::RequestId;
+use crate::model::request::RequestState;
 
 /// Runs a command and returns its exit code: that of the program it ran, if it ran one.
 pub(super) async fn run(config: &Path, command: RequesterCommand) -> anyhow::Result<u8> {

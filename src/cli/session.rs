@@ -8,9 +8,9 @@ use super::args::SessionsCommand;
 use super::client::ControlClient;
 use super::endpoint::UsualCaller;
 use super::render;
-use crate::clock::Clock;
+use crate::base::clock::Clock;
 use crate::control::model::{ReasonBody, Sessions, SessionsQuery};
-use crate::session::SessionView;
+use crate::gate::session::SessionView;
 
 pub(super) async fn run(config: &Path, command: SessionsCommand) -> anyhow::Result<()> {
     match command {

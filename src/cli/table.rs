@@ -4,8 +4,8 @@
 
 use comfy_table::{Table, presets};
 
-use crate::columns::fitted;
-pub(super) use crate::columns::{ColumnSpec, cut, less, whole};
+use crate::base::columns::fitted;
+pub(super) use crate::base::columns::{ColumnSpec, cut, less, whole};
 
 /// Renders rows in at most `width` characters, if that is possible without breaking whole columns; `None` means no limit.
 #[must_use]

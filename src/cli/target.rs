@@ -17,10 +17,10 @@ use serde_json::json;
 use super::args::OutputFormat;
 use super::{complete, render};
 use crate::app::profiles::{TargetProfiles, profiles};
+use crate::base::secret::Secret;
 use crate::config::{self, AccountSettings, ConfigMistake, TargetSettings};
-use crate::names::TargetName;
-use crate::provision::profiles::{ProfileComparison, ProfilesError, TargetComparison, apply, compare};
-use crate::secret::Secret;
+use crate::database::provision::profiles::{ProfileComparison, ProfilesError, TargetComparison, apply, compare};
+use crate::model::names::TargetName;
 
 /// Exit code of `plan` if the database differs from the profiles.
 const DIFFERS_EXIT_CODE: u8 = 7;
@@ -159,7 +159,7 @@ async fn bring_in_step(config: &Path, args: &TargetArgs) -> anyhow::Result<u8> {
 
 /// Applies the profiles, and prints the statements.
 async fn applied(args: &TargetArgs, settings: &TargetSettings, (target, definitions): &TargetProfiles) -> anyhow::Result<u8> {
-    let progress = |profile: &_, step: &crate::provision::profiles::PlanStep| {
+    let progress = |profile: &_, step: &crate::database::provision::profiles::PlanStep| {
         if args.output == OutputFormat::Table {
             let line = format!("{profile}: {};", step.sql);
             render::print_line(&render::visible(&line));

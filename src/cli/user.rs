@@ -12,7 +12,7 @@ use super::endpoint::UsualCaller;
 use super::speech::note;
 use super::{complain, render, views};
 use crate::control::model::{DisableBody, EmptyBody, GroupsBody, IssuedUser, NewUserBody, RegroupedUser, UserView, UsersBody};
-use crate::names::{GroupName, IdentityName};
+use crate::model::names::{GroupName, IdentityName};
 
 /// Creates, lists and changes local users.
 #[derive(Debug, Subcommand)]

@@ -6,10 +6,10 @@ use jiff::Timestamp;
 
 use super::render::{self, ends, list, relative, table, time, to, visible};
 use super::table::{cut, less, whole};
+use crate::base::duration;
 use crate::control::model::{GrantView, IssuedUser, RequestView, UserView};
-use crate::duration;
-use crate::names::IdentityName;
-use crate::request::{ApprovedBy, RequestOutcome};
+use crate::model::names::IdentityName;
+use crate::model::request::{ApprovedBy, RequestOutcome};
 
 /// Returns requests as a table.
 #[must_use]
@@ -208,7 +208,7 @@ pub(super) fn users(users: &[UserView]) -> String {
 }
 
 fn groups(user: &UserView) -> String {
-    let groups: Vec<&str> = user.groups.iter().map(crate::names::GroupName::as_str).collect();
+    let groups: Vec<&str> = user.groups.iter().map(crate::model::names::GroupName::as_str).collect();
     groups.join(", ")
 }
 

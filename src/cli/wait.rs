@@ -16,11 +16,11 @@ use super::render::{left, relative, visible};
 use super::speech::{is_quiet, note};
 use super::terminal::{columns, fitted, write};
 use super::{Interrupted, complain, views};
-use crate::clock::Clock;
+use crate::base::clock::Clock;
+use crate::base::duration;
 use crate::control::model::{EmptyBody, GrantView, RequestBody, RequestView, WaitQuery};
-use crate::duration;
-use crate::ids::RequestId;
-use crate::request::{ApprovedBy, RequestOutcome};
+use crate::model::ids::RequestId;
+use crate::model::request::{ApprovedBy, RequestOutcome};
 
 /// Reason that the waiting ended without a grant.
 #[derive(Debug, thiserror::Error)]

@@ -10,10 +10,10 @@ use super::client::ControlClient;
 use super::endpoint::UsualCaller;
 use super::render::{self, time, visible};
 use super::{targets, views};
-use crate::clock::Clock;
+use crate::base::clock::Clock;
+use crate::base::duration;
 use crate::control::model::{Briefing, RequestView};
-use crate::duration;
-use crate::ids::RequestId;
+use crate::model::ids::RequestId;
 
 /// Pause before the event stream is opened again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use jiff::ZonedDateTime;
 use jiff::tz::TimeZone;
 
-use crate::clock::Clock;
+use crate::base::clock::Clock;
 
 static TIME_ZONE: OnceLock<TimeZone> = OnceLock::new();
 

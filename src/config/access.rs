@@ -12,9 +12,9 @@ use super::checker::BaseFolder;
 use super::reader::TableSection;
 use super::{PolicyLocation, policies};
 use crate::access::RequestCaps;
-use crate::duration;
-use crate::frontend::TokenInClear;
-use crate::policy::Policies;
+use crate::access::policy::Policies;
+use crate::base::duration;
+use crate::gate::frontend::TokenInClear;
 
 /// Shortest time that a request or a grant may wait: a person needs that long to see it.
 const MIN_DURATION: Duration = Duration::from_secs(1);

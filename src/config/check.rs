@@ -13,10 +13,10 @@ use super::checker::{BaseFolder, SettingsChecker};
 use super::file::{FileConfig, TlsTable};
 use super::mistake::{ConfigMistake, POLICIES_KEY};
 use super::settings::{ControlSettings, GateSettings, SessionTable, TlsFiles};
+use crate::access::policy::Policies;
 use crate::audit;
-use crate::error_chain::display_chain;
-use crate::policy::Policies;
-use crate::tls::ServerTls;
+use crate::base::error_chain::display_chain;
+use crate::base::tls::ServerTls;
 
 /// Maximum length of a Unix socket path in bytes: `sun_path` without its terminator (unix(7)), and without the suffix of the
 /// temporary name that the socket is created under.

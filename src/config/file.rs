@@ -15,9 +15,9 @@ use super::notify::{self, NotifyTable};
 use super::reader::{KeyLines, TableReader, TableSection};
 use super::settings::{ConnectionLimits, LogFormat, LoggingSettings, SessionTable};
 use super::targets::{self, TargetTable};
+use crate::access::quota::QuotaLimits;
 use crate::audit::Durability;
-use crate::frontend::Plaintext;
-use crate::quota::QuotaLimits;
+use crate::gate::frontend::Plaintext;
 
 /// Values of the whole file.
 #[derive(Debug)]
@@ -158,7 +158,7 @@ fn quota(table: &TableSection<'_, '_>) -> QuotaLimits {
 fn session(table: &TableSection<'_, '_>) -> SessionTable {
     SessionTable {
         warnings: table
-            .list("warnings", crate::duration::parse)
+            .list("warnings", crate::base::duration::parse)
             .unwrap_or_else(|| vec![secs(300), secs(60)]),
         welcome: table.yes_no("welcome").unwrap_or(true),
         idle_timeout: table.duration("idle_timeout", Duration::from_millis(1)),

@@ -9,9 +9,9 @@ use std::time::Duration;
 use super::address::host_port;
 use super::checker::SettingsChecker;
 use super::reader::TableSection;
-use crate::error_chain::display_chain;
-use crate::forward::{ForwardSettings, SyslogReceiver, hostname};
-use crate::tls::CollectorTls;
+use crate::base::error_chain::display_chain;
+use crate::base::tls::CollectorTls;
+use crate::outbound::forward::{ForwardSettings, SyslogReceiver, hostname};
 
 /// Port of syslog over TLS (RFC 5425, section 4.1).
 const TLS_PORT: u16 = 6514;

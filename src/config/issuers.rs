@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use super::checker::SettingsChecker;
 use super::reader::TableSection;
-use crate::duration;
+use crate::base::duration;
+use crate::base::tls::web_address;
 use crate::identity::{EmailVerified, IssuerSettings, KeysLocation};
-use crate::names::IdentityName;
-use crate::tls::web_address;
+use crate::model::names::IdentityName;
 
 /// Largest tolerance for clock differences. Clocks differ by seconds; a larger value would lengthen the life of tokens.
 const MAX_LEEWAY: Duration = Duration::from_mins(5);

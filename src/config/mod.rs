@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::tz::TimeZone;
 
-use crate::names::TargetName;
+use crate::model::names::TargetName;
 
 pub use access::AccessTable;
 pub use check::reachable;

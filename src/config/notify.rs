@@ -7,9 +7,9 @@ use std::path::PathBuf;
 
 use super::checker::SettingsChecker;
 use super::reader::TableSection;
-use crate::notify::{EventKind, MessageFormat, NotifySettings, Webhook};
-use crate::secret::Secret;
-use crate::tls::web_address;
+use crate::base::secret::Secret;
+use crate::base::tls::web_address;
+use crate::outbound::notify::{EventKind, MessageFormat, NotifySettings, Webhook};
 
 /// Values of `[notify]`.
 #[derive(Debug)]

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::policy::PolicyFile;
+use crate::access::policy::PolicyFile;
 
 /// Default folder of the policies, beside the configuration.
 pub const DEFAULT_DIR: &str = "policies";

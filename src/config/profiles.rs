@@ -5,9 +5,9 @@
 use std::fmt::Display;
 
 use super::reader::{OwnValue, TableSection};
-use crate::names::{ProfileName, TargetName};
-use crate::rights::{ColumnMask, MaskedTable, NameGlob, Pattern, Rights, RoleName, literal, profile_role};
-use crate::sql_filter::{FilterRules, SqlFilter};
+use crate::database::rights::{ColumnMask, MaskedTable, NameGlob, Pattern, Rights, RoleName, literal, profile_role};
+use crate::gate::sql_filter::{FilterRules, SqlFilter};
+use crate::model::names::{ProfileName, TargetName};
 
 /// Profile of a target.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,8 +16,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::mistake::ConfigMistake;
-use crate::duration;
-use crate::names::nearest;
+use crate::base::duration;
+use crate::model::names::nearest;
 pub(super) use own::OwnValue;
 
 /// Line of each key, by the key with its tables, such as `targets.orders.user`.

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use super::checker::SettingsChecker;
-use crate::secret::Secret;
+use crate::base::secret::Secret;
 
 impl SettingsChecker<'_> {
     /// Reads the secret named by `WORD_file` or `WORD_env` of a table; `None` if neither is set.

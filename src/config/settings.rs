@@ -10,18 +10,18 @@ use std::time::Duration;
 use super::access::AccessTable;
 use super::address::joined;
 use super::profiles::ProfileSettings;
+use crate::access::policy::Policies;
+use crate::access::quota::QuotaLimits;
 use crate::audit;
 use crate::audit::values::ParameterPolicy;
-use crate::forward::ForwardSettings;
-use crate::frontend::Plaintext;
+use crate::base::secret::Secret;
+use crate::base::tls::TlsMode;
+use crate::database::upstream::{ApplicationName, AuthMethod};
+use crate::gate::frontend::Plaintext;
 use crate::identity::IssuerSettings;
-use crate::names::{ProfileName, TargetName};
-use crate::notify::NotifySettings;
-use crate::policy::Policies;
-use crate::quota::QuotaLimits;
-use crate::secret::Secret;
-use crate::tls::TlsMode;
-use crate::upstream::{ApplicationName, AuthMethod};
+use crate::model::names::{ProfileName, TargetName};
+use crate::outbound::forward::ForwardSettings;
+use crate::outbound::notify::NotifySettings;
 
 /// Settings of the gate.
 #[derive(Debug, Clone)]

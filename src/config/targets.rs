@@ -11,10 +11,10 @@ use super::profiles::{self, ProfileSettings};
 use super::reader::TableSection;
 use super::settings::{AccountSettings, SharedAccount, TargetSettings};
 use crate::audit::values::ParameterPolicy;
-use crate::error_chain::display_chain;
-use crate::names::TargetName;
-use crate::tls::{ClientTls, TlsMode};
-use crate::upstream::{ApplicationName, AuthMethod, Target};
+use crate::base::error_chain::display_chain;
+use crate::base::tls::{ClientTls, TlsMode};
+use crate::database::upstream::{ApplicationName, AuthMethod, Target};
+use crate::model::names::TargetName;
 
 /// Values of `[targets.NAME]`.
 #[derive(Debug)]

@@ -29,7 +29,7 @@ fn one_target_is_a_configuration() {
     let settings = good(SMALLEST);
     assert_eq!(settings.listen, ["127.0.0.1:7432".parse().unwrap()]);
     assert_eq!(settings.advertise, "127.0.0.1:7432");
-    assert_eq!(settings.plaintext, crate::frontend::Plaintext::Loopback);
+    assert_eq!(settings.plaintext, crate::gate::frontend::Plaintext::Loopback);
     assert_eq!(settings.session.warnings, [Duration::from_mins(5), Duration::from_mins(1)]);
     assert!(settings.control.socket.ends_with("tidegate-state/control.sock"));
     let target = settings.targets.first().unwrap();
@@ -37,7 +37,7 @@ fn one_target_is_a_configuration() {
         (target.address().as_str(), target.user.as_str()),
         ("127.0.0.1:5432", "orders_app")
     );
-    assert_eq!(target.sslmode, crate::tls::TlsMode::Prefer);
+    assert_eq!(target.sslmode, crate::base::tls::TlsMode::Prefer);
 }
 
 #[test]

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::GateSettings;
-use crate::names::{GroupName, IdentityName, nearest};
-use crate::policy::Policies;
+use crate::access::policy::Policies;
+use crate::model::names::{GroupName, IdentityName, nearest};
 
 /// Returns a line for each unknown name, as far as it can be determined. `users` are the local users with their groups.
 #[must_use]

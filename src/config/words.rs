@@ -6,8 +6,8 @@ use std::fmt::Display;
 
 use super::profiles::ProfileSettings;
 use crate::access::ProfileWords;
-use crate::rights::{ColumnMask, Rights};
-use crate::sql_filter::FilterRules;
+use crate::database::rights::{ColumnMask, Rights};
+use crate::gate::sql_filter::FilterRules;
 
 impl ProfileSettings {
     /// Returns the description of the profile.

@@ -19,10 +19,10 @@ use super::long_poll::{CallerPermit, LongPollLimiter};
 use super::problem::ApiError;
 use super::{ControlContext, OPERATOR_HEADER};
 use crate::access::AccessError;
-use crate::ending::HeldBack;
-use crate::quota::RECORD_BYTES;
-use crate::secret::Secret;
-use crate::strangers::Proof;
+use crate::access::quota::RECORD_BYTES;
+use crate::access::strangers::Proof;
+use crate::base::secret::Secret;
+use crate::model::ending::HeldBack;
 
 /// Number of bytes that the records of one call count for: a decision, and its effect.
 const CALL_RECORD_BYTES: usize = 2 * RECORD_BYTES;

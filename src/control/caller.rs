@@ -15,11 +15,11 @@ use tokio::sync::watch;
 
 use super::ControlContext;
 use super::problem::ApiError;
+use crate::access::policy::Action;
 use crate::access::{AccessRules, Principal};
+use crate::base::secret::Secret;
 use crate::identity::IdentitySource;
-use crate::names::IdentityName;
-use crate::policy::Action;
-use crate::secret::Secret;
+use crate::model::names::IdentityName;
 
 /// Identified caller.
 #[derive(Debug, Clone)]

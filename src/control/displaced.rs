@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Re
 use tokio::time::{Instant, timeout};
 
 use super::problem::ApiError;
-use crate::strangers::Displaced;
+use crate::access::strangers::Displaced;
 
 /// One line of the gate's own messages in that time, whatever a crowd does.
 const MESSAGE_INTERVAL: Duration = Duration::from_mins(1);

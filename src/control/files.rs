@@ -22,9 +22,9 @@ use super::ControlContext;
 use super::caller::{Caller, CallerStanding};
 use super::long_poll::LongPollLimiter;
 use super::problem::ApiError;
+use crate::access::policy::Action;
 use crate::audit::segment::{self, Segment};
 use crate::audit::{CHECKPOINT_FILE, LEDGER_CHECKPOINT_FILE};
-use crate::policy::Action;
 
 /// Number of bytes that are read and sent at once.
 const PIECE_BYTES: usize = 128 << 10;

@@ -32,10 +32,10 @@ use tokio_rustls::{TlsAcceptor, TlsStream};
 use super::authenticate::CallOrigin;
 use super::displaced::{Displacements, Owed};
 use super::stall::StallLimit;
-use crate::clock::Clock;
-use crate::error_chain::display_chain;
-use crate::strangers::{ConnectionPermit, Displaced, StrangerLimits, Strangers, canonical};
-use crate::tls::{ServerTlsCell, Transport};
+use crate::access::strangers::{ConnectionPermit, Displaced, StrangerLimits, Strangers, canonical};
+use crate::base::clock::Clock;
+use crate::base::error_chain::display_chain;
+use crate::base::tls::{ServerTlsCell, Transport};
 
 /// Number of simultaneous connections per listener; a person or pipeline that waits for an event holds one.
 pub const MAX_CONNECTIONS: u32 = 1_000;

@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::caller::Caller;
 use super::problem::ApiError;
-use crate::names::IdentityName;
+use crate::model::names::IdentityName;
 
 /// Number of simultaneous long polls; each is one small task.
 const MAX_WAITERS: usize = 2_000;

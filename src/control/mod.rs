@@ -34,15 +34,15 @@ pub use problem::ApiError;
 pub use serve::{ListenError, Listeners, document, serve};
 pub use token::{AdminToken, AdminTokenError};
 
+use crate::access::quota::Quotas;
+use crate::access::strangers::Strangers;
 use crate::access::{self, AccessService};
 use crate::audit::Journal;
-use crate::clock::Clock;
+use crate::base::clock::Clock;
+use crate::base::tls::ServerTlsCell;
+use crate::gate::session::{SessionRegistry, TargetState};
 use crate::ledger::Ledger;
-use crate::names::TargetName;
-use crate::quota::Quotas;
-use crate::session::{SessionRegistry, TargetState};
-use crate::strangers::Strangers;
-use crate::tls::ServerTlsCell;
+use crate::model::names::TargetName;
 
 /// Header with the operator's name for the record. Only the token proves the operator's right.
 pub const OPERATOR_HEADER: &str = "tidegate-operator";

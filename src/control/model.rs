@@ -19,10 +19,10 @@ pub use users::*;
 use crate::audit::Filter;
 use crate::audit::key::PublicKey;
 pub use crate::audit::{SearchExtent, SortKey};
-use crate::ids::GrantId;
+use crate::gate::session::SessionView;
 pub use crate::ledger::{ChangeEffect, ClockView, GrantView};
-use crate::names::{IdentityName, ProfileName, TargetName};
-use crate::session::SessionView;
+use crate::model::ids::GrantId;
+use crate::model::names::{IdentityName, ProfileName, TargetName};
 
 /// Result of a reload: `POST /v1/reload`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

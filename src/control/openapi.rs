@@ -15,8 +15,8 @@ use utoipa::{Modify, OpenApi};
 
 use super::caller::Caller;
 use super::model::{GrantView, Problem, RequestView, UnreadableLine, UserView};
-use crate::request::RequestState;
-use crate::session::SessionView;
+use crate::gate::session::SessionView;
+use crate::model::request::RequestState;
 
 /// Name of the security scheme.
 const BEARER_SCHEME: &str = "bearer";

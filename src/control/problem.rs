@@ -11,12 +11,12 @@ use axum::response::{IntoResponse, Response};
 
 use super::model::Problem;
 use crate::access::AccessError;
+use crate::access::strangers::Displaced;
 use crate::audit::AuditError;
-use crate::ending::HeldBack;
-use crate::ids::SessionId;
 use crate::ledger::LedgerError;
-use crate::names::{IdentityName, ProfileName, TargetName};
-use crate::strangers::Displaced;
+use crate::model::ending::HeldBack;
+use crate::model::ids::SessionId;
+use crate::model::names::{IdentityName, ProfileName, TargetName};
 
 /// Remedy for a missing or wrong token.
 const PROVE_REMEDY: &str = "send `Authorization: Bearer …` with your token, or as an operator with the content of admin.token in the gate's state folder";

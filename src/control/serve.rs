@@ -29,7 +29,7 @@ use super::openapi::{self, ApiDocument, RenderedDocument};
 use super::problem::ApiError;
 use super::routes::{audit, clock, events, grants, policy, reload, requests, sessions, targets, users};
 use super::{ControlContext, files, log, routes};
-use crate::tls::ServerTlsCell;
+use crate::base::tls::ServerTlsCell;
 
 /// Maximum size of a body in bytes; bodies are a few fields.
 const MAX_BODY_BYTES: usize = 64 << 10;

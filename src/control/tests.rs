@@ -7,12 +7,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::*;
+use crate::access::policy::{Policies, PolicyFile};
+use crate::access::quota::Quotas;
+use crate::access::strangers::{RefusalLog, StrangerLimits};
 use crate::audit;
+use crate::base::tls::{ServerTls, ServerTlsCell};
 use crate::identity::Issuers;
-use crate::policy::{Policies, PolicyFile};
-use crate::quota::Quotas;
-use crate::strangers::{RefusalLog, StrangerLimits};
-use crate::tls::{ServerTls, ServerTlsCell};
 
 mod audit_log;
 mod limits;

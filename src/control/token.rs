@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use data_encoding::HEXLOWER;
 use subtle::ConstantTimeEq;
 
-use crate::secret::Secret;
+use crate::base::secret::Secret;
 
 /// Error of loading or creating the admin token.
 #[derive(Debug, thiserror::Error)]

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::error::shown;
 use super::{EmailVerified, Identity, IdentitySource, IssuerSettings, TokenError};
-use crate::names::{GroupName, IdentityName};
+use crate::model::names::{GroupName, IdentityName};
 
 pub(super) type Claims = Map<String, Value>;
 

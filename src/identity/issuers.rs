@@ -18,9 +18,9 @@ use super::claims::{self, Claims};
 use super::error::{TokenError, cut, shown};
 use super::jwks::{Jwks, read_keys};
 use super::keys::{Algorithm, PublicKey};
-use crate::names::IdentityName;
-use crate::secret::Secret;
-use crate::tls::web_address;
+use crate::base::secret::Secret;
+use crate::base::tls::web_address;
+use crate::model::names::IdentityName;
 
 /// Maximum length of a token, in bytes.
 const MAX_TOKEN_BYTES: usize = 16 << 10;

@@ -17,8 +17,8 @@ use tokio::task::JoinHandle;
 
 use super::KeysLocation;
 use super::keys::KeySet;
-use crate::error_chain::display_chain;
-use crate::tls::{web_address, web_client};
+use crate::base::error_chain::display_chain;
+use crate::base::tls::{web_address, web_client};
 
 /// Age from which keys are fetched again.
 const REFRESH_INTERVAL: SignedDuration = SignedDuration::from_mins(10);

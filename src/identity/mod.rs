@@ -16,7 +16,7 @@ pub use issuers::{EmailVerified, IssuerSettings, Issuers, KeysLocation, looks_li
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::names::{GroupName, IdentityName};
+use crate::model::names::{GroupName, IdentityName};
 
 /// Person or workload with a proven identity.
 #[derive(Debug, Clone, PartialEq, Eq)]

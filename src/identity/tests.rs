@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::secret::Secret;
+use crate::base::secret::Secret;
 
 /// Protects nothing: an issuer of these tests signs with it.
 const RSA: &str = "\

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::{GrantEntry, Ledger, LedgerError};
-use crate::ending::Ending;
-use crate::error_chain::display_chain;
-use crate::grant::{self, Grant, GrantState, Permit, PermitQuery};
-use crate::ids::GrantId;
+use crate::base::error_chain::display_chain;
+use crate::model::ending::Ending;
+use crate::model::grant::{self, Grant, GrantState, Permit, PermitQuery};
+use crate::model::ids::GrantId;
 
 /// Right to begin a session.
 #[derive(Debug)]

@@ -12,10 +12,10 @@ use super::pending::{PendingChange, SubjectKey};
 use super::record::ChangeInfo;
 use super::{ChangedSubject, GrantEntry, GrantLogin, GrantView, Ledger, LedgerError, LedgerInner, StoreError, row};
 use crate::audit::event::GrantChangeKind;
-use crate::grant::{self, ChangeError, Grant, GrantChange, Terms};
-use crate::ids::GrantId;
-use crate::scram::Verifier;
-use crate::secret::Secret;
+use crate::base::secret::Secret;
+use crate::model::grant::{self, ChangeError, Grant, GrantChange, Terms};
+use crate::model::ids::GrantId;
+use crate::protocol::scram::Verifier;
 
 /// Number of characters of a grant's secret: 32 × 5 = 160 random bits, in an alphabet that needs no quoting in shells and URLs.
 const SECRET_LETTERS: usize = 32;

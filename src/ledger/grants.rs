@@ -9,9 +9,9 @@ use tokio::sync::watch;
 
 use super::row::{self, GrantPage};
 use super::{GrantEntry, GrantView, Ledger, LedgerError};
-use crate::grant::{Grant, GrantState};
-use crate::ids::GrantId;
-use crate::names::{IdentityName, TargetName};
+use crate::model::grant::{Grant, GrantState};
+use crate::model::ids::GrantId;
+use crate::model::names::{IdentityName, TargetName};
 
 /// Filter and page of a list of grants.
 #[derive(Debug, Clone, Default)]

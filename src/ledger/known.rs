@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::row::users;
 use super::store::open_existing;
 use super::{GrantFilter, Ledger, RequestFilter, StoreError};
-use crate::names::{GroupName, IdentityName, nearest};
+use crate::model::names::{GroupName, IdentityName, nearest};
 
 /// Longest wait for the store. A restriction does not wait for a store that is slow or failing.
 const STORE_TIMEOUT: Duration = Duration::from_secs(1);

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use crate::names::IdentityName;
+use crate::model::names::IdentityName;
 
 /// Things by identity that were alive at the last look.
 pub(super) struct LiveIndex<T>(HashMap<IdentityName, Vec<Arc<T>>>);

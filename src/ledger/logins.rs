@@ -8,8 +8,8 @@
 use std::collections::VecDeque;
 
 use super::{GrantEntry, Ledger, LedgerError};
-use crate::ids::GrantId;
-use crate::scram::Verifier;
+use crate::model::ids::GrantId;
+use crate::protocol::scram::Verifier;
 
 /// Number of logins of one grant that are valid at once.
 pub(super) const MAX_LOGINS: usize = 32;

@@ -25,11 +25,11 @@ use super::row::restrict::{self, RestrictWrite};
 use super::sqlite::together;
 use super::{GrantEntry, LedgerInner, requests};
 use crate::audit::event::Event;
-use crate::error_chain::display_chain;
-use crate::grant::Grant;
-use crate::ids::{GrantId, RequestId};
-use crate::names::IdentityName;
-use crate::supervision::restarted;
+use crate::base::error_chain::display_chain;
+use crate::base::supervision::restarted;
+use crate::model::grant::Grant;
+use crate::model::ids::{GrantId, RequestId};
+use crate::model::names::IdentityName;
 
 /// Longest time that an answer waits to report more than "in effect".
 pub(super) const ANSWER_WAIT: Duration = Duration::from_secs(1);

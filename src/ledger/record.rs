@@ -10,11 +10,11 @@ use crate::audit::event::{
     Event, GrantChangeKind, GrantChanged, RequestChangeKind, RequestChanged, UserChangeKind, UserChanged, not_stored_reason,
 };
 use crate::audit::{AuditError, Journal};
-use crate::error_chain::display_chain;
-use crate::grant::Grant;
-use crate::ids::LogId;
-use crate::names::IdentityName;
-use crate::request::{Request, RequestOutcome};
+use crate::base::error_chain::display_chain;
+use crate::model::grant::Grant;
+use crate::model::ids::LogId;
+use crate::model::names::IdentityName;
+use crate::model::request::{Request, RequestOutcome};
 
 use super::requests::DecisionReasons;
 
@@ -170,7 +170,7 @@ fn words(request: &Request, change: RequestChangeKind) -> Option<String> {
 /// Returns the event of a user's change.
 pub(super) fn user_event<'a>(
     identity: &IdentityName,
-    groups: impl Iterator<Item = &'a crate::names::GroupName>,
+    groups: impl Iterator<Item = &'a crate::model::names::GroupName>,
     change: UserChangeKind,
     by: &str,
 ) -> Event<'static> {

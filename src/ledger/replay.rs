@@ -19,11 +19,11 @@ use super::sqlite::together;
 use super::{StoreError, row};
 use crate::audit::event::{Event, GrantChangeKind, GrantChanged, RequestChangeKind, RequestChanged, UserChangeKind, UserChanged};
 use crate::audit::{self, Filter, ReadError};
-use crate::error_chain::display_chain;
-use crate::grant::{Grant, Revocation};
-use crate::ids::{GrantId, RequestId};
-use crate::names::{GroupName, IdentityName};
-use crate::request::{Request, RequestOutcome};
+use crate::base::error_chain::display_chain;
+use crate::model::grant::{Grant, Revocation};
+use crate::model::ids::{GrantId, RequestId};
+use crate::model::names::{GroupName, IdentityName};
+use crate::model::request::{Request, RequestOutcome};
 
 /// Last recorded state of everything that the new records are about.
 #[derive(Debug, Default)]

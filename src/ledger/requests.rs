@@ -18,11 +18,11 @@ use super::live::LiveIndex;
 use super::restrictions::RestrictionCount;
 use super::row::requests::{RequestPage, StoredRequest};
 use super::{GrantView, Ledger, LedgerError, SWEEP_INTERVAL, before, row};
-use crate::grant::Grant;
-use crate::ids::RequestId;
-use crate::names::{IdentityName, TargetName};
-use crate::request::{ApprovedBy, Request, RequestSpec, RequestState};
-use crate::secret::Secret;
+use crate::base::secret::Secret;
+use crate::model::grant::Grant;
+use crate::model::ids::RequestId;
+use crate::model::names::{IdentityName, TargetName};
+use crate::model::request::{ApprovedBy, Request, RequestSpec, RequestState};
 
 /// New request, before it is on record.
 #[derive(Debug, Clone)]

@@ -22,11 +22,11 @@ use super::row::users::StoredUser;
 use super::users::{DISABLED_BY, OPERATOR, UserView};
 use super::{ChangedSubject, DecisionReasons, GrantEntry, GrantView, Ledger, LedgerError, LedgerInner, RequestView};
 use crate::audit::event::{RequestChangeKind, UserChangeKind};
-use crate::ending::IDENTITY_DISABLED;
-use crate::grant::{self, ChangeError, GrantChange};
-use crate::ids::RequestId;
-use crate::names::{GroupName, IdentityName};
-use crate::request::{Request, StepError};
+use crate::model::ending::IDENTITY_DISABLED;
+use crate::model::grant::{self, ChangeError, GrantChange};
+use crate::model::ids::RequestId;
+use crate::model::names::{GroupName, IdentityName};
+use crate::model::request::{Request, StepError};
 
 impl Ledger {
     /// Settles a request without making it a grant. `change` is its step in the log.

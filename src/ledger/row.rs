@@ -15,10 +15,10 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use super::OpenSession;
 use super::logins::GrantLogins;
 use super::sqlite::{StoreError, onto_the_disk};
-use crate::grant::{Grant, Revocation, canonical_network};
-use crate::ids::{GrantId, RequestId, SessionId};
-use crate::names::{IdentityName, ProfileName, TargetName};
-use crate::scram::Verifier;
+use crate::model::grant::{Grant, Revocation, canonical_network};
+use crate::model::ids::{GrantId, RequestId, SessionId};
+use crate::model::names::{IdentityName, ProfileName, TargetName};
+use crate::protocol::scram::Verifier;
 
 const GRANT_COLUMNS: &str = "id, identity, target, reason, created_at, created_by, activate_by, window_us, deadline, max_sessions, \
     client_network, activated_at, until, revoked_at, revoked_by, revoke_reason, profile, request, verifier";

@@ -16,9 +16,9 @@ use super::row::restrict::{self, RestrictWrite};
 use super::sqlite::together;
 use super::{Ledger, LedgerError, LedgerInner, StoreError, row};
 use crate::audit::event::{ClockSet, Event};
-use crate::grant::Revocation;
-use crate::names::IdentityName;
-use crate::request::{Request, RequestOutcome};
+use crate::model::grant::Revocation;
+use crate::model::names::IdentityName;
+use crate::model::request::{Request, RequestOutcome};
 
 /// Gate time and machine time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -45,7 +45,7 @@ impl Ledger {
         ClockView {
             gate_time: clock.now(),
             machine_time: clock.wall(),
-            doubt: clock.doubt().map(crate::clock::ClockDoubt::words),
+            doubt: clock.doubt().map(crate::base::clock::ClockDoubt::words),
         }
     }
 
@@ -117,7 +117,10 @@ fn set_back(connection: &Connection, (from, to): (Timestamp, Timestamp), by: &st
                     by: by.to_owned(),
                     reason: Some(SET_BACK.to_owned()),
                 });
-                restrict::apply(connection, &RestrictWrite::Grant(crate::grant::Grant { revoked, ..grant }))?;
+                restrict::apply(
+                    connection,
+                    &RestrictWrite::Grant(crate::model::grant::Grant { revoked, ..grant }),
+                )?;
             }
         }
         let pending = back.then(|| row::requests::load_pending(connection, to));

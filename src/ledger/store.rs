@@ -23,10 +23,10 @@ use super::row::users::StoredUser;
 use super::sqlite::{StoreError, durable};
 use super::{OpenSession, row};
 use crate::audit::event::Event;
-use crate::grant::Grant;
-use crate::ids::SessionId;
-use crate::scram::Verifier;
-use crate::supervision::{self, ThreadEnd};
+use crate::base::supervision::{self, ThreadEnd};
+use crate::model::grant::Grant;
+use crate::model::ids::SessionId;
+use crate::protocol::scram::Verifier;
 
 /// Contents of the store at start.
 pub(super) struct LoadedStore {

@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::audit::event::Event;
-use crate::ending::Ending;
-use crate::grant::{PermitError, Terms};
+use crate::model::ending::Ending;
+use crate::model::grant::{PermitError, Terms};
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::row::restrict::{self, ReflectedLog};
 use super::{Ledger, LedgerError, OpenSession, row, store};
-use crate::ids::{LogId, SessionId};
+use crate::model::ids::{LogId, SessionId};
 
 impl Ledger {
     /// Returns the reason why no rights can be given now, if there is one: the store cannot be written, or a restriction is not

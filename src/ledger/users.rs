@@ -24,9 +24,9 @@ use super::record::user_event;
 use super::row::users::StoredUser;
 use super::{Ledger, LedgerError, LedgerInner, StoreError, row};
 use crate::audit::event::UserChangeKind;
+use crate::base::secret::Secret;
 use crate::identity::{Identity, IdentitySource};
-use crate::names::{GroupName, IdentityName};
-use crate::secret::Secret;
+use crate::model::names::{GroupName, IdentityName};
 
 /// Local user, or an identity of an issuer that was disabled here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

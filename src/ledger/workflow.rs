@@ -19,10 +19,10 @@ use super::{
     ChangedSubject, DecisionReasons, Ledger, LedgerError, LedgerInner, NewRequest, RequestView, StoreError, SubmitResult, row,
 };
 use crate::audit::event::{GrantChangeKind, RequestChangeKind};
-use crate::grant::{self, Grant, Terms};
-use crate::ids::{GrantId, RequestId};
-use crate::names::IdentityName;
-use crate::request::{Request, StepResult};
+use crate::model::grant::{self, Grant, Terms};
+use crate::model::ids::{GrantId, RequestId};
+use crate::model::names::IdentityName;
+use crate::model::request::{Request, StepResult};
 
 /// Step of a request, with all that is stored and published together.
 struct RequestChange {

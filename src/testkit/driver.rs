@@ -15,7 +15,7 @@ use tokio_postgres::{AsyncMessage, Config, Error, NoTls};
 use tokio_rustls::TlsStream;
 
 use super::{LabError, step};
-use crate::tls::{ClientTls, TlsMode, Transport};
+use crate::base::tls::{ClientTls, TlsMode, Transport};
 
 /// Int32(8) Int32(80877103): protocol page, "SSLRequest".
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];

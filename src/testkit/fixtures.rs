@@ -4,7 +4,7 @@
 
 use super::postgres::random_password;
 use super::{LabError, TestPostgres};
-use crate::secret::Secret;
+use crate::base::secret::Secret;
 
 /// Script that creates 1,000 customers, 1,500 cards and 5,000 orders; always the same.
 const SHOP_SCHEMA: &str = include_str!("shop.sql");

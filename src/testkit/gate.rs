@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use super::keeper::{KeptCommand, ProcessKeeper};
 use super::scratch::ScratchFolder;
 use super::{LabError, step};
-use crate::secret::Secret;
+use crate::base::secret::Secret;
 
 /// Range of ports below those that Linux assigns to outgoing connections (32768 and up), so that no client takes a port before
 /// the server does.

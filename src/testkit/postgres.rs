@@ -16,7 +16,7 @@ use super::gate::free_port;
 use super::keeper::{KeptCommand, ProcessKeeper};
 use super::scratch::ScratchFolder;
 use super::{LabError, PostgresBinaries};
-use crate::secret::Secret;
+use crate::base::secret::Secret;
 
 /// Number of attempts to start: another process may take the port between the check and the server's bind.
 const MAX_START_ATTEMPTS: u32 = 5;

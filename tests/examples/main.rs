@@ -19,8 +19,8 @@ mod reference;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use tidegate::access::policy::{Policies, PolicyFile, table};
 use tidegate::config::{self, ConfigMistake, GateSettings};
-use tidegate::policy::{Policies, PolicyFile, table};
 
 fn repository(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(file)

@@ -10,8 +10,8 @@ use std::time::Duration;
 use clap::{Arg, Command, CommandFactory as _};
 use serde_json::Value;
 use tidegate::cli::args::Cli;
-use tidegate::metrics::Metrics;
-use tidegate::provision::RoleCounts;
+use tidegate::database::provision::RoleCounts;
+use tidegate::gate::metrics::Metrics;
 
 use super::{repository, text};
 

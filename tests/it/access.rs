@@ -10,8 +10,8 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
+use tidegate::base::tls::ServerTls;
 use tidegate::testkit::TestGate;
-use tidegate::tls::ServerTls;
 
 use crate::support::{ANA, TARGET, binary, database, eventually, gate_before};
 

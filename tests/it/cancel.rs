@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use tidegate::base::tls::Transport;
 use tidegate::testkit::TestGate;
-use tidegate::tls::Transport;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::script::{CLEAR, Scripted, Way, over_tls, query, sqlstate, tags, tcp};

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
+use tidegate::base::tls::ServerTls;
 use tidegate::testkit::{ServerOptions, TestGate};
-use tidegate::tls::ServerTls;
 
 use crate::support::{House, TARGET, Walls, database, eventually, gate, grant, id, records_of};
 

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::app::RunningGate;
-use tidegate::diagnostics::Diagnostics;
-use tidegate::grant::Terms;
-use tidegate::names::ProfileName;
-use tidegate::session::{self, TargetState};
-use tidegate::sql_filter::{FilterRules, SqlFilter};
+use tidegate::base::diagnostics::Diagnostics;
+use tidegate::gate::session::{self, TargetState};
+use tidegate::gate::sql_filter::{FilterRules, SqlFilter};
+use tidegate::model::grant::Terms;
+use tidegate::model::names::ProfileName;
 use tidegate::testkit::{DriverConnection, ShopFixture};
 use tokio_postgres::Config;
 use tokio_postgres::error::SqlState;

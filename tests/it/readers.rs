@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt as _;
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
-use tidegate::secret::Secret;
+use tidegate::base::secret::Secret;
 use tidegate::testkit::TestGate;
 
 use crate::answers::{Following, found, marks, session, told};

@@ -156,7 +156,7 @@ async fn whoever_tells_the_gate_to_reload_is_told_what_came_of_it() {
     assert_eq!(accepted, [true, false]);
     // Somebody's token is no operator's.
     let user = gate.json(&["user", "add", "ana@example.com"]).expect("a user");
-    let token = tidegate::secret::Secret::new(user["token"].as_str().expect("a token").to_owned());
+    let token = tidegate::base::secret::Secret::new(user["token"].as_str().expect("a token").to_owned());
     let ana = gate.command_of(&token, &["reload"]).output().expect("the command");
     assert_eq!(ana.status.code(), Some(5), "{}", String::from_utf8_lossy(&ana.stderr));
 }

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use tidegate::secret::Secret;
+use tidegate::base::secret::Secret;
 use tidegate::testkit::TestLogin;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::sync::watch;

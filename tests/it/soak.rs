@@ -267,7 +267,7 @@ impl Site {
             _ => {
                 let login = TestLogin {
                     grant: "gr_0000000000".to_owned(),
-                    secret: tidegate::secret::Secret::new("wrong".to_owned()),
+                    secret: tidegate::base::secret::Secret::new("wrong".to_owned()),
                 };
                 assert!(suite(self.gate(), &login).await.is_err(), "a stranger is in");
                 count(&self.done.refused);

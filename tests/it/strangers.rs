@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use postgres_protocol::message::frontend;
-use tidegate::secret::Secret;
+use tidegate::base::secret::Secret;
 use tidegate::testkit::{TestGate, TestLogin};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;

@@ -59,7 +59,7 @@ async fn a_driver_prepares_binds_and_is_on_record() {
 async fn a_wrong_secret_is_refused_and_on_record() {
     let gate = gate();
     let mut login = grant(&gate, "10m");
-    login.secret = tidegate::secret::Secret::new("wrong".to_owned());
+    login.secret = tidegate::base::secret::Secret::new("wrong".to_owned());
     let said = psql(&gate, &login, "require", &["-c", "SELECT 1"], "");
     assert_eq!(said.code, Some(2));
     assert!(said.errors.contains("password authentication failed"), "{said:?}");

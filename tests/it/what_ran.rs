@@ -337,7 +337,7 @@ async fn a_setting_that_the_target_refuses_is_on_record_with_its_code() {
 
 /// Logs in with this encoding.
 async fn encoded(gate: &TestGate, login: &TestLogin, encoding: &str) -> Scripted {
-    let mut raw = Scripted::on(tidegate::tls::Transport::Plain(tcp(gate).await));
+    let mut raw = Scripted::on(tidegate::base::tls::Transport::Plain(tcp(gate).await));
     let wanted = [
         ("user", login.grant.as_str()),
         ("database", TARGET),

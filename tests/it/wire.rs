@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use tidegate::base::tls::{TlsMode, Transport};
 use tidegate::testkit::TestGate;
-use tidegate::tls::{TlsMode, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

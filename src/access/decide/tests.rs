@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::ids::RequestId;
+use crate::model::ids::RequestId;
 
 fn name<T: std::str::FromStr>(text: &str) -> T
 where

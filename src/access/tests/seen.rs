@@ -43,7 +43,7 @@ async fn those_it_concerns_see_it_before_and_after_and_others_never() {
         }
     }
     let settled = RequestFilter {
-        status: Some(crate::request::RequestState::Approved),
+        status: Some(crate::model::request::RequestState::Approved),
         ..RequestFilter::default()
     };
     assert_eq!(bench.service.requests(&tom, settled).await.unwrap().len(), 1);

@@ -4,7 +4,7 @@ use super::*;
 use crate::audit::JournalSettings;
 use crate::audit::event::{Event, Reloaded};
 use crate::audit::verify::{LogFlaw, VerifyExpectation, verify_folder};
-use crate::clock::Clock;
+use crate::base::clock::Clock;
 
 struct Kept {
     dir: tempfile::TempDir,

@@ -8,7 +8,7 @@ use serde_json::{Error, Serializer};
 use super::EscapingFormatter;
 use crate::audit::event::{ParameterValue, SqlText, Statement, StatementOutcome, StatementResult, TransactionStatus, Who};
 use crate::audit::text::decimal;
-use crate::lexer::{Backslashes, Encoding};
+use crate::protocol::lexer::{Backslashes, Encoding};
 
 /// Appends `,"event":"statement",…}`.
 #[expect(clippy::too_many_lines, reason = "the fields of a record, one after the other")]

@@ -8,7 +8,7 @@ use crate::audit::event::{
     OutsideText, ParameterValue, SqlText, Statement, StatementKind, StatementOutcome, StatementResult, TransactionStatus, Who,
 };
 use crate::audit::text::decimal;
-use crate::ids::{GrantId, SessionId};
+use crate::model::ids::{GrantId, SessionId};
 
 pub(super) fn who() -> Who {
     Who {

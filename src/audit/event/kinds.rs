@@ -1,11 +1,11 @@
 //! Closed vocabularies of the events' fields. The names are those in the log file.
 //!
-//! A record holds them as [`EnumOrUnknown`](crate::names::EnumOrUnknown), so that a log of a later version can be read.
+//! A record holds them as [`EnumOrUnknown`](crate::model::names::EnumOrUnknown), so that a log of a later version can be read.
 
 use std::fmt;
 
-use crate::ending::EndingKind;
-use crate::names::{Vocabulary, vocabulary};
+use crate::model::ending::EndingKind;
+use crate::model::names::{Vocabulary, vocabulary};
 
 vocabulary! {
     /// Kind of change of a grant.

@@ -6,8 +6,8 @@ use jiff::tz::TimeZone;
 
 use super::{GrantChangeKind, RefusalKind, RequestChangeKind, RoleChangeKind, TlsVersion, UserChangeKind, not_stored_reason};
 use crate::audit::{EventName, LogRecord, render};
-use crate::ending::{EndingKind, FateKind};
-use crate::names::{EnumOrUnknown, Vocabulary};
+use crate::model::ending::{EndingKind, FateKind};
+use crate::model::names::{EnumOrUnknown, Vocabulary};
 
 const EXAMPLES: &str = include_str!("../snapshots/records.jsonl");
 

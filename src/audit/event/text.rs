@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 
-use crate::lexer::{Backslashes, Encoding};
+use crate::protocol::lexer::{Backslashes, Encoding};
 
 /// SQL text as recorded.
 #[skip_serializing_none]

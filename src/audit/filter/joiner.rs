@@ -12,7 +12,7 @@ use crate::audit::event::Event;
 use crate::audit::record::{EventName, LogRecord, name_of, string_field};
 use crate::audit::sql_analysis::AnalysisCache;
 use crate::audit::summary::{Field, SegmentSummary};
-use crate::ids::{GrantId, SessionId};
+use crate::model::ids::{GrantId, SessionId};
 
 /// A filter with memory: the statements that have no outcome yet (few: those in flight), and the sessions and grants that are wanted.
 #[derive(Debug, Default)]

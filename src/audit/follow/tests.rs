@@ -2,7 +2,7 @@ use super::*;
 use crate::audit::event::{Event, Reloaded};
 use crate::audit::testing::record;
 use crate::audit::{Journal, JournalSettings};
-use crate::clock::Clock;
+use crate::base::clock::Clock;
 
 const NEW: SearchExtent = SearchExtent {
     follow: true,

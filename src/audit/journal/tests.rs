@@ -15,7 +15,7 @@ use crate::audit::key::SigningKey;
 use crate::audit::recovery::recover;
 use crate::audit::segment;
 use crate::audit::{Durability, LogRecord};
-use crate::ids::{GrantId, SessionId};
+use crate::model::ids::{GrantId, SessionId};
 
 fn clock() -> Clock {
     Clock::manual(Timestamp::from_second(1_800_000_000).unwrap())

@@ -4,7 +4,7 @@
 
 use super::code::{CodeTracker, UnquotedLiteral, mark_length};
 use super::{AUTHORITY, BLANK, FINDER, PEM, RedactedRange, TRIGGERS, is_secret, is_space, login_of, until, value_behind};
-use crate::lexer::{Backslashes, Lexer, LexerSettings, Token, TokenKind, in_word};
+use crate::protocol::lexer::{Backslashes, Lexer, LexerSettings, Token, TokenKind, in_word};
 
 /// Depth up to which bodies in bodies are examined.
 const MAX_DEPTH: u8 = 8;

@@ -3,7 +3,7 @@
 //! This module looks for no secrets.
 
 use super::{BLANK, RedactedRange};
-use crate::lexer::{Token, TokenKind, is_space};
+use crate::protocol::lexer::{Token, TokenKind, is_space};
 
 /// Command that a literal is in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

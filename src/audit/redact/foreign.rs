@@ -7,7 +7,7 @@
 use super::body::{assigned, ends_word, shifted, whole};
 use super::code::{CodeTracker, mark_length};
 use super::{BLANK, RedactedRange};
-use crate::lexer::{Backslashes, Lexer, LexerSettings, Token, TokenKind};
+use crate::protocol::lexer::{Backslashes, Lexer, LexerSettings, Token, TokenKind};
 
 /// Languages whose literals are SQL's.
 const SQL_LANGUAGES: [&str; 2] = ["sql", "plpgsql"];

@@ -4,7 +4,7 @@
 
 use super::scan::SecretScan;
 use super::{RedactedRange, SecretParameters, body};
-use crate::lexer::{Backslashes, LexerSettings};
+use crate::protocol::lexer::{Backslashes, LexerSettings};
 
 /// Result for a text under one reading of it.
 #[derive(Debug)]

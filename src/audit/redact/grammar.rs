@@ -2,7 +2,7 @@
 //!
 //! This module does not know their order: that is in [`scan`](super::scan).
 
-use crate::lexer::Token;
+use crate::protocol::lexer::Token;
 
 /// Keywords between a name and its value that do not end the expression.
 pub(super) const LINK_WORDS: [&str; 13] = [

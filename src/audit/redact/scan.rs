@@ -13,7 +13,7 @@ use super::code::CodeTracker;
 use super::grammar::{CLAUSE_WORDS, JOIN_WORDS, LINK_WORDS, NON_VALUES, OWNER_WORDS, ROW_WORDS, is_one_of};
 use super::nest::{ClosedName, InsertState, Nest, OpeningKind, PlainValue, SecretScope};
 use super::{BLANK, FINDER, KEYED, RedactedRange, TooDeepError, ends_in_name, gives_away, has_place, is_data, is_secret};
-use crate::lexer::{Lexer, LexerSettings, Token, TokenKind};
+use crate::protocol::lexer::{Lexer, LexerSettings, Token, TokenKind};
 
 /// Depth up to which SQL in SQL (dollar quotes) is examined.
 const MAX_DEPTH: u8 = 8;

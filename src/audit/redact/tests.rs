@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
-use crate::lexer::{Encoding, Lexer, TokenKind};
+use crate::protocol::lexer::{Encoding, Lexer, TokenKind};
 
 /// As a session reads texts whose setting nobody has changed.
 fn sql(text: &[u8], whole: bool) -> RedactedSql<'_> {

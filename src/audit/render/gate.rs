@@ -5,7 +5,7 @@
 use jiff::tz::TimeZone;
 
 use crate::audit::event::Event;
-use crate::times;
+use crate::base::times;
 
 /// Describes an event of the log itself.
 pub(super) fn of_log(event: &Event<'_>, zone: &TimeZone) -> String {

@@ -19,7 +19,7 @@ use super::budget::BudgetedDialect;
 use super::tokens::as_the_parser_knows;
 pub(crate) use super::tokens::tokens;
 use super::{CommandClass, ParseFailure, SqlAnalysis, TableName, folded};
-use crate::lexer::LexerSettings;
+use crate::protocol::lexer::LexerSettings;
 
 /// Maximum depth of a tree that is built.
 const MAX_TREE_DEPTH: usize = 500;

@@ -12,7 +12,7 @@ use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::Token;
 
 use super::ParseFailure;
-use crate::lexer::{self, Encoding, Lexer, LexerSettings, TokenKind};
+use crate::protocol::lexer::{self, Encoding, Lexer, LexerSettings, TokenKind};
 
 /// Splits a text into tokens, as PostgreSQL does under these settings, without blanks and comments.
 pub(crate) fn tokens(text: &[u8], settings: LexerSettings) -> Result<Vec<Token>, ParseFailure> {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::{AnalysisCache, CommandClass, ParseFailure, SqlAnalysis};
 use crate::audit::event::{Statement, StatementKind, StatementOutcome};
-use crate::lexer::{self, Lexer};
+use crate::protocol::lexer::{self, Lexer};
 
 /// Number of command tags of one statement up to which their count is compared; from there on, the record has only the first
 /// tag of each command.

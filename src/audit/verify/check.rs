@@ -15,7 +15,7 @@ use super::flaw::SignatureHint;
 use super::scan::{FrameKind, FrameLine, SegmentScan};
 use super::{ChainTip, Checkpoint, CheckpointSource, LogFlaw, PublicKey, Segment, VerifyExpectation};
 use crate::audit::event::{JournalHealed, SegmentsRemoved};
-use crate::ids::LogId;
+use crate::model::ids::LogId;
 
 /// Limit for the span of unsigned lines, by their own times, of a gate: twice [`super::super::checkpoint::SIGN_LAG`], with an
 /// allowance for clocks that are corrected meanwhile.

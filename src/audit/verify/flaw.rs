@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::audit::chain::ChainBreach;
 use crate::audit::event::JournalFault;
 use crate::audit::saved_checkpoint::CheckpointSource;
-use crate::ids::LogId;
+use crate::model::ids::LogId;
 
 /// Flaw of a log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]

@@ -19,7 +19,7 @@ use crate::audit::event::{Event, JournalHealed, KeyChanged, SegmentBegan, Segmen
 use crate::audit::record::{LogRecord, event_of, time_of};
 use crate::audit::segment::{NextLine, Segment, next_line};
 use crate::audit::text::TIME_BYTES;
-use crate::visible;
+use crate::base::visible;
 
 /// Number of lines about the log itself that are kept of one segment: a gate that changed its key every second for a day has
 /// fewer.

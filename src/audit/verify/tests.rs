@@ -12,7 +12,7 @@ use crate::audit::encode::LineBuffer;
 use crate::audit::event::{Event, JournalFault, JournalHealed, KeyChanged, Reloaded, SegmentBegan, SegmentsRemoved};
 use crate::audit::key::SigningKey;
 use crate::audit::{Journal, JournalSettings, LogRecord};
-use crate::clock::Clock;
+use crate::base::clock::Clock;
 
 /// A log as it is on the disk: its segments as lines, the checkpoint beside it, its key.
 #[derive(Clone)]

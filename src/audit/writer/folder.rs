@@ -9,8 +9,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::audit::AuditError;
-use crate::folder_lock::{self, FolderLockError};
-use crate::ids::LogId;
+use crate::base::folder_lock::{self, FolderLockError};
+use crate::model::ids::LogId;
 
 /// Creates the folder (0700) and its parents if needed, and locks it for this process.
 pub(super) fn lock_folder(dir: &Path) -> Result<File, AuditError> {

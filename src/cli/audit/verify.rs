@@ -16,12 +16,12 @@ use super::remembered::RememberedEnd;
 use super::{LogCopy, TrustedKey, fetched, here, kept};
 use crate::audit::segment::Segment;
 use crate::audit::verify::{CheckedCheckpoint, LogFlaw, VerifyExpectation, VerifyReport, verify, verify_folder};
+use crate::base::clock::Clock;
+use crate::base::times::When;
 use crate::cli::args::{self, OutputArgs, OutputFormat};
 use crate::cli::render::{self, list, visible};
 use crate::cli::speech::is_quiet;
 use crate::cli::{complain, terminal};
-use crate::clock::Clock;
-use crate::times::When;
 
 /// Number of bytes between two updates of the progress line.
 const PROGRESS_BYTES: u64 = 64 << 20;

@@ -10,12 +10,12 @@ use jiff::SignedDuration;
 use tokio::sync::{Notify, mpsc};
 
 use super::{Countdown, CountdownMode};
+use crate::base::clock::Clock;
 use crate::cli::client::ControlClient;
 use crate::cli::complain;
 use crate::cli::terminal::{self, TerminalAbility, WindowTitle};
-use crate::clock::Clock;
 use crate::control::model::GrantView;
-use crate::ids::GrantId;
+use crate::model::ids::GrantId;
 
 /// psql's own login goes first, and who is done by then needs no countdown.
 const LOGIN_HEAD_START: Duration = Duration::from_millis(500);

@@ -13,8 +13,8 @@ use tokio_postgres::Client;
 
 use super::screen::DemoScreen;
 use super::{DEMO_TARGET, roles, rules};
-use crate::clock::Clock;
-use crate::secret::Secret;
+use crate::base::clock::Clock;
+use crate::base::secret::Secret;
 use crate::testkit::{ServerOptions, ShopFixture, TestGate, TestPostgres};
 
 /// Configuration of warnings close to the end, as the demo's short window needs; everything else is the default.

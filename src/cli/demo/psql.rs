@@ -13,7 +13,7 @@ use tokio::process::{Child, ChildStdin};
 use tokio::time::Instant;
 
 use super::screen::DemoScreen;
-use crate::clock::{Clock, Moment};
+use crate::base::clock::{Clock, Moment};
 
 /// Arguments that make the output readable, whatever the account's own settings are.
 pub(super) const ARGUMENTS: [&str; 3] = ["--no-psqlrc", "--echo-all", "--pset=pager=off"];

@@ -6,11 +6,11 @@ use std::io::IsTerminal as _;
 
 use jiff::Timestamp;
 
+use crate::audit::evidence::{EvidenceReport, ReportTable, TableRow, alarms, figures};
+use crate::base::columns::ColumnSpec;
+use crate::base::times;
 use crate::cli::zone::zone;
 use crate::cli::{render, table, terminal};
-use crate::columns::ColumnSpec;
-use crate::evidence::{EvidenceReport, ReportTable, TableRow, alarms, figures};
-use crate::times;
 
 /// Width in characters if there is no terminal.
 const DEFAULT_WIDTH_CHARS: usize = 80;
@@ -87,8 +87,8 @@ fn local(cell: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evidence::tables;
-    use crate::evidence::testing::{collect, day, whole};
+    use crate::audit::evidence::tables;
+    use crate::audit::evidence::testing::{collect, day, whole};
 
     #[test]
     fn a_report_fits_eighty_columns_and_cuts_no_id() {

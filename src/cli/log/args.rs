@@ -13,12 +13,12 @@ use serde::de::DeserializeOwned;
 use crate::audit::event::StatementKind;
 use crate::audit::sql_analysis::{CommandClass, TableName};
 use crate::audit::{EventName, Filter, MAX_HELD_BACK, SearchExtent, SortKey};
+use crate::base::duration;
+use crate::base::times::When;
 use crate::cli::args::{GatePlace, OnTarget};
 use crate::cli::complete;
-use crate::duration;
-use crate::ids::{GrantId, SessionId};
-use crate::names::{GroupName, IdentityName, ProfileName};
-use crate::times::When;
+use crate::model::ids::{GrantId, SessionId};
+use crate::model::names::{GroupName, IdentityName, ProfileName};
 
 /// Records of the audit log to show.
 #[derive(Debug, Args)]

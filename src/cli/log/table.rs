@@ -7,10 +7,10 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 
 use crate::audit::event::Event;
+use crate::audit::evidence::harmless;
 use crate::audit::sql_analysis::{AnalysisCache, SqlAnalysis};
 use crate::audit::{LogRecord, render};
 use crate::cli::render::visible;
-use crate::evidence::harmless;
 
 /// Columns of a record.
 pub(super) const RECORD_HEADER: [&str; 23] = [

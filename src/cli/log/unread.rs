@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::audit::event::Event;
 use crate::audit::{Filter, LogRecord};
-use crate::ids::SessionId;
+use crate::model::ids::SessionId;
 
 /// Returns the filter for statements that could not be analysed within the scope of another filter, independent of their
 /// content.

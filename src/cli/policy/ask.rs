@@ -6,11 +6,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::ExplainArgs;
+use crate::base::duration;
 use crate::cli::client::ControlClient;
 use crate::cli::endpoint::UsualCaller;
 use crate::cli::render::{self, visible};
 use crate::control::model::{ExplainBody, ExplanationBody, NewRequestBody, VerdictBody};
-use crate::duration;
 
 /// Asks the gate and prints its answer.
 pub(super) async fn explain(config: &Path, args: ExplainArgs) -> anyhow::Result<()> {

@@ -8,11 +8,11 @@ use clap::{Args, Subcommand};
 
 use super::super::args::{GatePlace, GrantsPage, OutputArgs, RemoteArgs};
 use super::super::{complete, run, user};
-use crate::duration;
-use crate::ids::{GrantId, RequestId};
-use crate::names::{IdentityName, ProfileName, TargetName};
-use crate::request::RequestState;
-use crate::tls::Fingerprint;
+use crate::base::duration;
+use crate::base::tls::Fingerprint;
+use crate::model::ids::{GrantId, RequestId};
+use crate::model::names::{IdentityName, ProfileName, TargetName};
+use crate::model::request::RequestState;
 
 /// Commands of requesters and approvers.
 #[derive(Debug, Subcommand)]

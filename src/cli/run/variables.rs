@@ -4,8 +4,8 @@ use clap::ValueEnum;
 
 use super::render;
 use super::verification::{SslMode, VerificationVariables};
+use crate::base::secret::Secret;
 use crate::control::model::GrantLoginBody;
-use crate::secret::Secret;
 
 /// How variables are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -15,8 +15,8 @@ use super::super::client::ControlClient;
 use super::super::connect::ControlEndpoint;
 use super::super::profile;
 use super::complain;
+use crate::base::tls::GateTrust;
 use crate::control::model::GrantLoginBody;
-use crate::tls::GateTrust;
 
 /// Strictness of a client's verification, with libpq's names and order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -13,7 +13,7 @@ use crate::cli::args::OutputFormat;
 use crate::cli::render;
 use crate::cli::run::{at_the_terminal, run_to_its_end};
 use crate::cli::wait::Signals;
-use crate::provision::profiles::lift;
+use crate::database::provision::profiles::lift;
 
 /// Target, account, and command to run meanwhile.
 #[derive(Debug, Args)]

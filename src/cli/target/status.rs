@@ -6,15 +6,15 @@ use std::path::Path;
 use clap::Args;
 use jiff::Timestamp;
 
+use crate::base::clock::Clock;
 use crate::cli::args::RemoteArgs;
 use crate::cli::client::ControlClient;
 use crate::cli::complete;
 use crate::cli::endpoint::UsualCaller;
 use crate::cli::render;
 use crate::cli::table::{cut, less, whole};
-use crate::clock::Clock;
 use crate::control::model::{ProfileStatus, RoleBody, TargetStatus};
-use crate::names::TargetName;
+use crate::model::names::TargetName;
 
 /// Target.
 #[derive(Debug, Args)]

@@ -9,6 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::access::AccessError;
+use crate::access::policy::Action;
+use crate::access::strangers::Displaced;
 use crate::cli::client::ClientError;
 use crate::cli::countdown::Countdown;
 use crate::cli::endpoint::TokenFrom;
@@ -16,16 +18,16 @@ use crate::cli::wait::{WaitError, settled, waiting};
 use crate::cli::{run, wait};
 use crate::control::ApiError;
 use crate::control::model::{GrantView, RequestBody, RequestView};
-use crate::ending::{EndedBy, Ending, EndingText, Fate, HeldBack, HeldBackBy, IDENTITY_DISABLED, LimitScope, TargetRefusal};
-use crate::grant::ChangeError;
-use crate::ids::{GrantId, RequestId};
+use crate::gate::session;
 use crate::ledger::LedgerError;
-use crate::names::IdentityName;
-use crate::notify::{self, EventKind, MessageFormat, RequestNotice};
-use crate::policy::Action;
-use crate::request::{RequestState, StepError};
-use crate::session;
-use crate::strangers::Displaced;
+use crate::model::ending::{
+    EndedBy, Ending, EndingText, Fate, HeldBack, HeldBackBy, IDENTITY_DISABLED, LimitScope, TargetRefusal,
+};
+use crate::model::grant::ChangeError;
+use crate::model::ids::{GrantId, RequestId};
+use crate::model::names::IdentityName;
+use crate::model::request::{RequestState, StepError};
+use crate::outbound::notify::{self, EventKind, MessageFormat, RequestNotice};
 
 const GRANT: &str = "gr_4k2m9x0a7b";
 const REQUEST: &str = "rq_7c1n5d8e2f";
@@ -179,7 +181,7 @@ fn ends(table: &mut Table) {
         at: at("2026-08-01T12:10:00Z"),
     });
     table.command(&seen(
-        json!({"status": "released", "revoked": {"at": "2026-08-01T12:10:00Z", "by": "ana", "reason": crate::grant::GIVEN_BACK}}),
+        json!({"status": "released", "revoked": {"at": "2026-08-01T12:10:00Z", "by": "ana", "reason": crate::model::grant::GIVEN_BACK}}),
     ));
     table.api(illegal("released"));
     table.situation("somebody revokes it");

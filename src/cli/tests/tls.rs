@@ -1,11 +1,11 @@
 //! The command line and a gate with its own certificate.
 
 use super::*;
+use crate::base::secret::Secret;
+use crate::base::tls::{GateTrust, ServerTls, ServerTlsCell};
 use crate::cli::client::ControlClient;
 use crate::cli::connect::{self, ControlEndpoint};
 use crate::control::model::Me;
-use crate::secret::Secret;
-use crate::tls::{GateTrust, ServerTls, ServerTlsCell};
 
 #[tokio::test]
 async fn a_gate_is_spoken_to_only_where_it_is_trusted() {
@@ -13,7 +13,7 @@ async fn a_gate_is_spoken_to_only_where_it_is_trusted() {
     let certificate = ServerTls::self_signed(
         dir.path(),
         &["localhost".into(), "127.0.0.1".into()],
-        crate::clock::Clock::system(None).now(),
+        crate::base::clock::Clock::system(None).now(),
     )
     .unwrap();
     let served = Served::start_on(None, Some(ServerTlsCell::new(certificate.clone()))).await;
@@ -29,7 +29,7 @@ async fn a_gate_is_spoken_to_only_where_it_is_trusted() {
         assert_eq!(me(&gate, trust).await.unwrap(), "admin");
     }
 
-    let other = crate::tls::Fingerprint::of(b"another");
+    let other = crate::base::tls::Fingerprint::of(b"another");
     let refused = me(&gate, GateTrust::Pin(other)).await.unwrap_err();
     let said = refused.to_string();
     assert!(said.contains(&other.to_string()) && said.contains("--trust SHA256"), "{said}");
@@ -52,7 +52,7 @@ async fn where_there_is_no_tls_it_says_so() {
     });
     let client = ControlClient::with(
         gate,
-        GateTrust::Pin(crate::tls::Fingerprint::of(b"any")),
+        GateTrust::Pin(crate::base::tls::Fingerprint::of(b"any")),
         Secret::new("t".to_owned()),
     );
     let error = client.get::<Me>("/v1/me", &()).await.unwrap_err();

@@ -8,11 +8,11 @@ use serde_with::skip_serializing_none;
 use utoipa::ToSchema;
 
 use super::{NewRequestBody, RequestBody, RequestView};
+use crate::access::policy::{Remedy, RequestVerdict};
 use crate::access::{ExplainedAnswer, ExplainedDecision, Offer, ProfileWords};
-use crate::ids::{GrantId, RequestId};
-use crate::names::{GroupName, IdentityName, ProfileName, TargetName};
-use crate::policy::{Remedy, RequestVerdict};
-use crate::session::SessionView;
+use crate::gate::session::SessionView;
+use crate::model::ids::{GrantId, RequestId};
+use crate::model::names::{GroupName, IdentityName, ProfileName, TargetName};
 
 /// Verdict of the policies.
 #[skip_serializing_none]

@@ -10,10 +10,10 @@ use serde_with::skip_serializing_none;
 use utoipa::ToSchema;
 
 use super::{GrantView, ProfileBody};
-use crate::ids::{GrantId, RequestId};
 pub use crate::ledger::RequestView;
-use crate::names::{GroupName, IdentityName, ProfileName, TargetName};
-use crate::request::RequestState;
+use crate::model::ids::{GrantId, RequestId};
+use crate::model::names::{GroupName, IdentityName, ProfileName, TargetName};
+use crate::model::request::RequestState;
 
 /// Identity of the caller: `GET /v1/me`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use crate::ledger::UserView;
-use crate::names::{GroupName, IdentityName};
+use crate::model::names::{GroupName, IdentityName};
 
 /// `GET /v1/users`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

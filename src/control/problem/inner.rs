@@ -3,11 +3,11 @@
 use axum::http::StatusCode;
 
 use super::ProblemClass;
+use crate::access::policy::Action;
 use crate::audit::AuditError;
-use crate::grant::ChangeError;
 use crate::ledger::{LedgerError, StoreError};
-use crate::policy::Action;
-use crate::request::StepError;
+use crate::model::grant::ChangeError;
+use crate::model::request::StepError;
 
 pub(super) fn ledger(error: &LedgerError) -> ProblemClass {
     let some = |text: &str| Some(text.to_owned());

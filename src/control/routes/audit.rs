@@ -9,12 +9,12 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
 use super::{JsonAnswer, body};
+use crate::access::policy::Action;
 use crate::control::ControlContext;
 use crate::control::caller::Caller;
 use crate::control::model::{AuditKeyBody, EmptyBody};
 use crate::control::problem::ApiError;
 use crate::control::schema::CheckpointShape;
-use crate::policy::Action;
 
 #[utoipa::path(get, path = "/v1/audit/checkpoint", tag = "log", summary = "Signs the current end of the audit log (operators, and with `read-log`)", responses((status = 200, description = "Line of the latest checkpoint, to be stored elsewhere", body = CheckpointShape)))]
 pub(in crate::control) async fn checkpoint(

@@ -7,10 +7,10 @@ use axum::body::Bytes;
 use axum::extract::State;
 
 use super::{JsonAnswer, body};
+use crate::access::policy::Action;
 use crate::control::ControlContext;
 use crate::control::caller::Caller;
 use crate::control::model::{ClockView, ReasonBody};
-use crate::policy::Action;
 
 #[utoipa::path(get, path = "/v1/clock", tag = "clock", summary = "Gate time and the machine's clock", responses((status = 200, description = "Both times, and the reason if the gate ignores the machine's clock", body = ClockView)))]
 pub(in crate::control) async fn show(State(gate): State<Arc<ControlContext>>, caller: Caller) -> JsonAnswer<ClockView> {

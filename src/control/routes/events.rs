@@ -20,10 +20,10 @@ use crate::control::ControlContext;
 use crate::control::caller::{Caller, CallerStanding};
 use crate::control::long_poll::{CallerPermit, LongPollLimiter};
 use crate::control::problem::ApiError;
+use crate::gate::session::SessionView;
 use crate::ledger::{ChangedSubject, GrantView, RequestView};
-use crate::names::IdentityName;
-use crate::request::Request;
-use crate::session::SessionView;
+use crate::model::names::IdentityName;
+use crate::model::request::Request;
 
 /// Interval of the keep-alive comments on an idle stream.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);

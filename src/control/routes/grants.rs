@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::{JsonAnswer, TakenAway, body, named, query, taken};
 use crate::access::AccessError;
+use crate::access::policy::Action;
 use crate::control::ControlContext;
 use crate::control::caller::Caller;
 use crate::control::model::{
@@ -18,11 +19,10 @@ use crate::control::model::{
     Issued, MAX_PAGE_ROWS, NewGrantBody, ReasonBody, ShortenBody,
 };
 use crate::control::problem::ApiError;
-use crate::grant::{GrantChange, Terms};
-use crate::ids::GrantId;
 use crate::ledger::GrantFilter;
-use crate::names::{ProfileName, TargetName};
-use crate::policy::Action;
+use crate::model::grant::{GrantChange, Terms};
+use crate::model::ids::GrantId;
+use crate::model::names::{ProfileName, TargetName};
 
 #[utoipa::path(post, path = "/v1/grants", tag = "grants", summary = "Creates a grant without a request (operators)", request_body = NewGrantBody, responses((status = 201, description = "The grant and its secret", body = Issued)))]
 pub(in crate::control) async fn create(

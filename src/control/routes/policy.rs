@@ -8,12 +8,12 @@ use axum::extract::State;
 
 use super::requests::wanted;
 use super::{JsonAnswer, body};
+use crate::access::policy::Action;
 use crate::access::{HypotheticalQuestion, QuestionSubject};
 use crate::control::ControlContext;
 use crate::control::caller::Caller;
 use crate::control::model::{ExplainBody, ExplanationBody};
 use crate::control::problem::ApiError;
-use crate::policy::Action;
 
 #[utoipa::path(post, path = "/v1/policy/explain", tag = "policy", summary = "Decision of the policies, and the changes that would permit it",
     description = "Everyone may ask about themselves; about others only with `read-log` or `administer`.",

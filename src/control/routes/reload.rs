@@ -7,10 +7,10 @@ use axum::extract::State;
 use tokio::sync::oneshot;
 
 use super::JsonAnswer;
+use crate::access::policy::Action;
 use crate::control::caller::Caller;
 use crate::control::model::Reload;
 use crate::control::{ApiError, ControlContext};
-use crate::policy::Action;
 
 #[utoipa::path(post, path = "/v1/reload", tag = "configuration", summary = "Reloads the configuration, as a whole or not at all", responses((status = 200, description = "The new configuration is in force", body = Reload)))]
 pub(in crate::control) async fn reload(State(gate): State<Arc<ControlContext>>, caller: Caller) -> JsonAnswer<Reload> {

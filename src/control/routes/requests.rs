@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 
 use super::{JsonAnswer, TakenAway, body, named, query, taken};
+use crate::access::policy::Action;
 use crate::access::{AccessError, EntryDecision, NarrowedRequest, RequestArgs};
 use crate::control::caller::{Caller, CallerStanding};
 use crate::control::long_poll::LongPollLimiter;
@@ -19,10 +20,9 @@ use crate::control::model::{
 };
 use crate::control::problem::ApiError;
 use crate::control::{ControlContext, IDEMPOTENCY_HEADER};
-use crate::ids::RequestId;
 use crate::ledger::{RequestFilter, RequestView};
-use crate::policy::Action;
-use crate::request::{RequestOutcome, RequestState};
+use crate::model::ids::RequestId;
+use crate::model::request::{RequestOutcome, RequestState};
 
 #[utoipa::path(post, path = "/v1/requests", tag = "requests", summary = "Requests access", request_body = NewRequestBody,
     params(("Idempotency-Key" = Option<String>, Header, description = "Key chosen by the caller; a repeated call with the same key returns the same request")),

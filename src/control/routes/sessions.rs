@@ -8,14 +8,14 @@ use axum::extract::{Path, State};
 use axum::http::Uri;
 
 use super::{JsonAnswer, TakenAway, body, named, query, taken};
+use crate::access::policy::Action;
 use crate::control::ControlContext;
 use crate::control::caller::Caller;
 use crate::control::model::{ReasonBody, Sessions, SessionsQuery};
 use crate::control::problem::ApiError;
-use crate::ending::EndedBy;
-use crate::ids::SessionId;
-use crate::policy::Action;
-use crate::session::SessionView;
+use crate::gate::session::SessionView;
+use crate::model::ending::EndedBy;
+use crate::model::ids::SessionId;
 
 #[utoipa::path(get, path = "/v1/sessions", tag = "sessions", summary = "The running sessions", params(SessionsQuery), responses((status = 200, description = "The caller's own; with `administer`, all", body = Sessions)))]
 pub(in crate::control) async fn list(State(gate): State<Arc<ControlContext>>, caller: Caller, uri: Uri) -> JsonAnswer<Sessions> {

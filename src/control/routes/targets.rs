@@ -9,13 +9,13 @@ use axum::Json;
 use axum::extract::{Path, State};
 
 use super::{JsonAnswer, named};
+use crate::access::policy::Action;
 use crate::control::ControlContext;
 use crate::control::caller::Caller;
 use crate::control::model::{ProfileBody, RoleBody, TargetBody, TargetStatus, Targets};
 use crate::control::problem::ApiError;
-use crate::ids::GrantId;
-use crate::names::{ProfileName, TargetName};
-use crate::policy::Action;
+use crate::model::ids::GrantId;
+use crate::model::names::{ProfileName, TargetName};
 
 #[utoipa::path(get, path = "/v1/targets", tag = "targets", summary = "Targets and profiles that can be requested", responses((status = 200, description = "All targets", body = Targets)))]
 pub(in crate::control) async fn list(State(gate): State<Arc<ControlContext>>, caller: Caller) -> JsonAnswer<Targets> {

@@ -10,14 +10,14 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
 use super::{JsonAnswer, TakenAway, body, named, taken};
+use crate::access::policy::Action;
+use crate::base::secret::Secret;
 use crate::control::ControlContext;
 use crate::control::caller::Caller;
 use crate::control::model::{DisableBody, EmptyBody, GroupsBody, IssuedUser, NewUserBody, RegroupedUser, UserView, UsersBody};
 use crate::control::problem::ApiError;
 use crate::ledger::{ChangeEffect, LedgerError, RequestFilter, RotatedToken};
-use crate::names::{GroupName, IdentityName};
-use crate::policy::Action;
-use crate::secret::Secret;
+use crate::model::names::{GroupName, IdentityName};
 
 #[utoipa::path(get, path = "/v1/users", tag = "users", summary = "The local users", responses((status = 200, description = "All local users", body = UsersBody)))]
 pub(in crate::control) async fn list(State(gate): State<Arc<ControlContext>>, caller: Caller) -> JsonAnswer<UsersBody> {

@@ -3,7 +3,7 @@
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::tls::{self, GateTrust, ServerTls};
+use crate::base::tls::{self, GateTrust, ServerTls};
 
 fn certificate() -> ServerTls {
     let dir = tempfile::tempdir().unwrap();

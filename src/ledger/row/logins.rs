@@ -10,8 +10,8 @@ use rusqlite::{Connection, Row, params};
 use super::super::logins::GrantLogins;
 use super::super::sqlite::StoreError;
 use super::{damaged, parsed};
-use crate::ids::GrantId;
-use crate::scram::Verifier;
+use crate::model::ids::GrantId;
+use crate::protocol::scram::Verifier;
 
 /// Returns the logins of all grants that have not ended.
 pub(in crate::ledger) fn load(connection: &Connection, now: Timestamp) -> Result<HashMap<GrantId, GrantLogins>, StoreError> {

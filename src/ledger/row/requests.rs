@@ -10,10 +10,10 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter
 
 use super::super::sqlite::{StoreError, together};
 use super::{NO_SECRET, damaged, insert_within, micros};
-use crate::grant::Grant;
-use crate::ids::{GrantId, RequestId};
-use crate::names::{IdentityName, TargetName};
-use crate::request::{Request, RequestState};
+use crate::model::grant::Grant;
+use crate::model::ids::{GrantId, RequestId};
+use crate::model::names::{IdentityName, TargetName};
+use crate::model::request::{Request, RequestState};
 
 const REQUEST_COLUMNS: &str = "number, id, identity, target, outcome, activate_within_us, body";
 

@@ -10,9 +10,9 @@ use super::super::sqlite::StoreError;
 use super::users::StoredUser;
 use super::{damaged, micros, requests, users};
 use crate::audit::event::Event;
-use crate::grant::Grant;
-use crate::ids::LogId;
-use crate::request::Request;
+use crate::model::grant::Grant;
+use crate::model::ids::LogId;
+use crate::model::request::Request;
 
 /// Restriction of a row.
 #[derive(Debug, Clone)]

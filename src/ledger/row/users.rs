@@ -9,7 +9,7 @@ use rusqlite::{Connection, params};
 
 use super::super::sqlite::{StoreError, onto_the_disk};
 use super::{damaged, time};
-use crate::names::{GroupName, IdentityName};
+use crate::model::names::{GroupName, IdentityName};
 
 /// User as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,7 +3,7 @@ use std::fs;
 use super::*;
 use crate::audit::SignedTip;
 use crate::audit::chain::ChainLink;
-use crate::ids::LogId;
+use crate::model::ids::LogId;
 
 fn tip(log: u8, seq: u64) -> SignedTip {
     SignedTip {

@@ -1,7 +1,7 @@
 use super::workflow::new;
 use super::*;
 use crate::ledger::logins::MAX_LOGINS;
-use crate::request::ApprovedBy;
+use crate::model::request::ApprovedBy;
 
 #[tokio::test]
 async fn several_logins_are_good_at_once_and_the_oldest_goes_first() {

@@ -2,7 +2,7 @@ use tokio::time::Instant;
 
 use super::workflow::{name, new, reasons};
 use super::*;
-use crate::request::{ApprovedBy, Request, RequestState};
+use crate::model::request::{ApprovedBy, Request, RequestState};
 
 /// A hundred thousand requests of the past, half of them with grants: some ended long ago, some within the last hours.
 fn past(bench: &Bench, sample: &Request) {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::workflow::{approve, name, new, reasons};
 use super::*;
-use crate::request::{ApprovedBy, RequestOutcome};
+use crate::model::request::{ApprovedBy, RequestOutcome};
 
 const IN_EFFECT: ChangeEffect = ChangeEffect {
     in_effect: true,

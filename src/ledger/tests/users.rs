@@ -4,8 +4,8 @@ use super::restrict::settled;
 use super::workflow::{approve, name, new, reasons};
 use super::*;
 use crate::identity::IdentitySource;
-use crate::names::GroupName;
-use crate::request::{ApprovedBy, RequestOutcome};
+use crate::model::names::GroupName;
+use crate::model::request::{ApprovedBy, RequestOutcome};
 
 fn groups(names: &[&str]) -> BTreeSet<GroupName> {
     names.iter().map(|group| name(group)).collect()
@@ -30,7 +30,11 @@ async fn a_token_is_good_until_it_is_replaced() {
     for ledger in [ledger, &bench.reopened()] {
         assert!(ledger.user_by_token(&token).is_none());
         assert_eq!(ledger.user_by_token(&fresh).unwrap().groups.len(), 2);
-        assert!(ledger.user_by_token(&crate::secret::Secret::new("tg_".to_owned())).is_none());
+        assert!(
+            ledger
+                .user_by_token(&crate::base::secret::Secret::new("tg_".to_owned()))
+                .is_none()
+        );
     }
     let changes = ["user added", "user token_withdrawn", "user rotated", "user regrouped"];
     assert_eq!(bench.script.changes(), changes);

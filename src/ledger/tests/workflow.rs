@@ -2,8 +2,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::audit::event::RequestChangeKind;
-use crate::names::ProfileName;
-use crate::request::{Approve, ApprovedBy, Request, RequestSpec, RequestState, StepError, StepResult};
+use crate::model::names::ProfileName;
+use crate::model::request::{Approve, ApprovedBy, Request, RequestSpec, RequestState, StepError, StepResult};
 
 /// What a step comes to in these tests.
 #[derive(Debug)]

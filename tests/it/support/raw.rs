@@ -10,8 +10,8 @@ use bytes::{Bytes, BytesMut};
 use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
 use postgres_protocol::message::frontend;
 use rustls::pki_types::ServerName;
+use tidegate::base::tls::{ClientTls, TlsMode};
 use tidegate::testkit::{TestGate, TestLogin};
-use tidegate::tls::{ClientTls, TlsMode};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 

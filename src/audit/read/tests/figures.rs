@@ -19,7 +19,7 @@ use crate::audit::sql_analysis::CommandClass;
 use crate::audit::testing::{all, ended, outcome, statement, time, who};
 use crate::audit::writer::SegmentWriter;
 use crate::audit::{JournalSettings, read, segment, summary};
-use crate::ids::{GrantId, SessionId};
+use crate::model::ids::{GrantId, SessionId};
 
 /// Statements; each has an outcome.
 fn statements() -> u64 {

@@ -6,7 +6,7 @@ use super::super::body::{self, LiteralBody, shifted, whole};
 use super::super::nest::PlainValue;
 use super::super::{RedactedRange, body::literals};
 use super::{MAX_DEPTH, Name, SecretScan};
-use crate::lexer::{Token, TokenKind};
+use crate::protocol::lexer::{Token, TokenKind};
 
 impl SecretScan<'_> {
     pub(super) fn comment(&mut self, token: &Token<'_>) {

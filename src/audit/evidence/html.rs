@@ -1,0 +1,195 @@
+//! Report as a single HTML page, to be read, printed and filed. Pure.
+//!
+//! The page has no script, loads nothing and has no links to other sites. INVARIANT: every text goes through the template,
+//! which escapes it.
+
+use jiff::Timestamp;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::report::{EvidenceReport, ReportedRole};
+use super::table::{ReportTable, TableRow};
+use crate::base::columns::{ColumnSpec, fitted};
+
+/// Number of characters, with blanks between the columns, that fit side by side on the narrower of the usual paper sizes,
+/// Letter in landscape: 255 mm in the print style's 8 pixels. Columns that a terminal would cut are broken into lines here.
+const PAGE_WIDTH_CHARS: usize = 196;
+/// Number of rows of a table on the page; its CSV file has all rows.
+const MAX_ROWS: usize = 1_000;
+
+const STYLE: &str = "\
+body{font:14px/1.45 system-ui,sans-serif;color:#1b1f24;margin:2rem auto;max-width:78rem;padding:0 1.5rem}\
+h1{font-size:1.6rem;margin:0 0 .2rem}h2{font-size:1.15rem;margin:2.2rem 0 .3rem;border-bottom:1px solid #c9d1d9;padding-bottom:.2rem}\
+p.note{color:#57606a;margin:.2rem 0 .6rem;max-width:60rem}\
+table{border-collapse:collapse;width:100%;font-size:12px}\
+th,td{border:1px solid #d0d7de;padding:.25rem .4rem;text-align:left;vertical-align:top;overflow-wrap:anywhere}td.whole{white-space:nowrap;overflow-wrap:normal}\
+th{background:#f3f5f7}tr.mark td{background:#fff1f0;font-weight:600}\
+dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(11rem,1fr));gap:.6rem;margin:1rem 0}\
+dl div{border:1px solid #d0d7de;border-radius:6px;padding:.5rem .7rem}dt{color:#57606a;font-size:12px}dd{margin:0;font-size:1.25rem}\
+ul.alarm{border:2px solid #b42318;border-radius:6px;padding:.6rem 1rem .6rem 2rem}ul.alarm li{color:#b42318;font-weight:600}\
+nav a{margin-right:1rem}\
+@media print{body{margin:0;max-width:none;font-size:10px}table{font-size:8px}th,td{padding:1px 3px}tr{break-inside:avoid}thead{display:table-header-group}nav{display:none}\
+@page{size:landscape;margin:12mm}}";
+
+/// Returns the page; `made_at` is the time of its creation.
+#[must_use]
+pub fn page(report: &EvidenceReport, tables: &[ReportTable], made_at: Timestamp) -> String {
+    let period = format!("{:.0} to {:.0}", report.period.from, report.period.to);
+    let alarms = alarms(report);
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { "Access evidence, " (period) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                h1 { "Evidence of database access" }
+                p.note {
+                    "Tidegate " (env!("CARGO_PKG_VERSION")) ", " (period) " (the end is not in it), made " (format!("{made_at:.0}"))
+                    ". All times are UTC, as the gate kept them."
+                }
+                @if !alarms.is_empty() { ul.alarm { @for alarm in &alarms { li { (alarm) } } } }
+                dl { @for (name, value) in figures(report) { div { dt { (name) } dd { (value) } } } }
+                nav { @for table in tables { a href={ "#" (table.name) } { (table.title) } } }
+                @for table in tables { (section(table)) }
+            }
+        }
+    };
+    page.into_string()
+}
+
+/// Returns the findings that need attention, as sentences.
+#[must_use]
+pub fn alarms(report: &EvidenceReport) -> Vec<String> {
+    let mut alarms = Vec::new();
+    match &report.verdict {
+        Err(_) => alarms.push("The log was not verified.".to_owned()),
+        Ok(verdict) if verdict.flaw.is_some() => alarms.push("The log is not whole: see the first table.".to_owned()),
+        Ok(_) => {}
+    }
+    let unreviewed = report
+        .grants
+        .iter()
+        .filter_map(|life| life.asked.as_ref())
+        .filter(|asked| asked.break_glass && asked.review.is_none())
+        .count();
+    let unconfirmed = report.overshoots.late.items.iter().filter(|late| !late.confirmed).count();
+    let roles_left = report.roles.iter().filter(|role| role.is_left(report.period.to)).count();
+    let intruders: u64 = report.roles.iter().map(|role| role.intruders).sum();
+    for (count, what) in [
+        (unreviewed as u64, "Break-glass accesses that nobody has reviewed"),
+        (unconfirmed as u64, "Sessions that ended without the database confirming it"),
+        (
+            roles_left as u64,
+            "Roles that were still at their database although their grant was over",
+        ),
+        (intruders, "Logins with a grant's role past the gate"),
+        (report.lost_sessions, "Sessions without an end on record"),
+        (report.records_missing, "Records given up while the log could not be written"),
+        (
+            report.log_damaged,
+            "Times that the gate found records of its log changed or missing, or the file gone",
+        ),
+        (
+            report.unreadable.count(),
+            "Lines of the log that could not be read, so that what is shown is not all there is",
+        ),
+    ] {
+        if count > 0 {
+            alarms.push(format!("{what}: {count}."));
+        }
+    }
+    alarms
+}
+
+/// Returns the summary figures.
+#[must_use]
+pub fn figures(report: &EvidenceReport) -> [(&'static str, u64); 11] {
+    let sessions: u64 = report.grants.iter().map(|life| life.used.sessions).sum();
+    let unused = report.grants.iter().filter(|life| life.is_unused()).count();
+    let refused: u64 = report.refusals.iter().map(|refusals| refusals.count).sum();
+    let statements_refused: u64 = report.rails.iter().map(|refusals| refusals.count).sum();
+    let made = |role: &&ReportedRole| role.made_at.is_some_and(|at| report.period.has(at));
+    let roles = report.roles.iter().filter(made).count();
+    [
+        ("Grants", report.grants.len() as u64),
+        ("of these unused", unused as u64),
+        ("Sessions begun", sessions),
+        ("Statements executed", report.statements.executed),
+        ("failed", report.statements.failed),
+        ("with unknown outcome", report.statements.unknown),
+        ("that could not be read", report.unread.statements()),
+        ("refused by the gate", statements_refused + report.rails_more),
+        ("Roles made at databases", roles as u64),
+        ("Requests and actions denied", report.denials.count()),
+        ("Logins refused", refused + report.refusals_more),
+    ]
+}
+
+fn section(table: &ReportTable) -> Markup {
+    let left = (table.rows.len().saturating_sub(MAX_ROWS) as u64) + table.more;
+    let columns = table.columns();
+    let shown = on_page(table, &columns);
+    let head = |place: &usize| table.head.get(*place).copied().unwrap_or_default();
+    let gone: Vec<&str> = (0..table.head.len())
+        .filter(|place| !shown.contains(place))
+        .map(|place| head(&place))
+        .collect();
+    html! {
+        section id=(table.name) {
+            h2 { (table.title) }
+            p.note { (table.note) }
+            @if table.rows.is_empty() {
+                p { "None." }
+            } @else {
+                table {
+                    thead { tr { @for place in &shown { th { (head(place)) } } } }
+                    tbody { @for row in table.rows.iter().take(MAX_ROWS) { (line(row, &columns, &shown)) } }
+                }
+                @if !gone.is_empty() {
+                    p.note { "Not on the page, for there is no room: " (gone.join(", ")) ". " (table.name) ".csv has them." }
+                }
+            }
+            @if left > 0 {
+                p { (left) " more; " (table.name) ".csv has " (table.rows.len()) " rows." }
+            }
+        }
+    }
+}
+
+/// Returns the indices of the columns that fit on a sheet of paper.
+fn on_page(table: &ReportTable, columns: &[ColumnSpec]) -> Vec<usize> {
+    let rows = || table.rows.iter().take(MAX_ROWS);
+    let widest = |place: usize| {
+        rows()
+            .filter_map(|row| row.cells.get(place))
+            .map(|cell| cell.chars().count())
+            .max()
+    };
+    // Headings break between words.
+    let heading = |name: &str| name.split(' ').map(str::len).max().unwrap_or(0);
+    let natural: Vec<usize> = (0..)
+        .zip(table.head)
+        .map(|(place, name)| widest(place).unwrap_or(0).max(heading(name)))
+        .collect();
+    fitted(columns, &natural, PAGE_WIDTH_CHARS)
+        .into_iter()
+        .map(|(place, _)| place)
+        .collect()
+}
+
+fn line(row: &TableRow, columns: &[ColumnSpec], shown: &[usize]) -> Markup {
+    let cells = shown
+        .iter()
+        .filter_map(|place| Some((row.cells.get(*place)?, columns.get(*place)?)));
+    html! {
+        tr class=[row.remarkable.then_some("mark")] {
+            @for (cell, column) in cells { td class=[(!column.is_cut()).then_some("whole")] { (cell) } }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,301 @@
+//! TLS on connections to a gate's control API, as a client: the certificates that a person's own machine trusts there.
+//!
+//! It sends only the handshake.
+//!
+//! INVARIANT: a certificate is trusted because a CA signed it or because its fingerprint was given; a matching name is not
+//! enough. [`seen`] is the one exception, and sends nothing.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
+use parking_lot::Mutex;
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use sha2::{Digest, Sha256};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::client::roots;
+use super::verify::{TargetVerifier, VerifyLevel};
+use super::{TlsError, WEB, anchor, provider};
+
+/// Basis on which a gate's certificate is trusted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum GateTrust {
+    /// CAs that this machine trusts.
+    #[default]
+    Machine,
+    /// Certificates in this PEM file: CAs or the gate's own.
+    Ca(PathBuf),
+    /// Fingerprint of the certificate or of its CA; no other CA is trusted.
+    Pin(Fingerprint),
+}
+
+/// SHA-256 of a certificate (DER).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint([u8; 32]);
+
+/// Error of a text that is not a fingerprint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected a certificate's SHA-256: 64 hexadecimal digits, with or without colons")]
+pub struct FingerprintError;
+
+impl Fingerprint {
+    /// Computes the fingerprint of a certificate.
+    #[must_use]
+    pub fn of(certificate_der: &[u8]) -> Self {
+        Self(Sha256::digest(certificate_der).into())
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&HEXLOWER.encode(&self.0))
+    }
+}
+
+impl FromStr for Fingerprint {
+    type Err = FingerprintError;
+
+    /// Parses the form that [`Fingerprint`] prints, or that of `openssl x509 -fingerprint -sha256`.
+    fn from_str(text: &str) -> Result<Self, FingerprintError> {
+        let bare = text.trim().rsplit('=').next().unwrap_or_default();
+        let digits: Vec<u8> = bare.bytes().filter(|byte| *byte != b':').collect();
+        let bytes = HEXLOWER_PERMISSIVE.decode(&digits).map_err(|_| FingerprintError)?;
+        bytes.try_into().map(Self).map_err(|_| FingerprintError)
+    }
+}
+
+/// Performs the handshake over `tcp` with the gate named `host`. [`is_distrust`] recognises an error about the certificate.
+pub async fn connect(tcp: TcpStream, host: &str, trust: &GateTrust) -> Result<TlsStream<TcpStream>, io::Error> {
+    let verifier: Arc<dyn ServerCertVerifier> = match trust {
+        GateTrust::Machine => by_ca(None).map_err(io::Error::other)?,
+        GateTrust::Ca(path) => by_ca(Some(path)).map_err(io::Error::other)?,
+        GateTrust::Pin(pin) => Arc::new(Pinned {
+            pin: Some(*pin),
+            seen: Mutex::default(),
+        }),
+    };
+    shake(tcp, host, verifier).await
+}
+
+/// Returns the fingerprint of the certificate that is shown there, which proves nothing yet.
+pub async fn seen(tcp: TcpStream, host: &str) -> Result<Fingerprint, io::Error> {
+    let looking = Arc::new(Pinned {
+        pin: None,
+        seen: Mutex::default(),
+    });
+    // The connection is not used further: nothing is sent to the peer, which is not verified.
+    let shaken = shake(tcp, host, Arc::clone(&looking) as Arc<dyn ServerCertVerifier>).await;
+    let seen = *looking.seen.lock();
+    match (seen, shaken) {
+        (Some(seen), _) => Ok(seen),
+        (None, Err(error)) => Err(error),
+        (None, Ok(_)) => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// Returns true if a handshake failed because the certificate is not trusted.
+#[must_use]
+pub fn is_distrust(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    matches!(inner, Some(Error::InvalidCertificate(_)))
+}
+
+async fn shake(tcp: TcpStream, host: &str, verifier: Arc<dyn ServerCertVerifier>) -> io::Result<TlsStream<TcpStream>> {
+    let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let name = ServerName::try_from(bare).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?;
+    let mut config = builder
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![WEB.to_vec()];
+    config.resumption = Resumption::disabled();
+    TlsConnector::from(Arc::new(config)).connect(name, tcp).await
+}
+
+fn by_ca(file: Option<&PathBuf>) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
+    let (roots, trusted) = roots(file.map(PathBuf::as_path))?;
+    let algorithms = provider().signature_verification_algorithms;
+    Ok(Arc::new(TargetVerifier::new(
+        VerifyLevel::ChainAndName,
+        roots,
+        trusted,
+        algorithms,
+    )))
+}
+
+/// Verifier that accepts the one certificate with the given fingerprint, or one issued by the CA with it. Without a fingerprint
+/// it accepts none and stores the one that was shown.
+#[derive(Debug)]
+struct Pinned {
+    pin: Option<Fingerprint>,
+    seen: Mutex<Option<Fingerprint>>,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let chain: Vec<_> = std::iter::once(end_entity).chain(intermediates).cloned().collect();
+        let shown = anchor::pinned(&chain).map(|shown| Fingerprint::of(shown));
+        *self.seen.lock() = shown;
+        let is_pinned = |certificate: &CertificateDer<'_>| self.pin == Some(Fingerprint::of(certificate));
+        if is_pinned(end_entity) {
+            return Ok(ServerCertVerified::assertion());
+        }
+        // Only a self-signed CA is accepted, because the one that a gate shows issues certificates for that gate alone. Names are
+        // not compared, as with a pin of the certificate itself.
+        let ca = intermediates.iter().find(|ca| is_pinned(ca) && anchor::is_its_own_issuer(ca));
+        let ca = ca.ok_or(CertificateError::ApplicationVerificationFailure)?;
+        let mut roots = RootCertStore::empty();
+        roots.add(ca.clone().into_owned())?;
+        let algorithms = provider().signature_verification_algorithms;
+        let verifier = TargetVerifier::new(VerifyLevel::Chain, roots, Vec::new(), algorithms);
+        verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::super::ServerTls;
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_is_read_as_openssl_writes_it() {
+        let fingerprint = Fingerprint::of(b"certificate");
+        let plain = fingerprint.to_string();
+        let colons: Vec<String> = plain
+            .as_bytes()
+            .chunks(2)
+            .map(|pair| String::from_utf8_lossy(pair).to_uppercase())
+            .collect();
+        let openssl = format!("sha256 Fingerprint={}\n", colons.join(":"));
+        assert_eq!(plain.parse(), Ok(fingerprint));
+        assert_eq!(openssl.parse(), Ok(fingerprint));
+        for bad in [
+            "",
+            "ab",
+            &plain.replace(plain.chars().next().unwrap(), "g"),
+            &format!("{plain}00"),
+        ] {
+            assert_eq!(bad.parse::<Fingerprint>(), Err(FingerprintError), "{bad}");
+        }
+    }
+
+    /// Whether a gate with its own certificate for `names` is trusted so, when it is called `host`.
+    async fn trusted(server: &ServerTls, host: &str, trust: &GateTrust) -> bool {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let acceptor = TlsAcceptor::from(server.web());
+        let accepting = tokio::spawn(async move { acceptor.accept(listener.accept().await.unwrap().0).await.is_ok() });
+        let tcp = TcpStream::connect(address).await.unwrap();
+        match connect(tcp, host, trust).await {
+            Ok(stream) => {
+                assert!(accepting.await.unwrap());
+                assert_eq!(stream.get_ref().1.alpn_protocol(), Some(WEB));
+                true
+            }
+            Err(error) => {
+                assert!(is_distrust(&error), "{error}");
+                false
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn trusted_by_its_file_or_its_fingerprint_and_by_nothing_else() {
+        let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let own = ServerTls::self_signed(
+            dir.path(),
+            &["gate.example.org".into(), "127.0.0.1".into()],
+            crate::base::clock::Clock::system(None).now(),
+        )
+        .unwrap();
+        let other = ServerTls::self_signed(
+            elsewhere.path(),
+            &["gate.example.org".into()],
+            crate::base::clock::Clock::system(None).now(),
+        )
+        .unwrap();
+        let file = GateTrust::Ca(dir.path().join("tls.crt"));
+        let pin = GateTrust::Pin(own.fingerprint());
+        assert!(trusted(&own, "gate.example.org", &file).await);
+        assert!(trusted(&own, "127.0.0.1", &file).await);
+        assert!(!trusted(&own, "elsewhere.example.org", &file).await);
+        assert!(!trusted(&other, "gate.example.org", &file).await);
+        assert!(trusted(&own, "whatever.example.org", &pin).await);
+        assert!(!trusted(&other, "gate.example.org", &pin).await);
+        // The pin is the CA's: what is renewed under it is trusted, too.
+        let now = crate::base::clock::Clock::system(None).now();
+        let (aged, names) = (tempfile::tempdir().unwrap(), ["gate.example.org".to_owned()]);
+        let first = ServerTls::self_signed(aged.path(), &names, now - jiff::SignedDuration::from_hours(24 * 65)).unwrap();
+        let renewed = first.renewed(now).unwrap().unwrap();
+        let pin = GateTrust::Pin(first.fingerprint());
+        assert!(trusted(&renewed, "whatever.example.org", &pin).await);
+        // A machine without root certificates verifies nobody either.
+        if roots(None).is_ok() {
+            assert!(!trusted(&own, "gate.example.org", &GateTrust::Machine).await);
+        }
+    }
+
+    #[tokio::test]
+    async fn looking_sees_the_certificate_and_goes_no_further() {
+        let dir = tempfile::tempdir().unwrap();
+        let server = ServerTls::self_signed(
+            dir.path(),
+            &["localhost".into()],
+            crate::base::clock::Clock::system(None).now(),
+        )
+        .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let acceptor = TlsAcceptor::from(server.web());
+        let accepting = tokio::spawn(async move { acceptor.accept(listener.accept().await.unwrap().0).await.is_ok() });
+        let tcp = TcpStream::connect(address).await.unwrap();
+        assert_eq!(seen(tcp, "localhost").await.unwrap(), server.fingerprint());
+        assert!(!accepting.await.unwrap());
+    }
+}

@@ -1,0 +1,335 @@
+//! Creation of a grant's role, in one round trip; a role that a former run of this gate left is taken over.
+//!
+//! It does not drop roles. INVARIANT: the server never sees the password, only its verifier; a role is created completely or not
+//! at all.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use data_encoding::HEXLOWER;
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::{GrantRoles, GrantRolesInner, RoleError, RoleFault, RoleProfile, RoleSlot, RoleState, search_path};
+use crate::audit::event::RoleChangeKind;
+use crate::base::backoff::Backoff;
+use crate::base::error_chain::display_chain;
+use crate::base::secret::Secret;
+use crate::database::rights::{RoleMarker, RoleName, profile_role, quoted, quoted_text};
+use crate::database::upstream::{MadeKeys, Target, TargetAccount};
+use crate::model::grant::{Grant, GrantState};
+use crate::protocol::scram::{ClientKeys, Verifier};
+
+/// Number of SCRAM iterations: PostgreSQL's default (RFC 7677, section 4). Guessing 256 random bits is hopeless with any number.
+const ITERATIONS: u32 = 4096;
+const SALT_BYTES: usize = 16;
+const PASSWORD_BYTES: usize = 32;
+/// Factor between connections and sessions: as many sessions may be closing as are open.
+const CONNECTIONS_PER_SESSION: u32 = 2;
+/// Maximum number of attempts after collisions with other changes of the catalogue.
+const MAX_ATTEMPTS: u32 = 4;
+/// Waits between them.
+const RETRY_BACKOFF: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
+
+/// `duplicate_object`.
+const DUPLICATE_OBJECT: &str = "42710";
+
+impl GrantRoles {
+    /// Creates the role unless it exists by now.
+    pub(super) async fn make(
+        &self,
+        slot: Arc<RoleSlot>,
+        grant: watch::Receiver<Arc<Grant>>,
+        asked: Instant,
+    ) -> Result<Arc<TargetAccount>, RoleError> {
+        let mut state = slot.turn.lock().await;
+        if let Some(account) = &state.account {
+            return Ok(Arc::clone(account));
+        }
+        if let Some((at, error)) = &state.failed
+            && *at >= asked
+        {
+            return Err(error.clone());
+        }
+        match self.0.make(&slot, &grant, &mut state).await {
+            Ok(account) => {
+                state.account = Some(Arc::clone(&account));
+                state.failed = None;
+                self.keep(&slot, grant, &mut state);
+                Ok(account)
+            }
+            Err(error) => {
+                state.failed = Some((self.0.clock.moment().instant, error.clone()));
+                if matches!(&error, RoleError::Fault(fault) if fault.unreachable()) {
+                    // The role may exist all the same, if only the answer was lost.
+                    self.keep(&slot, grant, &mut state);
+                }
+                if !state.kept {
+                    self.0.slots.lock().remove(&slot.grant);
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+impl GrantRolesInner {
+    async fn make(
+        &self,
+        slot: &RoleSlot,
+        grant: &watch::Receiver<Arc<Grant>>,
+        state: &mut RoleState,
+    ) -> Result<Arc<TargetAccount>, RoleError> {
+        let grant = grant.borrow().clone();
+        let GrantState::Active { until, .. } = grant.status(self.clock.now()) else {
+            return Err(RoleError::Over);
+        };
+        let place = self.place();
+        let profile = match grant.profile() {
+            // A grant made by hand without a profile gets the narrowest.
+            None => place.profiles.first(),
+            Some(name) => place.profiles.iter().find(|profile| profile.name == *name),
+        };
+        let profile = profile.ok_or_else(|| RoleError::NoProfile {
+            asked: grant.profile().map_or_else(String::new, ToString::to_string),
+            known: place.profiles.iter().map(|profile| profile.name.clone()).collect(),
+        })?;
+        let (password, made, verifier) = fresh_password().await?;
+        let holder = profile_role(&place.target.name, &profile.name);
+        self.record(slot, RoleChangeKind::Made, Some(until), None).await?;
+        let settings = match self.session_settings(&place.target, profile).await {
+            Ok(settings) => settings,
+            Err(fault) => {
+                self.note(slot, RoleChangeKind::NotMade, Some(fault.to_string())).await;
+                return Err(fault.into());
+            }
+        };
+        let wanted = NewRole {
+            role: &slot.role,
+            holder: &holder,
+            inherits: !profile.creates,
+            marker: self.marker(&slot.grant),
+            connections: connections(profile, &grant),
+            verifier,
+            settings: &settings,
+        };
+        if let Err(error) = self.make_at_the_server(&wanted, until).await {
+            tracing::warn!(role = %slot.role, target_name = %place.target.name, error = %display_chain(&error), "cannot create the role of a grant");
+            self.note(slot, RoleChangeKind::NotMade, Some(error.to_string())).await;
+            return Err(error);
+        }
+        state.until = Some(until);
+        self.counts.made.fetch_add(1, Ordering::Relaxed);
+        let account = TargetAccount::own(slot.role.to_string())
+            .for_grant(
+                slot.grant.clone(),
+                profile.creates.then(|| holder.to_string()),
+                wanted.connections,
+            )
+            .behind(profile.views.as_ref().map(RoleName::quoted))
+            .with(password, made);
+        Ok(Arc::new(account))
+    }
+
+    /// Returns the settings of the role: those of the profile and, with masks, a `search_path` that puts the views before the
+    /// path that holds without them.
+    async fn session_settings(&self, target: &Arc<Target>, profile: &RoleProfile) -> Result<Vec<(String, String)>, RoleFault> {
+        let mut settings = profile.settings.clone();
+        let Some(views) = &profile.views else {
+            return Ok(settings);
+        };
+        let is_path = |(name, _): &&mut (String, String)| name.eq_ignore_ascii_case("search_path");
+        if let Some((_, path)) = settings.iter_mut().find(is_path) {
+            *path = search_path::behind(views, path);
+        } else {
+            let asked = search_path::effective(&target.database);
+            let rows = self.making.run(target, &self.clock, &asked).await?;
+            let path = rows.first().and_then(|row| row.get(0)).unwrap_or_default();
+            settings.push(("search_path".to_owned(), search_path::behind(views, path)));
+        }
+        Ok(settings)
+    }
+
+    async fn make_at_the_server(&self, wanted: &NewRole<'_>, until: Timestamp) -> Result<(), RoleError> {
+        let place = self.place();
+        let mut backoff = RETRY_BACKOFF;
+        for attempt in 1.. {
+            let session = self.making.session(&place.target, &self.clock).await?;
+            let sql = wanted.create(session.theirs(until));
+            let mut done = self
+                .making
+                .run(&place.target, &self.clock, &sql)
+                .await
+                .map(drop)
+                .map_err(RoleError::from);
+            if matches!(&done, Err(RoleError::Fault(fault)) if fault.code() == DUPLICATE_OBJECT) {
+                done = self.take_over(wanted, session.theirs(until)).await;
+            }
+            match done {
+                Err(RoleError::Fault(fault)) if fault.collided() && attempt < MAX_ATTEMPTS => {
+                    tokio::time::sleep(backoff.next_wait()).await;
+                }
+                done => return done,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes over a role of that name if a former run of this gate created it.
+    async fn take_over(&self, wanted: &NewRole<'_>, until: Timestamp) -> Result<(), RoleError> {
+        let found = self.find(&self.making, wanted.role).await?;
+        let Some(found) = found.filter(|found| found.comment.parse() == Ok(wanted.marker.clone())) else {
+            return Err(RoleError::NotOurs(wanted.role.clone()));
+        };
+        let former = found.member_of.iter().filter(|role| self.is_profile(role));
+        let former = former
+            .map(|role| role.name.as_str())
+            .filter(|name| *name != wanted.holder.as_str());
+        let sql = wanted.alter(until, former);
+        self.making.run(&self.place().target, &self.clock, &sql).await?;
+        Ok(())
+    }
+}
+
+/// Properties of a grant's role.
+struct NewRole<'a> {
+    role: &'a RoleName,
+    /// Role of the profile.
+    holder: &'a RoleName,
+    /// True if it has the profile's rights without `SET ROLE`.
+    inherits: bool,
+    marker: RoleMarker,
+    connections: u32,
+    verifier: Verifier,
+    settings: &'a [(String, String)],
+}
+
+impl NewRole<'_> {
+    /// Returns the SQL that creates the role. `NOINHERIT`: the role itself has only the rights of PUBLIC, and gets the profile's
+    /// by `SET ROLE` (since version 16 the membership takes its option from the attribute). `ROLE CURRENT_USER`: its backends can
+    /// be seen and ended, and its objects handed over, with the same statements on every version.
+    fn create(&self, until: Timestamp) -> String {
+        let (role, holder) = (self.role.quoted(), self.holder.quoted());
+        let mut sql = format!(
+            "CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS {} \
+             CONNECTION LIMIT {} PASSWORD '{}' VALID UNTIL '{until}' IN ROLE {holder} ROLE CURRENT_USER; \
+             COMMENT ON ROLE {role} IS {};",
+            self.inheritance(),
+            self.connections,
+            self.verifier,
+            quoted_text(&self.marker.to_string())
+        );
+        self.set(&mut sql);
+        sql
+    }
+
+    /// Returns the SQL that changes an existing role to the same properties, also one that the target's former account created,
+    /// with `former` profiles. Its backends stay: they may be sessions of this run, and the reaper ends those that are not.
+    fn alter<'n>(&self, until: Timestamp, former: impl Iterator<Item = &'n str>) -> String {
+        let (role, holder) = (self.role.quoted(), self.holder.quoted());
+        let mut sql = format!(
+            "ALTER ROLE {role} LOGIN {} CONNECTION LIMIT {} PASSWORD '{}' VALID UNTIL '{until}'; \
+             ALTER ROLE {role} RESET ALL; GRANT {role} TO CURRENT_USER; REVOKE {holder} FROM {role}; GRANT {holder} TO {role};",
+            self.inheritance(),
+            self.connections,
+            self.verifier
+        );
+        for former in former {
+            // Writing to a String cannot fail.
+            let _ = write!(sql, " REVOKE {} FROM {role};", quoted(former));
+        }
+        self.set(&mut sql);
+        sql
+    }
+
+    fn inheritance(&self) -> &'static str {
+        if self.inherits { "INHERIT" } else { "NOINHERIT" }
+    }
+
+    fn set(&self, sql: &mut String) {
+        for (name, value) in self.settings {
+            let name: Vec<_> = name.split('.').map(quoted).collect();
+            // Writing to a String cannot fail.
+            let _ = write!(
+                sql,
+                " ALTER ROLE {} SET {} = {};",
+                self.role.quoted(),
+                name.join("."),
+                setting(&name.join("."), value)
+            );
+        }
+    }
+}
+
+/// Returns a setting's value as SQL. A list is written element by element, because one text would be one element
+/// (`GUC_LIST_QUOTE`, src/backend/utils/misc/guc_tables.c; these four settings are all that have it).
+fn setting(name: &str, value: &str) -> String {
+    let lists = [
+        "\"search_path\"",
+        "\"temp_tablespaces\"",
+        "\"local_preload_libraries\"",
+        "\"session_preload_libraries\"",
+    ];
+    if !lists.contains(&name.to_ascii_lowercase().as_str()) {
+        return quoted_text(value);
+    }
+    let elements = search_path::elements(value);
+    elements
+        .iter()
+        .map(|element| quoted_text(&element.text))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// Returns the connection limit: the profile's, or one derived from the grant's number of sessions.
+fn connections(profile: &RoleProfile, grant: &Grant) -> u32 {
+    profile.connections.unwrap_or_else(|| {
+        // The server takes an int4.
+        grant
+            .max_sessions()
+            .saturating_mul(CONNECTIONS_PER_SESSION)
+            .min(i32::MAX.unsigned_abs())
+    })
+}
+
+/// Returns a new password with its keys and verifier. Deriving takes about a millisecond of processor time, so it runs on a
+/// blocking thread.
+async fn fresh_password() -> Result<(Secret<String>, MadeKeys, Verifier), RoleError> {
+    let mut bytes = [0; PASSWORD_BYTES];
+    let mut salt = [0; SALT_BYTES];
+    getrandom::fill(&mut bytes)
+        .and_then(|()| getrandom::fill(&mut salt))
+        .map_err(|_| RoleError::Internal("random bytes"))?;
+    let password = Secret::new(HEXLOWER.encode(&bytes));
+    let given = password.clone();
+    let derived = tokio::task::spawn_blocking(move || ClientKeys::derive(given.expose().as_bytes(), &salt, ITERATIONS));
+    let keys = derived.await.map_err(|_| RoleError::Internal("deriving keys"))?;
+    let verifier = Verifier::of(&keys, &salt, ITERATIONS);
+    let made = MadeKeys {
+        keys,
+        salt: salt.to_vec(),
+        iterations: ITERATIONS,
+    };
+    Ok((password, made, verifier))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_written_element_by_element() {
+        assert_eq!(
+            setting("\"search_path\"", r#"masked, "$user",public"#),
+            "'masked', '$user', 'public'"
+        );
+        assert_eq!(setting("\"work_mem\"", "16MB"), "'16MB'");
+        assert_eq!(
+            setting("\"statement_timeout\"", "'; DROP TABLE t; --"),
+            "'''; DROP TABLE t; --'"
+        );
+    }
+}

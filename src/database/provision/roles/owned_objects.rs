@@ -1,0 +1,277 @@
+//! Handing over and undoing of what a role leaves behind: objects it owned, rights it was given, transactions it prepared.
+//!
+//! It ends no session. INVARIANT: only what roles of this gate and this target gave or prepared is undone. What others gave stays
+//! (`DROP OWNED` is RESTRICT), and the role with it, but it cannot log in.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use serde::de::DeserializeOwned;
+use tokio_postgres::SimpleQueryRow;
+
+use super::connection::OpenConnection;
+use super::drop::{RelatedRole, RoleAtEnd};
+use super::{GrantRolesInner, RoleFault};
+use crate::database::provision::owned;
+use crate::database::rights::{ForeignTrigger, GivenAway, OwnDefaults, RoleName, as_member, quoted, quoted_text};
+
+/// Application name in the server's `pg_stat_activity`.
+const NAME: &str = "tidegate (ends roles)";
+/// `invalid_catalog_name`.
+const NO_DATABASE: &str = "3D000";
+
+/// Grantors of rights to the role in this database, with the object. Only the grantor can revoke a privilege
+/// (`select_best_grantor`, src/backend/utils/adt/acl.c: `DROP OWNED` only warns), and only the table's owner can drop a role from
+/// a policy.
+const GIFTS: &str = "
+    SELECT DISTINCT g.rolname, shobj_description(g.oid, 'pg_authid'), pg_has_role(current_user, g.oid, 'USAGE'), t.thing
+    FROM (
+        SELECT a.grantor AS giver, o.kind || ' ' || i.identity AS thing
+        FROM pg_shdepend d
+        CROSS JOIN LATERAL (
+            SELECT 'TABLE' AS kind, relacl AS acl FROM pg_class WHERE d.classid = 'pg_class'::regclass AND oid = d.objid
+            UNION ALL SELECT 'TABLE', attacl FROM pg_attribute WHERE d.classid = 'pg_class'::regclass AND attrelid = d.objid
+            UNION ALL SELECT 'ROUTINE', proacl FROM pg_proc WHERE d.classid = 'pg_proc'::regclass AND oid = d.objid
+            UNION ALL SELECT 'TYPE', typacl FROM pg_type WHERE d.classid = 'pg_type'::regclass AND oid = d.objid
+            UNION ALL SELECT 'SCHEMA', nspacl FROM pg_namespace WHERE d.classid = 'pg_namespace'::regclass AND oid = d.objid
+            UNION ALL SELECT 'LARGE OBJECT', lomacl FROM pg_largeobject_metadata
+                WHERE d.classid = 'pg_largeobject'::regclass AND oid = d.objid) AS o
+        CROSS JOIN LATERAL aclexplode(o.acl) AS a
+        CROSS JOIN LATERAL pg_identify_object(d.classid, d.objid, 0) AS i
+        WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = $role AND d.deptype = 'a' AND a.grantee = d.refobjid
+          AND d.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+        UNION ALL
+        SELECT c.relowner, NULL
+        FROM pg_shdepend d JOIN pg_policy p ON p.oid = d.objid JOIN pg_class c ON c.oid = p.polrelid
+        WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = $role AND d.classid = 'pg_policy'::regclass
+          AND d.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+    ) AS t JOIN pg_roles g ON g.oid = t.giver";
+
+/// Other databases with objects of the role.
+const ELSEWHERE: &str = "
+    SELECT DISTINCT b.datname FROM pg_shdepend d JOIN pg_database b ON b.oid = d.dbid
+    WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = $role AND b.datname <> current_database()";
+
+/// Prepared transactions of the role itself, and of any role (a session may have prepared in its profile's) that lock its row or
+/// its name. Locks of a prepared transaction belong to no process; they are found by its transaction id.
+const PREPARED: &str = "
+    SELECT o.rolname, shobj_description(o.oid, 'pg_authid'), pg_has_role(current_user, o.oid, 'USAGE'), p.gid, p.database
+    FROM pg_prepared_xacts p JOIN pg_roles o ON o.rolname = p.owner
+    WHERE o.oid = $role OR EXISTS (
+        SELECT FROM pg_locks x JOIN pg_locks l USING (virtualtransaction)
+        WHERE x.pid IS NULL AND x.locktype = 'transactionid' AND x.transactionid = p.transaction AND l.pid IS NULL
+          AND (l.relation = 'pg_authid'::regclass AND l.mode = 'RowExclusiveLock'
+               OR l.classid = 'pg_authid'::regclass AND l.objid = $role))";
+
+impl GrantRolesInner {
+    /// Rolls back prepared transactions that hold the role. Only the role that prepared one may do it, in the same database and
+    /// outside a transaction block, so the account becomes that role on a separate connection.
+    pub(super) async fn roll_back_prepared(&self, oid: &str) -> Result<(), RoleFault> {
+        let place = self.place();
+        let _turn = self.legacies.lock().await;
+        for row in self.ask(&PREPARED.replace("$role", oid)).await? {
+            let (Some(owner), Some(gid), Some(database)) = (RelatedRole::read(&row, 0), row.get(3), row.get(4)) else {
+                continue;
+            };
+            if !self.knows(&owner) {
+                continue;
+            }
+            tracing::warn!(
+                owner = owner.name,
+                gid,
+                "rolling back a prepared transaction that blocks the role of an ended grant"
+            );
+            let session = OpenConnection::open_in(&place.target, database, NAME, &self.clock).await?;
+            let mut joined = JoinedRoles::default();
+            joined.add(&owner);
+            session
+                .run(&format!("{}SET ROLE {}", joined.join(), quoted(&owner.name)))
+                .await?;
+            let done = session.run(&format!("ROLLBACK PREPARED {}", quoted_text(gid))).await;
+            session.run(&format!("RESET ROLE; {}", joined.leave())).await?;
+            done?;
+        }
+        Ok(())
+    }
+
+    /// Hands the role's objects in all databases to its profile, or drops them if the profile is gone; revokes what it was given;
+    /// then drops it.
+    pub(super) async fn hand_over(&self, role: &RoleName, found: &RoleAtEnd) -> Result<(), RoleFault> {
+        let place = self.place();
+        let _turn = self.legacies.lock().await;
+        // This may take long, so it does not block the connection that other roles are dropped on.
+        let session = OpenConnection::open_kept(&place.target, NAME, &self.clock).await?;
+        for row in session.run(&ELSEWHERE.replace("$role", &found.oid)).await? {
+            let there = OpenConnection::open_in(&place.target, row.get(0).unwrap_or_default(), NAME, &self.clock).await?;
+            there.run(&self.freeing(&there, role, found).await?).await?;
+        }
+        let free = self.freeing(&session, role, found).await?;
+        session.run(&format!("{free}DROP ROLE {}", role.quoted())).await.map(drop)
+    }
+
+    /// Undoes what sessions of the role's profiles did for others: default privileges, rights given away, triggers on tables of
+    /// others. A failure does not stop the rest.
+    pub(super) async fn undo_gifts(&self, found: &RoleAtEnd) -> UndoneGifts {
+        let mut undone = UndoneGifts::default();
+        for holder in found.member_of.iter().filter(|holder| self.is_profile(holder)) {
+            if let Err(fault) = self.undo_gifts_of(holder, &mut undone).await {
+                undone.fault.get_or_insert(fault);
+            }
+        }
+        undone
+    }
+
+    async fn undo_gifts_of(&self, holder: &RelatedRole, undone: &mut UndoneGifts) -> Result<(), RoleFault> {
+        let place = self.place();
+        let _turn = self.legacies.lock().await;
+        let session = match OpenConnection::open_in(&place.target, &place.target.database, NAME, &self.clock).await {
+            // The database was dropped, with all that was given in it.
+            Err(fault) if fault.code() == NO_DATABASE => return Ok(()),
+            opened => opened?,
+        };
+        for GiftStatements {
+            sql,
+            as_holder,
+            otherwise,
+        } in gifts_of(&session, &holder.name).await?
+        {
+            for (sql, as_holder) in [(sql, as_holder)].into_iter().chain(otherwise.map(|sql| (sql, true))) {
+                let done = if as_holder && !holder.inherited {
+                    session.run(&as_member(&holder.name, &sql)).await
+                } else {
+                    session.run(&sql).await
+                };
+                match done {
+                    Ok(_) => {
+                        undone.statements.push(sql);
+                        break;
+                    }
+                    Err(fault) => {
+                        undone.fault.get_or_insert(fault);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the SQL that frees the role in one database. To hand objects over, the account has to be a member of the profile's
+    /// role, and to revoke rights a member of the grantor's; it becomes one for the duration.
+    async fn freeing(&self, session: &OpenConnection, role: &RoleName, found: &RoleAtEnd) -> Result<String, RoleFault> {
+        let (mut joined, mut taken) = (JoinedRoles::default(), String::new());
+        for row in session.run(&GIFTS.replace("$role", &found.oid)).await? {
+            let Some(giver) = RelatedRole::read(&row, 0).filter(|giver| self.knows(giver)) else {
+                continue;
+            };
+            joined.add(&giver);
+            if let Some(thing) = row.get(3) {
+                // Writing to a String cannot fail.
+                let _ = write!(
+                    taken,
+                    "SET LOCAL ROLE {}; REVOKE ALL ON {thing} FROM {} CASCADE; SET LOCAL ROLE NONE; ",
+                    quoted(&giver.name),
+                    role.quoted()
+                );
+            }
+        }
+        // Without its profile the role's objects are dropped: functions and views owned by the account would run with the
+        // account's rights.
+        let heir = found
+            .member_of
+            .iter()
+            .find(|holder| self.is_profile(holder))
+            .inspect(|heir| joined.add(heir));
+        let (role, join, leave) = (role.quoted(), joined.join(), joined.leave());
+        let reassign = heir.map(|heir| format!("REASSIGN OWNED BY {role} TO {}; ", quoted(&heir.name)));
+        let reassign = reassign.unwrap_or_default();
+        Ok(format!("{join}{taken}{reassign}DROP OWNED BY {role}; {leave}"))
+    }
+}
+
+/// Result of undoing what sessions gave to others.
+#[derive(Default)]
+pub(super) struct UndoneGifts {
+    /// Statements that were run.
+    pub(super) statements: Vec<String>,
+    /// First error, if not all could be undone.
+    pub(super) fault: Option<RoleFault>,
+}
+
+/// Statements that undo something, in one transaction.
+struct GiftStatements {
+    sql: String,
+    /// True if only the profile's role may run them.
+    as_holder: bool,
+    /// Temporary remedy, run as the profile's role if they fail.
+    otherwise: Option<String>,
+}
+
+/// Returns the statements that undo default privileges of a profile's role, rights it gave to others, and triggers it has run by
+/// others, in the session's database. Each trigger is a transaction of its own: dropping it takes a lock on the table, which
+/// others may hold for long. Triggers come first: a trigger that loses a right it uses would make the writes on its table fail.
+async fn gifts_of(session: &OpenConnection, holder: &str) -> Result<Vec<GiftStatements>, RoleFault> {
+    let holders = format!("ARRAY[{}]::text[]", quoted_text(holder));
+    let query = |query: &str| query.replace("$1", &holders);
+    let defaults = session.run(&query(owned::DEFAULTS)).await?;
+    let given = session.run(&query(&owned::given_away())).await?;
+    let triggers = session.run(&query(&owned::foreign_triggers())).await?;
+    let defaults = read::<OwnDefaults>(&defaults)?.into_iter().filter(|own| !own.is_ours);
+    // Objects of another grant's role are handled when that grant ends.
+    let given = read::<GivenAway>(&given)?.into_iter().filter(|given| given.maker == holder);
+    let given: Vec<String> = defaults
+        .map(|own| own.undo())
+        .chain(given.map(|given| given.undo()))
+        .collect();
+    let triggers = read::<ForeignTrigger>(&triggers)?.into_iter();
+    let triggers = triggers.filter(|trigger| trigger.maker == holder && !trigger.is_the_table_owners());
+    let mut undo: Vec<GiftStatements> = triggers
+        .map(|trigger| GiftStatements {
+            sql: trigger.undo(),
+            as_holder: !trigger.as_table_owner,
+            otherwise: trigger.quiet(),
+        })
+        .collect();
+    if !given.is_empty() {
+        undo.push(GiftStatements {
+            sql: given.join("; "),
+            as_holder: true,
+            otherwise: None,
+        });
+    }
+    Ok(undo)
+}
+
+fn read<T: DeserializeOwned>(rows: &[SimpleQueryRow]) -> Result<Vec<T>, RoleFault> {
+    let texts = rows.iter().filter_map(|row| row.get(0));
+    let read = texts.map(serde_json::from_str).collect::<Result<_, _>>();
+    read.map_err(|error| RoleFault::Unreachable(format!("cannot read its catalogue: {error}")))
+}
+
+/// Roles that the account joins for a while.
+#[derive(Default)]
+struct JoinedRoles(BTreeSet<String>);
+
+impl JoinedRoles {
+    fn add(&mut self, role: &RelatedRole) {
+        if !role.inherited {
+            self.0.insert(quoted(&role.name));
+        }
+    }
+
+    fn join(&self) -> String {
+        self.with(|roles| format!("GRANT {roles} TO CURRENT_USER; "))
+    }
+
+    fn leave(&self) -> String {
+        self.with(|roles| format!("REVOKE {roles} FROM CURRENT_USER GRANTED BY CURRENT_USER; "))
+    }
+
+    fn with(&self, sql: impl Fn(String) -> String) -> String {
+        let roles: Vec<&str> = self.0.iter().map(String::as_str).collect();
+        if roles.is_empty() {
+            String::new()
+        } else {
+            sql(roles.join(", "))
+        }
+    }
+}

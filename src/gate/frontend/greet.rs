@@ -1,0 +1,274 @@
+//! Beginning of a connection, up to the startup packet: TLS if requested, then the client's first packet.
+//!
+//! This module does not authenticate the client.
+//!
+//! INVARIANT: exactly the packets that are answered are read, and no byte more, so that no bytes sent in clear text can be taken
+//! for bytes sent under TLS (CVE-2021-23214), and no read bytes are left over.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::Poll;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+
+use super::budget::HandshakeBudget;
+use super::error::HandshakeError;
+use super::{FailedHandshake, HandshakeSettings, Hello, PendingCancel, Plaintext, refuse};
+use crate::access::strangers::ConnectionPermit;
+use crate::base::tls::{ALPN, ServerTls, Transport};
+use crate::protocol::wire::startup::{self, FirstPacket, StartupMessage};
+
+/// Client that sent its startup packet and is not authenticated.
+pub struct GreetedClient {
+    pub(super) transport: Transport,
+    pub(super) client: SocketAddr,
+    pub(super) startup: StartupMessage,
+    /// Certificate of this connection, if it uses TLS.
+    pub(super) certificate: Option<Arc<ServerTls>>,
+    pub(super) budget: HandshakeBudget,
+}
+
+impl GreetedClient {
+    /// Returns the startup packet. None of it is proved.
+    #[must_use]
+    pub fn startup(&self) -> &StartupMessage {
+        &self.startup
+    }
+
+    /// Returns the client's address.
+    #[must_use]
+    pub fn client(&self) -> SocketAddr {
+        self.client
+    }
+
+    /// Refuses the client for a reason found outside (the grants cannot be read, the gate is draining), and closes. Takes at most
+    /// 2 s.
+    pub async fn refuse(self, ending: &crate::model::ending::Ending) {
+        refuse(self.transport, ending).await;
+    }
+}
+
+/// First byte of a TLS record with a ClientHello (RFC 8446, section 5.1). As the first byte of a length it would mean 350 MB.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// Handles a connection just accepted; it needs a task of its own. If this fails, the client has got its error and the connection
+/// is closed; that takes at most 2 s beyond the handshake's limit.
+pub async fn greet(
+    tcp: TcpStream,
+    client: SocketAddr,
+    permit: ConnectionPermit,
+    settings: &HandshakeSettings,
+) -> Result<Hello, Box<FailedHandshake>> {
+    // Without it small answers wait for an acknowledgement; a failure has no other effect.
+    let _ = tcp.set_nodelay(true);
+    let mut budget = HandshakeBudget::new(&settings.clock, settings.handshake, permit);
+    match budget.spend(STARTUP_STEP, first_byte(&tcp)).await {
+        Ok(None) => Ok(Hello::Gone),
+        Ok(Some(TLS_HANDSHAKE)) => greet_tls(tcp, client, budget, settings, TlsStart::Direct).await,
+        Ok(Some(_)) => greet_plain(tcp, client, budget, settings).await,
+        Err(error) => Err(Box::pin(reject(Some(Transport::Plain(tcp)), client, budget, error)).await),
+    }
+}
+
+const STARTUP_STEP: &str = "the startup packet";
+
+async fn greet_plain(
+    mut tcp: TcpStream,
+    client: SocketAddr,
+    mut budget: HandshakeBudget,
+    settings: &HandshakeSettings,
+) -> Result<Hello, Box<FailedHandshake>> {
+    match budget.spend(STARTUP_STEP, plain_packets(&mut tcp)).await {
+        Ok(ClientRequest::Tls) => greet_tls(tcp, client, budget, settings, TlsStart::Asked).await,
+        Ok(ClientRequest::Cancel(request)) => Ok(Hello::Cancel(PendingCancel {
+            transport: Transport::Plain(tcp),
+            client,
+            request,
+            permit: budget.permit,
+        })),
+        Ok(ClientRequest::Session(startup)) => {
+            let allowed = match settings.plaintext {
+                Plaintext::Refuse => false,
+                Plaintext::Loopback => client.ip().is_loopback(),
+                Plaintext::Allow => true,
+            };
+            let transport = Transport::Plain(tcp);
+            if !allowed {
+                let mut rejected = Box::pin(reject(Some(transport), client, budget, HandshakeError::TlsRequired)).await;
+                rejected.startup = Some(startup);
+                return Err(rejected);
+            }
+            Ok(Hello::Session(Box::new(GreetedClient {
+                transport,
+                client,
+                startup,
+                certificate: None,
+                budget,
+            })))
+        }
+        Err(error) => Err(Box::pin(reject(Some(Transport::Plain(tcp)), client, budget, error)).await),
+    }
+}
+
+/// Way in which TLS began.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TlsStart {
+    /// TLS from the first byte.
+    Direct,
+    /// TLS after an SSLRequest.
+    Asked,
+}
+
+async fn greet_tls(
+    tcp: TcpStream,
+    client: SocketAddr,
+    mut budget: HandshakeBudget,
+    settings: &HandshakeSettings,
+    first: TlsStart,
+) -> Result<Hello, Box<FailedHandshake>> {
+    let certificate = settings.tls.current();
+    let accepting = Box::pin(accept(tcp, &certificate, first));
+    let mut transport = match budget.spend("the TLS handshake", accepting).await {
+        Ok(transport) => transport,
+        // The client cannot get another message: rustls has sent its alert.
+        Err(error) => return Err(Box::pin(reject(None, client, budget, error)).await),
+    };
+    match budget.spend(STARTUP_STEP, packet(&mut transport)).await {
+        Ok(FirstPacket::Startup(startup)) => Ok(Hello::Session(Box::new(GreetedClient {
+            transport,
+            client,
+            startup,
+            certificate: Some(certificate),
+            budget,
+        }))),
+        Ok(FirstPacket::Cancel(request)) => Ok(Hello::Cancel(PendingCancel {
+            transport,
+            client,
+            request,
+            permit: budget.permit,
+        })),
+        Ok(FirstPacket::Ssl | FirstPacket::Gss) => {
+            Err(Box::pin(reject(Some(transport), client, budget, HandshakeError::SecondRequest)).await)
+        }
+        Err(error) => Err(Box::pin(reject(Some(transport), client, budget, error)).await),
+    }
+}
+
+async fn accept(tcp: TcpStream, certificate: &ServerTls, first: TlsStart) -> Result<Transport, HandshakeError> {
+    let stream = TlsAcceptor::from(certificate.config())
+        .accept(tcp)
+        .await
+        .map_err(HandshakeError::Tls)?;
+    // Without the ALPN check a browser could be made to send requests to the gate (ALPACA); a client that sent an SSLRequest
+    // speaks PostgreSQL anyway. rustls has already sent its alert (no_application_protocol) to a client that offers only other
+    // protocols.
+    if first == TlsStart::Direct && stream.get_ref().1.alpn_protocol() != Some(ALPN) {
+        return Err(HandshakeError::NoAlpn);
+    }
+    Ok(Transport::Tls(Box::new(stream.into())))
+}
+
+/// Result of the packets sent in clear text.
+enum ClientRequest {
+    Tls,
+    Cancel(startup::CancelRequest),
+    Session(StartupMessage),
+}
+
+async fn plain_packets(tcp: &mut TcpStream) -> Result<ClientRequest, HandshakeError> {
+    let mut refused_gss = false;
+    loop {
+        match packet(tcp).await? {
+            FirstPacket::Ssl => {
+                if more_is_here(tcp).await {
+                    return Err(HandshakeError::UnencryptedData);
+                }
+                tcp.write_all(b"S").await?;
+                return Ok(ClientRequest::Tls);
+            }
+            FirstPacket::Gss if refused_gss => return Err(HandshakeError::SecondRequest),
+            FirstPacket::Gss => {
+                tcp.write_all(b"N").await?;
+                refused_gss = true;
+            }
+            FirstPacket::Cancel(request) => return Ok(ClientRequest::Cancel(request)),
+            FirstPacket::Startup(startup) => return Ok(ClientRequest::Session(startup)),
+        }
+    }
+}
+
+async fn packet(stream: &mut (impl AsyncRead + Unpin)) -> Result<FirstPacket, HandshakeError> {
+    let bytes = read(stream, STARTUP_STEP, |held| Ok(startup::missing(held)?)).await?;
+    Ok(FirstPacket::parse(&bytes)?)
+}
+
+/// Maximum number of bytes allocated before they have arrived.
+const INITIAL_BUFFER_BYTES: usize = 1024;
+
+/// Reads until `missing` returns 0, and not a byte more.
+pub(super) async fn read(
+    stream: &mut (impl AsyncRead + Unpin),
+    step: &'static str,
+    missing: impl Fn(&[u8]) -> Result<usize, HandshakeError>,
+) -> Result<Vec<u8>, HandshakeError> {
+    let mut held = Vec::new();
+    loop {
+        let wanted = missing(&held)?;
+        if wanted == 0 {
+            return Ok(held);
+        }
+        // Exact: a vector that doubles could allocate twice the bytes received.
+        held.reserve_exact(wanted.min(INITIAL_BUFFER_BYTES));
+        let mut exactly = (&mut *stream).take(u64::try_from(wanted).unwrap_or(0));
+        if exactly.read_buf(&mut held).await? == 0 {
+            return Err(HandshakeError::Closed { step });
+        }
+    }
+}
+
+/// Returns the first byte without consuming it; `None` if the client closed without sending one.
+async fn first_byte(tcp: &TcpStream) -> Result<Option<u8>, HandshakeError> {
+    let mut byte = [0];
+    match tcp.peek(&mut byte).await {
+        Ok(0) => Ok(None),
+        Ok(_) => Ok(byte.first().copied()),
+        // A load balancer's check may also end in a reset.
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Returns true if the client has sent bytes before the gate's answer, which it should not. Bytes that arrive after this check go
+/// to the TLS handshake, where they do no harm.
+async fn more_is_here(tcp: &TcpStream) -> bool {
+    let mut byte = [0];
+    let mut buffer = ReadBuf::new(&mut byte);
+    std::future::poll_fn(|context| {
+        let peeked = tcp.poll_peek(context, &mut buffer);
+        Poll::Ready(matches!(peeked, Poll::Ready(Ok(count)) if count > 0))
+    })
+    .await
+}
+
+/// Sends the client its error, if it may have one, closes the connection and returns the rejection; it counts against the
+/// client's address.
+async fn reject(
+    transport: Option<Transport>,
+    client: SocketAddr,
+    mut budget: HandshakeBudget,
+    error: HandshakeError,
+) -> Box<FailedHandshake> {
+    let held = budget.failed(&error, None).await;
+    let ending = error.ending("", held);
+    if let Some(transport) = transport.filter(|_| error.told()) {
+        Box::pin(refuse(transport, &ending)).await;
+    }
+    Box::new(FailedHandshake {
+        ending,
+        client,
+        startup: None,
+        error,
+    })
+}

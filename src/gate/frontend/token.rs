@@ -1,0 +1,229 @@
+//! Authentication of an identity, after the startup packet: by the client's token, requested as a password in clear text.
+//!
+//! This module does not know the identities: its caller passes a function that judges the token. It does not distinguish an
+//! unknown name from a wrong token.
+//!
+//! INVARIANT: a token is requested over TLS only, or from a client on this machine if the operator allows that; its length is
+//! checked before it is stored, and every copy made of it here is wiped.
+
+use bytes::{BufMut, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::error::{HandshakeError, TokenRefusalError};
+use super::refuse::unproved;
+use super::{Authenticated, FailedHandshake, GreetedClient, TokenInClear};
+use crate::base::secret::Secret;
+use crate::base::tls::Transport;
+
+const STEP: &str = "authentication";
+/// Request code of the Authentication message (protocol, "AuthenticationCleartextPassword").
+const CLEARTEXT_PASSWORD_CODE: u32 = 3;
+/// Maximum length of a token in bytes: a JWT of a CI system has two or three thousand, one with many groups ten thousand.
+pub(super) const MAX_TOKEN_BYTES: usize = 16 * 1024;
+/// Bytes of type and length.
+const HEADER_BYTES: usize = 5;
+/// Number of bytes allocated at first; more only after these have arrived.
+const INITIAL_BUFFER_BYTES: usize = 1024;
+
+/// Returns true if a user name means a grant, whose login is SCRAM. Any other name is an identity's.
+///
+/// All names with the prefix of grants count as grants: a client with a mistyped grant id must not be asked for its secret in
+/// clear text.
+#[must_use]
+pub fn names_grant(user: &str) -> bool {
+    user.starts_with("gr_")
+}
+
+/// Asks the client for its token and has it judged; `clear` names the clients that may send one without TLS.
+///
+/// If this fails, the client has got its error and the connection is closed. A refused token counts against the client's address
+/// like a wrong secret. After many failures the answer is delayed, but never beyond the handshake's limit, which applies to the
+/// judge too.
+pub async fn identify<T, F>(
+    greeted: Box<GreetedClient>,
+    clear: TokenInClear,
+    judge: impl FnOnce(Secret<String>) -> F,
+) -> Result<(Authenticated, T), Box<FailedHandshake>>
+where
+    F: Future<Output = Result<T, TokenRefusalError>>,
+{
+    let GreetedClient {
+        mut transport,
+        client,
+        startup,
+        mut budget,
+        ..
+    } = *greeted;
+    let safe = transport.is_tls() || (clear == TokenInClear::Loopback && client.ip().is_loopback());
+    let mut hello = BytesMut::new();
+    startup.negotiate(&mut hello);
+    let proving = async {
+        if !safe {
+            return Err(HandshakeError::TokenInClear);
+        }
+        let token = ask(&mut transport, hello).await?;
+        judge(token).await.map_err(HandshakeError::Token)
+    };
+    let error = match budget.spend(STEP, proving).await {
+        Ok(proved) => {
+            let failed_before = budget.permit.proof().failures_before(&startup.user);
+            let authenticated = Authenticated {
+                transport,
+                client,
+                startup,
+                deadline: budget.deadline,
+                failed_before,
+            };
+            return Ok((authenticated, proved));
+        }
+        Err(error) => error,
+    };
+    Err(Box::pin(unproved(transport, client, startup, budget, error)).await)
+}
+
+async fn ask(transport: &mut Transport, mut out: BytesMut) -> Result<Secret<String>, HandshakeError> {
+    out.put_u8(b'R');
+    out.put_u32(8);
+    out.put_u32(CLEARTEXT_PASSWORD_CODE);
+    transport.write_all(&out).await?;
+    transport.flush().await?;
+    answer(transport).await
+}
+
+/// Reads a PasswordMessage and not a byte more.
+async fn answer(stream: &mut (impl AsyncRead + Unpin)) -> Result<Secret<String>, HandshakeError> {
+    let mut header = [0; HEADER_BYTES];
+    let mut have = 0;
+    while let Some(room) = header.get_mut(have..).filter(|room| !room.is_empty()) {
+        let came = stream.read(room).await?;
+        if came == 0 {
+            return Err(HandshakeError::Closed { step: STEP });
+        }
+        have += came;
+        // A client of another protocol gets its error after the first byte.
+        if let [got, ..] = header
+            && got != b'p'
+        {
+            return Err(HandshakeError::NotAPassword { got });
+        }
+    }
+    let [_, length @ ..] = header;
+    let length = u32::from_be_bytes(length);
+    // The length word counts itself, and the text has a terminator.
+    let body = usize::try_from(length).ok().and_then(|whole| whole.checked_sub(4));
+    let Some(body) = body.filter(|body| (1..=MAX_TOKEN_BYTES + 1).contains(body)) else {
+        return Err(HandshakeError::PasswordLength { length });
+    };
+    token(body_of(stream, body).await?)
+}
+
+/// Reads a body of `length` bytes; the buffer grows only after bytes have arrived, and outgrown buffers are wiped.
+async fn body_of(stream: &mut (impl AsyncRead + Unpin), length: usize) -> Result<Zeroizing<Vec<u8>>, HandshakeError> {
+    let mut held = Zeroizing::new(Vec::with_capacity(length.min(INITIAL_BUFFER_BYTES)));
+    while held.len() < length {
+        if held.len() == held.capacity() {
+            let mut wider = Zeroizing::new(Vec::with_capacity(length.min(held.capacity() * 4)));
+            wider.extend_from_slice(&held);
+            held = wider;
+        }
+        let room = held.capacity().min(length) - held.len();
+        let mut exactly = (&mut *stream).take(u64::try_from(room).unwrap_or(0));
+        if exactly.read_buf(&mut *held).await? == 0 {
+            return Err(HandshakeError::Closed { step: STEP });
+        }
+    }
+    Ok(held)
+}
+
+/// Returns the text without its terminator, in the buffer it was read into.
+fn token(mut body: Zeroizing<Vec<u8>>) -> Result<Secret<String>, HandshakeError> {
+    if body.pop() != Some(0) || body.contains(&0) {
+        return Err(HandshakeError::PasswordLayout);
+    }
+    String::from_utf8(std::mem::take(&mut *body))
+        .map(Secret::new)
+        .map_err(|error| {
+            error.into_bytes().zeroize();
+            HandshakeError::Token(TokenRefusalError::NotAccepted {
+                why: "it is not UTF-8".to_owned(),
+            })
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn message(body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(body.len() + 4).unwrap();
+        [b"p", &length.to_be_bytes()[..], body].concat()
+    }
+
+    async fn read(mut bytes: &[u8]) -> Result<(Secret<String>, usize), HandshakeError> {
+        let token = answer(&mut bytes).await?;
+        Ok((token, bytes.len()))
+    }
+
+    #[tokio::test]
+    async fn a_token_is_read_and_not_a_byte_more() {
+        for length in [0, 1, 47, 1022, 1023, 1024, 1025, 5000, MAX_TOKEN_BYTES] {
+            let text = "t".repeat(length);
+            let sent = [message(&[text.as_bytes(), b"\0"].concat()), b"more".to_vec()].concat();
+            let (token, left) = read(&sent).await.unwrap();
+            assert_eq!((token.expose(), left), (&text, 4), "{length}");
+        }
+    }
+
+    #[tokio::test]
+    async fn lengths_are_bounded_before_anything_is_held() {
+        let longest = u32::try_from(MAX_TOKEN_BYTES + 5).unwrap();
+        for length in [0, 3, 4, longest + 1, 0x8000_0000, u32::MAX] {
+            let sent = [&b"p"[..], &length.to_be_bytes()].concat();
+            let refused = read(&sent).await;
+            assert!(
+                matches!(refused, Err(HandshakeError::PasswordLength { length: got }) if got == length),
+                "{length}"
+            );
+        }
+        let endless = [&b"p"[..], &longest.to_be_bytes(), &vec![b'x'; MAX_TOKEN_BYTES + 1]].concat();
+        assert!(matches!(read(&endless).await, Err(HandshakeError::PasswordLayout)));
+    }
+
+    #[tokio::test]
+    async fn other_messages_and_torn_ones_are_refused() {
+        assert!(matches!(
+            read(b"Q\0\0\0\x04").await,
+            Err(HandshakeError::NotAPassword { got: b'Q' })
+        ));
+        // A second startup packet, as of pgbouncer's CVE-2026-107350.
+        assert!(matches!(read(b"\0").await, Err(HandshakeError::NotAPassword { got: 0 })));
+        for torn in [&b""[..], b"p", b"p\0\0\0\x08", b"p\0\0\0\x08abc"] {
+            assert!(matches!(read(torn).await, Err(HandshakeError::Closed { .. })), "{torn:?}");
+        }
+        for body in [&b"abc"[..], b"a\0b\0", b"\0\0"] {
+            assert!(matches!(read(&message(body)).await, Err(HandshakeError::PasswordLayout)));
+        }
+        assert!(matches!(read(&message(b"\xff\0")).await, Err(HandshakeError::Token(_))));
+    }
+
+    #[test]
+    fn what_names_a_grant() {
+        for user in ["gr_0123456789", "gr_0123456789.k7ab", "gr_", "gr_mistyped"] {
+            assert!(names_grant(user), "{user}");
+        }
+        for user in ["ana@example.com", "grace", "gr", "GR_0123456789", ""] {
+            assert!(!names_grant(user), "{user}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let _ = runtime.block_on(read(&bytes));
+            let _ = runtime.block_on(read(&message(&bytes)));
+        }
+    }
+}

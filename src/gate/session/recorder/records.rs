@@ -1,0 +1,182 @@
+//! Records of a statement, built from the recorder's data.
+//!
+//! This module observes nothing and writes nothing.
+
+use std::borrow::Cow;
+use std::sync::atomic::Ordering;
+
+use tokio::time::Instant;
+
+use crate::audit::RecordBatch;
+use crate::audit::event::{
+    Event, OutsideText, ParameterValue, RolledBack, Statement, StatementKind, StatementOutcome, StatementResult,
+    TransactionChanged, TransactionStatus, Who,
+};
+use crate::base::clock::Moment;
+use crate::gate::session::extended_query::{FailingMessage, RolledBackRange, SettledStatement};
+use crate::gate::session::statement::Portal;
+use crate::protocol::lexer::Encoding;
+use crate::protocol::wire::backend::{self, TransactionState};
+
+/// Maximum number of bytes that are kept of a target's last message.
+const MAX_LAST_WORD_BYTES: usize = 1024;
+
+/// Message by which a target ends a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::gate::session) struct TargetLastWord {
+    /// True for a FATAL, which a client takes as the end; false for the warning of a server that stops at once.
+    pub(in crate::gate::session) fatal: bool,
+    pub(in crate::gate::session) sqlstate: String,
+    pub(in crate::gate::session) message: String,
+}
+
+impl TargetLastWord {
+    /// Returns it for an ErrorResponse that ends the session.
+    pub(super) fn of_error(body: &[u8], encoding: Encoding) -> Option<Self> {
+        let error = backend::error_code(body);
+        error.fatal.then(|| Self {
+            fatal: true,
+            ..Self::of(error, encoding)
+        })
+    }
+
+    /// Returns it for a NoticeResponse of a server that stops at once, or has to after a crash: it sends no further message
+    /// (`quickdie`, tcop/postgres.c).
+    pub(super) fn of_notice(body: &[u8], encoding: Encoding) -> Option<Self> {
+        let at_once = body.len() < MAX_LAST_WORD_BYTES && memchr::memmem::find(body, b"C57P0").is_some();
+        let notice = at_once.then(|| backend::error_code(body))?;
+        matches!(notice.sqlstate, b"57P01" | b"57P02").then(|| Self::of(notice, encoding))
+    }
+
+    fn of(error: backend::ErrorCode<'_>, encoding: Encoding) -> Self {
+        let message = error.message.get(..MAX_LAST_WORD_BYTES).unwrap_or(error.message);
+        Self {
+            fatal: false,
+            sqlstate: String::from_utf8_lossy(error.sqlstate.get(..5).unwrap_or(error.sqlstate)).into_owned(),
+            message: OutsideText::of_encoded(message, encoding).0.into_owned(),
+        }
+    }
+}
+
+pub(super) fn record(outcomes: &mut RecordBatch, who: &Who, settled: &SettledStatement, now: Moment) {
+    let outcome = StatementOutcome {
+        result: settled.done,
+        sqlstate: settled.sqlstate.as_deref().map(OutsideText::of),
+        rule: settled.rule.map(|rule| OutsideText(Cow::Borrowed(rule.name()))),
+        tags: settled.tags.iter().map(|tag| OutsideText::of(tag)).collect(),
+        rows: settled.rows,
+        rows_sent: settled.rows_sent,
+        portal_rows_sent: settled.portal_rows_sent,
+        bytes: settled.bytes,
+        copy_in_bytes: settled.copy_in,
+        copy_out_bytes: settled.copy_out,
+        first_byte_us: settled.first.map(|first| micros(settled.since, first)),
+        duration_us: micros(settled.since, now.instant),
+        transaction: settled.transaction.map(status),
+        ..no_outcome(who, settled.statement)
+    };
+    outcomes.push(now.time, &Event::Outcome(outcome));
+}
+
+/// Records a message that failed and has no other record, before its outcome.
+pub(super) fn failing(
+    outcomes: &mut RecordBatch,
+    who: &Who,
+    (number, failing): (u64, &FailingMessage),
+    encoding: Encoding,
+    now: Moment,
+) {
+    let mut statement = blank(who, number, failing.kind);
+    if let Some(portal) = &failing.portal {
+        of_portal(&mut statement, portal, encoding);
+    } else {
+        statement.sql = failing.prepared.as_ref().map(|prepared| prepared.read.sql.borrowed());
+        statement.opaque = failing.prepared.as_ref().is_some_and(|prepared| prepared.read.opaque);
+        statement.prepared = failing.name.as_deref().map(|name| OutsideText::of_encoded(name, encoding));
+    }
+    statement.portal = failing
+        .portal_name
+        .as_deref()
+        .map(|name| OutsideText::of_encoded(name, encoding));
+    outcomes.push(now.time, &Event::Statement(statement));
+}
+
+/// Fills in the known data of a portal.
+pub(super) fn of_portal<'p>(statement: &mut Statement<'p>, portal: &'p Portal, encoding: Encoding) {
+    statement.sql = portal.prepared.as_ref().map(|prepared| prepared.read.sql.borrowed());
+    statement.opaque = portal.prepared.as_ref().is_some_and(|prepared| prepared.read.opaque);
+    statement.prepared = Some(OutsideText::of_encoded(&portal.name, encoding));
+    statement.text_uncertain = portal.uncertain.load(Ordering::Relaxed);
+    statement.parameters = portal.parameters.iter().map(ParameterValue::borrowed).collect();
+    statement.parameter_count = portal.parameter_count;
+}
+
+/// Records the transaction status after the statement, and the statements that were undone, if any.
+pub(super) fn transaction(
+    outcomes: &mut RecordBatch,
+    who: &Who,
+    (statement, is): (u64, TransactionState),
+    undone: Option<&RolledBackRange>,
+    now: Moment,
+) {
+    let changed = TransactionChanged {
+        who: Cow::Borrowed(who),
+        statement,
+        transaction: status(is),
+        rolled_back: undone.map(|undone| RolledBack {
+            first: undone.first,
+            last: undone.last,
+            sqlstate: OutsideText::of(&undone.sqlstate),
+        }),
+    };
+    outcomes.push(now.time, &Event::TransactionChanged(changed));
+}
+
+fn status(transaction: TransactionState) -> TransactionStatus {
+    match transaction {
+        TransactionState::Idle => TransactionStatus::Idle,
+        TransactionState::Open => TransactionStatus::Open,
+        TransactionState::Failed => TransactionStatus::Failed,
+    }
+}
+
+pub(super) fn no_outcome(who: &Who, statement: u64) -> StatementOutcome<'_> {
+    StatementOutcome {
+        who: Cow::Borrowed(who),
+        statement,
+        result: StatementResult::Unknown,
+        sqlstate: None,
+        rule: None,
+        tags: Vec::new(),
+        rows: 0,
+        rows_sent: 0,
+        portal_rows_sent: None,
+        bytes: 0,
+        copy_in_bytes: None,
+        copy_out_bytes: None,
+        first_byte_us: None,
+        duration_us: 0,
+        transaction: None,
+    }
+}
+
+pub(super) fn blank(who: &Who, statement: u64, kind: StatementKind) -> Statement<'_> {
+    Statement {
+        who: Cow::Borrowed(who),
+        statement,
+        kind,
+        sql: None,
+        prepared: None,
+        portal: None,
+        text_uncertain: false,
+        continued: false,
+        opaque: false,
+        parameters: Vec::new(),
+        parameter_count: None,
+        function: None,
+    }
+}
+
+fn micros(since: Instant, until: Instant) -> u64 {
+    u64::try_from(until.saturating_duration_since(since).as_micros()).unwrap_or(u64::MAX)
+}

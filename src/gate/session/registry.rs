@@ -1,0 +1,347 @@
+//! Registry of the running sessions: to list them, to send them orders, to find the session of a cancel key.
+//!
+//! It holds handles only: a session ends itself on an order. A handle is removed with its session, and its cancel key is invalid
+//! from then on.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
+use subtle::ConstantTimeEq as _;
+use tokio::sync::{broadcast, watch};
+use tokio::time::timeout;
+use utoipa::ToSchema;
+
+use super::target_state::TargetState;
+use crate::audit::event::Who;
+use crate::base::secret::Secret;
+use crate::database::provision::{Backend, BackendGoneness};
+use crate::database::upstream::BackendKey;
+use crate::ledger::ChangeEffect;
+use crate::model::ending::EndedBy;
+use crate::model::grant::{Grant, GrantState};
+use crate::model::ids::SessionId;
+use crate::model::names::TargetName;
+
+/// Order to a session. A later order replaces an earlier one that was not taken yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SessionCommand {
+    /// Continue.
+    None,
+    /// End now, for somebody wants it.
+    Kill {
+        /// The one who gave the order.
+        by: EndedBy,
+        /// The reason given.
+        reason: Option<String>,
+    },
+    /// End as soon as nothing is running.
+    Drain,
+    /// End now, because the gate stops.
+    DrainNow,
+}
+
+/// Data of a running session, shared between it and the registry.
+#[derive(Debug)]
+pub(crate) struct SessionHandle {
+    pub(crate) who: Arc<Who>,
+    pub(crate) client: SocketAddr,
+    pub(crate) application: Option<String>,
+    pub(crate) since: Timestamp,
+    pub(crate) target_state: Arc<TargetState>,
+    pub(crate) backend: Backend,
+    pub(crate) backend_key: BackendKey,
+    pub(crate) grant: watch::Receiver<Arc<Grant>>,
+    /// Cancel key that the client got.
+    pub(crate) key: Secret<Box<[u8]>>,
+    pub(crate) orders: watch::Sender<SessionCommand>,
+    pub(crate) progress: SessionProgress,
+}
+
+/// Progress of a session, which the session itself updates.
+#[derive(Debug, Default)]
+pub(crate) struct SessionProgress {
+    statements: AtomicU64,
+    busy: AtomicBool,
+    /// True once the log has its end.
+    recorded: watch::Sender<bool>,
+}
+
+/// Running session as operators see it.
+#[skip_serializing_none]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = Session)]
+pub struct SessionView {
+    /// Identity, grant and target.
+    #[serde(flatten)]
+    #[schema(inline)]
+    pub who: Who,
+    /// Address and port of the client.
+    #[schema(value_type = String)]
+    pub client: SocketAddr,
+    /// Application name that the client gave.
+    #[schema(nullable = false)]
+    pub application: Option<String>,
+    /// Time of its start.
+    pub since: Timestamp,
+    /// Current end of its grant.
+    #[schema(nullable = false)]
+    pub until: Option<Timestamp>,
+    /// `active` while a statement runs, else `idle`; `ended` in the notification of its end.
+    pub state: String,
+    /// Number of executed statements.
+    pub statements: u64,
+    /// Process id of the target's backend.
+    pub backend_pid: i32,
+    /// Progress of the end, in the answer to an order to end the session.
+    #[schema(nullable = false)]
+    pub effect: Option<ChangeEffect>,
+}
+
+/// Maximum time that the answer to an order waits for the end to be on record.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// Number of changes that a listener may fall behind before it misses some.
+const NEWS_CAPACITY: usize = 256;
+
+/// Running sessions of a gate.
+#[derive(Debug)]
+pub struct SessionRegistry {
+    sessions: DashMap<SessionId, Arc<SessionHandle>>,
+    /// Number of sessions that run or are ending, for which a shutdown waits.
+    unfinished: AtomicUsize,
+    /// Notifications of begins and ends.
+    news: broadcast::Sender<SessionView>,
+}
+
+impl Default for SessionRegistry {
+    fn default() -> Self {
+        Self {
+            sessions: DashMap::default(),
+            unfinished: AtomicUsize::new(0),
+            news: broadcast::Sender::new(NEWS_CAPACITY),
+        }
+    }
+}
+
+/// Login that counts as unfinished until this is dropped.
+#[derive(Debug)]
+pub(crate) struct ArrivingLogin(Arc<SessionRegistry>);
+
+impl Drop for ArrivingLogin {
+    fn drop(&mut self) {
+        self.0.unfinished.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Registration of a session until [`RegistryEntry::leave`]; the session counts as unfinished as long as it is held.
+#[derive(Debug)]
+pub(crate) struct RegistryEntry {
+    registry: Arc<SessionRegistry>,
+    live: Arc<SessionHandle>,
+}
+
+impl SessionHandle {
+    /// Updates the number of statements and whether one is running.
+    pub(super) fn note(&self, statements: u64, busy: bool) {
+        self.progress.statements.store(statements, Ordering::Relaxed);
+        self.progress.busy.store(busy, Ordering::Relaxed);
+    }
+
+    /// Returns true if a statement is running: only then a cancel has an effect.
+    pub(super) fn busy(&self) -> bool {
+        self.progress.busy.load(Ordering::Relaxed)
+    }
+
+    /// Returns the session's id.
+    pub(crate) fn session(&self) -> &SessionId {
+        &self.who.session
+    }
+
+    /// Ends the session's backend; the call itself orders that, not the future's first poll.
+    pub(crate) fn end_backend(&self) -> impl Future<Output = BackendGoneness> + Send + use<> {
+        self.target_state.terminator.end(self.backend.clone())
+    }
+
+    fn view(&self) -> SessionView {
+        SessionView {
+            who: Who::clone(&self.who),
+            client: self.client,
+            application: self.application.clone(),
+            since: self.since,
+            until: self.grant.borrow().until(),
+            state: if self.busy() { "active" } else { "idle" }.to_owned(),
+            statements: self.progress.statements.load(Ordering::Relaxed),
+            backend_pid: self.backend.pid,
+            effect: None,
+        }
+    }
+
+    /// Notes that the log has the session's end.
+    pub(super) fn note_recorded(&self) {
+        self.progress.recorded.send_replace(true);
+    }
+
+    /// Waits until the log has the session's end.
+    async fn recorded(&self) {
+        let mut recorded = self.progress.recorded.subscribe();
+        // The sender lives as long as `self`.
+        let _ = recorded.wait_for(|recorded| *recorded).await;
+    }
+}
+
+impl SessionRegistry {
+    /// Registers a session until its entry leaves or is dropped.
+    pub(crate) fn enter(self: &Arc<Self>, live: SessionHandle) -> RegistryEntry {
+        let live = Arc::new(live);
+        self.unfinished.fetch_add(1, Ordering::Relaxed);
+        self.sessions.insert(live.who.session.clone(), Arc::clone(&live));
+        self.tell(&live, None);
+        RegistryEntry {
+            registry: Arc::clone(self),
+            live,
+        }
+    }
+
+    /// Returns the begins and ends of sessions from now on; the state of an ended session is `ended`. A listener that is too slow
+    /// misses some.
+    #[must_use]
+    pub fn changes(&self) -> broadcast::Receiver<SessionView> {
+        self.news.subscribe()
+    }
+
+    fn tell(&self, live: &SessionHandle, state: Option<&str>) {
+        if self.news.receiver_count() == 0 {
+            return;
+        }
+        let mut view = live.view();
+        if let Some(state) = state {
+            state.clone_into(&mut view.state);
+        }
+        let _ = self.news.send(view);
+    }
+
+    /// Returns the running sessions, oldest first.
+    #[must_use]
+    pub fn list(&self) -> Vec<SessionView> {
+        let mut views: Vec<_> = self.sessions.iter().map(|live| live.view()).collect();
+        views.sort_by(|a, b| (a.since, &a.who.session).cmp(&(b.since, &b.who.session)));
+        views
+    }
+
+    /// Returns all running sessions.
+    pub(crate) fn live(&self) -> Vec<Arc<SessionHandle>> {
+        self.filtered(|_| true)
+    }
+
+    /// Returns the number of statements so far of the running sessions, by target.
+    pub(crate) fn statements(&self) -> HashMap<TargetName, u64> {
+        let mut statements = HashMap::new();
+        for live in self.live() {
+            let so_far = live.progress.statements.load(Ordering::Relaxed);
+            *statements.entry(live.who.target.clone()).or_default() += so_far;
+        }
+        statements
+    }
+
+    /// Returns the running sessions whose grant is over; they will notice it themselves in a moment.
+    pub(crate) fn overdue(&self, now: Timestamp) -> Vec<Arc<SessionHandle>> {
+        self.filtered(|live| {
+            matches!(
+                live.grant.borrow().status(now),
+                GrantState::Expired { .. } | GrantState::Revoked { .. }
+            )
+        })
+    }
+
+    /// Orders a session to end, and waits briefly to be able to report the result. `None` if there is no session with that id, or
+    /// if it is already ending because the gate stops.
+    pub async fn kill(&self, session: &SessionId, by: EndedBy, reason: Option<String>) -> Option<SessionView> {
+        let live = Arc::clone(&*self.sessions.get(session)?);
+        let view = live.view();
+        let before = live.orders.send_replace(SessionCommand::Kill { by, reason });
+        if before == SessionCommand::DrainNow {
+            return None;
+        }
+        let recorded = timeout(ANSWER_TIMEOUT, live.recorded()).await.is_ok();
+        Some(SessionView {
+            // Nothing needs to be stored: a session does not survive a restart.
+            effect: Some(ChangeEffect {
+                in_effect: true,
+                stored: true,
+                recorded,
+            }),
+            ..view
+        })
+    }
+
+    /// Counts a login as unfinished, so that a shutdown waits for it, until the result is dropped.
+    pub(crate) fn arriving(self: &Arc<Self>) -> ArrivingLogin {
+        self.unfinished.fetch_add(1, Ordering::Relaxed);
+        ArrivingLogin(Arc::clone(self))
+    }
+
+    /// Returns the number of sessions that run or are ending (their backend, their record, the last message to their client).
+    #[must_use]
+    pub fn unfinished(&self) -> usize {
+        self.unfinished.load(Ordering::Relaxed)
+    }
+
+    /// Orders every session to end: at its next idle moment, or at once.
+    pub(crate) fn drain(&self, now: bool) {
+        let order = if now {
+            SessionCommand::DrainNow
+        } else {
+            SessionCommand::Drain
+        };
+        for live in &self.sessions {
+            live.orders.send_if_modified(|given| {
+                // An earlier order to end at once stays.
+                let weaker = matches!(given, SessionCommand::None | SessionCommand::Drain);
+                if weaker {
+                    given.clone_from(&order);
+                }
+                weaker
+            });
+        }
+    }
+
+    /// Returns the session of a cancel key. Every key is compared in constant time.
+    pub(crate) fn by_key(&self, pid: i32, key: &[u8]) -> Option<Arc<SessionHandle>> {
+        let is_meant = |live: &SessionHandle| live.backend.pid == pid && bool::from(live.key.expose().ct_eq(key));
+        let found = self.sessions.iter().find(|live| is_meant(live))?;
+        Some(Arc::clone(&found))
+    }
+
+    fn filtered(&self, is_meant: impl Fn(&SessionHandle) -> bool) -> Vec<Arc<SessionHandle>> {
+        let meant = self.sessions.iter().filter(|live| is_meant(live));
+        meant.map(|live| Arc::clone(&live)).collect()
+    }
+}
+
+impl RegistryEntry {
+    /// Returns the registered session.
+    pub(crate) fn live(&self) -> &Arc<SessionHandle> {
+        &self.live
+    }
+
+    /// Removes the session, which is being ended: it takes no more orders, and its cancel key is invalid.
+    pub(crate) fn leave(&self) {
+        let left = self.registry.sessions.remove(&self.live.who.session);
+        if let Some((_, live)) = left {
+            self.registry.tell(&live, Some("ended"));
+        }
+    }
+}
+
+impl Drop for RegistryEntry {
+    fn drop(&mut self) {
+        self.leave();
+        self.registry.unfinished.fetch_sub(1, Ordering::Relaxed);
+    }
+}

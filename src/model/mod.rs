@@ -1,0 +1,7 @@
+//! Nouns of the product: names and ids, requests, grants, endings. Pure: nothing here touches a clock, file or socket.
+
+pub mod ending;
+pub mod grant;
+pub mod ids;
+pub mod names;
+pub mod request;

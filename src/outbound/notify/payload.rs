@@ -1,0 +1,187 @@
+//! Bodies of messages. Pure.
+//!
+//! Texts that users wrote are escaped for a chat: they can neither mention a whole channel nor look like a link, and invisible
+//! characters are made visible. The JSON format has the texts as they are, in JSON that is safe to display.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{EventKind, MessageFormat, RequestNotice};
+use crate::base::duration;
+use crate::base::visible;
+use crate::model::names::ProfileName;
+use crate::model::request::{ApprovedBy, Request, RequestOutcome};
+
+/// Number of characters of a user's text that a chat message shows; Slack takes 3000.
+const MAX_TEXT_CHARS: usize = 500;
+
+/// The body of a message.
+pub(crate) fn body(notice: &RequestNotice, format: MessageFormat, link: Option<&str>) -> String {
+    let request = &notice.request;
+    let link = link.map(|base| format!("{}/requests/{}", base.trim_end_matches('/'), request.id));
+    let body = match format {
+        MessageFormat::Json => json(notice, link.as_deref()),
+        MessageFormat::Slack => slack(notice, link.as_deref()),
+    };
+    visible::json(&body.to_string()).into_owned()
+}
+
+/// Returns the body of a message with a checkpoint: the line as the log has it, which proves the checkpoint.
+pub(super) fn checkpoint(line: &str, id: &str, at: Timestamp, format: MessageFormat) -> String {
+    match format {
+        MessageFormat::Json => json!({ "event": EventKind::Checkpoint.name(), "id": id, "time": at, "line": line }),
+        MessageFormat::Slack => {
+            let text = format!("Checkpoint of the audit log {id}:\n```{}```", escaped(line));
+            json!({ "text": format!("Checkpoint of the audit log {id}"), "blocks": [{"type": "section", "text": {"type": "mrkdwn", "text": text}}] })
+        }
+    }
+    .to_string()
+}
+
+/// Returns the command that acts on the event in a terminal.
+fn command(notice: &RequestNotice) -> Option<String> {
+    match notice.event {
+        EventKind::RequestPending => Some(format!("tidegate approve {}", notice.request.id)),
+        EventKind::BreakGlass => Some(format!("tidegate review {} --comment TEXT", notice.request.id)),
+        _ => None,
+    }
+}
+
+fn json(notice: &RequestNotice, link: Option<&str>) -> Value {
+    json!({
+        "event": notice.event.name(),
+        "id": notice.id(),
+        "time": notice.at,
+        "request": *notice.request,
+        "link": link,
+        "command": command(notice),
+    })
+}
+
+fn slack(notice: &RequestNotice, link: Option<&str>) -> Value {
+    let request = &notice.request;
+    let wish = &request.wish;
+    let text = escaped(&headline(notice));
+    let mut details = vec![format!("*{text}*")];
+    if let Some(reason) = &wish.reason {
+        details.push(format!("> {}", quoted(reason)));
+    }
+    if let Some(ticket) = &wish.ticket {
+        details.push(format!("Ticket: {}", quoted(ticket)));
+    }
+    details.extend(answers(request).iter().map(|answer| quoted(answer)));
+    details.extend(open(notice));
+    if let Some(command) = command(notice) {
+        details.push(format!("`{command}`"));
+    }
+    let mut blocks = vec![json!({"type": "section", "text": {"type": "mrkdwn", "text": details.join("\n")}})];
+    if let Some(link) = link {
+        let label = match notice.event {
+            EventKind::RequestPending => "Approve or reject",
+            EventKind::BreakGlass => "Review",
+            _ => "Show",
+        };
+        let button = json!({"type": "button", "text": {"type": "plain_text", "text": label}, "url": link});
+        blocks.push(json!({"type": "actions", "elements": [button]}));
+    }
+    json!({ "text": text, "blocks": blocks })
+}
+
+fn headline(notice: &RequestNotice) -> String {
+    let request = &notice.request;
+    let wish = &request.wish;
+    let what = extent(request, &wish.profile, wish.window);
+    let who = &wish.identity;
+    match notice.event {
+        EventKind::RequestPending => format!("{who} asks for {what}"),
+        EventKind::RequestWithoutApprover => {
+            format!("{who} asks for {what}, and nobody who may approve it is enabled at this gate")
+        }
+        EventKind::RequestApproved => match request.outcome {
+            Some(RequestOutcome::Approved {
+                how: ApprovedBy::People, ..
+            }) => {
+                let by: Vec<&str> = request.approvals.iter().map(|approval| approval.by.as_str()).collect();
+                let less = request.narrowed_from.as_ref().map_or_else(String::new, |asked| {
+                    format!("; asked for: {}", extent(request, &asked.profile, asked.window))
+                });
+                format!("{who} gets {what}, approved by {}{less}", by.join(" and "))
+            }
+            _ => format!("{who} gets {what}, as the policies say"),
+        },
+        EventKind::RequestDenied => format!("{who} was denied {what} by the policies"),
+        EventKind::RequestRejected => match &request.outcome {
+            Some(RequestOutcome::Rejected { by, .. }) => format!("{by} rejected what {who} asked for: {what}"),
+            _ => format!("what {who} asked for was rejected: {what}"),
+        },
+        EventKind::RequestWithdrawn => format!("{who} no longer asks for {what}"),
+        EventKind::BreakGlass => {
+            format!(":rotating_light: Break-glass: {who} took {what} without approval; it is to be reviewed")
+        }
+        // It has a form of its own.
+        EventKind::Checkpoint => "a checkpoint".to_owned(),
+        EventKind::BreakGlassReviewed => match &request.review {
+            Some(review) => format!("{} reviewed the break-glass access of {who}: {what}", review.by),
+            None => format!("reviewed: the break-glass access of {who}, {what}"),
+        },
+    }
+}
+
+/// Returns what was said about it.
+fn answers(request: &Request) -> Vec<String> {
+    match (&request.outcome, &request.review) {
+        (_, Some(review)) => vec![review.comment.clone()],
+        (Some(RequestOutcome::Denied { why, .. }), _) => vec![why.clone()],
+        (Some(RequestOutcome::Rejected { comment, .. }), _) => comment.iter().cloned().collect(),
+        (Some(RequestOutcome::Approved { .. }), _) => {
+            let comments = request.approvals.iter().filter_map(|approval| {
+                let comment = approval.comment.as_ref()?;
+                Some(format!("{}: {comment}", approval.by))
+            });
+            comments.collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Returns what is still to be done about it, and by when.
+fn open(notice: &RequestNotice) -> Option<String> {
+    let request = &notice.request;
+    let until = request.expires_at.strftime("%Y-%m-%d %H:%M:%S UTC");
+    match notice.event {
+        EventKind::RequestPending => Some(match request.approvals_needed {
+            0 | 1 => format!("Needs 1 approval, by {until}"),
+            more => format!("Needs {more} approvals, by {until}"),
+        }),
+        EventKind::RequestWithoutApprover => Some(format!(
+            "For the operator: `tidegate user list` shows who is disabled and in which groups, `tidegate user enable` and \
+             `tidegate user groups` change it. Otherwise it lapses at {until}."
+        )),
+        _ => None,
+    }
+}
+
+/// Returns a text in one line, cut to [`MAX_TEXT_CHARS`] and escaped.
+fn quoted(text: &str) -> String {
+    escaped(&visible::start(text, MAX_TEXT_CHARS))
+}
+
+/// Returns a text in one line, with `&`, `<` and `>` escaped as Slack requires ("Formatting text for app surfaces").
+fn escaped(text: &str) -> String {
+    let mut quoted = String::new();
+    for c in visible::visible(text).chars() {
+        match c {
+            '&' => quoted.push_str("&amp;"),
+            '<' => quoted.push_str("&lt;"),
+            '>' => quoted.push_str("&gt;"),
+            c => quoted.push(c),
+        }
+    }
+    quoted
+}
+
+fn extent(request: &Request, profile: &ProfileName, window: Duration) -> String {
+    format!("{} for {}", request.wish.target.with(Some(profile)), duration::show(window))
+}
