@@ -146,5 +146,5 @@ async fn that_nobody_is_left_to_approve_is_told() {
     let mut notices = BufReader::new(waits.stderr.take().expect("its errors")).lines();
     within("a notice", notices.next_line()).await.expect("text").expect("a line");
     let hint = within("its hint", notices.next_line()).await.expect("text").expect("a line");
-    assert!(hint.contains("nobody who may approve it is enabled at this gate"), "{hint}");
+    assert!(hint.contains("no enabled user of this gate may approve it"), "{hint}");
 }

@@ -307,7 +307,7 @@ pub struct RequestListArgs {
     /// Shows only requests with this status
     #[arg(long, value_name = "STATUS", value_parser = PossibleValuesParser::new(STATUSES).try_map(status))]
     pub status: Option<RequestState>,
-    /// Only mine, the settled ones too
+    /// Shows only your own requests, settled ones too
     #[arg(long, short, conflicts_with = "identity")]
     pub mine: bool,
     /// Shows only this identity

@@ -295,7 +295,7 @@ fn requests(table: &mut Table) {
     table.command(&WaitError::Pending(id()).to_string());
     table.chat(json!({}));
     table.chat(json!({"approvals_needed": 2}));
-    table.situation("nobody who may approve it is enabled");
+    table.situation("no enabled user may approve it");
     waits(table, &[]);
     let pending = Arc::new(request(json!({})).request);
     table.notice(&RequestNotice {

@@ -216,7 +216,7 @@ pub(crate) fn waits(request: &Request, what: &str, approvers: &[IdentityName], n
         (have, needed) => format!("{what}: {id} ({have} of {needed} approvals)"),
     };
     let hint = match approvers {
-        [] if nobody => "nobody who may approve it is enabled at this gate: tell its operator".to_owned(),
+        [] if nobody => "no enabled user of this gate may approve it: tell its operator".to_owned(),
         [] => format!("somebody the policies let approve it can: tidegate approve {id}"),
         names => {
             let names: Vec<_> = names.iter().take(10).map(ToString::to_string).collect();

@@ -141,7 +141,7 @@ impl Ending {
                 },
                 (!approvers.is_empty()).then(|| format!("It can be approved by: {}.", listed(approvers))),
                 Some(if *nobody {
-                    "nobody who may approve it is enabled at this gate: tell its operator; until then it stays pending".to_owned()
+                    "no enabled user of this gate may approve it: tell its operator; until then it stays pending".to_owned()
                 } else {
                     format!("it stays pending: have it approved (tidegate approve {request}), then connect again")
                 }),

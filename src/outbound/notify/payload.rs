@@ -97,7 +97,7 @@ fn headline(notice: &RequestNotice) -> String {
     match notice.event {
         EventKind::RequestPending => format!("{who} asks for {what}"),
         EventKind::RequestWithoutApprover => {
-            format!("{who} asks for {what}, and nobody who may approve it is enabled at this gate")
+            format!("{who} asks for {what}, and no enabled user of this gate may approve it")
         }
         EventKind::RequestApproved => match request.outcome {
             Some(RequestOutcome::Approved {
