@@ -23,14 +23,17 @@ async fn log(dir: &Path) -> (JournalSettings, RememberedTip) {
 
 /// The next start, and what its first record of this run is about.
 async fn start(settings: &JournalSettings, remembered: &RememberedTip) -> Option<(JournalFault, String)> {
+    let all = || {
+        let files = segment::list(&settings.dir).unwrap_or_default();
+        files.iter().flat_map(|segment| records(&segment.path)).collect::<Vec<_>>()
+    };
+    // From the files: the journal may write before it can be asked.
+    let before = all().last().map_or(0, |(seq, _)| *seq);
     let journal = Journal::open_remembered(settings, remembered, clock()).unwrap();
     let gap = journal.gap().map(str::to_owned);
-    let before = journal.written().last_seq;
     journal.record(&note("on")).await.unwrap();
     journal.close().await;
-    let files = segment::list(&settings.dir).unwrap();
-    let all = files.iter().flat_map(|segment| records(&segment.path));
-    let first = all.filter(|(seq, _)| *seq > before).map(|(_, event)| event).next().unwrap();
+    let first = all().into_iter().find(|(seq, _)| *seq > before).map(|(_, event)| event).unwrap();
     match first {
         Event::JournalHealed(healed) => {
             let detail = healed.detail.unwrap();
