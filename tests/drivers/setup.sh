@@ -1,6 +1,6 @@
 #!/bin/sh
 # Drivers and tools as they are published, into target/drivers: from PyPI psycopg 3 and 2, asyncpg, SQLAlchemy, Django, pgcli, dbt, and
-# DuckDB, which reads an export of the log; from npm node-postgres, postgres.js, knex, TypeORM, Sequelize. With the argument `short`
+# DuckDB, which reads the log; from npm node-postgres, postgres.js, knex, TypeORM, Sequelize. With the argument `short`
 # (what `make test` takes) psycopg 3, asyncpg and node-postgres. pgJDBC and HikariCP are Debian's packages, used where they are there.
 # It says what cannot be had; the tests leave that out and say so, too.
 set -euf

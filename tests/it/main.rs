@@ -14,7 +14,7 @@
 //! - `descriptors`: the limit of open files, and strangers who take all they can
 //! - `disk`: a disk that is full again and again, that can only be read, a log that was deleted: nothing runs off the record
 //! - `drain`: SIGTERM ends idle sessions first and the others at its limit
-//! - `drivers`: drivers as they are published (`make drivers`, not a part of `make test`)
+//! - `drivers`: drivers as they are published: a few with `make test`, all with `make drivers`
 //! - `endings`: every way a session ends, by its packet, with its transaction's fate looked up in the database
 //! - `escapes`: ways out of a grant's rights, each tried against a real server
 //! - `evidence`: what auditors, DuckDB (`make drivers`) and a syslog receiver are given of the log
