@@ -211,22 +211,14 @@ impl LogScan {
 
     fn try_step(&mut self, ready: &mut VecDeque<Result<LogRecord, ReadError>>) -> Result<ScanStep, ReadError> {
         let Some(open) = &mut self.file else {
-            return Ok(if self.next_file(None)? {
-                ScanStep::Read
-            } else {
-                ScanStep::End
-            });
+            return self.go_on(None);
         };
         let found = match open.line(&mut self.line) {
             Err(error) if open.reader.is_packed() => {
                 let (number, file, after) = (open.number, open.path.clone(), open.lines);
                 let source = Arc::new(error);
                 ready.push_back(Err(ReadError::Damaged { file, after, source }));
-                return Ok(if self.next_file(Some(number))? {
-                    ScanStep::Read
-                } else {
-                    ScanStep::End
-                });
+                return self.go_on(Some(number));
             }
             answer => answer.map_err(|error| ReadError::io(&open.path, error))?,
         };
@@ -260,17 +252,19 @@ impl LogScan {
                 }
                 if looked {
                     ready.extend(unfinished.map(Err));
-                    return Ok(if self.next_file(Some(number))? {
-                        ScanStep::Read
-                    } else {
-                        ScanStep::End
-                    });
+                    return self.go_on(Some(number));
                 }
                 let closed = open.reader.is_closed(&self.dir, number);
                 closed.map_err(|error| ReadError::io(&self.dir, error))?;
                 Ok(ScanStep::Read)
             }
         }
+    }
+
+    /// Goes on in the file after this one, or ends.
+    fn go_on(&mut self, number: Option<u32>) -> Result<ScanStep, ReadError> {
+        let next = self.next_file(number)?;
+        Ok(if next { ScanStep::Read } else { ScanStep::End })
     }
 
     /// Opens the file after this one; returns false if there is none.

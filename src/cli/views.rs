@@ -92,7 +92,7 @@ pub(super) fn request(view: &RequestView, approvers: &[IdentityName], now: Times
             match how {
                 ApprovedBy::Automatic => rows.push(("approved", "by the policies".to_owned())),
                 ApprovedBy::BreakGlass if request.review.is_some() => {
-                    rows.push(("approved", "without approval (break-glass)".to_owned()))
+                    rows.push(("approved", "without approval (break-glass)".to_owned()));
                 }
                 ApprovedBy::BreakGlass => rows.push(("approved", "without approval (break-glass); needs a review".to_owned())),
                 ApprovedBy::People => {}

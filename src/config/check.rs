@@ -159,7 +159,7 @@ impl SettingsChecker<'_> {
     fn writable_folder(&mut self, key: &str, dir: &Path) {
         match std::fs::metadata(dir) {
             Ok(found) if !found.is_dir() => {
-                self.note(key, format!("{} is not a folder", dir.display()), "set the path of a folder")
+                self.note(key, format!("{} is not a folder", dir.display()), "set the path of a folder");
             }
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

@@ -332,7 +332,7 @@ fn access(error: &AccessError) -> ProblemClass {
             StatusCode::CONFLICT,
             "illegal-step",
             "Conflict",
-            inner::next_step(step).map(str::to_owned),
+            Some(inner::next_step(step).to_owned()),
         ),
         AccessError::Ledger(error) => inner::ledger(error),
     }

@@ -72,8 +72,8 @@ fn p384(kid: &'static str) -> Signer {
     on_curve(kid, "P-384", Algorithm::ES384, &rcgen::PKCS_ECDSA_P384_SHA384)
 }
 
-fn on_curve(kid: &'static str, curve: &str, algorithm: Algorithm, kind: &'static rcgen::SignatureAlgorithm) -> Signer {
-    let pair = rcgen::KeyPair::generate_for(kind).unwrap();
+fn on_curve(kid: &'static str, curve: &str, algorithm: Algorithm, signs: &'static rcgen::SignatureAlgorithm) -> Signer {
+    let pair = rcgen::KeyPair::generate_for(signs).unwrap();
     let point = &pair.public_key_raw()[1..];
     let (x, y) = point.split_at(point.len() / 2);
     let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));

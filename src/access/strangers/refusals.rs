@@ -86,10 +86,8 @@ impl RefusalLog {
         };
         let alone = self.0.interval.lock().alone(network) && reserve.has_room();
         let count = || {
-            self.0
-                .interval
-                .lock()
-                .count((Some(network), kind), RefusalCount::one(clock.now()))
+            let refusal = RefusalCount::one(clock.now());
+            self.0.interval.lock().count((Some(network), kind), refusal);
         };
         if !alone {
             return count();

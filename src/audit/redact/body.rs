@@ -29,7 +29,7 @@ impl TextLiterals {
             let code = place.is_code() && depth < MAX_DEPTH;
             match LiteralBody::of(&token, settings) {
                 Some(LiteralBody::Plain(inner, start)) if code => {
-                    self.within(inner, settings, depth, |cut| Some(shifted(cut, start)))
+                    self.within(inner, settings, depth, |cut| Some(shifted(cut, start)));
                 }
                 Some(LiteralBody::Quoted(unquoted)) if code => {
                     let whole = whole(&token);

@@ -91,17 +91,17 @@ pub(super) fn explanation(action: Action) -> String {
 }
 
 /// Returns what can be done instead of a step that cannot be taken.
-pub(super) fn next_step(step: &StepError) -> Option<&'static str> {
+pub(super) fn next_step(step: &StepError) -> &'static str {
     match step {
-        StepError::Settled(_) => Some("`tidegate requests --all` tells how they stand; what is settled is asked for anew"),
-        StepError::OwnRequest => Some("ask somebody else: `tidegate request show REQUEST` names those who can"),
-        StepError::Twice(_) => Some("it waits for somebody else: `tidegate request show REQUEST` names those who can"),
-        StepError::Longer { .. } => Some("approve it without --for, or with less; for more it is asked for anew"),
-        StepError::Wider { .. } => Some("approve it without --profile, or with a narrower one; for more it is asked for anew"),
-        StepError::NotYours(_) => Some("who may approve it can reject it: `tidegate reject REQUEST`"),
-        StepError::NothingToReview => Some("`tidegate requests --unreviewed` lists what is to be reviewed"),
-        StepError::OwnReview => Some("ask somebody else who may approve it"),
-        StepError::Reviewed(_) => Some("`tidegate request show REQUEST` tells what was found"),
+        StepError::Settled(_) => "`tidegate requests --all` tells how they stand; what is settled is asked for anew",
+        StepError::OwnRequest => "ask somebody else: `tidegate request show REQUEST` names those who can",
+        StepError::Twice(_) => "it waits for somebody else: `tidegate request show REQUEST` names those who can",
+        StepError::Longer { .. } => "approve it without --for, or with less; for more it is asked for anew",
+        StepError::Wider { .. } => "approve it without --profile, or with a narrower one; for more it is asked for anew",
+        StepError::NotYours(_) => "who may approve it can reject it: `tidegate reject REQUEST`",
+        StepError::NothingToReview => "`tidegate requests --unreviewed` lists what is to be reviewed",
+        StepError::OwnReview => "ask somebody else who may approve it",
+        StepError::Reviewed(_) => "`tidegate request show REQUEST` tells what was found",
     }
 }
 

@@ -197,7 +197,7 @@ pub async fn apply(
     for _ in 1..MAX_ATTEMPTS {
         match attempt(target, definitions, &mut progress).await {
             Err(error) if error.may_pass() => {
-                tracing::debug!(error = %display_chain(&error), "cannot compare or apply the profiles; retrying")
+                tracing::debug!(error = %display_chain(&error), "cannot compare or apply the profiles; retrying");
             }
             done => return done,
         }

@@ -86,11 +86,8 @@ pub(super) async fn end(relay: Relay, ending: &Ending, backstage: EndingTarget<'
     let mut tail = down.tail();
     recorder.not_sent(down.rows_left(&recorder));
     if kill && !tail.whole {
-        let wait = if recorder.pipelined() {
-            PIPELINED_FRAME_TIMEOUT
-        } else {
-            FRAME_TIMEOUT
-        };
+        let pipelined = recorder.pipelined();
+        let wait = if pipelined { PIPELINED_FRAME_TIMEOUT } else { FRAME_TIMEOUT };
         let _ = timeout(wait, down.finish_message(&mut target, &mut recorder, &mut tail)).await;
     }
     down.release(&pool);

@@ -173,8 +173,8 @@ impl ApprovalWait {
                 WakeReason::Enough => return Err(self.pending(&request.id, self.limit)),
                 WakeReason::Again => {
                     next = next.checked_add(self.repeat).unwrap_or(enough);
-                    let waited = clock.moment().instant.saturating_duration_since(began);
-                    self.notice(&mut out, &request, &format!("still waiting after {}", length(waited)));
+                    let so_far = clock.moment().instant.saturating_duration_since(began);
+                    self.notice(&mut out, &request, &format!("still waiting after {}", length(so_far)));
                 }
             }
         }

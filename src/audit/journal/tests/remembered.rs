@@ -33,7 +33,11 @@ async fn start(settings: &JournalSettings, remembered: &RememberedTip) -> Option
     let gap = journal.gap().map(str::to_owned);
     journal.record(&note("on")).await.unwrap();
     journal.close().await;
-    let first = all().into_iter().find(|(seq, _)| *seq > before).map(|(_, event)| event).unwrap();
+    let first = all()
+        .into_iter()
+        .find(|(seq, _)| *seq > before)
+        .map(|(_, event)| event)
+        .unwrap();
     match first {
         Event::JournalHealed(healed) => {
             let detail = healed.detail.unwrap();

@@ -120,7 +120,7 @@ impl Generator {
             pack(segment).unwrap();
             self.packed += 1;
         }
-        self.packing += processor_time() - before;
+        self.packing += processor_time().saturating_sub(before);
     }
 }
 
