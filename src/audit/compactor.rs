@@ -102,9 +102,9 @@ fn run(journal: &Journal, clock: &Clock, stopped: &mpsc::Receiver<()>) {
     let go_on = || matches!(stopped.try_recv(), Err(TryRecvError::Empty));
     let (mut told, mut checked) = (false, HashSet::new());
     loop {
-        let passed = compact_while(journal, clock.now(), go_on);
+        let passed = compact_while(journal, clock.now(), &go_on);
         let mut pause = PASS_INTERVAL;
-        match passed.and_then(|()| check_summaries(&journal.settings().dir, &mut checked)) {
+        match passed.and_then(|()| check_summaries(&journal.settings().dir, &mut checked, &go_on)) {
             Ok(true) if std::mem::take(&mut told) => {
                 tracing::info!("packing, summarising and removing closed audit segments works again");
             }
@@ -145,7 +145,7 @@ fn compact_while(journal: &Journal, now: Timestamp, go_on: impl Fn() -> bool) ->
 
 /// Makes the summaries of packed segments that have none to be used, and removes the search indexes of version 0.1.0; `false` when
 /// there may be more of them. A summary that is damaged later is not used, and made again at the next start.
-fn check_summaries(dir: &Path, checked: &mut HashSet<u32>) -> Result<bool, CompactionError> {
+fn check_summaries(dir: &Path, checked: &mut HashSet<u32>, go_on: impl Fn() -> bool) -> Result<bool, CompactionError> {
     let segments = list(dir)?;
     let mut left = segments
         .iter()
@@ -153,6 +153,9 @@ fn check_summaries(dir: &Path, checked: &mut HashSet<u32>) -> Result<bool, Compa
     let now: Vec<_> = left.by_ref().take(MAX_CHECKED_IN_A_PASS).collect();
     let all = left.next().is_none();
     for segment in now {
+        if !go_on() {
+            return Ok(false);
+        }
         // Also one that cannot be read: it will not be read any better a second later.
         checked.insert(segment.number);
         summary::remove_index(segment)

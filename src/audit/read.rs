@@ -39,7 +39,7 @@ pub fn read(dir: &Path, filter: &Filter) -> Result<LogRecords, ReadError> {
     })
 }
 
-/// Reads like [`read`], but looks at every line: no index, which is not signed, can leave one out. Used for results that are
+/// Reads like [`read`], but looks at every line: no summary, which is not signed, can leave one out. Used for results that are
 /// handed on as complete. Blocks.
 pub fn read_whole(dir: &Path, filter: &Filter) -> Result<LogRecords, ReadError> {
     read_since(dir, filter, 1)
@@ -178,7 +178,12 @@ impl LogScan {
         let step = match self.origins.front_mut() {
             Some(scan) => {
                 let mut found = VecDeque::new();
+                let at = scan.file.as_ref().map_or(scan.before, |file| file.number);
                 let step = scan.try_step(&mut found);
+                if found.iter().any(Result::is_err) {
+                    // Sessions may begin in what could not be read: nothing from here on is left out for not being theirs.
+                    self.known = self.known.min(at);
+                }
                 self.learn(&found);
                 step.map(|step| self.end_of_origins(&step))
             }

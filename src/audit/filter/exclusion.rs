@@ -22,8 +22,8 @@ impl Filter {
     pub(in crate::audit) fn may_be_in(&self, Neighbours { before, this, behind }: Neighbours<'_>) -> bool {
         let joins = self.asks_for_content() || self.asks_for_result();
         let has_event = |event: EventName| this.may_have(Field::Event, |found| found == event.as_str());
-        let by_itself = TimeRange::of(self).is_before_until(this.times().0)
-            && (self.asks_for_result() || self.is_since(this))
+        // Where a result is asked for, the time of the outcome counts, which may stand in another segment.
+        let by_itself = (self.asks_for_result() || self.is_before_until(this) && self.is_since(this))
             && self.names().all(|(field, name)| this.may_have(field, |found| found == name))
             && (joins || self.event.is_none_or(has_event));
         if !by_itself || !joins {
@@ -47,10 +47,16 @@ impl Filter {
         // As `Reading::may_name` has it: a word of the name is one of the text.
         let has_word = |word: &str| statements.may_have(Field::Word, |found| found.eq_ignore_ascii_case(word));
         let has_table = |table: &TableName| words(&table.name).all(has_word);
-        self.is_since(outcomes)
+        self.is_before_until(outcomes)
+            && self.is_since(outcomes)
             && (self.sqlstate.is_none() || outcomes.may_have(Field::Sqlstate, |code| self.wants_sqlstate(code)))
             && self.class.is_none_or(has_class)
             && self.table.as_ref().is_none_or(has_table)
+    }
+
+    /// Returns whether a record of the segment may be as old as those that are wanted.
+    fn is_before_until(&self, segment: &SegmentSummary) -> bool {
+        TimeRange::of(self).is_before_until(segment.times().0)
     }
 
     /// Returns whether a record of the segment may be as young as those that are wanted.

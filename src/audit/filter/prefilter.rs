@@ -278,9 +278,8 @@ impl<'l> Block<'_, 'l> {
 
     fn statement(&mut self, line: Line<'l>, time: &str, key: Key<'l>) -> Result<bool, Foreign> {
         let prefilter = self.prefilter;
-        // One from before that time may have its outcome in it.
-        let timely =
-            prefilter.range.is_before_until(time) && (prefilter.filter.asks_for_result() || prefilter.range.is_since(time));
+        // Where a result is asked for, the time of the outcome counts.
+        let timely = prefilter.filter.asks_for_result() || prefilter.is_in_time(time);
         let may_be = timely && prefilter.meets(line, &[Part::Every, Part::Statement, Part::Text]);
         let is_enough = may_be && prefilter.meets(line, &[Part::Pair]);
         // What is only prepared runs nothing that an outcome could tell.

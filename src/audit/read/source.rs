@@ -1,6 +1,6 @@
 //! Lines of one segment that may match, as bytes.
 //!
-//! This module parses no line and chooses none: it leaves out lines that the index and the sieve rule out. A packed segment is
+//! This module parses no line and chooses none: it leaves out lines that the summaries and the prefilter rule out. A packed segment is
 //! unpacked and sifted on a thread of its own, so that several are read at once.
 
 use std::collections::VecDeque;
@@ -91,7 +91,7 @@ struct GrowingFile {
 }
 
 impl SegmentLines {
-    /// Opens a segment at its first line; without a demand, no index is used.
+    /// Opens a segment at its first line.
     pub(super) fn open(dir: &Path, segment: &Segment, prefilter: &Arc<LinePrefilter>) -> io::Result<Self> {
         let from = if segment.packed {
             LinesOrigin::Packed(spawn(dir, segment, prefilter)?)
@@ -340,7 +340,7 @@ impl UnpackTask {
         Ok(())
     }
 
-    /// Unpacks and sifts the whole segment, without an index.
+    /// Unpacks and filters the whole segment.
     fn all(&mut self, file: File) -> io::Result<()> {
         let mut reader = io::BufReader::with_capacity(CHUNK_BYTES, zstd::Decoder::new(file)?);
         let (mut chunk, mut lines) = (Vec::new(), 0);

@@ -156,7 +156,8 @@ impl SummaryBuilder {
     /// Returns the summary of what was added.
     pub(in crate::audit) fn finish(mut self) -> SegmentSummary {
         for (session, state) in &self.sessions {
-            for (statement, _) in state.unanswered.iter().filter(|(_, only_parses)| !**only_parses) {
+            // A Parse that succeeds gets no outcome; one that fails may get it in the next segment.
+            for statement in state.unanswered.keys() {
                 self.values.insert(Field::Unanswered, &pair(session, *statement));
             }
         }
@@ -272,13 +273,12 @@ impl SummaryBuilder {
         let Some(state) = self.session(session) else { return };
         let had = state.unanswered.len();
         let known = state.unanswered.remove(&statement).is_some();
-        // A session's outcomes are in the order of its statements: what was to be parsed before this one was.
-        while let Some(first) = state
-            .unanswered
-            .first_entry()
-            .filter(|first| known && *first.key() < statement)
-        {
-            first.remove();
+        // What was only to be parsed before this one was parsed, and gets no outcome. Others may get theirs later: a Bind that fails
+        // is numbered late.
+        if known {
+            state
+                .unanswered
+                .retain(|number, only_parses| !*only_parses || *number > statement);
         }
         let answered = had - state.unanswered.len();
         self.unanswered -= answered;

@@ -146,7 +146,13 @@ fn history(acts: &[Act]) -> Vec<LogRecord> {
                     *asked += 1;
                     open.push(*asked);
                     let parameters: &[&str] = if *asked % 3 == 0 { &["grüße", "4711"] } else { &[] };
-                    events.push(statement(&who(*session, name(*at)), *asked, TEXTS[*text], parameters));
+                    let mut event = statement(&who(*session, name(*at)), *asked, TEXTS[*text], parameters);
+                    if let Event::Statement(statement) = &mut event
+                        && *asked % 4 == 0
+                    {
+                        statement.kind = StatementKind::Parse;
+                    }
+                    events.push(event);
                 }
             }
             Act::Answer(at, which, code) => {
@@ -221,7 +227,7 @@ fn filter() -> impl Strategy<Value = Filter> {
         proptest::option::weighted(0.2, proptest::sample::select(CommandClass::ALL)),
         proptest::option::weighted(
             0.1,
-            proptest::sample::select(&[StatementKind::Query, StatementKind::Execute][..]),
+            proptest::sample::select(&[StatementKind::Query, StatementKind::Execute, StatementKind::Parse][..]),
         ),
         proptest::bool::weighted(0.1),
     );
@@ -373,7 +379,7 @@ fn a_statement_that_outlasts_a_segment_is_found() {
     assert_eq!(numbers(dir.path(), &filter), [1, 4]);
 }
 
-/// A Parse that succeeds has no outcome, and none is waited for.
+/// A Parse that succeeds has no outcome: an outcome behind it says so. The last one may have failed, in the next segment.
 #[test]
 fn what_was_only_parsed_is_not_unanswered() {
     let ana = who(1, "ana");
@@ -381,14 +387,56 @@ fn what_was_only_parsed_is_not_unanswered() {
     if let Event::Statement(statement) = &mut parse {
         statement.kind = StatementKind::Parse;
     }
-    let summary = summary_of(&[
-        parse.clone(),
-        statement(&ana, 2, "SELECT 1", &[]),
-        outcome(&ana, 2, None),
-        parse,
-    ]);
+    let summary = summary_of(&[parse.clone(), statement(&ana, 2, "SELECT 1", &[]), outcome(&ana, 2, None)]);
     assert!(!summary.may_have(Field::Unanswered, |_| true));
     assert!(!summary.may_have(Field::Late, |_| true));
+    assert!(summary_of(&[parse]).may_have(Field::Unanswered, |_| true));
+}
+
+/// A Parse that failed, and its outcome in the next segment.
+#[test]
+fn a_parse_whose_failure_is_in_the_next_segment_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let ana = who(1, "ana");
+    let mut parse = statement(&ana, 1, "SELEKT 1", &[]);
+    if let Event::Statement(statement) = &mut parse {
+        statement.kind = StatementKind::Parse;
+    }
+    packed(dir.path(), &[vec![parse], vec![outcome(&ana, 1, Some("42601"))]]);
+    assert_eq!(numbers(dir.path(), &asking(r#"{"sqlstate":"42601"}"#)), [1, 2]);
+    assert_eq!(numbers(dir.path(), &asking(r#"{"sqlstate":"42601","kind":"parse"}"#)), [1, 2]);
+}
+
+/// A statement whose outcome comes after that of a later one, in the next segment: a Bind that failed is numbered late.
+#[test]
+fn an_outcome_that_comes_after_a_later_ones_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let ana = who(1, "ana");
+    let first = [
+        statement(&ana, 1, "SELECT 1", &[]),
+        statement(&ana, 2, "SELECT 2", &[]),
+        outcome(&ana, 2, None),
+    ];
+    packed(dir.path(), &[first.to_vec(), vec![outcome(&ana, 1, Some("22012"))]]);
+    assert_eq!(numbers(dir.path(), &asking(r#"{"sqlstate":"22012"}"#)), [1, 4]);
+}
+
+/// Summaries that exist were made with the analysis of texts of their time: when this changes, [`VERSION`] has to.
+#[test]
+fn the_meaning_of_a_summary_has_a_version() {
+    let texts = [
+        "SELECT a FROM shop.orders",
+        "WITH x AS (DELETE FROM \"T\" RETURNING 1) SELECT * FROM x",
+        "COPY t TO STDOUT",
+        "DO 'x'",
+    ];
+    let ana = who(1, "ana");
+    let records: Vec<_> = (1..)
+        .zip(texts)
+        .map(|(number, text)| statement(&ana, number, text, &[]))
+        .collect();
+    let said = serde_json::to_string(&summary_of(&records)).unwrap();
+    insta::assert_snapshot!(format!("version {VERSION}: {said}"));
 }
 
 /// Both ways in which lines are taken apart say the same.
