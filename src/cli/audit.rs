@@ -12,7 +12,8 @@ use std::path::Path;
 use clap::Subcommand;
 
 use super::args::{GatePlace, OutputFormat, RemoteArgs};
-use super::client::{ClientError, ControlClient};
+use super::client::ControlClient;
+use super::client_error::ClientError;
 use super::endpoint::UsualCaller;
 use super::render::{print, show, visible};
 use super::speech::note;

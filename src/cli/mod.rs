@@ -2,9 +2,11 @@
 //!
 //! They contain no rules; the gate decides what is permitted. Exit codes are in [`args`].
 
+mod address;
 pub mod args;
 pub mod audit;
 mod client;
+mod client_error;
 mod clock;
 mod complete;
 mod connect;
@@ -25,6 +27,7 @@ pub mod requester;
 pub mod run;
 mod session;
 mod speech;
+mod stored_login;
 mod table;
 pub mod target;
 mod targets;
@@ -44,7 +47,7 @@ use clap::FromArgMatches as _;
 use clap_complete::CompleteEnv;
 
 use args::{Cli, CliCommand};
-pub use client::ClientError;
+pub use client_error::ClientError;
 pub use wait::WaitError;
 
 /// Error of a command that a signal stopped; all messages about it are printed.

@@ -11,7 +11,8 @@ use jiff::Timestamp;
 use rustix::process::Signal;
 use tokio::signal::unix::{self, SignalKind, signal};
 
-use super::client::{ClientError, ControlClient};
+use super::client::ControlClient;
+use super::client_error::ClientError;
 use super::render::{left, relative, visible};
 use super::speech::{is_quiet, note};
 use super::terminal::{columns, fitted, write};
