@@ -138,7 +138,7 @@ impl ClientError {
         }
     }
 
-    /// Returns the exit code for scripts; [`super::args`] documents them.
+    /// Returns the exit code for scripts; [`super::command_line`] documents them.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {

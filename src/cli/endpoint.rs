@@ -62,6 +62,13 @@ impl EndpointEnvironment {
     }
 }
 
+impl GatePlace {
+    /// Returns true if the command line or the environment names a gate.
+    pub(super) fn is_named(&self) -> bool {
+        self.control.is_some() || self.token_file.is_some() || EndpointEnvironment::read().control.is_some()
+    }
+}
+
 /// Source of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum TokenFrom {

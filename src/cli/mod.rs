@@ -1,6 +1,6 @@
 //! Commands: each converts its arguments to one call, and the answer to a table or JSON.
 //!
-//! They contain no rules; the gate decides what is permitted. Exit codes are in [`args`].
+//! They contain no rules; the gate decides what is permitted. Exit codes are in [`command_line`].
 
 mod address;
 pub mod args;
@@ -8,6 +8,7 @@ pub mod audit;
 mod client;
 mod client_error;
 mod clock;
+pub mod command_line;
 mod complete;
 mod connect;
 mod countdown;
@@ -46,8 +47,8 @@ use std::process::ExitCode;
 use clap::FromArgMatches as _;
 use clap_complete::CompleteEnv;
 
-use args::{Cli, CliCommand};
 pub use client_error::ClientError;
+use command_line::{Cli, CliCommand};
 pub use wait::WaitError;
 
 /// Error of a command that a signal stopped; all messages about it are printed.
