@@ -2,6 +2,7 @@
 //!
 //! They contain no rules; the gate decides what is permitted. Exit codes are in [`command_line`].
 
+mod access;
 mod address;
 pub mod args;
 pub mod audit;

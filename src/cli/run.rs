@@ -19,12 +19,12 @@ use clap::Args;
 use jiff::Timestamp;
 use rustix::process::{Pid, Signal, getpgrp, kill_process};
 
+use super::access::{AccessArgs, enter};
 use super::args::GatePlace;
 use super::client::ControlClient;
 use super::countdown::{CountdownMode, follow};
 use super::endpoint::UsualCaller;
 use super::render::{left, time, to, visible};
-use super::requester::{AccessArgs, enter};
 use super::speech::note;
 use super::wait::{Signals, code_of, until_granted};
 use super::{StartProgramError, complain, render};
