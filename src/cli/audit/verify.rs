@@ -12,8 +12,9 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde::Serialize;
 
+use super::copy::LogCopy;
 use super::remembered::RememberedEnd;
-use super::{LogCopy, TrustedKey, fetched, here, kept};
+use super::source::{TrustedKey, fetched, here, kept};
 use crate::audit::segment::Segment;
 use crate::audit::verify::{CheckedCheckpoint, LogFlaw, VerifyExpectation, VerifyReport, verify, verify_folder};
 use crate::base::clock::Clock;
