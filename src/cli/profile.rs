@@ -20,6 +20,7 @@ use super::endpoint::{self, EndpointEnvironment, UsualCaller};
 use super::render;
 use super::speech::note;
 use super::stored_login::{folder, load, store_in};
+use super::wait::Interrupted;
 use crate::base::secret::Secret;
 use crate::base::tls::{Fingerprint, GateTrust};
 use crate::control::model::Me;
@@ -161,7 +162,7 @@ fn typed(input: &mut impl Read) -> anyhow::Result<Secret<String>> {
         match key {
             b'\n' | b'\r' | 0x04 => break,
             // Ctrl-C is a key here, so that the terminal is restored before the exit.
-            0x03 => return Err(super::Interrupted(130).into()),
+            0x03 => return Err(Interrupted(130).into()),
             0x08 | 0x7f => drop(line.pop()),
             // Ctrl-U
             0x15 => line.clear(),

@@ -21,8 +21,8 @@ use crate::base::clock::Clock;
 use crate::base::times::When;
 use crate::cli::args::{self, OutputArgs, OutputFormat};
 use crate::cli::render::{self, list, visible};
-use crate::cli::speech::is_quiet;
-use crate::cli::{complain, terminal};
+use crate::cli::speech::{complain, is_quiet};
+use crate::cli::terminal;
 
 /// Number of bytes between two updates of the progress line.
 const PROGRESS_BYTES: u64 = 64 << 20;

@@ -13,8 +13,8 @@ use sha2::{Digest, Sha256};
 
 use super::super::address::ControlEndpoint;
 use super::super::client::ControlClient;
+use super::super::speech::complain;
 use super::super::stored_login;
-use super::complain;
 use crate::base::tls::GateTrust;
 use crate::control::model::GrantLoginBody;
 
