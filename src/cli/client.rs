@@ -1,6 +1,6 @@
 //! Client of the running gate's control API.
 //!
-//! It does not interpret the answers. `reach` selects the gate and the token, `dial` connects. `client_error` has its errors.
+//! It does not interpret the answers. `endpoint` selects the gate and the token, `connect` connects; errors: `client_error`.
 
 use std::collections::BTreeMap;
 
