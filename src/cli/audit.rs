@@ -3,8 +3,9 @@
 //!
 //! [`crate::audit::verify`] verifies. This module changes nothing: the gate itself rotates its key.
 
-mod copy;
-mod remembered;
+pub(super) mod copy;
+pub(super) mod remembered;
+pub(super) mod source;
 mod verify;
 
 use std::path::Path;
@@ -12,18 +13,17 @@ use std::path::Path;
 use clap::Subcommand;
 
 use super::args::{GatePlace, OutputFormat, RemoteArgs};
-use super::client::{ClientError, ControlClient};
+use super::client::ControlClient;
+use super::client_error::ClientError;
 use super::endpoint::UsualCaller;
+use super::evidence;
 use super::render::{print, show, visible};
-use super::speech::note;
-use super::{complain, evidence};
-use crate::audit::key::{PublicKey, public_path};
-use crate::audit::verify::{CheckpointError, SavedCheckpoint};
-use crate::config::{self, ControlAddress};
+use super::speech::{complain, note};
+use crate::audit::key::public_path;
+use crate::audit::verify::SavedCheckpoint;
 use crate::control::model::{AuditKeyBody, EmptyBody};
 
-pub(super) use copy::LogCopy;
-pub(super) use remembered::RememberedEnd;
+use source::here;
 pub use verify::VerifyArgs;
 
 /// API path of the gate's last checkpoint.
@@ -148,85 +148,10 @@ async fn asked(config: &Path, place: &GatePlace) -> Result<String, ClientError> 
     Ok(answer)
 }
 
-/// Fetches the log of the named gate or, if none is configured on this machine, of the gate of the login. Returns `None` if the
-/// log of the configured gate is meant.
-pub(super) async fn fetched(config: &Path, place: &GatePlace) -> anyhow::Result<Option<LogCopy>> {
-    if !place.is_named() && here(config).is_some() {
-        return Ok(None);
-    }
-    let client = match ControlClient::new(UsualCaller::Operator, config, place) {
-        Err(ClientError::Nowhere | ClientError::Config(_)) if !place.is_named() => return Ok(None),
-        client => client?,
-    };
-    Ok(Some(LogCopy::fetch(&client).await?))
-}
-
-/// Returns the addresses and files of the gate that is configured on this machine.
-fn here(config: &Path) -> Option<ControlAddress> {
-    config::control_address(config).ok()
-}
-
 /// Prints the key. Only the key goes to standard output, so that it can be redirected to a file.
 fn told(output: OutputFormat, key: &AuditKeyBody) -> anyhow::Result<()> {
     if output == OutputFormat::Table {
         note(&format!("key {}", key.id));
     }
     show(output, key, |key| key.pem.trim_end().to_owned())
-}
-
-/// Key to verify a log with, and its source.
-pub(super) struct TrustedKey {
-    pub(super) key: PublicKey,
-    pub(super) from: String,
-}
-
-impl TrustedKey {
-    /// Returns the named key, or none: the key that is configured here belongs to another gate.
-    pub(super) fn named(name: Option<&str>) -> anyhow::Result<Option<Self>> {
-        let trusted = |from: &str| {
-            Ok(Self {
-                key: named(from)?,
-                from: from.to_owned(),
-            })
-        };
-        name.map(trusted).transpose()
-    }
-
-    /// Returns the named key; otherwise the public half of the configured one, if it can be read.
-    pub(super) fn find(config: &Path, name: Option<&str>) -> anyhow::Result<Option<Self>> {
-        if name.is_some() {
-            return Self::named(name);
-        }
-        let Some(file) = here(config).map(|here| public_path(&here.audit_key)) else {
-            return Ok(None);
-        };
-        let Ok(text) = std::fs::read_to_string(&file) else {
-            return Ok(None);
-        };
-        let key = text
-            .parse()
-            .map_err(|error| anyhow::anyhow!("{}: {error}; set the key with --key", file.display()))?;
-        let from = format!("{}, from the configuration here", file.display());
-        Ok(Some(Self { key, from }))
-    }
-}
-
-/// Reads a public key from its base 64 or from a file.
-fn named(text: &str) -> anyhow::Result<PublicKey> {
-    if let Ok(key) = text.parse() {
-        return Ok(key);
-    }
-    let found = std::fs::read_to_string(text).map_err(|error| anyhow::anyhow!("cannot read the key {text}: {error}"))?;
-    found.parse().map_err(|error| anyhow::anyhow!("{text}: {error}"))
-}
-
-/// Reads a stored checkpoint from a file or, for `-`, from standard input.
-fn kept(name: &str) -> anyhow::Result<SavedCheckpoint> {
-    let read = if name == "-" {
-        SavedCheckpoint::read(std::io::stdin())
-    } else {
-        std::fs::File::open(name).and_then(SavedCheckpoint::read)
-    };
-    let read = read.map_err(|error| anyhow::anyhow!("cannot read the checkpoint {name}: {error}"))?;
-    read.map_err(|CheckpointError| anyhow::anyhow!("{name}: {CheckpointError}"))
 }

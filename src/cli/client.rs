@@ -1,10 +1,8 @@
 //! Client of the running gate's control API.
 //!
-//! It does not interpret the answers. `reach` selects the gate and the token, `dial` connects. Errors map to exit codes.
+//! It does not interpret the answers. `endpoint` selects the gate and the token, `connect` connects; errors: `client_error`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -12,110 +10,14 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::address::ControlEndpoint;
 use super::args::GatePlace;
-use super::connect::{self, ControlEndpoint};
-use super::endpoint::{self, TokenWords, UsualCaller};
+use super::client_error::{ANSWER_TIMEOUT, ClientError, TokenWords};
+use super::connect;
+use super::endpoint::{self, UsualCaller};
 use crate::base::secret::Secret;
-use crate::base::tls::{Fingerprint, FingerprintError, GateTrust};
-use crate::config::ConfigMistake;
+use crate::base::tls::GateTrust;
 use crate::control::model::Problem;
-
-/// Error of a call to the control API.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// The configuration is invalid, so the gate's address is unknown.
-    #[error("{}", lines(.0))]
-    Config(Vec<ConfigMistake>),
-    /// The address given with `--control` is invalid.
-    #[error("`{0}` is not the address of a control API; write unix:/path/to/control.sock or https://gate.example.org:7433")]
-    Address(String),
-    /// `TIDEGATE_TRUST` is not a fingerprint.
-    #[error("TIDEGATE_TRUST is `{0}`; {FingerprintError}")]
-    Fingerprint(String),
-    /// The token cannot be read.
-    #[error("cannot read the token {path}: {reason}; {remedy}", path = path.display())]
-    Token {
-        /// File of the token.
-        path: PathBuf,
-        /// Reason from the operating system.
-        reason: std::io::Error,
-        /// Next step for the user.
-        remedy: &'static str,
-    },
-    /// The stored login cannot be read.
-    #[error("cannot read the login {path}: {reason}; remove it with `tidegate logout`", path = path.display())]
-    Login {
-        /// File of the login.
-        path: PathBuf,
-        /// Reason in words.
-        reason: String,
-    },
-    /// No gate is specified.
-    #[error(
-        "no gate is known; log in first: tidegate login --control https://gate:7433 (or set its configuration with --config)"
-    )]
-    Nowhere,
-    /// The gate is known, but there is no token for it.
-    #[error("no token for {0}; log in: tidegate login --control {0} (or set --token-file or TIDEGATE_TOKEN)")]
-    NoToken(ControlEndpoint),
-    /// No gate listens at the address.
-    #[error("the gate does not answer at {address}: {reason}; is it running (tidegate serve), with this configuration?")]
-    Connect {
-        /// Address of the gate.
-        address: String,
-        /// Reason from the operating system.
-        reason: std::io::Error,
-    },
-    /// The certificate of the gate is not trusted.
-    #[error("the certificate of the gate at {address} is not trusted: {why}.{}", remedy(address, *seen))]
-    Untrusted {
-        /// Address of the gate.
-        address: ControlEndpoint,
-        /// Reason in words.
-        why: String,
-        /// Fingerprint of the certificate, if it was fetched.
-        seen: Option<Fingerprint>,
-    },
-    /// The TLS handshake failed.
-    #[error("the TLS handshake with the gate at {address} failed: {reason} (is it http://? Is it the port of control.listen?)")]
-    Handshake {
-        /// Address of the gate.
-        address: String,
-        /// Reason in words.
-        reason: String,
-    },
-    /// The gate did not answer in time.
-    #[error("the gate at {address} did not answer within {} s", ANSWER_TIMEOUT.as_secs())]
-    Timeout {
-        /// Address of the gate.
-        address: String,
-    },
-    /// The connection broke.
-    #[error("the connection to the gate failed{}", if .0.is_parse() { ": the answer is not HTTP (is it https://?)" } else { "" })]
-    Broken(#[from] hyper::Error),
-    /// The request cannot be encoded as HTTP.
-    #[error("cannot send the request")]
-    Request(#[from] hyper::http::Error),
-    /// The answer is not one of the control API.
-    #[error("the answer is not from a gate (is another server listening there?)")]
-    Answer(#[from] serde_json::Error),
-    /// The gate does not know the token.
-    #[error("the gate at {address} does not accept {}: it may be mistyped, replaced or expired, or its owner be disabled; {}", words.what, words.remedy)]
-    Unaccepted {
-        /// Address that the token was sent to.
-        address: ControlEndpoint,
-        /// Description of the token for messages.
-        words: TokenWords,
-    },
-    /// The gate refused.
-    #[error("{}", problem(.0))]
-    Refused(Box<Problem>),
-}
-
-/// Remedy for a call that needs a person's token instead of the admin token.
-const AS_A_PERSON: &str = "log in under your own name: tidegate login (an operator creates your token: tidegate user add NAME)";
-/// Time limit of an answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Client of one gate's control API.
 #[derive(Debug)]
@@ -279,44 +181,6 @@ async fn read<T: DeserializeOwned>(response: Response<Incoming>) -> Result<T, Cl
     Err(ClientError::Refused(Box::new(problem)))
 }
 
-impl ClientError {
-    /// Returns true if a retry may help: a gate that restarts, a network that comes back.
-    pub(super) fn may_pass(&self) -> bool {
-        match self {
-            Self::Connect { .. } | Self::Timeout { .. } | Self::Broken(_) => true,
-            Self::Refused(problem) => problem.status == 503,
-            _ => false,
-        }
-    }
-
-    /// Returns the exit code for scripts; [`super::args`] documents them.
-    #[must_use]
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Address(_) | Self::Fingerprint(_) => 2,
-            Self::Connect { .. } | Self::Untrusted { .. } | Self::Handshake { .. } | Self::Timeout { .. } | Self::Broken(_) => 3,
-            Self::Unaccepted { .. } => 5,
-            Self::Refused(problem) => match StatusCode::from_u16(problem.status) {
-                Ok(StatusCode::NOT_FOUND) => 4,
-                Ok(
-                    StatusCode::FORBIDDEN
-                    | StatusCode::CONFLICT
-                    | StatusCode::UNPROCESSABLE_ENTITY
-                    | StatusCode::TOO_MANY_REQUESTS,
-                ) => 5,
-                _ => 1,
-            },
-            Self::Config(_)
-            | Self::Token { .. }
-            | Self::Login { .. }
-            | Self::Nowhere
-            | Self::NoToken(_)
-            | Self::Request(_)
-            | Self::Answer(_) => 1,
-        }
-    }
-}
-
 /// Returns the name of the user at the keyboard, for the record. It is unverified: the token proves the right.
 fn operator() -> String {
     ["SUDO_USER", "USER", "LOGNAME"]
@@ -357,35 +221,6 @@ pub(super) fn escape(value: &str, into: &mut String) {
         } else {
             let _ = write!(into, "%{byte:02X}");
         }
-    }
-}
-
-/// Returns the remedy for an untrusted certificate.
-fn remedy(address: &ControlEndpoint, seen: Option<Fingerprint>) -> String {
-    let how = "`tidegate fingerprint` on the gate's machine prints its certificate's SHA-256; the gate also logs it at the start (certificate_sha256)";
-    match seen {
-        Some(seen) => format!(
-            " Its SHA-256 is {seen}. {how}; if they are equal: tidegate login --control {address} --trust {seen} (or set its CA: --ca FILE)"
-        ),
-        None => format!(" {how}; then: tidegate login --control {address} --trust SHA256 (or set its CA: --ca FILE)"),
-    }
-}
-
-fn lines(mistakes: &[ConfigMistake]) -> String {
-    mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-}
-
-fn problem(problem: &Problem) -> String {
-    let detail = if problem.detail.is_empty() {
-        &problem.title
-    } else {
-        &problem.detail
-    };
-    match &problem.remedy {
-        // The API's remedy is for its caller; here a user can run a command.
-        Some(_) if problem.kind.ends_with(":no-person") => format!("{detail}; {AS_A_PERSON}"),
-        Some(remedy) => format!("{detail}; {remedy}"),
-        None => detail.clone(),
     }
 }
 

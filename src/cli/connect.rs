@@ -2,7 +2,6 @@
 //!
 //! It knows no token and asks for nothing: it hands out a connection that HTTP can be spoken on.
 
-use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,34 +13,14 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use super::client::ClientError;
+use super::address::ControlEndpoint;
+use super::client_error::ClientError;
 use crate::base::tls::{self, Fingerprint, GateTrust};
 
 /// How long it may take until HTTP can be spoken.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Where a control API listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ControlEndpoint {
-    /// On a Unix socket.
-    Unix(PathBuf),
-    /// On a host and port, without TLS.
-    Tcp(String),
-    /// On a host and port, on TLS.
-    Tls(String),
-}
-
 impl ControlEndpoint {
-    /// Whether others on the network could read along.
-    pub(super) fn is_exposed(&self) -> bool {
-        match self {
-            Self::Unix(_) | Self::Tls(_) => false,
-            Self::Tcp(host) => !["127.0.0.1:", "localhost:", "[::1]:"]
-                .iter()
-                .any(|local| host.starts_with(local)),
-        }
-    }
-
     fn unreachable(&self, reason: io::Error) -> ClientError {
         ClientError::Connect {
             address: self.to_string(),
@@ -69,16 +48,6 @@ fn distrusted(trust: &GateTrust, reason: &io::Error) -> String {
         GateTrust::Machine => format!("no CA of this machine has signed it ({reason})"),
         GateTrust::Ca(path) => format!("{} does not verify it ({reason})", path.display()),
         GateTrust::Pin(pin) => format!("the trusted certificate has the SHA-256 {pin}"),
-    }
-}
-
-impl fmt::Display for ControlEndpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Tcp(host) => write!(f, "http://{host}"),
-            Self::Tls(host) => write!(f, "https://{host}"),
-        }
     }
 }
 

@@ -7,10 +7,11 @@
 
 use std::path::{Path, PathBuf};
 
+use super::address::ControlEndpoint;
 use super::args::GatePlace;
-use super::client::ClientError;
-use super::connect::{ControlEndpoint, address};
-use super::profile::{self, StoredLogin};
+use super::client_error::{ClientError, TokenWords};
+use super::connect::address;
+use super::stored_login::{self, StoredLogin};
 use crate::base::secret::Secret;
 use crate::base::tls::GateTrust;
 use crate::config::{self, ConfigMistake, ControlAddress};
@@ -61,6 +62,13 @@ impl EndpointEnvironment {
     }
 }
 
+impl GatePlace {
+    /// Returns true if the command line or the environment names a gate.
+    pub(super) fn is_named(&self) -> bool {
+        self.control.is_some() || self.token_file.is_some() || EndpointEnvironment::read().control.is_some()
+    }
+}
+
 /// Source of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum TokenFrom {
@@ -96,25 +104,6 @@ impl TokenFrom {
     }
 }
 
-/// Description of a token for messages.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenWords {
-    /// Source of the token in words.
-    pub what: String,
-    /// Remedy if it is not accepted.
-    pub remedy: &'static str,
-}
-
-impl TokenWords {
-    /// Returns the words for a token that was typed, or piped in.
-    pub(super) fn given() -> Self {
-        Self {
-            what: "the token you gave".to_owned(),
-            remedy: "an operator of the gate creates a new one: tidegate user rotate NAME",
-        }
-    }
-}
-
 /// Gate on this machine, by its configuration.
 type ConfiguredGate = Result<ControlAddress, Vec<ConfigMistake>>;
 
@@ -124,7 +113,7 @@ pub(super) fn find(
     config: &Path,
     place: &GatePlace,
 ) -> Result<(ControlEndpoint, GateTrust, TokenFrom), ClientError> {
-    let login = profile::load()?;
+    let login = stored_login::load()?;
     let environment = EndpointEnvironment::read();
     let (address, from) = choose(whose, place, &environment, login.as_ref(), || {
         config.exists().then(|| config::control_address(config))
@@ -188,7 +177,7 @@ pub(super) fn place(config: &Path, place: &GatePlace) -> Result<ControlEndpoint,
     if let Some(given) = place.control.as_deref().or(environment.control.as_deref()) {
         return address(given);
     }
-    if let Ok(Some(login)) = profile::load() {
+    if let Ok(Some(login)) = stored_login::load() {
         return Ok(login.control);
     }
     if !config.exists() {

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::args::GatePlace;
-use super::audit::{LogCopy, RememberedEnd, TrustedKey, fetched};
+use super::audit::copy::LogCopy;
+use super::audit::remembered::RememberedEnd;
+use super::audit::source::{TrustedKey, fetched};
 use super::render::{self, visible};
 use super::zone;
 use crate::audit::evidence::{ReportCollector, ReportPeriod, page, tables, write};

@@ -35,7 +35,7 @@ pub(super) fn serve(path: &Path) -> anyhow::Result<u8> {
                 "this gate was built for benches (--features unlogged) and writes NO AUDIT LOG; to run it anyway: {UNLOGGED_VARIABLE}=yes"
             );
         }
-        super::complain("NO AUDIT LOG: this gate was built for benches (--features unlogged)");
+        super::speech::complain("NO AUDIT LOG: this gate was built for benches (--features unlogged)");
     }
     let settings = config::load(path).map_err(|mistakes| listed(&mistakes))?;
     let diagnostics = messages(&settings.logging)?;
@@ -70,7 +70,7 @@ pub(super) fn serve(path: &Path) -> anyhow::Result<u8> {
     let code = match served {
         Ok(()) => 0,
         Err(error) => {
-            super::complain_to(&mut diagnostics.clone(), &format!("{:#}", anyhow::Error::from(error)), None);
+            super::speech::complain_to(&mut diagnostics.clone(), &format!("{:#}", anyhow::Error::from(error)), None);
             1
         }
     };
@@ -166,7 +166,7 @@ pub(super) fn check(path: &Path, offline: bool, start: bool) -> anyhow::Result<u
     if lacking.is_empty() {
         return Ok(0);
     }
-    super::complain(&format!(
+    super::speech::complain(&format!(
         "not ready: {lacking}; see above for what is missing. Its sessions are refused until then; other targets are served"
     ));
     Ok(if start { 0 } else { NOT_READY_EXIT_CODE })

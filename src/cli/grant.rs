@@ -3,16 +3,151 @@
 //! Each command is one call to the control API, which enforces the rules.
 
 use std::path::Path;
+use std::time::Duration;
 
+use clap::{Args, Subcommand};
+use ipnet::IpNet;
 use jiff::Timestamp;
 
-use super::args::{CreateArgs, GrantCommand, RemoteArgs};
+use super::args::{GrantsPage, RemoteArgs};
 use super::client::ControlClient;
 use super::endpoint::UsualCaller;
-use super::{render, zone};
+use super::{complete, render, zone};
 use crate::base::clock::Clock;
+use crate::base::duration;
+use crate::base::times::Coming;
 use crate::control::model::{ExtendBody, GrantView, Grants, GrantsQuery, Issued, NewGrantBody, ReasonBody, ShortenBody};
 use crate::model::ids::GrantId;
+use crate::model::names::{IdentityName, ProfileName, TargetName};
+
+/// Makes, shows and changes grants.
+#[derive(Debug, Subcommand)]
+pub enum GrantCommand {
+    /// Creates a grant and prints its secret, once
+    #[command(after_help = "\
+Example:
+  tidegate grant create orders --identity ana@example.com --for 30m --reason BUG-812
+
+The window opens at the first connect. When it closes after --for, all sessions end.")]
+    Create(CreateArgs),
+    /// Lists the grants that have not ended
+    List {
+        /// Also shows grants that have ended
+        #[arg(long, short)]
+        all: bool,
+        /// Shows only this identity
+        #[arg(long, value_name = "NAME")]
+        identity: Option<IdentityName>,
+        /// Shows only this target
+        #[arg(long, value_name = "NAME", add = complete::targets())]
+        target: Option<TargetName>,
+        /// Part of the list.
+        #[command(flatten)]
+        page: GrantsPage,
+        /// Address of the gate, and output format.
+        #[command(flatten)]
+        remote: RemoteArgs,
+    },
+    /// Shows one grant
+    Show {
+        /// The grant
+        #[arg(add = complete::grants())]
+        grant: GrantId,
+        /// Address of the gate, and output format.
+        #[command(flatten)]
+        remote: RemoteArgs,
+    },
+    /// Gives a grant more time; open sessions continue
+    Extend {
+        /// The grant
+        #[arg(add = complete::grants())]
+        grant: GrantId,
+        /// Time to add, like 30m or 2h30m
+        #[arg(long, value_parser = duration::parse, value_name = "TIME")]
+        by: Duration,
+        /// Reason
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        /// Address of the gate, and output format.
+        #[command(flatten)]
+        remote: RemoteArgs,
+    },
+    /// Gives a grant less time; open sessions end at the new end
+    #[command(after_help = "\
+Examples:
+  tidegate grant shorten gr_4k2m9x0a7b --by 10m --reason \"the restore begins at noon\"
+  tidegate grant shorten gr_4k2m9x0a7b --until 18:30
+  tidegate grant shorten gr_4k2m9x0a7b --until 2026-08-01T12:00Z")]
+    #[command(group = clap::ArgGroup::new("end").required(true))]
+    Shorten {
+        /// The grant
+        #[arg(add = complete::grants())]
+        grant: GrantId,
+        /// Time to take away, like 10m
+        #[arg(long, value_parser = duration::parse, value_name = "TIME", group = "end")]
+        by: Option<Duration>,
+        /// New end: 18:30, tomorrow 9:00, tuesday 14:00, 2026-08-01T12:00Z, or a time from now (2h)
+        #[arg(long, value_name = "WHEN", group = "end", value_parser = Coming::parse)]
+        until: Option<Coming>,
+        /// Reason
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        /// Address of the gate, and output format.
+        #[command(flatten)]
+        remote: RemoteArgs,
+    },
+    /// Ends a grant and its open sessions permanently
+    #[command(after_help = "\
+Example:
+  tidegate grant revoke gr_4k2m9x0a7b --reason \"the nightly restore begins\"")]
+    Revoke {
+        /// The grant
+        #[arg(add = complete::grants())]
+        grant: GrantId,
+        /// Reason
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        /// Address of the gate, and output format.
+        #[command(flatten)]
+        remote: RemoteArgs,
+    },
+}
+
+/// Grant to create.
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    /// Name of the target in the configuration
+    #[arg(add = complete::targets())]
+    pub target: TargetName,
+    /// Identity that gets the grant
+    #[arg(long, value_name = "NAME")]
+    pub identity: IdentityName,
+    /// Profile of the target [default: the narrowest if the target's profiles define rights, otherwise none]
+    #[arg(long, value_name = "NAME", add = complete::profiles())]
+    pub profile: Option<ProfileName>,
+    /// Length of the window, from the first connect; like 30m or 2h30m
+    #[arg(long = "for", value_parser = duration::parse, value_name = "TIME")]
+    pub window: Duration,
+    /// Reason; kept in the audit log
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Time limit for the first connect [default: 1h]
+    #[arg(long, value_parser = duration::parse, value_name = "TIME")]
+    pub activate_within: Option<Duration>,
+    /// Latest end of the window, whenever it opens: 18:30, tomorrow 9:00, tuesday 14:00, 2026-08-01T12:00Z, or a time from
+    /// now (2h)
+    #[arg(long, value_name = "WHEN", value_parser = Coming::parse)]
+    pub deadline: Option<Coming>,
+    /// Maximum number of concurrent sessions [default: 10]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_sessions: Option<u32>,
+    /// Network that clients must connect from, like 10.1.0.0/16
+    #[arg(long, value_name = "NETWORK")]
+    pub client_network: Option<IpNet>,
+    /// Address of the gate, and output format.
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+}
 
 pub(super) async fn run(config: &Path, command: GrantCommand) -> anyhow::Result<()> {
     match command {

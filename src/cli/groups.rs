@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use clap::{Command, CommandFactory};
 
-use super::args::Cli;
+use super::command_line::Cli;
 
 /// Number of characters per line.
 const LINE_CHARS: usize = 80;

@@ -92,7 +92,7 @@ impl RecordSource {
         let mut unreadable = 0_u64;
         let mut complain = |error: &str| {
             unreadable += 1;
-            super::complain(error);
+            super::speech::complain(error);
             true
         };
         match self {
@@ -166,7 +166,7 @@ async fn list(source: RecordSource, filter: Filter, part: &ExtentArgs, form: Rec
             print_line(&format!("statement #{statement} of {session}: {OUTCOME_UNKNOWN}"));
         }
         if shown.open.more > 0 {
-            super::complain(&format!(
+            super::speech::complain(&format!(
                 "too many statements in progress: {} are not checked for an outcome.",
                 shown.open.more
             ));
@@ -181,14 +181,14 @@ async fn list(source: RecordSource, filter: Filter, part: &ExtentArgs, form: Rec
             })
             .await?;
         if count.statements > 0 {
-            super::complain(&format!(
+            super::speech::complain(&format!(
                 "{} other statements could not be parsed and may use the table too. `tidegate log --unread` shows them.",
                 count.statements
             ));
         }
         let doubtful = count.doubtful(&shown.unread);
         if doubtful > 0 {
-            super::complain(&format!(
+            super::speech::complain(&format!(
                 "{doubtful} of these may also be shown above, or were not executed: there were too many to check."
             ));
         }
@@ -222,7 +222,7 @@ impl RecordPrinter {
             let Some(less) = room.checked_sub(1) else {
                 self.cut = true;
                 let next = self.last.map(|last| format!(" To continue, add --after {last}"));
-                super::complain(&format!("more records match.{}", next.unwrap_or_default()));
+                super::speech::complain(&format!("more records match.{}", next.unwrap_or_default()));
                 return false;
             };
             *room = less;
@@ -343,7 +343,7 @@ async fn touched(source: RecordSource, mut filter: Filter, form: RecordFormat) -
         RecordFormat::Table => print(&sums::text(&touchers))?,
     }
     if !left_out.is_nothing() {
-        super::complain(&sums::left_out(&left_out));
+        super::speech::complain(&sums::left_out(&left_out));
     }
     read
 }

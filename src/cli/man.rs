@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use clap::CommandFactory as _;
 
-use super::args::Cli;
+use super::command_line::Cli;
 use super::render;
 
 /// Writes a page for each command into a folder.

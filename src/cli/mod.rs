@@ -1,11 +1,15 @@
 //! Commands: each converts its arguments to one call, and the answer to a table or JSON.
 //!
-//! They contain no rules; the gate decides what is permitted. Exit codes are in [`args`].
+//! They contain no rules; the gate decides what is permitted. Exit codes are in [`command_line`].
 
+mod access;
+mod address;
 pub mod args;
 pub mod audit;
 mod client;
+mod client_error;
 mod clock;
+pub mod command_line;
 mod complete;
 mod connect;
 mod countdown;
@@ -25,6 +29,7 @@ pub mod requester;
 pub mod run;
 mod session;
 mod speech;
+mod stored_login;
 mod table;
 pub mod target;
 mod targets;
@@ -37,37 +42,17 @@ mod wait;
 mod watch;
 mod zone;
 
-use std::io::{IsTerminal as _, Write};
 use std::process::ExitCode;
 
 use clap::FromArgMatches as _;
 use clap_complete::CompleteEnv;
 
-use args::{Cli, CliCommand};
-pub use client::ClientError;
+pub use client_error::ClientError;
+use command_line::{Cli, CliCommand};
+use run::StartProgramError;
+use speech::complain;
+use wait::Interrupted;
 pub use wait::WaitError;
-
-/// Error of a command that a signal stopped; all messages about it are printed.
-#[derive(Debug, thiserror::Error)]
-#[error("stopped")]
-pub(crate) struct Interrupted(u8);
-
-/// Error of a program that cannot be started.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot run {program}: {reason}; {}", remedy(program))]
-pub(crate) struct StartProgramError {
-    program: String,
-    reason: std::io::Error,
-}
-
-fn remedy(program: &str) -> &'static str {
-    match program {
-        "psql" => {
-            "install PostgreSQL's client (postgresql-client on Debian and Ubuntu), or use another client with: tidegate env TARGET"
-        }
-        _ => "is it installed and in PATH?",
-    }
-}
 
 /// Runs the command line that this process was started with.
 #[must_use]
@@ -137,19 +122,5 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         Some(error) if error.reason.kind() == std::io::ErrorKind::NotFound => 127,
         Some(_) => 126,
         None => 1,
-    }
-}
-
-fn complain(text: &str) {
-    let columns = std::io::stderr().is_terminal().then(terminal::columns);
-    complain_to(&mut std::io::stderr(), text, columns);
-}
-
-/// Tells the user what went wrong. Where nobody can be told any more there is nothing else to do.
-fn complain_to(output: &mut impl Write, text: &str, columns: Option<usize>) {
-    for line in text.lines() {
-        let line = format!("tidegate: {}", render::visible(line));
-        let line = columns.map_or_else(|| line.clone(), |columns| terminal::wrapped(&line, columns));
-        let _ = output.write_all(format!("{line}\n").as_bytes());
     }
 }

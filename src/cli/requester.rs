@@ -9,10 +9,10 @@ use std::path::Path;
 use anyhow::Context as _;
 use clap_complete::env::Shells;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
-pub use args::{AccessArgs, RequestCommand, RequestCommandArgs, RequestListArgs, RequesterCommand};
+pub use args::{RequestCommand, RequestCommandArgs, RequestListArgs, RequesterCommand};
 
+use super::access::submit;
 use super::args::RemoteArgs;
 use super::client::ControlClient;
 use super::endpoint::UsualCaller;
@@ -21,8 +21,7 @@ use super::{complete, profile, render, run, targets, user, views, wait, watch};
 use crate::base::clock::Clock;
 use crate::base::tls::GateTrust;
 use crate::control::model::{
-    AccessBody, ApproveBody, CommentBody, EmptyBody, ExtendBody, GrantView, Grants, GrantsQuery, Me, NewRequestBody, RequestBody,
-    RequestView, RequestsBody, RequestsQuery,
+    ApproveBody, CommentBody, EmptyBody, ExtendBody, GrantView, Grants, GrantsQuery, Me, RequestView, RequestsBody, RequestsQuery,
 };
 use crate::model::ids::RequestId;
 use crate::model::request::RequestState;
@@ -136,33 +135,6 @@ async fn moved(config: &Path, remote: &RemoteArgs, path: &str, body: &impl Seria
     render::show(remote.printing.output, &view, |view| {
         render::grant(view, Clock::system(None).now())
     })
-}
-
-/// Submits a request.
-async fn submit(client: &ControlClient, wanted: &AccessArgs) -> anyhow::Result<RequestBody> {
-    ask(client, "/v1/requests", wanted).await
-}
-
-/// Joins a live grant that covers the request, or submits the request.
-pub(super) async fn enter(client: &ControlClient, wanted: &AccessArgs) -> anyhow::Result<AccessBody> {
-    ask(client, "/v1/access", wanted).await
-}
-
-async fn ask<T: DeserializeOwned>(client: &ControlClient, path: &str, wanted: &AccessArgs) -> anyhow::Result<T> {
-    let (target, profile) = wanted.destination()?;
-    let body = NewRequestBody {
-        target,
-        profile,
-        window_seconds: wanted.window.map(|window| window.as_secs()),
-        reason: wanted.reason.clone(),
-        ticket: wanted.ticket.clone(),
-        max_sessions: wanted.sessions,
-        break_glass: wanted.break_glass,
-    };
-    let mut random = [0_u8; 16];
-    getrandom::fill(&mut random)?;
-    let key = format!("cli-{:032x}", u128::from_ne_bytes(random));
-    Ok(client.post_once(path, &body, &key).await?)
 }
 
 async fn request(config: &Path, args: RequestCommandArgs) -> anyhow::Result<()> {

@@ -19,15 +19,15 @@ use clap::Args;
 use jiff::Timestamp;
 use rustix::process::{Pid, Signal, getpgrp, kill_process};
 
+use super::access::{AccessArgs, enter};
 use super::args::GatePlace;
 use super::client::ControlClient;
 use super::countdown::{CountdownMode, follow};
 use super::endpoint::UsualCaller;
+use super::render;
 use super::render::{left, time, to, visible};
-use super::requester::{AccessArgs, enter};
-use super::speech::note;
+use super::speech::{complain, note};
 use super::wait::{Signals, code_of, until_granted};
-use super::{StartProgramError, complain, render};
 use crate::base::clock::Clock;
 use crate::base::duration;
 use crate::control::model::{AccessBody, EmptyBody, GrantLoginBody, GrantView};
@@ -126,6 +126,23 @@ pub struct EnvArgs {
     /// Suppresses the gate's notice of the grant and its end (through PGOPTIONS)
     #[arg(long)]
     pub no_welcome: bool,
+}
+
+/// Error of a program that cannot be started.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot run {program}: {reason}; {}", remedy(program))]
+pub(crate) struct StartProgramError {
+    program: String,
+    pub(super) reason: io::Error,
+}
+
+fn remedy(program: &str) -> &'static str {
+    match program {
+        "psql" => {
+            "install PostgreSQL's client (postgresql-client on Debian and Ubuntu), or use another client with: tidegate env TARGET"
+        }
+        _ => "is it installed and in PATH?",
+    }
 }
 
 /// Variables removed from a program's environment: those that would lead it elsewhere, and the person's own token.

@@ -4,13 +4,51 @@
 
 use std::path::Path;
 
-use super::args::SessionsCommand;
+use clap::Subcommand;
+
+use super::args::RemoteArgs;
 use super::client::ControlClient;
 use super::endpoint::UsualCaller;
-use super::render;
+use super::{complete, render};
 use crate::base::clock::Clock;
 use crate::control::model::{ReasonBody, Sessions, SessionsQuery};
 use crate::gate::session::SessionView;
+use crate::model::ids::{GrantId, SessionId};
+use crate::model::names::{IdentityName, TargetName};
+
+/// Lists and ends live sessions.
+#[derive(Debug, Subcommand)]
+pub enum SessionsCommand {
+    /// Lists the live sessions
+    List {
+        /// Shows only this grant
+        #[arg(long, value_name = "GRANT", add = complete::grants())]
+        grant: Option<GrantId>,
+        /// Shows only this identity
+        #[arg(long, value_name = "NAME")]
+        identity: Option<IdentityName>,
+        /// Shows only this target
+        #[arg(long, value_name = "NAME", add = complete::targets())]
+        target: Option<TargetName>,
+        /// Address of the gate, and output format.
+        #[command(flatten)]
+        remote: RemoteArgs,
+    },
+    /// Ends one session; its grant stays valid
+    #[command(after_help = "\
+Example:
+  tidegate session kill se_4k2m9x0a7b --reason \"holds a lock\"")]
+    Kill {
+        /// The session
+        session: SessionId,
+        /// Reason; shown to the client
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        /// Address of the gate, and output format.
+        #[command(flatten)]
+        remote: RemoteArgs,
+    },
+}
 
 pub(super) async fn run(config: &Path, command: SessionsCommand) -> anyhow::Result<()> {
     match command {

@@ -1,16 +1,17 @@
-//! Notes beside a command's output (`--quiet`), and colours of status words in it (`--color`).
+//! Errors and notes beside a command's output (`--quiet`), and colours of status words in it (`--color`).
 //!
-//! Both are set once, before a command runs. If they are not set, as in tests, notes are printed and nothing is coloured.
-//! Colours are added after control characters were made visible, and never to JSON or CSV.
+//! Notes and colours are set once, before a command runs. If they are not set, as in tests, notes are printed and nothing is
+//! coloured. Colours are added after control characters were made visible, and never to JSON or CSV.
 
-use std::io;
+use std::io::{self, IsTerminal as _, Write};
 use std::sync::OnceLock;
 
 use anstream::AutoStream;
 use clap::ColorChoice;
 use clap::builder::styling::{AnsiColor, Style};
 
-use super::complain;
+use super::terminal;
+use crate::base::visible::visible;
 
 static SPEECH: OnceLock<SpeechSettings> = OnceLock::new();
 
@@ -37,6 +38,21 @@ fn settled() -> SpeechSettings {
 /// Returns true if only errors and the command's output are to be printed.
 pub(super) fn is_quiet() -> bool {
     settled().quiet
+}
+
+/// Prints an error or a warning.
+pub(super) fn complain(text: &str) {
+    let columns = io::stderr().is_terminal().then(terminal::columns);
+    complain_to(&mut io::stderr(), text, columns);
+}
+
+/// Tells the user what went wrong. Where nobody can be told any more there is nothing else to do.
+pub(super) fn complain_to(output: &mut impl Write, text: &str, columns: Option<usize>) {
+    for line in text.lines() {
+        let line = format!("tidegate: {}", visible(line));
+        let line = columns.map_or_else(|| line.clone(), |columns| terminal::wrapped(&line, columns));
+        let _ = output.write_all(format!("{line}\n").as_bytes());
+    }
 }
 
 /// Prints a note, which is neither an error nor the command's output.

@@ -9,8 +9,8 @@ use clap::Subcommand;
 use super::args::RemoteArgs;
 use super::client::{ControlClient, escape};
 use super::endpoint::UsualCaller;
-use super::speech::note;
-use super::{complain, render, views};
+use super::speech::{complain, note};
+use super::{render, views};
 use crate::control::model::{DisableBody, EmptyBody, GroupsBody, IssuedUser, NewUserBody, RegroupedUser, UserView, UsersBody};
 use crate::model::names::{GroupName, IdentityName};
 

@@ -11,11 +11,12 @@ use jiff::Timestamp;
 use rustix::process::Signal;
 use tokio::signal::unix::{self, SignalKind, signal};
 
-use super::client::{ClientError, ControlClient};
+use super::client::ControlClient;
+use super::client_error::ClientError;
 use super::render::{left, relative, visible};
-use super::speech::{is_quiet, note};
+use super::speech::{complain, is_quiet, note};
 use super::terminal::{columns, fitted, write};
-use super::{Interrupted, complain, views};
+use super::views;
 use crate::base::clock::Clock;
 use crate::base::duration;
 use crate::control::model::{EmptyBody, GrantView, RequestBody, RequestView, WaitQuery};
@@ -37,7 +38,7 @@ pub enum WaitError {
 }
 
 impl WaitError {
-    /// Returns the exit code for scripts; [`super::args`] documents them.
+    /// Returns the exit code for scripts; [`super::command_line`] documents them.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -46,6 +47,11 @@ impl WaitError {
         }
     }
 }
+
+/// Error of a command that a signal stopped; all messages about it are printed.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped")]
+pub(crate) struct Interrupted(pub(super) u8);
 
 /// Number of seconds that the gate may delay an answer; well below the time limit of [`super::client`].
 const HELD_BACK_SECONDS: u64 = 20;

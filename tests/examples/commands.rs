@@ -1,7 +1,7 @@
 //! Command lines in the documents: each is one that the program takes.
 
 use clap::CommandFactory as _;
-use tidegate::cli::args::Cli;
+use tidegate::cli::command_line::Cli;
 
 use super::links::documents;
 use super::text;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Arg, Command, CommandFactory as _};
 use serde_json::Value;
-use tidegate::cli::args::Cli;
+use tidegate::cli::command_line::Cli;
 use tidegate::database::provision::RoleCounts;
 use tidegate::gate::metrics::Metrics;
 

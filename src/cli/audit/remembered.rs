@@ -6,9 +6,9 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use super::here;
 use crate::audit::RememberedTip;
 use crate::audit::verify::SavedCheckpoint;
+use crate::config::control_address;
 use crate::ledger::read_log_tip;
 
 /// End of the log in a ledger, with remarks about that ledger.
@@ -25,10 +25,12 @@ impl RememberedEnd {
             return Self::named(named);
         }
         let same = |here: &Path| matches!((here.canonicalize(), dir.canonicalize()), (Ok(here), Ok(dir)) if here == dir);
-        match here(config).filter(|here| same(&here.audit_dir)) {
+        match control_address(config) {
             // A configured ledger that cannot be read does not prevent the verification.
-            Some(here) => Ok(Self::of(&here.ledger).unwrap_or_else(|error| Self::remark(format!("{error:#}")))),
-            None => Ok(Self::default()),
+            Ok(here) if same(&here.audit_dir) => {
+                Ok(Self::of(&here.ledger).unwrap_or_else(|error| Self::remark(format!("{error:#}"))))
+            }
+            _ => Ok(Self::default()),
         }
     }
 

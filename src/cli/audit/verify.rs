@@ -12,16 +12,17 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde::Serialize;
 
+use super::copy::LogCopy;
 use super::remembered::RememberedEnd;
-use super::{LogCopy, TrustedKey, fetched, here, kept};
+use super::source::{TrustedKey, fetched, here, kept};
 use crate::audit::segment::Segment;
 use crate::audit::verify::{CheckedCheckpoint, LogFlaw, VerifyExpectation, VerifyReport, verify, verify_folder};
 use crate::base::clock::Clock;
 use crate::base::times::When;
 use crate::cli::args::{self, OutputArgs, OutputFormat};
 use crate::cli::render::{self, list, visible};
-use crate::cli::speech::is_quiet;
-use crate::cli::{complain, terminal};
+use crate::cli::speech::{complain, is_quiet};
+use crate::cli::terminal;
 
 /// Number of bytes between two updates of the progress line.
 const PROGRESS_BYTES: u64 = 64 << 20;

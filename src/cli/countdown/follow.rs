@@ -12,7 +12,7 @@ use tokio::sync::{Notify, mpsc};
 use super::{Countdown, CountdownMode};
 use crate::base::clock::Clock;
 use crate::cli::client::ControlClient;
-use crate::cli::complain;
+use crate::cli::speech::complain;
 use crate::cli::terminal::{self, TerminalAbility, WindowTitle};
 use crate::control::model::GrantView;
 use crate::model::ids::GrantId;

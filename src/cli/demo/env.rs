@@ -12,13 +12,27 @@ use serde_json::Value;
 use tokio_postgres::Client;
 
 use super::screen::DemoScreen;
-use super::{DEMO_TARGET, roles, rules};
+use super::{DEMO_TARGET, rules};
 use crate::base::clock::Clock;
 use crate::base::secret::Secret;
 use crate::testkit::{ServerOptions, ShopFixture, TestGate, TestPostgres};
 
 /// Configuration of warnings close to the end, as the demo's short window needs; everything else is the default.
 const SESSION: &str = "[session]\nwarnings = [\"3s\"]\n";
+/// Rights of the two profiles, as lines of the target's table.
+const PROFILES: &str = r#"
+[targets.shop.profiles.read-only]
+select = ["public.*"]
+mask = { "public.cards" = { number = "partial" } }
+
+[targets.shop.profiles.read-write]
+select = ["public.*"]
+insert = ["public.*"]
+update = ["public.*"]
+delete = ["public.*"]
+usage = ["public.*"]
+rails = { need_where = true }
+"#;
 /// Number of characters of a token that are shown.
 const SHOWN_TOKEN_CHARS: usize = 6;
 
@@ -71,7 +85,7 @@ impl DemoEnv {
 
         let binary = std::env::current_exe().context("looking for our own program")?;
         let gate = tokio::task::spawn_blocking(move || {
-            let config = format!("{SESSION}{}", shop.target_table(DEMO_TARGET, roles::PROFILES));
+            let config = format!("{SESSION}{}", shop.target_table(DEMO_TARGET, PROFILES));
             let files = [&[shop.password_file()], &rules::FILES[..]].concat();
             TestGate::start(&binary, &config, &files)
         })

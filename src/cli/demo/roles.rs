@@ -13,20 +13,6 @@ use super::DEMO_TARGET;
 use super::env::{DemoEnv, shown};
 use super::screen::DemoScreen;
 
-/// Rights of the two profiles, as lines of the target's table.
-pub(super) const PROFILES: &str = r#"
-[targets.shop.profiles.read-only]
-select = ["public.*"]
-mask = { "public.cards" = { number = "partial" } }
-
-[targets.shop.profiles.read-write]
-select = ["public.*"]
-insert = ["public.*"]
-update = ["public.*"]
-delete = ["public.*"]
-usage = ["public.*"]
-rails = { need_where = true }
-"#;
 /// Query for the output of `\du`, without the columns and roles that do not matter here.
 const LIST: &str = "
 SELECT rolname::text,

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 
-use super::super::args::{Cli, CliCommand};
+use super::super::command_line::{Cli, CliCommand};
 use super::*;
 
 fn at(config: &Path, line: &str) -> Result<(), String> {

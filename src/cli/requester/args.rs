@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 
+use super::super::access::AccessArgs;
 use super::super::args::{GatePlace, GrantsPage, OutputArgs, RemoteArgs};
 use super::super::{complete, run, user};
 use crate::base::duration;
@@ -194,53 +195,6 @@ configuration. If it does not answer within half a second, they are not complete
         /// The shell
         shell: clap_complete::Shell,
     },
-}
-
-/// Target, profile and terms of the request.
-#[derive(Debug, Clone, Args)]
-pub struct AccessArgs {
-    /// Name of the target, with an optional profile: `orders` or `orders/read-only`
-    #[arg(value_name = "TARGET[/PROFILE]", add = complete::destinations())]
-    pub target: String,
-    /// Profile [default: the target's narrowest]
-    #[arg(long, short, value_name = "NAME", add = complete::profiles())]
-    pub profile: Option<String>,
-    /// Length of the window, from the first connect; like 30m or 2h30m [default: set by the gate]
-    #[arg(long = "for", value_parser = duration::parse, value_name = "TIME")]
-    pub window: Option<Duration>,
-    /// Reason; shown to approvers and kept in the audit log
-    #[arg(long, short, value_name = "TEXT")]
-    pub reason: Option<String>,
-    /// Ticket
-    #[arg(long, value_name = "TICKET")]
-    pub ticket: Option<String>,
-    /// Maximum number of concurrent sessions [default: set by the gate]
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
-    pub sessions: Option<u32>,
-    /// Gets access immediately, without an approver; a short window, alerts, and a review afterwards. Needs --reason
-    #[arg(long, requires = "reason")]
-    pub break_glass: bool,
-    /// Time limit for the approval (exit code 6 afterwards) [default: until the request lapses]
-    #[arg(long, value_parser = duration::parse, value_name = "TIME")]
-    pub wait_at_most: Option<Duration>,
-}
-
-impl AccessArgs {
-    /// Returns the target and the profile, which is named after a slash or by `--profile`.
-    pub(in crate::cli) fn destination(&self) -> anyhow::Result<(String, Option<String>)> {
-        let Some((target, named)) = self.target.split_once('/') else {
-            return Ok((self.target.clone(), self.profile.clone()));
-        };
-        match &self.profile {
-            Some(other) if other != named => {
-                anyhow::bail!(
-                    "{} sets the profile {named}, --profile sets {other}; use one of them",
-                    self.target
-                )
-            }
-            _ => Ok((target.to_owned(), Some(named.to_owned()))),
-        }
-    }
 }
 
 /// Request to create.

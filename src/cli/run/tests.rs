@@ -101,8 +101,8 @@ fn that_a_grant_is_joined_is_said() {
     let view = grant("gr_0000000004", |view| view["reason"] = "BUG-812".into());
     let wanted = |reason: &[&str]| {
         let line = [&["tidegate", "psql", "orders"], reason].concat();
-        match super::super::args::Cli::try_parse_from(line).unwrap().command {
-            super::super::args::CliCommand::People(super::super::requester::RequesterCommand::Psql(args)) => args.wanted,
+        match super::super::command_line::Cli::try_parse_from(line).unwrap().command {
+            super::super::command_line::CliCommand::People(super::super::requester::RequesterCommand::Psql(args)) => args.wanted,
             other => panic!("{other:?}"),
         }
     };

@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
+use super::super::address::ControlEndpoint;
 use super::super::client::ControlClient;
-use super::super::connect::ControlEndpoint;
-use super::super::profile;
-use super::complain;
+use super::super::speech::complain;
+use super::super::stored_login;
 use crate::base::tls::GateTrust;
 use crate::control::model::GrantLoginBody;
 
@@ -102,7 +102,7 @@ const SYSTEM_BUNDLES: [&str; 4] = [
 impl VerificationVariables {
     /// Chooses by the gate's own information, received over a verified connection, and stores the gate's certificate.
     pub(super) fn of(login: &GrantLoginBody, client: &ControlClient) -> Self {
-        let folder = profile::folder().map(|folder| folder.join("certificates"));
+        let folder = stored_login::folder().map(|folder| folder.join("certificates"));
         let own = UserSslSettings::read(folder.as_deref());
         let kept = match (&login.certificate, client.trust()) {
             (Some(pem), _) => kept(folder.as_deref(), pem.as_bytes()),

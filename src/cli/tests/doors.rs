@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::access::AccessError;
 use crate::access::policy::Action;
 use crate::access::strangers::Displaced;
-use crate::cli::client::ClientError;
+use crate::cli::client_error::ClientError;
 use crate::cli::countdown::Countdown;
 use crate::cli::endpoint::TokenFrom;
 use crate::cli::wait::{WaitError, settled, waiting};

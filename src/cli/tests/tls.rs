@@ -3,8 +3,9 @@
 use super::*;
 use crate::base::secret::Secret;
 use crate::base::tls::{GateTrust, ServerTls, ServerTlsCell};
+use crate::cli::address::ControlEndpoint;
 use crate::cli::client::ControlClient;
-use crate::cli::connect::{self, ControlEndpoint};
+use crate::cli::connect;
 use crate::control::model::Me;
 
 #[tokio::test]

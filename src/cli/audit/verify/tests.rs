@@ -69,7 +69,7 @@ fn the_configured_log_a_copy_of_it_and_some_of_its_files() {
     }
     let nowhere = dir.path().join("nowhere.toml");
     assert_eq!(code(&nowhere, &[&copy], key.to_str(), None), 0);
-    let base64 = super::super::named(key.to_str().unwrap()).unwrap().to_string();
+    let base64 = super::super::source::named(key.to_str().unwrap()).unwrap().to_string();
     assert_eq!(code(&nowhere, &[&copy], Some(&base64), None), 0);
     let (second, third) = (copy.join("audit-000002.jsonl"), copy.join("audit-000003.jsonl"));
     assert_eq!(code(&nowhere, &[&third, &second], key.to_str(), None), 0);

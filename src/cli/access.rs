@@ -1,0 +1,87 @@
+//! Request for access: its arguments, and the calls that submit it.
+//!
+//! The gate decides on it. `requester` shows the answer, `run` uses the access.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde::de::DeserializeOwned;
+
+use super::client::ControlClient;
+use super::complete;
+use crate::base::duration;
+use crate::control::model::{AccessBody, NewRequestBody, RequestBody};
+
+/// Target, profile and terms of the request.
+#[derive(Debug, Clone, Args)]
+pub struct AccessArgs {
+    /// Name of the target, with an optional profile: `orders` or `orders/read-only`
+    #[arg(value_name = "TARGET[/PROFILE]", add = complete::destinations())]
+    pub target: String,
+    /// Profile [default: the target's narrowest]
+    #[arg(long, short, value_name = "NAME", add = complete::profiles())]
+    pub profile: Option<String>,
+    /// Length of the window, from the first connect; like 30m or 2h30m [default: set by the gate]
+    #[arg(long = "for", value_parser = duration::parse, value_name = "TIME")]
+    pub window: Option<Duration>,
+    /// Reason; shown to approvers and kept in the audit log
+    #[arg(long, short, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Ticket
+    #[arg(long, value_name = "TICKET")]
+    pub ticket: Option<String>,
+    /// Maximum number of concurrent sessions [default: set by the gate]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    pub sessions: Option<u32>,
+    /// Gets access immediately, without an approver; a short window, alerts, and a review afterwards. Needs --reason
+    #[arg(long, requires = "reason")]
+    pub break_glass: bool,
+    /// Time limit for the approval (exit code 6 afterwards) [default: until the request lapses]
+    #[arg(long, value_parser = duration::parse, value_name = "TIME")]
+    pub wait_at_most: Option<Duration>,
+}
+
+impl AccessArgs {
+    /// Returns the target and the profile, which is named after a slash or by `--profile`.
+    pub(super) fn destination(&self) -> anyhow::Result<(String, Option<String>)> {
+        let Some((target, named)) = self.target.split_once('/') else {
+            return Ok((self.target.clone(), self.profile.clone()));
+        };
+        match &self.profile {
+            Some(other) if other != named => {
+                anyhow::bail!(
+                    "{} sets the profile {named}, --profile sets {other}; use one of them",
+                    self.target
+                )
+            }
+            _ => Ok((target.to_owned(), Some(named.to_owned()))),
+        }
+    }
+}
+
+/// Submits a request.
+pub(super) async fn submit(client: &ControlClient, wanted: &AccessArgs) -> anyhow::Result<RequestBody> {
+    ask(client, "/v1/requests", wanted).await
+}
+
+/// Joins a live grant that covers the request, or submits the request.
+pub(super) async fn enter(client: &ControlClient, wanted: &AccessArgs) -> anyhow::Result<AccessBody> {
+    ask(client, "/v1/access", wanted).await
+}
+
+async fn ask<T: DeserializeOwned>(client: &ControlClient, path: &str, wanted: &AccessArgs) -> anyhow::Result<T> {
+    let (target, profile) = wanted.destination()?;
+    let body = NewRequestBody {
+        target,
+        profile,
+        window_seconds: wanted.window.map(|window| window.as_secs()),
+        reason: wanted.reason.clone(),
+        ticket: wanted.ticket.clone(),
+        max_sessions: wanted.sessions,
+        break_glass: wanted.break_glass,
+    };
+    let mut random = [0_u8; 16];
+    getrandom::fill(&mut random)?;
+    let key = format!("cli-{:032x}", u128::from_ne_bytes(random));
+    Ok(client.post_once(path, &body, &key).await?)
+}
