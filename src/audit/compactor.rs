@@ -102,9 +102,9 @@ fn run(journal: &Journal, clock: &Clock, stopped: &mpsc::Receiver<()>) {
     let go_on = || matches!(stopped.try_recv(), Err(TryRecvError::Empty));
     let (mut told, mut checked) = (false, HashSet::new());
     loop {
-        let passed = compact_while(journal, clock.now(), &go_on);
+        let passed = compact_while(journal, clock.now(), go_on);
         let mut pause = PASS_INTERVAL;
-        match passed.and_then(|()| check_summaries(&journal.settings().dir, &mut checked, &go_on)) {
+        match passed.and_then(|()| check_summaries(&journal.settings().dir, &mut checked, go_on)) {
             Ok(true) if std::mem::take(&mut told) => {
                 tracing::info!("packing, summarising and removing closed audit segments works again");
             }
