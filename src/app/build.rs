@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
 use super::StartError;
-use super::descriptors::ConnectionLimits;
+use super::descriptors::ConnectionBudget;
 use crate::access::strangers::{StrangerLimits, Strangers};
 use crate::audit::Journal;
 use crate::audit::values::{ParameterDisplay, ParameterPolicy, ValueKey};
@@ -30,7 +30,7 @@ const DEFAULT_MAX_SESSIONS: u32 = 100_000;
 pub(super) struct ReloadBuilder {
     clock: Clock,
     journal: Journal,
-    places: ConnectionLimits,
+    places: ConnectionBudget,
     pub(super) tls: ServerTlsCell,
     pub(super) strangers: Strangers,
     rooms: HashMap<TargetName, Arc<TargetState>>,
@@ -54,7 +54,7 @@ struct PreparedTarget {
 impl ReloadBuilder {
     pub(super) fn new(
         settings: &GateSettings,
-        places: ConnectionLimits,
+        places: ConnectionBudget,
         journal: Journal,
         clock: Clock,
     ) -> Result<Self, StartError> {
@@ -234,7 +234,7 @@ pub(super) fn profiles(settings: &TargetSettings) -> Option<Vec<RoleProfile>> {
     settings.has_rights().then(|| settings.profiles.iter().map(profile).collect())
 }
 
-fn session(settings: &GateSettings, places: ConnectionLimits, key: ValueKey) -> session::SessionSettings {
+fn session(settings: &GateSettings, places: ConnectionBudget, key: ValueKey) -> session::SessionSettings {
     let table = &settings.session;
     session::SessionSettings {
         warnings: table.warnings.clone(),

@@ -22,7 +22,7 @@ const MIN_SHARED_DESCRIPTORS: u64 = 64;
 
 /// Limits on simultaneous connections, by kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ConnectionLimits {
+pub(super) struct ConnectionBudget {
     /// `limits.connections`: number of sessions.
     pub(super) connections: u32,
     /// `limits.handshakes`: number of unauthenticated connections.
@@ -56,7 +56,7 @@ pub(super) fn raise() -> Option<u64> {
     current
 }
 
-impl ConnectionLimits {
+impl ConnectionBudget {
     /// Returns the number of descriptors in use when every limit is reached.
     fn descriptors(self) -> u64 {
         u64::from(self.connections) * DESCRIPTORS_PER_SESSION
@@ -120,7 +120,7 @@ mod tests {
 
     use super::*;
 
-    const DEFAULT: ConnectionLimits = ConnectionLimits {
+    const DEFAULT: ConnectionBudget = ConnectionBudget {
         connections: 1000,
         handshakes: 4096,
         waiting_logins: 200,
@@ -151,7 +151,7 @@ mod tests {
             limit in 0u64..2_000_000,
             targets in 0usize..50,
         ) {
-            let wanted = ConnectionLimits { connections, handshakes, waiting_logins, callers };
+            let wanted = ConnectionBudget { connections, handshakes, waiting_logins, callers };
             if let Ok(places) = wanted.within(Some(limit), targets) {
                 prop_assert!(places.descriptors() + RESERVED_DESCRIPTORS + DESCRIPTORS_PER_TARGET * targets as u64 <= limit);
                 prop_assert!(places.connections >= 1 && places.handshakes >= 1 && places.callers >= 1);

@@ -58,7 +58,7 @@ use crate::ledger::{self, ChangedSubject, Ledger};
 use crate::outbound::forward::{self, ForwarderHandle};
 use crate::outbound::notify::Notifier;
 
-use descriptors::ConnectionLimits;
+use descriptors::ConnectionBudget;
 pub use descriptors::TooFewDescriptorsError;
 pub use error::StartError;
 use health::{MetricsSources, readiness};
@@ -83,7 +83,7 @@ pub struct RunningGate {
     diagnostics: Diagnostics,
     supervisor: Supervisor,
     vitals: Vitals,
-    places: ConnectionLimits,
+    places: ConnectionBudget,
     runtime: SessionRuntime,
     compactor: SegmentCompactor,
     /// Lock on the state folder, held for as long as the gate lives.
@@ -336,9 +336,9 @@ fn begun() -> Event<'static> {
 }
 
 /// Returns the configured connection limits, lowered to what the limit of open files allows.
-fn places(settings: &GateSettings) -> Result<ConnectionLimits, StartError> {
+fn places(settings: &GateSettings) -> Result<ConnectionBudget, StartError> {
     let limits = &settings.limits;
-    let wanted = ConnectionLimits {
+    let wanted = ConnectionBudget {
         connections: limits.connections,
         handshakes: limits.handshakes,
         waiting_logins: limits.waiting_logins,

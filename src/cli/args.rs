@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use clap::builder::ArgPredicate;
 use clap::{Args, ValueEnum};
 
 use crate::model::ids::GrantId;
@@ -66,8 +67,11 @@ pub struct GatePlace {
 #[derive(Debug, Clone, Args)]
 pub struct OutputArgs {
     /// Output format
-    #[arg(long, short, value_enum, default_value_t = OutputFormat::Table, help_heading = COMMON_HEADING)]
+    #[arg(long, short, value_enum, default_value_t = OutputFormat::Table, default_value_if("json", ArgPredicate::IsPresent, "json"), help_heading = COMMON_HEADING)]
     pub output: OutputFormat,
+    /// Prints JSON, like `--output json`
+    #[arg(long, conflicts_with = "output", help_heading = COMMON_HEADING)]
+    pub json: bool,
 }
 
 /// Output format.

@@ -17,7 +17,7 @@ use clap::{Args, Subcommand};
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
-use super::args::{GatePlace, OutputFormat};
+use super::args::{GatePlace, OutputArgs, OutputFormat};
 use super::{complete, render};
 use crate::access::policy::{Action, Policies, QuestionContext, RequestExplanation, RequestVerdict, table};
 use crate::base::clock::Clock;
@@ -67,9 +67,9 @@ pub struct PolicyFolder {
     /// Time zone of hours and weekdays in policies, like Europe/Berlin [default: set in the configuration, or UTC]
     #[arg(long, value_name = "ZONE", value_parser = zone)]
     pub zone: Option<TimeZone>,
-    /// Output format
-    #[arg(long, short, value_enum, default_value_t = OutputFormat::Table)]
-    pub output: OutputFormat,
+    /// Output format.
+    #[command(flatten)]
+    pub printing: OutputArgs,
 }
 
 /// Question about a decision, without effect.
@@ -208,7 +208,7 @@ fn check(config: &Path, folder: &PolicyFolder) -> anyhow::Result<()> {
         Ok(policies) => policies,
         Err(wrong) => {
             return failed(
-                folder.output,
+                folder.printing.output,
                 "a gate would reject this policy set and keep its current one",
                 &wrong,
             );
@@ -216,7 +216,7 @@ fn check(config: &Path, folder: &PolicyFolder) -> anyhow::Result<()> {
     };
     let ids: Vec<_> = policies.ids().collect();
     let value = json!({ "good": true, "policies": ids, "policy_set": policies.hash() });
-    render::show(folder.output, &value, |_| {
+    render::show(folder.printing.output, &value, |_| {
         let (dir, count, hash) = (dir.display(), ids.len(), policies.hash());
         format!("{dir} is valid: {count} policies, set {hash}")
     })
@@ -227,7 +227,7 @@ fn test(config: &Path, folder: &PolicyFolder) -> anyhow::Result<()> {
     let dir = &place.dir;
     let policies = match load(&place) {
         Ok(policies) => policies,
-        Err(wrong) => return failed(folder.output, "no case was tested", &wrong),
+        Err(wrong) => return failed(folder.printing.output, "no case was tested", &wrong),
     };
     let tables = policies::read_tables(dir)?;
     let outcome = table::run(&policies, &tables);
@@ -240,10 +240,10 @@ fn test(config: &Path, folder: &PolicyFolder) -> anyhow::Result<()> {
     if !outcome.failures.is_empty() {
         let (failures, cases) = (outcome.failures.len(), outcome.cases);
         let wrong = placed(&dir.join("tests"), outcome.failures);
-        return failed(folder.output, &format!("{failures} of {cases} cases failed"), &wrong);
+        return failed(folder.printing.output, &format!("{failures} of {cases} cases failed"), &wrong);
     }
     let value = json!({ "good": true, "cases": outcome.cases, "policy_set": policies.hash() });
-    render::show(folder.output, &value, |_| {
+    render::show(folder.printing.output, &value, |_| {
         format!("{}: all {} cases passed", dir.display(), outcome.cases)
     })
 }
@@ -253,7 +253,7 @@ fn explain(config: &Path, args: ExplainArgs) -> anyhow::Result<()> {
         Ok(policies) => policies,
         Err(wrong) => {
             return failed(
-                args.folder.output,
+                args.folder.printing.output,
                 "this policy set has mistakes, so nothing can be explained",
                 &wrong,
             );
@@ -293,7 +293,7 @@ fn explain(config: &Path, args: ExplainArgs) -> anyhow::Result<()> {
     };
     let explanation = policies.explain(&identity, &wish, context, &[]);
     let value = as_json(&explanation, policies.hash());
-    render::show(args.folder.output, &value, |_| told(&explanation, &wish))
+    render::show(args.folder.printing.output, &value, |_| told(&explanation, &wish))
 }
 
 fn as_json(explanation: &RequestExplanation, hash: &str) -> Value {

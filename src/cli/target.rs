@@ -14,7 +14,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::args::OutputFormat;
+use super::args::{OutputArgs, OutputFormat};
 use super::{complete, render};
 use crate::app::profiles::{TargetProfiles, profiles};
 use crate::base::secret::Secret;
@@ -86,9 +86,9 @@ pub struct TargetArgs {
     /// Environment variable with the account's password
     #[arg(long, value_name = "VARIABLE", requires = "user")]
     pub password_env: Option<String>,
-    /// Output format
-    #[arg(long, short, value_enum, default_value_t = OutputFormat::Table)]
-    pub output: OutputFormat,
+    /// Output format.
+    #[command(flatten)]
+    pub printing: OutputArgs,
 }
 
 /// Runs the command and returns its exit code.
@@ -148,7 +148,7 @@ async fn show_plan(config: &Path, args: &TargetArgs) -> anyhow::Result<u8> {
         "target": settings.name, "in_step": in_step, "profiles": comparison.profiles,
         "everybody": comparison.everybody, "left": comparison.left
     });
-    render::show(args.output, &value, |_| told(&settings, &comparison))?;
+    render::show(args.printing.output, &value, |_| told(&settings, &comparison))?;
     Ok(if in_step { 0 } else { DIFFERS_EXIT_CODE })
 }
 
@@ -160,7 +160,7 @@ async fn bring_in_step(config: &Path, args: &TargetArgs) -> anyhow::Result<u8> {
 /// Applies the profiles, and prints the statements.
 async fn applied(args: &TargetArgs, settings: &TargetSettings, (target, definitions): &TargetProfiles) -> anyhow::Result<u8> {
     let progress = |profile: &_, step: &crate::database::provision::profiles::PlanStep| {
-        if args.output == OutputFormat::Table {
+        if args.printing.output == OutputFormat::Table {
             let line = format!("{profile}: {};", step.sql);
             render::print_line(&render::visible(&line));
         }
@@ -171,7 +171,7 @@ async fn applied(args: &TargetArgs, settings: &TargetSettings, (target, definiti
     let steps: usize = done.profiles.iter().map(|compared| compared.plan.steps.len()).sum();
     let more = done.excess();
     let value = json!({ "target": settings.name, "in_step": more == 0, "done": done.profiles });
-    render::show(args.output, &value, |_| {
+    render::show(args.printing.output, &value, |_| {
         let mut text = match steps {
             0 => format!("{}: the database already matched its profiles", settings.name),
             1 => format!("{}: the database now matches its profiles, after one change", settings.name),

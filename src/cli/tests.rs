@@ -82,6 +82,10 @@ fn usage_is_checked() {
         ("tidegate man share/man1", true),
         ("tidegate --quiet grants", true),
         ("tidegate grants -q --color never", true),
+        ("tidegate grants --json", true),
+        ("tidegate grants --json --output table", false),
+        ("tidegate target status orders --json", true),
+        ("tidegate policy test --json", true),
         ("tidegate grants --color sometimes", false),
         ("tidegate psql orders/read-only --for 5m", true),
         ("tidegate log --since 2h --until 2026-01-01T00:00:00Z -f", true),
@@ -118,6 +122,18 @@ fn usage_is_checked() {
         ("tidegate", false),
     ] {
         assert_eq!(Cli::try_parse_from(line.split(' ')).is_ok(), good, "{line}");
+    }
+    for (line, json) in [
+        ("tidegate whoami", false),
+        ("tidegate whoami --json", true),
+        ("tidegate whoami -o json", true),
+    ] {
+        let CliCommand::People(requester::RequesterCommand::Whoami { remote }) =
+            Cli::try_parse_from(line.split(' ')).unwrap().command
+        else {
+            panic!("{line}");
+        };
+        assert_eq!(remote.printing.output == args::OutputFormat::Json, json, "{line}");
     }
 }
 

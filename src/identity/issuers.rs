@@ -17,7 +17,7 @@ use super::Identity;
 use super::claims::{self, Claims};
 use super::error::{TokenError, cut, shown};
 use super::jwks::{Jwks, read_keys};
-use super::keys::{Algorithm, PublicKey};
+use super::keys::{Algorithm, VerificationKey};
 use crate::base::secret::Secret;
 use crate::base::tls::web_address;
 use crate::model::names::IdentityName;
@@ -216,7 +216,7 @@ fn object(part: &str) -> Option<Claims> {
 
 /// Returns the claims after checking the signature and the audience. The issuer is the one whose key is given, and times are
 /// checked against gate time (`claims`).
-fn verified(token: &str, says: Unverified, key: &PublicKey, settings: &IssuerSettings) -> Result<Claims, TokenError> {
+fn verified(token: &str, says: Unverified, key: &VerificationKey, settings: &IssuerSettings) -> Result<Claims, TokenError> {
     let parts = token.rsplit_once('.');
     let (signed, signature) = parts.ok_or(TokenError::Malformed("it does not have three parts"))?;
     let signature = URL_SAFE_NO_PAD.decode(signature);
@@ -260,7 +260,7 @@ pub(crate) fn read_hostile(bytes: &[u8]) {
         && let Ok(says) = unverified(token)
     {
         // Key of another issuer: the Ed25519 base point.
-        let key = PublicKey::Point(vec![0x58; 32]);
+        let key = VerificationKey::Point(vec![0x58; 32]);
         assert!(verified(token, says, &key, &settings).is_err(), "nobody has the key");
     }
     if let Ok(claims) = serde_json::from_slice::<Claims>(bytes)

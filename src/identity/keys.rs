@@ -87,14 +87,14 @@ impl Algorithm {
 
 /// Public key that verifies tokens.
 #[derive(Debug)]
-pub(super) enum PublicKey {
+pub(super) enum VerificationKey {
     /// Modulus and exponent, without leading zeros.
     Rsa { n: Vec<u8>, e: Vec<u8> },
     /// Point on a curve: uncompressed on P-256 and P-384 (SEC 1 section 2.3.3), else as RFC 8032 encodes it.
     Point(Vec<u8>),
 }
 
-impl PublicKey {
+impl VerificationKey {
     /// Returns true if the signature of the message is this key's, by this algorithm.
     pub(super) fn verifies(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
         match self {
@@ -118,7 +118,7 @@ pub(super) struct KeySet(Vec<IssuerKey>);
 struct IssuerKey {
     id: Option<String>,
     fits: Vec<Algorithm>,
-    public: PublicKey,
+    public: VerificationKey,
 }
 
 impl KeySet {
@@ -142,7 +142,7 @@ impl KeySet {
     }
 
     /// Returns the key with this id; without an id, the only key that fits the algorithm.
-    pub(super) fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Option<&PublicKey> {
+    pub(super) fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Option<&VerificationKey> {
         let mut fitting = self
             .0
             .iter()
@@ -197,7 +197,7 @@ fn usable(value: Value) -> Option<IssuerKey> {
 }
 
 /// Returns a public key and its algorithms; `None` if it is not usable.
-fn public(parameters: &Parameters) -> Option<(PublicKey, Vec<Algorithm>)> {
+fn public(parameters: &Parameters) -> Option<(VerificationKey, Vec<Algorithm>)> {
     let decoded = |text: &str| URL_SAFE_NO_PAD.decode(text).ok();
     let number = |text: &str| Some(decoded(text)?.into_iter().skip_while(|byte| *byte == 0).collect::<Vec<u8>>());
     let coordinate = |text: &str, length| decoded(text).filter(|bytes| bytes.len() == length);
@@ -206,7 +206,7 @@ fn public(parameters: &Parameters) -> Option<(PublicKey, Vec<Algorithm>)> {
             let (n, e) = (number(n)?, number(e)?);
             (MIN_RSA_BYTES..=MAX_RSA_BYTES)
                 .contains(&n.len())
-                .then(|| (PublicKey::Rsa { n, e }, RSA_ALGORITHMS.to_vec()))
+                .then(|| (VerificationKey::Rsa { n, e }, RSA_ALGORITHMS.to_vec()))
         }
         Parameters::EllipticCurve { crv, x, y } => {
             let (algorithm, length) = match crv.as_str() {
@@ -215,10 +215,10 @@ fn public(parameters: &Parameters) -> Option<(PublicKey, Vec<Algorithm>)> {
                 _ => return None,
             };
             let point = [vec![0x04], coordinate(x, length)?, coordinate(y, length)?].concat();
-            Some((PublicKey::Point(point), vec![algorithm]))
+            Some((VerificationKey::Point(point), vec![algorithm]))
         }
         Parameters::OctetKeyPair { crv, x } if crv == "Ed25519" => {
-            Some((PublicKey::Point(coordinate(x, 32)?), vec![Algorithm::EdDsa]))
+            Some((VerificationKey::Point(coordinate(x, 32)?), vec![Algorithm::EdDsa]))
         }
         Parameters::OctetKeyPair { .. } => None,
     }

@@ -79,7 +79,7 @@ pub fn alarms(report: &EvidenceReport) -> Vec<String> {
     let roles_left = report.roles.iter().filter(|role| role.is_left(report.period.to)).count();
     let intruders: u64 = report.roles.iter().map(|role| role.intruders).sum();
     for (count, what) in [
-        (unreviewed as u64, "Break-glass accesses that nobody has reviewed"),
+        (unreviewed as u64, "Break-glass accesses without a review"),
         (unconfirmed as u64, "Sessions that ended without the database confirming it"),
         (
             roles_left as u64,
@@ -94,7 +94,7 @@ pub fn alarms(report: &EvidenceReport) -> Vec<String> {
         ),
         (
             report.unreadable.count(),
-            "Lines of the log that could not be read, so that what is shown is not all there is",
+            "Unreadable lines of the log, so this report is incomplete",
         ),
     ] {
         if count > 0 {

@@ -102,17 +102,17 @@ fn verification(report: &EvidenceReport) -> ReportTable {
                 },
                 |from| format!("the key {from}"),
             );
-            say("Held against", held, report.key_from.is_none());
+            say("Compared with", held, report.key_from.is_none());
             for held in &verdict.held_against {
                 say(
-                    "End held against",
+                    "End compared with",
                     format!("{}, which covers record {}", held.source, held.covers),
                     false,
                 );
             }
             if verdict.held_against.is_empty() {
-                let nothing = "nothing: nobody can tell whether records are missing there";
-                say("End held against", nothing.to_owned(), true);
+                let nothing = "nothing: missing records at the end would not be noticed";
+                say("End compared with", nothing.to_owned(), true);
             }
             for remark in &verdict.remarks {
                 say("Remark", remark.clone(), true);

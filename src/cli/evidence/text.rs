@@ -111,7 +111,7 @@ mod tests {
                 }
             }
         }
-        assert!(text.contains("nobody has reviewed: 1."), "{text}");
+        assert!(text.contains("without a review: 1."), "{text}");
         assert!(text.contains("Result: the log is whole"), "{text}");
     }
 

@@ -22,7 +22,7 @@ pub(super) async fn explain(config: &Path, args: ExplainArgs) -> anyhow::Result<
         anyhow::bail!("no target given (--target NAME); list targets with: tidegate targets");
     }
     let client = ControlClient::new(UsualCaller::Person, config, &args.place)?;
-    let output = args.folder.output;
+    let output = args.folder.printing.output;
     let body = question(args);
     let explanation: ExplanationBody = client.post("/v1/policy/explain", &body).await?;
     render::show(output, &explanation, told)

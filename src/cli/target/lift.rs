@@ -63,7 +63,7 @@ pub(super) async fn run(config: &Path, args: &LiftArgs) -> anyhow::Result<u8> {
 
 /// Prints a line for people; scripts read the output of `apply`.
 fn say(args: &LiftArgs, line: &str) {
-    if args.target.output == OutputFormat::Table {
+    if args.target.printing.output == OutputFormat::Table {
         render::print_line(&render::visible(line));
     }
 }

@@ -179,7 +179,7 @@ impl Ending {
             Self::LoginRevoked { grant, at } => (
                 format!("grant {grant} was revoked at {}", clock_time(*at)),
                 None,
-                Some("ask whoever revoked it, or for a new grant".to_owned()),
+                Some("ask the person who revoked it, or request a new grant".to_owned()),
             ),
             Self::PolicyRefused { grant, why } => (
                 format!("grant {grant} cannot be used now: the policies do not allow it any more"),
@@ -262,7 +262,7 @@ impl Ending {
                 }),
                 Some(match reason.as_deref() {
                     Some(IDENTITY_DISABLED) => "ask the gate's operator: the identity gets no grant before it is enabled again",
-                    _ => "ask whoever revoked it, or for a new grant",
+                    _ => "ask the person who revoked it, or request a new grant",
                 }.to_owned()),
             ),
             Self::Killed { grant, by, reason } => (

@@ -34,7 +34,7 @@ fn what_is_wrong_comes_first() {
     let report = collect(&day(), 0, 60, Err("the folder is gone".to_owned()));
     for words in [
         "was not verified",
-        "nobody has reviewed: 1.",
+        "without a review: 1.",
         "without an end on record: 1.",
         "could not be written: 2.",
         "past the gate: 1.",

@@ -130,7 +130,7 @@ pub(super) fn unused(report: &EvidenceReport) -> ReportTable {
     let unused = report.grants.iter().filter(|life| life.is_unused());
     ReportTable {
         name: "unused",
-        title: "Grants that nobody used",
+        title: "Unused grants",
         note: "Grants without a single login up to the period's end. They closed by themselves; many of them for one person or \
                purpose are access that was not needed."
             .to_owned(),

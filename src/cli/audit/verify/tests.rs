@@ -50,6 +50,7 @@ fn code(config: &Path, places: &[&Path], key: Option<&str>, since: Option<&Path>
         },
         printing: OutputArgs {
             output: OutputFormat::Table,
+            json: false,
         },
     };
     crate::cli::wait_for(async { Ok(run(config, &args).await) }).unwrap()
