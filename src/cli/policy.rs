@@ -17,7 +17,7 @@ use clap::{Args, Subcommand};
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
-use super::args::{GatePlace, OutputArgs, OutputFormat};
+use super::args::{GatePlace, OnTarget, OutputArgs, OutputFormat};
 use super::{complete, render};
 use crate::access::policy::{Action, Policies, QuestionContext, RequestExplanation, RequestVerdict, table};
 use crate::base::clock::Clock;
@@ -26,7 +26,7 @@ use crate::base::times::{Coming, TimeError};
 use crate::config::{ConfigMistake, PolicyLocation, policies, policy_place};
 use crate::identity::{Identity, IdentitySource};
 use crate::model::ids::{GrantId, RequestId};
-use crate::model::names::{GroupName, IdentityName, ProfileName, TargetName};
+use crate::model::names::{GroupName, IdentityName, ProfileName};
 use crate::model::request::RequestSpec;
 
 /// Checks, explains and tests the policies in a folder.
@@ -41,7 +41,7 @@ pub enum PolicyCommand {
     /// Shows the decision of the policies, the policies behind it, and the changes that would permit it
     #[command(after_help = "\
 Examples:
-  tidegate policy explain --target orders --profile read-write --for 2h
+  tidegate policy explain --target orders/read-write --for 2h
   tidegate policy explain extend --grant gr_4k2m9x0a7b
   tidegate policy explain approve --request rq_4k2m9x0a7b
   tidegate policy explain administer --as lena@example.com
@@ -84,10 +84,10 @@ pub struct ExplainArgs {
     /// Group of the identity; can be repeated [default: its own groups]
     #[arg(long, value_name = "GROUP")]
     pub group: Vec<GroupName>,
-    /// Target
-    #[arg(long, value_name = "NAME", add = complete::targets())]
-    pub target: Option<TargetName>,
-    /// Profile [default: the target's narrowest]
+    /// Target, with an optional profile: `orders` or `orders/read-write`
+    #[arg(long, value_name = "TARGET[/PROFILE]", add = complete::destinations())]
+    pub target: Option<OnTarget>,
+    /// Profile, if not named with the target [default: the target's narrowest]
     #[arg(long, value_name = "NAME", add = complete::profiles())]
     pub profile: Option<ProfileName>,
     /// Length of the window, like 30m or 2h30m [default: set by the gate]
@@ -155,6 +155,20 @@ fn claim(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
+impl ExplainArgs {
+    /// Moves a profile that is named with the target to `profile`.
+    fn name_profile_once(&mut self) -> anyhow::Result<()> {
+        let named = self.target.as_mut().and_then(|target| target.profile.take());
+        match (&named, &self.profile) {
+            (Some(named), Some(other)) if named != other => {
+                anyhow::bail!("--target sets the profile {named}, --profile sets {other}; use one of them")
+            }
+            _ => self.profile = named.or(self.profile.take()),
+        }
+        Ok(())
+    }
+}
+
 impl PolicyFolder {
     /// Returns the named folder and zone; values that are not named come from the configuration, if there is one.
     fn place(&self, config: &Path) -> anyhow::Result<PolicyLocation> {
@@ -187,8 +201,13 @@ fn placed(dir: &Path, lines: Vec<String>) -> Vec<String> {
 pub(super) async fn run(config: &Path, command: PolicyCommand) -> anyhow::Result<()> {
     match command {
         PolicyCommand::Check { folder } => check(config, &folder),
-        PolicyCommand::Explain(args) if args.folder.dir.is_none() => ask::explain(config, *args).await,
-        PolicyCommand::Explain(args) => explain(config, *args),
+        PolicyCommand::Explain(mut args) => {
+            args.name_profile_once()?;
+            match args.folder.dir {
+                None => ask::explain(config, *args).await,
+                Some(_) => explain(config, *args),
+            }
+        }
         PolicyCommand::Test { folder } => test(config, &folder),
     }
 }
@@ -278,7 +297,7 @@ fn explain(config: &Path, args: ExplainArgs) -> anyhow::Result<()> {
         groups: identity.groups.clone(),
         issuer: None,
         claims: BTreeMap::new(),
-        target: args.target.ok_or_else(|| missing("the target (--target)"))?,
+        target: args.target.ok_or_else(|| missing("the target (--target)"))?.target,
         profile: args.profile.map_or_else(|| "read-only".parse(), Ok)?,
         window: args.window.unwrap_or(DEFAULT_WINDOW),
         reason: args.reason,

@@ -106,6 +106,7 @@ fn usage_is_checked() {
         ),
         ("tidegate grant shorten gr_0123456789 --until 2h", true),
         ("tidegate policy explain --target orders --at 18:30", true),
+        ("tidegate policy explain --target orders/read-write --for 2h", true),
         ("tidegate policy explain --target orders --at 2026-08-03T10:00", true),
         ("tidegate policy explain --target orders --at noon", false),
         ("tidegate audit verify copy --control unix:/x", false),

@@ -30,7 +30,7 @@ pub(super) async fn explain(config: &Path, args: ExplainArgs) -> anyhow::Result<
 
 fn question(args: ExplainArgs) -> ExplainBody {
     let access = args.target.map(|target| NewRequestBody {
-        target: target.to_string(),
+        target: target.target.to_string(),
         profile: args.profile.map(|profile| profile.to_string()),
         window_seconds: args.window.map(|window| window.as_secs()),
         reason: args.reason,

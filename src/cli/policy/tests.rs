@@ -24,7 +24,7 @@ fn the_shipped_folder() {
     at(&shipped(), "tidegate policy test --zone Europe/Berlin -o json").unwrap();
     at(
         &shipped(),
-        "tidegate policy explain --dir policies --as ana --group qa --target orders --profile read-write --for 2h --at 2026-08-03T20:00",
+        "tidegate policy explain --dir policies --as ana --group qa --target orders/read-write --for 2h --at 2026-08-03T20:00",
     )
     .unwrap();
 }
@@ -109,4 +109,19 @@ fn an_explanation_reads_like_one() {
     wish.target = "payments".parse().unwrap();
     texts.push(told(&policies.explain(&identity, &wish, context, &[]), &wish));
     insta::assert_snapshot!(texts.join("\n\n"));
+}
+
+#[test]
+fn a_profile_is_named_once() {
+    let named = |line: &str| {
+        let CliCommand::Policy(PolicyCommand::Explain(mut args)) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
+            panic!("{line}");
+        };
+        args.name_profile_once()
+            .map(|()| args.profile.map(|profile| profile.to_string()))
+    };
+    let both = "tidegate policy explain --target orders/read-write --profile";
+    assert_eq!(named(&format!("{both} read-write")).unwrap().unwrap(), "read-write");
+    assert!(named(&format!("{both} read-only")).is_err());
+    assert_eq!(named("tidegate policy explain --target orders").unwrap(), None);
 }
