@@ -1,4 +1,4 @@
-//! Compaction of closed segments: packs and summarises them, and has old ones removed ([`self::retention`]).
+//! Compaction of closed segments: packs and summarises them, and has old ones removed (`retention`).
 //!
 //! It never touches the segment that is written, and nothing waits for it: a disk that is full or slow only makes it late.
 //!
