@@ -14,11 +14,11 @@ npm_install() {
 }
 
 if [ "${1:-}" = short ]; then
-    python='psycopg[binary,pool]==3.* asyncpg' node='pg@8' done=$home/short
-    [ ! -e "$done" ] || exit 0
+    python='psycopg[binary,pool]==3.* asyncpg' node='pg@8' all=''
+    [ ! -e "$home/short" ] || exit 0
     echo 'drivers: fetching psycopg, asyncpg and node-postgres from PyPI and npm (once) ...' >&2
 else
-    python='psycopg[binary,pool]==3.* psycopg2-binary==2.* asyncpg sqlalchemy django pgcli duckdb' done=''
+    python='psycopg[binary,pool]==3.* psycopg2-binary==2.* asyncpg sqlalchemy django pgcli duckdb' all=yes
     node='pg@8 postgres@3 knex pg-query-stream typeorm sequelize@6'
     [ -e /usr/share/java/HikariCP.jar ] || say 'pgJDBC (apt install libpostgresql-jdbc-java libhikaricp-java default-jdk-headless)'
 fi
@@ -26,7 +26,7 @@ if [ -x "$home/python/bin/pip" ] || python3 -m venv "$home/python" >"$home/venv.
     # Each word is a package.
     pip $python
     # Later ones fetch a part of theirs from elsewhere than PyPI.
-    [ -n "$done" ] || pip 'dbt-core==1.10.*' 'dbt-postgres==1.*'
+    [ -z "$all" ] || pip 'dbt-core==1.10.*' 'dbt-postgres==1.*'
 else
     rm -rf "$home/python"
     say 'Python with venv is not installed: what is written in it'
@@ -36,4 +36,4 @@ if command -v npm >/dev/null 2>&1; then
 else
     say 'npm is not installed: what Node.js runs'
 fi
-[ -z "$done" ] || touch "$done"
+touch "$home/short"
