@@ -8,9 +8,9 @@ home=$(cd "$(dirname "$0")/../.." && pwd)/target/drivers
 say() { printf 'drivers: %s; the tests leave that out\n' "$1" >&2; }
 mkdir -p "$home"
 
-pip() { timeout 300 "$home/python/bin/pip" --quiet --disable-pip-version-check install "$@" >"$home/pip.log" 2>&1 || say "$* cannot be had from PyPI"; }
+pip() { timeout 100 "$home/python/bin/pip" --quiet --disable-pip-version-check install "$@" >"$home/pip.log" 2>&1 || say "$* cannot be had from PyPI"; }
 npm_install() {
-    timeout 300 npm install --silent --no-audit --no-fund --prefix "$home" "$@" >"$home/npm.log" 2>&1 || say "$* cannot be had from npm"
+    timeout 100 npm install --silent --no-audit --no-fund --prefix "$home" "$@" >"$home/npm.log" 2>&1 || say "$* cannot be had from npm"
 }
 
 if [ "${1:-}" = short ]; then
