@@ -200,7 +200,7 @@ pub enum AccessError {
     Denied {
         /// The action.
         action: Action,
-        /// Why, in words.
+        /// Reason in words.
         why: String,
         /// Ids of the policies that decided.
         policies: Vec<String>,

@@ -24,7 +24,7 @@ use crate::base::supervision::{self, ThreadEnd};
 
 mod retention;
 
-/// From one pass to the next.
+/// Time between two passes.
 const PASS_INTERVAL: Duration = Duration::from_secs(1);
 /// Segments whose summaries are checked in one pass: packing must not wait for all of a log that has none.
 const MAX_CHECKED_IN_A_PASS: usize = 16;
@@ -32,7 +32,7 @@ const MAX_CHECKED_IN_A_PASS: usize = 16;
 const BLOCK_BYTES: usize = 1 << 20;
 /// Half the time of zstd's default level, and smaller on this log.
 const ZSTD_LEVEL: i32 = 1;
-/// As much of a segment is compared with its copy at once.
+/// Number of bytes of a segment that are compared with its copy at once.
 const COMPARED_BYTES: usize = 128 << 10;
 /// Below the sessions' threads.
 const NICE: i32 = 10;

@@ -20,10 +20,10 @@ pub const MAX_HELD_BACK: u32 = 10_000;
 const MAX_HELD_TEXT_BYTES: usize = 16 << 20;
 /// A record without its texts. Bytes.
 const RECORD_BYTES: usize = 1_000;
-/// As many are shown of what is sorted where nothing is said.
+/// Default number of sorted records.
 pub const DEFAULT_SORTED_RECORDS: u32 = 20;
 
-/// Which part of what is found: all of it, the newest, the largest, what comes.
+/// Part of the result: all of it, the newest, the largest, or what comes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -39,7 +39,7 @@ pub struct SearchExtent {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(inline)]
     pub sort: Option<SortKey>,
-    /// At most so many: records, the earliest first; with `sort` statements, the largest first (20 where nothing is said).
+    /// Maximum number of records, the earliest first; with `sort` of statements, the largest first (default: 20).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
 }
@@ -48,16 +48,16 @@ pub struct SearchExtent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SortKey {
-    /// How long it took.
+    /// Duration.
     Duration,
-    /// How many rows it returned or changed.
+    /// Number of rows returned or changed.
     Rows,
 }
 
 /// Conditions that cannot be met together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ExtentError {
-    /// What is sorted has to be all there.
+    /// Sorting needs the whole result.
     #[error("sort cannot be combined with follow or last")]
     Sorted,
     /// The earliest and the newest.
@@ -66,7 +66,7 @@ pub enum ExtentError {
     /// So many are not held back.
     #[error("the result has more than {MAX_HELD_BACK} records to sort; ask for fewer, or for a shorter time")]
     TooMany,
-    /// Of those there is nothing to sort by.
+    /// The event has no measure to sort by.
     #[error("sort works only for statements, outcomes and session_ended")]
     Unmeasured,
 }
@@ -102,7 +102,7 @@ impl SearchExtent {
         filter
     }
 
-    /// What is to be held back until the end is reached.
+    /// Returns the collector that holds records back until the end is reached.
     pub(super) fn gather(&self, filter: &Filter) -> Option<RecordCollector> {
         let kept = match (self.sort, self.last) {
             (Some(key), _) => KeptRecords::Largest(
@@ -123,7 +123,7 @@ impl SearchExtent {
     }
 }
 
-/// What is found and held back.
+/// Records that were found and are held back.
 #[derive(Debug)]
 pub(super) struct RecordCollector {
     kept: KeptRecords,
@@ -136,9 +136,9 @@ type RecordResult = Result<LogRecord, ReadError>;
 
 #[derive(Debug)]
 enum KeptRecords {
-    /// How many records, and how many there are; errors between them.
+    /// Maximum number of records, their number, and the records with the errors between them.
     Newest(u32, u32, VecDeque<RecordResult>),
-    /// Of which kind and how many; the statement that was found last, whose outcome is next.
+    /// Measure, maximum number, and the statement that was found last, whose outcome is next.
     Largest(
         SortKey,
         Option<EventName>,
@@ -221,7 +221,7 @@ impl RecordCollector {
         }
     }
 
-    /// Whether what is further back in the log may belong to it.
+    /// Returns true if older records may belong to the result.
     pub(super) fn wants_older(&self) -> bool {
         match &self.kept {
             KeptRecords::Newest(most, count, _) => self.left_out == 0 && count < most,
@@ -237,7 +237,7 @@ impl RecordCollector {
         }
     }
 
-    /// What was held back, in the order in which it is wanted.
+    /// Adds the records that were held back, in the requested order.
     pub(super) fn finish(self, ready: &mut VecDeque<RecordResult>) {
         if self.left_out > 0 {
             ready.push_back(Err(ReadError::NotHeldBack { count: self.left_out }));
@@ -262,7 +262,7 @@ fn statement_of<'e>(event: &'e Event<'_>) -> Option<(&'e SessionId, u64)> {
     }
 }
 
-/// By how much an event is sorted.
+/// Returns the measure that an event is sorted by.
 fn measure(key: SortKey, event: &Event<'_>) -> Option<u64> {
     match (event, key) {
         (Event::Outcome(outcome), SortKey::Duration) => Some(outcome.duration_us),

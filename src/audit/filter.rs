@@ -36,40 +36,40 @@ pub(super) use texts::texts;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct Filter {
-    /// Of this identity.
+    /// Identity of the record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub identity: Option<IdentityName>,
-    /// In sessions of an identity that was in this group when its access was granted.
+    /// Group of the session's identity at the time of the grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub group: Option<GroupName>,
-    /// Under this grant.
+    /// Grant of the record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub grant: Option<GrantId>,
-    /// In this session.
+    /// Session of the record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub session: Option<SessionId>,
-    /// In sessions of this run: as the client said (`tidegate.run`), or the pipeline's token.
+    /// Run of the session: as the client said (`tidegate.run`), or the pipeline's token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
     /// On this target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub target: Option<TargetName>,
-    /// Under grants with this profile, and requests for it.
+    /// Profile of the grant or request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub profile: Option<ProfileName>,
-    /// Under grants that were opened without waiting for anybody (break-glass), and their requests.
+    /// Break-glass only: grants that were opened without an approval, and their requests.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub break_glass: bool,
     /// After the record of this number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<u64>,
-    /// At this time or later.
+    /// Earliest time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>, format = DateTime)]
     pub since: Option<Timestamp>,
@@ -77,7 +77,7 @@ pub struct Filter {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>, format = DateTime)]
     pub until: Option<Timestamp>,
-    /// With this text in the SQL, a parameter or another free text; capital and small letters are equal.
+    /// Text in the SQL, a parameter or another free text, without regard to case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     /// Statements that name this table (`name` in any schema, or `schema.name`), or cannot be read and have the word.
@@ -111,7 +111,7 @@ pub struct Filter {
     /// Statements that returned or changed at most so many rows, of a portal all its Executes together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_rows: Option<u64>,
-    /// Of this kind.
+    /// Kind of the statement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub event: Option<EventName>,
@@ -127,12 +127,12 @@ impl Filter {
             && self.has_content(record, None, readings)
     }
 
-    /// Whether a session is wanted for what stands in its first record only.
+    /// Returns true if sessions are chosen by their first record only.
     pub(super) fn by_session(&self) -> bool {
         self.group.is_some() || self.run.is_some()
     }
 
-    /// Whether a session's first record has what all its records are wanted for.
+    /// Returns true if a session's first record meets the conditions on sessions.
     pub(super) fn wants_session(&self, started: &SessionStarted) -> bool {
         let in_group = |wanted: &GroupName| started.groups.iter().any(|group| group == wanted.as_str());
         self.group.as_ref().is_none_or(in_group) && (self.run.is_none() || self.run == started.run)
@@ -161,7 +161,7 @@ impl Filter {
         }
     }
 
-    /// Whether what happened under a grant is wanted for what stands in the records of its origin only.
+    /// Returns true if records of a grant are chosen by the records of its origin only.
     pub(super) fn by_grant(&self) -> bool {
         self.profile.is_some() || self.break_glass
     }
@@ -176,7 +176,7 @@ impl Filter {
         }
     }
 
-    /// Whether the record has by itself the profile, and the way it came to be, that are asked for.
+    /// Returns true if the record itself meets the conditions on profile and break-glass.
     pub(super) fn has_origin(&self, event: &Event<'_>) -> bool {
         let broken = matches!(event, Event::RequestChanged(request) if request.break_glass);
         (broken || !self.break_glass) && self.has_profile(event)
@@ -186,27 +186,28 @@ impl Filter {
         fits(self.profile.as_ref(), event.profile())
     }
 
-    /// Whether each record is chosen for what stands in it, and nothing in another.
+    /// Returns true if each record is chosen by its own content alone.
     pub(super) fn looks_at_each_alone(&self) -> bool {
         !self.asks_for_content() && !self.asks_for_result() && !self.by_session() && !self.by_grant()
     }
 
-    /// Whether a condition is set that only a statement can meet (or an event that is neither statement nor outcome, by its text).
+    /// Returns true if a condition is set that only a statement can meet (or, by its text, an event that is neither statement nor
+    /// outcome).
     pub(super) fn asks_for_content(&self) -> bool {
         self.text.is_some() || self.asks_for_statement()
     }
 
-    /// Whether a condition is set that a statement can meet only by its outcome.
+    /// Returns true if a condition is set that a statement can meet only by its outcome.
     pub(super) fn asks_for_result(&self) -> bool {
         self.sqlstate.is_some() || self.asks_for_measures()
     }
 
-    /// Whether a condition is set that only a statement can meet.
+    /// Returns true if a condition is set that only a statement can meet.
     fn asks_for_statement(&self) -> bool {
         self.kind.is_some() || self.asks_for_commands()
     }
 
-    /// Whether a condition is set that a statement may meet by its outcome's command tags, where its text does not.
+    /// Returns true if a condition is set that a statement may meet by its outcome's command tags instead of its text.
     fn asks_for_commands(&self) -> bool {
         self.class.is_some() || self.table.is_some() || self.unread
     }
@@ -327,7 +328,7 @@ fn fits<T: PartialEq>(wanted: Option<&T>, found: Option<&T>) -> bool {
     wanted.is_none() || wanted == found
 }
 
-/// Whether a text stands in one of the event's free texts.
+/// Returns true if one of the event's free texts contains the text.
 fn contains_text(event: &Event<'_>, text: &str) -> bool {
     let needle = text.to_lowercase();
     texts(event).into_iter().any(|hay| hay.to_lowercase().contains(&needle))

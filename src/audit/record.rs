@@ -89,7 +89,7 @@ pub(super) fn number_field(line: &[u8], key: &[u8]) -> Option<u64> {
     str::from_utf8(digits_field(line, key)?).ok()?.parse().ok()
 }
 
-/// Why a line is not a record.
+/// Error of a line that is not a record.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// The line is not JSON, or not of the form of any event.

@@ -25,9 +25,9 @@ pub const MAX_CHECKPOINT_BYTES: u64 = 64 * 1024;
 /// A checkpoint as it was printed, sent or put beside the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SavedCheckpoint {
-    /// What was signed.
+    /// Signed content.
     pub checkpoint: Checkpoint,
-    /// When.
+    /// Time of the signature.
     pub time: Timestamp,
     /// The line as it was written.
     pub line: String,
@@ -74,7 +74,7 @@ impl SavedCheckpoint {
     }
 }
 
-/// Why nobody can tell which checkpoint stands beside a log.
+/// Error of a checkpoint beside a log that cannot be read.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum NoCheckpointError {
     /// There is one, or there may be, and it cannot be read.

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// How much is read at once.
+/// Number of bytes read at once.
 const CHUNK_BYTES: usize = 128 * 1024;
 
 /// A longer line is not one of ours: an SQL text of the greatest length that can be configured is 8 MiB, all parameters listed with it
@@ -21,9 +21,9 @@ pub(crate) const MAX_LINE_BYTES: u64 = 64 * 1024 * 1024;
 pub struct Segment {
     /// Its number, from 1.
     pub number: u32,
-    /// Where it is.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Whether it is closed and compressed.
+    /// True if it is closed and compressed.
     pub packed: bool,
 }
 
@@ -149,14 +149,14 @@ pub(super) fn strays(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(strays)
 }
 
-/// What comes next in a segment.
+/// Next part of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NextLine {
     /// A whole line; the newline is cut off.
     Line,
     /// A line longer than [`MAX_LINE_BYTES`], of which that much was read.
     TooLong,
-    /// Nothing more, or this many bytes of a line without its end.
+    /// End of the file, with the number of bytes of a line without its end.
     Rest(u64),
 }
 

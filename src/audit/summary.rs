@@ -32,7 +32,8 @@ const VERSION: u32 = 1;
 const MAX_SET_BYTES: usize = 32 << 10;
 /// A larger file is not one of ours.
 const MAX_SUMMARY_BYTES: u64 = 2 << 20;
-/// As much of the packed file's beginning and end goes into its identity: they have the log's id, the chain's state and signatures.
+/// Number of bytes at both ends of the packed file that go into its identity: they have the log's id, the chain's state and
+/// signatures.
 const END_BYTES: u64 = 4096;
 /// Hexadecimal digits of a SHA-256.
 const HASH_DIGITS: usize = 64;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where a control API listens.
+/// Address of a control API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ControlEndpoint {
     /// On a Unix socket.
@@ -15,7 +15,7 @@ pub enum ControlEndpoint {
 }
 
 impl ControlEndpoint {
-    /// Whether others on the network could read along.
+    /// Returns true if others on the network could read along.
     pub(super) fn is_exposed(&self) -> bool {
         match self {
             Self::Unix(_) | Self::Tls(_) => false,

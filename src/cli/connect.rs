@@ -17,7 +17,7 @@ use super::address::ControlEndpoint;
 use super::client_error::ClientError;
 use crate::base::tls::{self, Fingerprint, GateTrust};
 
-/// How long it may take until HTTP can be spoken.
+/// Maximum time until HTTP can be spoken.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
 impl ControlEndpoint {

@@ -28,7 +28,7 @@ pub enum CountdownMode {
     Never,
 }
 
-/// With so much left something is said; the longest first. From the first one on the title has it too.
+/// Remaining times that are announced, the longest first. From the first one on the title shows it, too.
 const WARNING_MARKS: [SignedDuration; 3] = [
     SignedDuration::from_mins(5),
     SignedDuration::from_mins(1),
@@ -36,15 +36,15 @@ const WARNING_MARKS: [SignedDuration; 3] = [
 ];
 const SECONDS_PER_MINUTE: i64 = 60;
 
-/// What is known of a grant, and how far down the counting is.
+/// Known state of a grant, and of the countdown.
 #[derive(Debug, Default)]
 pub(super) struct Countdown {
-    /// What the grant is for.
+    /// Target and profile of the grant.
     name: String,
     id: String,
     /// Its end, once its window is open.
     until: Option<Timestamp>,
-    /// What was left when it was last looked at.
+    /// Remaining time at the last look.
     left: Option<SignedDuration>,
     /// There is nothing more to say.
     over: bool,
@@ -99,7 +99,7 @@ impl Countdown {
         })
     }
 
-    /// What the title says; nothing while there is time enough.
+    /// Returns the title; `None` while there is time enough.
     fn title(&self, now: Timestamp) -> Option<String> {
         let left = self.until?.duration_since(now);
         let [first, ..] = WARNING_MARKS;
@@ -109,7 +109,7 @@ impl Countdown {
         (left <= first).then(|| format!("{} left: {}", duration::show(rounded(left)), self.name))
     }
 
-    /// When [`tick`](Self::tick) or [`title`](Self::title) next has something new.
+    /// Returns the time at which [`tick`](Self::tick) or [`title`](Self::title) next has something new.
     fn next(&self, now: Timestamp) -> Option<Timestamp> {
         let until = self.until.filter(|_| !self.over)?;
         let left = until.duration_since(now);
@@ -124,12 +124,12 @@ impl Countdown {
     }
 }
 
-/// In which steps a time left is counted: ten seconds, and in the last minute seconds.
+/// Returns the step of the countdown: ten seconds, and in the last minute one second.
 fn step(seconds: i64) -> i64 {
     if seconds > SECONDS_PER_MINUTE { 10 } else { 1 }
 }
 
-/// What is left, in whole steps; the one that has begun counts.
+/// Rounds the remaining time up to whole steps.
 fn rounded(left: SignedDuration) -> Duration {
     let begun = i64::from(left.subsec_nanos() > 0);
     let seconds = left.as_secs().saturating_add(begun).max(0);

@@ -58,7 +58,7 @@ pub(super) fn wrapped(line: &str, columns: usize) -> String {
     lines.join("\n")
 }
 
-/// What a terminal is able to do, by its name (`TERM`).
+/// Capabilities of a terminal, by its name (`TERM`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TerminalAbility {
     /// Writes one line after the other.

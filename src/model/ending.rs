@@ -199,9 +199,9 @@ pub enum Ending {
         request: RequestId,
         /// Identities that can approve it.
         approvers: Vec<IdentityName>,
-        /// As far as is known, there is nobody.
+        /// True if no enabled identity may approve it, as far as is known.
         nobody: bool,
-        /// How long the login waited.
+        /// Time that the login waited.
         waited: Duration,
     },
     /// An approver rejected the request while the login waited.
@@ -313,7 +313,7 @@ pub enum Ending {
         /// Time of the release.
         at: Timestamp,
     },
-    /// Somebody ended this session before its time.
+    /// A person or an operator ended this session before its time.
     Killed {
         /// Grant of the session.
         grant: GrantId,

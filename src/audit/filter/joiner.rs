@@ -19,9 +19,9 @@ use crate::model::ids::{GrantId, SessionId};
 pub(in crate::audit) struct RecordJoiner {
     filter: Filter,
     readings: AnalysisCache,
-    /// Where a group or a run is asked for: the sessions that were found to be of it.
+    /// Sessions found to be of the requested group or run.
     sessions: HashSet<SessionId>,
-    /// Where a profile or break-glass is asked for: the grants that were found to be of it.
+    /// Grants found to be of the requested profile or break-glass.
     grants: HashSet<GrantId>,
     /// Statements that are wanted if their outcome is what is asked for.
     held: HashMap<(SessionId, u64), Held>,
@@ -45,7 +45,7 @@ const OWN_ORIGIN: [EventName; 3] = [EventName::GrantChanged, EventName::GrantJoi
 #[derive(Debug)]
 struct Held {
     statement: LogRecord,
-    /// What is asked for is not in its text; the server may have run it all the same.
+    /// True if its text does not have the requested content; the server may have run it all the same.
     unseen: bool,
 }
 

@@ -170,7 +170,7 @@ impl SummaryBuilder {
         }
     }
 
-    /// From here on the summary excludes nothing.
+    /// Makes the summary exclude nothing.
     fn give_up(&mut self) {
         self.values.0.clear();
         (self.last_seq, self.begun) = (u64::MAX, true);

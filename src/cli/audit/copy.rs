@@ -48,7 +48,7 @@ impl LogCopy {
         Ok(Self { folder, ledger, from })
     }
 
-    /// Where it lies.
+    /// Returns the folder of the copy.
     pub(in crate::cli) fn folder(&self) -> &Path {
         self.folder.path()
     }

@@ -19,11 +19,11 @@ use crate::model::ids::GrantId;
 
 /// psql's own login goes first, and who is done by then needs no countdown.
 const LOGIN_HEAD_START: Duration = Duration::from_millis(500);
-/// How often the grant is looked at though nothing was heard of it: a stream may be dead without an end.
+/// Time between two looks at a silent grant: a stream may be dead without an end.
 const LOOK_INTERVAL: Duration = Duration::from_secs(30);
 /// Between two attempts to hear of changes.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
-/// How often the clock is looked at, at least: while a machine sleeps, timers stand still.
+/// Maximum time between two looks at the clock: while a machine sleeps, timers stand still.
 const CLOCK_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
 
 /// Counts down until it is dropped.
@@ -58,7 +58,7 @@ async fn listen(client: &ControlClient, grant: &GrantId, bell: &Notify) -> Infal
     }
 }
 
-/// Whether a line of the stream is about the grant, or says that something was missed.
+/// Returns true if a line of the stream is about the grant, or says that something was missed.
 fn concerns(line: &[u8], grant: &GrantId) -> bool {
     let line = String::from_utf8_lossy(line);
     // The stream begins with a comment: what happened before it is found by looking.
@@ -98,7 +98,7 @@ async fn count(mut screen: CountdownScreen, mut views: mpsc::Receiver<GrantView>
 
 /// Standard error, beside psql.
 struct CountdownScreen {
-    /// Nothing where it is no terminal.
+    /// Capabilities of the terminal; `None` without one.
     ability: Option<TerminalAbility>,
     title: WindowTitle,
 }

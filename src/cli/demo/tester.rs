@@ -25,7 +25,7 @@ use crate::testkit::DriverConnection;
 /// Length of the tester's window; short enough to watch it close.
 const WINDOW: &str = "6s";
 const TICKET: &str = "BUG-812";
-/// What the tester types: what she may, what she sees masked, and what her role may not.
+/// Statements of the tester: permitted ones, one with masked columns, and one that her role may not run.
 const SCRIPT: &str = "\
 SELECT status, count(*), sum(total) FROM orders GROUP BY status ORDER BY status;
 COPY (SELECT id, total, placed_at FROM orders WHERE status = 'returned' ORDER BY id LIMIT 3) TO STDOUT WITH CSV HEADER;

@@ -14,7 +14,7 @@ use crate::model::names::{GroupName, IdentityName};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = Users)]
 pub struct UsersBody {
-    /// By name.
+    /// Users, ordered by name.
     pub users: Vec<UserView>,
 }
 

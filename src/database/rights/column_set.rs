@@ -14,7 +14,7 @@ use super::{Pattern, Rights};
 pub(super) enum ColumnSet {
     Nothing,
     Whole,
-    /// At least one column.
+    /// Listed columns, at least one.
     Columns(BTreeSet<String>),
 }
 

@@ -79,7 +79,7 @@ vocabulary! {
     pub enum FateKind {
         /// No transaction was open.
         None = "none",
-        /// What had not been committed was rolled back.
+        /// Uncommitted changes were rolled back.
         RolledBack = "rolled_back",
         /// The running statement had been committed before it could be stopped.
         Committed = "committed",
