@@ -83,6 +83,8 @@ fn usage_is_checked() {
         ("tidegate --quiet grants", true),
         ("tidegate grants -q --color never", true),
         ("tidegate grants --json", true),
+        ("tidegate log --json --last 5", true),
+        ("tidegate log --json --output csv", false),
         ("tidegate grants --json --output table", false),
         ("tidegate target status orders --json", true),
         ("tidegate policy test --json", true),

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{ArgPredicate, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::ZonedDateTime;
 use serde::de::DeserializeOwned;
@@ -173,8 +173,11 @@ pub struct LogLocation {
 #[derive(Debug, Clone, Args)]
 pub struct RecordOutputArgs {
     /// Output format
-    #[arg(long, short, value_enum, default_value_t = RecordFormat::Table, help_heading = "Common options")]
+    #[arg(long, short, value_enum, default_value_t = RecordFormat::Table, default_value_if("json", ArgPredicate::IsPresent, "json"), help_heading = "Common options")]
     pub output: RecordFormat,
+    /// Prints JSON, like `--output json`
+    #[arg(long, conflicts_with = "output", help_heading = "Common options")]
+    pub json: bool,
 }
 
 /// Output format of records.
