@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::de::DeserializeOwned;
 
+use super::args::one_profile;
 use super::client::ControlClient;
 use super::complete;
 use crate::base::duration;
@@ -44,18 +45,12 @@ pub struct AccessArgs {
 impl AccessArgs {
     /// Returns the target and the profile, which is named after a slash or by `--profile`.
     pub(super) fn destination(&self) -> anyhow::Result<(String, Option<String>)> {
-        let Some((target, named)) = self.target.split_once('/') else {
-            return Ok((self.target.clone(), self.profile.clone()));
+        let (target, named) = match self.target.split_once('/') {
+            Some((target, named)) => (target, Some(named.to_owned())),
+            None => (self.target.as_str(), None),
         };
-        match &self.profile {
-            Some(other) if other != named => {
-                anyhow::bail!(
-                    "{} sets the profile {named}, --profile sets {other}; use one of them",
-                    self.target
-                )
-            }
-            _ => Ok((target.to_owned(), Some(named.to_owned()))),
-        }
+        let profile = one_profile(&self.target, named, self.profile.clone())?;
+        Ok((target.to_owned(), profile))
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! It imports no command: each has its own arguments beside it, and `command_line` has the tree of all.
 
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -35,6 +36,16 @@ impl FromStr for OnTarget {
             target: target.parse()?,
             profile,
         })
+    }
+}
+
+/// Returns the profile that `place` names, or else `--profile`. Both may name it, if it is the same.
+pub(super) fn one_profile<P: Display + PartialEq>(place: &str, named: Option<P>, option: Option<P>) -> anyhow::Result<Option<P>> {
+    match (named, option) {
+        (Some(named), Some(other)) if named != other => {
+            anyhow::bail!("{place} sets the profile {named}, --profile sets {other}; use one of them")
+        }
+        (named, option) => Ok(named.or(option)),
     }
 }
 

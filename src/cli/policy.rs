@@ -17,7 +17,7 @@ use clap::{Args, Subcommand};
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
-use super::args::{GatePlace, OnTarget, OutputArgs, OutputFormat};
+use super::args::{GatePlace, OnTarget, OutputArgs, OutputFormat, one_profile};
 use super::{complete, render};
 use crate::access::policy::{Action, Policies, QuestionContext, RequestExplanation, RequestVerdict, table};
 use crate::base::clock::Clock;
@@ -159,12 +159,7 @@ impl ExplainArgs {
     /// Moves a profile that is named with the target to `profile`.
     fn name_profile_once(&mut self) -> anyhow::Result<()> {
         let named = self.target.as_mut().and_then(|target| target.profile.take());
-        match (&named, &self.profile) {
-            (Some(named), Some(other)) if named != other => {
-                anyhow::bail!("--target sets the profile {named}, --profile sets {other}; use one of them")
-            }
-            _ => self.profile = named.or(self.profile.take()),
-        }
+        self.profile = one_profile("--target", named, self.profile.take())?;
         Ok(())
     }
 }
