@@ -280,7 +280,7 @@ pub(super) fn target(settings: &TargetSettings) -> Result<Target, TlsError> {
     target.maintenance_database.clone_from(&settings.maintenance_database);
     target.account.password.clone_from(&settings.password);
     target.admin = settings.admin.as_ref().map(account);
-    target.auth = settings.auth.iter().copied().collect();
+    target.auth.clone_from(&settings.auth);
     target.connect_timeout = settings.connect_timeout;
     target.check_interval = settings.check_interval;
     target.replication = settings.replication;

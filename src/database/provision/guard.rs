@@ -157,7 +157,7 @@ impl LoginGuard {
             _ => return Err(GuardError::NotAllowed("an unknown method")),
         };
         let in_clear = method == AuthMethod::Password && !self.tls;
-        if in_clear || !self.target.auth.allow(method) {
+        if in_clear || !self.target.auth.contains(&method) {
             return Err(GuardError::NotAllowed(method.name()));
         }
         self.asked = true;

@@ -246,7 +246,7 @@ async fn connect(
             Ok(connected) => return Ok((connected, Some(account.user.as_str().into()))),
             Err(error) => error,
         };
-        match (error.code(), account.connections()) {
+        match (error.code(), account.grant.as_ref().map(|of| of.connections)) {
             // invalid_password, invalid_authorization_specification: the role was dropped or has another password.
             (Some("28P01" | "28000"), _) if !std::mem::replace(&mut fresh, true) => {
                 roles.distrust(permit.grant(), &account).await;
@@ -300,7 +300,7 @@ fn parameters(startup: &StartupMessage, target: &Target) -> Result<StartupParame
 }
 
 fn not_connected(error: ConnectError, target: &TargetName) -> RefusalReason {
-    let reason = error.reason();
+    let reason = display_chain(&error);
     tracing::warn!(target_name = %target, reason, "refused a session: cannot log in at the target");
     let ending = error.ending(target);
     let words = if let ConnectError::Startup { frame, .. } = error {

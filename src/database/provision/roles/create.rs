@@ -19,13 +19,11 @@ use crate::base::backoff::Backoff;
 use crate::base::error_chain::display_chain;
 use crate::base::secret::Secret;
 use crate::database::rights::{RoleMarker, RoleName, profile_role, quoted, quoted_text};
-use crate::database::upstream::{MadeKeys, Target, TargetAccount};
+use crate::database::upstream::{GrantAccount, KeyCache, Target, TargetAccount};
 use crate::model::grant::{Grant, GrantState};
-use crate::protocol::scram::{ClientKeys, Verifier};
+use crate::protocol::scram::{ClientKeys, ITERATIONS, SALT_BYTES, Verifier};
 
-/// Number of SCRAM iterations: PostgreSQL's default (RFC 7677, section 4). Guessing 256 random bits is hopeless with any number.
-const ITERATIONS: u32 = 4096;
-const SALT_BYTES: usize = 16;
+/// Number of random bytes of a password; guessing it is hopeless with any number of SCRAM iterations.
 const PASSWORD_BYTES: usize = 32;
 /// Factor between connections and sessions: as many sessions may be closing as are open.
 const CONNECTIONS_PER_SESSION: u32 = 2;
@@ -97,7 +95,7 @@ impl GrantRolesInner {
             asked: grant.profile().map_or_else(String::new, ToString::to_string),
             known: place.profiles.iter().map(|profile| profile.name.clone()).collect(),
         })?;
-        let (password, made, verifier) = fresh_password().await?;
+        let (password, keys, verifier) = fresh_password().await?;
         let holder = profile_role(&place.target.name, &profile.name);
         self.record(slot, RoleChangeKind::Made, Some(until), None).await?;
         let settings = match self.session_settings(&place.target, profile).await {
@@ -123,15 +121,18 @@ impl GrantRolesInner {
         }
         state.until = Some(until);
         self.counts.made.fetch_add(1, Ordering::Relaxed);
-        let account = TargetAccount::own(slot.role.to_string())
-            .for_grant(
-                slot.grant.clone(),
-                profile.creates.then(|| holder.to_string()),
-                wanted.connections,
-            )
-            .behind(profile.views.as_ref().map(RoleName::quoted))
-            .with(password, made);
-        Ok(Arc::new(account))
+        let grant = GrantAccount {
+            grant: slot.grant.clone(),
+            role: profile.creates.then(|| holder.to_string()),
+            connections: wanted.connections,
+            path_front: profile.views.as_ref().map(RoleName::quoted),
+        };
+        Ok(Arc::new(TargetAccount {
+            user: slot.role.to_string(),
+            password: Some(password),
+            grant: Some(grant),
+            keys,
+        }))
     }
 
     /// Returns the settings of the role: those of the profile and, with masks, a `search_path` that puts the views before the
@@ -297,7 +298,7 @@ fn connections(profile: &RoleProfile, grant: &Grant) -> u32 {
 
 /// Returns a new password with its keys and verifier. Deriving takes about a millisecond of processor time, so it runs on a
 /// blocking thread.
-async fn fresh_password() -> Result<(Secret<String>, MadeKeys, Verifier), RoleError> {
+async fn fresh_password() -> Result<(Secret<String>, KeyCache, Verifier), RoleError> {
     let mut bytes = [0; PASSWORD_BYTES];
     let mut salt = [0; SALT_BYTES];
     getrandom::fill(&mut bytes)
@@ -308,12 +309,7 @@ async fn fresh_password() -> Result<(Secret<String>, MadeKeys, Verifier), RoleEr
     let derived = tokio::task::spawn_blocking(move || ClientKeys::derive(given.expose().as_bytes(), &salt, ITERATIONS));
     let keys = derived.await.map_err(|_| RoleError::Internal("deriving keys"))?;
     let verifier = Verifier::of(&keys, &salt, ITERATIONS);
-    let made = MadeKeys {
-        keys,
-        salt: salt.to_vec(),
-        iterations: ITERATIONS,
-    };
-    Ok((password, made, verifier))
+    Ok((password, KeyCache::filled(keys, &salt, ITERATIONS), verifier))
 }
 
 #[cfg(test)]

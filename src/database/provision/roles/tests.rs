@@ -150,6 +150,7 @@ impl House {
 
     /// A session as the gate opens it.
     async fn login(&self, account: &TargetAccount) -> Client {
+        let role = account.grant.as_ref().and_then(|of| of.role.as_ref());
         let mut config = tokio_postgres::Config::new();
         config
             .host("127.0.0.1")
@@ -157,7 +158,7 @@ impl House {
             .user(&account.user)
             .password(account.password.as_ref().unwrap().expose())
             .dbname("postgres")
-            .options(account.role().map(|role| format!("-c role={role}")).unwrap_or_default());
+            .options(role.map(|role| format!("-c role={role}")).unwrap_or_default());
         let (client, connection) = config.connect(NoTls).await.unwrap();
         tokio::spawn(connection);
         client
