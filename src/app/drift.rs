@@ -19,9 +19,7 @@ use crate::base::error_chain::display_chain;
 use crate::base::tls::TlsError;
 use crate::config::GateSettings;
 use crate::control::model::ProfileStatus;
-use crate::database::provision::profiles::{
-    DriftLook, ProfileComparison, ProfileDefinition, ProfileDefinitions, compare_if_changed,
-};
+use crate::database::provision::profiles::{ProfileComparison, ProfileDefinition, ProfileDefinitions, compare_if_changed};
 use crate::database::upstream::Target;
 use crate::gate::metrics::Metrics;
 use crate::model::names::{ProfileName, TargetName};
@@ -124,7 +122,7 @@ impl DriftWatch {
         };
         let mut said = self.said.lock();
         let statuses = match looked {
-            Ok(DriftLook::Changed(fingerprint, comparison)) => {
+            Ok(Some((fingerprint, comparison))) => {
                 let statuses = said.compared(name, comparison.profiles, &self.metrics, now.time);
                 *known = Some(LastComparison {
                     fingerprint,
@@ -133,7 +131,7 @@ impl DriftWatch {
                 });
                 statuses
             }
-            Ok(DriftLook::AsBefore) => {
+            Ok(None) => {
                 let mut statuses = known.as_ref().map(|known| known.statuses.clone()).unwrap_or_default();
                 for status in &mut statuses {
                     status.looked_at = now.time;

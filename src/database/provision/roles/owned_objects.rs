@@ -10,9 +10,8 @@ use serde::de::DeserializeOwned;
 use tokio_postgres::SimpleQueryRow;
 
 use super::connection::OpenConnection;
-use super::drop::{RelatedRole, RoleAtEnd};
 use super::{GrantRolesInner, RoleFault};
-use crate::database::provision::owned;
+use crate::database::provision::profiles::catalogue;
 use crate::database::rights::{ForeignTrigger, GivenAway, OwnDefaults, RoleName, as_member, quoted, quoted_text};
 
 /// Application name in the server's `pg_stat_activity`.
@@ -62,6 +61,37 @@ const PREPARED: &str = "
         WHERE x.pid IS NULL AND x.locktype = 'transactionid' AND x.transactionid = p.transaction AND l.pid IS NULL
           AND (l.relation = 'pg_authid'::regclass AND l.mode = 'RowExclusiveLock'
                OR l.classid = 'pg_authid'::regclass AND l.objid = $role))";
+
+/// Facts about a role that is to be dropped.
+pub(super) struct RoleAtEnd {
+    pub(super) oid: String,
+    pub(super) can_login: bool,
+    pub(super) backends: bool,
+    /// True if the server has prepared transactions; they outlive their session and keep its locks.
+    pub(super) prepared: bool,
+    pub(super) comment: String,
+    pub(super) member_of: Vec<RelatedRole>,
+}
+
+/// Role that is related to the one to be dropped.
+pub(super) struct RelatedRole {
+    pub(super) name: String,
+    /// Comment on the role.
+    pub(super) comment: String,
+    /// True if the account has its rights.
+    inherited: bool,
+}
+
+impl RelatedRole {
+    /// Reads its name, the comment on it and its inheritance, from the column `first` on.
+    pub(super) fn read(row: &SimpleQueryRow, first: usize) -> Option<Self> {
+        Some(Self {
+            name: row.get(first)?.to_owned(),
+            comment: row.get(first + 1).unwrap_or_default().to_owned(),
+            inherited: row.get(first + 2) == Some("t"),
+        })
+    }
+}
 
 impl GrantRolesInner {
     /// Rolls back prepared transactions that hold the role. Only the role that prepared one may do it, in the same database and
@@ -212,9 +242,9 @@ struct GiftStatements {
 async fn gifts_of(session: &OpenConnection, holder: &str) -> Result<Vec<GiftStatements>, RoleFault> {
     let holders = format!("ARRAY[{}]::text[]", quoted_text(holder));
     let query = |query: &str| query.replace("$1", &holders);
-    let defaults = session.run(&query(owned::DEFAULTS)).await?;
-    let given = session.run(&query(&owned::given_away())).await?;
-    let triggers = session.run(&query(&owned::foreign_triggers())).await?;
+    let defaults = session.run(&query(catalogue::OWN_DEFAULTS)).await?;
+    let given = session.run(&query(&catalogue::given_away())).await?;
+    let triggers = session.run(&query(&catalogue::foreign_triggers())).await?;
     let defaults = read::<OwnDefaults>(&defaults)?.into_iter().filter(|own| !own.is_ours);
     // Objects of another grant's role are handled when that grant ends.
     let given = read::<GivenAway>(&given)?.into_iter().filter(|given| given.maker == holder);

@@ -394,7 +394,7 @@ async fn a_role_that_cannot_be_made_is_not_made_in_part() {
     house.text("ALTER SYSTEM SET default_transaction_read_only = on").await;
     house.text("SELECT pg_reload_conf()").await;
     house.wait_for("read-only", "SHOW default_transaction_read_only", "on").await;
-    drop(roles.0.making.session(&house.target(), &house.clock).await);
+    drop(roles.0.making.session(&house.target()).await);
     assert_eq!(house.roles_there().await, "0", "nothing in part");
     house
         .server
