@@ -21,15 +21,16 @@ use super::target::{ApplicationName, AuthMethod, Target, TargetAccount};
 use super::{BackendKey, Connected, MOST_BYTES, StartupParameters};
 use crate::base::tls::{Transport, end_point_hash};
 use crate::base::visible;
+use crate::database::rights::MAX_NAME_BYTES;
 use crate::model::grant::Permit;
 use crate::protocol::scram::{self, Answered, Challenged, ClientExchange, ClientKeys, Mechanism};
 
 /// Maximum length of a message before authentication, in bytes: libpq accepts errors of up to 30000 bytes and less of others
 /// (fe-connect.c).
 const MAX_LOGIN_MESSAGE_BYTES: usize = 30_000;
+/// Maximum length of a routine's name in bytes: no name in PostgreSQL's C code is longer.
+const MAX_ROUTINE_BYTES: usize = 63;
 const STEP: &str = "login";
-/// Maximum length of a PostgreSQL name in bytes: NAMEDATALEN - 1.
-const MAX_NAME_BYTES: usize = 63;
 
 /// Failure of a login.
 pub(super) enum LoginError {
@@ -44,9 +45,6 @@ impl From<ConnectError> for LoginError {
         Self::Failed(failed)
     }
 }
-
-/// Maximum length of a routine's name in bytes: no name in PostgreSQL's C code is longer.
-const MAX_ROUTINE_BYTES: usize = 63;
 
 /// Returns the settings to ask for, with `application_name` as the target is configured.
 pub(super) fn wanted(permit: &Permit, target: &Target, parameters: &StartupParameters) -> Vec<(String, String)> {
