@@ -2,13 +2,14 @@
 //!
 //! It does not decide what rights mean; `rights` does. INVARIANT: all changes are one transaction, so there is all of them or
 //! nothing; one apply at a time runs on a server; the result is read again before the commit, and anything short of the
-//! definition is rolled back; a setting that a grant's role could not get is reported when profiles are planned, not when somebody
-//! connects.
+//! definition is rolled back; a setting that a grant's role could not get is reported when profiles are planned, not when
+//! somebody connects.
 //!
 //! The lock that serializes applies is a role that is created first and dropped last in the transaction, so that it is never
-//! visible. The end of the transaction ends the lock. Only accounts that may create roles can hold it. (An advisory lock is open to
-//! everybody, so anybody could block every apply. The second transaction that inserts a name into the unique index of `pg_authid`
-//! waits until the first commits or aborts, `_bt_check_unique` in access/nbtree/nbtinsert.c, and finds no role then either way.)
+//! visible. The end of the transaction ends the lock. Only accounts that may create roles can hold it. (An advisory lock is
+//! open to everybody, so anybody could block every apply. The second transaction that inserts a name into the unique index of
+//! `pg_authid` waits until the first commits or aborts, `_bt_check_unique` in access/nbtree/nbtinsert.c, and finds no role then
+//! either way.)
 
 pub(super) mod catalogue;
 mod error;
@@ -50,7 +51,8 @@ const MAY_CREATE_ROLES: &str = "SELECT rolsuper OR rolcreaterole FROM pg_roles W
 const TAKE_LOCK: &str = "CREATE ROLE \"tidegate applies\" NOLOGIN";
 /// Statement that drops the lock before the commit.
 const DROP_LOCK: &str = "DROP ROLE \"tidegate applies\"";
-/// Holders of the lock: transactions that have changed roles and are still open, which keep the lock on the table until they end.
+/// Holders of the lock: transactions that have changed roles and are still open, which keep the lock on the table until they
+/// end.
 const LOCK_HOLDERS: &str = "
     SELECT format('process %s, user %s, application %s', a.pid, a.usename, quote_literal(a.application_name))
     FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid
@@ -180,7 +182,8 @@ pub async fn compare(target: &Arc<Target>, definitions: &ProfileDefinitions) -> 
     Ok(compared)
 }
 
-/// Compares as [`compare`] does, and returns the comparison with the fingerprint of its catalogue; `None` if that is still `known`.
+/// Compares as [`compare`] does, and returns the comparison with the fingerprint of its catalogue; `None` if that is still
+/// `known`.
 pub async fn compare_if_changed(
     target: &Arc<Target>,
     definitions: &ProfileDefinitions,
@@ -252,11 +255,11 @@ async fn attempt(
     Ok(todo)
 }
 
-/// Drops the views with masks, in one transaction, so that the tables they read can be changed or created anew; returns their names
-/// as written in SQL. [`apply`] restores them.
+/// Drops the views with masks, in one transaction, so that the tables they read can be changed or created anew; returns their
+/// names as written in SQL. [`apply`] restores them.
 ///
-/// No profile can read more because of it: a profile has no right on a table that it sees with masks, so without the view it sees
-/// nothing of the table. The salts stay, so that hashes are the same afterwards.
+/// No profile can read more because of it: a profile has no right on a table that it sees with masks, so without the view it
+/// sees nothing of the table. The salts stay, so that hashes are the same afterwards.
 pub async fn lift(target: &Arc<Target>, definitions: &ProfileDefinitions) -> Result<Vec<String>, ProfilesError> {
     let session = open(target).await?;
     let client = &session.client;
@@ -293,8 +296,8 @@ async fn begin(client: &Client) -> Result<bool, ProfilesError> {
     take_lock(client).await
 }
 
-/// Takes the lock within a transaction, waiting for earlier holders. Returns `false` if the account may not create roles; it has
-/// no lock then and can change nothing.
+/// Takes the lock within a transaction, waiting for earlier holders. Returns `false` if the account may not create roles; it
+/// has no lock then and can change nothing.
 async fn take_lock(client: &Client) -> Result<bool, ProfilesError> {
     if !client.query_one(MAY_CREATE_ROLES, &[]).await?.try_get::<_, bool>(0)? {
         return Ok(false);

@@ -84,8 +84,8 @@ pub(super) enum BackendKind {
     /// Session of this run whose order is not held back to be batched.
     Urgent,
     /// Session of a former run. For it, a process of that id that is too young to be the session's proves that the session's is
-    /// gone; for others it proves nothing, because the server's clock may have been set back. Callers ask again for leftovers, so
-    /// these are not kept beyond [`LIMIT`](super::TERMINATE_TIMEOUT).
+    /// gone; for others it proves nothing, because the server's clock may have been set back. Callers ask again for leftovers,
+    /// so these are not kept beyond [`LIMIT`](super::TERMINATE_TIMEOUT).
     Leftover,
 }
 
@@ -136,9 +136,9 @@ struct BackendQuery {
     pid: i32,
     /// Age of the session; its backend is older.
     age: Duration,
-    /// True to end the backend, false to look only. (`pg_terminate_backend` stops its statement too: wherever a statement can be
-    /// stopped, SIGTERM is checked before SIGINT, `ProcessInterrupts` in tcop/postgres.c. An additional cancel would only make
-    /// the backend clean up twice.)
+    /// True to end the backend, false to look only. (`pg_terminate_backend` stops its statement too: wherever a statement can
+    /// be stopped, SIGTERM is checked before SIGINT, `ProcessInterrupts` in tcop/postgres.c. An additional cancel would only
+    /// make the backend clean up twice.)
     end: bool,
     /// Role it is logged in as; `None`: the target's own account.
     role: Option<Arc<str>>,
@@ -182,8 +182,8 @@ impl BackendConnection {
         within(ANSWER_TIMEOUT, connect).await
     }
 
-    /// Ends the backends that are to be ended. Returns the process ids of those that exist and are logged in as one of the gate's
-    /// roles, each with true if it is old enough to be the session's backend.
+    /// Ends the backends that are to be ended. Returns the process ids of those that exist and are logged in as one of the
+    /// gate's roles, each with true if it is old enough to be the session's backend.
     async fn query(&self, asked: &[BackendQuery]) -> Result<HashMap<i32, bool>, ProvisionConnectError> {
         let pids: Vec<i32> = asked.iter().map(|asked| asked.pid).collect();
         let ages: Vec<f64> = asked.iter().map(|asked| asked.age.as_secs_f64()).collect();
@@ -212,8 +212,8 @@ pub(super) struct TerminatorTask {
     pause: Duration,
     /// Time of that question.
     next_look: Instant,
-    /// Backends that were answered as not confirmed at [`TERMINATE_TIMEOUT`] and are not seen gone yet; signalled again every [`LATE_INTERVAL`]. The
-    /// oldest first.
+    /// Backends that were answered as not confirmed at [`TERMINATE_TIMEOUT`] and are not seen gone yet; signalled again every
+    /// [`LATE_INTERVAL`]. The oldest first.
     late: VecDeque<LateBackend>,
     /// Time of the last attempt to signal them.
     late_told: Option<Instant>,

@@ -1,10 +1,10 @@
 //! Extent of a table that the lists of a definition choose: all of it, some columns, nothing; and the privileges wanted to that
 //! extent.
 //!
-//! INVARIANT, as in [`super::pattern`]: exclusions win. A table with a pattern that excludes columns is granted column by column
-//! even if it has none of them yet, so that a column added later is not readable automatically. Every list that has patterns for
-//! objects is in [`lists`], which all code that visits them uses. Transitive lookups of tables end, even if the catalogue lists a
-//! relation as a part of itself.
+//! INVARIANT, as in [`super::pattern`]: exclusions win. A table with a pattern that excludes columns is granted column by
+//! column even if it has none of them yet, so that a column added later is not readable automatically. Every list that has
+//! patterns for objects is in [`lists`], which all code that visits them uses. Transitive lookups of tables end, even if the
+//! catalogue lists a relation as a part of itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,10 +1,10 @@
 //! Comparison of a profile with the catalogue: the plan of the role and of all its rights, in the order in which it is to run.
 //!
 //! It makes no change. INVARIANT: a database in step has an empty plan; rights are revoked before others are granted; a
-//! difference that the account cannot remove is reported before anything is changed; a role or schema without the gate's comment
-//! is never touched; a right on a whole table and rights on its columns are not held together, because revoking the one revokes the
-//! others (ExecGrant_Relation in catalog/aclchk.c). A right that only somebody else can revoke is reported but blocks nothing;
-//! otherwise any owner of anything could block every apply.
+//! difference that the account cannot remove is reported before anything is changed; a role or schema without the gate's
+//! comment is never touched; a right on a whole table and rights on its columns are not held together, because revoking the one
+//! revokes the others (ExecGrant_Relation in catalog/aclchk.c). A right that only somebody else can revoke is reported but
+//! blocks nothing; otherwise any owner of anything could block every apply.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -64,8 +64,8 @@ pub struct Rights {
     pub masks: Vec<MaskedTable>,
 }
 
-/// Masked columns of one table: the values that a profile sees in place of those of a column. INVARIANT: the replacement is computed
-/// in the database, before the value can leave it.
+/// Masked columns of one table: the values that a profile sees in place of those of a column. INVARIANT: the replacement is
+/// computed in the database, before the value can leave it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MaskedTable {
     /// Schema of the table.

@@ -1,10 +1,10 @@
 //! Views by which a profile sees tables through masks, with their schema and salt: the existing ones, those to drop, those to
 //! create, and rights of others on them.
 //!
-//! INVARIANT: every masked column exists, or there is no view (a renamed column would be shown); values are masked with functions
-//! of `pg_catalog` only; a schema without the gate's comment is never touched; in the gate's schemas nobody has a right but the
-//! owner and the profile, and the profile has none on the salt. (Default privileges of the account give others rights on objects it
-//! creates.)
+//! INVARIANT: every masked column exists, or there is no view (a renamed column would be shown); values are masked with
+//! functions of `pg_catalog` only; a schema without the gate's comment is never touched; in the gate's schemas nobody has a
+//! right but the owner and the profile, and the profile has none on the salt. (Default privileges of the account give others
+//! rights on objects it creates.)
 
 use std::collections::BTreeSet;
 

@@ -3,8 +3,8 @@
 //! This module does not open connections and does not judge refusals.
 //!
 //! INVARIANT: user and database are the target's; only allowed methods are answered; once a SCRAM exchange has begun, a login
-//! succeeds only after the target's signature was verified; messages are read completely but only up to limits, and an unexpected
-//! message ends the login.
+//! succeeds only after the target's signature was verified; messages are read completely but only up to limits, and an
+//! unexpected message ends the login.
 
 use std::io;
 

@@ -59,8 +59,8 @@ pub struct Target {
 }
 
 impl Target {
-    /// Creates a target with the defaults: port 5432, no password, SCRAM or trust (neither reveals the password), 10 s to connect,
-    /// a check every 500 ms.
+    /// Creates a target with the defaults: port 5432, no password, SCRAM or trust (neither reveals the password), 10 s to
+    /// connect, a check every 500 ms.
     #[must_use]
     pub fn new(name: TargetName, host: String, database: String, user: String, tls: ClientTls) -> Self {
         Self {
@@ -216,8 +216,8 @@ impl KeyCache {
         })))
     }
 
-    /// Returns the cell of the keys for this salt and number of rounds. The first login that needs them fills it, and concurrent
-    /// logins wait for it.
+    /// Returns the cell of the keys for this salt and number of rounds. The first login that needs them fills it, and
+    /// concurrent logins wait for it.
     pub(super) fn place(&self, salt: &[u8], iterations: u32) -> Arc<OnceCell<ClientKeys>> {
         let mut cached = self.0.lock();
         cached.take_if(|cached| cached.salt != salt || cached.iterations != iterations);

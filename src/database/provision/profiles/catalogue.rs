@@ -1,9 +1,9 @@
-//! Queries that read the part of a database's catalogue that rights are about; those for objects that the roles of profiles own, gave
-//! rights on, or have run by others serve the end of grants, too.
+//! Queries that read the part of a database's catalogue that rights are about; those for objects that the roles of profiles
+//! own, gave rights on, or have run by others serve the end of grants, too.
 //!
-//! It decides nothing. INVARIANT: each row is one JSON text and one value; an object that vanishes during the read is absent. `$1`
-//! are the names of the roles. Objects that a session owns as its grant's role count as the profile's: the profile inherits them at
-//! the end of the grant.
+//! It decides nothing. INVARIANT: each row is one JSON text and one value; an object that vanishes during the read is absent.
+//! `$1` are the names of the roles. Objects that a session owns as its grant's role count as the profile's: the profile
+//! inherits them at the end of the grant.
 
 use serde::de::DeserializeOwned;
 use tokio_postgres::Client;
@@ -299,8 +299,8 @@ CROSS JOIN LATERAL aclexplode(d.defaclacl) AS a LEFT JOIN grantees AS g ON g.oid
 WHERE g.oid IS NOT NULL
     OR a.grantee <> d.defaclrole AND d.defaclrole = (SELECT me.oid FROM pg_roles AS me WHERE me.rolname = current_user)";
 
-/// Default privileges of objects that one of the roles creates (rows of [`crate::database::rights::OwnDefaults`]). The gate's own are those
-/// that `target apply` sets: functions are usable by their owner alone.
+/// Default privileges of objects that one of the roles creates (rows of [`crate::database::rights::OwnDefaults`]). The gate's
+/// own are those that `target apply` sets: functions are usable by their owner alone.
 pub(in crate::database::provision) const OWN_DEFAULTS: &str = "
 SELECT jsonb_build_object(
     'owner', o.rolname, 'schema', n.nspname,
@@ -330,9 +330,10 @@ pub(in crate::database::provision) fn foreign_triggers() -> String {
     format!("{OWNED}{}", FOREIGN_TRIGGERS.replace("QUIET", &quoted_text(QUIET)))
 }
 
-/// Triggers on tables and views of others that run a function of one of the roles (rows of [`crate::database::rights::ForeignTrigger`],
-/// appended to [`OWNED`]). For a partitioned table only the trigger on the table itself; those on its partitions go with it
-/// (`tgparentid`, since version 13). Rules and policies cannot occur: only the owner of a table creates them.
+/// Triggers on tables and views of others that run a function of one of the roles (rows of
+/// [`crate::database::rights::ForeignTrigger`], appended to [`OWNED`]). For a partitioned table only the trigger on the table
+/// itself; those on its partitions go with it (`tgparentid`, since version 13). Rules and policies cannot occur: only the owner
+/// of a table creates them.
 const FOREIGN_TRIGGERS: &str = "
 SELECT jsonb_build_object('owner', o.profile, 'maker', o.rolname, 'as_maker', pg_has_role(o.oid, 'USAGE'),
     'name', t.tgname, 'table', format('%I.%I', n.nspname, c.relname), 'table_owner', pg_get_userbyid(c.relowner),
@@ -343,9 +344,9 @@ JOIN pg_class AS c ON c.oid = t.tgrelid JOIN pg_namespace AS n ON n.oid = c.reln
 WHERE NOT EXISTS (SELECT FROM owned AS w WHERE w.oid = c.relowner AND w.profile = o.profile)
     AND NOT t.tgisinternal AND coalesce((to_jsonb(t)->>'tgparentid')::oid, 0) = 0 ORDER BY 1";
 
-/// Objects that one of the roles owns and others may use, other profiles too (rows of [`crate::database::rights::GivenAway`], appended to
-/// [`OWNED`]). An object without an ACL is usable by everybody if it is a function, and by its owner alone otherwise; that
-/// everybody may use a type is not reported. Temporary objects end with their session.
+/// Objects that one of the roles owns and others may use, other profiles too (rows of [`crate::database::rights::GivenAway`],
+/// appended to [`OWNED`]). An object without an ACL is usable by everybody if it is a function, and by its owner alone
+/// otherwise; that everybody may use a type is not reported. Temporary objects end with their session.
 const GIVEN_AWAY: &str = ", things AS (
     SELECT c.relowner AS owner, CASE c.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END || format('%I.%I', n.nspname, c.relname) AS what,
         a.grantee, c.relkind IN ('v', 'm') AS as_owner

@@ -483,7 +483,7 @@ async fn who_stands_still_keeps_nobody_from_applying() {
         assert_eq!(tried(&reader, sql).await, "42501", "{sql}");
     }
     // Who may make roles can hold it, and is named.
-    server.admin.batch_execute(&format!("BEGIN; {}", TAKE_LOCK)).await.unwrap();
+    server.admin.batch_execute(&format!("BEGIN; {TAKE_LOCK}")).await.unwrap();
     let impatient = server.postgres.client("shop").await.unwrap();
     impatient.batch_execute("SET lock_timeout = '50ms'; BEGIN").await.unwrap();
     let busy = take_lock(&impatient).await.unwrap_err().to_string();

@@ -1,8 +1,8 @@
 //! Checks of a target's accounts and settings: missing rights, excessive rights, and server settings that let sessions act past
 //! the gate.
 //!
-//! It changes nothing, and does not judge keepalives: the gate asks for its own. A fact that the account may not see is reported as
-//! unknown, never as good. INVARIANT: each refusal names the power, its use, and the SQL that removes it.
+//! It changes nothing, and does not judge keepalives: the gate asks for its own. A fact that the account may not see is
+//! reported as unknown, never as good. INVARIANT: each refusal names the power, its use, and the SQL that removes it.
 
 use std::sync::Arc;
 
@@ -366,8 +366,8 @@ async fn powers(session: &OpenConnection, account: &str, whose: &str) -> Result<
     Ok(found)
 }
 
-/// Reports the setting that ends a backend when the gate's machine disappears while the backend sends. Keepalives do not run then
-/// (RFC 1122, section 4.2.3.6), and `client_connection_check_interval` detects only connections that were closed.
+/// Reports the setting that ends a backend when the gate's machine disappears while the backend sends. Keepalives do not run
+/// then (RFC 1122, section 4.2.3.6), and `client_connection_check_interval` detects only connections that were closed.
 async fn lost_host(session: &OpenConnection) -> Result<TargetFinding, RoleFault> {
     let names = [
         "tcp_user_timeout",

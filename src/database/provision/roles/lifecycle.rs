@@ -1,8 +1,8 @@
 //! End of a grant's role. A task follows the grant while the role exists: it moves the end of the role's logins, and at the end
 //! locks the role out, ends its backends, hands its objects to its profile, and drops it.
 //!
-//! It creates no role. INVARIANT: a role is not forgotten before it is gone; each step can be repeated, a missing role counts as
-//! ended, and no open transaction or lock of the role's sessions keeps a backend logged in.
+//! It creates no role. INVARIANT: a role is not forgotten before it is gone; each step can be repeated, a missing role counts
+//! as ended, and no open transaction or lock of the role's sessions keeps a backend logged in.
 
 use std::sync::Arc;
 use std::time::Duration;
