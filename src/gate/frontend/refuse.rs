@@ -6,7 +6,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use futures_util::FutureExt as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -27,10 +26,8 @@ const MAX_DISCARDED_BYTES: u64 = 64 * 1024;
 /// Sends the client the reason as FATAL, if the ending has a text, and closes. Takes at most 2 s.
 pub async fn refuse(mut transport: Transport, ending: &Ending) {
     if let Some(words) = ending.words() {
-        let mut out = BytesMut::new();
-        error_response::fatal(&mut out, &words);
         let telling = async {
-            transport.write_all(&out).await?;
+            transport.write_all(&error_response::fatal(&words)).await?;
             transport.flush().await
         };
         if !matches!(timeout(FAREWELL_TIMEOUT, telling).await, Ok(Ok(()))) {
@@ -44,10 +41,8 @@ pub async fn refuse(mut transport: Transport, ending: &Ending) {
 /// connection already has the permit.
 fn mention(mut transport: Transport, ending: &Ending) {
     let Some(words) = ending.words() else { return };
-    let mut out = BytesMut::new();
-    error_response::fatal(&mut out, &words);
     let telling = async {
-        transport.write_all(&out).await?;
+        transport.write_all(&error_response::fatal(&words)).await?;
         transport.shutdown().await
     };
     // The connection is dropped next, with or without success.

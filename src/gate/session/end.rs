@@ -11,7 +11,6 @@
 
 use std::time::Duration;
 
-use bytes::BytesMut;
 use futures_util::future::OptionFuture;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::oneshot;
@@ -263,13 +262,13 @@ async fn tell(
     if matches!(ending, Ending::Disconnected | Ending::Quit) {
         return (None, None);
     }
-    let mut last = BytesMut::from(tail.bytes.as_slice());
+    let mut last = tail.bytes;
     let words = ending.words().map(|words| with_fate(words, ending, fate));
     let mut due = None;
     if let Some(words) = words {
         due = Some(tail.whole);
         if tail.whole {
-            error_response::fatal(&mut last, &words);
+            last.extend(error_response::fatal(&words));
         } else {
             // The client could not parse a FATAL inside a message.
             last.clear();

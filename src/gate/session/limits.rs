@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use bytes::BytesMut;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
@@ -137,15 +136,12 @@ impl SessionLimits {
             let prolonging = ending::prolonging(self.permit.grant(), self.permit.requested());
             format!("every statement is on record; at the end the running one is stopped. To go on: {prolonging}")
         });
-        let words = EndingText {
+        error_response::notice(&EndingText {
             code: "01000",
             message: message.to_owned(),
             detail,
             hint: Some(hint),
-        };
-        let mut out = BytesMut::new();
-        error_response::notice(&mut out, &words);
-        out.to_vec()
+        })
     }
 }
 

@@ -201,9 +201,7 @@ fn notices(failed: Option<FailedLogins>, note: Option<ArrivalNote>, welcoming: O
     let mut notices = failed.map(failed_before).unwrap_or_default();
     // A client with less than it asked for gets a notice of that even without a welcome.
     if let Some(ArrivalNote::Narrowed(words)) = note {
-        let mut out = BytesMut::new();
-        error_response::notice(&mut out, &words);
-        notices.extend_from_slice(&out);
+        notices.extend(error_response::notice(&words));
     }
     notices.extend(welcoming.unwrap_or_default());
     notices
@@ -216,7 +214,7 @@ fn failed_before(failed: FailedLogins) -> Vec<u8> {
         from_address,
         since,
     } = failed;
-    let words = EndingText {
+    error_response::notice(&EndingText {
         code: "01000",
         message: format!(
             "failed logins since {}: {under_name} under this name, {from_address} from this address under any name",
@@ -227,10 +225,7 @@ fn failed_before(failed: FailedLogins) -> Vec<u8> {
             "none of them came in; if they were not yours, tell the gate's operator: the log says where they came from"
                 .to_owned(),
         ),
-    };
-    let mut out = BytesMut::new();
-    error_response::notice(&mut out, &words);
-    out.to_vec()
+    })
 }
 
 /// Returns a new cancel key: 4 bytes up to protocol 3.1, 32 from 3.2 on (protocol: BackendKeyData).

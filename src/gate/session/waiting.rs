@@ -204,7 +204,7 @@ impl ApprovalWait {
     }
 
     pub(super) fn notice(&self, out: &mut BytesMut, request: &Request, what: &str) {
-        error_response::notice(out, &waits(request, what, &self.approvers, self.nobody));
+        out.extend(error_response::notice(&waits(request, what, &self.approvers, self.nobody)));
     }
 }
 

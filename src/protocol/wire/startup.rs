@@ -13,6 +13,10 @@ use bytes::{BufMut, BytesMut};
 
 pub use options::OptionsError;
 
+use super::encode;
+use super::frontend::Fields;
+use crate::protocol::lexer::Encoding;
+
 /// Newest minor version of protocol 3 that the gate speaks.
 pub const NEWEST_MINOR: u16 = 2;
 
@@ -261,17 +265,12 @@ impl StartupMessage {
         if self.version() == self.minor && self.extensions.is_empty() {
             return;
         }
-        let names: usize = self.extensions.iter().map(|name| name.len() + 1).sum();
-        out.put_u8(b'v');
-        // Both fit: a packet has at most LONGEST_BODY bytes.
-        out.put_u32(u32::try_from(12 + names).unwrap_or(u32::MAX));
-        out.put_u16(3);
-        out.put_u16(self.version());
-        out.put_u32(u32::try_from(self.extensions.len()).unwrap_or(u32::MAX));
-        for name in &self.extensions {
-            out.extend_from_slice(name.as_bytes());
-            out.put_u8(0);
-        }
+        encode::message(out, b'v', |body| {
+            body.put_u16(3);
+            body.put_u16(self.version());
+            body.put_u32(u32::try_from(self.extensions.len()).unwrap_or(u32::MAX));
+            self.extensions.iter().for_each(|name| encode::text(body, name));
+        });
     }
 }
 
@@ -313,23 +312,21 @@ impl StartupSettings {
     }
 }
 
-type SettingPair<'a> = (&'a [u8], &'a [u8]);
-
 /// Splits a body into names and values up to the terminator, which must be the last byte.
-fn pairs(body: &[u8]) -> Result<Vec<SettingPair<'_>>, StartupError> {
+fn pairs(body: &[u8]) -> Result<Vec<(&[u8], &[u8])>, StartupError> {
     let mut pairs = Vec::new();
     let mut seen = HashSet::new();
-    let mut rest = body;
+    let mut fields = Fields::of(body);
     loop {
-        let (name, behind) = string(rest)?;
+        let name = fields.text().ok_or(StartupError::Layout)?;
         if name.is_empty() {
-            return if behind.is_empty() {
+            return if fields.rest().is_empty() {
                 Ok(pairs)
             } else {
                 Err(StartupError::Layout)
             };
         }
-        let (value, behind) = string(behind)?;
+        let value = fields.text().ok_or(StartupError::Layout)?;
         if pairs.len() == MAX_SETTINGS {
             return Err(StartupError::TooMany { limit: MAX_SETTINGS });
         }
@@ -339,38 +336,18 @@ fn pairs(body: &[u8]) -> Result<Vec<SettingPair<'_>>, StartupError> {
             });
         }
         pairs.push((name, value));
-        rest = behind;
     }
-}
-
-/// Returns the string up to a NUL, and the bytes after it.
-fn string(bytes: &[u8]) -> Result<(&[u8], &[u8]), StartupError> {
-    let end = bytes.iter().position(|byte| *byte == 0).ok_or(StartupError::Layout)?;
-    let (string, rest) = bytes.split_at_checked(end).ok_or(StartupError::Layout)?;
-    Ok((string, rest.get(1..).unwrap_or_default()))
 }
 
 fn text(bytes: &[u8]) -> Result<&str, StartupError> {
     std::str::from_utf8(bytes).map_err(|_| StartupError::NotUtf8)
 }
 
-/// Returns the bytes as text, with `\xNN` for those that are not UTF-8.
-fn escaped(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        text.push_str(chunk.valid());
-        for byte in chunk.invalid() {
-            use std::fmt::Write as _;
-            let _ = write!(text, "\\x{byte:02x}");
-        }
-    }
-    text
-}
-
-/// Returns a name cut between characters, as PostgreSQL cuts it.
+/// Returns a name cut between characters, as PostgreSQL cuts it, with `\xNN` for bytes that are not UTF-8.
 fn name_of(bytes: &[u8], max_bytes: usize) -> String {
     // A character that begins within the limit ends at most three bytes after it.
-    let mut name = escaped(bytes.get(..max_bytes + 3).unwrap_or(bytes));
+    let bytes = bytes.get(..max_bytes + 3).unwrap_or(bytes);
+    let mut name = Encoding::UTF8.decode(bytes, true).text.into_owned();
     name.truncate(name.floor_char_boundary(max_bytes));
     name
 }

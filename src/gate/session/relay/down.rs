@@ -10,7 +10,6 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::BytesMut;
 use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 
 use super::RelayStop;
@@ -169,11 +168,7 @@ impl TargetToClient {
                     // The error began before the message that it answers was sent.
                     return Err(RelayStop::TargetBroken);
                 }
-                Some(refused) => {
-                    let mut ours = BytesMut::new();
-                    error_response::error(&mut ours, &refused.words());
-                    ours
-                }
+                Some(refused) => error_response::error(&refused.words()),
                 None => match with_hint(&piece, recorder) {
                     Some(hinted) => hinted,
                     None => continue,
@@ -353,7 +348,7 @@ impl TargetToClient {
 }
 
 /// Returns an error of the target about a masked table with a hint added. An error that comes in pieces stays unchanged.
-fn with_hint(piece: &BodyPiece<'_>, recorder: &StatementRecorder) -> Option<BytesMut> {
+fn with_hint(piece: &BodyPiece<'_>, recorder: &StatementRecorder) -> Option<Vec<u8>> {
     let masked = recorder.masked.as_ref().filter(|_| piece.tag == b'E')?;
     masked.with_hint(piece.whole()?)
 }

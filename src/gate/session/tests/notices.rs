@@ -95,9 +95,7 @@ fn fields(message: &[u8]) -> String {
 }
 
 fn of_words(words: &EndingText) -> String {
-    let mut out = BytesMut::new();
-    error_response::notice(&mut out, words);
-    fields(&out)
+    fields(&error_response::notice(words))
 }
 
 fn of_login(request: &Request, approvers: &[&str], nobody: bool, what: &str) -> String {
