@@ -11,12 +11,10 @@
 mod encoding;
 mod settings;
 mod token;
-mod value;
 
 pub use encoding::{Decoded, Encoding};
 pub use settings::{Backslashes, LexerSettings};
-pub use token::{Token, TokenKind};
-pub use value::stored_name;
+pub use token::{Token, TokenKind, stored_name};
 
 /// Reader of tokens, front to back; a copy of it serves to look ahead.
 ///

@@ -88,7 +88,7 @@ impl AuthenticationState {
             }
             (Self::Started(exchange), AuthenticationRequest::SaslContinue(data)) => {
                 let answered = answer(exchange.challenge(data)?, by).await?;
-                frontend::sasl_response(answered.message(), out).map_err(unencodable)?;
+                frontend::sasl_response(&answered.message, out).map_err(unencodable)?;
                 Ok(Self::Answered(answered))
             }
             (Self::Answered(answered), AuthenticationRequest::SaslFinal(data)) => {
@@ -169,10 +169,10 @@ fn start_scram(mechanisms: &[u8], transport: &Transport, out: &mut BytesMut) -> 
 /// Answers with the keys of the last login if salt and rounds are the same. Otherwise it derives new ones, which takes a
 /// millisecond or more, on a thread for blocking work.
 async fn answer(challenged: Challenged, by: LoginIdentity<'_>) -> Result<Answered, ConnectError> {
-    let place = by.account.keys.place(challenged.salt(), challenged.iterations());
+    let place = by.account.keys.place(&challenged.salt, challenged.iterations);
     let derive = async || {
         let password = Zeroizing::new(password(by)?.as_bytes().to_vec());
-        let (salt, iterations) = (challenged.salt().to_vec(), challenged.iterations());
+        let (salt, iterations) = (challenged.salt.clone(), challenged.iterations);
         tokio::task::spawn_blocking(move || ClientKeys::derive(&password, &salt, iterations))
             .await
             .map_err(|_| ConnectError::Internal { what: "deriving keys" })

@@ -38,8 +38,11 @@ fn message(kind: u8, severity: &str, words: &EndingText) -> Vec<u8> {
         field(body, b'V', severity);
         field(body, b'C', words.code);
         field(body, b'M', &words.message);
-        for (name, text) in [(b'D', &words.detail), (b'H', &words.hint)] {
-            text.iter().for_each(|text| field(body, name, text));
+        if let Some(detail) = &words.detail {
+            field(body, b'D', detail);
+        }
+        if let Some(hint) = &words.hint {
+            field(body, b'H', hint);
         }
         body.put_u8(0);
     });

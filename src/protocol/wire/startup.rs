@@ -219,13 +219,12 @@ impl StartupMessage {
             replication: Replication::No,
             extensions: Vec::new(),
         };
-        let mut settings = StartupSettings::default();
         let mut own = Vec::new();
         for (name, value) in pairs(body)? {
             match name {
                 b"user" => startup.user = name_of(value, MAX_USER_BYTES),
                 b"database" => startup.database = Some(name_of(value, MAX_DATABASE_BYTES)).filter(|name| !name.is_empty()),
-                b"options" => options::parse(text(value)?, |name, value| settings.set(name, value))?,
+                b"options" => options::parse(text(value)?, |name, value| set(&mut startup.settings, name, value))?,
                 b"replication" => startup.replication = Replication::parse(value)?,
                 b"application_name" => own.push(("application_name".to_owned(), name_of(value, MAX_NAME_BYTES))),
                 _ if name.starts_with(EXTENSION_PREFIX) => startup.extensions.push(text(name)?.to_owned()),
@@ -235,12 +234,11 @@ impl StartupMessage {
         // A setting of the packet overrides one inside `options`, wherever `options` stands in the packet
         // (src/backend/utils/init/postinit.c).
         for (name, value) in own {
-            settings.set(name, value)?;
+            set(&mut startup.settings, name, value)?;
         }
         if startup.user.is_empty() {
             return Err(StartupError::NoUser);
         }
-        startup.settings = settings.0;
         Ok(startup)
     }
 
@@ -293,27 +291,24 @@ impl Replication {
     }
 }
 
-/// Settings with one value per name, in the order of first appearance.
-#[derive(Default)]
-struct StartupSettings(Vec<(String, String)>);
-
-impl StartupSettings {
-    fn set(&mut self, name: String, value: String) -> Result<(), StartupError> {
-        // PostgreSQL compares names of settings without regard to case (guc_name_compare).
-        if let Some(held) = self.0.iter_mut().find(|(held, _)| held.eq_ignore_ascii_case(&name)) {
-            *held = (name, value);
-            return Ok(());
-        }
-        if self.0.len() == MAX_SETTINGS {
-            return Err(StartupError::TooMany { limit: MAX_SETTINGS });
-        }
-        self.0.push((name, value));
-        Ok(())
+/// Sets a setting, which has one value per name, in the order of first appearance.
+fn set(settings: &mut Vec<(String, String)>, name: String, value: String) -> Result<(), StartupError> {
+    // PostgreSQL compares names of settings without regard to case (guc_name_compare).
+    if let Some(held) = settings.iter_mut().find(|(held, _)| held.eq_ignore_ascii_case(&name)) {
+        *held = (name, value);
+        return Ok(());
     }
+    if settings.len() == MAX_SETTINGS {
+        return Err(StartupError::TooMany { limit: MAX_SETTINGS });
+    }
+    settings.push((name, value));
+    Ok(())
 }
 
+type SettingPair<'a> = (&'a [u8], &'a [u8]);
+
 /// Splits a body into names and values up to the terminator, which must be the last byte.
-fn pairs(body: &[u8]) -> Result<Vec<(&[u8], &[u8])>, StartupError> {
+fn pairs(body: &[u8]) -> Result<Vec<SettingPair<'_>>, StartupError> {
     let mut pairs = Vec::new();
     let mut seen = HashSet::new();
     let mut fields = Fields::of(body);
