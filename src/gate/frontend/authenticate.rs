@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::error::HandshakeError;
 use super::greet::read;
-use super::refuse::unproved;
+use super::refuse::reject;
 use super::{Authenticated, FailedHandshake, GreetedClient};
 use crate::base::tls::Transport;
 use crate::protocol::scram::{self, MAX_MESSAGE, Mechanism, Verifier};
@@ -56,7 +56,7 @@ pub async fn authenticate(greeted: Box<GreetedClient>, verifier: &Verifier) -> R
             failed_before,
         });
     };
-    Err(Box::pin(unproved(transport, client, startup, budget, error)).await)
+    Err(Box::pin(reject(Some(transport), client, Some(startup), budget, error)).await)
 }
 
 async fn exchange(

@@ -49,26 +49,30 @@ fn mention(mut transport: Transport, ending: &Ending) {
     let _ = telling.now_or_never();
 }
 
-/// Refuses a client that is not authenticated: when this returns, the client has got its error and the connection is closed. The
-/// failure counts against its address. After many failures the answer is delayed, but never beyond the handshake's limit.
-pub(super) async fn unproved(
-    transport: Transport,
+/// Refuses a client that is not authenticated: when this returns, the client has got the error it may have, and the connection (if it
+/// was not lost with the TLS handshake) is closed. The failure counts against its address. After many failures the answer is delayed,
+/// but never beyond the handshake's limit.
+pub(super) async fn reject(
+    transport: Option<Transport>,
     client: SocketAddr,
-    startup: StartupMessage,
+    startup: Option<StartupMessage>,
     mut budget: HandshakeBudget,
     error: HandshakeError,
 ) -> Box<FailedHandshake> {
-    let held = budget.failed(&error, Some(&startup.user)).await;
-    let ending = error.ending(&startup.user, held);
-    if error.told() {
-        Box::pin(refuse(transport, &ending)).await;
-    } else if matches!(error, HandshakeError::Displaced(_)) {
-        mention(transport, &ending);
+    let user = startup.as_ref().map(|startup| startup.user.as_str());
+    let held = budget.failed(&error, user).await;
+    let ending = error.ending(user.unwrap_or_default(), held);
+    if let Some(transport) = transport {
+        if error.told() {
+            Box::pin(refuse(transport, &ending)).await;
+        } else if matches!(error, HandshakeError::Displaced(_)) && startup.is_some() {
+            mention(transport, &ending);
+        }
     }
     Box::new(FailedHandshake {
         ending,
         client,
-        startup: Some(startup),
+        startup,
         error,
     })
 }
