@@ -9,6 +9,7 @@ use serde_with::skip_serializing_none;
 
 use super::Who;
 use super::text::{OutsideText, SqlText, is_default};
+pub use crate::protocol::wire::backend::TransactionStatus;
 
 /// Intent record of a statement, written before it is forwarded.
 #[skip_serializing_none]
@@ -272,18 +273,6 @@ pub struct RolledBack<'a> {
     pub last: u64,
     /// SQLSTATE of the error.
     pub sqlstate: OutsideText<'a>,
-}
-
-/// Transaction status of a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TransactionStatus {
-    /// No transaction is open.
-    Idle,
-    /// A transaction is open.
-    Open,
-    /// A transaction is open, has failed, and can only be rolled back.
-    Failed,
 }
 
 /// Result of a statement.

@@ -15,7 +15,6 @@ mod destination;
 mod end;
 mod extended_query;
 mod filter;
-mod leftovers;
 mod lexer_settings;
 mod limits;
 mod masked;
@@ -27,7 +26,6 @@ mod relay;
 mod start;
 mod startup_options;
 mod statement;
-mod tail;
 mod target_state;
 #[cfg(test)]
 mod tests;
@@ -45,13 +43,13 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 pub use buffer::BufferPool;
-pub use leftovers::TargetLeftovers;
 pub use masked::MaskedTables;
 pub use registry::{SessionRegistry, SessionView};
 pub use statement::RecordLimits;
-pub use target_state::TargetState;
+pub use target_state::{TargetLeftovers, TargetState};
 pub use waiting::{ApprovalWaiters, WaitSettings};
 #[cfg(test)]
 pub(crate) use waiting::{narrowed, waits};
@@ -249,6 +247,11 @@ impl SharedState {
             tracing::error!(error = %display_chain(&error), "cannot write an event to the audit log");
         }
     }
+}
+
+/// Returns a length of time in microseconds.
+fn micros(from: Instant, to: Instant) -> u64 {
+    u64::try_from(to.saturating_duration_since(from).as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Returns bytes from the operating system's random generator.

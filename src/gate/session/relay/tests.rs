@@ -209,7 +209,7 @@ fn relay((client, address): (Transport, SocketAddr), target: Transport, folder: 
         up: ClientToTarget::new(),
         down: TargetToClient::new(),
         pool: BufferPool::default(),
-        heard: clock.moment().instant,
+        idle_since: clock.moment().instant,
         deadline: clock.moment().instant + Duration::from_hours(1),
         stop_when_idle: false,
         live: Arc::new(live(who, address, &clock)),
