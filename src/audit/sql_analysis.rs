@@ -51,7 +51,7 @@ pub struct SqlAnalysis {
 }
 
 /// Reason why a text could not be parsed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ParseFailure {
     /// Only its beginning is in the log.

@@ -71,7 +71,7 @@ fn replace(path: &Path, text: &[u8]) -> Result<(), SheetError> {
 
 fn sheet(table: &ReportTable) -> Result<Vec<u8>, csv::Error> {
     let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(table.head)?;
+    writer.write_record(&table.head)?;
     for row in &table.rows {
         writer.write_record(row.cells.iter().map(|cell| harmless(cell).into_owned()))?;
     }
@@ -115,7 +115,7 @@ mod tests {
             name: "grants",
             title: "Grants",
             note: String::new(),
-            head: &["a", "b", "c", "d", "e", "f"],
+            head: vec!["a", "b", "c", "d", "e", "f"],
             rows: vec![TableRow {
                 cells: cells.map(str::to_owned).into(),
                 remarkable: false,

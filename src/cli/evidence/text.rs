@@ -45,7 +45,7 @@ fn section(table: &ReportTable, width: usize) -> String {
     let rows: Vec<Vec<String>> = table.rows.iter().take(MAX_ROWS).map(cells).collect();
     let columns = table.columns();
     let shown = if columns.iter().skip(1).all(ColumnSpec::is_cut) {
-        rows.iter().map(|row| told(table.head, row)).collect::<Vec<_>>().join("\n")
+        rows.iter().map(|row| told(&table.head, row)).collect::<Vec<_>>().join("\n")
     } else {
         table::render(&columns, &rows, Some(width))
     };
