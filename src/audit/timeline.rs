@@ -315,7 +315,7 @@ impl StatementTotals {
         }
         let names = |names: Vec<String>| visible::start(&names.join(", "), 2000);
         if !self.classes.is_empty() {
-            let classes = self.classes.iter().map(|class| class.name().to_owned()).collect();
+            let classes = self.classes.iter().map(|class| class.as_str().to_owned()).collect();
             lines.push(format!("What: {}", names(classes)));
         }
         if !self.tables.is_empty() {

@@ -17,7 +17,7 @@ pub(super) fn statement(out: &mut Vec<u8>, statement: &Statement<'_>) -> Result<
     who(out, &statement.who)?;
     number(out, br#","statement":"#, statement.statement);
     out.extend_from_slice(br#","kind":""#);
-    out.extend_from_slice(statement.kind.name().as_bytes());
+    out.extend_from_slice(statement.kind.as_str().as_bytes());
     out.push(b'"');
     if let Some(SqlText {
         text,

@@ -9,6 +9,7 @@ use serde_with::skip_serializing_none;
 
 use super::Who;
 use super::text::{OutsideText, SqlText, is_default};
+use crate::model::names::vocabulary;
 
 /// Intent record of a statement, written before it is forwarded.
 #[skip_serializing_none]
@@ -46,58 +47,33 @@ pub struct Statement<'a> {
     pub function: Option<u32>,
 }
 
-/// Message that carried a statement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StatementKind {
-    /// Query (simple protocol): one or more commands in one text.
-    Query,
-    /// Parse: prepared, not executed.
-    Parse,
-    /// Bind that failed: the server reads its values, and plans. A Bind that succeeded has no record of its own; its values are
-    /// in the records of its Executes.
-    Bind,
-    /// Describe that failed.
-    Describe,
-    /// Execute (extended protocol).
-    Execute,
-    /// Close that failed.
-    Close,
-    /// FunctionCall.
-    FunctionCall,
+vocabulary! {
+    /// Message that carried a statement.
+    pub enum StatementKind {
+        /// Query (simple protocol): one or more commands in one text.
+        Query = "query",
+        /// Parse: prepared, not executed.
+        Parse = "parse",
+        /// Bind that failed: the server reads its values, and plans. A Bind that succeeded has no record of its own; its values
+        /// are in the records of its Executes.
+        Bind = "bind",
+        /// Describe that failed.
+        Describe = "describe",
+        /// Execute (extended protocol).
+        Execute = "execute",
+        /// Close that failed.
+        Close = "close",
+        /// FunctionCall.
+        FunctionCall = "function_call",
+    }
 }
 
 impl StatementKind {
-    /// All kinds.
-    pub const ALL: [Self; 7] = [
-        Self::Query,
-        Self::Parse,
-        Self::Bind,
-        Self::Describe,
-        Self::Execute,
-        Self::Close,
-        Self::FunctionCall,
-    ];
-
     /// Returns true if the server executes a statement of this kind; one that is only prepared, bound or described has no
     /// effect.
     #[must_use]
     pub fn executes(self) -> bool {
         matches!(self, Self::Query | Self::Execute | Self::FunctionCall)
-    }
-
-    /// Returns the name of the kind in records.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Query => "query",
-            Self::Parse => "parse",
-            Self::Bind => "bind",
-            Self::Describe => "describe",
-            Self::Execute => "execute",
-            Self::Close => "close",
-            Self::FunctionCall => "function_call",
-        }
     }
 }
 
@@ -143,48 +119,34 @@ impl<'a> ParameterValue<'a> {
     /// Returns an owned copy.
     #[must_use]
     pub fn into_owned(self) -> ParameterValue<'static> {
-        let own = |text: OutsideText<'_>| OutsideText(Cow::Owned(text.0.into_owned()));
-        match self {
-            Self::Null => ParameterValue::Null,
-            Self::Redacted => ParameterValue::Redacted,
-            Self::Blanked { length, hmac_sha256 } => ParameterValue::Blanked {
-                length,
-                hmac_sha256: Cow::Owned(hmac_sha256.into_owned()),
-            },
-            Self::Text(text) => ParameterValue::Text(own(text)),
-            Self::Hashed(hash) => ParameterValue::Hashed(Cow::Owned(hash.into_owned())),
-            Self::Binary { oid, hex } => ParameterValue::Binary {
-                oid,
-                hex: Cow::Owned(hex.into_owned()),
-            },
-            Self::Long { start, length, sha256 } => ParameterValue::Long {
-                start: own(start),
-                length,
-                sha256: Cow::Owned(sha256.into_owned()),
-            },
-        }
+        self.with(|text| Cow::Owned(text.to_owned()))
     }
 
     /// Returns a borrowing copy.
     #[must_use]
     pub fn borrowed(&'a self) -> Self {
+        self.with(Cow::Borrowed)
+    }
+
+    /// Returns a copy whose texts are made from those of this value.
+    fn with<'t, 'b>(&'t self, copy: impl Fn(&'t str) -> Cow<'b, str>) -> ParameterValue<'b> {
         match self {
-            Self::Null => Self::Null,
-            Self::Redacted => Self::Redacted,
-            Self::Blanked { length, hmac_sha256 } => Self::Blanked {
+            Self::Null => ParameterValue::Null,
+            Self::Redacted => ParameterValue::Redacted,
+            Self::Blanked { length, hmac_sha256 } => ParameterValue::Blanked {
                 length: *length,
-                hmac_sha256: Cow::Borrowed(hmac_sha256),
+                hmac_sha256: copy(hmac_sha256),
             },
-            Self::Text(text) => Self::Text(OutsideText(Cow::Borrowed(&text.0))),
-            Self::Hashed(hash) => Self::Hashed(Cow::Borrowed(hash)),
-            Self::Binary { oid, hex } => Self::Binary {
+            Self::Text(text) => ParameterValue::Text(OutsideText(copy(&text.0))),
+            Self::Hashed(hash) => ParameterValue::Hashed(copy(hash)),
+            Self::Binary { oid, hex } => ParameterValue::Binary {
                 oid: *oid,
-                hex: Cow::Borrowed(hex),
+                hex: copy(hex),
             },
-            Self::Long { start, length, sha256 } => Self::Long {
-                start: OutsideText(Cow::Borrowed(&start.0)),
+            Self::Long { start, length, sha256 } => ParameterValue::Long {
+                start: OutsideText(copy(&start.0)),
                 length: *length,
-                sha256: Cow::Borrowed(sha256),
+                sha256: copy(sha256),
             },
         }
     }
@@ -274,33 +236,33 @@ pub struct RolledBack<'a> {
     pub sqlstate: OutsideText<'a>,
 }
 
-/// Transaction status of a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TransactionStatus {
-    /// No transaction is open.
-    Idle,
-    /// A transaction is open.
-    Open,
-    /// A transaction is open, has failed, and can only be rolled back.
-    Failed,
+vocabulary! {
+    /// Transaction status of a session.
+    pub enum TransactionStatus {
+        /// No transaction is open.
+        Idle = "idle",
+        /// A transaction is open.
+        Open = "open",
+        /// A transaction is open, has failed, and can only be rolled back.
+        Failed = "failed",
+    }
 }
 
-/// Result of a statement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StatementResult {
-    /// It ran to its end. Its transaction may still be rolled back: see [`TransactionChanged`].
-    Completed,
-    /// It failed, with an SQLSTATE.
-    Failed,
-    /// A portal returned a part of its rows and can be executed further.
-    Suspended,
-    /// It was not executed: a statement before it in the pipeline failed, or the session's time was over before it could be
-    /// forwarded.
-    Skipped,
-    /// The session ended before a response came.
-    Unknown,
+vocabulary! {
+    /// Result of a statement.
+    pub enum StatementResult {
+        /// It ran to its end. Its transaction may still be rolled back: see [`TransactionChanged`].
+        Completed = "completed",
+        /// It failed, with an SQLSTATE.
+        Failed = "failed",
+        /// A portal returned a part of its rows and can be executed further.
+        Suspended = "suspended",
+        /// It was not executed: a statement before it in the pipeline failed, or the session's time was over before it could be
+        /// forwarded.
+        Skipped = "skipped",
+        /// The session ended before a response came.
+        Unknown = "unknown",
+    }
 }
 
 impl StatementResult {

@@ -40,7 +40,7 @@ impl Filter {
     /// whether an event of another kind may.
     fn may_join(&self, statements: &SegmentSummary, outcomes: &SegmentSummary) -> bool {
         let has_class = |class: CommandClass| {
-            let is_class = |found: &str| found == class.name();
+            let is_class = |found: &str| found == class.as_str();
             // The server may tell of one that the text does not have.
             statements.may_have(Field::Class, is_class) || outcomes.may_have(Field::Class, is_class)
         };

@@ -173,7 +173,7 @@ impl LinePrefilter {
         conditions.extend(
             filter
                 .kind
-                .map(|kind| Condition::field(Part::Statement, &"kind", kind.name())),
+                .map(|kind| Condition::field(Part::Statement, &"kind", kind.as_str())),
         );
         conditions.extend(filter.table.as_ref().and_then(|table| Condition::table(&table.name)));
         conditions.extend(filter.class.and_then(Condition::class));

@@ -13,7 +13,7 @@ pub(super) fn statement_text(statement: &Statement<'_>) -> String {
     let mut text = format!("#{} ", statement.statement);
     match (statement.kind, statement.function) {
         (StatementKind::Parse, _) => text.push_str("prepare "),
-        (kind @ (StatementKind::Bind | StatementKind::Describe | StatementKind::Close), _) => text.extend([kind.name(), " "]),
+        (kind @ (StatementKind::Bind | StatementKind::Describe | StatementKind::Close), _) => text.extend([kind.as_str(), " "]),
         (StatementKind::FunctionCall, function) => {
             let _ = write!(text, "function {} ", function.unwrap_or(0));
         }
@@ -33,14 +33,12 @@ pub(super) fn statement_text(statement: &Statement<'_>) -> String {
             );
         }
     }
-    if statement.text_uncertain {
-        text.push_str(" (text uncertain)");
-    }
-    if statement.continued {
-        text.push_str(" (continued)");
-    }
-    if statement.opaque {
-        text.push_str(" (opaque)");
+    for (is_so, note) in [
+        (statement.text_uncertain, " (text uncertain)"),
+        (statement.continued, " (continued)"),
+        (statement.opaque, " (opaque)"),
+    ] {
+        text.push_str(if is_so { note } else { "" });
     }
     for (number, parameter) in (1..).zip(statement.parameters.iter().take(20)) {
         let _ = match parameter {
@@ -67,7 +65,7 @@ fn not_shown(statement: &Statement<'_>, sql: &SqlText<'_>) -> String {
         return String::new();
     }
     let reading = AnalysisCache::default().of_statement(statement);
-    let mut classes: Vec<&str> = reading.classes.iter().map(|class| class.name()).collect();
+    let mut classes: Vec<&str> = reading.classes.iter().map(|class| class.as_str()).collect();
     classes.extend((!reading.is_read()).then_some("not read"));
     let bytes = sql.length.unwrap_or(sql.text.0.len() as u64);
     format!("({bytes} bytes: {}) ", classes.join(", "))
@@ -75,11 +73,8 @@ fn not_shown(statement: &Statement<'_>, sql: &SqlText<'_>) -> String {
 
 pub(super) fn outcome_text(outcome: &StatementOutcome<'_>) -> String {
     let result = match outcome.result {
-        StatementResult::Completed => "completed",
-        StatementResult::Failed => "failed",
-        StatementResult::Suspended => "suspended",
-        StatementResult::Skipped => "skipped",
         StatementResult::Unknown => OUTCOME_UNKNOWN,
+        known => known.as_str(),
     };
     let mut text = format!("#{} {result}", outcome.statement);
     if let Some(code) = &outcome.sqlstate {
@@ -103,17 +98,9 @@ pub(super) fn outcome_text(outcome: &StatementOutcome<'_>) -> String {
         span(outcome.duration_us)
     );
     if let Some(status @ (TransactionStatus::Open | TransactionStatus::Failed)) = outcome.transaction {
-        let _ = write!(text, ", transaction {}", transaction_text(status));
+        let _ = write!(text, ", transaction {status}");
     }
     text
-}
-
-pub(super) fn transaction_text(status: TransactionStatus) -> &'static str {
-    match status {
-        TransactionStatus::Idle => "idle",
-        TransactionStatus::Open => "open",
-        TransactionStatus::Failed => "failed",
-    }
 }
 
 fn cut_note(sql: &SqlText<'_>) -> String {

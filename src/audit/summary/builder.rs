@@ -318,7 +318,7 @@ impl SummaryBuilder {
         reading
             .classes
             .iter()
-            .for_each(|class| self.values.insert(Field::Class, class.name()));
+            .for_each(|class| self.values.insert(Field::Class, class.as_str()));
         let text = statement.sql.as_ref().map_or("", |sql| sql.text.0.as_ref());
         if hides_names(text) {
             self.values.give_up(&[Field::Word]);
@@ -348,7 +348,7 @@ impl SummaryBuilder {
                 self.values.give_up(&[Field::Class]);
                 return;
             };
-            self.values.insert(Field::Class, CommandClass::of_tag(text).name());
+            self.values.insert(Field::Class, CommandClass::of_tag(text).as_str());
             let behind = tag.get(end + 1..).unwrap_or_default();
             tags = behind.strip_prefix(b",").unwrap_or_default();
         }
@@ -356,7 +356,7 @@ impl SummaryBuilder {
 
     fn add_tags_of(&mut self, outcome: &StatementOutcome<'_>) {
         let tags = outcome.tags.iter();
-        tags.for_each(|tag| self.values.insert(Field::Class, CommandClass::of_tag(&tag.0).name()));
+        tags.for_each(|tag| self.values.insert(Field::Class, CommandClass::of_tag(&tag.0).as_str()));
     }
 }
 

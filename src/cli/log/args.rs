@@ -326,11 +326,11 @@ pub(in crate::cli) fn events() -> impl Iterator<Item = &'static str> {
 }
 
 fn classes() -> impl TypedValueParser<Value = CommandClass> {
-    PossibleValuesParser::new(CommandClass::ALL.iter().map(|class| class.name())).try_map(named)
+    PossibleValuesParser::new(CommandClass::ALL.iter().map(|class| class.as_str())).try_map(named)
 }
 
 fn kinds() -> impl TypedValueParser<Value = StatementKind> {
-    PossibleValuesParser::new(StatementKind::ALL.map(StatementKind::name)).try_map(named)
+    PossibleValuesParser::new(StatementKind::ALL.iter().map(|kind| kind.as_str())).try_map(named)
 }
 
 /// Parses a name in the form that the log uses.

@@ -88,7 +88,7 @@ pub(super) const SUMS_HEADER: [&str; 13] = [
 ];
 
 pub(super) fn row(toucher: &TableAccess, time: impl Fn(Timestamp) -> String) -> [String; 13] {
-    let classes: Vec<_> = toucher.classes.iter().map(|class| class.name()).collect();
+    let classes: Vec<_> = toucher.classes.iter().map(|class| class.as_str()).collect();
     [
         toucher.identity.to_string(),
         toucher.target.to_string(),

@@ -92,7 +92,7 @@ pub(super) fn cells(record: &LogRecord, readings: &mut AnalysisCache) -> [String
         text(event.session().map(ToString::to_string)),
         number,
         kind,
-        of_reading(|reading| reading.classes.iter().map(|class| class.name().to_owned()).collect()),
+        of_reading(|reading| reading.classes.iter().map(|class| class.as_str().to_owned()).collect()),
         of_reading(|reading| reading.tables.iter().map(ToString::to_string).collect()),
         result,
         visible(event.sqlstate().unwrap_or_default()),

@@ -172,8 +172,8 @@ impl SqlFilter {
     /// Judges a FunctionCall, which names a function by its OID and has no text.
     #[must_use]
     pub fn judge_call(&self) -> FilterVerdict {
-        let broken = self.kinds(&[CommandClass::Call.name()]);
-        self.verdict(broken.or_else(|| self.opaque(&[CommandClass::Call.name()])))
+        let broken = self.kinds(&[CommandClass::Call.as_str()]);
+        self.verdict(broken.or_else(|| self.opaque(&[CommandClass::Call.as_str()])))
     }
 
     /// Returns true if any rule needs more than the length of the text.
@@ -236,7 +236,7 @@ impl SqlFilter {
     /// Refuses `DO` and `CALL`, which run code that their text does not show. SQL's `EXECUTE` runs a statement that was judged
     /// when it was prepared.
     fn opaque(&self, kinds: &[&str]) -> Option<BrokenRule> {
-        let call = CommandClass::Call.name();
+        let call = CommandClass::Call.as_str();
         let refused = self.refuse_unknown && kinds.contains(&call) && !self.allowed.names(call);
         refused.then(|| BrokenRule::unknown("DO, CALL and function calls run what their text does not show"))
     }
@@ -255,7 +255,7 @@ impl SqlFilter {
     fn rows_by_words(&self, kinds: &[&str]) -> Option<BrokenRule> {
         let changes = kinds
             .iter()
-            .any(|kind| [CommandClass::Update.name(), CommandClass::Delete.name()].contains(kind));
+            .any(|kind| [CommandClass::Update.as_str(), CommandClass::Delete.as_str()].contains(kind));
         (self.need_where && changes).then(BrokenRule::where_unseen)
     }
 
