@@ -16,10 +16,9 @@ use serde::Serialize;
 use super::encode::EscapingFormatter;
 use super::event::{Event, SessionEnded, StatementResult, Who};
 use super::record::LogRecord;
-use super::render;
+use super::render::{self, RecordColumns};
 use super::rollbacks::Rollbacks;
 use super::sql_analysis::{AnalysisCache, CommandClass, ParseFailure, SqlAnalysis, TableName};
-use crate::base::times;
 use crate::base::visible;
 
 /// Text for a statement whose result is unknown.
@@ -42,7 +41,7 @@ pub struct SessionTimeline {
 }
 
 /// Statement with its outcome.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct TimelineStatement {
     /// Intent record; absent if only the outcome is among the records read.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,10 +56,9 @@ pub struct TimelineStatement {
     pub reading: Option<Arc<SqlAnalysis>>,
 }
 
-/// Totals of a session's statements. Texts that were only prepared and statements that were skipped do not count: they were not
-/// executed.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct StatementTotals {
+/// Numbers of statements by their outcomes. Texts that were only prepared do not count: they were not executed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct OutcomeCounts {
     /// Number of statements executed, or sent for execution.
     pub statements: u64,
     /// Number of statements that were not executed, in addition to those: see [`StatementResult::Skipped`].
@@ -73,6 +71,33 @@ pub struct StatementTotals {
     pub outcome_unknown: u64,
     /// Number of statements whose text could not be parsed, or does not show what it runs.
     pub not_read: u64,
+}
+
+impl OutcomeCounts {
+    /// Counts a statement with its result; `read`: the analysis of its text is complete. Returns false if it was skipped.
+    pub(super) fn add(&mut self, result: StatementResult, rolled_back: bool, read: bool) -> bool {
+        match result {
+            StatementResult::Skipped => {
+                self.skipped += 1;
+                return false;
+            }
+            StatementResult::Failed => self.failed += 1,
+            StatementResult::Unknown => self.outcome_unknown += 1,
+            StatementResult::Completed | StatementResult::Suspended => {}
+        }
+        self.statements += 1;
+        self.rolled_back += u64::from(rolled_back);
+        self.not_read += u64::from(!read);
+        true
+    }
+}
+
+/// Totals of a session's statements; statements that were skipped count as such only.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct StatementTotals {
+    /// Numbers by outcome.
+    #[serde(flatten)]
+    pub counts: OutcomeCounts,
     /// Number of rows returned or changed.
     pub rows: u64,
     /// Number of rows sent to the client.
@@ -103,12 +128,7 @@ impl SessionTimeline {
                     continue;
                 }
             };
-            let told = statements.entry(number).or_insert(TimelineStatement {
-                statement: None,
-                outcome: None,
-                rolled_back: None,
-                reading: None,
-            });
+            let told = statements.entry(number).or_default();
             if let Event::Statement(statement) = &record.event {
                 told.reading = Some(readings.of_statement(statement));
                 told.statement = Some(record);
@@ -136,18 +156,8 @@ impl SessionTimeline {
     /// Returns the timeline as lines for people, in the order of time, with times in this zone; safe for a terminal.
     #[must_use]
     pub fn lines(&self, zone: &TimeZone) -> Vec<String> {
-        let mut told: Vec<(u64, String)> = Vec::new();
-        for record in self.background.iter().chain(&self.events) {
-            told.push((
-                record.seq,
-                at(
-                    record,
-                    &render::columns(record, zone).text,
-                    record.event.name().as_str(),
-                    zone,
-                ),
-            ));
-        }
+        let others = self.background.iter().chain(&self.events);
+        let mut told: Vec<(u64, String)> = others.map(|record| (record.seq, line(record, zone))).collect();
         told.extend(self.statements.iter().filter_map(|told| told.line(zone)));
         told.sort_by_key(|(seq, _)| *seq);
         let mut lines = vec![self.heading(), String::new()];
@@ -200,8 +210,9 @@ fn in_order(mut records: Vec<LogRecord>) -> Vec<LogRecord> {
     records
 }
 
-fn at(record: &LogRecord, text: &str, what: &str, zone: &TimeZone) -> String {
-    format!("{}  {what:<16}  {text}", times::millis(record.time, zone))
+fn line(record: &LogRecord, zone: &TimeZone) -> String {
+    let RecordColumns { time, event, text, .. } = render::columns(record, zone);
+    format!("{time}  {event:<16}  {text}")
 }
 
 fn ending(ended: &SessionEnded) -> String {
@@ -222,14 +233,14 @@ fn ending(ended: &SessionEnded) -> String {
 impl TimelineStatement {
     /// Returns the sequence number by which it is sorted, and its line.
     fn line(&self, zone: &TimeZone) -> Option<(u64, String)> {
-        let outcome = self.outcome.as_ref().map(|record| render::columns(record, zone).text);
         let Some(record) = &self.statement else {
             let record = self.outcome.as_ref()?;
-            return Some((record.seq, at(record, &outcome.unwrap_or_default(), "outcome", zone)));
+            return Some((record.seq, line(record, zone)));
         };
-        let mut line = at(record, &render::columns(record, zone).text, "statement", zone);
+        let mut line = line(record, zone);
         // A text that was prepared has an outcome only if it failed.
-        if outcome.is_some() || self.is_executed() {
+        if self.outcome.is_some() || self.is_executed() {
+            let outcome = self.outcome.as_ref().map(|record| render::columns(record, zone).text);
             let _ = write!(line, "\n{:47}-> {}", "", outcome.as_deref().unwrap_or(OUTCOME_UNKNOWN));
         }
         if self
@@ -272,46 +283,43 @@ impl StatementTotals {
     fn of(statements: &[TimelineStatement]) -> Self {
         let mut totals = Self::default();
         for told in statements.iter().filter(|told| told.is_executed()) {
-            match told.outcome.as_ref().map(|record| &record.event) {
-                Some(Event::Outcome(outcome)) if outcome.result == StatementResult::Skipped => {
-                    totals.skipped += 1;
-                    continue;
-                }
-                Some(Event::Outcome(outcome)) => {
-                    totals.failed += u64::from(outcome.result == StatementResult::Failed);
-                    totals.outcome_unknown += u64::from(outcome.result == StatementResult::Unknown);
-                    totals.rows += outcome.rows;
-                    totals.rows_sent += outcome.rows_sent;
-                    totals.bytes += outcome.bytes;
-                }
-                _ => totals.outcome_unknown += 1,
-            }
-            totals.statements += 1;
-            totals.rolled_back += u64::from(told.rolled_back.is_some());
-            let Some(reading) = &told.reading else {
-                totals.not_read += 1;
-                continue;
+            let outcome = match told.outcome.as_ref().map(|record| &record.event) {
+                Some(Event::Outcome(outcome)) => Some(outcome),
+                _ => None,
             };
-            totals.not_read += u64::from(!reading.is_complete());
-            add_new(&mut totals.tables, &reading.tables);
-            add_new(&mut totals.classes, &reading.classes);
+            let reading = told.reading.as_deref();
+            let result = outcome.map_or(StatementResult::Unknown, |outcome| outcome.result);
+            let read = reading.is_some_and(SqlAnalysis::is_complete);
+            if !totals.counts.add(result, told.rolled_back.is_some(), read) {
+                continue;
+            }
+            if let Some(outcome) = outcome {
+                totals.rows += outcome.rows;
+                totals.rows_sent += outcome.rows_sent;
+                totals.bytes += outcome.bytes;
+            }
+            if let Some(reading) = reading {
+                add_new(&mut totals.tables, &reading.tables);
+                add_new(&mut totals.classes, &reading.classes);
+            }
         }
         totals
     }
 
     fn lines(&self) -> Vec<String> {
+        let counts = self.counts;
         let mut lines = vec![format!(
             "{} statements: {} failed, {} with {OUTCOME_UNKNOWN}; {} rows, {} bytes",
-            self.statements, self.failed, self.outcome_unknown, self.rows, self.bytes
+            counts.statements, counts.failed, counts.outcome_unknown, self.rows, self.bytes
         )];
-        if self.rolled_back > 0 {
+        if counts.rolled_back > 0 {
             lines.push(format!(
                 "{} of them ran and were rolled back, for their transaction failed later",
-                self.rolled_back
+                counts.rolled_back
             ));
         }
-        if self.skipped > 0 {
-            lines.push(format!("{} more were skipped: they were not executed", self.skipped));
+        if counts.skipped > 0 {
+            lines.push(format!("{} more were skipped: they were not executed", counts.skipped));
         }
         let names = |names: Vec<String>| visible::start(&names.join(", "), 2000);
         if !self.classes.is_empty() {
@@ -322,10 +330,10 @@ impl StatementTotals {
             let tables = self.tables.iter().map(ToString::to_string).collect();
             lines.push(format!("Tables: {}", names(tables)));
         }
-        if self.not_read > 0 {
+        if counts.not_read > 0 {
             lines.push(format!(
                 "{} statements have a text that could not be read or does not show what it runs: there may be more tables",
-                self.not_read
+                counts.not_read
             ));
         }
         lines

@@ -14,7 +14,7 @@ use crate::cli::table::{ColumnSpec, cut, less, whole};
 pub(super) fn text(sums: &[TableAccess]) -> String {
     let (by, unread): (Vec<_>, Vec<_>) = (
         sums.iter()
-            .filter(|toucher| toucher.statements + toucher.skipped > 0)
+            .filter(|toucher| toucher.counts.statements + toucher.counts.skipped > 0)
             .collect(),
         sums.iter().filter(|toucher| toucher.unread > 0).collect(),
     );
@@ -26,7 +26,7 @@ pub(super) fn text(sums: &[TableAccess]) -> String {
             render::table(SUMS_HEADER.map(column), &rows)
         }
     };
-    let not_read: u64 = sums.iter().map(|toucher| toucher.not_read).sum();
+    let not_read: u64 = sums.iter().map(|toucher| toucher.counts.not_read).sum();
     if not_read > 0 {
         let _ = write!(
             text,
@@ -93,12 +93,12 @@ pub(super) fn row(toucher: &TableAccess, time: impl Fn(Timestamp) -> String) -> 
         toucher.identity.to_string(),
         toucher.target.to_string(),
         toucher.sessions.len().to_string(),
-        toucher.statements.to_string(),
-        toucher.skipped.to_string(),
-        toucher.failed.to_string(),
-        toucher.rolled_back.to_string(),
-        toucher.outcome_unknown.to_string(),
-        (toucher.not_read + toucher.unread).to_string(),
+        toucher.counts.statements.to_string(),
+        toucher.counts.skipped.to_string(),
+        toucher.counts.failed.to_string(),
+        toucher.counts.rolled_back.to_string(),
+        toucher.counts.outcome_unknown.to_string(),
+        (toucher.counts.not_read + toucher.unread).to_string(),
         toucher.rows.to_string(),
         time(toucher.first),
         time(toucher.last),
