@@ -18,6 +18,7 @@ pub use decode::Decoded;
 pub use encoding::Encoding;
 pub use settings::{Backslashes, LexerSettings};
 pub use token::{Token, TokenKind};
+pub(crate) use value::escape;
 pub use value::stored_name;
 
 /// Reader of tokens, front to back; a copy of it serves to look ahead.

@@ -144,7 +144,7 @@ fn behind_gap(mut rest: &[u8]) -> Option<&[u8]> {
 }
 
 /// Resolves the escape at the beginning of `rest`, whose backslash is already consumed; returns the text after it.
-fn escape<'a>(rest: &'a [u8], value: &mut Vec<u8>) -> Option<&'a [u8]> {
+pub(crate) fn escape<'a>(rest: &'a [u8], value: &mut Vec<u8>) -> Option<&'a [u8]> {
     let (byte, behind) = rest.split_first()?;
     let number = |from: &'a [u8], most: usize, radix: u32| {
         let is_digit = |byte: &&u8| char::from(**byte).is_digit(radix);
