@@ -13,15 +13,13 @@ use utoipa::ToSchema;
 
 mod kinds;
 mod statement;
-mod text;
 
 pub use kinds::{GrantChangeKind, RefusalKind, RequestChangeKind, RoleChangeKind, TlsVersion, UserChangeKind, not_stored_reason};
+use statement::is_default;
 pub use statement::{
-    ParameterValue, RolledBack, Statement, StatementKind, StatementOutcome, StatementResult, TransactionChanged,
-    TransactionStatus,
+    OutsideText, ParameterValue, RolledBack, SqlText, Statement, StatementKind, StatementOutcome, StatementResult,
+    TransactionChanged, TransactionStatus,
 };
-use text::is_default;
-pub use text::{OutsideText, SqlText};
 
 use super::chain::ChainLink;
 use super::checkpoint::Checkpoint;
