@@ -162,6 +162,10 @@ struct RedactedRange {
 }
 
 impl RedactedRange {
+    fn blank(start: usize, end: usize) -> Self {
+        Self { start, end, with: BLANK }
+    }
+
     fn place(&self) -> (usize, usize) {
         (self.start, self.end)
     }

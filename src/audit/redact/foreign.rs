@@ -5,7 +5,7 @@
 //! escapes a quote and if it does not.
 
 use super::literal::{CodeTracker, assigned, ends_word, mark_length, shifted, whole};
-use super::{BLANK, RedactedRange, readings};
+use super::{RedactedRange, readings};
 use crate::protocol::lexer::{Backslashes, Lexer, LexerSettings, Token, TokenKind};
 
 /// Languages whose literals are SQL's.
@@ -118,11 +118,7 @@ fn quoted_runs(text: &[u8], escapes: bool) -> Vec<RedactedRange> {
         match end_of_run(text.get(start + 1..).unwrap_or_default(), quote, escapes) {
             Some(length) => {
                 at = start + 1 + length;
-                runs.push(RedactedRange {
-                    start,
-                    end: at,
-                    with: BLANK,
-                });
+                runs.push(RedactedRange::blank(start, at));
             }
             None => at = start + 1,
         }

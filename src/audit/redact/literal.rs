@@ -115,12 +115,9 @@ impl<'a> LiteralBody<'a> {
         let end = token.text.len() - if open { 0 } else { behind };
         let inner = token.text.get(before..end).unwrap_or_default();
         let start = token.start + before;
-        let (text, from) = match escapes {
+        let (text, from) = match escapes.map(|escapes| resolved(inner, start, escapes)) {
             None => (Cow::Borrowed(inner), None),
-            Some(escapes) => {
-                let (text, from) = resolved(inner, start, escapes);
-                (Cow::Owned(text), Some(from))
-            }
+            Some((text, from)) => (Cow::Owned(text), Some(from)),
         };
         Some(Self {
             text,
@@ -213,19 +210,12 @@ pub(super) fn mark_length(text: &[u8]) -> usize {
 }
 
 pub(super) fn shifted(cut: &RedactedRange, by: usize) -> RedactedRange {
-    RedactedRange {
-        start: cut.start + by,
-        end: cut.end + by,
-        with: cut.with,
-    }
+    let (start, end) = (cut.start + by, cut.end + by);
+    RedactedRange { start, end, ..*cut }
 }
 
 pub(super) fn whole(token: &Token<'_>) -> RedactedRange {
-    RedactedRange {
-        start: token.start,
-        end: token.end(),
-        with: BLANK,
-    }
+    RedactedRange::blank(token.start, token.end())
 }
 
 /// Returns true if a byte ends a line.
@@ -278,7 +268,7 @@ pub(super) fn assigned(text: &[u8], ends: fn(u8) -> bool) -> Vec<RedactedRange> 
             )
         });
         if let Some((start, end)) = place.filter(|(start, end)| start < end) {
-            cuts.push(RedactedRange { start, end, with: BLANK });
+            cuts.push(RedactedRange::blank(start, end));
             at = end;
         }
     }

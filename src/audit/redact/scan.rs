@@ -9,9 +9,7 @@
 use super::grammar::{CLAUSE_WORDS, JOIN_WORDS, LINK_WORDS, NON_VALUES, OWNER_WORDS, ROW_WORDS, is_one_of};
 use super::literal::{self, CodeTracker, LiteralBody, literals, shifted, whole};
 use super::nest::{ClosedName, InsertState, Nest, OpeningKind, PlainValue, SecretScope};
-use super::{
-    BLANK, FINDER, KEYED, MAX_DEPTH, RedactedRange, TooDeepError, ends_in_name, gives_away, has_place, is_data, is_secret,
-};
+use super::{FINDER, KEYED, MAX_DEPTH, RedactedRange, TooDeepError, ends_in_name, gives_away, has_place, is_data, is_secret};
 use crate::protocol::lexer::{Lexer, LexerSettings, Token, TokenKind};
 
 /// Secret name directly before the current token.
@@ -388,11 +386,7 @@ impl<'a> SecretScan<'a> {
     /// Blanks a value without quotes, up to its end.
     fn cut_bare(&mut self, token: &Token<'_>) {
         let end = self.lexer.skip_unquoted().max(token.end());
-        self.nest.secret(PlainValue::Text(RedactedRange {
-            start: token.start,
-            end,
-            with: BLANK,
-        }));
+        self.nest.secret(PlainValue::Text(RedactedRange::blank(token.start, end)));
     }
 
     fn comment(&mut self, token: &Token<'_>) {
