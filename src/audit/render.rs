@@ -5,14 +5,11 @@
 //! INVARIANT: the result has no character that controls a terminal or is invisible: all are shown as escapes.
 
 mod events;
-mod statement;
 
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use serde::Serialize as _;
 
-use super::encode::EscapingFormatter;
 use super::event::{Event, Who};
 use super::record::LogRecord;
 use super::sql_analysis::AnalysisCache;
@@ -58,19 +55,17 @@ pub fn columns(record: &LogRecord, zone: &TimeZone) -> RecordColumns {
 /// terminal.
 #[must_use]
 pub fn line(record: &LogRecord, zone: &TimeZone) -> String {
-    let RecordColumns {
-        time,
-        identity,
-        session,
-        event,
-        text,
-    } = columns(record, zone);
+    let shown = columns(record, zone);
     let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
     let target = record.event.target().map(|target| target.with(record.event.profile()));
-    let (identity, session, target) = (or_dash(identity), or_dash(session), or_dash(target.unwrap_or_default()));
-    format!("{time}  {identity:<16}  {target:<18}  {session:<13}  {event:<15}  {text}")
-        .trim_end()
-        .to_owned()
+    let (identity, session) = (or_dash(shown.identity), or_dash(shown.session));
+    let (target, event) = (or_dash(target.unwrap_or_default()), shown.event);
+    format!(
+        "{}  {identity:<16}  {target:<18}  {session:<13}  {event:<15}  {}",
+        shown.time, shown.text
+    )
+    .trim_end()
+    .to_owned()
 }
 
 /// Returns a record as one line of JSON; a statement has the analysis of its text in `reading`, in addition to the fields of
@@ -81,12 +76,10 @@ pub fn json(record: &LogRecord, readings: &mut AnalysisCache) -> String {
     let Event::Statement(statement) = &record.event else {
         return line;
     };
-    let mut reading = Vec::new();
-    let written = readings
-        .of_statement(statement)
-        .serialize(&mut serde_json::Serializer::with_formatter(&mut reading, EscapingFormatter));
-    if let (Ok(()), Ok(reading), Some('}')) = (written, std::str::from_utf8(&reading), line.pop()) {
-        line.extend([",\"reading\":", reading, "}"]);
+    if let Ok(reading) = serde_json::to_string(&readings.of_statement(statement))
+        && line.pop().is_some()
+    {
+        line.extend([",\"reading\":", &visible::json(&reading), "}"]);
     }
     line
 }

@@ -50,23 +50,19 @@ type StatementKey = (SessionId, u64);
 /// could not be parsed.
 const MAX_KEPT_ENTRIES: usize = 1_000_000;
 
-/// Statement that waits for its outcome.
-#[derive(Debug)]
-struct OpenStatement {
-    by: (IdentityName, TargetName),
-    reading: Arc<SqlAnalysis>,
-}
+/// Identity and target of a total.
+type SumKey = (IdentityName, TargetName);
 
 /// Accumulator of the totals.
 #[derive(Debug, Default)]
 pub struct TableAccessSums {
-    by: BTreeMap<(IdentityName, TargetName), TableAccess>,
-    /// Statements without an outcome so far.
-    open: BTreeMap<StatementKey, OpenStatement>,
+    by: BTreeMap<SumKey, TableAccess>,
+    /// Statements without an outcome so far, each with the analysis of its text.
+    open: BTreeMap<StatementKey, (SumKey, Arc<SqlAnalysis>)>,
     /// Statements that have the name and could not be parsed.
     named: HashSet<StatementKey>,
     /// Statements that could not be parsed, without an outcome so far.
-    open_unread: HashMap<StatementKey, (IdentityName, TargetName)>,
+    open_unread: HashMap<StatementKey, SumKey>,
     readings: AnalysisCache,
     /// Time from which statements do not count; outcomes do.
     until: Option<Timestamp>,
@@ -131,7 +127,7 @@ impl TableAccessSums {
                     self.note_named(key.clone());
                 }
                 if self.open.len() < self.max_kept {
-                    self.open.insert(key, OpenStatement { by, reading });
+                    self.open.insert(key, (by, reading));
                 } else {
                     self.left_out.not_followed += 1;
                     self.by.entry(by).and_modify(|toucher| toucher.counts.statements += 1);
@@ -208,12 +204,12 @@ impl TableAccessSums {
 
     fn outcome(&mut self, outcome: &StatementOutcome<'_>) {
         let key = (outcome.who.session.clone(), outcome.statement);
-        let Some(open) = self.open.remove(&key) else { return };
-        let reading = open.reading.with_outcome(outcome);
+        let Some((by, reading)) = self.open.remove(&key) else { return };
+        let reading = reading.with_outcome(outcome);
         if !reading.is_read() {
             self.note_named(key);
         }
-        let Some(toucher) = self.by.get_mut(&open.by) else { return };
+        let Some(toucher) = self.by.get_mut(&by) else { return };
         let undone = outcome.result.ran() && self.undone.of(&outcome.who.session, outcome.statement).is_some();
         toucher.rows += outcome.rows;
         toucher.settle(outcome.result, undone, &reading);
@@ -228,9 +224,9 @@ impl TableAccessSums {
     /// Returns the totals, by identity and target.
     #[must_use]
     pub fn sums(mut self) -> Vec<TableAccess> {
-        for open in self.open.into_values() {
-            if let Some(toucher) = self.by.get_mut(&open.by) {
-                toucher.settle(StatementResult::Unknown, false, &open.reading);
+        for (by, reading) in self.open.into_values() {
+            if let Some(toucher) = self.by.get_mut(&by) {
+                toucher.settle(StatementResult::Unknown, false, &reading);
             }
         }
         let noteworthy = |toucher: &TableAccess| toucher.counts.statements + toucher.counts.skipped + toucher.unread > 0;

@@ -13,8 +13,7 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use super::encode::EscapingFormatter;
-use super::event::{Event, SessionEnded, StatementResult, Who};
+use super::event::{Event, SessionEnded, StatementOutcome, StatementResult, Who};
 use super::record::LogRecord;
 use super::render::{self, RecordColumns};
 use super::rollbacks::Rollbacks;
@@ -177,9 +176,7 @@ impl SessionTimeline {
 
     /// Returns the timeline as one line of JSON that is safe to display.
     pub fn json(&self) -> Result<String, serde_json::Error> {
-        let mut json = Vec::new();
-        self.serialize(&mut serde_json::Serializer::with_formatter(&mut json, EscapingFormatter))?;
-        Ok(String::from_utf8(json).unwrap_or_default())
+        Ok(visible::json(&serde_json::to_string(self)?).into_owned())
     }
 
     fn heading(&self) -> String {
@@ -258,20 +255,23 @@ impl TimelineStatement {
 
     /// Compares the parsed commands with those that the server ran.
     fn compare(&mut self) {
-        if let (Some(reading), Some(Event::Outcome(outcome))) = (&self.reading, self.outcome.as_ref().map(|record| &record.event))
+        if let (Some(reading), Some(outcome)) = (&self.reading, self.known_outcome())
             && let Cow::Owned(compared) = reading.with_outcome(outcome)
         {
             self.reading = Some(Arc::new(compared));
         }
     }
 
-    fn undone_by(&self, undone: &Rollbacks) -> Option<String> {
+    fn known_outcome(&self) -> Option<&StatementOutcome<'static>> {
         match &self.outcome.as_ref()?.event {
-            Event::Outcome(outcome) if outcome.result.ran() => {
-                undone.of(&outcome.who.session, outcome.statement).map(str::to_owned)
-            }
+            Event::Outcome(outcome) => Some(outcome),
             _ => None,
         }
+    }
+
+    fn undone_by(&self, undone: &Rollbacks) -> Option<String> {
+        let outcome = self.known_outcome().filter(|outcome| outcome.result.ran())?;
+        undone.of(&outcome.who.session, outcome.statement).map(str::to_owned)
     }
 
     fn is_executed(&self) -> bool {
@@ -283,10 +283,7 @@ impl StatementTotals {
     fn of(statements: &[TimelineStatement]) -> Self {
         let mut totals = Self::default();
         for told in statements.iter().filter(|told| told.is_executed()) {
-            let outcome = match told.outcome.as_ref().map(|record| &record.event) {
-                Some(Event::Outcome(outcome)) => Some(outcome),
-                _ => None,
-            };
+            let outcome = told.known_outcome();
             let reading = told.reading.as_deref();
             let result = outcome.map_or(StatementResult::Unknown, |outcome| outcome.result);
             let read = reading.is_some_and(SqlAnalysis::is_complete);
@@ -321,14 +318,10 @@ impl StatementTotals {
         if counts.skipped > 0 {
             lines.push(format!("{} more were skipped: they were not executed", counts.skipped));
         }
-        let names = |names: Vec<String>| visible::start(&names.join(", "), 2000);
-        if !self.classes.is_empty() {
-            let classes = self.classes.iter().map(|class| class.as_str().to_owned()).collect();
-            lines.push(format!("What: {}", names(classes)));
-        }
-        if !self.tables.is_empty() {
-            let tables = self.tables.iter().map(ToString::to_string).collect();
-            lines.push(format!("Tables: {}", names(tables)));
+        for (what, names) in [("What", listed(&self.classes)), ("Tables", listed(&self.tables))] {
+            if !names.is_empty() {
+                lines.push(format!("{what}: {}", visible::start(&names, 2000)));
+            }
         }
         if counts.not_read > 0 {
             lines.push(format!(
@@ -338,6 +331,10 @@ impl StatementTotals {
         }
         lines
     }
+}
+
+fn listed<T: ToString>(all: &[T]) -> String {
+    all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 pub(super) fn add_new<T: PartialEq + Clone>(all: &mut Vec<T>, new: &[T]) {
