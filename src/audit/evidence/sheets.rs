@@ -39,7 +39,7 @@ pub fn write(folder: &Path, page: &str, tables: &[ReportTable]) -> Result<usize,
     made.map_err(SheetError::at(folder))?;
     for table in tables {
         let path = folder.join(format!("{}.csv", table.name));
-        let sheet = sheet(table).map_err(|error| SheetError::at(&path)(error.into()))?;
+        let sheet = sheet(table).map_err(SheetError::at(&path))?;
         replace(&path, &sheet)?;
     }
     replace(&folder.join("report.html"), page.as_bytes())?;
@@ -58,13 +58,13 @@ fn replace(path: &Path, text: &[u8]) -> Result<(), SheetError> {
     written().map_err(SheetError::at(path))
 }
 
-fn sheet(table: &ReportTable) -> Result<Vec<u8>, csv::Error> {
+fn sheet(table: &ReportTable) -> io::Result<Vec<u8>> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(&table.head)?;
     for row in &table.rows {
         writer.write_record(row.cells.iter().map(|cell| harmless(cell).into_owned()))?;
     }
-    writer.into_inner().map_err(|error| error.into_error().into())
+    writer.into_inner().map_err(csv::IntoInnerError::into_error)
 }
 
 /// Returns a cell that no spreadsheet evaluates. Spreadsheets skip leading blanks, and take the full-width signs of East Asian
