@@ -157,6 +157,20 @@ pub struct JournalHealed {
     pub detail: Option<String>,
 }
 
+impl JournalHealed {
+    /// Returns a record of a fault without a measure or a place.
+    pub(super) fn of(fault: JournalFault) -> Self {
+        Self {
+            fault,
+            since: None,
+            refused: 0,
+            lost: 0,
+            cut_bytes: 0,
+            detail: None,
+        }
+    }
+}
+
 /// Fault of the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

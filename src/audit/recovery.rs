@@ -284,12 +284,9 @@ impl RecoveredState {
             return;
         }
         self.faults.push(JournalHealed {
-            fault,
-            since: None,
-            refused: 0,
-            lost: 0,
             cut_bytes,
             detail: Some(detail),
+            ..JournalHealed::of(fault)
         });
     }
 }

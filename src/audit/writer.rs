@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 
 use super::chain::ChainTip;
 use super::checkpoint::{Checkpoint, SIGN_LAG};
@@ -57,7 +58,7 @@ pub(super) struct SegmentWriter {
     unsigned_since: Option<Timestamp>,
     /// Number of the last checkpoint in the output.
     signs: Option<u64>,
-    pub(super) stats: Arc<Stats>,
+    pub(super) stats: Arc<Mutex<Stats>>,
     state: FileState,
     /// True if the segment before may have further bytes after its last line; the first line of the next segment says so.
     rest_void: bool,
@@ -112,6 +113,8 @@ impl SegmentWriter {
         let path = dir.join(segment::name(segment));
         let file = open_whole(&path, length, packed).map_err(|error| AuditError::open(&path, error))?;
         let gap = found.gap();
+        let mut stats = Stats::default();
+        (stats.counts.segment, stats.counts.last_seq) = (segment.into(), found.tip.seq);
         let log = match found.log {
             Some(log) => log,
             None => folder::new_log()?,
@@ -131,7 +134,7 @@ impl SegmentWriter {
             // The time of writing is unknown, so the lines count as overdue.
             unsigned_since: (found.signed < found.tip.seq).then_some(Timestamp::MIN),
             signs: None,
-            stats: Arc::default(),
+            stats: Arc::new(Mutex::new(stats)),
             state: if found.broken || packed {
                 FileState::Abandoned
             } else {
@@ -142,8 +145,6 @@ impl SegmentWriter {
             own: LineBuffer::default(),
             gap,
         };
-        writer.stats.begun(segment);
-        writer.stats.reached(writer.tip.seq);
         writer.sync_folder().map_err(|error| AuditError::open(dir, error))?;
         writer.make_ready(now)?;
         Ok(writer)
@@ -180,7 +181,7 @@ impl SegmentWriter {
     /// Signs the unsigned lines; returns the line of the last checkpoint of this run, if there is one.
     pub(super) fn checkpoint(&mut self, now: Timestamp) -> Result<Option<String>, AuditError> {
         self.write(&[], true, now)?;
-        Ok(self.stats.signed_tip().map(|tip| tip.line))
+        Ok(self.stats.lock().signed_tip.as_ref().map(|tip| tip.line.clone()))
     }
 
     /// Replaces the signing key, in this order: the new key is stored beside the old one; one write has the change and
@@ -282,9 +283,17 @@ impl SegmentWriter {
         let Some(line) = self.out.split_inclusive(|byte| *byte == b'\n').next_back() else {
             return;
         };
-        let text = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
-        self.stats
-            .signed(now, SignedTip::new(self.log.clone(), self.segment, self.tip, text));
+        let signed = SignedTip {
+            log: self.log.clone(),
+            segment: self.segment,
+            seq: self.tip.seq,
+            link: self.tip.link,
+            line: String::from_utf8_lossy(line.trim_ascii_end()).into_owned(),
+        };
+        {
+            let mut stats = self.stats.lock();
+            (stats.counts.signed, stats.signed_tip) = (Some(now), Some(signed));
+        }
         if let Err(error) = replace_private(&self.settings.dir.join(CHECKPOINT_FILE), line) {
             tracing::warn!(error = %display_chain(&error), "cannot write the checkpoint file beside the audit log");
         }
@@ -313,11 +322,16 @@ impl SegmentWriter {
             }
             return Err(AuditError::write(error));
         }
-        self.stats.written(tip.seq - self.tip.seq, self.out.len() as u64, sync);
+        let mut stats = self.stats.lock();
+        stats.counts.lines += tip.seq - self.tip.seq;
+        stats.counts.bytes += self.out.len() as u64;
+        stats.counts.writes += 1;
+        stats.counts.syncs += u64::from(sync);
+        stats.counts.last_seq = tip.seq;
+        drop(stats);
         self.rest_void = false;
         self.length += self.out.len() as u64;
         self.tip = tip;
-        self.stats.reached(tip.seq);
         if let Some(signed) = self.signs.take() {
             (self.signed, self.unsigned_since) = (signed, None);
         }
@@ -382,7 +396,7 @@ impl SegmentWriter {
         let file = options().create_new(true).open(&path).map_err(AuditError::write)?;
         (self.file, self.path, self.segment, self.length, self.began) = (file, path, number, 0, now);
         self.state = FileState::Whole;
-        self.stats.begun(number);
+        self.stats.lock().counts.segment = number.into();
         Ok(())
     }
 
