@@ -86,8 +86,8 @@ mod tests {
             offset: 4711,
             length: 300,
             seq: 99,
-            chain: "0123456789abcdef".to_owned().try_into().unwrap(),
-            began: "fedcba9876543210".to_owned().try_into().unwrap(),
+            chain: "0123456789abcdef".parse().unwrap(),
+            began: "fedcba9876543210".parse().unwrap(),
         };
         file.save(position).unwrap();
         assert_eq!(PositionFile::at(path.clone()).load(), position);
