@@ -265,7 +265,7 @@ impl GroupCommit {
         if !queue.is_closing() {
             // Its caller may have gone.
             queue.commands.push(Box::new(move |writer: &mut SegmentWriter, now| {
-                drop(done.send(command(writer, now)))
+                drop(done.send(command(writer, now)));
             }));
         }
         drop(queue);

@@ -16,8 +16,10 @@ use super::encode::{LineBuffer, RecordBatch};
 use super::event::Event;
 use super::group_commit::{GroupCommit, JournalHealth, SubmissionResult};
 use super::key::PublicKey;
+use super::saved_checkpoint::RememberedTip;
+use super::stats::{SignedTip, StatsSnapshot};
 use super::writer::SegmentWriter;
-use super::{AuditError, JournalSettings, RememberedTip, SignedTip, StatsSnapshot};
+use super::{AuditError, JournalSettings};
 use crate::base::clock::Clock;
 use crate::base::supervision::{self, ThreadEnd};
 use crate::model::ids::LogId;
@@ -53,7 +55,7 @@ impl Journal {
     pub fn open_remembered(settings: &JournalSettings, remembered: &RememberedTip, clock: Clock) -> Result<Self, AuditError> {
         let mut first = LineBuffer::default();
         let writer = SegmentWriter::open(settings, remembered, clock.now(), &mut first)?;
-        let (log, gap) = (writer.log().clone(), writer.gap().map(str::to_owned));
+        let (log, gap) = (writer.log.clone(), writer.gap.clone());
         let shared = Arc::new(GroupCommit::new(writer, settings.durability, clock, first));
         let work = Arc::clone(&shared);
         let (thread, thread_end) =

@@ -1,17 +1,17 @@
 //! Writes the segment that is open: lines are numbered, chained and written whole, or not at all.
 //!
 //! This module does not queue, wait or know the callers of the journal; one thread at a time uses it. It begins segments, and
-//! signs checkpoints on request; the keeper handles closed segments.
+//! signs checkpoints on request; the compactor handles closed segments.
 //!
 //! INVARIANT: after each call the segment ends with a whole line, or the writer knows that it does not and repairs it before
 //! anything else is written. Among the lines that were reported as written, no number is missing or used twice, and each line
 //! follows the one before it in the chain.
 
 use std::borrow::Cow;
-use std::fs::File;
+use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -21,16 +21,15 @@ use super::chain::ChainTip;
 use super::checkpoint::{Checkpoint, SIGN_LAG};
 use super::encode::LineBuffer;
 use super::event::{Event, KeyChanged, SegmentBegan};
-use super::key::{PublicKey, SigningKey};
+use super::key::{KeyError, PublicKey, SigningKey};
 use super::recovery;
 use super::saved_checkpoint::{CHECKPOINT_FILE, RememberedTip};
+use super::segment::{self, replace_private};
 use super::stats::{SignedTip, Stats};
-use super::{AuditError, Durability, JournalSettings, segment};
+use super::{AuditError, Durability, JournalSettings};
 use crate::base::error_chain::display_chain;
+use crate::base::folder_lock::{self, FolderLockError};
 use crate::model::ids::LogId;
-use folder::{lock_again, lock_folder, open_whole, options, replace_private};
-
-mod folder;
 
 /// Number of bytes of capacity from which the output buffer is freed after use.
 const MAX_KEPT_BYTES: usize = 256 * 1024;
@@ -48,7 +47,7 @@ pub(super) struct SegmentWriter {
     began: Timestamp,
     /// Length of the segment in bytes, up to and including its last whole line.
     length: u64,
-    log: LogId,
+    pub(super) log: LogId,
     key: SigningKey,
     /// Tip of the log after the last line written.
     tip: ChainTip,
@@ -65,7 +64,7 @@ pub(super) struct SegmentWriter {
     out: Vec<u8>,
     own: LineBuffer,
     /// Description of what the start found to be missing.
-    gap: Option<String>,
+    pub(super) gap: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,16 +80,6 @@ enum FileState {
 }
 
 impl SegmentWriter {
-    /// Returns the id of the log.
-    pub(super) fn log(&self) -> &LogId {
-        &self.log
-    }
-
-    /// Returns a description of what this start found to be missing.
-    pub(super) fn gap(&self) -> Option<&str> {
-        self.gap.as_deref()
-    }
-
     /// Locks the folder and continues its log, or begins one. Faults, also those found by comparison with the ledger, are put
     /// into `notes`.
     pub(super) fn open(
@@ -100,7 +89,7 @@ impl SegmentWriter {
         notes: &mut LineBuffer,
     ) -> Result<Self, AuditError> {
         let dir = &settings.dir;
-        let lock = lock_folder(dir)?;
+        let lock = lock_folder(dir, true)?;
         let found = recovery::recover(dir, remembered).map_err(|error| AuditError::open(dir, error))?;
         SigningKey::recover(&settings.key, found.key)?;
         let key = SigningKey::load_or_make(&settings.key)?;
@@ -117,7 +106,7 @@ impl SegmentWriter {
         (stats.counts.segment, stats.counts.last_seq) = (segment.into(), found.tip.seq);
         let log = match found.log {
             Some(log) => log,
-            None => folder::new_log()?,
+            None => new_log()?,
         };
         let mut writer = Self {
             settings: settings.clone(),
@@ -225,7 +214,7 @@ impl SegmentWriter {
     /// Checks that the file is still the one that a reader finds under its name; returns false, and makes the next write begin
     /// a new file, if it is not. A file that was removed accepts writes without an error and loses them.
     pub(super) fn check_in_place(&mut self) -> bool {
-        let same = folder::is_in_place(&self.file, &self.path, self.length);
+        let same = is_in_place(&self.file, &self.path, self.length);
         if !same {
             self.state = FileState::Abandoned;
         }
@@ -384,10 +373,8 @@ impl SegmentWriter {
     fn begin_segment(&mut self, now: Timestamp) -> Result<(), AuditError> {
         let dir = &self.settings.dir;
         let open_folder = self.lock.metadata().map_err(AuditError::write)?;
-        let in_place =
-            std::fs::metadata(dir).is_ok_and(|named| (named.ino(), named.dev()) == (open_folder.ino(), open_folder.dev()));
-        if !in_place {
-            self.lock = lock_again(dir)?;
+        if !std::fs::metadata(dir).is_ok_and(|named| is_same(&named, &open_folder)) {
+            self.lock = lock_folder(dir, false)?;
         }
         let existing = segment::list(dir).map_err(AuditError::write)?;
         let newest = existing.last().map_or(0, |segment| segment.number);
@@ -410,6 +397,57 @@ impl SegmentWriter {
         let power = self.settings.durability == Durability::Power;
         if power { self.lock.sync_all() } else { Ok(()) }
     }
+}
+
+/// Creates the folder (0700) if needed, and locks it for this process. Without `with_parents` its parent has to exist: if that of a
+/// removed folder is gone, too, no reader would look at a log begun there.
+fn lock_folder(dir: &Path, with_parents: bool) -> Result<File, AuditError> {
+    match DirBuilder::new().recursive(with_parents).mode(0o700).create(dir) {
+        Err(error) if with_parents || error.kind() != io::ErrorKind::AlreadyExists => return Err(AuditError::open(dir, error)),
+        _ => {}
+    }
+    folder_lock::take(dir).map_err(|error| match error {
+        FolderLockError::Held => AuditError::Locked { dir: dir.to_owned() },
+        FolderLockError::Io(error) => AuditError::open(dir, error),
+    })
+}
+
+/// Opens a segment to continue it, without the bytes after its last whole line. A packed segment is closed for good: it is only
+/// held open until the next one is begun.
+fn open_whole(path: &Path, length: u64, packed: bool) -> io::Result<File> {
+    if packed {
+        return File::open(path.with_extension("jsonl.zst"));
+    }
+    let file = options().create(true).open(path)?;
+    if file.metadata()?.len() > length {
+        file.set_len(length)?;
+    }
+    Ok(file)
+}
+
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).mode(0o600);
+    options
+}
+
+/// Generates the id of a new log.
+fn new_log() -> Result<LogId, AuditError> {
+    let mut bytes = [0; 10];
+    getrandom::fill(&mut bytes).map_err(|_| KeyError::Random)?;
+    Ok(LogId::from_random(bytes))
+}
+
+/// Returns true if a file is the one that a reader finds under its name, and at least as long as it was.
+fn is_in_place(file: &File, path: &Path, length: u64) -> bool {
+    match (std::fs::symlink_metadata(path), file.metadata()) {
+        (Ok(named), Ok(open)) => is_same(&named, &open) && open.len() >= length,
+        _ => false,
+    }
+}
+
+fn is_same(one: &Metadata, other: &Metadata) -> bool {
+    (one.ino(), one.dev()) == (other.ino(), other.dev())
 }
 
 #[cfg(test)]
