@@ -13,9 +13,10 @@ use std::collections::HashMap;
 use memchr::memmem::Finder;
 use serde::Serialize;
 
-use super::{Filter, TimeRange, is_origin};
+use super::{Filter, ORIGIN_EVENTS, TimeRange};
 use crate::audit::record::{EventName, digits_field, event_of, number_field, string_field, time_of};
 use crate::audit::sql_analysis::CommandClass;
+use crate::model::names::Vocabulary as _;
 
 /// The lines that have to meet a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -224,30 +225,22 @@ impl LinePrefilter {
 
     /// Returns whether an outcome's rows and duration may be what is asked for.
     fn measures(&self, line: &[u8]) -> bool {
-        let filter = &self.filter;
-        let within = |fields: &[&[u8]], least: Option<u64>, most: Option<u64>| {
-            (least.is_none() && most.is_none())
-                || fields
-                    .iter()
-                    .filter_map(|field| number_field(line, field))
-                    .max()
-                    .is_none_or(|found| least.is_none_or(|least| found >= least) && most.is_none_or(|most| found <= most))
-        };
-        within(
-            &[br#","rows":"#, br#","portal_rows_sent":"#],
-            filter.min_rows,
-            filter.max_rows,
-        ) && within(&[br#","duration_us":"#], filter.min_duration_us, filter.max_duration_us)
+        if !self.filter.asks_for_measures() {
+            return true;
+        }
+        let field = |key: &[u8]| number_field(line, key);
+        let rows = field(br#","rows":"#).max(field(br#","portal_rows_sent":"#));
+        self.filter.has_measures(field(br#","duration_us":"#), rows)
     }
 
     /// Returns whether a line of an event may be wanted for what stands in it: one that is neither statement nor outcome, or any where
     /// these are not looked at together.
     fn may_want(&self, line: Line<'_>, time: &str, event: &[u8]) -> bool {
         let filter = &self.filter;
-        let Some(name) = str::from_utf8(event).ok().and_then(|event| event.parse::<EventName>().ok()) else {
+        let Some(name) = str::from_utf8(event).ok().and_then(EventName::from_name) else {
             return true;
         };
-        let says_origin = filter.by_grant() && is_origin(name);
+        let says_origin = filter.by_grant() && ORIGIN_EVENTS.contains(&name);
         if says_origin || (filter.by_session() && name == EventName::SessionStarted) {
             return true;
         }

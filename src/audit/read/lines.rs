@@ -1,21 +1,22 @@
 //! Lines of one segment that may match, as bytes.
 //!
-//! This module parses no line and chooses none: it leaves out lines that the summaries and the prefilter rule out. A packed segment is
-//! unpacked and sifted on a thread of its own, so that several are read at once.
+//! This module parses no line and chooses none: it leaves out lines that the prefilter rules out. A packed segment is unpacked and
+//! sifted on a thread of its own, so that several are read at once. A line that may still be in the course of being written is
+//! read again from its beginning.
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead, Read};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use super::MAX_LINE_BYTES;
 use crate::audit::chain::number;
 use crate::audit::filter::LinePrefilter;
 use crate::audit::recovery::voids_behind;
-use crate::audit::segment::{self, Segment};
+use crate::audit::segment::{self, MAX_LINE_BYTES, NextLine, Segment};
 
 /// Number of bytes that are sifted at once; a line may be longer.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -58,14 +59,21 @@ impl LineCollector {
     }
 }
 
-/// Lines of a segment.
+/// Segment that is being read.
 #[derive(Debug)]
 pub(super) struct SegmentLines {
+    pub(super) number: u32,
+    pub(super) path: PathBuf,
+    /// Number of lines so far, with those that were left out.
+    pub(super) lines: u64,
+    /// True if there is a newer segment, so that this one no longer grows; its end was read once more since that was seen.
+    pub(super) final_look: bool,
     from: LinesOrigin,
     batch: SiftedBatch,
     /// Offset in the batch up to which it was read.
     at: usize,
-    jumped: Option<u64>,
+    /// Place in the batch of the line that was read last.
+    line: Range<usize>,
 }
 
 #[derive(Debug)]
@@ -100,27 +108,73 @@ impl SegmentLines {
                 Ok(file) => LinesOrigin::Growing(GrowingFile::new(file, prefilter, last_line(dir, segment.number)?)),
                 // The segment was packed since it was listed.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    let packed = Segment {
-                        path: segment.path.with_extension("jsonl.zst"),
-                        packed: true,
-                        ..segment.clone()
-                    };
-                    LinesOrigin::Packed(spawn(dir, &packed, prefilter)?)
+                    LinesOrigin::Packed(spawn(dir, &segment.as_packed(), prefilter)?)
                 }
                 Err(error) => return Err(error),
             }
         };
         Ok(Self {
+            number: segment.number,
+            path: segment.path.clone(),
+            lines: 0,
+            final_look: false,
             from,
             batch: SiftedBatch::default(),
             at: 0,
-            jumped: None,
+            line: 0..0,
         })
     }
 
-    /// Returns the number of lines of the segment before the one read last, if lines before it were left out.
-    pub(super) fn jumped(&mut self) -> Option<u64> {
-        self.jumped.take()
+    /// Reads the next line, without holding on to one that is too long.
+    pub(super) fn read(&mut self) -> io::Result<NextLine> {
+        let mut too_long = false;
+        loop {
+            let rest = self.batch.text.get(self.at..).unwrap_or_default();
+            let (end, length) = (memchr::memchr(b'\n', rest), rest.len());
+            while let Some((_, lines)) = self.batch.marks.pop_front_if(|(place, _)| length > 0 && *place <= self.at) {
+                if !too_long {
+                    self.lines = lines;
+                }
+            }
+            if let Some(end) = end {
+                self.line = self.at..self.at + end;
+                (self.at, self.lines) = (self.line.end + 1, self.lines + 1);
+                too_long |= end as u64 >= MAX_LINE_BYTES;
+                return Ok(if too_long { NextLine::TooLong } else { NextLine::Line });
+            }
+            too_long |= length as u64 >= MAX_LINE_BYTES;
+            if self.next_batch()? {
+                continue;
+            }
+            if too_long {
+                (self.at, self.lines) = (self.batch.text.len(), self.lines + 1);
+                return Ok(NextLine::TooLong);
+            }
+            // The writer may take an unfinished line back and write another one, so it is read again from its beginning.
+            if let LinesOrigin::Growing(growing) = &mut self.from {
+                growing.partial = false;
+            }
+            return Ok(NextLine::Rest(length as u64));
+        }
+    }
+
+    /// Goes on to the next batch; returns false at the end of the file. That of a packed segment leaves the batch as it is.
+    fn next_batch(&mut self) -> io::Result<bool> {
+        self.batch = match &mut self.from {
+            LinesOrigin::Growing(growing) => growing.next()?,
+            LinesOrigin::Packed(batches) => match batches.recv() {
+                Ok(batch) => batch?,
+                // The thread has ended, and so has the segment.
+                Err(_) => return Ok(false),
+            },
+        };
+        self.at = 0;
+        Ok(!self.batch.text.is_empty())
+    }
+
+    /// Returns the line that was read last, without its newline.
+    pub(super) fn line(&self) -> &[u8] {
+        self.batch.text.get(self.line.clone()).unwrap_or_default()
     }
 
     /// Returns true if the segment is packed and thus no longer written.
@@ -141,18 +195,10 @@ impl SegmentLines {
         Ok(())
     }
 
-    /// Takes back the part of a line that was read last, so that the line is read again from its beginning.
-    pub(super) fn take_back(&mut self, bytes: u64) {
-        match &mut self.from {
-            LinesOrigin::Growing(growing) => growing.partial = false,
-            LinesOrigin::Packed(_) => self.at = self.at.saturating_sub(usize::try_from(bytes).unwrap_or(usize::MAX)),
-        }
-    }
-
     /// Notes that there is a later segment, which may say where this one ends.
-    pub(super) fn is_closed(&mut self, dir: &Path, number: u32) -> io::Result<()> {
+    pub(super) fn is_closed(&mut self, dir: &Path) -> io::Result<()> {
         if let LinesOrigin::Growing(growing) = &mut self.from {
-            growing.left.last = last_line(dir, number)?;
+            growing.left.last = last_line(dir, self.number)?;
         }
         Ok(())
     }
@@ -238,53 +284,16 @@ fn read_more(file: &File, start: u64, chunk: &mut Vec<u8>) -> io::Result<bool> {
     Ok(end > had)
 }
 
-impl Read for SegmentLines {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.fill_buf()?.read(buffer)?;
-        self.consume(read);
-        Ok(read)
-    }
-}
-
-impl BufRead for SegmentLines {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.at >= self.batch.text.len() {
-            self.batch = match &mut self.from {
-                LinesOrigin::Growing(growing) => growing.next()?,
-                LinesOrigin::Packed(batches) => match batches.recv() {
-                    Ok(batch) => batch?,
-                    // The thread has ended, and so has the segment.
-                    Err(_) => return Ok(&[]),
-                },
-            };
-            self.at = 0;
-        }
-        Ok(self.batch.text.get(self.at..).unwrap_or_default())
-    }
-
-    fn consume(&mut self, amount: usize) {
-        self.at += amount;
-        while let Some((_, lines)) = self.batch.marks.pop_front_if(|(place, _)| *place < self.at) {
-            self.jumped = Some(lines);
-        }
-    }
-}
-
 /// Returns the number of the segment's last line, if the next segment says that its file may have further bytes.
 fn last_line(dir: &Path, number: u32) -> io::Result<Option<u64>> {
     for next in segment::list(dir)?.iter().filter(|next| next.number > number) {
-        let mut line = Vec::new();
-        let first = next
-            .open()
-            .and_then(|lines| Read::take(lines, MAX_LINE_BYTES).read_until(b'\n', &mut line));
-        match first {
+        match next.first_line() {
+            Ok(Some(line)) => return Ok(voids_behind(&line)),
+            // A segment without a line gives no answer.
+            Ok(None) => {}
             // A packed segment that is damaged gives no answer, and is reported in its place.
             Err(_) if next.packed => return Ok(None),
-            answer => answer?,
-        };
-        // A segment without a line gives no answer.
-        if line.pop_if(|byte| *byte == b'\n').is_some() {
-            return Ok(voids_behind(&line));
+            Err(error) => return Err(error),
         }
     }
     Ok(None)
