@@ -1,6 +1,6 @@
 use super::workflow::new;
 use super::*;
-use crate::ledger::logins::MAX_LOGINS;
+use crate::ledger::cache::MAX_LOGINS;
 use crate::model::request::ApprovedBy;
 
 #[tokio::test]
