@@ -42,7 +42,7 @@ pub(super) fn read(table: &TableSection<'_, '_>) -> NotifyTable {
 
 fn webhook(table: &TableSection<'_, '_>) -> Option<HookTable> {
     let name = table.required("name", "set a name, for messages about it: name = \"qa-channel\"");
-    let words = EventKind::ALL.map(|event| (event.name(), event));
+    let words: Vec<_> = EventKind::ALL.iter().map(|event| (event.as_str(), *event)).collect();
     let read = HookTable {
         place: table.place().to_owned(),
         url: table.text("url").map(Secret::new),
