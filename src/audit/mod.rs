@@ -92,8 +92,8 @@ impl JournalSettings {
             segment_age: Duration::from_hours(24),
             keep: None,
             durability: Durability::Process,
-            max_sql_bytes: 1024 * 1024,
-            max_parameter_bytes: 64 * 1024,
+            max_sql_bytes: 64 * 1024,
+            max_parameter_bytes: 4 * 1024,
         }
     }
 

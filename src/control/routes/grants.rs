@@ -15,12 +15,12 @@ use crate::access::policy::Action;
 use crate::control::ControlContext;
 use crate::control::caller::Caller;
 use crate::control::model::{
-    DEFAULT_ACTIVATE_WITHIN_SECONDS, DEFAULT_MAX_SESSIONS, EmptyBody, ExtendBody, GrantLoginBody, GrantView, Grants, GrantsQuery,
-    Issued, MAX_PAGE_ROWS, NewGrantBody, ReasonBody, ShortenBody,
+    EmptyBody, ExtendBody, GrantLoginBody, GrantView, Grants, GrantsQuery, Issued, MAX_PAGE_ROWS, NewGrantBody, ReasonBody,
+    ShortenBody,
 };
 use crate::control::problem::ApiError;
 use crate::ledger::GrantFilter;
-use crate::model::grant::{GrantChange, Terms};
+use crate::model::grant::{DEFAULT_ACTIVATE_WITHIN, DEFAULT_SESSIONS, GrantChange, Terms};
 use crate::model::ids::GrantId;
 use crate::model::names::{ProfileName, TargetName};
 
@@ -41,9 +41,11 @@ pub(in crate::control) async fn create(
         target: body.target,
         reason: body.reason,
         window: Duration::from_secs(body.window_seconds),
-        activate_within: Duration::from_secs(body.activate_within_seconds.unwrap_or(DEFAULT_ACTIVATE_WITHIN_SECONDS)),
+        activate_within: body
+            .activate_within_seconds
+            .map_or(DEFAULT_ACTIVATE_WITHIN, Duration::from_secs),
         deadline: body.deadline,
-        max_sessions: body.max_sessions.unwrap_or(DEFAULT_MAX_SESSIONS),
+        max_sessions: body.max_sessions.unwrap_or(DEFAULT_SESSIONS),
         client_network: body.client_network,
         profile: body.profile,
         request: None,

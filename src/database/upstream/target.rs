@@ -50,7 +50,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// Creates a target with the defaults: port 5432, no password, SCRAM or trust, 10 s to connect, a check every 500 ms.
+    /// Creates a target with the defaults: port 5432, no password, SCRAM or trust, 10 s to connect, a check every second.
     #[must_use]
     pub fn new(name: TargetName, host: String, database: String, user: String, tls: ClientTls) -> Self {
         Self {
@@ -65,7 +65,7 @@ impl Target {
             auth: AuthMethods::default(),
             connect_timeout: Duration::from_secs(10),
             // Measured: a backend in pg_sleep ends 0.3 s after its client was killed; the check itself is one poll().
-            check_interval: Duration::from_millis(500),
+            check_interval: Duration::from_secs(1),
             replication: false,
             max_sessions: None,
             application_name: ApplicationName::default(),

@@ -85,7 +85,7 @@ async fn logging_in() {
         assert_eq!(reported("session_authorization").as_deref(), Some("plain"));
         let pid = connected.backend.as_ref().unwrap().pid.to_string();
         assert_eq!(ask(&mut connected, "SELECT pg_backend_pid()").await, pid);
-        assert_eq!(ask(&mut connected, "SHOW client_connection_check_interval").await, "500ms");
+        assert_eq!(ask(&mut connected, "SHOW client_connection_check_interval").await, "1s");
         assert_eq!(ask(&mut connected, "SHOW tcp_keepalives_idle").await, "30");
     }
 
