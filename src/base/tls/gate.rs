@@ -7,24 +7,21 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use parking_lot::Mutex;
-use rustls::client::Resumption;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, Error};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::client::roots;
-use super::verify::{TargetVerifier, VerifyLevel};
-use super::{TlsError, WEB, anchor, provider};
+use super::client::shake;
+use super::verify::{CaCheck, CertificateCheck, VerifyLevel, client_config};
+use super::{WEB, certificate};
 
 /// Basis on which a gate's certificate is trusted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -75,26 +72,22 @@ impl FromStr for Fingerprint {
 
 /// Performs the handshake over `tcp` with the gate named `host`. [`is_distrust`] recognises an error about the certificate.
 pub async fn connect(tcp: TcpStream, host: &str, trust: &GateTrust) -> Result<TlsStream<TcpStream>, io::Error> {
-    let verifier: Arc<dyn ServerCertVerifier> = match trust {
-        GateTrust::Machine => by_ca(None).map_err(io::Error::other)?,
-        GateTrust::Ca(path) => by_ca(Some(path)).map_err(io::Error::other)?,
-        GateTrust::Pin(pin) => Arc::new(Pinned {
-            pin: Some(*pin),
-            seen: Mutex::default(),
-        }),
+    let by_ca = |file: Option<&Path>| client_config(CaCheck::new(VerifyLevel::ChainAndName, file)?, &[WEB]);
+    let config = match trust {
+        GateTrust::Machine => by_ca(None),
+        GateTrust::Ca(path) => by_ca(Some(path)),
+        GateTrust::Pin(pin) => client_config(PinCheck(*pin), &[WEB]),
     };
-    shake(tcp, host, verifier).await
+    shake(config.map_err(io::Error::other)?, tcp, bare(host)).await
 }
 
 /// Returns the fingerprint of the certificate that is shown there, which proves nothing yet.
 pub async fn seen(tcp: TcpStream, host: &str) -> Result<Fingerprint, io::Error> {
-    let looking = Arc::new(Pinned {
-        pin: None,
-        seen: Mutex::default(),
-    });
+    let seen = Arc::default();
+    let config = client_config(Look(Arc::clone(&seen)), &[WEB]).map_err(io::Error::other)?;
     // The connection is not used further: nothing is sent to the peer, which is not verified.
-    let shaken = shake(tcp, host, Arc::clone(&looking) as Arc<dyn ServerCertVerifier>).await;
-    let seen = *looking.seen.lock();
+    let shaken = shake(config, tcp, bare(host)).await;
+    let seen = *seen.lock();
     match (seen, shaken) {
         (Some(seen), _) => Ok(seen),
         (None, Err(error)) => Err(error),
@@ -109,89 +102,39 @@ pub fn is_distrust(error: &io::Error) -> bool {
     matches!(inner, Some(Error::InvalidCertificate(_)))
 }
 
-async fn shake(tcp: TcpStream, host: &str, verifier: Arc<dyn ServerCertVerifier>) -> io::Result<TlsStream<TcpStream>> {
-    let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    let name = ServerName::try_from(bare).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-    let builder = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?;
-    let mut config = builder
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![WEB.to_vec()];
-    config.resumption = Resumption::disabled();
-    TlsConnector::from(Arc::new(config)).connect(name, tcp).await
+fn bare(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
-fn by_ca(file: Option<&PathBuf>) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
-    let (roots, trusted) = roots(file.map(PathBuf::as_path))?;
-    let algorithms = provider().signature_verification_algorithms;
-    Ok(Arc::new(TargetVerifier::new(
-        VerifyLevel::ChainAndName,
-        roots,
-        trusted,
-        algorithms,
-    )))
-}
-
-/// Verifier that accepts the one certificate with the given fingerprint, or one issued by the CA with it. Without a fingerprint
-/// it accepts none and stores the one that was shown.
+/// Accepts the one certificate with the fingerprint, or one issued by the CA with it.
 #[derive(Debug)]
-struct Pinned {
-    pin: Option<Fingerprint>,
-    seen: Mutex<Option<Fingerprint>>,
-}
+struct PinCheck(Fingerprint);
 
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let chain: Vec<_> = std::iter::once(end_entity).chain(intermediates).cloned().collect();
-        let shown = anchor::pinned(&chain).map(|shown| Fingerprint::of(shown));
-        *self.seen.lock() = shown;
-        let is_pinned = |certificate: &CertificateDer<'_>| self.pin == Some(Fingerprint::of(certificate));
-        if is_pinned(end_entity) {
-            return Ok(ServerCertVerified::assertion());
+impl CertificateCheck for PinCheck {
+    fn check(&self, shown: &[CertificateDer<'_>], name: &ServerName<'_>, now: UnixTime) -> Result<(), Error> {
+        let is_pinned = |certificate: &CertificateDer<'_>| self.0 == Fingerprint::of(certificate);
+        if shown.first().is_some_and(is_pinned) {
+            return Ok(());
         }
         // Only a self-signed CA is accepted, because the one that a gate shows issues certificates for that gate alone. Names are
         // not compared, as with a pin of the certificate itself.
-        let ca = intermediates.iter().find(|ca| is_pinned(ca) && anchor::is_its_own_issuer(ca));
+        let ca = shown
+            .iter()
+            .skip(1)
+            .find(|ca| is_pinned(ca) && certificate::is_its_own_issuer(ca));
         let ca = ca.ok_or(CertificateError::ApplicationVerificationFailure)?;
-        let mut roots = RootCertStore::empty();
-        roots.add(ca.clone().into_owned())?;
-        let algorithms = provider().signature_verification_algorithms;
-        let verifier = TargetVerifier::new(VerifyLevel::Chain, roots, Vec::new(), algorithms);
-        verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        CaCheck::issued_by(ca)?.check(shown, name, now)
     }
+}
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &algorithms)
-    }
+/// Accepts no certificate, and stores the fingerprint of the one that was shown.
+#[derive(Debug)]
+struct Look(Arc<Mutex<Option<Fingerprint>>>);
 
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
+impl CertificateCheck for Look {
+    fn check(&self, shown: &[CertificateDer<'_>], _: &ServerName<'_>, _: UnixTime) -> Result<(), Error> {
+        *self.0.lock() = certificate::pinned(shown).map(|pinned| Fingerprint::of(pinned));
+        Err(CertificateError::ApplicationVerificationFailure.into())
     }
 }
 
@@ -276,7 +219,7 @@ mod tests {
         let pin = GateTrust::Pin(first.fingerprint());
         assert!(trusted(&renewed, "whatever.example.org", &pin).await);
         // A machine without root certificates verifies nobody either.
-        if roots(None).is_ok() {
+        if super::super::verify::machine_roots().is_ok() {
             assert!(!trusted(&own, "gate.example.org", &GateTrust::Machine).await);
         }
     }
