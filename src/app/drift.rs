@@ -16,7 +16,6 @@ use tokio::time::Instant;
 use super::profiles::profiles;
 use crate::base::clock::Clock;
 use crate::base::error_chain::display_chain;
-use crate::base::tls::TlsError;
 use crate::config::GateSettings;
 use crate::control::model::ProfileStatus;
 use crate::database::provision::profiles::{
@@ -42,11 +41,9 @@ const MAX_NAMED_DIFFERENCES: usize = 5;
 /// Targets to check: those whose profiles define rights.
 pub(super) type DriftTargets = Arc<Vec<(Arc<Target>, ProfileDefinitions)>>;
 
-pub(super) fn looks(settings: &GateSettings) -> Result<DriftTargets, TlsError> {
+pub(super) fn looks(settings: &GateSettings) -> DriftTargets {
     let defined = settings.targets.iter().filter(|target| target.has_rights());
-    Ok(Arc::new(
-        defined.map(|target| profiles(target, None)).collect::<Result<_, _>>()?,
-    ))
+    Arc::new(defined.map(profiles).collect())
 }
 
 /// Status of the profiles at the last check, by target.

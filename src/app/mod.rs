@@ -145,7 +145,7 @@ impl RunningGate {
             waiters: Arc::new(ApprovalWaiters::default()),
             registry: Arc::new(SessionRegistry::default()),
             pool: BufferPool::default(),
-            quotas: Quotas::new(settings.limits.quota),
+            quotas: Quotas::new(settings.limits.quota()),
             metrics: Metrics::default(),
             draining: AtomicBool::new(false),
             rules: watch::Sender::new(Arc::new(rules)),
@@ -162,7 +162,7 @@ impl RunningGate {
         let refusals = shared.refusals.clone();
         tasks.push(tokio::spawn(restarted("counting refusals", move || refusals.clone().run())));
         let mut gate = Self {
-            looks: watch::Sender::new(drift::looks(&settings)?),
+            looks: watch::Sender::new(drift::looks(&settings)),
             forwarder: forwarder(&settings, &shared.clock)?,
             shared,
             settings,

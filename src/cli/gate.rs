@@ -42,7 +42,7 @@ pub(super) fn serve(path: &Path) -> anyhow::Result<u8> {
     let targets = settings
         .targets
         .iter()
-        .map(|target| target.name.to_string())
+        .map(|target| target.upstream.name.to_string())
         .collect::<Vec<_>>()
         .join(", ");
     for file in &settings.exposed {
@@ -127,7 +127,7 @@ pub(super) fn check(path: &Path, offline: bool, start: bool) -> anyhow::Result<u
     let targets: Vec<String> = settings
         .targets
         .iter()
-        .map(|target| format!("{} ({})", target.name, target.address()))
+        .map(|target| format!("{} ({})", target.upstream.name, target.address()))
         .collect();
     let listen: Vec<String> = settings.listen.iter().map(ToString::to_string).collect();
     let policies = settings.policies.as_ref().map_or_else(
@@ -145,7 +145,7 @@ pub(super) fn check(path: &Path, offline: bool, start: bool) -> anyhow::Result<u
         key.display()
     ))?;
     warn(&settings)?;
-    let inspected = super::wait_for(async { Ok(app::inspect(&settings, offline).await?) })?;
+    let inspected = super::wait_for(async { Ok(app::inspect(&settings, offline).await) })?;
     for TargetInspection { target, lines, .. } in &inspected {
         for line in lines {
             render::print(&format!("{target}: {line}"))?;

@@ -23,7 +23,7 @@ use crate::access::policy::{Action, Policies, QuestionContext, RequestExplanatio
 use crate::base::clock::Clock;
 use crate::base::duration;
 use crate::base::times::{Coming, TimeError};
-use crate::config::{ConfigMistake, PolicyLocation, policies, policy_place};
+use crate::config::{ConfigMistake, DEFAULT_WINDOW, PolicyLocation, policies, policy_place};
 use crate::identity::{Identity, IdentitySource};
 use crate::model::ids::{GrantId, RequestId};
 use crate::model::names::{GroupName, IdentityName, ProfileName};
@@ -133,9 +133,6 @@ pub struct ExplainArgs {
     #[command(flatten)]
     pub place: GatePlace,
 }
-
-/// Window of a query to a folder if none is named.
-const DEFAULT_WINDOW: Duration = Duration::from_mins(30);
 
 /// Parses a time. A date stays as written, for the zone of the policies; other times are in this machine's zone.
 fn moment(text: &str) -> Result<String, TimeError> {
