@@ -12,7 +12,6 @@ mod clock;
 pub mod command_line;
 mod complete;
 mod connect;
-mod countdown;
 pub mod demo;
 mod endpoint;
 pub mod evidence;

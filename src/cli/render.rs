@@ -5,8 +5,6 @@
 //! INVARIANT: no control character from a client, a database or a log reaches the terminal; such characters are made visible.
 
 use std::fmt::Display;
-#[cfg(not(test))]
-use std::io::IsTerminal;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -56,7 +54,7 @@ pub(super) fn print_line(text: &str) -> bool {
 /// The same for a line that people read: no wider than the terminal, where there is one.
 pub(super) fn print_words(text: &str) -> bool {
     match width() {
-        Some(columns) => print_line(&terminal::wrapped(text, columns)),
+        Some(columns) => print_line(&terminal::wrapped(text, columns, terminal::CONTINUATION_INDENT)),
         None => print_line(text),
     }
 }
@@ -289,7 +287,7 @@ pub(super) fn table<const N: usize>(columns: [ColumnSpec; N], rows: &[[String; N
 
 #[cfg(not(test))]
 fn width() -> Option<usize> {
-    io::stdout().is_terminal().then(terminal::width_of_output)
+    terminal::width_of(&io::stdout())
 }
 
 /// As wide as the running test says.

@@ -22,7 +22,6 @@ use rustix::process::{Pid, Signal, getpgrp, kill_process};
 use super::access::{AccessArgs, enter};
 use super::args::GatePlace;
 use super::client::ControlClient;
-use super::countdown::{CountdownMode, follow};
 use super::endpoint::UsualCaller;
 use super::render;
 use super::render::{left, time, to, visible};
@@ -48,10 +47,9 @@ Examples:
 
 psql joins a live grant of yours with the same profile (without --profile: the target's narrowest)
 if it covers your --for, --sessions and --ticket; a new --reason is recorded. Otherwise it requests
-access. While you wait for approval, Ctrl-C withdraws the request; later psql gets it. In the last
-five minutes the terminal's title counts down, and lines appear at 5 min, 1 min and 10 s, and
-whenever the grant is extended, shortened or revoked. psql gets its login through PGHOST, PGPORT,
-PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE and PGSSLROOTCERT. The exit code is psql's.")]
+access. While you wait for approval, Ctrl-C withdraws the request; later psql gets it. psql gets its
+login through PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE and PGSSLROOTCERT. The exit
+code is psql's.")]
 pub struct PsqlArgs {
     /// Target, profile and terms of the request.
     #[command(flatten)]
@@ -62,9 +60,6 @@ pub struct PsqlArgs {
     /// Releases the grant when psql ends, instead of keeping it until its window closes
     #[arg(long)]
     pub release: bool,
-    /// Countdown of the remaining time
-    #[arg(long, value_enum, default_value_t = CountdownMode::Auto, value_name = "WHEN")]
-    pub countdown: CountdownMode,
     /// Suppresses the gate's notice of the grant and its end
     #[arg(long)]
     pub no_welcome: bool,
@@ -174,10 +169,7 @@ pub(super) async fn psql(config: &Path, args: PsqlArgs) -> anyhow::Result<u8> {
         interrupts: false,
         welcome: !args.no_welcome,
     };
-    let ended = tokio::select! {
-        ended = program.run(&client, &access, &mut stops) => ended,
-        never = Box::pin(follow(&client, &access.grant, args.countdown)) => match never {},
-    };
+    let ended = program.run(&client, &access, &mut stops).await;
     if args.release {
         release(&client, &access).await;
     }

@@ -4,6 +4,7 @@
 
 use comfy_table::{Table, presets};
 
+use super::terminal;
 use crate::base::columns::fitted;
 pub(super) use crate::base::columns::{ColumnSpec, cut, less, whole};
 
@@ -19,7 +20,7 @@ pub(super) fn render(columns: &[ColumnSpec], rows: &[impl AsRef<[String]>], widt
     table.load_style(presets::NOTHING);
     table.set_header(chosen.iter().filter_map(|(at, _)| Some(columns.get(*at)?.name)));
     for row in rows {
-        let cell = |(at, room): &(usize, usize)| Some(shortened(row.as_ref().get(*at)?, *room));
+        let cell = |(at, room): &(usize, usize)| Some(terminal::fitted(row.as_ref().get(*at)?, *room));
         table.add_row(chosen.iter().filter_map(cell));
     }
     table.trim_fmt()
@@ -32,11 +33,6 @@ fn widest(columns: &[ColumnSpec], rows: &[impl AsRef<[String]>], at: usize) -> u
         .filter_map(|row| row.as_ref().get(at))
         .map(|cell| cell.chars().count());
     cells.max().unwrap_or(0).max(head)
-}
-
-/// Returns the cell, cut to the available width.
-fn shortened(cell: &str, room: usize) -> String {
-    super::terminal::fitted(cell, room)
 }
 
 #[cfg(test)]

@@ -73,7 +73,6 @@ fn usage_is_checked() {
         ("tidegate audit report --from 7d", false),
         ("tidegate log --event session_ended", true),
         ("tidegate log --event session_over", false),
-        ("tidegate psql orders --countdown sometimes", false),
         ("tidegate requests --mine --identity ana", false),
         ("tidegate user add ana --group qa -g leads", true),
         ("tidegate user groups ana", true),

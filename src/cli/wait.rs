@@ -15,7 +15,7 @@ use super::client::ControlClient;
 use super::client_error::ClientError;
 use super::render::{left, relative, visible};
 use super::speech::{complain, is_quiet, note};
-use super::terminal::{columns, fitted, write};
+use super::terminal::{fitted, width_of, write};
 use super::views;
 use crate::base::clock::Clock;
 use crate::base::duration;
@@ -336,8 +336,8 @@ impl WaitScreen {
     }
 
     fn draw(&mut self, request: &RequestBody) {
-        if self.terminal {
-            let line = status_line(request, self.frame, self.since, self.clock.now(), columns());
+        if let Some(columns) = width_of(&io::stderr()).filter(|_| self.terminal) {
+            let line = status_line(request, self.frame, self.since, self.clock.now(), columns);
             self.frame += 1;
             write(&format!("\r\u{1b}[K{line}"));
         }

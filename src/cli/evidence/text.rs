@@ -2,8 +2,6 @@
 //!
 //! Times are in the reader's time zone, like all terminal output; files have UTC.
 
-use std::io::IsTerminal as _;
-
 use jiff::Timestamp;
 
 use crate::audit::evidence::{EvidenceReport, ReportTable, TableRow, alarms, figures};
@@ -18,11 +16,7 @@ const DEFAULT_WIDTH_CHARS: usize = 80;
 const MAX_ROWS: usize = 1_000;
 
 pub(super) fn report(report: &EvidenceReport, tables: &[ReportTable], made_at: Timestamp) -> String {
-    let width = if std::io::stdout().is_terminal() {
-        terminal::width_of_output()
-    } else {
-        DEFAULT_WIDTH_CHARS
-    };
+    let width = terminal::width_of(&std::io::stdout()).unwrap_or(DEFAULT_WIDTH_CHARS);
     text(report, tables, made_at, width)
 }
 

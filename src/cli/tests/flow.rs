@@ -273,7 +273,7 @@ fn commands_options_and_values_are_completed() {
     for (line, expected) in [
         ("tidegate withd", vec!["withdraw"]),
         ("tidegate grant sho", vec!["show", "shorten"]),
-        ("tidegate psql --count", vec!["--countdown"]),
+        ("tidegate psql --rel", vec!["--release"]),
         ("tidegate requests --status lap", vec!["lapsed"]),
         ("tidegate log --event session_e", vec!["session_ended"]),
     ] {
