@@ -1,6 +1,6 @@
 //! Output of the commands: tables and sentences for people, JSON for scripts.
 //!
-//! Apart from the demo's screen it is the only module that writes to standard output.
+//! It is the only module of the command line that writes to standard output.
 //!
 //! INVARIANT: no control character from a client, a database or a log reaches the terminal; such characters are made visible.
 

@@ -11,7 +11,7 @@ mod verification;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
 use anyhow::Context;
@@ -31,7 +31,6 @@ use crate::base::clock::Clock;
 use crate::base::duration;
 use crate::control::model::{AccessBody, EmptyBody, GrantLoginBody, GrantView};
 use crate::model::ids::{GrantId, RequestId};
-use crate::testkit::on_path;
 use variables::ConnectionVariables;
 use verification::VerificationVariables;
 
@@ -295,6 +294,14 @@ async fn release(client: &ControlClient, access: &ProgramAccess) {
 pub(super) fn at_the_terminal() -> bool {
     let terminal = std::fs::File::open("/dev/tty");
     terminal.is_ok_and(|terminal| rustix::termios::tcgetpgrp(&terminal).is_ok_and(|foreground| foreground == getpgrp()))
+}
+
+/// Returns the first file called `name` in the folders of `PATH`.
+pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
 }
 
 /// Program to run.

@@ -686,7 +686,7 @@ async fn what_only_the_database_can_stop() {
         r"select shop.run('set standard_conforming_' || 'strings = off')",
         r"select 'a\' || $$x'; delete from shop.orders --$$",
     ];
-    let server = crate::testkit::TestPostgres::start(&crate::testkit::ServerOptions::default()).unwrap();
+    let server = crate::demo::testkit::TestPostgres::start(&crate::demo::testkit::ServerOptions::default()).unwrap();
     let client = server.client("postgres").await.unwrap();
     client.batch_execute(MADE).await.unwrap();
     for text in texts {

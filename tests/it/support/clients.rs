@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use tidegate::testkit::{DriverConnection, LabError, TestGate, TestLogin};
+use tidegate::demo::testkit::{DriverConnection, LabError, TestGate, TestLogin};
 use tokio_postgres::Config;
 
 use super::{TARGET, database};

@@ -2,7 +2,7 @@
 //!
 //! It asserts nothing about the gate. The roles of the profiles are created here as `tidegate target apply` would.
 
-use tidegate::testkit::{DriverConnection, LabError, ServerOptions, TestGate, TestLogin, TestPostgres};
+use tidegate::demo::testkit::{DriverConnection, LabError, ServerOptions, TestGate, TestLogin, TestPostgres};
 use tokio_postgres::SimpleQueryMessage;
 
 use super::{TARGET, binary, eventually, suite};

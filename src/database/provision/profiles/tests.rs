@@ -6,7 +6,7 @@ use super::*;
 use crate::base::secret::Secret;
 use crate::base::tls::{ClientTls, TlsMode};
 use crate::database::rights::{ColumnMask, MaskedTable};
-use crate::testkit::{ServerOptions, TestPostgres};
+use crate::demo::testkit::{ServerOptions, TestPostgres};
 
 const SHOP: &str = "
 CREATE ROLE owner LOGIN CREATEROLE PASSWORD 'p';

@@ -9,8 +9,8 @@ use super::*;
 use crate::audit;
 use crate::base::tls::{ClientTls, TlsMode};
 use crate::database::rights::quoted;
+use crate::demo::testkit::{ServerOptions, TestPostgres};
 use crate::model::grant::{self, GrantChange, Terms};
-use crate::testkit::{ServerOptions, TestPostgres};
 
 mod stubborn;
 

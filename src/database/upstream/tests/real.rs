@@ -3,8 +3,8 @@
 use rustls::ProtocolVersion;
 
 use super::*;
+use crate::demo::testkit;
 use crate::protocol::scram::{ITERATIONS, SALT_BYTES, Verifier};
-use crate::testkit;
 
 const ROLES: &str = "
     CREATE ROLE plain LOGIN PASSWORD 'sesame';

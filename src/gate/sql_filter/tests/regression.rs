@@ -24,7 +24,7 @@ async fn the_regression_files_are_judged() {
         println!("no regression files: `make regress` fetches them, REGRESS_SQL names them");
         return;
     }
-    let server = crate::testkit::TestPostgres::start(&crate::testkit::ServerOptions::default()).unwrap();
+    let server = crate::demo::testkit::TestPostgres::start(&crate::demo::testkit::ServerOptions::default()).unwrap();
     let client = server.client("postgres").await.unwrap();
     let rails = rails(&FilterRules {
         need_where: true,

@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use super::env::{DemoEnv, DemoPerson, shown};
 use super::screen::DemoScreen;
+use super::testkit::TestLogin;
 use super::{DEMO_TARGET, connection_string};
-use crate::testkit::TestLogin;
 
 /// Interval between two queries of the grant's state.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);

@@ -4,7 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{LabError, on_path};
+use super::LabError;
+use crate::cli::run::on_path;
 
 /// Folder with `initdb` and `postgres`.
 #[derive(Debug, Clone)]

@@ -4,20 +4,17 @@
 pub(super) const FILES: [(&str, &str); 7] = [
     (
         "policies/schema.cedarschema",
-        include_str!("../../../policies/schema.cedarschema"),
+        include_str!("../../policies/schema.cedarschema"),
     ),
     (
         "policies/00-everywhere.cedar",
-        include_str!("../../../policies/00-everywhere.cedar"),
+        include_str!("../../policies/00-everywhere.cedar"),
     ),
-    ("policies/10-people.cedar", include_str!("../../../policies/10-people.cedar")),
-    ("policies/20-ci.cedar", include_str!("../../../policies/20-ci.cedar")),
-    (
-        "policies/30-payments.cedar",
-        include_str!("../../../policies/30-payments.cedar"),
-    ),
-    ("policies/40-night.cedar", include_str!("../../../policies/40-night.cedar")),
-    ("policies/50-office.cedar", include_str!("../../../policies/50-office.cedar")),
+    ("policies/10-people.cedar", include_str!("../../policies/10-people.cedar")),
+    ("policies/20-ci.cedar", include_str!("../../policies/20-ci.cedar")),
+    ("policies/30-payments.cedar", include_str!("../../policies/30-payments.cedar")),
+    ("policies/40-night.cedar", include_str!("../../policies/40-night.cedar")),
+    ("policies/50-office.cedar", include_str!("../../policies/50-office.cedar")),
 ];
 
 #[cfg(test)]

@@ -173,7 +173,7 @@ fn a_killed_owner_leaves_nothing() {
     let told = tempfile::NamedTempFile::new().expect("a temporary file");
     let program = std::env::current_exe().expect("our own path");
     let mut owner = Command::new(program)
-        .args(["--exact", "testkit::tests::the_owner"])
+        .args(["--exact", "demo::testkit::tests::the_owner"])
         .env(OWNER, told.path())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -199,7 +199,7 @@ fn an_owner_killed_while_the_server_is_being_made_leaves_nothing() {
     let program = std::env::current_exe().expect("our own path");
     for wait in [20, 100, 250, 400, 550] {
         let mut owner = Command::new(&program)
-            .args(["--exact", "testkit::tests::the_owner"])
+            .args(["--exact", "demo::testkit::tests::the_owner"])
             .env(OWNER, "/dev/null")
             .env("TMPDIR", temporary.path())
             .stdout(Stdio::null())

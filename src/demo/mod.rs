@@ -14,29 +14,19 @@ mod rules;
 mod screen;
 mod stay;
 mod tester;
+pub mod testkit;
 
 use anyhow::bail;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::cli::command_line::DemoArgs;
 use env::DemoEnv;
 use screen::DemoScreen;
 
 const DEMO_TARGET: &str = "shop";
 
-/// What `tidegate demo` takes.
-#[derive(Debug, clap::Args)]
-pub struct DemoArgs {
-    /// Keeps everything up afterwards and prints a connection string to try by hand
-    #[arg(long)]
-    pub stay: bool,
-
-    /// With --stay: how long the grant to try by hand is; like 5m
-    #[arg(long = "for", value_name = "TIME", default_value = "5m", requires = "stay")]
-    pub window: String,
-}
-
 /// Runs the demo to its end, or to Ctrl-C.
-pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
+pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

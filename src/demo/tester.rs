@@ -20,7 +20,7 @@ use super::measure::{DeadlineMoments, watch_backends};
 use super::psql::{self, PsqlProcess};
 use super::roles;
 use super::screen::DemoScreen;
-use crate::testkit::DriverConnection;
+use super::testkit::DriverConnection;
 
 /// Length of the tester's window; short enough to watch it close.
 const WINDOW: &str = "6s";

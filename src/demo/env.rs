@@ -12,10 +12,10 @@ use serde_json::Value;
 use tokio_postgres::Client;
 
 use super::screen::DemoScreen;
+use super::testkit::{ServerOptions, ShopFixture, TestGate, TestPostgres};
 use super::{DEMO_TARGET, rules};
 use crate::base::clock::Clock;
 use crate::base::secret::Secret;
-use crate::testkit::{ServerOptions, ShopFixture, TestGate, TestPostgres};
 
 /// Configuration of warnings close to the end, as the demo's short window needs; everything else is the default.
 const SESSION: &str = "[session]\nwarnings = [\"3s\"]\n";
