@@ -11,7 +11,6 @@ mod client_error;
 mod clock;
 pub mod command_line;
 mod complete;
-mod connect;
 mod endpoint;
 pub mod evidence;
 mod gate;

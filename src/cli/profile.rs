@@ -13,9 +13,8 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr
 
 use super::address::ControlEndpoint;
 use super::args::RemoteArgs;
-use super::client::ControlClient;
+use super::client::{ControlClient, seen};
 use super::client_error::ClientError;
-use super::connect;
 use super::endpoint::{self, EndpointEnvironment, UsualCaller};
 use super::render;
 use super::speech::note;
@@ -41,7 +40,7 @@ pub(super) async fn login(config: &Path, remote: &RemoteArgs, trust: Option<Gate
     if token.expose().is_empty() {
         bail!("no token given; an operator of the gate creates one: tidegate user add NAME");
     }
-    let client = ControlClient::with(place.clone(), trust.clone(), token.clone());
+    let client = ControlClient::with(place.clone(), trust.clone(), token.clone())?;
     let me: Me = client.get("/v1/me", &()).await?;
     if me.source == "admin" {
         bail!("this is the admin token, not a person's; log in with a user's token (tidegate user add NAME)");
@@ -68,11 +67,11 @@ async fn settle(place: &ControlEndpoint, named: Option<GateTrust>) -> anyhow::Re
         // A login that cannot be read is about to be replaced.
         None => endpoint::trust(place, &EndpointEnvironment::read(), load().ok().flatten().as_ref())?,
     };
-    let tried = connect::connect(place, &trust.clone().unwrap_or_default()).await;
-    match (tried, trust) {
-        (Ok(_), trust) => Ok(trust.unwrap_or_default()),
+    let client = ControlClient::with(place.clone(), trust.clone().unwrap_or_default(), Secret::new(String::new()))?;
+    match (client.reach().await, trust) {
+        (Ok(()), trust) => Ok(trust.unwrap_or_default()),
         (Err(ClientError::Untrusted { address, why, .. }), None) => {
-            let seen = connect::seen(&address).await?;
+            let seen = seen(&address).await?;
             match seen {
                 Some(seen) if believed(&address, &why, seen)? => Ok(GateTrust::Pin(seen)),
                 _ => Err(ClientError::Untrusted { address, why, seen }.into()),

@@ -7,7 +7,7 @@ use std::path::Path;
 use clap::Subcommand;
 
 use super::args::RemoteArgs;
-use super::client::{ControlClient, escape};
+use super::client::ControlClient;
 use super::endpoint::UsualCaller;
 use super::speech::{complain, note};
 use super::{render, views};
@@ -140,13 +140,13 @@ fn changed(remote: &RemoteArgs, user: &UserView) -> anyhow::Result<()> {
     render::show(remote.printing.output, user, |user| views::users(std::slice::from_ref(user)))
 }
 
-/// Returns the API path of an action. Names may contain slashes, so they are escaped.
+/// Returns the API path of an action. Names may contain slashes, so all but RFC 3986's unreserved characters are escaped.
 fn path(name: &IdentityName, verb: &str) -> String {
-    let mut path = "/v1/users/".to_owned();
-    escape(name.as_str(), &mut path);
-    path.push('/');
-    path.push_str(verb);
-    path
+    let escaped = name.as_str().bytes().map(|byte| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        other => format!("%{other:02X}"),
+    });
+    format!("/v1/users/{}/{verb}", escaped.collect::<String>())
 }
 
 #[cfg(test)]

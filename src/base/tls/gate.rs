@@ -3,7 +3,7 @@
 //! It sends only the handshake.
 //!
 //! INVARIANT: a certificate is trusted because a CA signed it or because its fingerprint was given; a matching name is not
-//! enough. [`seen`] is the one exception, and sends nothing.
+//! enough.
 
 use std::fmt;
 use std::io;
@@ -12,15 +12,11 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
-use parking_lot::Mutex;
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme};
 use sha2::{Digest, Sha256};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 use super::client::roots;
 use super::verify::{TargetVerifier, VerifyLevel};
@@ -73,32 +69,39 @@ impl FromStr for Fingerprint {
     }
 }
 
-/// Performs the handshake over `tcp` with the gate named `host`. [`is_distrust`] recognises an error about the certificate.
-pub async fn connect(tcp: TcpStream, host: &str, trust: &GateTrust) -> Result<TlsStream<TcpStream>, io::Error> {
-    let verifier: Arc<dyn ServerCertVerifier> = match trust {
-        GateTrust::Machine => by_ca(None).map_err(io::Error::other)?,
-        GateTrust::Ca(path) => by_ca(Some(path)).map_err(io::Error::other)?,
-        GateTrust::Pin(pin) => Arc::new(Pinned {
-            pin: Some(*pin),
-            seen: Mutex::default(),
-        }),
+/// Error of a certificate that is not the pinned one.
+#[derive(Debug, thiserror::Error)]
+#[error("the certificate shown has the SHA-256 {0}")]
+struct NotPinned(Fingerprint);
+
+/// Returns the configuration of a client that trusts a gate so; without a `trust` it trusts none, and [`shown`] tells what it was
+/// shown. [`is_distrust`] recognises an error about the certificate.
+pub fn gate_client(trust: Option<&GateTrust>) -> Result<ClientConfig, TlsError> {
+    let verifier = match trust {
+        Some(GateTrust::Machine) => by_ca(None)?,
+        Some(GateTrust::Ca(path)) => by_ca(Some(path))?,
+        Some(GateTrust::Pin(pin)) => Arc::new(Pinned { pin: Some(*pin) }),
+        None => Arc::new(Pinned { pin: None }),
     };
-    shake(tcp, host, verifier).await
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![WEB.to_vec()];
+    config.resumption = Resumption::disabled();
+    Ok(config)
 }
 
-/// Returns the fingerprint of the certificate that is shown there, which proves nothing yet.
-pub async fn seen(tcp: TcpStream, host: &str) -> Result<Fingerprint, io::Error> {
-    let looking = Arc::new(Pinned {
-        pin: None,
-        seen: Mutex::default(),
-    });
-    // The connection is not used further: nothing is sent to the peer, which is not verified.
-    let shaken = shake(tcp, host, Arc::clone(&looking) as Arc<dyn ServerCertVerifier>).await;
-    let seen = *looking.seen.lock();
-    match (seen, shaken) {
-        (Some(seen), _) => Ok(seen),
-        (None, Err(error)) => Err(error),
-        (None, Ok(_)) => Err(io::ErrorKind::InvalidData.into()),
+/// Returns the fingerprint of the certificate that was shown in a handshake that failed since it is not pinned. It proves
+/// nothing yet.
+#[must_use]
+pub fn shown(error: &io::Error) -> Option<Fingerprint> {
+    match error.get_ref()?.downcast_ref::<Error>()? {
+        Error::InvalidCertificate(CertificateError::Other(OtherError(reason))) => {
+            reason.downcast_ref::<NotPinned>().map(|NotPinned(shown)| *shown)
+        }
+        _ => None,
     }
 }
 
@@ -107,21 +110,6 @@ pub async fn seen(tcp: TcpStream, host: &str) -> Result<Fingerprint, io::Error> 
 pub fn is_distrust(error: &io::Error) -> bool {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     matches!(inner, Some(Error::InvalidCertificate(_)))
-}
-
-async fn shake(tcp: TcpStream, host: &str, verifier: Arc<dyn ServerCertVerifier>) -> io::Result<TlsStream<TcpStream>> {
-    let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    let name = ServerName::try_from(bare).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-    let builder = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?;
-    let mut config = builder
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![WEB.to_vec()];
-    config.resumption = Resumption::disabled();
-    TlsConnector::from(Arc::new(config)).connect(name, tcp).await
 }
 
 fn by_ca(file: Option<&PathBuf>) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
@@ -135,12 +123,11 @@ fn by_ca(file: Option<&PathBuf>) -> Result<Arc<dyn ServerCertVerifier>, TlsError
     )))
 }
 
-/// Verifier that accepts the one certificate with the given fingerprint, or one issued by the CA with it. Without a fingerprint
-/// it accepts none and stores the one that was shown.
+/// Verifier that accepts the one certificate with the given fingerprint, or one issued by the CA with it; without a fingerprint
+/// none. The error has the one that was shown.
 #[derive(Debug)]
 struct Pinned {
     pin: Option<Fingerprint>,
-    seen: Mutex<Option<Fingerprint>>,
 }
 
 impl ServerCertVerifier for Pinned {
@@ -153,8 +140,7 @@ impl ServerCertVerifier for Pinned {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let chain: Vec<_> = std::iter::once(end_entity).chain(intermediates).cloned().collect();
-        let shown = anchor::pinned(&chain).map(|shown| Fingerprint::of(shown));
-        *self.seen.lock() = shown;
+        let not_pinned = anchor::pinned(&chain).map(|shown| OtherError(Arc::new(NotPinned(Fingerprint::of(shown)))));
         let is_pinned = |certificate: &CertificateDer<'_>| self.pin == Some(Fingerprint::of(certificate));
         if is_pinned(end_entity) {
             return Ok(ServerCertVerified::assertion());
@@ -162,7 +148,8 @@ impl ServerCertVerifier for Pinned {
         // Only a self-signed CA is accepted, because the one that a gate shows issues certificates for that gate alone. Names are
         // not compared, as with a pin of the certificate itself.
         let ca = intermediates.iter().find(|ca| is_pinned(ca) && anchor::is_its_own_issuer(ca));
-        let ca = ca.ok_or(CertificateError::ApplicationVerificationFailure)?;
+        let distrust = not_pinned.map_or(CertificateError::ApplicationVerificationFailure, CertificateError::Other);
+        let ca = ca.ok_or(distrust)?;
         let mut roots = RootCertStore::empty();
         roots.add(ca.clone().into_owned())?;
         let algorithms = provider().signature_verification_algorithms;
@@ -197,8 +184,9 @@ impl ServerCertVerifier for Pinned {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpListener;
-    use tokio_rustls::TlsAcceptor;
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio_rustls::client::TlsStream;
+    use tokio_rustls::{TlsAcceptor, TlsConnector};
 
     use super::super::ServerTls;
     use super::*;
@@ -225,14 +213,19 @@ mod tests {
         }
     }
 
+    async fn connect(tcp: TcpStream, host: &'static str, trust: Option<&GateTrust>) -> io::Result<TlsStream<TcpStream>> {
+        let connector = TlsConnector::from(Arc::new(gate_client(trust).unwrap()));
+        connector.connect(host.try_into().unwrap(), tcp).await
+    }
+
     /// Whether a gate with its own certificate for `names` is trusted so, when it is called `host`.
-    async fn trusted(server: &ServerTls, host: &str, trust: &GateTrust) -> bool {
+    async fn trusted(server: &ServerTls, host: &'static str, trust: &GateTrust) -> bool {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let acceptor = TlsAcceptor::from(server.web());
         let accepting = tokio::spawn(async move { acceptor.accept(listener.accept().await.unwrap().0).await.is_ok() });
         let tcp = TcpStream::connect(address).await.unwrap();
-        match connect(tcp, host, trust).await {
+        match connect(tcp, host, Some(trust)).await {
             Ok(stream) => {
                 assert!(accepting.await.unwrap());
                 assert_eq!(stream.get_ref().1.alpn_protocol(), Some(WEB));
@@ -295,7 +288,8 @@ mod tests {
         let acceptor = TlsAcceptor::from(server.web());
         let accepting = tokio::spawn(async move { acceptor.accept(listener.accept().await.unwrap().0).await.is_ok() });
         let tcp = TcpStream::connect(address).await.unwrap();
-        assert_eq!(seen(tcp, "localhost").await.unwrap(), server.fingerprint());
+        let error = connect(tcp, "localhost", None).await.unwrap_err();
+        assert_eq!(shown(&error), Some(server.fingerprint()));
         assert!(!accepting.await.unwrap());
     }
 }

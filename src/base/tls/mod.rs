@@ -31,7 +31,7 @@ use rustls::pki_types::pem::PemObject;
 pub use binding::end_point_hash;
 pub use client::{ClientTls, TlsMode, TlsModeError};
 pub use collector::CollectorTls;
-pub use gate::{Fingerprint, FingerprintError, GateTrust, connect, is_distrust, seen};
+pub use gate::{Fingerprint, FingerprintError, GateTrust, gate_client, is_distrust, shown};
 pub use server::{ServerTls, ServerTlsCell, fingerprint_of};
 pub use transport::Transport;
 pub use web::{web_address, web_client};

@@ -181,7 +181,7 @@ fn ends(table: &mut Table) {
     let login = TokenFrom::Login("token".into());
     table.command(
         &ClientError::Unaccepted {
-            address: crate::cli::connect::address("https://gate.example.org:7433").unwrap(),
+            address: name("https://gate.example.org:7433"),
             words: login.words(),
         }
         .to_string(),
