@@ -172,6 +172,18 @@ impl ControlClient {
     }
 }
 
+impl GatePlace {
+    /// Returns a client for a command of a person, under their own name.
+    pub(super) fn person(&self, config: &Path) -> Result<ControlClient, ClientError> {
+        ControlClient::new(UsualCaller::Person, config, self)
+    }
+
+    /// Returns a client for a command of an operator.
+    pub(super) fn operator(&self, config: &Path) -> Result<ControlClient, ClientError> {
+        ControlClient::new(UsualCaller::Operator, config, self)
+    }
+}
+
 fn url(address: &ControlEndpoint, path: &str) -> String {
     match address {
         ControlEndpoint::Unix(_) => format!("http://tidegate{path}"),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use reqwest::StatusCode;
 
 use super::address::{AddressError, ControlEndpoint};
+use super::render::joined;
 use crate::base::tls::{Fingerprint, FingerprintError};
 use crate::config::ConfigMistake;
 use crate::control::model::Problem;
@@ -16,7 +17,7 @@ use crate::control::model::Problem;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The configuration is invalid, so the gate's address is unknown.
-    #[error("{}", lines(.0))]
+    #[error("{}", joined(.0, "\n"))]
     Config(Vec<ConfigMistake>),
     /// The address given with `--control` is invalid.
     #[error(transparent)]
@@ -184,10 +185,6 @@ fn remedy(address: &ControlEndpoint, seen: Option<Fingerprint>) -> String {
         ),
         None => format!(" {how}; then: tidegate login --control {address} --trust SHA256 (or set its CA: --ca FILE)"),
     }
-}
-
-fn lines(mistakes: &[ConfigMistake]) -> String {
-    mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 fn problem(problem: &Problem) -> String {

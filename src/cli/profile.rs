@@ -15,7 +15,7 @@ use super::address::ControlEndpoint;
 use super::args::RemoteArgs;
 use super::client::{ControlClient, seen};
 use super::client_error::ClientError;
-use super::endpoint::{self, EndpointEnvironment, UsualCaller};
+use super::endpoint::{self, EndpointEnvironment};
 use super::render;
 use super::speech::note;
 use super::stored_login::{folder, load, store_in};
@@ -50,9 +50,7 @@ pub(super) async fn login(config: &Path, remote: &RemoteArgs, trust: Option<Gate
     if place.is_exposed() {
         note(&format!("note: {place} is not encrypted; your token is sent in clear text"));
     }
-    render::show(remote.printing.output, &me, |me| {
-        format!("You are {} at {place}{}.", me.name, groups(me))
-    })
+    remote.show(&me, |me| format!("You are {} at {place}{}.", me.name, groups(me)))
 }
 
 /// Determines the basis on which the gate is trusted, before a token is asked for, let alone sent.
@@ -118,19 +116,16 @@ pub(super) fn logout() -> anyhow::Result<()> {
 
 /// Prints the identity that the gate recognizes the user as.
 pub(super) async fn whoami(config: &Path, remote: &RemoteArgs) -> anyhow::Result<()> {
-    let client = ControlClient::new(UsualCaller::Person, config, &remote.place)?;
+    let client = remote.place.person(config)?;
     let me: Me = client.get("/v1/me", &()).await?;
-    render::show(remote.printing.output, &me, |me| {
-        format!("{} at {}{}", me.name, client.address(), groups(me))
-    })
+    remote.show(&me, |me| format!("{} at {}{}", me.name, client.address(), groups(me)))
 }
 
 fn groups(me: &Me) -> String {
-    let groups: Vec<&str> = me.groups.iter().map(crate::model::names::GroupName::as_str).collect();
-    match (groups.as_slice(), me.admin) {
-        ([], true) => ", administers the gate".to_owned(),
-        ([], false) => ", in no group".to_owned(),
-        (some, _) => format!(", in {}", some.join(", ")),
+    match (me.groups.is_empty(), me.admin) {
+        (true, true) => ", administers the gate".to_owned(),
+        (true, false) => ", in no group".to_owned(),
+        (false, _) => format!(", in {}", render::joined(&me.groups, ", ")),
     }
 }
 
@@ -143,10 +138,10 @@ fn ask_for_token(place: &ControlEndpoint) -> anyhow::Result<Secret<String>> {
         return Ok(Secret::new(text.trim().to_owned()));
     }
     // Echo is disabled before the prompt, so that characters typed right after it are not shown either.
-    let mut quiet = HiddenInput::start()?;
+    let quiet = HiddenInput::start()?;
     prompt(&format!("Token for {place}: "))?;
     let token = typed(&mut input);
-    quiet.end();
+    drop(quiet);
     prompt("\n")?;
     token
 }
@@ -179,7 +174,7 @@ fn prompt(text: &str) -> io::Result<()> {
 }
 
 /// Terminal without echo, until dropped.
-struct HiddenInput(Option<Termios>);
+struct HiddenInput(Termios);
 
 impl HiddenInput {
     fn start() -> io::Result<Self> {
@@ -187,19 +182,13 @@ impl HiddenInput {
         let mut quiet = before.clone();
         quiet.local_modes -= LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG;
         tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &quiet)?;
-        Ok(Self(Some(before)))
-    }
-
-    fn end(&mut self) {
-        if let Some(before) = self.0.take() {
-            let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &before);
-        }
+        Ok(Self(before))
     }
 }
 
 impl Drop for HiddenInput {
     fn drop(&mut self) {
-        self.end();
+        let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &self.0);
     }
 }
 

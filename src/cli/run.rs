@@ -22,10 +22,10 @@ use rustix::process::{Pid, Signal, getpgrp, kill_process};
 use super::access::{AccessArgs, enter};
 use super::args::GatePlace;
 use super::client::ControlClient;
-use super::endpoint::UsualCaller;
 use super::render;
-use super::render::{left, time, to, visible};
+use super::render::{left, time, visible};
 use super::speech::{complain, note};
+use super::views::to;
 use super::wait::{Signals, code_of, until_granted};
 use crate::base::clock::Clock;
 use crate::base::duration;
@@ -150,7 +150,6 @@ struct ProgramAccess {
 }
 
 pub(super) async fn psql(config: &Path, args: PsqlArgs) -> anyhow::Result<u8> {
-    let client = ControlClient::new(UsualCaller::Person, config, &args.place)?;
     if on_path("psql").is_none() {
         // Before an approver is asked for access that cannot be used.
         return Err(StartProgramError {
@@ -159,8 +158,6 @@ pub(super) async fn psql(config: &Path, args: PsqlArgs) -> anyhow::Result<u8> {
         }
         .into());
     }
-    let mut stops = Signals::new()?;
-    let access = obtain(&client, &args.wanted, &mut stops).await?;
     let program = ChildProgram {
         name: OsStr::new("psql"),
         arguments: &args.arguments,
@@ -168,35 +165,26 @@ pub(super) async fn psql(config: &Path, args: PsqlArgs) -> anyhow::Result<u8> {
         interrupts: false,
         welcome: !args.no_welcome,
     };
-    let ended = program.run(&client, &access, &mut stops).await;
-    if args.release {
-        release(&client, &access).await;
-    }
-    ended
+    program.run(args.place.person(config)?, &args.wanted, |_| args.release).await
 }
 
 pub(super) async fn exec(config: &Path, args: ExecArgs) -> anyhow::Result<u8> {
-    let client = ControlClient::new(UsualCaller::Person, config, &args.place)?;
     let Some((name, arguments)) = args.command.split_first() else {
         anyhow::bail!("exec needs a command after --");
     };
-    let mut stops = Signals::new()?;
-    let access = obtain(&client, &args.wanted, &mut stops).await?;
     let program = ChildProgram {
         name,
         arguments,
         interrupts: !at_the_terminal(),
         welcome: !args.no_welcome,
     };
-    let ended = program.run(&client, &access, &mut stops).await;
-    if access.made || args.release {
-        release(&client, &access).await;
-    }
-    ended
+    program
+        .run(args.place.person(config)?, &args.wanted, |made| made || args.release)
+        .await
 }
 
 pub(super) async fn env(config: &Path, args: EnvArgs) -> anyhow::Result<u8> {
-    let client = ControlClient::new(UsualCaller::Person, config, &args.place)?;
+    let client = args.place.person(config)?;
     let access = obtain(&client, &args.wanted, &mut Signals::new()?).await?;
     let variables = variables(&client, &access, !args.no_welcome).await?;
     render::print(&variables.written(args.format)?)?;
@@ -282,7 +270,7 @@ async fn variables(client: &ControlClient, access: &ProgramAccess, welcome: bool
 }
 
 /// Gives the grant back. A failure is reported but does not change the exit code, since the program has done its work.
-async fn release(client: &ControlClient, access: &ProgramAccess) {
+async fn give_back(client: &ControlClient, access: &ProgramAccess) {
     let path = format!("/v1/grants/{}/release", access.grant);
     if let Err(error) = client.post::<GrantView>(&path, &EmptyBody {}).await {
         complain(&format!("cannot release grant {}: {error}", access.grant));
@@ -315,10 +303,19 @@ struct ChildProgram<'a> {
 }
 
 impl ChildProgram<'_> {
-    /// Runs it to its end, with a login of its own; passes signals on.
-    async fn run(&self, client: &ControlClient, access: &ProgramAccess, stops: &mut Signals) -> anyhow::Result<u8> {
-        let variables = variables(client, access, self.welcome).await?;
-        self.run_with(&variables, stops).await
+    /// Obtains access and runs the program to its end, with a login of its own; passes signals on. Then gives the grant back, if
+    /// `release` says so for a grant that was made for this program or not.
+    async fn run(&self, client: ControlClient, wanted: &AccessArgs, release: impl Fn(bool) -> bool) -> anyhow::Result<u8> {
+        let mut stops = Signals::new()?;
+        let access = obtain(&client, wanted, &mut stops).await?;
+        let ended = match variables(&client, &access, self.welcome).await {
+            Ok(variables) => self.run_with(&variables, &mut stops).await,
+            Err(error) => Err(error),
+        };
+        if release(access.made) {
+            give_back(&client, &access).await;
+        }
+        ended
     }
 
     async fn run_with(&self, variables: &ConnectionVariables, stops: &mut Signals) -> anyhow::Result<u8> {

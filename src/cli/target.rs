@@ -15,10 +15,11 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::args::{OutputArgs, OutputFormat};
+use super::client_error::ClientError;
 use super::{complete, render};
 use crate::app::profiles::{TargetProfiles, profiles};
 use crate::base::secret::Secret;
-use crate::config::{self, AccountSettings, ConfigMistake, TargetSettings};
+use crate::config::{self, AccountSettings, TargetSettings};
 use crate::database::provision::profiles::{ProfileComparison, ProfilesError, TargetComparison, apply, compare};
 use crate::model::names::TargetName;
 
@@ -126,9 +127,7 @@ impl TargetArgs {
     }
 
     fn settings(&self, config: &Path) -> anyhow::Result<TargetSettings> {
-        let lines = |mistakes: Vec<ConfigMistake>| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-        let read = config::target(config, &self.target, self.user.is_none());
-        let target = read.map_err(|mistakes| anyhow::anyhow!(lines(mistakes)))?;
+        let target = config::target(config, &self.target, self.user.is_none()).map_err(ClientError::Config)?;
         if !target.has_rights() {
             anyhow::bail!(
                 "the profiles of {} define no rights, so there is nothing to compare; define them in [targets.{0}.profiles.NAME]",

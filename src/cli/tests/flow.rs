@@ -239,8 +239,8 @@ fn requests_for_people() {
         views::request(&rejected, &[], now),
         views::users(&[user("ana", false), user("kim@example.com", true)]),
         views::issued_user(&issued),
-        views::grants(&[mine], now),
-        [views::requests(&[], now), views::users(&[]), views::grants(&[], now)].join("\n"),
+        views::grants(&[mine], true, now),
+        [views::requests(&[], now), views::users(&[]), views::grants(&[], true, now)].join("\n"),
     ];
     insta::assert_snapshot!(parts.join("\n---\n"));
 }
