@@ -35,7 +35,7 @@ mod terminal;
 mod tests;
 pub mod user;
 mod views;
-mod wait;
+pub(crate) mod wait;
 mod watch;
 mod zone;
 

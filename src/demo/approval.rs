@@ -53,12 +53,12 @@ async fn scene(screen: &DemoScreen, env: &DemoEnv, psql: &Path) -> anyhow::Resul
     let DemoEnv { ana, bo, .. } = env;
     let (mut psql, request) = wish(screen, env, psql).await?;
 
-    env.show_as(screen, bo, &["requests"]).await?;
+    env.show(screen, Some(bo), &["requests"]).await?;
     let approve = ["approve", &request, "--for", "20m", "--comment", "the totals only"];
     screen.command_of(bo.short(), &shown(&approve))?;
     // The first line is sent ahead, and runs as soon as there is a prompt.
     psql.enter(&format!("{WORK}\n")).await?;
-    let (approved, prompt) = tokio::join!(env.json_as(bo, &approve), psql.until(screen, WORK));
+    let (approved, prompt) = tokio::join!(env.json(Some(bo), &approve), psql.until(screen, WORK));
     let (approved, (_, prompt)) = (approved?, prompt?);
     let grant = approved.pointer("/outcome/grant").and_then(|grant| grant.as_str());
     let grant = grant.context("the approved request names no grant")?.to_owned();
@@ -71,13 +71,13 @@ async fn scene(screen: &DemoScreen, env: &DemoEnv, psql: &Path) -> anyhow::Resul
     runs(env).await?;
     let extend = ["extend", &grant, "--by", "10m", "--reason", "still counting"];
     screen.command_of(ana.short(), &shown(&extend))?;
-    let (extended, more) = tokio::join!(env.json_as(ana, &extend), more(screen, &mut psql));
+    let (extended, more) = tokio::join!(env.json(Some(ana), &extend), more(screen, &mut psql));
     let (_, more) = (extended?, more?);
     let extended = env.last(&["--grant", &grant, "--event", "grant_changed"]).await?;
 
     let revoke = ["grant", "revoke", &grant, "--reason", "the nightly restore begins"];
     screen.command_of(bo.short(), &shown(&revoke))?;
-    let (revoked, told) = tokio::join!(env.json_as(bo, &revoke), psql.rest(screen));
+    let (revoked, told) = tokio::join!(env.json(Some(bo), &revoke), psql.rest(screen));
     let (revoked, told) = (revoked?, told?);
     // A revocation is in effect before it is on record, so its own time is the start of the measurement.
     let revoked = revoked.pointer("/revoked/at").and_then(|at| at.as_str());

@@ -3,8 +3,7 @@
 //! INVARIANT: no token is printed whole; commands get theirs in their environment.
 
 use std::path::PathBuf;
-use std::process::{Command, Output};
-use std::sync::Arc;
+use std::process::Command;
 
 use anyhow::{Context, bail};
 use jiff::Timestamp;
@@ -39,7 +38,7 @@ const SHOWN_TOKEN_CHARS: usize = 6;
 /// Running database and gate; both end when it is dropped.
 pub(super) struct DemoEnv {
     // The gate is dropped first, so that it does not report a lost database.
-    pub(super) gate: Arc<TestGate>,
+    pub(super) gate: TestGate,
     pub(super) server: TestPostgres,
     /// Direct connection to the database, as its superuser.
     pub(super) admin: Client,
@@ -90,7 +89,6 @@ impl DemoEnv {
             TestGate::start(&binary, &config, &files)
         })
         .await??;
-        let gate = Arc::new(gate);
         screen.note(&format!(
             "the gate on {}, with the example policies; its log and its grants in",
             gate.address()
@@ -114,32 +112,24 @@ impl DemoEnv {
         })
     }
 
-    /// Runs an operator command and shows its output.
-    pub(super) async fn show(&self, screen: &DemoScreen, arguments: &[&str]) -> anyhow::Result<()> {
-        screen.command(&shown(arguments))?;
-        display(screen, &self.operate(arguments).await?)
+    /// Runs a command as this person, or as the operator, and shows its output.
+    pub(super) async fn show(&self, screen: &DemoScreen, who: Option<&DemoPerson>, arguments: &[&str]) -> anyhow::Result<()> {
+        match who {
+            Some(who) => screen.command_of(who.short(), &shown(arguments))?,
+            None => screen.command(&shown(arguments))?,
+        }
+        let output = self.run(who, arguments).await?;
+        Ok(screen.output(&String::from_utf8_lossy(&output))?)
     }
 
-    /// Runs a command as this person and shows its output.
-    pub(super) async fn show_as(&self, screen: &DemoScreen, who: &DemoPerson, arguments: &[&str]) -> anyhow::Result<()> {
-        screen.command_of(who.short(), &shown(arguments))?;
-        display(screen, &self.run_as(who, arguments).await?)
+    /// Runs a command as this person, or as the operator, and returns its output.
+    pub(super) async fn run(&self, who: Option<&DemoPerson>, arguments: &[&str]) -> anyhow::Result<Vec<u8>> {
+        run(&self.gate, who, arguments).await
     }
 
-    /// Runs an operator command and returns its output.
-    pub(super) async fn operate(&self, arguments: &[&str]) -> anyhow::Result<Vec<u8>> {
-        operate(&self.gate, arguments).await
-    }
-
-    /// Runs an operator command and parses its JSON output.
-    pub(super) async fn json(&self, arguments: &[&str]) -> anyhow::Result<Value> {
-        json(&self.gate, arguments).await
-    }
-
-    /// Runs a command as this person and parses its JSON output.
-    pub(super) async fn json_as(&self, who: &DemoPerson, arguments: &[&str]) -> anyhow::Result<Value> {
-        let output = self.run_as(who, &[arguments, &["--output", "json"]].concat()).await?;
-        Ok(serde_json::from_slice(&output)?)
+    /// Runs a command as this person, or as the operator, and parses its JSON output.
+    pub(super) async fn json(&self, who: Option<&DemoPerson>, arguments: &[&str]) -> anyhow::Result<Value> {
+        json(&self.gate, who, arguments).await
     }
 
     /// Returns a command of this person, with the folder of psql in its `PATH`.
@@ -164,21 +154,16 @@ impl DemoEnv {
     }
 
     async fn read(&self, arguments: &[&str]) -> anyhow::Result<Vec<Value>> {
-        let output = self.operate(&[arguments, &["--output", "json"]].concat()).await?;
+        let output = self.run(None, &[arguments, &["--output", "json"]].concat()).await?;
         let lines = output.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         Ok(lines.map(serde_json::from_slice).collect::<Result<_, _>>()?)
-    }
-
-    async fn run_as(&self, who: &DemoPerson, arguments: &[&str]) -> anyhow::Result<Vec<u8>> {
-        let mut command = tokio::process::Command::from(self.gate.command_of(&who.token, arguments));
-        succeeded(arguments, command.kill_on_drop(true).output().await?)
     }
 }
 
 /// Creates a user with an operator command.
-async fn person(screen: &DemoScreen, gate: &Arc<TestGate>, name: &'static str, group: &str) -> anyhow::Result<DemoPerson> {
+async fn person(screen: &DemoScreen, gate: &TestGate, name: &'static str, group: &str) -> anyhow::Result<DemoPerson> {
     let add = ["user", "add", name, "--group", group];
-    let issued = json(gate, &add).await?;
+    let issued = json(gate, None, &add).await?;
     let token = issued.get("token").and_then(Value::as_str);
     let token = Secret::new(token.context("the answer to `user add` has no token")?.to_owned());
     let start = token.expose().get(..SHOWN_TOKEN_CHARS).unwrap_or_default();
@@ -187,32 +172,19 @@ async fn person(screen: &DemoScreen, gate: &Arc<TestGate>, name: &'static str, g
     Ok(DemoPerson { name, token })
 }
 
-async fn json(gate: &Arc<TestGate>, arguments: &[&str]) -> anyhow::Result<Value> {
-    let output = operate(gate, &[arguments, &["--output", "json"]].concat()).await?;
+async fn json(gate: &TestGate, who: Option<&DemoPerson>, arguments: &[&str]) -> anyhow::Result<Value> {
+    let output = run(gate, who, &[arguments, &["--output", "json"]].concat()).await?;
     Ok(serde_json::from_slice(&output)?)
 }
 
-/// Runs an operator command and returns its output.
-async fn operate(gate: &Arc<TestGate>, arguments: &[&str]) -> anyhow::Result<Vec<u8>> {
-    let gate = Arc::clone(gate);
-    let words: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
-    let run = move || gate.command(&words.iter().map(String::as_str).collect::<Vec<_>>());
-    succeeded(arguments, tokio::task::spawn_blocking(run).await??)
-}
-
-fn succeeded(arguments: &[&str], output: Output) -> anyhow::Result<Vec<u8>> {
+async fn run(gate: &TestGate, who: Option<&DemoPerson>, arguments: &[&str]) -> anyhow::Result<Vec<u8>> {
+    let command = who.map_or_else(|| gate.operator(arguments), |who| gate.command_of(&who.token, arguments));
+    let output = tokio::process::Command::from(command).kill_on_drop(true).output().await?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         bail!("`tidegate {}` failed: {}", arguments.join(" "), said.trim());
     }
     Ok(output.stdout)
-}
-
-fn display(screen: &DemoScreen, output: &[u8]) -> anyhow::Result<()> {
-    for line in String::from_utf8_lossy(output).lines() {
-        screen.output(line)?;
-    }
-    Ok(())
 }
 
 /// Returns a command of this program as a user would type it.

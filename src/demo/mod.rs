@@ -17,9 +17,9 @@ mod tester;
 pub mod testkit;
 
 use anyhow::bail;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::command_line::DemoArgs;
+use crate::cli::wait::Signals;
 use env::DemoEnv;
 use screen::DemoScreen;
 
@@ -33,16 +33,16 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
         .build()?;
     let mut screen = DemoScreen::new();
     let (interrupted, staying) = runtime.block_on(async {
-        let mut env = None;
+        let (mut env, mut stops) = (None, Signals::new()?);
         let outcome = tokio::select! {
             outcome = play(&mut screen, &mut env) => Some(outcome),
-            stop = stopped() => { stop?; None }
+            _ = stops.next() => None,
         };
         let staying = args.stay && matches!(outcome, Some(Ok(())));
         if let (true, Some(env)) = (staying, &env) {
             tokio::select! {
                 outcome = stay::hold(&mut screen, env, &args.window) => outcome?,
-                stop = stopped() => stop?,
+                _ = stops.next() => {}
             }
         }
         let interrupted = outcome.is_none();
@@ -58,19 +58,6 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     }
     if !staying {
         screen.note("To try it by hand: make demo ARGS=--stay (or: tidegate demo --stay)")?;
-    }
-    Ok(())
-}
-
-/// Waits for Ctrl-C, SIGTERM, or the end of the terminal.
-async fn stopped() -> std::io::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        _ = hangup.recv() => {}
     }
     Ok(())
 }
@@ -93,7 +80,7 @@ async fn play(screen: &mut DemoScreen, env: &mut Option<DemoEnv>) -> anyhow::Res
     screen.heading("What is left: the roles of the profiles, none of a grant; and what security sees")?;
     roles::gone(env).await?;
     let left = roles::show(screen, env).await?;
-    env.show(screen, &["log", "--identity", env.ana.name]).await?;
+    env.show(screen, None, &["log", "--identity", env.ana.name]).await?;
 
     screen.heading("Measured")?;
     measure::report(screen, env, &end, steps.as_ref(), left).await

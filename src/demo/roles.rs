@@ -33,7 +33,7 @@ pub(super) async fn apply(screen: &DemoScreen, env: &DemoEnv) -> anyhow::Result<
     let who = ["target", "apply", DEMO_TARGET, "--user", env.server.superuser()];
     screen.command(&format!("{} --password-file .../password", shown(&who)))?;
     let file = env.server.folder().join("password").display().to_string();
-    let output = env.operate(&[&who[..], &["--password-file", &file]].concat()).await?;
+    let output = env.run(None, &[&who[..], &["--password-file", &file]].concat()).await?;
     // The lines before it are the statements.
     let output = String::from_utf8_lossy(&output).into_owned();
     screen.output(output.lines().last().context("`target apply` says nothing")?)?;

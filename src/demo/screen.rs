@@ -65,9 +65,10 @@ impl DemoScreen {
         self.line(&self.paint(DIM, &format!("   {who}$ {text}")))
     }
 
-    /// Prints a line of another program.
+    /// Prints the lines of another program.
     pub(super) fn output(&self, text: &str) -> io::Result<()> {
-        self.line(&format!("   {}", self.tinted(text)))
+        text.lines()
+            .try_for_each(|line| self.line(&format!("   {}", self.tinted(line))))
     }
 
     /// Prints a line of another program, with the time it arrived.

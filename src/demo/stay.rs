@@ -53,7 +53,7 @@ pub(super) async fn hold(screen: &mut DemoScreen, env: &DemoEnv, window: &str) -
 
     let mut last = String::new();
     loop {
-        let grant = env.json(&["grant", "show", &login.grant]).await?;
+        let grant = env.json(None, &["grant", "show", &login.grant]).await?;
         let now = state(&grant, env.clock.now()).context("the grant cannot be read")?;
         if screen.is_terminal() {
             screen.replace(&now.live)?;
@@ -80,7 +80,7 @@ async fn grant(screen: &DemoScreen, env: &DemoEnv, window: &str) -> anyhow::Resu
         why,
     ];
     screen.command(&shown(&create))?;
-    let login = TestLogin::read(&env.json(&create).await?);
+    let login = TestLogin::read(&env.json(None, &create).await?);
     login.context("the answer to `grant create` has no grant or no secret")
 }
 

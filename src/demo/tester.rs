@@ -59,7 +59,7 @@ pub(super) async fn work(screen: &DemoScreen, env: &DemoEnv) -> anyhow::Result<D
         let roles = roles::show(screen, env).await?;
         screen.note("which rule let her in:")?;
         let decided = ["log", "--identity", env.ana.name, "--event", "request_changed"];
-        env.show(screen, &decided).await?;
+        env.show(screen, None, &decided).await?;
         let mut driver = driver(screen, env).await?;
 
         let clock = &env.clock;
@@ -72,7 +72,7 @@ pub(super) async fn work(screen: &DemoScreen, env: &DemoEnv) -> anyhow::Result<D
         let (last_words, driver_told) = driver_told;
         let words = last_words.as_ref().and_then(|error| error.as_db_error());
         screen.note("and the driver, which had nothing running, was told:")?;
-        show(screen, &words.map_or_else(|| "nothing".to_owned(), said))?;
+        screen.output(&words.map_or_else(|| "nothing".to_owned(), said))?;
         anyhow::Ok(DeadlineMoments {
             grant,
             first_row,
@@ -144,7 +144,7 @@ impl TesterClient {
 
 /// Returns the id and the end of her grant.
 async fn grant(env: &DemoEnv) -> anyhow::Result<(String, Timestamp)> {
-    let grants = env.json_as(&env.ana, &["grants"]).await?;
+    let grants = env.json(Some(&env.ana), &["grants"]).await?;
     let field = |name: &str| grants.pointer("/grants/0")?.get(name).and_then(Value::as_str);
     let until = field("until").context("the grant has no deadline after its first connect")?;
     let id = field("id").context("the grant has no id")?;
@@ -191,10 +191,6 @@ fn config(person: &DemoPerson) -> Config {
         .dbname(DEMO_TARGET)
         .application_name("demo-suite");
     config
-}
-
-fn show(screen: &DemoScreen, text: &str) -> std::io::Result<()> {
-    text.lines().try_for_each(|line| screen.output(line))
 }
 
 /// Formats an error like psql.
