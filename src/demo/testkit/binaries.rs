@@ -4,7 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::LabError;
+use anyhow::Context as _;
+
 use crate::cli::run::on_path;
 
 /// Folder with `initdb` and `postgres`.
@@ -23,7 +24,7 @@ pub(super) struct SystemAccount {
 impl PostgresBinaries {
     /// Searches `PG_BIN` (and only it, if it is set), then `PATH`, then the usual folders of distributions, the newest version
     /// first.
-    pub fn find() -> Result<Self, LabError> {
+    pub fn find() -> anyhow::Result<Self> {
         if let Some(folder) = std::env::var_os("PG_BIN") {
             return Self::in_folder(Path::new(&folder));
         }
@@ -38,23 +39,16 @@ impl PostgresBinaries {
         folders
             .iter()
             .find_map(|folder| Self::in_folder(folder).ok())
-            .ok_or_else(|| LabError::NoBinaries {
-                searched: "PATH, /usr/lib/postgresql/*/bin, /usr/pgsql-*/bin, /usr/local/pgsql/bin".to_owned(),
-            })
+            .with_context(|| no_binaries("PATH, /usr/lib/postgresql/*/bin, /usr/pgsql-*/bin, /usr/local/pgsql/bin"))
     }
 
     /// Uses the binaries of one folder.
-    pub fn in_folder(folder: &Path) -> Result<Self, LabError> {
+    pub fn in_folder(folder: &Path) -> anyhow::Result<Self> {
         let complete = ["initdb", "postgres"].iter().all(|name| folder.join(name).is_file());
-        if complete {
-            Ok(Self {
-                folder: folder.to_owned(),
-            })
-        } else {
-            Err(LabError::NoBinaries {
-                searched: folder.display().to_string(),
-            })
-        }
+        anyhow::ensure!(complete, no_binaries(&folder.display().to_string()));
+        Ok(Self {
+            folder: folder.to_owned(),
+        })
     }
 
     /// Returns the folder of the binaries.
@@ -70,6 +64,12 @@ impl PostgresBinaries {
         let beside = self.folder.join(name);
         if beside.is_file() { Some(beside) } else { on_path(name) }
     }
+}
+
+fn no_binaries(searched: &str) -> String {
+    format!(
+        "no PostgreSQL server binaries (initdb, postgres) found in {searched}; install them (Debian: apt install postgresql) or set PG_BIN to their folder"
+    )
 }
 
 /// Returns the folders `PARENT/PREFIX*/bin`, the highest version number first.
@@ -92,7 +92,7 @@ fn versions(parent: &Path, prefix: &str) -> Vec<PathBuf> {
 
 /// Returns the account to run the server under: `None` for the current one, an unprivileged one for root, since PostgreSQL
 /// refuses to run as root.
-pub(super) fn server_account() -> Result<Option<SystemAccount>, LabError> {
+pub(super) fn server_account() -> anyhow::Result<Option<SystemAccount>> {
     if !rustix::process::geteuid().is_root() {
         return Ok(None);
     }
@@ -101,7 +101,7 @@ pub(super) fn server_account() -> Result<Option<SystemAccount>, LabError> {
         .iter()
         .find_map(|name| account(&accounts, name))
         .map(Some)
-        .ok_or(LabError::NoAccount)
+        .context("cannot run PostgreSQL as root, and neither the account `postgres` nor `nobody` exists")
 }
 
 /// Parses one line of passwd(5): `name:password:uid:gid:...`.
@@ -131,10 +131,8 @@ mod tests {
     #[test]
     fn an_empty_folder_has_no_binaries() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        assert!(matches!(
-            PostgresBinaries::in_folder(folder.path()),
-            Err(LabError::NoBinaries { .. })
-        ));
+        let error = PostgresBinaries::in_folder(folder.path()).unwrap_err().to_string();
+        assert!(error.starts_with("no PostgreSQL server binaries"), "{error}");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use std::future::poll_fn;
 use std::net::SocketAddr;
 
+use anyhow::Context as _;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -14,7 +15,6 @@ use tokio_postgres::error::DbError;
 use tokio_postgres::{AsyncMessage, Config, Error, NoTls};
 use tokio_rustls::TlsStream;
 
-use super::{LabError, step};
 use crate::base::tls::{ClientTls, TlsMode, Transport};
 
 /// Int32(8) Int32(80877103): protocol page, "SSLRequest".
@@ -31,11 +31,14 @@ pub struct DriverConnection {
 
 impl DriverConnection {
     /// Connects and logs in. `config` contains user, password and database; its hosts are ignored.
-    pub async fn connect(address: SocketAddr, config: &Config, over_tls: bool) -> Result<Self, LabError> {
-        let tcp = step(TcpStream::connect(address).await, || format!("connecting to {address}"))?;
-        step(tcp.set_nodelay(true), || format!("setting up the connection to {address}"))?;
+    pub async fn connect(address: SocketAddr, config: &Config, over_tls: bool) -> anyhow::Result<Self> {
+        let tcp = TcpStream::connect(address)
+            .await
+            .with_context(|| format!("connecting to {address}"))?;
+        tcp.set_nodelay(true)
+            .with_context(|| format!("setting up the connection to {address}"))?;
         let transport = if over_tls {
-            step(tls(tcp).await, || format!("TLS with {address}"))?
+            tls(tcp).await.with_context(|| format!("TLS with {address}"))?
         } else {
             Transport::Plain(tcp)
         };

@@ -2,8 +2,8 @@
 //!
 //! It knows nothing of the gate except the configuration table of a target.
 
+use super::TestPostgres;
 use super::postgres::random_password;
-use super::{LabError, TestPostgres};
 use crate::base::secret::Secret;
 
 /// Script that creates 1,000 customers, 1,500 cards and 5,000 orders; always the same.
@@ -32,7 +32,7 @@ impl ShopFixture {
     pub const GATE: &str = "gate";
 
     /// Creates the database and its accounts.
-    pub async fn make(server: &TestPostgres) -> Result<Self, LabError> {
+    pub async fn make(server: &TestPostgres) -> anyhow::Result<Self> {
         let password = random_password()?;
         let client = server.client("postgres").await?;
         // Letters and digits only, so it needs no quoting.
@@ -58,7 +58,7 @@ impl ShopFixture {
 
     /// Returns the same shop for a gate whose grants have their own roles: the gate logs in as [`ShopFixture::GATE`], which this
     /// creates.
-    pub async fn behind_roles(self, server: &TestPostgres) -> Result<Self, LabError> {
+    pub async fn behind_roles(self, server: &TestPostgres) -> anyhow::Result<Self> {
         let password = random_password()?;
         let account = format!(
             "CREATE ROLE {gate} LOGIN CREATEROLE PASSWORD '{}'; GRANT pg_signal_backend TO {gate}",

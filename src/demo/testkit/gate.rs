@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use anyhow::{Context as _, bail};
 use rustix::process::Signal;
 
 use super::keeper::{KeptCommand, ProcessKeeper};
 use super::scratch::ScratchFolder;
-use super::{LabError, step};
 use crate::base::secret::Secret;
 
 /// Range of ports below those that Linux assigns to outgoing connections (32768 and up), so that no client takes a port before
@@ -56,7 +56,7 @@ impl TestGate {
     ///
     /// `config` is the text of its `tidegate.toml` without `listen` and `state_dir`; `files` (name, content) are written beside
     /// it, readable by the owner only.
-    pub fn start(binary: &Path, config: &str, files: &[(&str, &str)]) -> Result<Self, LabError> {
+    pub fn start(binary: &Path, config: &str, files: &[(&str, &str)]) -> anyhow::Result<Self> {
         let scratch = ScratchFolder::new(None)?;
         let port = free_port()?;
         let head = format!("listen = [\"127.0.0.1:{port}\"]\nstate_dir = \"state\"\n");
@@ -74,7 +74,7 @@ impl TestGate {
     }
 
     /// Starts it again in the same folder, on the same port, after [`TestGate::kill`] or [`TestGate::terminate`].
-    pub fn start_again(&mut self) -> Result<(), LabError> {
+    pub fn start_again(&mut self) -> anyhow::Result<()> {
         self.again = None;
         self.again = Some(serve(ScratchFolder::new(None)?, &self.binary, self.home.folder(), self.port)?);
         Ok(())
@@ -130,25 +130,24 @@ impl TestGate {
     }
 
     /// Sends SIGKILL, to simulate a crash.
-    pub fn kill(&self) -> Result<(), LabError> {
+    pub fn kill(&self) -> anyhow::Result<()> {
         self.run().signal(Signal::KILL)
     }
 
     /// Sends SIGTERM, which makes it drain and stop.
-    pub fn terminate(&self) -> Result<(), LabError> {
+    pub fn terminate(&self) -> anyhow::Result<()> {
         self.run().signal(Signal::TERM)
     }
 
     /// Sends SIGHUP, which makes it read its configuration again.
-    pub fn reload(&self) -> Result<(), LabError> {
+    pub fn reload(&self) -> anyhow::Result<()> {
         self.run().signal(Signal::HUP)
     }
 
     /// Runs an operator command (`grant list`) against it.
-    pub fn command(&self, arguments: &[&str]) -> Result<Output, LabError> {
-        step(self.operator(arguments).output(), || {
-            format!("running `tidegate {}`", arguments.join(" "))
-        })
+    pub fn command(&self, arguments: &[&str]) -> anyhow::Result<Output> {
+        let output = self.operator(arguments).output();
+        output.with_context(|| format!("running `tidegate {}`", arguments.join(" ")))
     }
 
     /// Returns an operator command against this gate, not yet started.
@@ -188,26 +187,25 @@ impl TestGate {
     }
 
     /// Runs an operator command that must succeed, and parses its JSON output.
-    pub fn json(&self, arguments: &[&str]) -> Result<serde_json::Value, LabError> {
+    pub fn json(&self, arguments: &[&str]) -> anyhow::Result<serde_json::Value> {
         let output = self.command(&[arguments, &["--output", "json"]].concat())?;
-        let value = serde_json::from_slice(&output.stdout)
-            .ok()
-            .filter(|_| output.status.success());
-        value.ok_or_else(|| LabError::Command {
-            command: arguments.join(" "),
-            output: String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
-        })
+        match serde_json::from_slice(&output.stdout) {
+            Ok(value) if output.status.success() => Ok(value),
+            _ => {
+                let said = [output.stdout, output.stderr].concat();
+                bail!(
+                    "`tidegate {}` failed: {}",
+                    arguments.join(" "),
+                    String::from_utf8_lossy(&said)
+                )
+            }
+        }
     }
 
     /// Creates a grant; `more` are further arguments of `tidegate grant create`.
-    pub fn grant(&self, identity: &str, target: &str, window: &str, more: &[&str]) -> Result<TestLogin, LabError> {
+    pub fn grant(&self, identity: &str, target: &str, window: &str, more: &[&str]) -> anyhow::Result<TestLogin> {
         let arguments = [&["grant", "create", target, "--identity", identity, "--for", window], more].concat();
-        let issued = self.json(&arguments)?;
-        let login = TestLogin::read(&issued).ok_or_else(|| LabError::Command {
-            command: arguments.join(" "),
-            output: "its answer has no grant, or no secret".to_owned(),
-        })?;
-        Ok(login)
+        TestLogin::read(&self.json(&arguments)?).context("the answer to `grant create` has no grant, or no secret")
     }
 
     fn run(&self) -> &ProcessKeeper {
@@ -215,7 +213,7 @@ impl TestGate {
     }
 }
 
-fn serve(scratch: ScratchFolder, binary: &Path, home: &Path, port: u16) -> Result<ProcessKeeper, LabError> {
+fn serve(scratch: ScratchFolder, binary: &Path, home: &Path, port: u16) -> anyhow::Result<ProcessKeeper> {
     let (binary, config) = (binary.to_string_lossy(), home.join("tidegate.toml"));
     let mut keeper = ProcessKeeper::start(
         scratch,
@@ -243,22 +241,14 @@ fn healthy(socket: &Path) -> std::io::Result<bool> {
 }
 
 /// Returns a free port of 127.0.0.1.
-pub fn free_port() -> Result<u16, LabError> {
-    let mut failure = None;
+pub fn free_port() -> anyhow::Result<u16> {
     for _ in 0..100 {
         let mut random = [0; 2];
-        if let Err(error) = getrandom::fill(&mut random) {
-            failure = Some(error.into());
-            break;
-        }
+        getrandom::fill(&mut random)?;
         let port = GATE_PORTS.start + u16::from_ne_bytes(random) % (GATE_PORTS.end - GATE_PORTS.start);
-        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-            Ok(_) => return Ok(port),
-            Err(error) => failure = Some(error),
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
         }
     }
-    Err(LabError::Io {
-        what: "looking for a free port".to_owned(),
-        source: failure.unwrap_or_else(|| std::io::ErrorKind::AddrInUse.into()),
-    })
+    bail!("looking for a free port: none of 100 was")
 }

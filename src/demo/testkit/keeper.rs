@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::binaries::SystemAccount;
 use super::scratch::ScratchFolder;
-use super::{LabError, step, tail};
+use super::tail;
 
 const SCRIPT: &str = include_str!("keeper.sh");
 /// Interval between two checks whether a server is ready.
@@ -39,7 +40,7 @@ pub(super) struct ProcessKeeper {
 }
 
 impl ProcessKeeper {
-    pub(super) fn start(scratch: ScratchFolder, run: &KeptCommand<'_>) -> Result<Self, LabError> {
+    pub(super) fn start(scratch: ScratchFolder, run: &KeptCommand<'_>) -> anyhow::Result<Self> {
         let mut command = Command::new("/bin/sh");
         command
             .args(["-c", SCRIPT, "keeper"])
@@ -64,7 +65,9 @@ impl ProcessKeeper {
         if let Some(SystemAccount { uid, gid }) = run.account {
             command.uid(uid).gid(gid);
         }
-        let process = step(command.spawn(), || format!("starting the keeper of {}", run.what))?;
+        let process = command
+            .spawn()
+            .with_context(|| format!("starting the keeper of {}", run.what))?;
         Ok(Self {
             what: run.what,
             folder: scratch.hand_over(),
@@ -91,49 +94,38 @@ impl ProcessKeeper {
         pid.trim().parse().ok()
     }
 
-    pub(super) fn signal(&self, signal: Signal) -> Result<(), LabError> {
+    pub(super) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         // The id of an ended process may belong to another process by now.
         match self.pid().and_then(Pid::from_raw) {
-            Some(pid) if !self.ended() => step(kill_process(pid, signal).map_err(Into::into), || {
-                format!("signalling {}", self.what)
-            }),
+            Some(pid) if !self.ended() => kill_process(pid, signal).with_context(|| format!("signalling {}", self.what)),
             _ => Ok(()),
         }
     }
 
     /// Blocks until the command has ended.
-    pub(super) fn wait_for_its_end(&self) -> Result<(), LabError> {
+    pub(super) fn wait_for_its_end(&self) -> anyhow::Result<()> {
         for _ in 0..READY_TIMEOUT.as_millis() / POLL_INTERVAL.as_millis() {
             if self.ended() {
                 return Ok(());
             }
             std::thread::sleep(POLL_INTERVAL);
         }
-        Err(LabError::Lasting {
-            what: self.what,
-            seconds: READY_TIMEOUT.as_secs(),
-        })
+        bail!("{} has not ended after {} s", self.what, READY_TIMEOUT.as_secs())
     }
 
     /// Blocks until `ready` returns true.
-    pub(super) fn wait_until(&mut self, ready: impl Fn(&Path) -> bool) -> Result<(), LabError> {
+    pub(super) fn wait_until(&mut self, ready: impl Fn(&Path) -> bool) -> anyhow::Result<()> {
         for _ in 0..READY_TIMEOUT.as_millis() / POLL_INTERVAL.as_millis() {
             if ready(&self.folder) {
                 return Ok(());
             }
             if self.ended() || matches!(self.process.try_wait(), Ok(Some(_)) | Err(_)) {
-                return Err(LabError::Ended {
-                    what: self.what,
-                    log: tail(&self.log()),
-                });
+                bail!("{} did not start; its log ends with:\n{}", self.what, tail(&self.log()));
             }
             std::thread::sleep(POLL_INTERVAL);
         }
-        Err(LabError::Slow {
-            what: self.what,
-            seconds: READY_TIMEOUT.as_secs(),
-            log: tail(&self.log()),
-        })
+        let (seconds, log) = (READY_TIMEOUT.as_secs(), tail(&self.log()));
+        bail!("{} was not ready after {seconds} s; its log ends with:\n{log}", self.what)
     }
 }
 

@@ -11,11 +11,11 @@ use data_encoding::HEXLOWER;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustix::process::Signal;
 
+use super::PostgresBinaries;
 use super::binaries::{SystemAccount, server_account};
 use super::gate::free_port;
 use super::keeper::{KeptCommand, ProcessKeeper};
 use super::scratch::ScratchFolder;
-use super::{LabError, PostgresBinaries};
 use crate::base::secret::Secret;
 
 /// Number of attempts to start: another process may take the port between the check and the server's bind.
@@ -89,13 +89,13 @@ pub struct TestPostgres {
 
 impl TestPostgres {
     /// Starts a server and waits until it takes connections (about half a second; blocks the calling thread).
-    pub fn start(options: &ServerOptions) -> Result<Self, LabError> {
+    pub fn start(options: &ServerOptions) -> anyhow::Result<Self> {
         let binaries = options.binaries.clone().map_or_else(PostgresBinaries::find, Ok)?;
         let account = server_account()?;
         let mut last = Self::attempt(options, &binaries, account);
         for _ in 1..MAX_START_ATTEMPTS {
             match &last {
-                Err(LabError::Ended { log, .. }) if log.contains("Address already in use") => {}
+                Err(error) if error.to_string().contains("Address already in use") => {}
                 _ => break,
             }
             last = Self::attempt(options, &binaries, account);
@@ -103,7 +103,7 @@ impl TestPostgres {
         last
     }
 
-    fn attempt(options: &ServerOptions, binaries: &PostgresBinaries, account: Option<SystemAccount>) -> Result<Self, LabError> {
+    fn attempt(options: &ServerOptions, binaries: &PostgresBinaries, account: Option<SystemAccount>) -> anyhow::Result<Self> {
         let scratch = ScratchFolder::new(account)?;
         let port = free_port()?;
         let password = random_password()?;
@@ -141,23 +141,23 @@ impl TestPostgres {
 
     /// Kills the postmaster (SIGKILL), to simulate a crash. Blocks until it is dead; its children notice and exit by
     /// themselves.
-    pub fn kill(&self) -> Result<(), LabError> {
+    pub fn kill(&self) -> anyhow::Result<()> {
         self.end(Signal::KILL)
     }
 
     /// Stops it in order, sessions included (fast shutdown). Blocks until it has stopped.
-    pub fn stop(&self) -> Result<(), LabError> {
+    pub fn stop(&self) -> anyhow::Result<()> {
         self.end(Signal::INT)
     }
 
     /// Starts it again on the same data and the same port, after [`TestPostgres::kill`] or [`TestPostgres::stop`], and waits until it
     /// takes connections.
-    pub fn start_again(&mut self) -> Result<(), LabError> {
+    pub fn start_again(&mut self) -> anyhow::Result<()> {
         for _ in 0..MAX_CHILDREN_LOOKS {
             self.again = None;
             match self.attempt_again() {
                 // Children of the killed server are still alive: no server starts beside them.
-                Err(LabError::Ended { log, .. }) if log.contains("pre-existing shared memory block") => {
+                Err(error) if error.to_string().contains("pre-existing shared memory block") => {
                     std::thread::sleep(POLL_INTERVAL);
                 }
                 done => return done.map(|keeper| self.again = Some(keeper)),
@@ -166,7 +166,7 @@ impl TestPostgres {
         self.attempt_again().map(|keeper| self.again = Some(keeper))
     }
 
-    fn attempt_again(&self) -> Result<ProcessKeeper, LabError> {
+    fn attempt_again(&self) -> anyhow::Result<ProcessKeeper> {
         let (bin, home) = (self.binaries.folder().to_string_lossy(), self.folder());
         let mut keeper = ProcessKeeper::start(
             ScratchFolder::new(self.account)?,
@@ -182,7 +182,7 @@ impl TestPostgres {
         Ok(keeper)
     }
 
-    fn end(&self, signal: Signal) -> Result<(), LabError> {
+    fn end(&self, signal: Signal) -> anyhow::Result<()> {
         let run = self.again.as_ref().unwrap_or(&self.keeper);
         run.signal(signal)?;
         run.wait_for_its_end()
@@ -240,7 +240,7 @@ impl TestPostgres {
 
     /// Connects as superuser through its Unix socket, past any gate. The connection's driver runs as a task of the current
     /// runtime.
-    pub async fn client(&self, database: &str) -> Result<tokio_postgres::Client, LabError> {
+    pub async fn client(&self, database: &str) -> anyhow::Result<tokio_postgres::Client> {
         let (client, connection) = tokio_postgres::Config::new()
             .host_path(self.folder())
             .port(self.port)
@@ -255,7 +255,7 @@ impl TestPostgres {
 
     /// Runs a script as superuser. A script with several statements runs in one transaction, so it cannot contain statements
     /// such as `CREATE DATABASE`.
-    pub async fn batch(&self, database: &str, script: &str) -> Result<(), LabError> {
+    pub async fn batch(&self, database: &str, script: &str) -> anyhow::Result<()> {
         Ok(self.client(database).await?.batch_execute(script).await?)
     }
 }
@@ -333,7 +333,7 @@ fn access(options: &ServerOptions) -> String {
     text
 }
 
-fn make_certificates(scratch: &ScratchFolder) -> Result<(), LabError> {
+fn make_certificates(scratch: &ScratchFolder) -> anyhow::Result<()> {
     let ca_key = KeyPair::generate()?;
     let mut ca = CertificateParams::new(Vec::new())?;
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -351,11 +351,8 @@ fn make_certificates(scratch: &ScratchFolder) -> Result<(), LabError> {
     Ok(())
 }
 
-pub(super) fn random_password() -> Result<Secret<String>, LabError> {
+pub(super) fn random_password() -> anyhow::Result<Secret<String>> {
     let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| LabError::Io {
-        what: "drawing a random password".to_owned(),
-        source: error.into(),
-    })?;
+    getrandom::fill(&mut bytes)?;
     Ok(Secret::new(HEXLOWER.encode(&bytes)))
 }

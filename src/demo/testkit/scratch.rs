@@ -6,10 +6,10 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use tempfile::TempDir;
 
 use super::binaries::SystemAccount;
-use super::{LabError, step};
 
 /// Maximum length of the parent folder's path in bytes: `sockaddr_un` holds 107, of which this folder and the gate's
 /// `state/control.sock` in it take some.
@@ -22,11 +22,10 @@ pub(super) struct ScratchFolder {
 }
 
 impl ScratchFolder {
-    pub(super) fn new(account: Option<SystemAccount>) -> Result<Self, LabError> {
+    pub(super) fn new(account: Option<SystemAccount>) -> anyhow::Result<Self> {
         let parent = parent(account);
-        let folder = step(tempfile::Builder::new().prefix("tidegate-lab-").tempdir_in(&parent), || {
-            format!("making a temporary folder in {}", parent.display())
-        })?;
+        let folder = tempfile::Builder::new().prefix("tidegate-lab-").tempdir_in(&parent);
+        let folder = folder.with_context(|| format!("making a temporary folder in {}", parent.display()))?;
         own(folder.path(), 0o700, account)?;
         Ok(Self { folder, account })
     }
@@ -36,13 +35,13 @@ impl ScratchFolder {
     }
 
     /// Writes a file that only its owner can read; `name` may have a folder before it.
-    pub(super) fn write(&self, name: &str, content: &str) -> Result<PathBuf, LabError> {
+    pub(super) fn write(&self, name: &str, content: &str) -> anyhow::Result<PathBuf> {
         let path = self.path().join(name);
         if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
-            step(fs::create_dir(folder), || format!("making {}", folder.display()))?;
+            fs::create_dir(folder).with_context(|| format!("making {}", folder.display()))?;
             own(folder, 0o700, self.account)?;
         }
-        step(fs::write(&path, content), || format!("writing {}", path.display()))?;
+        fs::write(&path, content).with_context(|| format!("writing {}", path.display()))?;
         own(&path, 0o600, self.account)?;
         Ok(path)
     }
@@ -53,16 +52,14 @@ impl ScratchFolder {
     }
 }
 
-fn own(path: &Path, mode: u32, account: Option<SystemAccount>) -> Result<(), LabError> {
-    step(fs::set_permissions(path, fs::Permissions::from_mode(mode)), || {
-        format!("setting the mode of {}", path.display())
-    })?;
-    match account {
-        None => Ok(()),
-        Some(SystemAccount { uid, gid }) => step(chown(path, Some(uid), Some(gid)), || {
-            format!("giving {} to the account of the server", path.display())
-        }),
+fn own(path: &Path, mode: u32, account: Option<SystemAccount>) -> anyhow::Result<()> {
+    let set = fs::set_permissions(path, fs::Permissions::from_mode(mode));
+    set.with_context(|| format!("setting the mode of {}", path.display()))?;
+    if let Some(SystemAccount { uid, gid }) = account {
+        let given = chown(path, Some(uid), Some(gid));
+        given.with_context(|| format!("giving {} to the account of the server", path.display()))?;
     }
+    Ok(())
 }
 
 /// Returns the system's temporary folder, unless the other account cannot reach it or its path is too long for a socket.
