@@ -58,10 +58,13 @@ pub(super) fn left_out(left_out: &AccessLeftOut) -> String {
 }
 
 /// Function that formats a time.
-type TimeFormat = fn(Timestamp) -> String;
+pub(super) type TimeFormat = fn(Timestamp) -> String;
 
-/// Columns of the sums, with the functions that make a cell.
-pub(super) const SUMS: [(ColumnSpec, fn(&TableAccess, TimeFormat) -> String); 13] = [
+/// Column of the sums, with the function that makes a cell.
+pub(super) type SumsColumn = (ColumnSpec, fn(&TableAccess, TimeFormat) -> String);
+
+/// Columns of the sums.
+pub(super) const SUMS: [SumsColumn; 13] = [
     (cut("IDENTITY", 12), |sums, _| sums.identity.to_string()),
     (whole("TARGET"), |sums, _| sums.target.to_string()),
     (less("SESSIONS", 5), |sums, _| sums.sessions.len().to_string()),

@@ -22,8 +22,11 @@ struct RecordRow<'a> {
     analysis: Option<Arc<SqlAnalysis>>,
 }
 
-/// Columns of a record, with the functions that make a cell; times are in UTC.
-const COLUMNS: [(&str, fn(&RecordRow<'_>) -> Option<String>); 23] = [
+/// Column of a record, with the function that makes a cell.
+type RecordColumn = (&'static str, fn(&RecordRow<'_>) -> Option<String>);
+
+/// Columns of a record; times are in UTC.
+const COLUMNS: [RecordColumn; 23] = [
     ("seq", |row| Some(row.record.seq.to_string())),
     ("time", |row| Some(row.record.time.to_string())),
     ("event", |row| Some(row.record.event.name().as_str().to_owned())),

@@ -83,7 +83,7 @@ fn of_profile(status: &ProfileStatus, target: &TargetName) -> String {
     let state = match (differences, problem) {
         (Some(0), _) => "the database matches".to_owned(),
         (Some(differences), _) => {
-            let named: String = first.iter().map(|first| format!("\n  {}", visible(first))).collect();
+            let named = render::joined(first.iter().map(|first| format!("\n  {}", visible(first))), "");
             return format!(
                 "Profile {profile}: the database differs in {differences}; see `tidegate target plan {target}` (checked at {looked_at}){named}"
             );
