@@ -3,16 +3,14 @@
 //! It makes no request and records no decision, because none is made. INVARIANT: a question about another identity is answered
 //! only for callers that may read the log or administer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
 
-use super::{AccessError, AccessRules, AccessService, Principal, RequestArgs, decide, recorded_decision};
-use crate::access::policy::{
-    AccessQuestion, Action, Decision, Policies, QuestionContext, RequestExplanation, Resource, TargetProfileNames,
-};
-use crate::identity::{Identity, IdentitySource};
+use super::{AccessError, AccessRules, AccessService, Principal, RequestArgs, decide};
+use crate::access::policy::{AccessQuestion, Action, Decision, Policies, RequestExplanation, Resource, TargetProfileNames};
+use crate::identity::Identity;
 use crate::model::ids::{GrantId, RequestId};
 use crate::model::names::{GroupName, IdentityName};
 use crate::model::request::RequestSpec;
@@ -95,7 +93,17 @@ impl AccessService {
             answer,
             policy_set: policies.hash().to_owned(),
         };
-        let decided = |action, resource: Resource<'_>| decided(&rules, &identity, (action, resource), context);
+        let decided = |action, resource: Resource<'_>| {
+            let question = AccessQuestion {
+                identity: &identity,
+                action,
+                resource,
+                context,
+            };
+            let decision = policies.decide(&question);
+            let why = (!decision.allowed).then(|| policies.why(&question, &decision));
+            ExplainedAnswer::Action(decision, why)
+        };
         match &wanted.about {
             QuestionSubject::Access(asked) => {
                 let wish = decide::wish(&rules, &identity, asked)?;
@@ -127,11 +135,9 @@ impl AccessService {
         let named = wanted.identity.as_ref().filter(|named| *named != who.name());
         let mut identity = named.map_or_else(
             || who.identity.clone(),
-            |name| Identity {
-                name: name.clone(),
-                groups: self.0.ledger.user(name).map(|user| user.groups).unwrap_or_default(),
-                source: IdentitySource::Local,
-                claims: BTreeMap::new(),
+            |name| {
+                let user = self.0.ledger.user(name);
+                Identity::local(name.clone(), user.map(|user| user.groups).unwrap_or_default())
             },
         );
         if let Some(groups) = &wanted.groups {
@@ -155,25 +161,4 @@ fn known(rules: &AccessRules) -> Vec<TargetProfileNames> {
             profiles: profiles.clone(),
         })
         .collect()
-}
-
-fn decided(
-    rules: &AccessRules,
-    identity: &Identity,
-    (action, resource): (Action, Resource<'_>),
-    context: QuestionContext,
-) -> ExplainedAnswer {
-    let question = AccessQuestion {
-        identity,
-        action,
-        resource,
-        context,
-    };
-    let decision = rules
-        .policies
-        .as_ref()
-        .map_or_else(recorded_decision::nothing, |policies| policies.decide(&question));
-    let why = rules.policies.as_ref().filter(|_| !decision.allowed);
-    let why = why.map(|policies| policies.why(&question, &decision));
-    ExplainedAnswer::Action(decision, why)
 }

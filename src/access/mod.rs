@@ -6,9 +6,9 @@
 //! INVARIANT: nothing is done for an identity unless the policies allow it at that moment; nobody approves their own request,
 //! whatever the policies say.
 
+mod admission;
 mod approve;
 mod approvers;
-mod attribution;
 mod decide;
 mod explain;
 mod grants;
@@ -19,7 +19,6 @@ mod offers;
 pub mod policy;
 pub mod quota;
 mod rate_limit;
-mod recheck;
 mod recorded_decision;
 pub mod strangers;
 mod submit;
@@ -36,7 +35,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::access::policy::{Action, Policies};
+use crate::access::policy::{AccessQuestion, Action, Decision, Judgement, Policies, QuestionContext, RequestVerdict};
 use crate::access::strangers::RefusalLog;
 use crate::audit::Journal;
 use crate::base::clock::Clock;
@@ -44,10 +43,11 @@ use crate::identity::{Identity, Issuers};
 use crate::ledger::{GrantView, Ledger, LedgerError, RequestView, TurnQueues};
 use crate::model::ids::{GrantId, RequestId};
 use crate::model::names::{IdentityName, ProfileName, TargetName};
-use crate::model::request::{Request, StepError};
+use crate::model::request::{Request, RequestSpec, StepError};
 
+pub use admission::{Admission, Attribution, RefusedAdmission};
 use approvers::ApproverCache;
-pub use attribution::Attribution;
+pub use approvers::Approvers;
 pub use explain::{ExplainedAnswer, ExplainedDecision, HypotheticalQuestion, QuestionSubject};
 pub use identify::IdentifyError;
 pub use offers::Offer;
@@ -84,6 +84,37 @@ impl AccessRules {
     pub fn words(&self, target: &TargetName, profile: &ProfileName) -> ProfileWords {
         let known = self.words.get(&(target.clone(), profile.clone()));
         known.cloned().unwrap_or_default()
+    }
+
+    /// Returns the SHA-256 of the policies in force, in hexadecimal.
+    fn policy_set(&self) -> Option<String> {
+        self.policies.as_ref().map(|policies| policies.hash().to_owned())
+    }
+
+    /// Returns the verdict of the policies on a request; without policies it is denied.
+    fn judge(&self, identity: &Identity, wish: &RequestSpec, context: QuestionContext) -> Judgement {
+        let Some(policies) = &self.policies else {
+            return Judgement {
+                verdict: RequestVerdict::Denied {
+                    why: "this gate has no policies, so requests are refused; ask its operator for a grant".to_owned(),
+                },
+                policies: Vec::new(),
+                errors: Vec::new(),
+            };
+        };
+        policies.judge(identity, wish, context)
+    }
+
+    /// Returns the decision of the policies; without policies nothing is allowed.
+    fn decide(&self, question: &AccessQuestion<'_>) -> Decision {
+        let Some(policies) = &self.policies else {
+            return Decision {
+                allowed: false,
+                policies: Vec::new(),
+                errors: Vec::new(),
+            };
+        };
+        policies.decide(question)
     }
 }
 

@@ -46,10 +46,8 @@ impl AccessService {
                 Ok(wish) => wish,
                 Err(error) => return denied(error.to_string()),
             };
-            let judged = rules.policies.as_ref().map_or_else(decide::no_policies, |policies| {
-                policies.judge(&who.identity, &wish, self.context(who.name(), who.client))
-            });
-            judged.verdict
+            let context = self.context(who.name(), who.client);
+            rules.judge(&who.identity, &wish, context).verdict
         };
         let plain = verdict(None);
         let with_reason = matches!(plain, RequestVerdict::Denied { .. }).then(|| verdict(Some("a reason")));

@@ -4,7 +4,6 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use super::{AccessError, AccessRules, AccessService, Principal, decide};
 use crate::access::policy::{AccessQuestion, Action, Decision, QuestionContext, Resource};
@@ -20,10 +19,10 @@ const GATE_RESOURCE: &str = "gate";
 /// Answer of the policies, with the question it answers.
 pub(super) struct RecordedDecision {
     pub(super) decision: Decision,
-    action: Action,
-    who: IdentityName,
-    client: Option<IpAddr>,
-    policy_set: Option<String>,
+    pub(super) action: Action,
+    pub(super) who: IdentityName,
+    pub(super) client: Option<IpAddr>,
+    pub(super) policy_set: Option<String>,
 }
 
 impl AccessService {
@@ -53,16 +52,12 @@ impl AccessService {
             resource,
             context: self.context(who.name(), who.client),
         };
-        let decision = rules
-            .policies
-            .as_ref()
-            .map_or_else(nothing, |policies| policies.decide(&question));
         RecordedDecision {
-            decision,
+            decision: rules.decide(&question),
             action,
             who: who.name().clone(),
             client: who.client,
-            policy_set: policy_set(rules),
+            policy_set: rules.policy_set(),
         }
     }
 
@@ -121,14 +116,14 @@ impl AccessService {
             action,
             who: grant.identity().clone(),
             client: Some(client),
-            policy_set: policy_set(&self.rules()),
+            policy_set: self.rules().policy_set(),
         };
         self.0.journal.note(&decided.event(grant.id().as_str()));
     }
 }
 
 impl RecordedDecision {
-    fn event(&self, about: &str) -> Event<'static> {
+    pub(super) fn event(&self, about: &str) -> Event<'static> {
         Event::DecisionMade(Cow::Owned(DecisionMade {
             identity: self.who.clone(),
             action: self.action.name().to_owned(),
@@ -140,18 +135,4 @@ impl RecordedDecision {
             policy_set: self.policy_set.clone().unwrap_or_else(|| "none".to_owned()),
         }))
     }
-}
-
-/// Returns the decision of a gate without policies: nothing is allowed.
-pub(super) fn nothing() -> Decision {
-    Decision {
-        allowed: false,
-        policies: Vec::new(),
-        errors: Vec::new(),
-    }
-}
-
-/// Returns the SHA-256 of the policies in force.
-pub(super) fn policy_set(rules: &AccessRules) -> Option<String> {
-    rules.policies.as_ref().map(|policies: &Arc<_>| policies.hash().to_owned())
 }

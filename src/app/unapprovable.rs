@@ -21,7 +21,7 @@ pub(super) async fn watch(mut changes: Receiver<ChangedSubject>, ledger: Ledger,
         let Ok(view) = ledger.request(&request.id).await else {
             continue;
         };
-        if !service.waits_for_nobody(&view).await {
+        if !service.approvers(&view).await.nobody {
             continue;
         }
         tracing::warn!(

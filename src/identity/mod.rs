@@ -31,6 +31,19 @@ pub struct Identity {
     pub claims: BTreeMap<String, String>,
 }
 
+impl Identity {
+    /// Creates the identity of a local user, which has no claims.
+    #[must_use]
+    pub fn local(name: IdentityName, groups: BTreeSet<GroupName>) -> Self {
+        Self {
+            name,
+            groups,
+            source: IdentitySource::Local,
+            claims: BTreeMap::new(),
+        }
+    }
+}
+
 /// Proof of an identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IdentitySource {

@@ -7,8 +7,7 @@
 
 use std::collections::VecDeque;
 
-use super::{GrantEntry, Ledger, LedgerError};
-use crate::model::ids::GrantId;
+use super::{GrantEntry, LedgerError};
 use crate::protocol::scram::Verifier;
 
 /// Number of logins of one grant that are valid at once.
@@ -38,14 +37,6 @@ impl GrantLogins {
             .front()
             .filter(|_| self.0.len() >= MAX_LOGINS)
             .map(|(name, _)| name.as_str())
-    }
-}
-
-impl Ledger {
-    /// Returns the grant that a client logs in to with this user name: a grant's id, or one of its logins.
-    #[must_use]
-    pub fn grant_of_login(&self, user: &str) -> Option<GrantId> {
-        GrantId::of_login(user)
     }
 }
 

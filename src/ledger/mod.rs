@@ -264,7 +264,7 @@ impl Ledger {
     /// the same work and always the same.
     pub async fn verifier(&self, user: &str) -> Verifier {
         let mock = Verifier::mock(user, &self.0.mock_key);
-        let Some(id) = self.grant_of_login(user) else {
+        let Some(id) = GrantId::of_login(user) else {
             return mock;
         };
         match self.recall(&id).await {

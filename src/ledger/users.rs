@@ -25,7 +25,7 @@ use super::row::users::StoredUser;
 use super::{Ledger, LedgerError, LedgerInner, StoreError, row};
 use crate::audit::event::UserChangeKind;
 use crate::base::secret::Secret;
-use crate::identity::{Identity, IdentitySource};
+use crate::identity::Identity;
 use crate::model::names::{GroupName, IdentityName};
 
 /// Local user, or an identity of an issuer that was disabled here.
@@ -201,12 +201,7 @@ impl Ledger {
         let hash = hash(token);
         let users = self.0.users.lock();
         let user = users.by_name.get(users.by_hash.get(&hash)?)?;
-        (!user.disabled).then(|| Identity {
-            name: user.name.clone(),
-            groups: user.groups.clone(),
-            source: IdentitySource::Local,
-            claims: BTreeMap::new(),
-        })
+        (!user.disabled).then(|| Identity::local(user.name.clone(), user.groups.clone()))
     }
 
     /// Returns a counter that changes with every change of a user. A caller that caches a user's identity or rights has to

@@ -25,7 +25,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("identity", "base model"),
     ("audit", "base model protocol"),
     ("ledger", "base model protocol identity audit"),
-    ("access", "base model identity audit ledger"),
+    ("access", "base model protocol identity audit ledger"),
     ("database", "base model protocol audit ledger"),
     ("gate", "base model protocol audit ledger access database"),
     ("outbound", "base model audit ledger"),

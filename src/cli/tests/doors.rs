@@ -8,9 +8,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::access::AccessError;
 use crate::access::policy::Action;
 use crate::access::strangers::Displaced;
+use crate::access::{AccessError, Approvers};
 use crate::cli::client_error::ClientError;
 use crate::cli::countdown::Countdown;
 use crate::cli::endpoint::TokenFrom;
@@ -269,13 +269,14 @@ fn ends(table: &mut Table) {
 fn requests(table: &mut Table) {
     let id = || name::<RequestId>(REQUEST);
     let waits = |table: &mut Table, approvers: &[IdentityName]| {
-        let (approvers, nobody) = (approvers.to_vec(), approvers.is_empty());
+        let (names, nobody) = (approvers.to_vec(), approvers.is_empty());
+        let approvers = Approvers { names, nobody };
         table.words(session::waits(
             &request(json!({})).request,
             "waiting for approval",
             &approvers,
-            nobody,
         ));
+        let approvers = approvers.names;
         for waited in [Duration::ZERO, Duration::from_mins(5)] {
             table.plain(&Ending::ApprovalPending {
                 request: id(),

@@ -11,7 +11,7 @@ use axum::{Extension, Json};
 
 use super::{JsonAnswer, TakenAway, body, named, query, taken};
 use crate::access::policy::Action;
-use crate::access::{AccessError, EntryDecision, NarrowedRequest, RequestArgs};
+use crate::access::{AccessError, Approvers, EntryDecision, NarrowedRequest, RequestArgs};
 use crate::control::caller::{Caller, CallerStanding};
 use crate::control::long_poll::LongPollLimiter;
 use crate::control::model::{
@@ -263,18 +263,15 @@ fn pending(gate: &ControlContext, view: &RequestView) -> bool {
 }
 
 async fn with_approvers(gate: &ControlContext, request: RequestView) -> RequestBody {
-    let (approvers, waits_for_nobody) = if pending(gate, &request) {
-        (
-            gate.service.approvers(&request).await,
-            gate.service.waits_for_nobody(&request).await,
-        )
+    let approvers = if pending(gate, &request) {
+        gate.service.approvers(&request).await
     } else {
-        (Vec::new(), false)
+        Approvers::default()
     };
     RequestBody {
         request,
-        approvers,
-        waits_for_nobody,
+        approvers: approvers.names,
+        waits_for_nobody: approvers.nobody,
     }
 }
 

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::limits::length;
+use crate::access::Approvers;
 use crate::base::clock::Clock;
 use crate::base::visible::visible;
 use crate::model::ending::{Ending, EndingText, LimitScope};
@@ -114,9 +115,7 @@ pub(super) struct ApprovalWait {
     /// Request, now and after every change.
     pub(super) request: watch::Receiver<Arc<Request>>,
     /// Identities that can approve it.
-    pub(super) approvers: Vec<IdentityName>,
-    /// True if, as far as is known, no identity can approve it.
-    pub(super) nobody: bool,
+    pub(super) approvers: Approvers,
     /// Maximum time that this client waits.
     pub(super) limit: Duration,
     /// Interval between notices to the client.
@@ -197,26 +196,26 @@ impl ApprovalWait {
     pub(super) fn pending(&self, request: &RequestId, waited: Duration) -> Ending {
         Ending::ApprovalPending {
             request: request.clone(),
-            approvers: self.approvers.clone(),
-            nobody: self.nobody,
+            approvers: self.approvers.names.clone(),
+            nobody: self.approvers.nobody,
             waited,
         }
     }
 
     pub(super) fn notice(&self, out: &mut BytesMut, request: &Request, what: &str) {
-        error_response::notice(out, &waits(request, what, &self.approvers, self.nobody));
+        error_response::notice(out, &waits(request, what, &self.approvers));
     }
 }
 
 /// The words for a client that waits.
-pub(crate) fn waits(request: &Request, what: &str, approvers: &[IdentityName], nobody: bool) -> EndingText {
+pub(crate) fn waits(request: &Request, what: &str, approvers: &Approvers) -> EndingText {
     let id = &request.id;
     let message = match (request.approvals.len(), request.approvals_needed) {
         (0, 0 | 1) => format!("{what}: {id}"),
         (have, needed) => format!("{what}: {id} ({have} of {needed} approvals)"),
     };
-    let hint = match approvers {
-        [] if nobody => "no enabled user of this gate may approve it: tell its operator".to_owned(),
+    let hint = match approvers.names.as_slice() {
+        [] if approvers.nobody => "no enabled user of this gate may approve it: tell its operator".to_owned(),
         [] => format!("somebody the policies let approve it can: tidegate approve {id}"),
         names => {
             let names: Vec<_> = names.iter().take(10).map(ToString::to_string).collect();

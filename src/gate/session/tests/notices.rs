@@ -103,8 +103,10 @@ fn of_words(words: &EndingText) -> String {
 fn of_login(request: &Request, approvers: &[&str], nobody: bool, what: &str) -> String {
     let wait = ApprovalWait {
         request: tokio::sync::watch::channel(std::sync::Arc::new(request.clone())).1,
-        approvers: approvers.iter().map(|name| name.parse().unwrap()).collect(),
-        nobody,
+        approvers: crate::access::Approvers {
+            names: approvers.iter().map(|name| name.parse().unwrap()).collect(),
+            nobody,
+        },
         limit: Duration::from_mins(5),
         repeat: Duration::from_secs(15),
     };
