@@ -73,7 +73,7 @@ impl AccessService {
         let by = who.name().clone();
         let step = |request: &Request, now| -> Result<Request, AccessError> { Ok(request.pending(now)?.withdraw(&by, now)?) };
         // The requester's name is not disclosed to callers that may not see the request.
-        self.request(who, id).await?;
+        self.request_of_person(who, id).await?;
         self.0
             .ledger
             .settle(id, who.name(), RequestChangeKind::Withdrawn, DecisionReasons::default(), step)

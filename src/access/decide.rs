@@ -52,7 +52,7 @@ pub(super) fn wish(rules: &AccessRules, who: &Identity, asked: &RequestArgs) -> 
     })
 }
 
-fn find_target<'a>(rules: &'a AccessRules, asked: &str) -> Result<(&'a TargetName, &'a [ProfileName]), AccessError> {
+pub(super) fn find_target<'a>(rules: &'a AccessRules, asked: &str) -> Result<(&'a TargetName, &'a [ProfileName]), AccessError> {
     let found = rules.targets.iter().find(|(name, _)| name.as_str() == asked);
     found.map(|(name, profiles)| (name, profiles.as_slice())).ok_or_else(|| {
         let names = rules.targets.keys().map(TargetName::as_str);

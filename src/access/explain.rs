@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 
-use super::{AccessError, AccessRules, AccessService, Principal, RequestArgs, decide};
+use super::{AccessError, AccessRules, AccessService, Caller, Principal, RequestArgs, decide};
 use crate::access::policy::{AccessQuestion, Action, Decision, Policies, RequestExplanation, Resource, TargetProfileNames};
 use crate::identity::Identity;
 use crate::model::ids::{GrantId, RequestId};
@@ -70,11 +70,12 @@ pub enum ExplainedAnswer {
 impl AccessService {
     /// Answers a hypothetical question. Everybody may ask about themselves; questions about others need the right to read the log
     /// or to administer.
-    pub async fn explain(&self, who: &Principal, wanted: HypotheticalQuestion) -> Result<ExplainedDecision, AccessError> {
+    pub async fn explain(&self, caller: &Caller, wanted: HypotheticalQuestion) -> Result<ExplainedDecision, AccessError> {
+        let who = caller.person()?;
         let own = wanted.identity.as_ref().is_none_or(|identity| identity == who.name());
         let as_they_are = own && wanted.groups.is_none();
-        if !(as_they_are || self.would(who, Action::Administer)) {
-            self.may(who, Action::ReadLog).await?;
+        if !(as_they_are || self.would(caller, Action::Administer)) {
+            self.may(caller, Action::ReadLog).await?;
         }
         let rules = self.rules();
         let policies = rules
@@ -116,12 +117,12 @@ impl AccessService {
                 Ok(explained(action, Some(wish), ExplainedAnswer::Access(explanation)))
             }
             QuestionSubject::Request(id) => {
-                let request = self.request(who, id).await?.request;
+                let request = self.request(caller, id).await?.request;
                 let answer = decided(Action::Approve, Resource::Request(&request));
                 Ok(explained(Action::Approve, Some(request.wish.clone()), answer))
             }
             QuestionSubject::Grant(action, id) => {
-                let grant = self.grant(who, id).await?.grant;
+                let grant = self.grant(caller, id).await?.grant;
                 let wish = self.wish_of(&rules, &grant, grant.window()).await?;
                 let answer = decided(*action, Resource::Access(&wish));
                 Ok(explained(*action, Some(wish), answer))

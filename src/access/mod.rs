@@ -1,14 +1,16 @@
-//! Use cases of requests and grants: ask for access, approve, extend, give back. The policies decide each of them, and the ledger
-//! carries it out.
+//! Use cases of requests, grants and users: ask for access, approve, extend, give back, administer. The policies decide each of
+//! them, and the ledger carries it out.
 //!
 //! It knows neither HTTP nor the wire protocol: the control API, waiting logins and pages call it.
 //!
 //! INVARIANT: nothing is done for an identity unless the policies allow it at that moment; nobody approves their own request,
 //! whatever the policies say.
 
+mod administer;
 mod admission;
 mod approve;
 mod approvers;
+mod caller;
 mod decide;
 mod explain;
 mod grants;
@@ -45,9 +47,11 @@ use crate::model::ids::{GrantId, RequestId};
 use crate::model::names::{IdentityName, ProfileName, TargetName};
 use crate::model::request::{Request, RequestSpec, StepError};
 
+pub use administer::Administration;
 pub use admission::{Admission, Attribution, RefusedAdmission};
 use approvers::ApproverCache;
 pub use approvers::Approvers;
+pub use caller::{Caller, CallerStanding};
 pub use explain::{ExplainedAnswer, ExplainedDecision, HypotheticalQuestion, QuestionSubject};
 pub use identify::IdentifyError;
 pub use offers::Offer;
@@ -226,6 +230,36 @@ pub enum AccessError {
     /// The arguments are invalid; the text says why and what to do.
     #[error("{0}")]
     Invalid(String),
+    /// The operation is only for persons, and the admin token identifies none.
+    #[error("this call needs the token of a person or a pipeline, not the admin token")]
+    NoPerson,
+    /// Callers cannot make grants for themselves or add themselves to groups.
+    #[error("you cannot create a grant for yourself or change your own groups")]
+    ForOneself,
+    /// The user does not exist.
+    #[error("no user {name}")]
+    NoSuchUser {
+        /// Name asked for.
+        name: IdentityName,
+        /// Most similar existing name.
+        nearest: Option<IdentityName>,
+    },
+    /// The name to disable has never been seen by the gate.
+    #[error("no user {name}, and no grant or request of that name; nothing was disabled")]
+    NeverSeen {
+        /// Name asked for.
+        name: IdentityName,
+        /// Most similar existing name.
+        nearest: Option<IdentityName>,
+    },
+    /// The name belongs to an issuer.
+    #[error("the name {name} belongs to {issuer}")]
+    IssuersName {
+        /// Name asked for.
+        name: IdentityName,
+        /// Issuer that the name belongs to.
+        issuer: String,
+    },
     /// The policies refuse the operation.
     #[error("not allowed: {why}")]
     Denied {
@@ -316,7 +350,8 @@ impl AccessService {
     }
 
     /// Returns the current rules.
-    fn rules(&self) -> Arc<AccessRules> {
+    #[must_use]
+    pub fn rules(&self) -> Arc<AccessRules> {
         self.0.rules.borrow().clone()
     }
 }

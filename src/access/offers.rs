@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{AccessRules, AccessService, Principal, ProfileWords, RequestArgs, decide};
+use super::{AccessRules, AccessService, Caller, Principal, ProfileWords, RequestArgs, decide};
 use crate::access::policy::RequestVerdict;
 use crate::model::names::{ProfileName, TargetName};
 
@@ -15,8 +15,8 @@ pub struct Offer {
     pub profile: ProfileName,
     /// Description of its rights.
     pub words: ProfileWords,
-    /// Verdict on a request for it with the default window.
-    pub verdict: RequestVerdict,
+    /// Verdict on a request for it with the default window; `None` for an operator, who cannot request access.
+    pub verdict: Option<RequestVerdict>,
     /// True if the verdict needs a reason in the request; without one it is denied.
     pub needs_reason: bool,
 }
@@ -24,16 +24,31 @@ pub struct Offer {
 impl AccessService {
     /// Returns the profiles of every target, the narrowest first, each with the verdict on a request for it.
     #[must_use]
-    pub fn offers(&self, who: &Principal) -> BTreeMap<TargetName, Vec<Offer>> {
+    pub fn offers(&self, caller: &Caller) -> BTreeMap<TargetName, Vec<Offer>> {
         let rules = self.rules();
         let offers = |(target, profiles): (&TargetName, &Vec<ProfileName>)| {
-            let offers = profiles.iter().map(|profile| self.offer(&rules, who, target, profile));
-            (target.clone(), offers.collect())
+            let offer = |profile: &ProfileName| {
+                let verdict = caller.person().ok().map(|who| self.offered(&rules, who, target, profile));
+                Offer {
+                    profile: profile.clone(),
+                    words: rules.words(target, profile),
+                    needs_reason: verdict.as_ref().is_some_and(|(_, needs_reason)| *needs_reason),
+                    verdict: verdict.map(|(verdict, _)| verdict),
+                }
+            };
+            (target.clone(), profiles.iter().map(offer).collect())
         };
         rules.targets.iter().map(offers).collect()
     }
 
-    fn offer(&self, rules: &AccessRules, who: &Principal, target: &TargetName, profile: &ProfileName) -> Offer {
+    /// Returns the verdict on a request, and true if that is the verdict on one with a reason.
+    fn offered(
+        &self,
+        rules: &AccessRules,
+        who: &Principal,
+        target: &TargetName,
+        profile: &ProfileName,
+    ) -> (RequestVerdict, bool) {
         let verdict = |reason: Option<&str>| {
             let asked = RequestArgs {
                 target: target.to_string(),
@@ -52,11 +67,7 @@ impl AccessService {
         let plain = verdict(None);
         let with_reason = matches!(plain, RequestVerdict::Denied { .. }).then(|| verdict(Some("a reason")));
         let better = with_reason.filter(|verdict| !matches!(verdict, RequestVerdict::Denied { .. }));
-        Offer {
-            profile: profile.clone(),
-            words: rules.words(target, profile),
-            needs_reason: better.is_some(),
-            verdict: better.unwrap_or(plain),
-        }
+        let needs_reason = better.is_some();
+        (better.unwrap_or(plain), needs_reason)
     }
 }

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use super::{AccessError, AccessRules, AccessService, Principal, decide};
+use super::{AccessError, AccessRules, AccessService, Caller, Principal, decide};
 use crate::access::policy::{AccessQuestion, Action, Decision, QuestionContext, Resource};
 use crate::audit::event::{DecisionMade, Event};
 use crate::base::error_chain::display_chain;
@@ -26,22 +26,28 @@ pub(super) struct RecordedDecision {
 }
 
 impl AccessService {
-    /// Checks that `who` may read the log or administer, and records the decision.
-    pub async fn may(&self, who: &Principal, action: Action) -> Result<(), AccessError> {
+    /// Checks that the caller may read the log or administer: an operator may, for a person the policies decide, and the decision
+    /// is recorded.
+    pub async fn may(&self, caller: &Caller, action: Action) -> Result<(), AccessError> {
+        let Caller::Person(who, _) = caller else { return Ok(()) };
         let decided = self.ask(&self.rules(), who, action, Resource::Gate);
         self.settled(&decided, GATE_RESOURCE).await
     }
 
     /// Checks the same for an operation that takes rights away. A permission is recorded without waiting for the log.
-    pub async fn may_take_away(&self, who: &Principal, action: Action) -> Result<(), AccessError> {
+    pub async fn may_take_away(&self, caller: &Caller, action: Action) -> Result<(), AccessError> {
+        let Caller::Person(who, _) = caller else { return Ok(()) };
         let decided = self.ask(&self.rules(), who, action, Resource::Gate);
         self.settled_at_once(&decided, GATE_RESOURCE).await
     }
 
-    /// Returns true if the policies would allow the action. Nothing is recorded: the answer only shapes output, such as a list.
+    /// Returns true if the caller would be allowed the action. Nothing is recorded: the answer only shapes output, such as a list.
     #[must_use]
-    pub fn would(&self, who: &Principal, action: Action) -> bool {
-        self.ask(&self.rules(), who, action, Resource::Gate).decision.allowed
+    pub fn would(&self, caller: &Caller, action: Action) -> bool {
+        match caller {
+            Caller::Admin { .. } => true,
+            Caller::Person(who, _) => self.would_on(who, action, Resource::Gate),
+        }
     }
 
     /// Asks the policies in `rules`; without policies nothing is allowed.

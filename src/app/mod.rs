@@ -277,7 +277,6 @@ impl RunningGate {
             strangers: self.builder.strangers.clone(),
         };
         let gate = control::ControlContext {
-            ledger: self.shared.ledger.clone(),
             service: self.shared.service.clone(),
             registry: Arc::clone(&self.shared.registry),
             quotas: self.shared.quotas.clone(),
@@ -286,7 +285,6 @@ impl RunningGate {
             clock: self.shared.clock.clone(),
             token,
             strangers: self.builder.strangers.beside(control::strangers(self.places.callers)),
-            rules: self.access.subscribe(),
             profiles,
             target_state: Box::new(move |target| rooms.rules.borrow().targets.get(target).cloned()),
             advertise: self.advertise(),

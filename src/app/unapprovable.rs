@@ -1,6 +1,6 @@
 //! Warns about requests without a possible approver: no identity that may approve them is enabled.
 //!
-//! The desk determines the possible approvers.
+//! The access service determines the possible approvers.
 
 use std::sync::Arc;
 

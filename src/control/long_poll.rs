@@ -9,8 +9,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
-use super::caller::Caller;
 use super::problem::ApiError;
+use crate::access::Caller;
 use crate::model::names::IdentityName;
 
 /// Number of simultaneous long polls; each is one small task.
@@ -156,7 +156,7 @@ impl Drop for CallerPermit {
 
 #[cfg(test)]
 mod tests {
-    use super::super::caller::tests::person;
+    use super::super::authenticate::tests::person;
     use super::*;
 
     #[test]

@@ -360,7 +360,9 @@ impl RequestEntry {
 }
 
 impl RequestView {
-    pub(super) fn of(request: &Request, now: Timestamp) -> Self {
+    /// Returns the view of a request at `now`.
+    #[must_use]
+    pub fn of(request: &Request, now: Timestamp) -> Self {
         Self {
             status: request.status(now).name().to_owned(),
             approvals_missing: request.approvals_missing(),

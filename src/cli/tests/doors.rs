@@ -172,7 +172,7 @@ fn ends(table: &mut Table) {
     table.situation("the window closes on a session");
     table.plain(&expired(true));
     table.command(&over());
-    table.api(illegal("expired"));
+    table.api(AccessError::from(illegal("expired")));
     table.situation("the same, of a grant made by hand");
     table.plain(&expired(false));
     table.situation("its owner gives the grant back from elsewhere");
@@ -183,7 +183,7 @@ fn ends(table: &mut Table) {
     table.command(&seen(
         json!({"status": "released", "revoked": {"at": "2026-08-01T12:10:00Z", "by": "ana", "reason": crate::model::grant::GIVEN_BACK}}),
     ));
-    table.api(illegal("released"));
+    table.api(AccessError::from(illegal("released")));
     table.situation("somebody revokes it");
     let revoked = |reason: &str| Ending::Revoked {
         grant: id(),
@@ -195,11 +195,11 @@ fn ends(table: &mut Table) {
         |reason| json!({"status": "revoked", "revoked": {"at": "2026-08-01T12:10:00Z", "by": "olga", "reason": reason}});
     table.plain(&revoked("locks the nightly load"));
     table.command(&seen(by_olga("locks the nightly load")));
-    table.api(illegal("revoked"));
+    table.api(AccessError::from(illegal("revoked")));
     table.situation("its identity is disabled");
     table.plain(&revoked(IDENTITY_DISABLED));
     table.command(&seen(by_olga(IDENTITY_DISABLED)));
-    table.api(LedgerError::Disabled(name("ana")));
+    table.api(AccessError::from(LedgerError::Disabled(name("ana"))));
     table.situation("its identity is disabled, and logs in: by the grant's secret, by its token");
     table.plain(&Ending::IdentityDisabled { grant: id() });
     table.plain(&Ending::BadToken {
@@ -223,10 +223,12 @@ fn ends(table: &mut Table) {
     table.api(ApiError::Unauthorized);
     table.situation("it is shortened");
     table.command(&seen(json!({"until": "2026-08-01T12:20:00.7Z"})));
-    table.api(LedgerError::Illegal(ChangeError::NotShorter));
+    table.api(AccessError::from(LedgerError::Illegal(ChangeError::NotShorter)));
     table.situation("it is extended");
     table.command(&seen(json!({"until": "2026-08-01T13:00:00.7Z"})));
-    table.api(LedgerError::Illegal(ChangeError::Deadline(at("2026-08-01T13:00:00Z"))));
+    table.api(AccessError::from(LedgerError::Illegal(ChangeError::Deadline(at(
+        "2026-08-01T13:00:00Z",
+    )))));
     table.situation("one session is ended: by an operator, by somebody who may administer, by the grant's owner");
     for by in [
         EndedBy::Operator("olga".to_owned()),

@@ -85,7 +85,7 @@ impl ProfileBody {
 impl From<Offer> for ProfileBody {
     fn from(offer: Offer) -> Self {
         Self {
-            verdict: Some(offer.verdict.into()),
+            verdict: offer.verdict.map(VerdictBody::from),
             needs_reason: offer.needs_reason,
             ..Self::new(offer.profile, offer.words)
         }
