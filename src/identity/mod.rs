@@ -12,7 +12,7 @@ mod tests;
 
 pub use error::TokenError;
 pub(crate) use issuers::read_hostile;
-pub use issuers::{EmailVerified, IssuerSettings, Issuers, KeysLocation, looks_like_jwt};
+pub use issuers::{EmailVerified, IssuerSettings, Issuers, KeysLocation, MAX_TOKEN_BYTES, looks_like_jwt};
 
 use std::collections::{BTreeMap, BTreeSet};
 
