@@ -135,16 +135,23 @@ impl ReloadBuilder {
         } = prepared;
         let limit = target.max_sessions.unwrap_or(DEFAULT_MAX_SESSIONS);
         let target = Arc::new(target);
+        let known = self.rooms.get(&target.name).map(Arc::as_ref);
         // Permits in use stay in use as long as the limit is the same.
-        let places = match self.rooms.get(&target.name) {
+        let places = match known {
             Some(target_state) if target_state.limit == limit => Arc::clone(&target_state.places),
             _ => Arc::new(Semaphore::new(limit as usize)),
         };
+        // Unknown at the start, before the first check; none for a target that a reload adds.
+        let leftovers = match known {
+            Some(target_state) => target_state.leftovers.clone(),
+            None if self.rooms.is_empty() => TargetLeftovers::unknown(),
+            None => TargetLeftovers::none(),
+        };
         Arc::new(TargetState {
-            terminator: self.terminator(&target),
-            leftovers: self.leftovers(&target),
-            target: Arc::clone(&target),
-            roles: profiles.map(|profiles| self.roles(&target, profiles)),
+            terminator: self.terminator(known, &target),
+            leftovers,
+            roles: profiles.map(|profiles| self.roles(known, &target, profiles)),
+            target,
             places,
             limit,
             show,
@@ -155,33 +162,18 @@ impl ReloadBuilder {
 
     /// Returns the target's terminator. It outlives a reload: the same connection ends sessions from before and after. If the
     /// target's server has changed, the sessions on the old server keep their terminator until the last of them has ended.
-    fn terminator(&self, target: &Arc<Target>) -> Terminator {
-        let known = self
-            .rooms
-            .get(&target.name)
-            .map(|target_state| target_state.terminator.clone());
+    fn terminator(&self, known: Option<&TargetState>, target: &Arc<Target>) -> Terminator {
         known
+            .map(|target_state| target_state.terminator.clone())
             .filter(|terminator| terminator.renew(target))
             .unwrap_or_else(|| Terminator::spawn(Arc::clone(target), self.clock.clone()))
     }
 
-    /// Returns the target's leftovers: unknown at the start, before the first check; none for a target that a reload adds.
-    fn leftovers(&self, target: &Target) -> TargetLeftovers {
-        match self.rooms.get(&target.name) {
-            Some(target_state) => target_state.leftovers.clone(),
-            None if self.rooms.is_empty() => TargetLeftovers::unknown(),
-            None => TargetLeftovers::none(),
-        }
-    }
-
     /// Returns the target's roles. They outlive a reload, because their passwords exist in memory only and their ends are still
     /// due. If the target's server has changed, the roles on the old server end with their grants.
-    fn roles(&self, target: &Arc<Target>, profiles: Vec<RoleProfile>) -> GrantRoles {
-        let known = self
-            .rooms
-            .get(&target.name)
-            .and_then(|target_state| target_state.roles.clone());
+    fn roles(&self, known: Option<&TargetState>, target: &Arc<Target>, profiles: Vec<RoleProfile>) -> GrantRoles {
         known
+            .and_then(|target_state| target_state.roles.clone())
             .filter(|roles| roles.renew(target, &profiles))
             .unwrap_or_else(|| GrantRoles::new(Arc::clone(target), profiles, self.journal.clone(), self.clock.clone()))
     }
