@@ -92,7 +92,8 @@ impl AccessService {
         let reasons = self.allowed_on(who, &view.request).await?;
         let by = who.name().clone();
         let step = move |request: &Request, _, now| -> Result<StepResult, AccessError> {
-            Ok(not_granted(request.reviewed(&by, comment, now)?))
+            let request = request.reviewed(&by, comment, now)?;
+            Ok(StepResult { request, granted: false })
         };
         self.0
             .ledger
@@ -109,8 +110,4 @@ impl AccessService {
             answer => answer,
         }
     }
-}
-
-fn not_granted(request: Request) -> StepResult {
-    StepResult { request, granted: false }
 }

@@ -15,6 +15,7 @@ mod decide;
 mod explain;
 mod grants;
 mod identify;
+pub mod identity_limiter;
 mod join;
 mod list;
 mod offers;
@@ -52,9 +53,9 @@ pub use admission::{Admission, Attribution, RefusedAdmission};
 use approvers::ApproverCache;
 pub use approvers::Approvers;
 pub use caller::{Caller, CallerStanding};
-pub use explain::{ExplainedAnswer, ExplainedDecision, HypotheticalQuestion, QuestionSubject};
+pub use explain::{ExplanationView, HypotheticalQuestion, QuestionSubject, RemedyView, VerdictView};
 pub use identify::IdentifyError;
-pub use offers::Offer;
+pub use offers::ProfileView;
 use rate_limit::RequestRateLimiter;
 
 /// Configuration of access decisions; replaced as a whole at a reload.

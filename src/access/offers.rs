@@ -4,36 +4,67 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
+use utoipa::ToSchema;
+
+use super::explain::VerdictView;
 use super::{AccessRules, AccessService, Caller, Principal, ProfileWords, RequestArgs, decide};
 use crate::access::policy::RequestVerdict;
 use crate::model::names::{ProfileName, TargetName};
 
-/// Profile that can be requested.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Offer {
+/// Profile, described in words.
+#[skip_serializing_none]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ProfileBody)]
+pub struct ProfileView {
     /// Name of the profile.
     pub profile: ProfileName,
-    /// Description of its rights.
-    pub words: ProfileWords,
-    /// Verdict on a request for it with the default window; `None` for an operator, who cannot request access.
-    pub verdict: Option<RequestVerdict>,
-    /// True if the verdict needs a reason in the request; without one it is denied.
+    /// Rights of the profile.
+    #[serde(default)]
+    pub may: Vec<String>,
+    /// Masked columns, each with the value shown instead.
+    #[serde(default)]
+    pub masks: Vec<String>,
+    /// Statements that are refused.
+    #[serde(default)]
+    pub rails: Vec<String>,
+    /// Verdict on a request of the caller for this profile; absent for operators, who cannot request access.
+    #[schema(nullable = false)]
+    pub verdict: Option<VerdictView>,
+    /// True if the verdict applies only to a request with a reason; without one it is denied.
+    #[serde(default)]
     pub needs_reason: bool,
+}
+
+impl ProfileView {
+    /// Makes the body of a profile, without a verdict.
+    #[must_use]
+    pub fn new(profile: ProfileName, words: ProfileWords) -> Self {
+        let ProfileWords { may, masks, rails } = words;
+        Self {
+            profile,
+            may,
+            masks,
+            rails,
+            verdict: None,
+            needs_reason: false,
+        }
+    }
 }
 
 impl AccessService {
     /// Returns the profiles of every target, the narrowest first, each with the verdict on a request for it.
     #[must_use]
-    pub fn offers(&self, caller: &Caller) -> BTreeMap<TargetName, Vec<Offer>> {
+    pub fn offers(&self, caller: &Caller) -> BTreeMap<TargetName, Vec<ProfileView>> {
         let rules = self.rules();
         let offers = |(target, profiles): (&TargetName, &Vec<ProfileName>)| {
             let offer = |profile: &ProfileName| {
                 let verdict = caller.person().ok().map(|who| self.offered(&rules, who, target, profile));
-                Offer {
-                    profile: profile.clone(),
-                    words: rules.words(target, profile),
+                ProfileView {
                     needs_reason: verdict.as_ref().is_some_and(|(_, needs_reason)| *needs_reason),
-                    verdict: verdict.map(|(verdict, _)| verdict),
+                    verdict: verdict.map(|(verdict, _)| verdict.into()),
+                    ..ProfileView::new(profile.clone(), rules.words(target, profile))
                 }
             };
             (target.clone(), profiles.iter().map(offer).collect())

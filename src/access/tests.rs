@@ -964,5 +964,26 @@ async fn who_can_approve_is_worked_out_once_and_aside() {
     assert_eq!(bench.service.approvers(&view).await.names, ["lea".parse().unwrap()]);
 }
 
+#[tokio::test]
+async fn who_may_administer_changes_others_and_nothing_of_their_own() {
+    let bench = Bench::new();
+    let (oda, eve) = (bench.user("oda", &["ops"]).await, bench.user("eve", &["qa"]).await);
+    let operator = Caller::Admin {
+        operator: "ops".to_owned(),
+    };
+    for caller in [&operator, &oda.caller()] {
+        let admin = bench.service.administer(caller).await.unwrap();
+        admin.regroup_user(eve.name(), BTreeSet::new()).await.unwrap();
+    }
+    let denied = bench.service.administer(&eve.caller()).await.err();
+    assert!(matches!(denied, Some(AccessError::Denied { .. })), "{denied:?}");
+    let caller = oda.caller();
+    let admin = bench.service.administer_at_once(&caller).await.unwrap();
+    let own = admin.regroup_user(oda.name(), BTreeSet::new()).await;
+    assert!(matches!(own, Err(AccessError::ForOneself)), "{own:?}");
+    let unseen = admin.disable_user(&"evee".parse().unwrap(), false).await;
+    assert!(matches!(unseen, Err(AccessError::NeverSeen { .. })), "{unseen:?}");
+}
+
 mod joining;
 mod seen;

@@ -305,7 +305,7 @@ fn explain(config: &Path, args: ExplainArgs) -> anyhow::Result<()> {
         client: args.from,
         active_grants: args.active_grants.unwrap_or(0),
     };
-    let explanation = policies.explain(&identity, &wish, context, &[]);
+    let explanation = policies.explain(&identity, &wish, context, None);
     let value = as_json(&explanation, policies.hash());
     render::show(args.folder.printing.output, &value, |_| told(&explanation, &wish))
 }

@@ -16,7 +16,7 @@ pub fn unknown_names(settings: &GateSettings, users: &BTreeMap<IdentityName, BTr
     };
     let mut lines = Vec::new();
     let targets: BTreeSet<&str> = settings.targets.iter().map(|target| target.name.as_str()).collect();
-    for (target, policy) in policies.targets() {
+    for (target, policy) in &policies.vocabulary().targets {
         if !targets.contains(target.as_str()) {
             let meant = meant(target, targets.iter().copied());
             lines.push(format!(
@@ -33,7 +33,7 @@ pub fn unknown_names(settings: &GateSettings, users: &BTreeMap<IdentityName, BTr
     let accesses: BTreeSet<String> = profiles()
         .map(|(target, profile)| target.name.with(Some(&profile.name)))
         .collect();
-    for (access, policy) in policies.accesses() {
+    for (access, policy) in &policies.vocabulary().accesses {
         if !accesses.contains(access) {
             let meant = meant(access, accesses.iter().map(String::as_str));
             lines.push(format!(
@@ -43,12 +43,10 @@ pub fn unknown_names(settings: &GateSettings, users: &BTreeMap<IdentityName, BTr
     }
     let known: BTreeSet<&str> = profiles().map(|(_, profile)| profile.name.as_str()).collect();
     let with_target = |profile: &str| {
-        policies
-            .accesses()
-            .keys()
-            .any(|access| access.ends_with(&format!("/{profile}")))
+        let mut accesses = policies.vocabulary().accesses.keys();
+        accesses.any(|access| access.ends_with(&format!("/{profile}")))
     };
-    for profile in policies.profiles() {
+    for profile in &policies.vocabulary().profiles {
         let profile = profile.as_str();
         if !known.contains(profile) && !with_target(profile) {
             let meant = meant(profile, known.iter().copied());
@@ -64,7 +62,7 @@ pub fn unknown_names(settings: &GateSettings, users: &BTreeMap<IdentityName, BTr
 /// The groups of users that no policy names; and those of policies in which nobody is, where all who have groups are known here.
 fn groups(settings: &GateSettings, policies: &Policies, users: &BTreeMap<IdentityName, BTreeSet<GroupName>>) -> Vec<String> {
     let mut lines = Vec::new();
-    let named = policies.groups();
+    let named = &policies.vocabulary().groups;
     let known: BTreeSet<&GroupName> = users.values().flatten().collect();
     for group in &known {
         let members: Vec<&str> = users

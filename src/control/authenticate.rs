@@ -15,9 +15,10 @@ use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::long_poll::{CallerPermit, LongPollLimiter};
+use super::long_poll::LongPollLimiter;
 use super::problem::ApiError;
 use super::{ControlContext, OPERATOR_HEADER};
+use crate::access::identity_limiter::IdentityPermit;
 use crate::access::quota::RECORD_BYTES;
 use crate::access::strangers::Proof;
 use crate::access::{AccessError, Caller};
@@ -57,7 +58,7 @@ pub(super) struct CallOrigin {
 /// Connection over TCP: unauthenticated, until one of its calls has proved an identity.
 struct TcpConnection {
     proof: Proof,
-    place: OnceLock<CallerPermit>,
+    place: OnceLock<IdentityPermit>,
 }
 
 impl CallOrigin {
@@ -76,7 +77,7 @@ impl CallOrigin {
     fn proved(&self, caller: &Caller, hold: &LongPollLimiter) {
         let Some(connection) = &self.connection else { return };
         if connection.place.get().is_none()
-            && let Ok(place) = hold.connect(caller)
+            && let Ok(place) = hold.connections.enter(caller)
             && connection.place.set(place).is_ok()
         {
             connection.proof.leave();

@@ -4,6 +4,7 @@
 //! Filtering and parsing are the reader's. Records are sent at the caller's pace, for as long as the caller may read the log.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use super::authenticate::Call;
 use super::long_poll::LongPollLimiter;
@@ -36,13 +37,13 @@ pub(super) async fn records(
         .check(&filter)
         .map_err(|error| ApiError::Malformed(error.to_string()))?;
     let place = if extent.follow {
-        Some(limiter.subscribe(&caller)?)
+        Some(limiter.subscribers.enter(&caller)?)
     } else {
         None
     };
-    let reading = limiter.read(&caller)?;
+    let reading = limiter.readings.enter(&caller)?;
     let found = follow(&gate.audit_dir, &filter, extent).map_err(|error| ApiError::Log(error.to_string()))?;
-    let found = found.sharing(limiter.reading_threads(), reading);
+    let found = found.sharing(Arc::clone(&limiter.reading_threads), reading);
     let chunks = futures_util::stream::unfold(Some((found, limiter, standing, place)), |reading| async {
         let (mut found, mut limiter, standing, place) = reading?;
         let lines = tokio::select! {

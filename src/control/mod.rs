@@ -6,7 +6,7 @@
 //! which has it recorded first.
 
 mod authenticate;
-mod displaced;
+mod connection;
 mod files;
 mod listen;
 mod log;
@@ -17,7 +17,6 @@ mod problem;
 mod routes;
 mod schema;
 mod serve;
-mod stall;
 #[cfg(test)]
 pub(crate) mod tests;
 mod token;

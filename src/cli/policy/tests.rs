@@ -101,13 +101,13 @@ fn an_explanation_reads_like_one() {
         active_grants: 0,
     };
     let mut texts = Vec::new();
-    texts.push(told(&policies.explain(&identity, &wish, context, &[]), &wish));
+    texts.push(told(&policies.explain(&identity, &wish, context, None), &wish));
     wish.reason = Some("the double booking".to_owned());
     wish.ticket = Some("BUG-812".to_owned());
     wish.window = Duration::from_hours(2);
-    texts.push(told(&policies.explain(&identity, &wish, context, &[]), &wish));
+    texts.push(told(&policies.explain(&identity, &wish, context, None), &wish));
     wish.target = "payments".parse().unwrap();
-    texts.push(told(&policies.explain(&identity, &wish, context, &[]), &wish));
+    texts.push(told(&policies.explain(&identity, &wish, context, None), &wish));
     insta::assert_snapshot!(texts.join("\n\n"));
 }
 

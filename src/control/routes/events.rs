@@ -15,11 +15,12 @@ use serde::Serialize;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
+use crate::access::identity_limiter::IdentityPermit;
 use crate::access::policy::Action;
 use crate::access::{Caller, CallerStanding};
 use crate::control::ControlContext;
 use crate::control::authenticate::Call;
-use crate::control::long_poll::{CallerPermit, LongPollLimiter};
+use crate::control::long_poll::LongPollLimiter;
 use crate::control::problem::ApiError;
 use crate::gate::session::SessionView;
 use crate::ledger::{ChangedSubject, GrantView, RequestView};
@@ -45,7 +46,7 @@ struct EventSubscriber {
     standing: CallerStanding,
     /// Events to send before all others.
     first: VecDeque<Event>,
-    _place: CallerPermit,
+    _place: IdentityPermit,
 }
 
 #[utoipa::path(get, path = "/v1/events", tag = "events", summary = "Stream of changes",
@@ -63,7 +64,7 @@ pub(in crate::control) async fn stream(
         standing,
         // A client that reads the state after this comment misses no change.
         first: VecDeque::from([Event::default().comment("subscribed")]),
-        _place: limiter.subscribe(&caller)?,
+        _place: limiter.subscribers.enter(&caller)?,
         gate,
         caller,
         limiter,
@@ -176,7 +177,7 @@ mod tests {
                     operator: "ops".to_owned(),
                 }),
                 first: VecDeque::new(),
-                _place: limiter.subscribe(&caller).unwrap(),
+                _place: limiter.subscribers.enter(&caller).unwrap(),
                 gate: Arc::clone(&served.gate),
                 caller,
                 limiter,

@@ -8,7 +8,7 @@ use axum::extract::Path;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
-use super::{JsonAnswer, TakenAway, body, named, query, taken};
+use super::{JsonAnswer, TakenAway, body, cut, named, query, taken};
 use crate::access::AccessError;
 use crate::control::authenticate::Call;
 use crate::control::model::{
@@ -60,9 +60,7 @@ pub(in crate::control) async fn list(Call { gate, caller }: Call, uri: Uri) -> J
         limit: limit + 1,
     };
     let mut grants = gate.service.grants(&caller, filter).await?;
-    let more = grants.len() > limit;
-    grants.truncate(limit);
-    let next = grants.last().filter(|_| more).map(|view| view.grant.id().clone());
+    let next = cut(&mut grants, limit, |view| view.grant.id());
     Ok(Json(Grants { grants, next }))
 }
 

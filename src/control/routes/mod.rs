@@ -51,6 +51,16 @@ pub(super) async fn me(Call { gate, caller }: Call) -> JsonAnswer<Me> {
     }))
 }
 
+/// Cuts a list, which has one row more than a page if there is a next page. Returns the id of the page's last row in that case.
+fn cut<T, I>(rows: &mut Vec<T>, limit: usize, id: impl Fn(&T) -> &I) -> Option<I>
+where
+    I: Clone,
+{
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    rows.last().filter(|_| more).map(|row| id(row).clone())
+}
+
 /// Parses an id or a name in a path.
 fn named<T: std::str::FromStr>(text: &str) -> Result<T, ApiError>
 where

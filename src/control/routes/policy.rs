@@ -25,7 +25,7 @@ pub(in crate::control) async fn explain(Call { gate, caller }: Call, bytes: Byte
         client: question.client,
         about,
     };
-    Ok(Json(gate.service.explain(&caller, hypothesis).await?.into()))
+    Ok(Json(gate.service.explain(&caller, hypothesis).await?))
 }
 
 fn about(question: &ExplainBody) -> Result<QuestionSubject, ApiError> {

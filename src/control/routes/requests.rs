@@ -8,9 +8,8 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 
-use super::{JsonAnswer, TakenAway, body, named, query, taken};
-use crate::access::policy::Action;
-use crate::access::{AccessError, Approvers, EntryDecision, NarrowedRequest, RequestArgs};
+use super::{JsonAnswer, TakenAway, body, cut, named, query, taken};
+use crate::access::{Approvers, EntryDecision, NarrowedRequest, RequestArgs};
 use crate::control::authenticate::Call;
 use crate::control::long_poll::LongPollLimiter;
 use crate::control::model::{
@@ -21,7 +20,7 @@ use crate::control::problem::ApiError;
 use crate::control::{ControlContext, IDEMPOTENCY_HEADER};
 use crate::ledger::{RequestFilter, RequestView};
 use crate::model::ids::RequestId;
-use crate::model::request::{RequestOutcome, RequestState};
+use crate::model::request::RequestState;
 
 #[utoipa::path(post, path = "/v1/requests", tag = "requests", summary = "Requests access", request_body = NewRequestBody,
     params(("Idempotency-Key" = Option<String>, Header, description = "Key chosen by the caller; a repeated call with the same key returns the same request")),
@@ -32,8 +31,7 @@ pub(in crate::control) async fn submit(
     bytes: Bytes,
 ) -> Result<Response, ApiError> {
     let view = gate.service.submit(caller.person()?, asked(&headers, &bytes)?).await?;
-    let request = not_denied(view)?;
-    Ok((StatusCode::CREATED, Json(with_approvers(&gate, request).await)).into_response())
+    Ok((StatusCode::CREATED, Json(with_approvers(&gate, view).await)).into_response())
 }
 
 #[utoipa::path(post, path = "/v1/access", tag = "requests", summary = "Joins a live grant that covers the request, or requests access", request_body = NewRequestBody,
@@ -50,7 +48,7 @@ pub(in crate::control) async fn enter(
             (StatusCode::OK, AccessBody { joined, request: None })
         }
         EntryDecision::Request(view) => {
-            let request = Some(with_approvers(&gate, not_denied(*view)?).await);
+            let request = Some(with_approvers(&gate, *view).await);
             (StatusCode::CREATED, AccessBody { joined: None, request })
         }
     };
@@ -75,18 +73,6 @@ pub(super) fn wanted(body: NewRequestBody, key: Option<String>) -> RequestArgs {
     }
 }
 
-/// Returns an error if the request was denied: a request repeated under its key may be one that was.
-fn not_denied(view: RequestView) -> Result<RequestView, AccessError> {
-    match &view.request.outcome {
-        Some(RequestOutcome::Denied { why, .. }) => Err(AccessError::Denied {
-            action: Action::Request,
-            why: why.clone(),
-            policies: Vec::new(),
-        }),
-        _ => Ok(view),
-    }
-}
-
 #[utoipa::path(get, path = "/v1/requests", tag = "requests", summary = "The requests", params(RequestsQuery), responses((status = 200, description = "A page of the caller's own requests and those it may approve", body = RequestsBody)))]
 pub(in crate::control) async fn list(Call { gate, caller }: Call, uri: Uri) -> JsonAnswer<RequestsBody> {
     let wanted: RequestsQuery = query(&uri)?;
@@ -101,9 +87,7 @@ pub(in crate::control) async fn list(Call { gate, caller }: Call, uri: Uri) -> J
         limit: limit + 1,
     };
     let mut requests = gate.service.requests(&caller, filter).await?;
-    let more = requests.len() > limit;
-    requests.truncate(limit);
-    let next = requests.last().filter(|_| more).map(|view| view.request.id.clone());
+    let next = cut(&mut requests, limit, |view| &view.request.id);
     Ok(Json(RequestsBody { requests, next }))
 }
 
@@ -123,7 +107,7 @@ pub(in crate::control) async fn show(
     if let Some(mut watched) = watched
         && pending(&gate, &view)
     {
-        let _place = limiter.wait(&caller)?;
+        let _place = limiter.waiters.enter(&caller)?;
         let standing = gate.service.standing(&caller);
         let changed = async {
             tokio::select! {

@@ -8,7 +8,6 @@ use axum::Json;
 use axum::extract::Path;
 
 use super::{JsonAnswer, named};
-use crate::access::Offer;
 use crate::access::policy::Action;
 use crate::control::authenticate::Call;
 use crate::control::model::{ProfileBody, RoleBody, TargetBody, TargetStatus, Targets};
@@ -18,10 +17,10 @@ use crate::model::names::TargetName;
 
 #[utoipa::path(get, path = "/v1/targets", tag = "targets", summary = "Targets and profiles that can be requested", responses((status = 200, description = "All targets", body = Targets)))]
 pub(in crate::control) async fn list(Call { gate, caller }: Call) -> JsonAnswer<Targets> {
-    let target = |(name, offers): (TargetName, Vec<Offer>)| TargetBody {
+    let target = |(name, details): (TargetName, Vec<ProfileBody>)| TargetBody {
         name,
-        profiles: offers.iter().map(|offer| offer.profile.clone()).collect(),
-        details: offers.into_iter().map(ProfileBody::from).collect(),
+        profiles: details.iter().map(|detail| detail.profile.clone()).collect(),
+        details,
     };
     Ok(Json(Targets {
         targets: gate.service.offers(&caller).into_iter().map(target).collect(),

@@ -1,8 +1,8 @@
 //! Life of one connection from accept to ending, as a sequence of owned stages; each consumes the previous one.
 //!
-//! This module composes others: the frontend authenticates the client, the ledger gives a permit (if an identity has no grant
-//! yet, the access service makes a request, and the login may wait for it), upstream connects to the target, the relay forwards,
-//! and `end` ends. It makes no access decisions of its own.
+//! This module composes others: the frontend authenticates the client, the access service gives a permit (if an identity has no
+//! grant yet, it makes a request, and the login may wait for it), upstream connects to the target, the relay forwards, and `end`
+//! ends. It makes no access decisions of its own.
 //!
 //! INVARIANT: no message of a client reaches its target before the session's start is on record. However a session ends, its
 //! ending is on record, and its backend is gone or recorded as not confirmed gone.
@@ -107,7 +107,7 @@ pub struct SharedState {
     pub clock: Clock,
     /// Journal of the audit log.
     pub journal: Journal,
-    /// Grants.
+    /// Store of the open sessions, which the next start looks for; logins ask the access service.
     pub ledger: Ledger,
     /// Records of clients that are refused before they are authenticated.
     pub refusals: RefusalLog,

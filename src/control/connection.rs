@@ -1,8 +1,9 @@
-//! The last word to a caller whose connection gives way to a newer one, and the line in the gate's own messages about it.
+//! Connection of a caller as the server of HTTP sees it: broken off if its peer reads nothing for too long, and with a last word
+//! if it gives way to a newer one.
 //!
-//! It decides nothing: the strangers' limits do.
+//! It decides nothing about the latter: the strangers' limits do. A slow peer is no problem, as long as it reads a little.
 //!
-//! INVARIANT: nobody is waited for here, so a crowd that does not read holds no connection beyond its limit.
+//! INVARIANT: no peer that does not read is waited for, so a crowd of them holds no connection beyond its limit.
 
 use std::io;
 use std::pin::Pin;
@@ -12,11 +13,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::problem::ApiError;
 use crate::access::strangers::Displaced;
 
+/// Longest time that a peer may read nothing of the data written to it.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// One line of the gate's own messages in that time, whatever a crowd does.
 const MESSAGE_INTERVAL: Duration = Duration::from_mins(1);
 
@@ -37,19 +40,25 @@ impl Owed {
     }
 
     /// Returns the connection, watched for the beginning of an answer.
-    pub(super) fn watch<T>(&self, io: T) -> AnswerWatch<T> {
-        AnswerWatch { io, owed: self.clone() }
+    pub(super) fn watch<T>(&self, io: T) -> CallerConnection<T> {
+        CallerConnection {
+            io,
+            owed: self.clone(),
+            stalled: None,
+        }
     }
 }
 
-/// A connection that notes when an answer begins.
+/// Connection that notes when an answer begins, with a limit on the time that a write is blocked.
 #[derive(Debug)]
-pub(super) struct AnswerWatch<T> {
+pub(super) struct CallerConnection<T> {
     io: T,
     owed: Owed,
+    /// Timer that runs while a write is blocked.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> AnswerWatch<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> CallerConnection<T> {
     /// Ends the connection: with an answer where one is owed, without a word in the middle of one.
     pub(super) async fn give_way(mut self, displaced: Displaced) {
         if !self.owed.0.load(Ordering::Relaxed) {
@@ -67,6 +76,20 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AnswerWatch<T> {
     }
 }
 
+impl<T> CallerConnection<T> {
+    fn limited<R>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
+        if polled.is_ready() {
+            self.stalled = None;
+            return polled;
+        }
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(STALL_TIMEOUT)));
+        stalled
+            .as_mut()
+            .poll(cx)
+            .map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "the caller does not read its answer")))
+    }
+}
+
 /// The whole answer, as the API gives it for such an error.
 fn answer(error: &ApiError) -> String {
     let problem = error.problem();
@@ -79,27 +102,29 @@ fn answer(error: &ApiError) -> String {
     )
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for AnswerWatch<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for CallerConnection<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_read(cx, buffer)
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for AnswerWatch<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for CallerConnection<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, bytes);
         if matches!(written, Poll::Ready(Ok(1..))) {
             self.owed.0.store(false, Ordering::Relaxed);
         }
-        written
+        self.limited(cx, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        self.limited(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        let closed = Pin::new(&mut self.io).poll_shutdown(cx);
+        self.limited(cx, closed)
     }
 }
 
@@ -181,5 +206,25 @@ mod tests {
         assert_eq!(displacements.unsaid, 999);
         displacements.say(DISPLACED, now + MESSAGE_INTERVAL);
         assert_eq!(displacements.unsaid, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_is_broken_off_and_who_reads_slowly_is_waited_for() {
+        let (near, mut far) = tokio::io::duplex(16);
+        let mut limited = Owed::default().watch(near);
+        let reading = tokio::spawn(async move {
+            let mut byte = [0; 8];
+            for _ in 0..10 {
+                sleep(STALL_TIMEOUT / 2).await;
+                far.read_exact(&mut byte).await.unwrap();
+            }
+            far
+        });
+        limited.write_all(&[1; 80]).await.unwrap();
+        let _far = reading.await.unwrap();
+        limited.write_all(&[1; 16]).await.unwrap();
+        let began = Instant::now();
+        let error = limited.write_all(&[1; 16]).await.unwrap_err();
+        assert_eq!((error.kind(), began.elapsed()), (io::ErrorKind::TimedOut, STALL_TIMEOUT));
     }
 }
