@@ -70,7 +70,7 @@ lint: setup ## formatting, lints, documentation
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
 
-docs: ## the generated parts of docs/ anew: commands, calls, metrics
+docs: ## the generated parts of docs/ anew: commands, calls, metrics, keys of the configuration
 	TIDEGATE_BLESS=1 cargo test --locked --test examples reference::
 
 setup: ## what building and testing needs, installed if missing (Debian, Ubuntu)

@@ -143,9 +143,8 @@ pub fn scram_client(data: &[u8]) {
         let Ok(challenged) = scram::client_start(None, nonce).challenge(first) else {
             continue;
         };
-        assert!(challenged.iterations() <= 100_000, "no server makes us compute for long");
+        assert!(challenged.iterations <= 100_000, "no server makes us compute for long");
         let answered = challenged.answer(&KEYS);
-        let _ = answered.message();
         assert!(answered.verify(last).is_err(), "no server has the keys");
     }
 }

@@ -16,8 +16,8 @@
 //! - [`control`]: HTTP API
 //! - [`config`]: configuration file to checked settings
 //! - [`app`]: startup, operation and drain of the gate
-//! - [`testkit`]: throwaway PostgreSQL for the demo, the tests and the benches
 //! - [`cli`]: command line
+//! - [`demo`]: the main use case with nothing configured, and the throwaway PostgreSQL that tests and benches use too
 //! - [`fuzzing`]: entry points of all parsers of foreign bytes, for fuzzers
 
 pub mod access;
@@ -28,6 +28,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod database;
+pub mod demo;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod gate;
@@ -36,4 +37,3 @@ pub mod ledger;
 pub mod model;
 pub mod outbound;
 pub mod protocol;
-pub mod testkit;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use tidegate::testkit::{TestGate, TestPostgres, free_port};
+use tidegate::demo::testkit::{TestGate, TestPostgres, free_port};
 
 use crate::process::wait_for;
 

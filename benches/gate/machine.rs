@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use anyhow::Result;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use tidegate::audit::segment;
-use tidegate::testkit::{ServerOptions, TestPostgres};
+use tidegate::demo::testkit::{ServerOptions, TestPostgres};
 
 use crate::lanes::{BENCH, Lane, Stage};
 

@@ -73,7 +73,7 @@ impl AccessService {
         let by = who.name().clone();
         let step = |request: &Request, now| -> Result<Request, AccessError> { Ok(request.pending(now)?.withdraw(&by, now)?) };
         // The requester's name is not disclosed to callers that may not see the request.
-        self.request(who, id).await?;
+        self.request_of_person(who, id).await?;
         self.0
             .ledger
             .settle(id, who.name(), RequestChangeKind::Withdrawn, DecisionReasons::default(), step)
@@ -92,7 +92,8 @@ impl AccessService {
         let reasons = self.allowed_on(who, &view.request).await?;
         let by = who.name().clone();
         let step = move |request: &Request, _, now| -> Result<StepResult, AccessError> {
-            Ok(not_granted(request.reviewed(&by, comment, now)?))
+            let request = request.reviewed(&by, comment, now)?;
+            Ok(StepResult { request, granted: false })
         };
         self.0
             .ledger
@@ -109,8 +110,4 @@ impl AccessService {
             answer => answer,
         }
     }
-}
-
-fn not_granted(request: Request) -> StepResult {
-    StepResult { request, granted: false }
 }

@@ -6,14 +6,14 @@
 //!
 //! INVARIANT: at most one such question is evaluated at a time, on no thread that serves sessions, however many callers ask.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{AccessRules, AccessService, Principal, recorded_decision};
+use super::{AccessRules, AccessService, Principal};
 use crate::access::policy::{Action, Resource};
-use crate::identity::{Identity, IdentitySource};
+use crate::identity::Identity;
 use crate::ledger::RequestView;
 use crate::model::ids::RequestId;
 use crate::model::names::IdentityName;
@@ -25,6 +25,15 @@ const MAX_APPROVERS: usize = 20;
 const MAX_CANDIDATES: usize = 500;
 /// Maximum number of cached answers.
 const MAX_CACHED_ANSWERS: usize = 256;
+
+/// Identities that could approve a request, as far as they are known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Approvers {
+    /// Local users that the policies would let approve it, without those that have approved it already.
+    pub names: Vec<IdentityName>,
+    /// True if no known identity can: no enabled user may, and no issuer is configured that could name another.
+    pub nobody: bool,
+}
 
 /// Cache of recent answers, and the lock of the one evaluation.
 #[derive(Debug, Default)]
@@ -53,11 +62,20 @@ struct AnswerBasis {
 }
 
 impl AccessService {
-    /// Returns the local users that the policies would let approve the request, without those that have approved it already.
-    pub async fn approvers(&self, request: &RequestView) -> Vec<IdentityName> {
-        let (rules, request) = (self.rules(), &request.request);
+    /// Returns the identities that could approve the request.
+    pub async fn approvers(&self, request: &RequestView) -> Approvers {
+        let rules = self.rules();
+        let no_issuer = rules.issuers.settings().next().is_none();
+        let names = self.approving_users(rules, &request.request).await;
+        Approvers {
+            nobody: names.is_empty() && no_issuer,
+            names,
+        }
+    }
+
+    async fn approving_users(&self, rules: Arc<AccessRules>, request: &Request) -> Vec<IdentityName> {
         let basis = AnswerBasis {
-            policy_set: recorded_decision::policy_set(&rules),
+            policy_set: rules.policy_set(),
             users: *self.0.ledger.users_changed().borrow(),
             approvals: request.approvals.len(),
             minute: self.0.clock.now().as_second().div_euclid(60),
@@ -87,12 +105,6 @@ impl AccessService {
         asking.await.unwrap_or_default()
     }
 
-    /// Returns true if no known identity can approve a request: no enabled user may, and no issuer is configured that could name
-    /// another.
-    pub async fn waits_for_nobody(&self, request: &RequestView) -> bool {
-        self.approvers(request).await.is_empty() && self.rules().issuers.settings().next().is_none()
-    }
-
     fn would_approve(&self, rules: &AccessRules, request: &Request) -> Vec<IdentityName> {
         let approved = |name: &IdentityName| request.approvals.iter().any(|approval| approval.by == *name);
         let users = self.0.ledger.users().into_iter();
@@ -100,12 +112,7 @@ impl AccessService {
             .filter(|user| user.local && !user.disabled && user.name != request.wish.identity && !approved(&user.name))
             .take(MAX_CANDIDATES)
             .map(|user| Principal {
-                identity: Identity {
-                    name: user.name,
-                    groups: user.groups,
-                    source: IdentitySource::Local,
-                    claims: BTreeMap::new(),
-                },
+                identity: Identity::local(user.name, user.groups),
                 client: None,
             })
             .filter(|user| {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{AccessError, AccessRules, NarrowedRequest, RequestArgs, RequestCaps};
-use crate::access::policy::{Action, Decision, Judgement, NOT_EVALUATED, RequestVerdict};
+use crate::access::policy::{Action, Decision, NOT_EVALUATED, RequestVerdict};
 use crate::base::duration;
 use crate::identity::{Identity, IdentitySource};
 use crate::ledger::SubmitResult;
@@ -52,7 +52,7 @@ pub(super) fn wish(rules: &AccessRules, who: &Identity, asked: &RequestArgs) -> 
     })
 }
 
-fn find_target<'a>(rules: &'a AccessRules, asked: &str) -> Result<(&'a TargetName, &'a [ProfileName]), AccessError> {
+pub(super) fn find_target<'a>(rules: &'a AccessRules, asked: &str) -> Result<(&'a TargetName, &'a [ProfileName]), AccessError> {
     let found = rules.targets.iter().find(|(name, _)| name.as_str() == asked);
     found.map(|(name, profiles)| (name, profiles.as_slice())).ok_or_else(|| {
         let names = rules.targets.keys().map(TargetName::as_str);
@@ -160,17 +160,6 @@ pub(super) fn submitted(verdict: RequestVerdict, wish: &RequestSpec, pending_for
 pub(super) fn same_request(request: &RequestSpec, wish: &RequestSpec) -> bool {
     let what = |wish: &RequestSpec| (wish.target.clone(), wish.reason.clone(), wish.ticket.clone());
     what(request) == what(wish) && request.max_sessions == wish.max_sessions && request.break_glass == wish.break_glass
-}
-
-/// Returns the judgement of a gate without policies.
-pub(super) fn no_policies() -> Judgement {
-    Judgement {
-        verdict: RequestVerdict::Denied {
-            why: "this gate has no policies, so requests are refused; ask its operator for a grant".to_owned(),
-        },
-        policies: Vec::new(),
-        errors: Vec::new(),
-    }
 }
 
 /// Checks a request that was approved in the way `how`, with this number of approvals, against a new verdict. The error says why

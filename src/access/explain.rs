@@ -3,18 +3,21 @@
 //! It makes no request and records no decision, because none is made. INVARIANT: a question about another identity is answered
 //! only for callers that may read the log or administer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
+use utoipa::ToSchema;
 
-use super::{AccessError, AccessRules, AccessService, Principal, RequestArgs, decide, recorded_decision};
+use super::{AccessError, AccessService, Caller, Principal, RequestArgs, decide};
 use crate::access::policy::{
-    AccessQuestion, Action, Decision, Policies, QuestionContext, RequestExplanation, Resource, TargetProfileNames,
+    AccessQuestion, Action, Policies, QuestionContext, Remedy, RequestExplanation, RequestVerdict, Resource,
 };
-use crate::identity::{Identity, IdentitySource};
+use crate::identity::Identity;
 use crate::model::ids::{GrantId, RequestId};
-use crate::model::names::{GroupName, IdentityName};
+use crate::model::names::{GroupName, IdentityName, ProfileName, TargetName};
 use crate::model::request::RequestSpec;
 
 /// Hypothetical question to the policies.
@@ -45,38 +48,127 @@ pub enum QuestionSubject {
     Gate(Action),
 }
 
-/// Answer to a hypothetical question.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ExplainedDecision {
-    /// Identity the answer is about.
+/// Verdict of the policies.
+#[skip_serializing_none]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = VerdictBody)]
+pub struct VerdictView {
+    /// `automatic`, `approvals` or `denied`; for actions other than requests, `allowed` or `denied`.
+    pub verdict: String,
+    /// Number of approvers that are needed.
+    #[schema(nullable = false)]
+    pub approvals: Option<u32>,
+    /// Reason for a denial.
+    #[schema(nullable = false)]
+    pub why: Option<String>,
+}
+
+impl From<RequestVerdict> for VerdictView {
+    fn from(verdict: RequestVerdict) -> Self {
+        let (verdict, approvals, why) = match verdict {
+            RequestVerdict::Automatic => ("automatic", None, None),
+            RequestVerdict::Approvals(approvals) => ("approvals", Some(approvals), None),
+            RequestVerdict::Denied { why } => ("denied", None, Some(why)),
+        };
+        Self {
+            verdict: verdict.to_owned(),
+            approvals,
+            why,
+        }
+    }
+}
+
+/// Answer of the policies to a query without effect.
+#[skip_serializing_none]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Explanation)]
+pub struct ExplanationView {
+    /// Identity that the answer is about.
     pub identity: IdentityName,
-    /// Action the answer is about.
-    pub action: Action,
-    /// Access the answer is about; `None` for questions about the gate.
-    pub wish: Option<RequestSpec>,
-    /// Verdict or decision.
-    pub answer: ExplainedAnswer,
-    /// SHA-256 of the policies, in hexadecimal.
+    /// Action that the answer is about.
+    pub action: String,
+    /// Target, for actions about access.
+    #[schema(nullable = false)]
+    pub target: Option<TargetName>,
+    /// Profile, for actions about access.
+    #[schema(nullable = false)]
+    pub profile: Option<ProfileName>,
+    /// Length of the window in seconds, for actions about access.
+    #[schema(nullable = false)]
+    pub window_seconds: Option<u64>,
+    /// Verdict of the policies.
+    pub answer: VerdictView,
+    /// Policies that decided.
+    pub policies: Vec<String>,
+    /// Changes that would improve the verdict.
+    pub remedies: Vec<RemedyView>,
+    /// SHA-256 of the policies.
     pub policy_set: String,
 }
 
-/// Verdict on a request, or decision on another action.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ExplainedAnswer {
-    /// Verdict on a request, and the changes that would make it better.
-    Access(RequestExplanation),
-    /// Decision, and the reason if it is a refusal.
-    Action(Decision, Option<String>),
+/// Change to a request, with the verdict it would lead to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = RemedyBody)]
+pub struct RemedyView {
+    /// Change in words, such as `with a reason (--reason)`.
+    pub change: String,
+    /// Verdict after the change.
+    pub answer: VerdictView,
+}
+
+impl ExplanationView {
+    /// Returns the explanation of a request: the verdict, and the changes that would improve it. `profiles` are those of its target;
+    /// `None`: those that the policies name are tried.
+    #[must_use]
+    pub fn of_request(
+        policies: &Policies,
+        identity: &Identity,
+        action: Action,
+        wish: &RequestSpec,
+        context: QuestionContext,
+        profiles: Option<&[ProfileName]>,
+    ) -> Self {
+        let RequestExplanation { judgement, remedies } = policies.explain(identity, wish, context, profiles);
+        Self {
+            answer: judgement.verdict.into(),
+            policies: judgement.policies,
+            remedies: remedies.into_iter().map(RemedyView::from).collect(),
+            ..Self::about(policies, &identity.name, action, Some(wish))
+        }
+    }
+
+    /// Returns an explanation without an answer.
+    fn about(policies: &Policies, identity: &IdentityName, action: Action, wish: Option<&RequestSpec>) -> Self {
+        Self {
+            identity: identity.clone(),
+            action: action.name().to_owned(),
+            target: wish.map(|wish| wish.target.clone()),
+            profile: wish.map(|wish| wish.profile.clone()),
+            window_seconds: wish.map(|wish| wish.window.as_secs()),
+            answer: VerdictView::default(),
+            policies: Vec::new(),
+            remedies: Vec::new(),
+            policy_set: policies.hash().to_owned(),
+        }
+    }
+}
+
+impl From<Remedy> for RemedyView {
+    fn from(Remedy { change, verdict }: Remedy) -> Self {
+        let answer = verdict.into();
+        Self { change, answer }
+    }
 }
 
 impl AccessService {
     /// Answers a hypothetical question. Everybody may ask about themselves; questions about others need the right to read the log
     /// or to administer.
-    pub async fn explain(&self, who: &Principal, wanted: HypotheticalQuestion) -> Result<ExplainedDecision, AccessError> {
+    pub async fn explain(&self, caller: &Caller, wanted: HypotheticalQuestion) -> Result<ExplanationView, AccessError> {
+        let who = caller.person()?;
         let own = wanted.identity.as_ref().is_none_or(|identity| identity == who.name());
         let as_they_are = own && wanted.groups.is_none();
-        if !(as_they_are || self.would(who, Action::Administer)) {
-            self.may(who, Action::ReadLog).await?;
+        if !(as_they_are || self.would(caller, Action::Administer)) {
+            self.may(caller, Action::ReadLog).await?;
         }
         let rules = self.rules();
         let policies = rules
@@ -88,38 +180,38 @@ impl AccessService {
         if let Some(text) = &wanted.at {
             context.now = time(&policies, text)?;
         }
-        let explained = |action, wish, answer| ExplainedDecision {
-            identity: identity.name.clone(),
+        let question = |action, resource| AccessQuestion {
+            identity: &identity,
             action,
-            wish,
-            answer,
-            policy_set: policies.hash().to_owned(),
+            resource,
+            context,
         };
-        let decided = |action, resource: Resource<'_>| decided(&rules, &identity, (action, resource), context);
-        match &wanted.about {
+        Ok(match &wanted.about {
             QuestionSubject::Access(asked) => {
                 let wish = decide::wish(&rules, &identity, asked)?;
-                let explanation = policies.explain(&identity, &wish, context, &known(&rules));
+                let profiles = rules.targets.get(&wish.target).map(Vec::as_slice);
                 let action = if wish.break_glass {
                     Action::BreakGlass
                 } else {
                     Action::Request
                 };
-                Ok(explained(action, Some(wish), ExplainedAnswer::Access(explanation)))
+                ExplanationView::of_request(&policies, &identity, action, &wish, context, profiles)
             }
             QuestionSubject::Request(id) => {
-                let request = self.request(who, id).await?.request;
-                let answer = decided(Action::Approve, Resource::Request(&request));
-                Ok(explained(Action::Approve, Some(request.wish.clone()), answer))
+                let request = self.request(caller, id).await?.request;
+                decided(
+                    &policies,
+                    &question(Action::Approve, Resource::Request(&request)),
+                    Some(&request.wish),
+                )
             }
             QuestionSubject::Grant(action, id) => {
-                let grant = self.grant(who, id).await?.grant;
+                let grant = self.grant(caller, id).await?.grant;
                 let wish = self.wish_of(&rules, &grant, grant.window()).await?;
-                let answer = decided(*action, Resource::Access(&wish));
-                Ok(explained(*action, Some(wish), answer))
+                decided(&policies, &question(*action, Resource::Access(&wish)), Some(&wish))
             }
-            QuestionSubject::Gate(action) => Ok(explained(*action, None, decided(*action, Resource::Gate))),
-        }
+            QuestionSubject::Gate(action) => decided(&policies, &question(*action, Resource::Gate), None),
+        })
     }
 
     /// Returns the identity of the question: as known to the gate, with the groups that the question names.
@@ -127,11 +219,9 @@ impl AccessService {
         let named = wanted.identity.as_ref().filter(|named| *named != who.name());
         let mut identity = named.map_or_else(
             || who.identity.clone(),
-            |name| Identity {
-                name: name.clone(),
-                groups: self.0.ledger.user(name).map(|user| user.groups).unwrap_or_default(),
-                source: IdentitySource::Local,
-                claims: BTreeMap::new(),
+            |name| {
+                let user = self.0.ledger.user(name);
+                Identity::local(name.clone(), user.map(|user| user.groups).unwrap_or_default())
             },
         );
         if let Some(groups) = &wanted.groups {
@@ -146,34 +236,16 @@ fn time(policies: &Policies, text: &str) -> Result<Timestamp, AccessError> {
     policies.time(text).ok_or_else(|| AccessError::Invalid(wrong()))
 }
 
-/// Returns the names of targets and profiles, for suggestions.
-fn known(rules: &AccessRules) -> Vec<TargetProfileNames> {
-    let targets = rules.targets.iter();
-    targets
-        .map(|(target, profiles)| TargetProfileNames {
-            target: target.clone(),
-            profiles: profiles.clone(),
-        })
-        .collect()
-}
-
-fn decided(
-    rules: &AccessRules,
-    identity: &Identity,
-    (action, resource): (Action, Resource<'_>),
-    context: QuestionContext,
-) -> ExplainedAnswer {
-    let question = AccessQuestion {
-        identity,
-        action,
-        resource,
-        context,
-    };
-    let decision = rules
-        .policies
-        .as_ref()
-        .map_or_else(recorded_decision::nothing, |policies| policies.decide(&question));
-    let why = rules.policies.as_ref().filter(|_| !decision.allowed);
-    let why = why.map(|policies| policies.why(&question, &decision));
-    ExplainedAnswer::Action(decision, why)
+fn decided(policies: &Policies, question: &AccessQuestion<'_>, wish: Option<&RequestSpec>) -> ExplanationView {
+    let decision = policies.decide(question);
+    let verdict = if decision.allowed { "allowed" } else { "denied" };
+    ExplanationView {
+        answer: VerdictView {
+            verdict: verdict.to_owned(),
+            approvals: None,
+            why: (!decision.allowed).then(|| policies.why(question, &decision)),
+        },
+        policies: decision.policies,
+        ..ExplanationView::about(policies, &question.identity.name, question.action, wish)
+    }
 }

@@ -4,22 +4,26 @@
 
 use std::time::Duration;
 
-use super::{AccessError, AccessRules, AccessService, Principal, decide};
+use super::{AccessError, AccessRules, AccessService, Caller, Principal, decide};
 use crate::access::policy::{Action, Resource};
 use crate::ledger::{GrantLogin, GrantView, LedgerError};
 use crate::model::grant::{ChangeError, GIVEN_BACK, Grant};
 use crate::model::ids::GrantId;
+use crate::model::names::TargetName;
 use crate::model::request::RequestSpec;
 
 impl AccessService {
-    /// Extends the window of a grant. The policies decide again, as for a request of the whole window.
+    /// Extends the window of a grant. For a person the policies decide again, as for a request of the whole window.
     pub async fn extend(
         &self,
-        who: &Principal,
+        caller: &Caller,
         grant: &GrantId,
         by: Duration,
         reason: Option<&str>,
     ) -> Result<GrantView, AccessError> {
+        let Caller::Person(who, _) = caller else {
+            return Ok(self.0.ledger.extend(grant, by, caller.name(), reason).await?);
+        };
         if by.is_zero() {
             return Err(AccessError::Invalid(
                 "the extension is empty; set its length, like 30m".to_owned(),
@@ -84,8 +88,11 @@ impl AccessService {
         }
     }
 
-    /// Revokes a grant. The caller's own needs no permission; for another's the policies decide.
-    pub async fn revoke(&self, who: &Principal, grant: &GrantId, reason: Option<&str>) -> Result<GrantView, AccessError> {
+    /// Revokes a grant. A person's own needs no permission; for another's the policies decide.
+    pub async fn revoke(&self, caller: &Caller, grant: &GrantId, reason: Option<&str>) -> Result<GrantView, AccessError> {
+        let Caller::Person(who, _) = caller else {
+            return Ok(self.0.ledger.revoke(grant, caller.name(), reason).await?);
+        };
         let reason = decide::reason(&self.rules().caps, reason)?;
         let grant = self.0.ledger.grant(grant).await?.grant;
         if grant.identity() != who.name()
@@ -107,11 +114,12 @@ impl AccessService {
         self.settled_at_once(&decided, grant.id().as_str()).await
     }
 
-    /// Issues a login of the caller's own grant.
-    pub async fn login(&self, who: &Principal, grant: &GrantId) -> Result<GrantLogin, AccessError> {
+    /// Issues a login of the caller's own grant, and returns it with the grant's target.
+    pub async fn login(&self, who: &Principal, grant: &GrantId) -> Result<(TargetName, GrantLogin), AccessError> {
         let view = self.own(who, grant).await?;
         self.lasting(&view.grant)?;
-        Ok(self.0.ledger.issue_login(grant, who.name().as_str()).await?)
+        let login = self.0.ledger.issue_login(grant, who.name().as_str()).await?;
+        Ok((view.grant.target().clone(), login))
     }
 
     /// Returns a grant if it belongs to the caller.

@@ -14,12 +14,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::{AccessError, AccessService, Principal};
 use crate::audit::event::{Event, IdentityRefused, RefusalKind};
 use crate::base::secret::Secret;
-use crate::identity::{Identity, looks_like_jwt};
+use crate::identity::{Identity, MAX_TOKEN_BYTES, looks_like_jwt};
 
 /// Prefix of the tokens of local users.
 const LOCAL_TOKEN_PREFIX: &str = "tg_";
-/// Maximum length of a token, in bytes; issuers' tokens are shorter.
-const MAX_TOKEN_BYTES: usize = 16 << 10;
 /// Maximum number of characters recorded of an unproved name.
 const MAX_CLAIMED_NAME_CHARS: usize = 200;
 

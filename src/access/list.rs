@@ -4,11 +4,15 @@
 //! may approve it, to those that may revoke the grant, and to those that may read the log or administer. They are visible to
 //! nobody else, before or after the decision.
 
-use super::{AccessError, AccessService, Principal};
+use tokio::sync::broadcast;
+
+use super::{AccessError, AccessService, Caller, Principal};
 use crate::access::policy::{Action, Resource};
-use crate::ledger::{GrantFilter, GrantView, LedgerError, RequestFilter, RequestView};
+use crate::audit::SignedTip;
+use crate::ledger::{ChangedSubject, GrantFilter, GrantView, LedgerError, RequestFilter, RequestView};
 use crate::model::grant::Grant;
 use crate::model::ids::{GrantId, RequestId};
+use crate::model::names::IdentityName;
 use crate::model::request::Request;
 
 /// Default number of requests in an answer.
@@ -18,7 +22,14 @@ const MAX_PAGES: usize = 10;
 
 impl AccessService {
     /// Returns a request that the caller may see.
-    pub async fn request(&self, who: &Principal, id: &RequestId) -> Result<RequestView, AccessError> {
+    pub async fn request(&self, caller: &Caller, id: &RequestId) -> Result<RequestView, AccessError> {
+        match caller {
+            Caller::Admin { .. } => Ok(self.0.ledger.request(id).await?),
+            Caller::Person(who, _) => self.request_of_person(who, id).await,
+        }
+    }
+
+    pub(super) async fn request_of_person(&self, who: &Principal, id: &RequestId) -> Result<RequestView, AccessError> {
         let view = self.find(id).await?;
         if self.sees(who, &view.request) || self.sees_everything(who) {
             Ok(view)
@@ -29,13 +40,12 @@ impl AccessService {
 
     /// Returns requests, the newest first: the caller's own, and those that the caller may approve or whose grant they may
     /// revoke. Callers that may read the log or administer see all.
-    pub async fn requests(&self, who: &Principal, filter: RequestFilter) -> Result<Vec<RequestView>, AccessError> {
+    pub async fn requests(&self, caller: &Caller, filter: RequestFilter) -> Result<Vec<RequestView>, AccessError> {
         let limit = if filter.limit == 0 { DEFAULT_PAGE_ROWS } else { filter.limit };
         let filter = RequestFilter { limit, ..filter };
-        let own = filter.identity.as_ref() == Some(who.name());
-        if own || self.sees_everything(who) {
+        let Some(who) = self.limited(caller, filter.identity.as_ref()) else {
             return Ok(self.0.ledger.requests(filter).await?);
-        }
+        };
         let mut found = Vec::new();
         if filter.identity.is_none() {
             let mine = RequestFilter {
@@ -52,11 +62,10 @@ impl AccessService {
     }
 
     /// Returns grants, the newest first, with the visibility of [`Self::requests`].
-    pub async fn grants(&self, who: &Principal, filter: GrantFilter) -> Result<Vec<GrantView>, AccessError> {
-        let own = filter.identity.as_ref() == Some(who.name());
-        if own || self.sees_everything(who) {
+    pub async fn grants(&self, caller: &Caller, filter: GrantFilter) -> Result<Vec<GrantView>, AccessError> {
+        let Some(who) = self.limited(caller, filter.identity.as_ref()) else {
             return Ok(self.0.ledger.grants(&filter).await?);
-        }
+        };
         let limit = filter.limit.max(1);
         let mut found = Vec::new();
         if filter.identity.is_none() {
@@ -97,13 +106,31 @@ impl AccessService {
     }
 
     /// Returns a grant that the caller may see: their own, one they may revoke, or one whose request they may approve.
-    pub async fn grant(&self, who: &Principal, id: &GrantId) -> Result<GrantView, AccessError> {
+    pub async fn grant(&self, caller: &Caller, id: &GrantId) -> Result<GrantView, AccessError> {
         let view = self.0.ledger.grant(id).await?;
-        if self.sees_grant(who, &view.grant).await {
-            Ok(view)
-        } else {
-            Err(LedgerError::NoSuchGrant(id.clone()).into())
+        match caller {
+            Caller::Person(who, _) if !self.sees_grant(who, &view.grant).await => {
+                Err(LedgerError::NoSuchGrant(id.clone()).into())
+            }
+            _ => Ok(view),
         }
+    }
+
+    /// Subscribes to changes of requests and grants, of all identities.
+    #[must_use]
+    pub fn changes(&self) -> broadcast::Receiver<ChangedSubject> {
+        self.0.ledger.changes()
+    }
+
+    /// Returns the last signed tip of the log that the ledger knows, for those who may read the log.
+    pub async fn log_tip(&self) -> Result<Option<SignedTip>, AccessError> {
+        Ok(self.0.ledger.log_tip().await?)
+    }
+
+    /// Returns the person whose view of a list of `identity`'s objects is limited; `None` if the caller sees all of them.
+    fn limited<'a>(&self, caller: &'a Caller, identity: Option<&IdentityName>) -> Option<&'a Principal> {
+        let who = caller.person().ok()?;
+        (identity != Some(who.name()) && !self.sees_everything(who)).then_some(who)
     }
 
     /// Returns true if `who` may see a grant.
@@ -123,7 +150,9 @@ impl AccessService {
     }
 
     fn sees_everything(&self, who: &Principal) -> bool {
-        self.would(who, Action::ReadLog) || self.would(who, Action::Administer)
+        [Action::ReadLog, Action::Administer]
+            .into_iter()
+            .any(|action| self.would_on(who, action, Resource::Gate))
     }
 
     /// Returns the requests of others that `who` may see, up to the limit of the filter.
@@ -164,7 +193,7 @@ impl AccessService {
         }
     }
 
-    fn would_on(&self, who: &Principal, action: Action, resource: Resource<'_>) -> bool {
+    pub(super) fn would_on(&self, who: &Principal, action: Action, resource: Resource<'_>) -> bool {
         self.ask(&self.rules(), who, action, resource).decision.allowed
     }
 }

@@ -1,25 +1,27 @@
-//! Use cases of requests and grants: ask for access, approve, extend, give back. The policies decide each of them, and the ledger
-//! carries it out.
+//! Use cases of requests, grants and users: ask for access, approve, extend, give back, administer. The policies decide each of
+//! them, and the ledger carries it out.
 //!
 //! It knows neither HTTP nor the wire protocol: the control API, waiting logins and pages call it.
 //!
 //! INVARIANT: nothing is done for an identity unless the policies allow it at that moment; nobody approves their own request,
 //! whatever the policies say.
 
+mod administer;
+mod admission;
 mod approve;
 mod approvers;
-mod attribution;
+mod caller;
 mod decide;
 mod explain;
 mod grants;
 mod identify;
+pub mod identity_limiter;
 mod join;
 mod list;
 mod offers;
 pub mod policy;
 pub mod quota;
 mod rate_limit;
-mod recheck;
 mod recorded_decision;
 pub mod strangers;
 mod submit;
@@ -36,7 +38,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::access::policy::{Action, Policies};
+use crate::access::policy::{AccessQuestion, Action, Decision, Judgement, Policies, QuestionContext, RequestVerdict};
 use crate::access::strangers::RefusalLog;
 use crate::audit::Journal;
 use crate::base::clock::Clock;
@@ -44,13 +46,16 @@ use crate::identity::{Identity, Issuers};
 use crate::ledger::{GrantView, Ledger, LedgerError, RequestView, TurnQueues};
 use crate::model::ids::{GrantId, RequestId};
 use crate::model::names::{IdentityName, ProfileName, TargetName};
-use crate::model::request::{Request, StepError};
+use crate::model::request::{Request, RequestSpec, StepError};
 
+pub use administer::Administration;
+pub use admission::{Admission, Attribution, RefusedAdmission};
 use approvers::ApproverCache;
-pub use attribution::Attribution;
-pub use explain::{ExplainedAnswer, ExplainedDecision, HypotheticalQuestion, QuestionSubject};
+pub use approvers::Approvers;
+pub use caller::{Caller, CallerStanding};
+pub use explain::{ExplanationView, HypotheticalQuestion, QuestionSubject, RemedyView, VerdictView};
 pub use identify::IdentifyError;
-pub use offers::Offer;
+pub use offers::ProfileView;
 use rate_limit::RequestRateLimiter;
 
 /// Configuration of access decisions; replaced as a whole at a reload.
@@ -84,6 +89,37 @@ impl AccessRules {
     pub fn words(&self, target: &TargetName, profile: &ProfileName) -> ProfileWords {
         let known = self.words.get(&(target.clone(), profile.clone()));
         known.cloned().unwrap_or_default()
+    }
+
+    /// Returns the SHA-256 of the policies in force, in hexadecimal.
+    fn policy_set(&self) -> Option<String> {
+        self.policies.as_ref().map(|policies| policies.hash().to_owned())
+    }
+
+    /// Returns the verdict of the policies on a request; without policies it is denied.
+    fn judge(&self, identity: &Identity, wish: &RequestSpec, context: QuestionContext) -> Judgement {
+        let Some(policies) = &self.policies else {
+            return Judgement {
+                verdict: RequestVerdict::Denied {
+                    why: "this gate has no policies, so requests are refused; ask its operator for a grant".to_owned(),
+                },
+                policies: Vec::new(),
+                errors: Vec::new(),
+            };
+        };
+        policies.judge(identity, wish, context)
+    }
+
+    /// Returns the decision of the policies; without policies nothing is allowed.
+    fn decide(&self, question: &AccessQuestion<'_>) -> Decision {
+        let Some(policies) = &self.policies else {
+            return Decision {
+                allowed: false,
+                policies: Vec::new(),
+                errors: Vec::new(),
+            };
+        };
+        policies.decide(question)
     }
 }
 
@@ -195,6 +231,36 @@ pub enum AccessError {
     /// The arguments are invalid; the text says why and what to do.
     #[error("{0}")]
     Invalid(String),
+    /// The operation is only for persons, and the admin token identifies none.
+    #[error("this call needs the token of a person or a pipeline, not the admin token")]
+    NoPerson,
+    /// Callers cannot make grants for themselves or add themselves to groups.
+    #[error("you cannot create a grant for yourself or change your own groups")]
+    ForOneself,
+    /// The user does not exist.
+    #[error("no user {name}")]
+    NoSuchUser {
+        /// Name asked for.
+        name: IdentityName,
+        /// Most similar existing name.
+        nearest: Option<IdentityName>,
+    },
+    /// The name to disable has never been seen by the gate.
+    #[error("no user {name}, and no grant or request of that name; nothing was disabled")]
+    NeverSeen {
+        /// Name asked for.
+        name: IdentityName,
+        /// Most similar existing name.
+        nearest: Option<IdentityName>,
+    },
+    /// The name belongs to an issuer.
+    #[error("the name {name} belongs to {issuer}")]
+    IssuersName {
+        /// Name asked for.
+        name: IdentityName,
+        /// Issuer that the name belongs to.
+        issuer: String,
+    },
     /// The policies refuse the operation.
     #[error("not allowed: {why}")]
     Denied {
@@ -285,7 +351,8 @@ impl AccessService {
     }
 
     /// Returns the current rules.
-    fn rules(&self) -> Arc<AccessRules> {
+    #[must_use]
+    pub fn rules(&self) -> Arc<AccessRules> {
         self.0.rules.borrow().clone()
     }
 }

@@ -4,36 +4,82 @@
 
 use std::collections::BTreeMap;
 
-use super::{AccessRules, AccessService, Principal, ProfileWords, RequestArgs, decide};
+use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
+use utoipa::ToSchema;
+
+use super::explain::VerdictView;
+use super::{AccessRules, AccessService, Caller, Principal, ProfileWords, RequestArgs, decide};
 use crate::access::policy::RequestVerdict;
 use crate::model::names::{ProfileName, TargetName};
 
-/// Profile that can be requested.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Offer {
+/// Profile, described in words.
+#[skip_serializing_none]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ProfileBody)]
+pub struct ProfileView {
     /// Name of the profile.
     pub profile: ProfileName,
-    /// Description of its rights.
-    pub words: ProfileWords,
-    /// Verdict on a request for it with the default window.
-    pub verdict: RequestVerdict,
-    /// True if the verdict needs a reason in the request; without one it is denied.
+    /// Rights of the profile.
+    #[serde(default)]
+    pub may: Vec<String>,
+    /// Masked columns, each with the value shown instead.
+    #[serde(default)]
+    pub masks: Vec<String>,
+    /// Statements that are refused.
+    #[serde(default)]
+    pub rails: Vec<String>,
+    /// Verdict on a request of the caller for this profile; absent for operators, who cannot request access.
+    #[schema(nullable = false)]
+    pub verdict: Option<VerdictView>,
+    /// True if the verdict applies only to a request with a reason; without one it is denied.
+    #[serde(default)]
     pub needs_reason: bool,
+}
+
+impl ProfileView {
+    /// Makes the body of a profile, without a verdict.
+    #[must_use]
+    pub fn new(profile: ProfileName, words: ProfileWords) -> Self {
+        let ProfileWords { may, masks, rails } = words;
+        Self {
+            profile,
+            may,
+            masks,
+            rails,
+            verdict: None,
+            needs_reason: false,
+        }
+    }
 }
 
 impl AccessService {
     /// Returns the profiles of every target, the narrowest first, each with the verdict on a request for it.
     #[must_use]
-    pub fn offers(&self, who: &Principal) -> BTreeMap<TargetName, Vec<Offer>> {
+    pub fn offers(&self, caller: &Caller) -> BTreeMap<TargetName, Vec<ProfileView>> {
         let rules = self.rules();
         let offers = |(target, profiles): (&TargetName, &Vec<ProfileName>)| {
-            let offers = profiles.iter().map(|profile| self.offer(&rules, who, target, profile));
-            (target.clone(), offers.collect())
+            let offer = |profile: &ProfileName| {
+                let verdict = caller.person().ok().map(|who| self.offered(&rules, who, target, profile));
+                ProfileView {
+                    needs_reason: verdict.as_ref().is_some_and(|(_, needs_reason)| *needs_reason),
+                    verdict: verdict.map(|(verdict, _)| verdict.into()),
+                    ..ProfileView::new(profile.clone(), rules.words(target, profile))
+                }
+            };
+            (target.clone(), profiles.iter().map(offer).collect())
         };
         rules.targets.iter().map(offers).collect()
     }
 
-    fn offer(&self, rules: &AccessRules, who: &Principal, target: &TargetName, profile: &ProfileName) -> Offer {
+    /// Returns the verdict on a request, and true if that is the verdict on one with a reason.
+    fn offered(
+        &self,
+        rules: &AccessRules,
+        who: &Principal,
+        target: &TargetName,
+        profile: &ProfileName,
+    ) -> (RequestVerdict, bool) {
         let verdict = |reason: Option<&str>| {
             let asked = RequestArgs {
                 target: target.to_string(),
@@ -46,19 +92,13 @@ impl AccessService {
                 Ok(wish) => wish,
                 Err(error) => return denied(error.to_string()),
             };
-            let judged = rules.policies.as_ref().map_or_else(decide::no_policies, |policies| {
-                policies.judge(&who.identity, &wish, self.context(who.name(), who.client))
-            });
-            judged.verdict
+            let context = self.context(who.name(), who.client);
+            rules.judge(&who.identity, &wish, context).verdict
         };
         let plain = verdict(None);
         let with_reason = matches!(plain, RequestVerdict::Denied { .. }).then(|| verdict(Some("a reason")));
         let better = with_reason.filter(|verdict| !matches!(verdict, RequestVerdict::Denied { .. }));
-        Offer {
-            profile: profile.clone(),
-            words: rules.words(target, profile),
-            needs_reason: better.is_some(),
-            verdict: better.unwrap_or(plain),
-        }
+        let needs_reason = better.is_some();
+        (better.unwrap_or(plain), needs_reason)
     }
 }

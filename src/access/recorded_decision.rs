@@ -4,9 +4,8 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
-use std::sync::Arc;
 
-use super::{AccessError, AccessRules, AccessService, Principal, decide};
+use super::{AccessError, AccessRules, AccessService, Caller, Principal, decide};
 use crate::access::policy::{AccessQuestion, Action, Decision, QuestionContext, Resource};
 use crate::audit::event::{DecisionMade, Event};
 use crate::base::error_chain::display_chain;
@@ -20,29 +19,35 @@ const GATE_RESOURCE: &str = "gate";
 /// Answer of the policies, with the question it answers.
 pub(super) struct RecordedDecision {
     pub(super) decision: Decision,
-    action: Action,
-    who: IdentityName,
-    client: Option<IpAddr>,
-    policy_set: Option<String>,
+    pub(super) action: Action,
+    pub(super) who: IdentityName,
+    pub(super) client: Option<IpAddr>,
+    pub(super) policy_set: Option<String>,
 }
 
 impl AccessService {
-    /// Checks that `who` may read the log or administer, and records the decision.
-    pub async fn may(&self, who: &Principal, action: Action) -> Result<(), AccessError> {
+    /// Checks that the caller may read the log or administer: an operator may, for a person the policies decide, and the decision
+    /// is recorded.
+    pub async fn may(&self, caller: &Caller, action: Action) -> Result<(), AccessError> {
+        let Caller::Person(who, _) = caller else { return Ok(()) };
         let decided = self.ask(&self.rules(), who, action, Resource::Gate);
         self.settled(&decided, GATE_RESOURCE).await
     }
 
     /// Checks the same for an operation that takes rights away. A permission is recorded without waiting for the log.
-    pub async fn may_take_away(&self, who: &Principal, action: Action) -> Result<(), AccessError> {
+    pub async fn may_take_away(&self, caller: &Caller, action: Action) -> Result<(), AccessError> {
+        let Caller::Person(who, _) = caller else { return Ok(()) };
         let decided = self.ask(&self.rules(), who, action, Resource::Gate);
         self.settled_at_once(&decided, GATE_RESOURCE).await
     }
 
-    /// Returns true if the policies would allow the action. Nothing is recorded: the answer only shapes output, such as a list.
+    /// Returns true if the caller would be allowed the action. Nothing is recorded: the answer only shapes output, such as a list.
     #[must_use]
-    pub fn would(&self, who: &Principal, action: Action) -> bool {
-        self.ask(&self.rules(), who, action, Resource::Gate).decision.allowed
+    pub fn would(&self, caller: &Caller, action: Action) -> bool {
+        match caller {
+            Caller::Admin { .. } => true,
+            Caller::Person(who, _) => self.would_on(who, action, Resource::Gate),
+        }
     }
 
     /// Asks the policies in `rules`; without policies nothing is allowed.
@@ -53,16 +58,12 @@ impl AccessService {
             resource,
             context: self.context(who.name(), who.client),
         };
-        let decision = rules
-            .policies
-            .as_ref()
-            .map_or_else(nothing, |policies| policies.decide(&question));
         RecordedDecision {
-            decision,
+            decision: rules.decide(&question),
             action,
             who: who.name().clone(),
             client: who.client,
-            policy_set: policy_set(rules),
+            policy_set: rules.policy_set(),
         }
     }
 
@@ -121,14 +122,14 @@ impl AccessService {
             action,
             who: grant.identity().clone(),
             client: Some(client),
-            policy_set: policy_set(&self.rules()),
+            policy_set: self.rules().policy_set(),
         };
         self.0.journal.note(&decided.event(grant.id().as_str()));
     }
 }
 
 impl RecordedDecision {
-    fn event(&self, about: &str) -> Event<'static> {
+    pub(super) fn event(&self, about: &str) -> Event<'static> {
         Event::DecisionMade(Cow::Owned(DecisionMade {
             identity: self.who.clone(),
             action: self.action.name().to_owned(),
@@ -140,18 +141,4 @@ impl RecordedDecision {
             policy_set: self.policy_set.clone().unwrap_or_else(|| "none".to_owned()),
         }))
     }
-}
-
-/// Returns the decision of a gate without policies: nothing is allowed.
-pub(super) fn nothing() -> Decision {
-    Decision {
-        allowed: false,
-        policies: Vec::new(),
-        errors: Vec::new(),
-    }
-}
-
-/// Returns the SHA-256 of the policies in force.
-pub(super) fn policy_set(rules: &AccessRules) -> Option<String> {
-    rules.policies.as_ref().map(|policies: &Arc<_>| policies.hash().to_owned())
 }

@@ -2,13 +2,13 @@
 //!
 //! It does not decide: the policies judge, and the ledger stores the request and its grant.
 
-use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{AccessError, AccessRules, AccessService, EntryDecision, Principal, RequestArgs, decide, recorded_decision};
-use crate::access::policy::{Action, Judgement};
-use crate::audit::event::{DecisionMade, Event, RefusalKind};
+use super::recorded_decision::RecordedDecision;
+use super::{AccessError, AccessRules, AccessService, EntryDecision, Principal, RequestArgs, decide};
+use crate::access::policy::{Action, Decision, Judgement};
+use crate::audit::event::RefusalKind;
 use crate::ledger::{DecisionReasons, NewRequest, RequestView};
 use crate::model::ending::EndingKind;
 use crate::model::request::{RequestOutcome, RequestSpec};
@@ -58,14 +58,11 @@ impl AccessService {
                 wait,
             });
         }
-        let judgement = rules.policies.as_ref().map_or_else(decide::no_policies, |policies| {
-            policies.judge(&who.identity, &wish, self.context(who.name(), who.client))
-        });
         let Judgement {
             verdict,
             policies,
             errors,
-        } = judgement;
+        } = rules.judge(&who.identity, &wish, self.context(who.name(), who.client));
         let new = NewRequest {
             submitted: decide::submitted(verdict, &wish, rules.pending_for, now),
             wish: wish.clone(),
@@ -74,7 +71,7 @@ impl AccessService {
         };
         let reasons = DecisionReasons {
             policies: policies.clone(),
-            policy_set: recorded_decision::policy_set(rules),
+            policy_set: rules.policy_set(),
             errors,
             client: who.client,
         };
@@ -99,19 +96,21 @@ impl AccessService {
     async fn flooded(&self, who: &Principal, rules: &AccessRules, wish: &RequestSpec) {
         tracing::warn!(identity = %who.name(), limit = rules.requests_per_minute, "too many requests from an identity; refusing one");
         self.0.floods_refused.fetch_add(1, Ordering::Relaxed);
-        let event = Event::DecisionMade(Cow::Owned(DecisionMade {
-            identity: who.name().clone(),
-            action: Action::Request.name().to_owned(),
-            about: wish.target.with(Some(&wish.profile)),
-            allowed: false,
+        let refused = RecordedDecision {
+            decision: Decision {
+                allowed: false,
+                policies: vec![RATE_SETTING.to_owned()],
+                errors: Vec::new(),
+            },
+            action: Action::Request,
+            who: who.name().clone(),
             client: who.client,
-            policies: vec![RATE_SETTING.to_owned()],
-            errors: Vec::new(),
-            policy_set: recorded_decision::policy_set(rules).unwrap_or_else(|| "none".to_owned()),
-        }));
-        self.0
-            .refusals
-            .record(who.client, RefusalKind::Ending(EndingKind::TooManyRequests), &event)
-            .await;
+            policy_set: rules.policy_set(),
+        };
+        let (kind, event) = (
+            RefusalKind::Ending(EndingKind::TooManyRequests),
+            refused.event(&wish.target.with(Some(&wish.profile))),
+        );
+        self.0.refusals.record(who.client, kind, &event).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Rules for the tests of this module and of those that need a desk.
+//! Rules for the tests of this module and of those that need an access service.
 //!
 //! It is not part of the program.
 

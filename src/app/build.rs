@@ -14,10 +14,10 @@ use crate::access::strangers::{StrangerLimits, Strangers};
 use crate::audit::Journal;
 use crate::audit::values::{ParameterDisplay, ParameterPolicy, ValueKey};
 use crate::base::clock::Clock;
-use crate::base::tls::{ClientTls, ServerTls, ServerTlsCell, TlsError};
-use crate::config::{AccountSettings, GateSettings, ProfileSettings, TargetSettings, TlsFiles};
+use crate::base::tls::{ServerTls, ServerTlsCell};
+use crate::config::{GateSettings, ProfileSettings, TargetSettings, TlsFiles};
 use crate::database::provision::{GrantRoles, RoleProfile, Terminator};
-use crate::database::upstream::{Target, TargetAccount};
+use crate::database::upstream::Target;
 use crate::gate::frontend;
 use crate::gate::session::{self, MaskedTables, RecordLimits, SessionRules, TargetLeftovers, TargetState};
 use crate::gate::sql_filter::{FilterRulesError, SqlFilter};
@@ -44,7 +44,7 @@ pub(super) struct PreparedSettings {
 }
 
 struct PreparedTarget {
-    target: Target,
+    target: Arc<Target>,
     profiles: Option<Vec<RoleProfile>>,
     rails: ProfileFilters,
     show: ParameterDisplay,
@@ -80,7 +80,7 @@ impl ReloadBuilder {
         let mut targets = Vec::with_capacity(settings.targets.len());
         for target in &settings.targets {
             targets.push(PreparedTarget {
-                target: self::target(target)?,
+                target: Arc::clone(&target.upstream),
                 profiles: profiles(target),
                 rails: rails(target)?,
                 show: show(target.parameters, &key),
@@ -134,17 +134,23 @@ impl ReloadBuilder {
             masked,
         } = prepared;
         let limit = target.max_sessions.unwrap_or(DEFAULT_MAX_SESSIONS);
-        let target = Arc::new(target);
+        let known = self.rooms.get(&target.name).map(Arc::as_ref);
         // Permits in use stay in use as long as the limit is the same.
-        let places = match self.rooms.get(&target.name) {
+        let places = match known {
             Some(target_state) if target_state.limit == limit => Arc::clone(&target_state.places),
             _ => Arc::new(Semaphore::new(limit as usize)),
         };
+        // Unknown at the start, before the first check; none for a target that a reload adds.
+        let leftovers = match known {
+            Some(target_state) => target_state.leftovers.clone(),
+            None if self.rooms.is_empty() => TargetLeftovers::unknown(),
+            None => TargetLeftovers::none(),
+        };
         Arc::new(TargetState {
-            terminator: self.terminator(&target),
-            leftovers: self.leftovers(&target),
-            target: Arc::clone(&target),
-            roles: profiles.map(|profiles| self.roles(&target, profiles)),
+            terminator: self.terminator(known, &target),
+            leftovers,
+            roles: profiles.map(|profiles| self.roles(known, &target, profiles)),
+            target,
             places,
             limit,
             show,
@@ -155,33 +161,18 @@ impl ReloadBuilder {
 
     /// Returns the target's terminator. It outlives a reload: the same connection ends sessions from before and after. If the
     /// target's server has changed, the sessions on the old server keep their terminator until the last of them has ended.
-    fn terminator(&self, target: &Arc<Target>) -> Terminator {
-        let known = self
-            .rooms
-            .get(&target.name)
-            .map(|target_state| target_state.terminator.clone());
+    fn terminator(&self, known: Option<&TargetState>, target: &Arc<Target>) -> Terminator {
         known
+            .map(|target_state| target_state.terminator.clone())
             .filter(|terminator| terminator.renew(target))
             .unwrap_or_else(|| Terminator::spawn(Arc::clone(target), self.clock.clone()))
     }
 
-    /// Returns the target's leftovers: unknown at the start, before the first check; none for a target that a reload adds.
-    fn leftovers(&self, target: &Target) -> TargetLeftovers {
-        match self.rooms.get(&target.name) {
-            Some(target_state) => target_state.leftovers.clone(),
-            None if self.rooms.is_empty() => TargetLeftovers::unknown(),
-            None => TargetLeftovers::none(),
-        }
-    }
-
     /// Returns the target's roles. They outlive a reload, because their passwords exist in memory only and their ends are still
     /// due. If the target's server has changed, the roles on the old server end with their grants.
-    fn roles(&self, target: &Arc<Target>, profiles: Vec<RoleProfile>) -> GrantRoles {
-        let known = self
-            .rooms
-            .get(&target.name)
-            .and_then(|target_state| target_state.roles.clone());
+    fn roles(&self, known: Option<&TargetState>, target: &Arc<Target>, profiles: Vec<RoleProfile>) -> GrantRoles {
         known
+            .and_then(|target_state| target_state.roles.clone())
             .filter(|roles| roles.renew(target, &profiles))
             .unwrap_or_else(|| GrantRoles::new(Arc::clone(target), profiles, self.journal.clone(), self.clock.clone()))
     }
@@ -208,7 +199,7 @@ fn rails(target: &TargetSettings) -> Result<ProfileFilters, FilterRulesError> {
 fn masked(target: &TargetSettings) -> HashMap<Option<ProfileName>, Arc<MaskedTables>> {
     let mut made = HashMap::new();
     for (at, profile) in target.profiles.iter().enumerate() {
-        let Some((views, rights)) = profile.views(&target.name).zip(profile.rights.as_ref()) else {
+        let Some((views, rights)) = profile.views(&target.upstream.name).zip(profile.rights.as_ref()) else {
             continue;
         };
         let tables = rights.masks.iter().map(|mask| (mask.schema.clone(), mask.name.clone()));
@@ -227,7 +218,7 @@ pub(super) fn profiles(settings: &TargetSettings) -> Option<Vec<RoleProfile>> {
         name: profile.name.clone(),
         connections: profile.connection_limit,
         settings: profile.settings.clone(),
-        views: profile.views(&settings.name),
+        views: profile.views(&settings.upstream.name),
         // The rights of a profile made by hand are unknown: assume that it may create objects.
         creates: profile.rights.as_ref().is_none_or(|rights| !rights.create.is_empty()),
     };
@@ -270,29 +261,6 @@ fn certificate(files: &TlsFiles, now: Timestamp) -> Result<ServerTls, StartError
         TlsFiles::Given { cert, key } => ServerTls::load(cert, key)?,
         TlsFiles::SelfSigned { dir, names } => ServerTls::self_signed(dir, names, now)?,
     })
-}
-
-pub(super) fn target(settings: &TargetSettings) -> Result<Target, TlsError> {
-    let tls = ClientTls::new(settings.sslmode, settings.ca_file.as_deref())?;
-    let (name, host) = (settings.name.clone(), settings.host.clone());
-    let mut target = Target::new(name, host, settings.database.clone(), settings.user.clone(), tls);
-    target.port = settings.port;
-    target.maintenance_database.clone_from(&settings.maintenance_database);
-    target.account.password.clone_from(&settings.password);
-    target.admin = settings.admin.as_ref().map(account);
-    target.auth = settings.auth.iter().copied().collect();
-    target.connect_timeout = settings.connect_timeout;
-    target.check_interval = settings.check_interval;
-    target.replication = settings.replication;
-    target.max_sessions = settings.max_sessions;
-    target.application_name = settings.application_name;
-    Ok(target)
-}
-
-pub(super) fn account(settings: &AccountSettings) -> TargetAccount {
-    let mut account = TargetAccount::own(settings.user.clone());
-    account.password.clone_from(&settings.password);
-    account
 }
 
 /// Returns the names of changed settings that are read only at the start.

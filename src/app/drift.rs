@@ -16,12 +16,9 @@ use tokio::time::Instant;
 use super::profiles::profiles;
 use crate::base::clock::Clock;
 use crate::base::error_chain::display_chain;
-use crate::base::tls::TlsError;
 use crate::config::GateSettings;
 use crate::control::model::ProfileStatus;
-use crate::database::provision::profiles::{
-    DriftLook, ProfileComparison, ProfileDefinition, ProfileDefinitions, compare_if_changed,
-};
+use crate::database::provision::profiles::{ProfileComparison, ProfileDefinition, ProfileDefinitions, compare_if_changed};
 use crate::database::upstream::Target;
 use crate::gate::metrics::Metrics;
 use crate::model::names::{ProfileName, TargetName};
@@ -42,11 +39,9 @@ const MAX_NAMED_DIFFERENCES: usize = 5;
 /// Targets to check: those whose profiles define rights.
 pub(super) type DriftTargets = Arc<Vec<(Arc<Target>, ProfileDefinitions)>>;
 
-pub(super) fn looks(settings: &GateSettings) -> Result<DriftTargets, TlsError> {
+pub(super) fn looks(settings: &GateSettings) -> DriftTargets {
     let defined = settings.targets.iter().filter(|target| target.has_rights());
-    Ok(Arc::new(
-        defined.map(|target| profiles(target, None)).collect::<Result<_, _>>()?,
-    ))
+    Arc::new(defined.map(profiles).collect())
 }
 
 /// Status of the profiles at the last check, by target.
@@ -124,7 +119,7 @@ impl DriftWatch {
         };
         let mut said = self.said.lock();
         let statuses = match looked {
-            Ok(DriftLook::Changed(fingerprint, comparison)) => {
+            Ok(Some((fingerprint, comparison))) => {
                 let statuses = said.compared(name, comparison.profiles, &self.metrics, now.time);
                 *known = Some(LastComparison {
                     fingerprint,
@@ -133,7 +128,7 @@ impl DriftWatch {
                 });
                 statuses
             }
-            Ok(DriftLook::AsBefore) => {
+            Ok(None) => {
                 let mut statuses = known.as_ref().map(|known| known.statuses.clone()).unwrap_or_default();
                 for status in &mut statuses {
                     status.looked_at = now.time;

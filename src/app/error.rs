@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::TooFewDescriptorsError;
 use crate::audit::AuditError;
-use crate::audit::values::ValueKeyError;
+use crate::audit::key::KeyError;
 use crate::base::tls::TlsError;
 use crate::control;
 use crate::gate::sql_filter::FilterRulesError;
@@ -59,7 +59,7 @@ pub enum StartError {
     Audit(#[from] AuditError),
     /// The key for hashed parameters cannot be read or created.
     #[error(transparent)]
-    Values(#[from] ValueKeyError),
+    Values(#[from] KeyError),
     /// The store of the grants cannot be opened.
     #[error(transparent)]
     Ledger(#[from] LedgerError),

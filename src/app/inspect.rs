@@ -2,15 +2,12 @@
 //!
 //! It changes nothing, at the gate or at a target.
 
-use std::sync::Arc;
-
 use futures_util::future::join_all;
 
-use super::{StartError, build};
+use super::build;
 use crate::base::clock::Clock;
 use crate::config::{GateSettings, SharedAccount, TargetSettings};
 use crate::database::provision::{RoleFault, TargetFinding, inspect_roles, inspect_shared};
-use crate::database::upstream::Target;
 use crate::model::names::TargetName;
 
 /// Findings of the check of one target.
@@ -49,33 +46,29 @@ impl Readiness {
 }
 
 /// Checks all targets concurrently: their configuration and, unless `offline`, their servers.
-pub async fn inspect(settings: &GateSettings, offline: bool) -> Result<Vec<TargetInspection>, StartError> {
+pub async fn inspect(settings: &GateSettings, offline: bool) -> Vec<TargetInspection> {
     let clock = Clock::system(None);
-    let mut asked = Vec::new();
-    for target in &settings.targets {
-        asked.push((target, Arc::new(build::target(target)?)));
-    }
-    let look = async |(settings, target): (&TargetSettings, Arc<Target>)| {
+    let look = async |settings: &TargetSettings| {
         let configured = shared_account(settings);
         let found = if offline {
             Vec::new()
         } else {
-            let asked = ask(settings, &target, &clock).await;
+            let asked = ask(settings, &clock).await;
             asked.unwrap_or_else(|fault| vec![unasked(&fault)])
         };
         TargetInspection {
-            target: settings.name.clone(),
+            target: settings.upstream.name.clone(),
             lines: configured.iter().chain(&found).map(ToString::to_string).collect(),
             state: Readiness::of(configured.as_ref(), &found),
         }
     };
-    Ok(join_all(asked.into_iter().map(look)).await)
+    join_all(settings.targets.iter().map(look)).await
 }
 
-async fn ask(settings: &TargetSettings, target: &Arc<Target>, clock: &Clock) -> Result<Vec<TargetFinding>, RoleFault> {
+async fn ask(settings: &TargetSettings, clock: &Clock) -> Result<Vec<TargetFinding>, RoleFault> {
     match build::profiles(settings) {
-        Some(profiles) => inspect_roles(target, &profiles, clock).await,
-        None => inspect_shared(target, clock).await,
+        Some(profiles) => inspect_roles(&settings.upstream, &profiles, clock).await,
+        None => inspect_shared(&settings.upstream, clock).await,
     }
 }
 
@@ -93,7 +86,7 @@ pub(super) fn shared_account(settings: &TargetSettings) -> Option<TargetFinding>
     if settings.has_rights() {
         return None;
     }
-    let (user, name) = (&settings.user, &settings.name);
+    let (user, name) = (&settings.upstream.account.user, &settings.upstream.name);
     if !settings.is_ended_by_its_sessions_account() {
         return Some(TargetFinding::Warning(format!(
             "all sessions share the account `{user}`: every grant has all rights of the account, profiles are only names, and \
@@ -118,7 +111,7 @@ pub(super) fn shared_account(settings: &TargetSettings) -> Option<TargetFinding>
 pub(super) fn warn_of_shared_accounts(settings: &GateSettings) {
     for target in &settings.targets {
         if let Some(finding @ TargetFinding::Lack(_)) = shared_account(target) {
-            tracing::warn!(target_name = %target.name, "{finding}");
+            tracing::warn!(target_name = %target.upstream.name, "{finding}");
         }
     }
 }

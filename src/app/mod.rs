@@ -145,7 +145,7 @@ impl RunningGate {
             waiters: Arc::new(ApprovalWaiters::default()),
             registry: Arc::new(SessionRegistry::default()),
             pool: BufferPool::default(),
-            quotas: Quotas::new(settings.limits.quota),
+            quotas: Quotas::new(settings.limits.quota()),
             metrics: Metrics::default(),
             draining: AtomicBool::new(false),
             rules: watch::Sender::new(Arc::new(rules)),
@@ -162,7 +162,7 @@ impl RunningGate {
         let refusals = shared.refusals.clone();
         tasks.push(tokio::spawn(restarted("counting refusals", move || refusals.clone().run())));
         let mut gate = Self {
-            looks: watch::Sender::new(drift::looks(&settings)?),
+            looks: watch::Sender::new(drift::looks(&settings)),
             forwarder: forwarder(&settings, &shared.clock)?,
             shared,
             settings,
@@ -277,7 +277,6 @@ impl RunningGate {
             strangers: self.builder.strangers.clone(),
         };
         let gate = control::ControlContext {
-            ledger: self.shared.ledger.clone(),
             service: self.shared.service.clone(),
             registry: Arc::clone(&self.shared.registry),
             quotas: self.shared.quotas.clone(),
@@ -286,7 +285,6 @@ impl RunningGate {
             clock: self.shared.clock.clone(),
             token,
             strangers: self.builder.strangers.beside(control::strangers(self.places.callers)),
-            rules: self.access.subscribe(),
             profiles,
             target_state: Box::new(move |target| rooms.rules.borrow().targets.get(target).cloned()),
             advertise: self.advertise(),

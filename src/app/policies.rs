@@ -83,10 +83,12 @@ fn rules(settings: &GateSettings, issuers: &Issuers) -> AccessRules {
     let access = &settings.access;
     AccessRules {
         policies: settings.policies.clone(),
-        targets: targets.map(|target| (target.name.clone(), target.profile_names())).collect(),
+        targets: targets
+            .map(|target| (target.upstream.name.clone(), target.profile_names()))
+            .collect(),
         words: words(settings),
         issuers: Arc::new(issuers.renewed(settings.issuers.clone())),
-        caps: access.caps,
+        caps: access.caps(),
         default_window: access.default_window,
         default_sessions: access.default_sessions,
         pending_for: access.pending_for,
@@ -98,7 +100,7 @@ fn rules(settings: &GateSettings, issuers: &Issuers) -> AccessRules {
 /// Returns the description of every profile.
 fn words(settings: &GateSettings) -> BTreeMap<(TargetName, ProfileName), ProfileWords> {
     let profiles = settings.targets.iter().flat_map(|target| {
-        let name = &target.name;
+        let name = &target.upstream.name;
         target
             .profiles
             .iter()

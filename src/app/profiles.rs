@@ -5,22 +5,16 @@
 
 use std::sync::Arc;
 
-use super::build;
-use crate::base::tls::TlsError;
-use crate::config::{AccountSettings, TargetSettings};
+use crate::config::TargetSettings;
 use crate::database::provision::profiles::{ProfileDefinition, ProfileDefinitions};
 use crate::database::upstream::Target;
 
 /// Target with the definitions of its profiles.
 pub type TargetProfiles = (Arc<Target>, ProfileDefinitions);
 
-/// Returns the target, with `account` in place of the provisioning account if given, and the definitions of its profiles.
-/// Profiles without rights in the configuration have no definition.
-pub fn profiles(settings: &TargetSettings, account: Option<&AccountSettings>) -> Result<TargetProfiles, TlsError> {
-    let mut target = build::target(settings)?;
-    if let Some(account) = account {
-        target.admin = Some(build::account(account));
-    }
+/// Returns the target and the definitions of its profiles. Profiles without rights in the configuration have no definition.
+#[must_use]
+pub fn profiles(settings: &TargetSettings) -> TargetProfiles {
     let defined = settings.profiles.iter().filter_map(|profile| {
         Some(ProfileDefinition {
             name: profile.name.clone(),
@@ -29,9 +23,9 @@ pub fn profiles(settings: &TargetSettings, account: Option<&AccountSettings>) ->
         })
     });
     let definitions = ProfileDefinitions {
-        target: settings.name.clone(),
-        account: settings.provisioner().to_owned(),
+        target: settings.upstream.name.clone(),
+        account: settings.provisioner.clone(),
         profiles: defined.collect(),
     };
-    Ok((Arc::new(target), definitions))
+    (Arc::clone(&settings.upstream), definitions)
 }

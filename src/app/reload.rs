@@ -29,7 +29,7 @@ impl RunningGate {
         let rules = self.builder.put_in_force(prepared, &settings);
         self.shared.rules.send_replace(Arc::new(rules));
         self.looks.send_replace(looks);
-        self.shared.quotas.set_limits(settings.limits.quota);
+        self.shared.quotas.set_limits(settings.limits.quota());
         self.notifier.renew(settings.notify.clone());
         inspect::warn_of_shared_accounts(&settings);
         self.settings = settings;
@@ -39,12 +39,9 @@ impl RunningGate {
 
     /// Does every step that can fail. The last of them puts the policies in force.
     async fn prepared(&self, settings: &GateSettings) -> Result<(build::PreparedSettings, drift::DriftTargets), StartError> {
-        let prepared = (
-            build::ReloadBuilder::prepare(settings, self.shared.clock.now())?,
-            drift::looks(settings)?,
-        );
+        let prepared = build::ReloadBuilder::prepare(settings, self.shared.clock.now())?;
         self.access.replace(settings).await?;
-        Ok(prepared)
+        Ok((prepared, drift::looks(settings)))
     }
 
     /// Records a reload that was refused because of mistakes in the configuration.

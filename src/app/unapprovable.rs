@@ -1,6 +1,6 @@
 //! Warns about requests without a possible approver: no identity that may approve them is enabled.
 //!
-//! The desk determines the possible approvers.
+//! The access service determines the possible approvers.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub(super) async fn watch(mut changes: Receiver<ChangedSubject>, ledger: Ledger,
         let Ok(view) = ledger.request(&request.id).await else {
             continue;
         };
-        if !service.waits_for_nobody(&view).await {
+        if !service.approvers(&view).await.nobody {
             continue;
         }
         tracing::warn!(

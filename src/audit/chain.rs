@@ -14,7 +14,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use data_encoding::HEXLOWER;
-use serde::{Deserialize, Serialize};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 use sha2::{Digest, Sha256};
 
 use super::text::decimal;
@@ -31,8 +31,7 @@ const LINE_END: &[u8] = b"\"}";
 const TAIL_BYTES: usize = MARK_PREFIX.len() + MARK_DIGITS + LINE_END.len();
 
 /// First [`MARK_DIGITS`] digits of a link, as a line shows them.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, SerializeDisplay, DeserializeFromStr)]
 pub struct LinkMark([u8; MARK_DIGITS]);
 
 impl Default for LinkMark {
@@ -54,10 +53,10 @@ impl fmt::Debug for LinkMark {
     }
 }
 
-impl TryFrom<String> for LinkMark {
-    type Error = LinkError;
+impl FromStr for LinkMark {
+    type Err = LinkError;
 
-    fn try_from(text: String) -> Result<Self, LinkError> {
+    fn from_str(text: &str) -> Result<Self, LinkError> {
         // Only lower-case digits are ever written.
         let digits = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         let mark = text.as_bytes().try_into().ok().filter(|_| digits);
@@ -65,15 +64,8 @@ impl TryFrom<String> for LinkMark {
     }
 }
 
-impl From<LinkMark> for String {
-    fn from(mark: LinkMark) -> Self {
-        mark.to_string()
-    }
-}
-
 /// State of the chain after a line.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, SerializeDisplay, DeserializeFromStr)]
 pub struct ChainLink([u8; 32]);
 
 /// Error for a text that is not a link.
@@ -124,22 +116,8 @@ impl FromStr for ChainLink {
     }
 }
 
-impl TryFrom<String> for ChainLink {
-    type Error = LinkError;
-
-    fn try_from(text: String) -> Result<Self, LinkError> {
-        text.parse()
-    }
-}
-
-impl From<ChainLink> for String {
-    fn from(link: ChainLink) -> Self {
-        link.to_string()
-    }
-}
-
 /// End of the log: the number of its last line and the state of the chain after it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ChainTip {
     /// Number of the last line; 0 before the first.
     pub seq: u64,

@@ -1,8 +1,9 @@
-//! Compaction of closed segments: packs and summarises them, and has old ones removed (`retention`).
+//! Compaction of closed segments: packs and summarises them, and removes those that are older than is to be kept (retention).
 //!
 //! It never touches the segment that is written, and nothing waits for it: a disk that is full or slow only makes it late.
 //!
-//! The law: a segment is removed only when its packed copy was read back and is the same, or by retention.
+//! The law: a segment is removed only when its packed copy was read back and is the same, or for its age. The latter only after the
+//! log says so, on record, signed and on the disk; and oldest first, so that what is left is always one piece.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
@@ -13,16 +14,17 @@ use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
+use super::AuditError;
+use super::event::{Event, SegmentsRemoved};
+use super::journal::Journal;
+use super::record::LogRecord;
 use super::segment::{self, Segment};
 use super::summary::{self, SegmentSummary, SummaryBuilder};
-use super::{AuditError, Journal};
 use crate::base::clock::Clock;
 use crate::base::error_chain::display_chain;
 use crate::base::supervision::{self, ThreadEnd};
-
-mod retention;
 
 /// Time between two passes.
 const PASS_INTERVAL: Duration = Duration::from_secs(1);
@@ -102,7 +104,7 @@ fn run(journal: &Journal, clock: &Clock, stopped: &mpsc::Receiver<()>) {
     let go_on = || matches!(stopped.try_recv(), Err(TryRecvError::Empty));
     let (mut told, mut checked) = (false, HashSet::new());
     loop {
-        let passed = compact_while(journal, clock.now(), go_on);
+        let passed = compact(journal, clock.now(), go_on);
         let mut pause = PASS_INTERVAL;
         match passed.and_then(|()| check_summaries(&journal.settings().dir, &mut checked, go_on)) {
             Ok(true) if std::mem::take(&mut told) => {
@@ -120,13 +122,9 @@ fn run(journal: &Journal, clock: &Clock, stopped: &mpsc::Receiver<()>) {
     }
 }
 
-/// Makes one pass over the closed segments: packs those that are not, and removes those that are old.
-pub fn compact(journal: &Journal, now: Timestamp) -> Result<(), CompactionError> {
-    compact_while(journal, now, || true)
-}
-
-/// Makes a pass that is given up between two segments when there is to be no more.
-fn compact_while(journal: &Journal, now: Timestamp, go_on: impl Fn() -> bool) -> Result<(), CompactionError> {
+/// Makes one pass over the closed segments: packs those that are not, and removes those that are old. It is given up between two
+/// segments when it may not go on.
+fn compact(journal: &Journal, now: Timestamp, go_on: impl Fn() -> bool) -> Result<(), CompactionError> {
     let settings = journal.settings();
     // Whatever else is in the folder, this one is written: its number is the journal's to say.
     let written = journal.written().segment;
@@ -138,7 +136,7 @@ fn compact_while(journal: &Journal, now: Timestamp, go_on: impl Fn() -> bool) ->
         pack(segment)?;
     }
     match settings.keep {
-        Some(age) => retention::remove_older(journal, now, age),
+        Some(age) => remove_older(journal, now, age),
         None => Ok(()),
     }
 }
@@ -165,13 +163,61 @@ fn check_summaries(dir: &Path, checked: &mut HashSet<u32>, go_on: impl Fn() -> b
     Ok(all)
 }
 
+/// Removes packed segments whose last line is older than `age`, oldest first, after that is on record.
+fn remove_older(journal: &Journal, now: Timestamp, age: Duration) -> Result<(), CompactionError> {
+    let limit = SignedDuration::try_from(age).ok().and_then(|age| now.checked_sub(age).ok());
+    let segments = list(&journal.settings().dir)?;
+    let mut old = Vec::new();
+    let mut removed = None;
+    for pair in segments.windows(2) {
+        let [segment, next] = pair else { continue };
+        // Its last line is not younger than the first of the next.
+        let line = next.first_line().map_err(|error| io_error(&next.path, error))?;
+        let Some(record) = line.and_then(|line| LogRecord::parse(&line).ok()) else {
+            break;
+        };
+        let Event::SegmentBegan(began) = &record.event else { break };
+        if !segment.packed || limit.is_none_or(|limit| record.time > limit) {
+            break;
+        }
+        old.push(segment);
+        removed = Some(SegmentsRemoved {
+            first: old.first().map_or(0, |first| first.number),
+            last: segment.number,
+            last_seq: record.seq.saturating_sub(1),
+            link: began.previous,
+        });
+    }
+    let Some(removed) = removed else { return Ok(()) };
+    journal.record_blocking(&Event::SegmentsRemoved(removed))?;
+    // Signed and on the disk before anything is gone: else a gate or a machine that dies now would leave a log of which segments are
+    // missing, and nothing that proves why.
+    journal.checkpoint_blocking()?;
+    sync_written(&journal.settings().dir)?;
+    for segment in old {
+        std::fs::remove_file(&segment.path)
+            .and_then(|()| summary::remove(segment))
+            .map_err(|error| io_error(&segment.path, error))?;
+    }
+    Ok(())
+}
+
+/// Puts on the disk what is not packed yet, names and contents.
+fn sync_written(dir: &Path) -> Result<(), CompactionError> {
+    let sync = |path: &Path| {
+        File::open(path)
+            .and_then(|file| file.sync_all())
+            .map_err(|error| io_error(path, error))
+    };
+    for segment in list(dir)?.iter().filter(|segment| !segment.packed) {
+        sync(&segment.path)?;
+    }
+    sync(dir)
+}
+
 /// Replaces a closed segment by its packed copy, and summarises it.
 pub fn pack(segment: &Segment) -> Result<(), CompactionError> {
-    let packed = Segment {
-        path: segment.path.with_extension("jsonl.zst"),
-        packed: true,
-        ..segment.clone()
-    };
+    let packed = segment.as_packed();
     let next = segment.path.with_extension("jsonl.zst.new");
     let failed = |error| {
         // An incomplete copy would only take space from the log.

@@ -7,19 +7,19 @@
 //! cursor, breaks a line, changes the direction of text or is invisible ([`visible::is_unseen`]) is written as a JSON escape.
 //! Encoding allocates nothing but the growth of its output buffer, and memory for texts with such characters.
 
-mod hot;
-
 use std::io;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::Serializer;
 use serde_json::ser::Formatter;
+use serde_json::{Error, Serializer};
 
-use super::event::Event;
-use super::text::{TIME_BYTES, timestamp, two};
+use super::event::{Event, ParameterValue, SqlText, Statement, StatementOutcome, StatementResult, TransactionStatus, Who};
+use super::text::{TIME_BYTES, decimal, timestamp, two};
 use crate::base::error_chain::display_chain;
 use crate::base::visible;
+use crate::model::names::ProfileName;
+use crate::protocol::lexer::{Backslashes, Encoding};
 
 /// Number of bytes of capacity from which a buffer is freed instead of being kept for reuse.
 const MAX_KEPT_BYTES: usize = 64 * 1024;
@@ -38,7 +38,7 @@ impl LineBuffer {
     /// Encodes one more event.
     ///
     /// Fails only if serde does (no type of [`Event`] can cause it); the lines are then unchanged.
-    pub(super) fn push(&mut self, time: Timestamp, event: &Event<'_>) -> Result<(), serde_json::Error> {
+    pub(super) fn push(&mut self, time: Timestamp, event: &Event<'_>) -> Result<(), Error> {
         let start = self.bytes.len();
         let encoded = encode(&mut self.bytes, &mut self.second, time, event);
         match encoded {
@@ -153,13 +153,13 @@ impl RecordBatch {
 }
 
 /// Appends `"time":"…","event":"…",…}` and a newline: a line without its head and its mark, which the chain adds.
-fn encode(out: &mut Vec<u8>, second: &mut FormattedSecond, time: Timestamp, event: &Event<'_>) -> Result<(), serde_json::Error> {
+fn encode(out: &mut Vec<u8>, second: &mut FormattedSecond, time: Timestamp, event: &Event<'_>) -> Result<(), Error> {
     out.extend_from_slice(br#""time":""#);
     second.write(out, time);
     out.push(b'"');
     match event {
-        Event::Statement(statement) => hot::statement(out, statement)?,
-        Event::Outcome(outcome) => hot::outcome(out, outcome)?,
+        Event::Statement(statement) => encode_statement(out, statement)?,
+        Event::Outcome(outcome) => encode_outcome(out, outcome)?,
         event => {
             let brace = out.len();
             event.serialize(&mut Serializer::with_formatter(&mut *out, EscapingFormatter))?;
@@ -171,6 +171,172 @@ fn encode(out: &mut Vec<u8>, second: &mut FormattedSecond, time: Timestamp, even
     }
     out.push(b'\n');
     Ok(())
+}
+
+/// Appends `,"event":"statement",…}`: what serde would write, byte by byte, in a third of the time (see `benches`).
+fn encode_statement(out: &mut Vec<u8>, statement: &Statement<'_>) -> Result<(), Error> {
+    out.extend_from_slice(br#","event":"statement""#);
+    who(out, &statement.who)?;
+    number(out, br#","statement":"#, statement.statement);
+    out.extend_from_slice(br#","kind":""#);
+    out.extend_from_slice(statement.kind.as_str().as_bytes());
+    out.push(b'"');
+    if let Some(SqlText {
+        text,
+        length,
+        sha256,
+        hmac_sha256,
+        cut,
+        redacted,
+        scs,
+        encoding,
+        converted,
+        escaped,
+        unclear,
+    }) = &statement.sql
+    {
+        string(out, br#","sql":{"text":"#, &text.0)?;
+        optional(out, br#","length":"#, *length);
+        optional_string(out, br#","sha256":"#, sha256.as_deref())?;
+        optional_string(out, br#","hmac_sha256":"#, hmac_sha256.as_deref())?;
+        flag(out, br#","cut":true"#, *cut);
+        optional(out, br#","redacted":"#, (*redacted != 0).then_some(u64::from(*redacted)));
+        // The session's settings for the text that differ from the defaults.
+        out.extend_from_slice(match scs {
+            Backslashes::Ordinary => b"",
+            Backslashes::Escape => br#","scs":"off""#,
+            Backslashes::Unsettled => br#","scs":"unsettled""#,
+        });
+        let encoding = (*encoding != Encoding::default()).then(|| encoding.name());
+        optional_string(out, br#","encoding":"#, encoding)?;
+        flag(out, br#","converted":true"#, *converted);
+        optional(out, br#","escaped":"#, (*escaped != 0).then_some(u64::from(*escaped)));
+        flag(out, br#","unclear":true"#, *unclear);
+        out.push(b'}');
+    }
+    optional_string(out, br#","prepared":"#, statement.prepared.as_ref().map(|name| &*name.0))?;
+    optional_string(out, br#","portal":"#, statement.portal.as_ref().map(|name| &*name.0))?;
+    flag(out, br#","text_uncertain":true"#, statement.text_uncertain);
+    flag(out, br#","continued":true"#, statement.continued);
+    flag(out, br#","opaque":true"#, statement.opaque);
+    for (index, parameter) in statement.parameters.iter().enumerate() {
+        let before: &[u8] = if index == 0 { br#","parameters":["# } else { b"," };
+        parameter_value(out, before, parameter)?;
+    }
+    if !statement.parameters.is_empty() {
+        out.push(b']');
+    }
+    optional(out, br#","parameter_count":"#, statement.parameter_count.map(u64::from));
+    optional(out, br#","function":"#, statement.function.map(u64::from));
+    out.push(b'}');
+    Ok(())
+}
+
+/// Appends `,"event":"outcome",…}`, like [`encode_statement`].
+fn encode_outcome(out: &mut Vec<u8>, outcome: &StatementOutcome<'_>) -> Result<(), Error> {
+    out.extend_from_slice(br#","event":"outcome""#);
+    who(out, &outcome.who)?;
+    number(out, br#","statement":"#, outcome.statement);
+    out.extend_from_slice(match outcome.result {
+        StatementResult::Completed => br#","result":"completed""#,
+        StatementResult::Failed => br#","result":"failed""#,
+        StatementResult::Suspended => br#","result":"suspended""#,
+        StatementResult::Skipped => br#","result":"skipped""#,
+        StatementResult::Unknown => br#","result":"unknown""#,
+    });
+    optional_string(out, br#","sqlstate":"#, outcome.sqlstate.as_ref().map(|code| &*code.0))?;
+    optional_string(out, br#","rule":"#, outcome.rule.as_ref().map(|rule| &*rule.0))?;
+    for (index, tag) in outcome.tags.iter().enumerate() {
+        let before: &[u8] = if index == 0 { br#","tags":["# } else { b"," };
+        string(out, before, &tag.0)?;
+    }
+    if !outcome.tags.is_empty() {
+        out.push(b']');
+    }
+    number(out, br#","rows":"#, outcome.rows);
+    optional(
+        out,
+        br#","rows_sent":"#,
+        (outcome.rows_sent != 0).then_some(outcome.rows_sent),
+    );
+    optional(out, br#","portal_rows_sent":"#, outcome.portal_rows_sent);
+    number(out, br#","bytes":"#, outcome.bytes);
+    optional(out, br#","copy_in_bytes":"#, outcome.copy_in_bytes);
+    optional(out, br#","copy_out_bytes":"#, outcome.copy_out_bytes);
+    optional(out, br#","first_byte_us":"#, outcome.first_byte_us);
+    number(out, br#","duration_us":"#, outcome.duration_us);
+    out.extend_from_slice(match outcome.transaction {
+        None => b"",
+        Some(TransactionStatus::Idle) => br#","transaction":"idle""#,
+        Some(TransactionStatus::Open) => br#","transaction":"open""#,
+        Some(TransactionStatus::Failed) => br#","transaction":"failed""#,
+    });
+    out.push(b'}');
+    Ok(())
+}
+
+fn who(out: &mut Vec<u8>, who: &Who) -> Result<(), Error> {
+    for (key, value) in [
+        (&br#","session":"#[..], who.session.as_str()),
+        (br#","grant":"#, who.grant.as_str()),
+        (br#","identity":"#, who.identity.as_str()),
+        (br#","target":"#, who.target.as_str()),
+    ] {
+        string(out, key, value)?;
+    }
+    optional_string(out, br#","profile":"#, who.profile.as_ref().map(ProfileName::as_str))
+}
+
+fn number(out: &mut Vec<u8>, key: &[u8], value: u64) {
+    out.extend_from_slice(key);
+    decimal(out, value);
+}
+
+fn flag(out: &mut Vec<u8>, field: &[u8], is_set: bool) {
+    if is_set {
+        out.extend_from_slice(field);
+    }
+}
+
+fn optional_string(out: &mut Vec<u8>, key: &[u8], text: Option<&str>) -> Result<(), Error> {
+    text.map_or(Ok(()), |text| string(out, key, text))
+}
+
+fn optional(out: &mut Vec<u8>, key: &[u8], value: Option<u64>) {
+    if let Some(value) = value {
+        number(out, key, value);
+    }
+}
+
+#[expect(
+    clippy::needless_bitwise_bool,
+    reason = "without branches the compiler looks at many bytes at once"
+)]
+fn string(out: &mut Vec<u8>, key: &[u8], text: &str) -> Result<(), Error> {
+    out.extend_from_slice(key);
+    // Printable ASCII without quote and backslash is the common case.
+    let plain = text.bytes().fold(true, |plain, byte| {
+        plain & matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\')
+    });
+    if plain {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+        return Ok(());
+    }
+    text.serialize(&mut Serializer::with_formatter(out, EscapingFormatter))
+}
+
+fn parameter_value(out: &mut Vec<u8>, before: &[u8], parameter: &ParameterValue<'_>) -> Result<(), Error> {
+    out.extend_from_slice(before);
+    match parameter {
+        ParameterValue::Text(text) => {
+            string(out, br#"{"text":"#, &text.0)?;
+            out.push(b'}');
+            Ok(())
+        }
+        other => other.serialize(&mut Serializer::with_formatter(out, EscapingFormatter)),
+    }
 }
 
 /// JSON formatter that escapes every character that is invisible or controls the display.

@@ -13,14 +13,13 @@ use utoipa::ToSchema;
 
 mod kinds;
 mod statement;
-mod text;
 
 pub use kinds::{GrantChangeKind, RefusalKind, RequestChangeKind, RoleChangeKind, TlsVersion, UserChangeKind, not_stored_reason};
+use statement::is_default;
 pub use statement::{
-    ParameterValue, RolledBack, Statement, StatementKind, StatementOutcome, StatementResult, TransactionChanged,
-    TransactionStatus,
+    OutsideText, ParameterValue, RolledBack, SqlText, Statement, StatementKind, StatementOutcome, StatementResult,
+    TransactionChanged, TransactionStatus,
 };
-pub use text::{OutsideText, SqlText};
 
 use super::chain::ChainLink;
 use super::checkpoint::Checkpoint;
@@ -145,16 +144,30 @@ pub struct JournalHealed {
     /// Time since which no record could be written.
     pub since: Option<Timestamp>,
     /// Number of records that were refused meanwhile; the actions they announced did not take place.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub refused: u64,
     /// Number of records of past events that were given up because memory for them is limited.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub lost: u64,
     /// Number of bytes of an unfinished line that were cut off.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub cut_bytes: u64,
     /// Place of a fault that was found in the files.
     pub detail: Option<String>,
+}
+
+impl JournalHealed {
+    /// Returns a record of a fault without a measure or a place.
+    pub(super) fn of(fault: JournalFault) -> Self {
+        Self {
+            fault,
+            since: None,
+            refused: 0,
+            lost: 0,
+            cut_bytes: 0,
+            detail: None,
+        }
+    }
 }
 
 /// Fault of the journal.
@@ -508,7 +521,7 @@ pub struct SessionStarted {
     /// Run that the session belongs to: as the client named it, or else from the pipeline's token.
     pub run: Option<String>,
     /// Number of tables that the profile sees through masks; absent if there are none.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub masked_tables: u64,
 }
 
@@ -534,7 +547,7 @@ pub struct SessionEnded {
     /// Number of rows returned or changed: the sum of the outcomes' `rows`.
     pub rows: u64,
     /// Number of rows sent to the client: the sum of the outcomes' `rows_sent`.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub rows_sent: u64,
     /// Number of bytes from the client.
     pub bytes_in: u64,
@@ -558,11 +571,6 @@ pub struct BackendGone {
     pub backend_pid: i32,
     /// Microseconds from the deadline (or the command to end) until it was seen gone.
     pub overshoot_us: u64,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 #[cfg(test)]

@@ -3,13 +3,14 @@
 //! It finds nothing. What it holds back is bounded: so many records, of so many bytes.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 use utoipa::{IntoParams, ToSchema};
 
 use super::event::Event;
-use super::filter::{Filter, texts};
+use super::filter::{Filter, text_bytes};
 use super::read::ReadError;
 use super::record::{EventName, LogRecord};
 use crate::model::ids::SessionId;
@@ -24,6 +25,7 @@ const RECORD_BYTES: usize = 1_000;
 pub const DEFAULT_SORTED_RECORDS: u32 = 20;
 
 /// Part of the result: all of it, the newest, the largest, or what comes.
+#[skip_serializing_none]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -32,15 +34,12 @@ pub struct SearchExtent {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub follow: bool,
     /// Only the newest, so many, in the order of time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(maximum = 10_000)]
     pub last: Option<u32>,
     /// Statements with their outcomes (or ends of sessions, where `event` says so), the largest first.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(inline)]
     pub sort: Option<SortKey>,
     /// Maximum number of records, the earliest first; with `sort` of statements, the largest first (default: 20).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
 }
 
@@ -110,7 +109,7 @@ impl SearchExtent {
                 filter.event,
                 self.limit.unwrap_or(DEFAULT_SORTED_RECORDS),
                 None,
-                BinaryHeap::new(),
+                BTreeMap::new(),
             ),
             (None, Some(last)) => KeptRecords::Newest(last, 0, VecDeque::new()),
             (None, None) => return None,
@@ -138,45 +137,19 @@ type RecordResult = Result<LogRecord, ReadError>;
 enum KeptRecords {
     /// Maximum number of records, their number, and the records with the errors between them.
     Newest(u32, u32, VecDeque<RecordResult>),
-    /// Measure, maximum number, and the statement that was found last, whose outcome is next.
+    /// Measure, maximum number, the statement that was found last, whose outcome is next, and the records by their measure; of
+    /// equal ones the latest is the least.
     Largest(
         SortKey,
         Option<EventName>,
         u32,
         Option<Box<LogRecord>>,
-        BinaryHeap<Reverse<MeasuredRecord>>,
+        BTreeMap<(u64, Reverse<u64>), Vec<LogRecord>>,
     ),
 }
 
-/// Records that are sorted by one measure. The smallest, and of equal ones the latest, is the least.
-#[derive(Debug)]
-struct MeasuredRecord {
-    rank: (u64, Reverse<u64>),
-    records: Vec<LogRecord>,
-}
-
-impl PartialEq for MeasuredRecord {
-    fn eq(&self, other: &Self) -> bool {
-        self.rank == other.rank
-    }
-}
-
-impl Eq for MeasuredRecord {}
-
-impl PartialOrd for MeasuredRecord {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for MeasuredRecord {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.rank.cmp(&other.rank)
-    }
-}
-
 fn weight(record: &LogRecord) -> usize {
-    RECORD_BYTES + texts(&record.event).iter().map(|text| text.len()).sum::<usize>()
+    RECORD_BYTES + text_bytes(&record.event)
 }
 
 impl RecordCollector {
@@ -199,7 +172,7 @@ impl RecordCollector {
                     }
                 }
             }
-            KeptRecords::Largest(key, _, most, statement, heap) => match item {
+            KeptRecords::Largest(key, _, most, statement, sorted) => match item {
                 Err(error) => ready.push_back(Err(error)),
                 Ok(record) if matches!(record.event, Event::Statement(_)) => *statement = Some(Box::new(record)),
                 Ok(record) => {
@@ -210,10 +183,10 @@ impl RecordCollector {
                     let rank = (measure, Reverse(record.seq));
                     records.push(record);
                     self.bytes += records.iter().map(weight).sum::<usize>();
-                    heap.push(Reverse(MeasuredRecord { rank, records }));
-                    while heap.len() > *most as usize || (self.bytes > MAX_HELD_TEXT_BYTES && heap.len() > 1) {
-                        self.left_out += u64::from(heap.len() <= *most as usize);
-                        let least = heap.pop().map(|Reverse(least)| least.records).unwrap_or_default();
+                    sorted.entry(rank).or_default().append(&mut records);
+                    while sorted.len() > *most as usize || (self.bytes > MAX_HELD_TEXT_BYTES && sorted.len() > 1) {
+                        self.left_out += u64::from(sorted.len() <= *most as usize);
+                        let (_, least) = sorted.pop_first().unwrap_or_default();
                         self.bytes -= least.iter().map(weight).sum::<usize>();
                     }
                 }
@@ -244,10 +217,9 @@ impl RecordCollector {
         }
         match self.kept {
             KeptRecords::Newest(_, _, kept) => ready.extend(kept),
-            KeptRecords::Largest(_, event, _, _, heap) => {
-                let sorted = heap.into_sorted_vec().into_iter().flat_map(|Reverse(item)| item.records);
+            KeptRecords::Largest(_, event, _, _, sorted) => {
                 let wanted = |record: &LogRecord| event.is_none_or(|event| event == record.event.name());
-                ready.extend(sorted.filter(wanted).map(Ok));
+                ready.extend(sorted.into_values().rev().flatten().filter(wanted).map(Ok));
             }
         }
     }

@@ -11,81 +11,69 @@ use std::borrow::Cow;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 use utoipa::IntoParams;
 
-use super::event::{Event, SessionStarted, Statement, StatementKind, StatementOutcome};
+use super::event::{Event, ParameterValue, SessionStarted, Statement, StatementKind, StatementOutcome};
 use super::record::{EventName, LogRecord};
-use super::sql_analysis::{AnalysisCache, CommandClass, TableName};
-use super::summary::Field;
+use super::sql_analysis::{AnalysisCache, CommandClass, TableName, words};
+use super::summary::{Field, SegmentSummary};
 use super::text::written;
 use crate::model::ids::{GrantId, SessionId};
 use crate::model::names::{GroupName, IdentityName, ProfileName, TargetName};
 
-mod exclusion;
 mod joiner;
 mod prefilter;
-mod texts;
 
-pub(super) use exclusion::Neighbours;
 pub(super) use joiner::RecordJoiner;
 pub(super) use prefilter::LinePrefilter;
-pub(super) use texts::texts;
+
+/// Records that say with which profile, or how, a grant was made.
+pub(super) const ORIGIN_EVENTS: [EventName; 3] = [EventName::GrantChanged, EventName::RequestChanged, EventName::SessionStarted];
 
 /// Conditions on records, joined by "and". One that is not set holds for all.
+#[skip_serializing_none]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct Filter {
     /// Identity of the record.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub identity: Option<IdentityName>,
     /// Group of the session's identity at the time of the grant.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub group: Option<GroupName>,
     /// Grant of the record.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub grant: Option<GrantId>,
     /// Session of the record.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub session: Option<SessionId>,
     /// Run of the session: as the client said (`tidegate.run`), or the pipeline's token.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
     /// On this target.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub target: Option<TargetName>,
     /// Profile of the grant or request.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub profile: Option<ProfileName>,
     /// Break-glass only: grants that were opened without an approval, and their requests.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub break_glass: bool,
     /// After the record of this number.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<u64>,
     /// Earliest time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>, format = DateTime)]
     pub since: Option<Timestamp>,
     /// Before this time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>, format = DateTime)]
     pub until: Option<Timestamp>,
     /// Text in the SQL, a parameter or another free text, without regard to case.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     /// Statements that name this table (`name` in any schema, or `schema.name`), or cannot be read and have the word.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub table: Option<TableName>,
     /// Statements with a command of this class, as far as their text can be read or the server says so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub class: Option<CommandClass>,
     /// Executed statements that could not be read: only a part of their text is on record, it is not SQL as the gate knows it, or the
@@ -93,26 +81,19 @@ pub struct Filter {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unread: bool,
     /// Statements that came like this.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub kind: Option<StatementKind>,
     /// Statements, refusals and endings with this SQLSTATE, or one that begins so (`42` is the whole class).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sqlstate: Option<String>,
     /// Statements that took at least so long. Microseconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_duration_us: Option<u64>,
     /// Statements that took at most so long. Microseconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_duration_us: Option<u64>,
     /// Statements that returned or changed at least so many rows, of a portal all its Executes together.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_rows: Option<u64>,
     /// Statements that returned or changed at most so many rows, of a portal all its Executes together.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_rows: Option<u64>,
     /// Kind of the statement.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub event: Option<EventName>,
 }
@@ -271,7 +252,7 @@ impl Filter {
     fn has_result(&self, record: &LogRecord) -> bool {
         (self.sqlstate.is_none() || record.event.sqlstate().is_some_and(|code| self.wants_sqlstate(code)))
             && match &record.event {
-                Event::Outcome(outcome) => self.has_measures(outcome),
+                Event::Outcome(outcome) => self.has_measures(Some(outcome.duration_us), Some(outcome.rows_in_all())),
                 _ => !self.asks_for_measures(),
             }
     }
@@ -281,12 +262,73 @@ impl Filter {
         self.sqlstate.as_ref().is_none_or(is_beginning)
     }
 
-    fn has_measures(&self, outcome: &StatementOutcome<'_>) -> bool {
-        let (duration, rows) = (outcome.duration_us, outcome.rows_in_all());
-        self.min_duration_us.is_none_or(|least| duration >= least)
-            && self.max_duration_us.is_none_or(|most| duration <= most)
-            && self.min_rows.is_none_or(|least| rows >= least)
-            && self.max_rows.is_none_or(|most| rows <= most)
+    /// Returns true if an outcome of this duration and so many rows, as far as they are known, is within the limits.
+    fn has_measures(&self, duration_us: Option<u64>, rows: Option<u64>) -> bool {
+        let within = |found: Option<u64>, least: Option<u64>, most: Option<u64>| {
+            found.is_none_or(|found| least.is_none_or(|least| found >= least) && most.is_none_or(|most| found <= most))
+        };
+        within(duration_us, self.min_duration_us, self.max_duration_us) && within(rows, self.min_rows, self.max_rows)
+    }
+}
+
+/// Summaries of a segment and of those before and behind it, as far as there are any that can be used.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Neighbours<'s> {
+    pub(super) before: Option<&'s SegmentSummary>,
+    pub(super) this: &'s SegmentSummary,
+    pub(super) behind: Option<&'s SegmentSummary>,
+}
+
+/// Exclusion of whole segments, by what their summaries say.
+///
+/// The law: a segment is excluded only if no record of it is wanted, also for what stands in another segment. A statement and its
+/// outcome may stand in two. Where the summaries prove that these are neighbours, the two are looked at together; where they do not,
+/// only conditions that each record meets by itself exclude the segment.
+impl Filter {
+    /// Returns whether a record that is wanted may stand in this segment.
+    pub(super) fn may_be_in(&self, Neighbours { before, this, behind }: Neighbours<'_>) -> bool {
+        let joins = self.asks_for_content() || self.asks_for_result();
+        let has_event = |event: EventName| this.may_have(Field::Event, |found| found == event.as_str());
+        // Where a result is asked for, the time of the outcome counts, which may stand in another segment.
+        let by_itself = (self.asks_for_result() || self.is_before_until(this) && self.is_since(this))
+            && self.names().all(|(field, name)| this.may_have(field, |found| found == name))
+            && (joins || self.event.is_none_or(has_event));
+        if !by_itself || !joins {
+            return by_itself;
+        }
+        let behind = behind.filter(|behind| this.is_answered_by(behind));
+        let before = before.filter(|before| before.is_answered_by(this));
+        self.may_join(this, this)
+            || (this.may_have(Field::Unanswered, |_| true) && behind.is_none_or(|behind| self.may_join(this, behind)))
+            || (this.may_have(Field::Late, |_| true) && before.is_none_or(|before| self.may_join(before, this)))
+    }
+
+    /// Returns whether a statement of one segment and its outcome in another may be wanted. Where both are the same segment, also
+    /// whether an event of another kind may.
+    fn may_join(&self, statements: &SegmentSummary, outcomes: &SegmentSummary) -> bool {
+        let has_class = |class: CommandClass| {
+            let is_class = |found: &str| found == class.as_str();
+            // The server may tell of one that the text does not have.
+            statements.may_have(Field::Class, is_class) || outcomes.may_have(Field::Class, is_class)
+        };
+        // As `Reading::may_name` has it: a word of the name is one of the text.
+        let has_word = |word: &str| statements.may_have(Field::Word, |found| found.eq_ignore_ascii_case(word));
+        let has_table = |table: &TableName| words(&table.name).all(has_word);
+        self.is_before_until(outcomes)
+            && self.is_since(outcomes)
+            && (self.sqlstate.is_none() || outcomes.may_have(Field::Sqlstate, |code| self.wants_sqlstate(code)))
+            && self.class.is_none_or(has_class)
+            && self.table.as_ref().is_none_or(has_table)
+    }
+
+    /// Returns whether a record of the segment may be as old as those that are wanted.
+    fn is_before_until(&self, segment: &SegmentSummary) -> bool {
+        TimeRange::of(self).is_before_until(segment.times().0)
+    }
+
+    /// Returns whether a record of the segment may be as young as those that are wanted.
+    fn is_since(&self, segment: &SegmentSummary) -> bool {
+        TimeRange::of(self).is_since(segment.times().1) && self.after.is_none_or(|after| segment.goes_beyond(after))
     }
 }
 
@@ -316,14 +358,6 @@ impl TimeRange {
     }
 }
 
-/// Returns whether a record may say with which profile, or how, a grant was made.
-pub(super) fn is_origin(name: EventName) -> bool {
-    matches!(
-        name,
-        EventName::GrantChanged | EventName::RequestChanged | EventName::SessionStarted
-    )
-}
-
 fn fits<T: PartialEq>(wanted: Option<&T>, found: Option<&T>) -> bool {
     wanted.is_none() || wanted == found
 }
@@ -332,6 +366,74 @@ fn fits<T: PartialEq>(wanted: Option<&T>, found: Option<&T>) -> bool {
 fn contains_text(event: &Event<'_>, text: &str) -> bool {
     let needle = text.to_lowercase();
     texts(event).into_iter().any(|hay| hay.to_lowercase().contains(&needle))
+}
+
+/// Returns the length of an event's free texts.
+pub(super) fn text_bytes(event: &Event<'_>) -> usize {
+    texts(event).iter().map(|text| text.len()).sum()
+}
+
+/// Returns the free texts of an event, which a search by text compares; those of a statement are its SQL, its name and its parameters.
+fn texts<'e>(event: &'e Event<'_>) -> Vec<&'e str> {
+    let named = |texts: &[Option<&'e str>]| texts.iter().copied().flatten().collect::<Vec<_>>();
+    match event {
+        Event::GateStarted(event) => vec![&event.version],
+        Event::GateStopped {}
+        | Event::SegmentBegan(_)
+        | Event::Checkpoint(_)
+        | Event::SegmentsRemoved(_)
+        | Event::CancelRequested(_)
+        | Event::BackendGone(_)
+        | Event::Outcome(_)
+        | Event::TransactionChanged(_) => Vec::new(),
+        Event::JournalHealed(event) => named(&[event.detail.as_deref()]),
+        Event::ClockSet(event) => named(&[Some(&event.by), event.reason.as_deref()]),
+        Event::KeyChanged(event) => vec![&event.by],
+        Event::Reloaded(event) => vec![&event.detail],
+        Event::Refused(event) => named(&[
+            Some(event.ending.as_str()),
+            event.user.as_deref(),
+            event.database.as_deref(),
+            event.detail.as_deref(),
+        ]),
+        Event::RefusalsCounted(event) => named(&[event.network.as_deref(), Some(event.ending.as_str())]),
+        Event::GrantChanged(event) => named(&[Some(event.change.as_str()), Some(&event.by), event.reason.as_deref()]),
+        Event::GrantJoined(event) => vec![&event.reason],
+        Event::RequestChanged(event) => {
+            let mut texts = named(&[
+                Some(event.request.as_str()),
+                Some(event.change.as_str()),
+                Some(event.by.as_str()),
+                event.reason.as_deref(),
+                event.ticket.as_deref(),
+            ]);
+            texts.extend(event.claims.values().map(String::as_str));
+            texts
+        }
+        Event::DecisionMade(event) => vec![&event.action, &event.about],
+        Event::RoleChanged(event) => named(&[Some(event.change.as_str()), Some(&event.role), event.detail.as_deref()]),
+        Event::UserChanged(event) => vec![event.change.as_str(), &event.by],
+        Event::IdentityRefused(event) => named(&[event.claimed.as_deref(), Some(&event.detail)]),
+        Event::PolicyLoaded(event) => vec![&event.detail],
+        Event::SessionStarted(event) => named(&[event.application.as_deref()]),
+        Event::SessionEnded(event) => named(&[Some(event.ending.as_str()), event.detail.as_deref()]),
+        Event::Statement(statement) => {
+            let sql = statement.sql.as_ref().map(|sql| sql.text.0.as_ref());
+            sql.into_iter().chain(beside_sql(statement)).collect()
+        }
+    }
+}
+
+/// Returns the texts of a statement that are not its SQL.
+fn beside_sql<'e>(statement: &'e Statement<'_>) -> impl Iterator<Item = &'e str> {
+    let parameters = statement.parameters.iter().filter_map(|parameter| match parameter {
+        ParameterValue::Null | ParameterValue::Redacted | ParameterValue::Blanked { .. } => None,
+        ParameterValue::Hashed(hash) => Some(hash.as_ref()),
+        ParameterValue::Text(text) | ParameterValue::Long { start: text, .. } => Some(text.0.as_ref()),
+        ParameterValue::Binary { hex, .. } => Some(hex.as_ref()),
+    });
+    let prepared = statement.prepared.as_ref().map(|name| name.0.as_ref());
+    prepared.into_iter().chain(parameters)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use super::extent::{RecordCollector, SearchExtent};
 use super::filter::Filter;
 use super::read::{LogScan, MAX_LAST_LINE_READS, ReadError, ScanStep};
 use super::record::LogRecord;
+use super::saved_checkpoint::UnreadableError;
 use super::segment;
 
 /// Interval at which the end of the log is read again.
@@ -33,7 +34,11 @@ pub fn follow(dir: &Path, filter: &Filter, extent: SearchExtent) -> Result<Recor
     let (gather, filter) = (extent.gather(filter), extent.filter(filter));
     let from_now = extent.follow && extent.last.is_none() && filter.since.is_none() && filter.after.is_none();
     let older = match &gather {
-        Some(_) if extent.last.is_some() && filter.looks_at_each_alone() => Some(OlderSearch::new(dir, &filter)?),
+        Some(_) if extent.last.is_some() && filter.looks_at_each_alone() => {
+            let newest = segment::list(dir).map_err(|error| UnreadableError::new(dir, error))?.pop();
+            let from = newest.map_or(1, |newest| newest.number);
+            Some(OlderSearch { from, count: 1 })
+        }
         _ => None,
     };
     let scan = match &older {
@@ -42,7 +47,7 @@ pub fn follow(dir: &Path, filter: &Filter, extent: SearchExtent) -> Result<Recor
         None => LogScan::oldest(dir, &filter)?,
     };
     Ok(RecordStream {
-        state: StreamState::Resting(Box::new(scan)),
+        state: StreamState::Resting(Box::new(scan), false),
         ready: VecDeque::new(),
         gather,
         older,
@@ -76,42 +81,16 @@ pub struct RecordStream {
 /// State of a search for the newest records that goes back over more and more segments.
 #[derive(Debug)]
 struct OlderSearch {
-    dir: PathBuf,
-    filter: Filter,
     /// First segment that was read, and the number of segments.
     from: u32,
     count: u32,
 }
 
-impl OlderSearch {
-    fn new(dir: &Path, filter: &Filter) -> Result<Self, ReadError> {
-        let newest = segment::list(dir).map_err(|error| ReadError::io(dir, error))?.pop();
-        Ok(Self {
-            dir: dir.to_owned(),
-            filter: filter.clone(),
-            from: newest.map_or(1, |newest| newest.number),
-            count: 1,
-        })
-    }
-
-    /// Returns a scan that begins further back; `None` if there is no older segment.
-    fn wider(&mut self) -> Result<Option<LogScan>, ReadError> {
-        let first = segment::list(&self.dir).map_err(|error| ReadError::io(&self.dir, error))?;
-        if first.first().is_none_or(|first| first.number >= self.from) {
-            return Ok(None);
-        }
-        self.count = self.count.saturating_mul(WIDENING_FACTOR);
-        self.from = self.from.saturating_sub(self.count);
-        Ok(Some(LogScan::from_segment(&self.dir, &self.filter, self.from)?))
-    }
-}
-
 #[derive(Debug)]
 enum StreamState {
-    Resting(Box<LogScan>),
+    /// Reads on when the next record is wanted; first waits a moment if the end was reached.
+    Resting(Box<LogScan>, bool),
     Reading(JoinHandle<Option<StreamTurn>>),
-    /// Waits before it reads again.
-    Pausing(Box<LogScan>),
     Over,
 }
 
@@ -119,7 +98,7 @@ enum StreamState {
 struct StreamTurn {
     scan: Box<LogScan>,
     found: VecDeque<Result<LogRecord, ReadError>>,
-    end: Option<ScanStep>,
+    end: Option<Result<ScanStep, ReadError>>,
 }
 
 impl RecordStream {
@@ -146,9 +125,10 @@ impl RecordStream {
             }
             match &mut self.state {
                 StreamState::Over => return None,
-                StreamState::Resting(_) => self.begin_turn(),
-                StreamState::Pausing(_) => {
-                    tokio::time::sleep(POLL_INTERVAL).await;
+                StreamState::Resting(_, at_end) => {
+                    if *at_end {
+                        tokio::time::sleep(POLL_INTERVAL).await;
+                    }
                     self.begin_turn();
                 }
                 StreamState::Reading(turn) => {
@@ -170,12 +150,9 @@ impl RecordStream {
     }
 
     fn begin_turn(&mut self) {
-        self.state = match std::mem::replace(&mut self.state, StreamState::Over) {
-            StreamState::Resting(scan) | StreamState::Pausing(scan) => {
-                StreamState::Reading(tokio::spawn(in_turn(scan, self.threads.clone())))
-            }
-            other => other,
-        };
+        if let StreamState::Resting(scan, _) = std::mem::replace(&mut self.state, StreamState::Over) {
+            self.state = StreamState::Reading(tokio::spawn(in_turn(scan, self.threads.clone())));
+        }
     }
 
     fn end_turn(&mut self, turn: StreamTurn) {
@@ -183,60 +160,51 @@ impl RecordStream {
             None => self.ready = turn.found,
             Some(gather) => turn.found.into_iter().for_each(|item| gather.take(item, &mut self.ready)),
         }
-        let over = match &turn.end {
-            None => false,
-            // An unfinished line is read again before it counts.
-            Some(ScanStep::Partial(_)) => self.endless || self.looks >= MAX_LAST_LINE_READS,
-            Some(_) => true,
-        };
-        if over {
-            match self.further_back(turn.end.as_ref()) {
-                Ok(None) => {}
-                Ok(Some(scan)) => {
-                    self.state = StreamState::Resting(Box::new(scan));
-                    return;
-                }
-                Err(error) => self.ready.push_back(Err(error)),
-            }
-            if let Some(gather) = self.gather.take() {
-                gather.finish(&mut self.ready);
-            }
-            self.place = None;
-        }
         self.state = match turn.end {
-            None => StreamState::Resting(turn.scan),
-            Some(ScanStep::Failed(error)) => {
-                self.ready.push_back(Err(error));
-                StreamState::Over
-            }
-            Some(_) if self.endless => StreamState::Pausing(turn.scan),
-            Some(ScanStep::Partial(_)) if self.looks < MAX_LAST_LINE_READS => {
+            None => StreamState::Resting(turn.scan, false),
+            // An unfinished line is read again before it counts.
+            Some(Ok(ScanStep::Partial(_))) if !self.endless && self.looks < MAX_LAST_LINE_READS => {
                 self.looks += 1;
-                StreamState::Pausing(turn.scan)
+                StreamState::Resting(turn.scan, true)
             }
-            Some(ScanStep::Partial(error)) => {
-                self.ready.push_back(Err(error));
-                StreamState::Over
-            }
-            Some(_) => StreamState::Over,
+            Some(end) => self.reach_end(turn.scan, end),
         };
     }
-}
 
-impl RecordStream {
-    /// Returns a scan that begins further back, if the newest records are wanted and too few were found.
-    fn further_back(&mut self, end: Option<&ScanStep>) -> Result<Option<LogScan>, ReadError> {
+    /// Goes further back if that is wanted; otherwise hands out what was held back, and waits for more if the stream is endless.
+    fn reach_end(&mut self, scan: Box<LogScan>, end: Result<ScanStep, ReadError>) -> StreamState {
+        if end.is_ok() {
+            match self.further_back(&scan) {
+                Ok(None) => {}
+                Ok(Some(scan)) => return StreamState::Resting(Box::new(scan), false),
+                Err(error) => self.ready.push_back(Err(error)),
+            }
+        }
+        if let Some(gather) = self.gather.take() {
+            gather.finish(&mut self.ready);
+        }
+        self.place = None;
+        match end {
+            Ok(_) if self.endless => return StreamState::Resting(scan, true),
+            Ok(ScanStep::Partial(error)) | Err(error) => self.ready.push_back(Err(error)),
+            Ok(_) => {}
+        }
+        StreamState::Over
+    }
+
+    /// Returns a scan that begins further back, if the newest records are wanted, too few were found, and there are older segments.
+    fn further_back(&mut self, scan: &LogScan) -> Result<Option<LogScan>, ReadError> {
         let (Some(gather), Some(older)) = (&mut self.gather, &mut self.older) else {
             return Ok(None);
         };
-        if matches!(end, Some(ScanStep::Failed(_))) || !gather.wants_older() {
+        if !gather.wants_older() || scan.first_segment()?.is_none_or(|first| first >= older.from) {
             return Ok(None);
         }
-        let scan = older.wider()?;
-        if scan.is_some() {
-            gather.clear();
-        }
-        Ok(scan)
+        older.count = older.count.saturating_mul(WIDENING_FACTOR);
+        older.from = older.from.saturating_sub(older.count);
+        let scan = scan.again_from(older.from)?;
+        gather.clear();
+        Ok(Some(scan))
     }
 }
 
@@ -254,8 +222,8 @@ fn turn(mut scan: Box<LogScan>) -> StreamTurn {
     let mut end = None;
     for _ in 0..MAX_TURN_LINES {
         match scan.step(&mut found) {
-            ScanStep::Read if found.len() < MAX_TURN_RECORDS => {}
-            ScanStep::Read => break,
+            Ok(ScanStep::Read) if found.len() < MAX_TURN_RECORDS => {}
+            Ok(ScanStep::Read) => break,
             other => {
                 end = Some(other);
                 break;

@@ -6,84 +6,40 @@
 //! INVARIANT: a submission that is `Done(Ok)` is written as [`super::Durability`] says. Without contention, a submission is a
 //! short lock and one `write`, on the caller's thread, without allocation and without a switch of threads.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::fmt;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 
-use parking_lot::Mutex;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
-use super::commit_writer::WriterCommand;
 use super::encode::{LineBuffer, RecordBatch};
 use super::event::Event;
-use super::group_commit::{GroupCommit, QueuedSubmission};
+use super::group_commit::{GroupCommit, JournalHealth, SubmissionResult};
 use super::key::PublicKey;
+use super::saved_checkpoint::RememberedTip;
+use super::stats::{SignedTip, StatsSnapshot};
 use super::writer::SegmentWriter;
-use super::{AuditError, JournalSettings, RememberedTip, SignedTip, StatsSnapshot};
+use super::{AuditError, JournalSettings};
 use crate::base::clock::Clock;
 use crate::base::supervision::{self, ThreadEnd};
 use crate::model::ids::LogId;
 
 /// Handle of the journal. Cheap to clone; clones share one journal. When the last one is dropped, deferred records are written.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Journal(Arc<JournalOwner>);
 
-#[derive(Debug)]
 struct JournalOwner {
     log: LogId,
     gap: Option<String>,
     shared: Arc<GroupCommit>,
     settings: JournalSettings,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Option<JoinHandle<()>>,
     thread_end: ThreadEnd,
 }
 
-/// State of writing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum JournalHealth {
-    /// The last write succeeded.
-    Good,
-    /// The last write failed. Each submission retries it, and so does the journal several times a second.
-    Failed {
-        /// True if the disk is full.
-        disk_full: bool,
-    },
-}
-
-/// State of a submission.
-#[derive(Debug)]
-#[must_use = "a statement may be forwarded only when its record is written"]
-pub enum SubmissionResult {
-    /// It is written, or failed.
-    Done(Result<(), AuditError>),
-    /// Another thread is writing and includes it.
-    Waiting(SubmissionFuture),
-}
-
-impl SubmissionResult {
-    /// Waits until it is written or has failed.
-    pub async fn wait(self) -> Result<(), AuditError> {
-        match self {
-            Self::Done(answer) => answer,
-            Self::Waiting(waiting) => waiting.await,
-        }
-    }
-}
-
-/// Future of a submission that is being written. Dropping it does not cancel the submission.
-#[derive(Debug)]
-pub struct SubmissionFuture(oneshot::Receiver<Result<(), AuditError>>);
-
-impl Future for SubmissionFuture {
-    type Output = Result<(), AuditError>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        // A sender that is dropped without an answer counts as not written.
-        Pin::new(&mut self.0)
-            .poll(context)
-            .map(|answer| answer.unwrap_or(Err(AuditError::Closed)))
+impl fmt::Debug for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Journal").field(&self.0.log).finish()
     }
 }
 
@@ -99,7 +55,7 @@ impl Journal {
     pub fn open_remembered(settings: &JournalSettings, remembered: &RememberedTip, clock: Clock) -> Result<Self, AuditError> {
         let mut first = LineBuffer::default();
         let writer = SegmentWriter::open(settings, remembered, clock.now(), &mut first)?;
-        let (log, gap) = (writer.log().clone(), writer.gap().map(str::to_owned));
+        let (log, gap) = (writer.log.clone(), writer.gap.clone());
         let shared = Arc::new(GroupCommit::new(writer, settings.durability, clock, first));
         let work = Arc::clone(&shared);
         let (thread, thread_end) =
@@ -109,7 +65,7 @@ impl Journal {
             log,
             gap,
             settings: settings.clone(),
-            thread: Mutex::new(Some(thread)),
+            thread: Some(thread),
             thread_end,
         })))
     }
@@ -130,18 +86,7 @@ impl Journal {
     ///
     /// The caller may act only if the result is `Ok`. An error means that no record of the batch is in the log.
     pub fn submit(&self, batch: &mut RecordBatch) -> SubmissionResult {
-        if cfg!(feature = "unlogged") {
-            batch.clear();
-            return SubmissionResult::Done(Ok(()));
-        }
-        let submission = if batch.incomplete {
-            SubmissionResult::Done(Err(AuditError::Encode))
-        } else {
-            match self.0.shared.submit(&batch.lines) {
-                QueuedSubmission::Done(answer) => SubmissionResult::Done(answer),
-                QueuedSubmission::Waiting(receiver) => SubmissionResult::Waiting(SubmissionFuture(receiver)),
-            }
-        };
+        let submission = self.0.shared.submit(batch, true);
         batch.clear();
         submission
     }
@@ -149,69 +94,52 @@ impl Journal {
     /// Hands over records of what has already happened: they are written with the next submission, or within 20 ms. If the log
     /// cannot be written they are kept until it can, up to a limit; beyond it they are counted, and the count is recorded.
     pub fn defer(&self, batch: &mut RecordBatch) {
-        if !cfg!(feature = "unlogged") {
-            self.0.shared.defer(&batch.lines);
-        }
+        self.0.shared.defer(&batch.lines, true);
         batch.clear();
     }
 
     /// Records one event with the current time, and waits until it is written. The journal's thread writes it: a disk that
     /// hangs delays the caller of this function and not the thread that serves other sessions.
     pub async fn record(&self, event: &Event<'_>) -> Result<(), AuditError> {
-        let mut batch = RecordBatch::new();
-        batch.push(self.0.shared.clock.now(), event);
-        if cfg!(feature = "unlogged") {
-            return Ok(());
-        }
-        if batch.incomplete {
-            return Err(AuditError::Encode);
-        }
-        match self.0.shared.leave(&batch.lines) {
-            QueuedSubmission::Done(answer) => answer,
-            QueuedSubmission::Waiting(receiver) => SubmissionFuture(receiver).await,
-        }
+        let submission = self.0.shared.submit(&self.batch(event), false);
+        submission.wait().await
     }
 
     /// Hands over a record of an event with the current time, without waiting; see [`Journal::defer`].
     pub fn note(&self, event: &Event<'_>) {
-        let mut batch = RecordBatch::new();
-        batch.push(self.0.shared.clock.now(), event);
-        if !cfg!(feature = "unlogged") {
-            self.0.shared.keep(&batch.lines);
-        }
+        self.0.shared.defer(&self.batch(event).lines, false);
     }
 
     /// Records one event, on a thread that may block.
     pub(super) fn record_blocking(&self, event: &Event<'_>) -> Result<(), AuditError> {
+        match self.0.shared.submit(&self.batch(event), true) {
+            SubmissionResult::Done(answer) => answer,
+            SubmissionResult::Waiting(waiting) => waiting.wait_blocking(),
+        }
+    }
+
+    /// Returns a batch of one event with the current time.
+    fn batch(&self, event: &Event<'_>) -> RecordBatch {
         let mut batch = RecordBatch::new();
         batch.push(self.0.shared.clock.now(), event);
-        match self.submit(&mut batch) {
-            SubmissionResult::Done(answer) => answer,
-            SubmissionResult::Waiting(SubmissionFuture(receiver)) => receiver.blocking_recv().unwrap_or(Err(AuditError::Closed)),
-        }
+        batch
     }
 
     /// Signs the unsigned lines and returns the line of the latest checkpoint; `None` if nothing was written in this run.
     pub async fn checkpoint(&self) -> Result<Option<String>, AuditError> {
-        let (done, answer) = oneshot::channel();
-        self.0.shared.ask(WriterCommand::Checkpoint(done));
-        answer.await.unwrap_or(Err(AuditError::Closed))
+        self.0.shared.ask(SegmentWriter::checkpoint).await
     }
 
     /// Signs like [`Journal::checkpoint`], on a thread that may block.
     pub(super) fn checkpoint_blocking(&self) -> Result<Option<String>, AuditError> {
-        let (done, answer) = oneshot::channel();
-        self.0.shared.ask(WriterCommand::Checkpoint(done));
-        answer.blocking_recv().unwrap_or(Err(AuditError::Closed))
+        self.0.shared.ask(SegmentWriter::checkpoint).wait_blocking()
     }
 
     /// Replaces the signing key by a new one, for which the old one vouches on record; returns the new one. After an error the
     /// old one stays in use.
     pub async fn rotate_key(&self, by: &str) -> Result<PublicKey, AuditError> {
-        let (done, answer) = oneshot::channel();
         let by = by.to_owned();
-        self.0.shared.ask(WriterCommand::RotateKey { by, done });
-        answer.await.unwrap_or(Err(AuditError::Closed))
+        self.0.shared.ask(move |writer, now| writer.rotate_key(&by, now)).await
     }
 
     /// Returns a handle for the end of the journal's thread. It ends with the journal; if it ends earlier, records may not be
@@ -224,19 +152,19 @@ impl Journal {
     /// Makes its thread panic.
     #[cfg(test)]
     pub(crate) fn break_thread(&self) {
-        self.0.shared.ask(WriterCommand::Panic);
+        drop(self.0.shared.ask::<()>(|_, _| panic!("as a test wants it")));
     }
 
     /// Returns counters of what was written so far.
     #[must_use]
     pub fn written(&self) -> StatsSnapshot {
-        self.0.shared.stats.now()
+        self.0.shared.stats.lock().counts
     }
 
     /// Returns the tip that the newest checkpoint of this run signs; `None` before the first write.
     #[must_use]
     pub fn signed_tip(&self) -> Option<SignedTip> {
-        self.0.shared.stats.signed_tip()
+        self.0.shared.stats.lock().signed_tip.clone()
     }
 
     /// Returns the settings with which it was opened.
@@ -262,8 +190,7 @@ impl Journal {
 impl Drop for JournalOwner {
     fn drop(&mut self) {
         drop(self.shared.close());
-        let thread = self.thread.get_mut().take();
-        if let Some(thread) = thread {
+        if let Some(thread) = self.thread.take() {
             // Its result only says whether it panicked, which the panic hook has logged.
             let _ = thread.join();
         }

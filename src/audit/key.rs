@@ -17,6 +17,7 @@ use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde::{Deserialize, Serialize};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -29,22 +30,28 @@ const SPKI_PREFIX: [u8; 12] = *b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x0
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The file cannot be read or created.
-    #[error("cannot use the audit key {}: {source}", path.display())]
+    #[error("cannot use the {} {}: {source}", kind.name, path.display())]
     Io {
+        /// Kind of the file.
+        kind: &'static KeyFile,
         /// Path of the file.
         path: PathBuf,
         /// Error of the operating system.
         source: io::Error,
     },
-    /// The file holds no Ed25519 key.
-    #[error("{} is not an Ed25519 private key in PEM (PKCS#8)", path.display())]
+    /// The file holds no key of its kind.
+    #[error("{} is not {}", path.display(), kind.content)]
     Malformed {
+        /// Kind of the file.
+        kind: &'static KeyFile,
         /// Path of the file.
         path: PathBuf,
     },
     /// Other users may read the file.
-    #[error("other users can read the audit key {} (mode {mode:03o}); chmod it to 600, or remove it to get a new one", path.display())]
+    #[error("other users can read the {} {} (mode {mode:03o}); chmod it to 600{}", kind.name, path.display(), kind.remedy)]
     Exposed {
+        /// Kind of the file.
+        kind: &'static KeyFile,
         /// Path of the file.
         path: PathBuf,
         /// Permission bits of the file.
@@ -55,12 +62,47 @@ pub enum KeyError {
     Random,
 }
 
-impl KeyError {
-    fn io(path: &Path, source: io::Error) -> Self {
-        Self::Io {
-            path: path.to_owned(),
+/// Kind of a file with a secret key, in the words of its errors.
+#[derive(Debug)]
+pub struct KeyFile {
+    /// Name of the key.
+    pub(super) name: &'static str,
+    /// Expected content.
+    pub(super) content: &'static str,
+    /// Alternative to another mode of the file.
+    pub(super) remedy: &'static str,
+}
+
+static SIGNING_KEY: KeyFile = KeyFile {
+    name: "audit key",
+    content: "an Ed25519 private key in PEM (PKCS#8)",
+    remedy: ", or remove it to get a new one",
+};
+
+impl KeyFile {
+    pub(super) fn io(&'static self, path: &Path, source: io::Error) -> KeyError {
+        let path = path.to_owned();
+        KeyError::Io {
+            kind: self,
+            path,
             source,
         }
+    }
+
+    pub(super) fn malformed(&'static self, path: &Path) -> KeyError {
+        let path = path.to_owned();
+        KeyError::Malformed { kind: self, path }
+    }
+
+    /// Reads a file that no other user may read.
+    pub(super) fn read(&'static self, path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+        let metadata = std::fs::metadata(path).map_err(|error| self.io(path, error))?;
+        let mode = metadata.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            let (kind, path) = (self, path.to_owned());
+            return Err(KeyError::Exposed { kind, path, mode });
+        }
+        std::fs::read(path).map(Zeroizing::new).map_err(|error| self.io(path, error))
     }
 }
 
@@ -88,7 +130,7 @@ impl SigningKey {
         publish(path, &self.public())
             .and_then(|()| std::fs::rename(next(path), path))
             .and_then(|()| sync_folder(path))
-            .map_err(|error| KeyError::io(path, error))
+            .map_err(|error| SIGNING_KEY.io(path, error))
     }
 
     /// Finishes an interrupted change of keys if the prepared key is the one that `signs` the log; otherwise deletes the
@@ -99,23 +141,15 @@ impl SigningKey {
             Ok(key) if Some(key.public()) == signs => key.replace(path),
             Err(KeyError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
             // The key was never used, or is not even complete.
-            Ok(_) | Err(KeyError::Malformed { .. }) => std::fs::remove_file(&next).map_err(|error| KeyError::io(&next, error)),
+            Ok(_) | Err(KeyError::Malformed { .. }) => std::fs::remove_file(&next).map_err(|error| SIGNING_KEY.io(&next, error)),
             Err(error) => Err(error),
         }
     }
 
     /// Loads the key in this file.
     pub fn load(path: &Path) -> Result<Self, KeyError> {
-        let metadata = std::fs::metadata(path).map_err(|error| KeyError::io(path, error))?;
-        let mode = metadata.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(KeyError::Exposed {
-                path: path.to_owned(),
-                mode,
-            });
-        }
-        let pem = Zeroizing::new(std::fs::read(path).map_err(|error| KeyError::io(path, error))?);
-        let malformed = || KeyError::Malformed { path: path.to_owned() };
+        let pem = SIGNING_KEY.read(path)?;
+        let malformed = || SIGNING_KEY.malformed(path);
         let der = PrivatePkcs8KeyDer::from_pem_slice(&pem).map_err(|_| malformed())?;
         let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.secret_pkcs8_der()).map_err(|_| malformed())?;
         Ok(Self(pair))
@@ -124,7 +158,7 @@ impl SigningKey {
     /// Creates a key and its file, which must not exist.
     pub fn make(path: &Path) -> Result<Self, KeyError> {
         let key = Self::write(path)?;
-        publish(path, &key.public()).map_err(|error| KeyError::io(&public_path(path), error))?;
+        publish(path, &key.public()).map_err(|error| SIGNING_KEY.io(&public_path(path), error))?;
         Ok(key)
     }
 
@@ -135,18 +169,14 @@ impl SigningKey {
         let der = Zeroizing::new([&PKCS8_PREFIX[..], &seed[..]].concat());
         write_new(path, 0o600, &Zeroizing::new(pem("PRIVATE KEY", &der)))
             .and_then(|()| sync_folder(path))
-            .map_err(|error| KeyError::io(path, error))?;
+            .map_err(|error| SIGNING_KEY.io(path, error))?;
         Ok(Self(pair))
     }
 
     /// Returns its public half.
     #[must_use]
     pub fn public(&self) -> PublicKey {
-        let mut key = [0; 32];
-        key.iter_mut()
-            .zip(self.0.public_key().as_ref())
-            .for_each(|(to, from)| *to = *from);
-        PublicKey(key)
+        PublicKey(self.0.public_key().as_ref().try_into().unwrap_or_default())
     }
 
     /// Signs a message.
@@ -186,8 +216,7 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 }
 
 /// Public key. As text: base 64 of its 32 bytes; PEM is parsed, too.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, SerializeDisplay, DeserializeFromStr)]
 pub struct PublicKey([u8; 32]);
 
 /// Error for a text that is not a public key.
@@ -246,20 +275,6 @@ impl FromStr for PublicKey {
     }
 }
 
-impl TryFrom<String> for PublicKey {
-    type Error = PublicKeyError;
-
-    fn try_from(text: String) -> Result<Self, PublicKeyError> {
-        text.parse()
-    }
-}
-
-impl From<PublicKey> for String {
-    fn from(key: PublicKey) -> Self {
-        key.to_string()
-    }
-}
-
 /// Signature: base 64 in text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -283,7 +298,8 @@ fn pem(what: &str, der: &[u8]) -> String {
     format!("-----BEGIN {what}-----\n{}\n-----END {what}-----\n", BASE64.encode(der))
 }
 
-fn write_new(path: &Path, mode: u32, text: &str) -> io::Result<()> {
+/// Creates a file that must not exist, with this mode, and syncs it.
+pub(super) fn write_new(path: &Path, mode: u32, text: &str) -> io::Result<()> {
     let mut file: File = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()

@@ -16,7 +16,6 @@ use key::KeyError;
 
 pub mod chain;
 pub mod checkpoint;
-mod commit_writer;
 pub mod compactor;
 mod encode;
 pub mod event;
@@ -53,8 +52,9 @@ pub use encode::RecordBatch;
 pub use extent::{DEFAULT_SORTED_RECORDS, ExtentError, MAX_HELD_BACK, SearchExtent, SortKey};
 pub use filter::Filter;
 pub use follow::{RecordStream, follow};
+pub use group_commit::{JournalHealth, SubmissionFuture, SubmissionResult};
 pub(crate) use hostile::{folder_hostile, packed_hostile, show_hostile, summary_hostile};
-pub use journal::{Journal, JournalHealth, SubmissionFuture, SubmissionResult};
+pub use journal::Journal;
 pub use read::{LogRecords, ReadError, read, read_since, read_whole};
 pub use record::{EventName, EventNameError, LogRecord, RecordError, VERSION};
 pub use saved_checkpoint::{CHECKPOINT_FILE, LEDGER_CHECKPOINT_FILE, RememberedTip};
@@ -92,8 +92,8 @@ impl JournalSettings {
             segment_age: Duration::from_hours(24),
             keep: None,
             durability: Durability::Process,
-            max_sql_bytes: 1024 * 1024,
-            max_parameter_bytes: 64 * 1024,
+            max_sql_bytes: 64 * 1024,
+            max_parameter_bytes: 4 * 1024,
         }
     }
 

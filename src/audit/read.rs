@@ -4,39 +4,101 @@
 //! unless it begins and ends like a record and cannot match the filter.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use super::filter::{Filter, LinePrefilter, Neighbours, RecordJoiner};
-use super::record::{EventName, LogRecord, RecordError};
-use super::segment::{self, MAX_LINE_BYTES, Segment};
+use super::filter::{Filter, LinePrefilter, Neighbours, ORIGIN_EVENTS, RecordJoiner};
+use super::record::{LogRecord, RecordError};
+use super::saved_checkpoint::UnreadableError;
+use super::segment::{self, MAX_LINE_BYTES, NextLine, Segment};
 use super::summary::SegmentSummary;
-pub use error::ReadError;
-use file::{FileLine, OpenLogFile};
-use source::SegmentLines;
+use lines::SegmentLines;
 
-mod error;
-mod file;
-mod source;
+mod lines;
 
 /// Number of times that an unfinished last line is read again before it is reported: usually it is being written.
 pub(super) const MAX_LAST_LINE_READS: u32 = 5;
-/// Records that say how grants were created, and with which profile.
-const ORIGIN_EVENTS: [EventName; 3] = [EventName::GrantChanged, EventName::RequestChanged, EventName::SessionStarted];
 /// Number of packed segments that are unpacked at once: each may hold a few lines of the greatest length.
 const MAX_SEGMENTS_AHEAD: usize = 5;
 /// Time between two attempts to read the end.
 const REREAD_INTERVAL: Duration = Duration::from_millis(10);
 
+/// Error of a line, or of reading as such.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ReadError {
+    /// The folder or a file cannot be read. Reading ends here.
+    #[error(transparent)]
+    Io(#[from] UnreadableError),
+    /// A line is not a record.
+    #[error("{}, line {line}: not a record: {source}", file.display())]
+    Malformed {
+        /// Path of the file.
+        file: PathBuf,
+        /// Number of the line, from 1.
+        line: u64,
+        /// Error of the parser.
+        source: Arc<serde_json::Error>,
+    },
+    /// The line was written by a newer program.
+    #[error("{}, line {line}: unknown record version {version}; use a newer tidegate", file.display())]
+    Version {
+        /// Path of the file.
+        file: PathBuf,
+        /// Number of the line, from 1.
+        line: u64,
+        /// Version of the line.
+        version: u32,
+    },
+    /// The line is longer than any record.
+    #[error("{}, line {line}: longer than {MAX_LINE_BYTES} bytes", file.display())]
+    TooLong {
+        /// Path of the file.
+        file: PathBuf,
+        /// Number of the line, from 1.
+        line: u64,
+    },
+    /// More statements without an outcome, or more wanted sessions, than can be remembered: no gate leaves as many.
+    #[error("{}, line {line}: too many records before it to keep track of; the output may be incomplete", file.display())]
+    TooMuch {
+        /// Path of the file.
+        file: PathBuf,
+        /// Number of the line, from 1.
+        line: u64,
+    },
+    /// Records that were to be held back, to be sorted or for the newest of them, take too much memory.
+    #[error("{count} of the requested records are too large to sort; ask for fewer, or for a shorter time")]
+    NotHeldBack {
+        /// Number of the records that were not held back.
+        count: u64,
+    },
+    /// A packed segment cannot be unpacked. Reading continues with the next one.
+    #[error("{}: damaged after line {after}; the rest of the file is not shown: {source}", file.display())]
+    Damaged {
+        /// Path of the file.
+        file: PathBuf,
+        /// Number of the last line that was read, from 1.
+        after: u64,
+        /// Error of the decompression.
+        source: Arc<io::Error>,
+    },
+    /// A file ends in the middle of a line: the gate crashed while writing it (its next start cuts it off and records that).
+    #[error("{}, line {line}: the file ends inside the line, after {bytes} bytes", file.display())]
+    Unfinished {
+        /// Path of the file.
+        file: PathBuf,
+        /// Number of the line, from 1.
+        line: u64,
+        /// Number of bytes of the line.
+        bytes: u64,
+    },
+}
+
 /// Reads the records of the log that pass the filter, oldest first, up to the end of the log when it is reached. Blocks.
 pub fn read(dir: &Path, filter: &Filter) -> Result<LogRecords, ReadError> {
-    Ok(LogRecords {
-        scan: LogScan::oldest(dir, filter)?,
-        ready: VecDeque::new(),
-        over: false,
-    })
+    Ok(LogScan::oldest(dir, filter)?.into())
 }
 
 /// Reads like [`read`], but looks at every line: no summary, which is not signed, can leave one out. Used for results that are
@@ -50,11 +112,7 @@ pub fn read_since(dir: &Path, filter: &Filter, segment: u32) -> Result<LogRecord
     let mut scan = LogScan::from_segment(dir, filter, segment)?;
     scan.by_summary = false;
     scan.origins.iter_mut().for_each(|origins| origins.by_summary = false);
-    Ok(LogRecords {
-        scan,
-        ready: VecDeque::new(),
-        over: false,
-    })
+    Ok(scan.into())
 }
 
 /// Iterator over the records of [`read`]. An error takes the place of its line; [`ReadError::Io`] is the last item.
@@ -65,6 +123,16 @@ pub struct LogRecords {
     over: bool,
 }
 
+impl From<LogScan> for LogRecords {
+    fn from(scan: LogScan) -> Self {
+        Self {
+            scan,
+            ready: VecDeque::new(),
+            over: false,
+        }
+    }
+}
+
 impl Iterator for LogRecords {
     type Item = Result<LogRecord, ReadError>;
 
@@ -72,13 +140,13 @@ impl Iterator for LogRecords {
         let mut looks = 0;
         while self.ready.is_empty() && !self.over {
             match self.scan.step(&mut self.ready) {
-                ScanStep::Read => {}
-                ScanStep::End => self.over = true,
-                ScanStep::Partial(_) if looks < MAX_LAST_LINE_READS => {
+                Ok(ScanStep::Read) => {}
+                Ok(ScanStep::End) => self.over = true,
+                Ok(ScanStep::Partial(_)) if looks < MAX_LAST_LINE_READS => {
                     looks += 1;
                     thread::sleep(REREAD_INTERVAL);
                 }
-                ScanStep::Partial(error) | ScanStep::Failed(error) => {
+                Ok(ScanStep::Partial(error)) | Err(error) => {
                     self.ready.push_back(Err(error));
                     self.over = true;
                 }
@@ -107,9 +175,8 @@ pub(super) struct LogScan {
     /// Number of a file: the wanted sessions and grants that began before it are known.
     known: u32,
     /// Packed segments that are being unpacked already, in order, so that the processor does not wait.
-    ahead: VecDeque<(Segment, SegmentLines)>,
-    file: Option<OpenLogFile>,
-    line: Vec<u8>,
+    ahead: VecDeque<SegmentLines>,
+    file: Option<SegmentLines>,
 }
 
 /// Result of one step of a scan.
@@ -121,14 +188,12 @@ pub(super) enum ScanStep {
     End,
     /// The log currently ends in the middle of a line.
     Partial(ReadError),
-    /// Reading cannot continue.
-    Failed(ReadError),
 }
 
 impl LogScan {
     /// Starts at the first line of the first file.
     pub(super) fn oldest(dir: &Path, filter: &Filter) -> Result<Self, ReadError> {
-        segment::list(dir).map_err(|error| ReadError::io(dir, error))?;
+        segment::list(dir).map_err(|error| UnreadableError::new(dir, error))?;
         let scan = |filter: Filter| Self {
             dir: dir.to_owned(),
             prefilter: Arc::new(LinePrefilter::of(&filter)),
@@ -141,7 +206,6 @@ impl LogScan {
             origins: VecDeque::new(),
             ahead: VecDeque::new(),
             file: None,
-            line: Vec::new(),
         };
         let sessions = filter.by_session().then(|| filter.of_sessions());
         let grants = ORIGIN_EVENTS.map(|event| filter.of_origins(event));
@@ -159,99 +223,89 @@ impl LogScan {
         Ok(scan)
     }
 
+    /// Starts again at the beginning of a segment.
+    pub(super) fn again_from(&self, segment: u32) -> Result<Self, ReadError> {
+        Self::from_segment(&self.dir, self.joiner.filter(), segment)
+    }
+
+    /// Returns the number of the oldest segment.
+    pub(super) fn first_segment(&self) -> Result<Option<u32>, ReadError> {
+        let segments = segment::list(&self.dir).map_err(|error| UnreadableError::new(&self.dir, error))?;
+        Ok(segments.first().map(|first| first.number))
+    }
+
     /// Starts at the end of the newest file. Line numbers in errors count from there.
     pub(super) fn newest(dir: &Path, filter: &Filter) -> Result<Self, ReadError> {
         let mut scan = Self::oldest(dir, filter)?;
-        let newest = segment::list(dir).map_err(|error| ReadError::io(dir, error))?.pop();
+        let newest = segment::list(dir).map_err(|error| UnreadableError::new(dir, error))?.pop();
         if let Some(segment) = newest {
-            let reader = scan.open(&segment)?;
-            let mut open = OpenLogFile::new(segment, reader);
-            open.reader.skip_to_end().map_err(|error| ReadError::io(&open.path, error))?;
+            let mut open = scan.open(&segment)?;
+            open.skip_to_end().map_err(|error| UnreadableError::new(&open.path, error))?;
             scan.reached = open.number;
             scan.file = Some(open);
         }
         Ok(scan)
     }
 
-    /// Reads one more line.
-    pub(super) fn step(&mut self, ready: &mut VecDeque<Result<LogRecord, ReadError>>) -> ScanStep {
-        let step = match self.origins.front_mut() {
-            Some(scan) => {
-                let mut found = VecDeque::new();
-                let at = scan.file.as_ref().map_or(scan.before, |file| file.number);
-                let step = scan.try_step(&mut found);
-                if found.iter().any(Result::is_err) {
-                    // Sessions may begin in what could not be read: nothing from here on is left out for not being theirs.
-                    self.known = self.known.min(at);
-                }
-                self.learn(&found);
-                step.map(|step| self.end_of_origins(&step))
-            }
-            None => self.try_step(ready),
+    /// Reads one more line. After an error reading cannot continue.
+    pub(super) fn step(&mut self, ready: &mut VecDeque<Result<LogRecord, ReadError>>) -> Result<ScanStep, ReadError> {
+        let Some(scan) = self.origins.front_mut() else {
+            return self.read_line(ready);
         };
-        match step {
-            Ok(step) => step,
-            Err(error) => ScanStep::Failed(error),
+        let mut found = VecDeque::new();
+        let begun = scan.reached();
+        let step = scan.read_line(&mut found);
+        if found.iter().any(Result::is_err) {
+            // Sessions may begin in what could not be read: nothing from here on is left out for not being theirs. The line is
+            // reported when the scan itself reads it.
+            self.known = self.known.min(begun);
         }
+        found.iter().flatten().for_each(|record| self.joiner.know(&record.event));
+        if !matches!(step?, ScanStep::Read) {
+            self.known = self.known.min(scan.reached());
+            self.origins.pop_front();
+        }
+        Ok(ScanStep::Read)
     }
 
-    /// Passes the sessions and grants that were found to the selector. A line that cannot be read is reported when the scan
-    /// itself reads it.
-    fn learn(&mut self, found: &VecDeque<Result<LogRecord, ReadError>>) {
-        for record in found.iter().flatten() {
-            self.joiner.know(&record.event);
-        }
+    /// Returns the number of the segment that is read, or was read last.
+    fn reached(&self) -> u32 {
+        self.file.as_ref().map_or(self.before, |file| file.number)
     }
 
-    /// Continues with the next search when one is at its end.
-    fn end_of_origins(&mut self, step: &ScanStep) -> ScanStep {
-        if !matches!(step, ScanStep::Read)
-            && let Some(scan) = self.origins.pop_front()
-        {
-            let read = scan.file.as_ref().map_or(scan.before, |file| file.number);
-            self.known = self.known.min(read);
-        }
-        ScanStep::Read
-    }
-
-    fn try_step(&mut self, ready: &mut VecDeque<Result<LogRecord, ReadError>>) -> Result<ScanStep, ReadError> {
+    fn read_line(&mut self, ready: &mut VecDeque<Result<LogRecord, ReadError>>) -> Result<ScanStep, ReadError> {
         let Some(open) = &mut self.file else {
             return self.go_on(None);
         };
-        let found = match open.line(&mut self.line) {
-            Err(error) if open.reader.is_packed() => {
-                let (number, file, after) = (open.number, open.path.clone(), open.lines);
-                let source = Arc::new(error);
+        let number = open.number;
+        match open.read() {
+            Err(error) if open.is_packed() => {
+                let (file, after, source) = (open.path.clone(), open.lines, Arc::new(error));
                 ready.push_back(Err(ReadError::Damaged { file, after, source }));
-                return self.go_on(Some(number));
+                self.go_on(Some(number))
             }
-            answer => answer.map_err(|error| ReadError::io(&open.path, error))?,
-        };
-        match found {
-            FileLine::Whole => {
+            Err(error) => Err(UnreadableError::new(&open.path, error).into()),
+            Ok(NextLine::Line) => {
                 open.final_look = false;
-                let place = (open.path.as_path(), open.lines);
-                if let Err(error) = choose(&self.line, place, &mut self.joiner, ready) {
+                if let Err(error) = choose(open, &mut self.joiner, ready) {
                     ready.push_back(Err(error));
                 }
                 Ok(ScanStep::Read)
             }
-            FileLine::TooLong => {
+            Ok(NextLine::TooLong) => {
                 let (file, line) = (open.path.clone(), open.lines);
                 ready.push_back(Err(ReadError::TooLong { file, line }));
                 Ok(ScanStep::Read)
             }
-            FileLine::End(bytes) => {
-                let (number, looked) = (open.number, std::mem::replace(&mut open.final_look, true));
+            Ok(NextLine::Rest(bytes)) => {
+                let looked = std::mem::replace(&mut open.final_look, true);
                 let unfinished = (bytes > 0).then(|| ReadError::Unfinished {
                     file: open.path.clone(),
                     line: open.lines + 1,
                     bytes,
                 });
-                if segment::after(&self.dir, number)
-                    .map_err(|error| ReadError::io(&self.dir, error))?
-                    .is_none()
-                {
+                let next = segment::after(&self.dir, number).map_err(|error| UnreadableError::new(&self.dir, error))?;
+                if next.is_none() {
                     open.final_look = false;
                     return Ok(unfinished.map_or(ScanStep::End, ScanStep::Partial));
                 }
@@ -259,8 +313,8 @@ impl LogScan {
                     ready.extend(unfinished.map(Err));
                     return self.go_on(Some(number));
                 }
-                let closed = open.reader.is_closed(&self.dir, number);
-                closed.map_err(|error| ReadError::io(&self.dir, error))?;
+                open.is_closed(&self.dir)
+                    .map_err(|error| UnreadableError::new(&self.dir, error))?;
                 Ok(ScanStep::Read)
             }
         }
@@ -268,20 +322,14 @@ impl LogScan {
 
     /// Goes on in the file after this one, or ends.
     fn go_on(&mut self, number: Option<u32>) -> Result<ScanStep, ReadError> {
-        let next = self.next_file(number)?;
-        Ok(if next { ScanStep::Read } else { ScanStep::End })
-    }
-
-    /// Opens the file after this one; returns false if there is none.
-    fn next_file(&mut self, number: Option<u32>) -> Result<bool, ReadError> {
         self.before = number.unwrap_or(self.before);
         self.look_ahead()?;
-        let next = self.ahead.pop_front();
-        self.file = next.map(|(segment, reader)| OpenLogFile::new(segment, reader));
-        if self.file.is_none() {
-            self.before = self.before.max(self.reached);
+        self.file = self.ahead.pop_front();
+        if self.file.is_some() {
+            return Ok(ScanStep::Read);
         }
-        Ok(self.file.is_some())
+        self.before = self.before.max(self.reached);
+        Ok(ScanStep::End)
     }
 
     /// Begins to read the next packed segments, a few at once: they are unpacked side by side. One that is not packed, or in which
@@ -289,7 +337,7 @@ impl LogScan {
     fn look_ahead(&mut self) -> Result<(), ReadError> {
         let threads = thread::available_parallelism().map_or(1, usize::from);
         let most = threads.min(MAX_SEGMENTS_AHEAD - 1) + 1;
-        let segments = segment::list(&self.dir).map_err(|error| ReadError::io(&self.dir, error))?;
+        let segments = segment::list(&self.dir).map_err(|error| UnreadableError::new(&self.dir, error))?;
         let reached = self.reached.max(self.before);
         for (at, segment) in segments.iter().enumerate().filter(|(_, segment)| segment.number > reached) {
             let alone = !segment.packed || segment.number >= self.known;
@@ -297,8 +345,8 @@ impl LogScan {
                 break;
             }
             if !self.is_excluded(&segments, at) {
-                let reader = self.open(segment)?;
-                self.ahead.push_back((segment.clone(), reader));
+                let open = self.open(segment)?;
+                self.ahead.push_back(open);
             }
             self.reached = segment.number;
             if alone && !self.ahead.is_empty() {
@@ -338,37 +386,36 @@ impl LogScan {
     }
 
     fn open(&self, segment: &Segment) -> Result<SegmentLines, ReadError> {
-        SegmentLines::open(&self.dir, segment, &self.prefilter).map_err(|error| ReadError::io(&segment.path, error))
+        let lines = SegmentLines::open(&self.dir, segment, &self.prefilter);
+        Ok(lines.map_err(|error| UnreadableError::new(&segment.path, error))?)
     }
 }
 
-/// Parses a line if it may match, and offers it to the selector.
+/// Parses the line that was read last if it may match, and offers it to the selector.
 fn choose(
-    line: &[u8],
-    (file, number): (&Path, u64),
+    open: &SegmentLines,
     joiner: &mut RecordJoiner,
     ready: &mut VecDeque<Result<LogRecord, ReadError>>,
 ) -> Result<(), ReadError> {
-    let malformed = |error| ReadError::Malformed {
-        file: file.to_owned(),
-        line: number,
-        source: Arc::new(error),
-    };
-    if !joiner.may_want(line) {
+    if !joiner.may_want(open.line()) {
         return Ok(());
     }
-    let record = LogRecord::parse(line).map_err(|error| match error {
-        RecordError::Malformed(error) => malformed(error),
+    let (file, line) = (|| open.path.clone(), open.lines);
+    let record = LogRecord::parse(open.line()).map_err(|error| match error {
+        RecordError::Malformed(error) => ReadError::Malformed {
+            file: file(),
+            line,
+            source: Arc::new(error),
+        },
         RecordError::Version(version) => ReadError::Version {
-            file: file.to_owned(),
-            line: number,
+            file: file(),
+            line,
             version,
         },
     })?;
     joiner.offer(record, |record| ready.push_back(Ok(record)));
     if joiner.let_go() {
-        let file = file.to_owned();
-        return Err(ReadError::TooMuch { file, line: number });
+        return Err(ReadError::TooMuch { file: file(), line });
     }
     Ok(())
 }

@@ -2,7 +2,6 @@
 //!
 //! This module does not find records (the reader does) and does not choose them (the filter does).
 
-use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
@@ -14,7 +13,7 @@ use super::encode::LineBuffer;
 use super::event::{Event, Who};
 use super::text::TIME_BYTES;
 use crate::model::ids::{GrantId, SessionId};
-use crate::model::names::{IdentityName, ProfileName, TargetName};
+use crate::model::names::{IdentityName, ProfileName, TargetName, Vocabulary as _, vocabulary};
 
 /// Version of the line format that this program writes and reads.
 pub const VERSION: u32 = 2;
@@ -175,22 +174,11 @@ impl LogRecord {
 }
 
 macro_rules! names {
-    ($($(#[$doc:meta])* $variant:ident = $text:literal,)+) => {
-        /// Name of an event, as in the field `event` of a line.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-        #[serde(rename_all = "snake_case")]
-        #[expect(missing_docs, reason = "described at the variants of Event")]
-        pub enum EventName { $($variant,)+ }
-
-        impl EventName {
-            /// All names.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
-
-            /// Returns the name as text.
-            #[must_use]
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text,)+ }
-            }
+    ($($variant:ident = $text:literal,)+) => {
+        vocabulary! {
+            /// Name of an event, as in the field `event` of a line.
+            #[expect(missing_docs, reason = "described at the variants of Event")]
+            pub enum EventName { $($variant = $text,)+ }
         }
 
         impl Event<'_> {
@@ -232,12 +220,6 @@ names! {
     TransactionChanged = "transaction_changed",
 }
 
-impl fmt::Display for EventName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 /// Error for a text that is not the name of an event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown event {text:?}; known events: {}", names())]
@@ -254,8 +236,7 @@ impl FromStr for EventName {
     type Err = EventNameError;
 
     fn from_str(text: &str) -> Result<Self, EventNameError> {
-        let found = Self::ALL.iter().find(|name| name.as_str() == text).copied();
-        found.ok_or_else(|| EventNameError { text: text.to_owned() })
+        Self::from_name(text).ok_or_else(|| EventNameError { text: text.to_owned() })
     }
 }
 

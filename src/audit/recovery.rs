@@ -21,7 +21,7 @@ use crate::model::ids::LogId;
 const MAX_FAULTS: usize = 100;
 
 /// State of the log.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct RecoveredState {
     pub(super) log: Option<LogId>,
     /// Newest segment, with its length up to its last whole line; absent in an empty folder.
@@ -58,19 +58,10 @@ struct ExpectedEnd {
 /// Reads the state of the log in the folder, and compares it with what the ledger remembers of it.
 pub(super) fn recover(dir: &Path, remembered: &RememberedTip) -> io::Result<RecoveredState> {
     let mut found = RecoveredState {
-        log: None,
-        newest: None,
-        began: None,
-        tip: ChainTip::START,
-        signed: 0,
-        key: None,
-        changing: None,
-        broken: false,
-        rest_void: false,
-        faults: Vec::new(),
         // The checkpoint is read before the log: a line that it covers is in the log before the checkpoint is beside it. One
         // that cannot be read counts as absent, because the ledger has it, too.
         ends: ends(remembered, SavedCheckpoint::beside(dir).ok().flatten()),
+        ..RecoveredState::default()
     };
     let segments = segment::list(dir)?;
     // A segment without a line says nothing about the chain; the one before it does.
@@ -168,15 +159,9 @@ impl RecoveredState {
 
     /// Takes the state of the chain from the first line of a segment.
     fn begin(&mut self, line: &[u8]) {
-        let Ok(record) = LogRecord::parse(line) else { return };
-        if let Event::SegmentBegan(began) = record.event {
-            let SegmentBegan { log, previous, key, .. } = began.into_owned();
-            self.began = Some(record.time);
-            (self.log, self.key) = (Some(log), Some(key));
-            self.tip = ChainTip {
-                seq: record.seq.saturating_sub(1),
-                link: previous,
-            };
+        if let Some((time, tip, began)) = opening(line) {
+            (self.began, self.tip) = (Some(time), tip);
+            (self.log, self.key) = (Some(began.log), Some(began.key));
         }
     }
 
@@ -284,12 +269,9 @@ impl RecoveredState {
             return;
         }
         self.faults.push(JournalHealed {
-            fault,
-            since: None,
-            refused: 0,
-            lost: 0,
             cut_bytes,
             detail: Some(detail),
+            ..JournalHealed::of(fault)
         });
     }
 }
@@ -303,16 +285,12 @@ fn link_at(segments: &[Segment], seq: u64) -> io::Result<Option<ChainLink>> {
         if next_line(&mut lines, &mut line)? != NextLine::Line {
             continue;
         }
-        let Some((first, began)) = number(&line).zip(header(&line)) else {
+        let Some((_, mut tip, _)) = opening(&line) else {
             return Ok(None);
         };
-        if first > seq {
+        if tip.seq >= seq {
             continue;
         }
-        let mut tip = ChainTip {
-            seq: first.saturating_sub(1),
-            link: began.previous,
-        };
         while let Ok(next) = tip.follow(&line) {
             tip = next;
             if tip.seq == seq {
@@ -330,15 +308,18 @@ fn link_at(segments: &[Segment], seq: u64) -> io::Result<Option<ChainLink>> {
 /// Returns the last line of the segments before, if the first line of the next one says that their files may have further
 /// bytes.
 pub(super) fn voids_behind(first: &[u8]) -> Option<u64> {
-    header(first)
-        .filter(|began| began.rest_void)
+    opening(first)
+        .filter(|(.., began)| began.rest_void)
         .and_then(|_| number(first)?.checked_sub(1))
 }
 
-/// Returns the event in the first line of a segment, if it is one.
-pub(super) fn header(line: &[u8]) -> Option<SegmentBegan> {
-    match LogRecord::parse(line).ok()?.event {
-        Event::SegmentBegan(began) => Some(began.into_owned()),
-        _ => None,
-    }
+/// Returns the event in the first line of a segment, with its time and the tip before it, if it is one.
+fn opening(line: &[u8]) -> Option<(Timestamp, ChainTip, SegmentBegan)> {
+    let LogRecord { seq, time, event, .. } = LogRecord::parse(line).ok()?;
+    let Event::SegmentBegan(began) = event else { return None };
+    let tip = ChainTip {
+        seq: seq.saturating_sub(1),
+        link: began.previous,
+    };
+    Some((time, tip, began.into_owned()))
 }

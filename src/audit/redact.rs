@@ -11,11 +11,9 @@
 //! INVARIANT: if it is not clear which bytes are literals, those of every reading are blanked, and [`RedactedSql::unclear`] says
 //! so.
 
-mod body;
-mod code;
 mod foreign;
-mod found;
 mod grammar;
+mod literal;
 mod nest;
 mod scan;
 #[cfg(test)]
@@ -27,7 +25,7 @@ use std::sync::LazyLock;
 use aho_corasick::AhoCorasick;
 
 use crate::protocol::lexer::{Backslashes, LexerSettings, in_word, is_space};
-use found::RedactionScan;
+use scan::{ScanDoubts, SecretScan};
 
 /// Words, matched without regard to case; a text without any of them has no secret that this module would find.
 pub const TRIGGERS: [&str; 15] = [
@@ -99,6 +97,9 @@ static FINDER: LazyLock<AhoCorasick> = LazyLock::new(|| {
         .expect("an automaton")
 });
 
+/// Depth up to which SQL in SQL (bodies of code, dollar quotes) is examined.
+const MAX_DEPTH: u8 = 8;
+
 /// Replacement for what is blanked. It has quotes, so that it cannot form another token with its surroundings (`6/***` would
 /// begin a comment).
 const BLANK: &[u8] = b"'***'";
@@ -161,6 +162,10 @@ struct RedactedRange {
 }
 
 impl RedactedRange {
+    fn blank(start: usize, end: usize) -> Self {
+        Self { start, end, with: BLANK }
+    }
+
     fn place(&self) -> (usize, usize) {
         (self.start, self.end)
     }
@@ -180,13 +185,12 @@ pub fn sql(text: &[u8], whole: bool, settings: LexerSettings) -> RedactedSql<'_>
     let bodies = foreign::bodies(masked.as_deref().unwrap_or(text), settings);
     if !bodies.is_empty() {
         bodies.replace(&mut found.cuts);
-        found.unclear = true;
+        found.doubts.unclear = true;
     }
     let RedactionScan {
         mut cuts,
         parameters,
-        unclear,
-        ..
+        doubts: ScanDoubts { unclear, .. },
     } = found;
     if cuts.is_empty() {
         return RedactedSql {
@@ -218,6 +222,96 @@ pub fn sql(text: &[u8], whole: bool, settings: LexerSettings) -> RedactedSql<'_>
     }
 }
 
+/// Places to blank in a text under one reading of it.
+#[derive(Debug)]
+struct RedactionScan {
+    cuts: Vec<RedactedRange>,
+    parameters: SecretParameters,
+    doubts: ScanDoubts,
+}
+
+impl RedactionScan {
+    /// Scans a masked text under known settings. If it is not `whole`, its last token may lack its end.
+    fn of(text: &[u8], whole: bool, settings: LexerSettings) -> Self {
+        let mut scan = SecretScan::new(text, 0, settings);
+        let deep = scan.run().is_err();
+        let mut doubts = scan.doubts;
+        let ends = !deep && !doubts.open;
+        let mut nest = scan.nest;
+        let parameters = if ends && whole {
+            nest.parameters.sort_unstable();
+            nest.parameters.dedup();
+            SecretParameters::These(nest.parameters)
+        } else {
+            nest.give_up();
+            SecretParameters::All
+        };
+        let mut cuts = nest.cuts;
+        if deep || (whole && !ends) {
+            // PostgreSQL refuses it as a whole, and its author may have meant another text.
+            cuts.extend(literal::literals(text, settings, 0));
+            cuts.extend(literal::assigned(text, literal::ends_word));
+            doubts.unclear = true;
+        }
+        doubts.open = !ends;
+        Self {
+            cuts,
+            parameters,
+            doubts,
+        }
+    }
+
+    /// Scans a text under both readings of backslashes. A text that is malformed under one of them runs under the other or not
+    /// at all.
+    fn of_both(text: &[u8], whole: bool, settings: LexerSettings) -> Self {
+        let [as_plain, as_escaped] = readings(settings);
+        let plain = Self::of(text, whole, as_plain);
+        if !plain.doubts.ambiguous {
+            return plain;
+        }
+        let escaped = Self::of(text, whole, as_escaped);
+        match (plain.is_in_order(), escaped.is_in_order()) {
+            (true, false) if whole => return plain,
+            (false, true) if whole => return escaped,
+            _ => {}
+        }
+        let [ours, theirs] = [as_plain, as_escaped].map(|settings| literal::literals(text, settings, 0));
+        let alike = ours
+            .iter()
+            .map(RedactedRange::place)
+            .eq(theirs.iter().map(RedactedRange::place));
+        if alike && plain.is_in_order() && escaped.is_in_order() {
+            return plain;
+        }
+        Self::of_any(text, whole, settings)
+    }
+
+    /// Scans a text of which it is unknown what is right: its character boundaries, or one of both readings of backslashes.
+    fn of_any(text: &[u8], whole: bool, settings: LexerSettings) -> Self {
+        let readings = readings(settings);
+        let found = readings.map(|settings| Self::of(text, whole, settings).cuts);
+        let literals = readings.map(|settings| literal::literals(text, settings, 0));
+        Self {
+            cuts: [found, literals].concat().concat(),
+            parameters: SecretParameters::All,
+            doubts: ScanDoubts {
+                open: true,
+                ambiguous: true,
+                unclear: true,
+            },
+        }
+    }
+
+    fn is_in_order(&self) -> bool {
+        !self.doubts.open && !self.doubts.unclear
+    }
+}
+
+/// Returns the settings with both readings of backslashes.
+fn readings(settings: LexerSettings) -> [LexerSettings; 2] {
+    [Backslashes::Ordinary, Backslashes::Escape].map(|strings| LexerSettings { strings, ..settings })
+}
+
 /// Reports whether a value contains a connection string or other text that reveals a secret. It takes one pass: of a URI in a
 /// URI only the outer one is examined, of names in a name only the longest, because the inner ones reveal nothing more.
 #[must_use]
@@ -227,14 +321,14 @@ pub fn gives_away(value: &[u8]) -> bool {
         .find_iter(value)
         .any(|found| match TRIGGERS.get(found.pattern().as_usize()) {
             Some(&AUTHORITY) if found.start() >= address_end => {
-                let address = until(value, found.end(), |byte| is_space(byte) || matches!(byte, b'\'' | b'"'));
+                let address = address_at(value, found.end());
                 address_end = found.end() + address.len();
                 login_of(address).is_some()
             }
             Some(&PEM) => true,
             Some(&AUTHORITY) | None => false,
             Some(_) if found.start() >= name_end => {
-                let name = until(value, found.start(), |byte| !in_word(byte));
+                let name = word_at(value, found.start());
                 name_end = found.start() + name.len();
                 is_secret(name) && value_behind(value.get(name_end..).unwrap_or_default()).is_some()
             }
@@ -248,6 +342,16 @@ fn login_of(address: &[u8]) -> Option<&[u8]> {
     let login = address.get(..at)?;
     let colon = login.iter().position(|byte| *byte == b':')?;
     (colon + 1 < login.len()).then_some(login)
+}
+
+/// Returns the address that begins at `start`, after `://`.
+fn address_at(text: &[u8], start: usize) -> &[u8] {
+    until(text, start, |byte| is_space(byte) || matches!(byte, b'\'' | b'"'))
+}
+
+/// Returns the word that begins at `start`.
+fn word_at(text: &[u8], start: usize) -> &[u8] {
+    until(text, start, |byte| !in_word(byte))
 }
 
 /// Returns the text from `start` up to the first byte that `ends` it.
@@ -279,7 +383,7 @@ fn has_place(text: &[u8]) -> bool {
         if found.start() < name_end {
             return false;
         }
-        let name = until(text, found.start(), |byte| !in_word(byte));
+        let name = word_at(text, found.start());
         name_end = found.start() + name.len();
         let rest = text.get(name_end..).unwrap_or_default();
         let value = after(rest, |byte| {

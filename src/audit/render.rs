@@ -4,22 +4,18 @@
 //!
 //! INVARIANT: the result has no character that controls a terminal or is invisible: all are shown as escapes.
 
-mod gate;
-mod statement;
+mod events;
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use serde::Serialize as _;
 
-use super::encode::EscapingFormatter;
-use super::event::{Event, TransactionChanged, Who};
+use super::event::{Event, Who};
 use super::record::LogRecord;
 use super::sql_analysis::AnalysisCache;
 use crate::base::times;
 use crate::base::visible;
-use statement::{outcome_text, statement_text, transaction_text};
+use events::description;
 
 /// Number of characters from which a short text is cut.
 const MAX_SHORT_TEXT_CHARS: usize = 160;
@@ -51,7 +47,7 @@ pub fn columns(record: &LogRecord, zone: &TimeZone) -> RecordColumns {
         identity: event.identity().map(ToString::to_string).unwrap_or_default(),
         session: session.or_else(|| event.grant().map(ToString::to_string)).unwrap_or_default(),
         event: event.name().as_str(),
-        text: visible::start(&short(event, zone), MAX_SHORT_TEXT_CHARS),
+        text: visible::start(&description(event, zone), MAX_SHORT_TEXT_CHARS),
     }
 }
 
@@ -59,19 +55,17 @@ pub fn columns(record: &LogRecord, zone: &TimeZone) -> RecordColumns {
 /// terminal.
 #[must_use]
 pub fn line(record: &LogRecord, zone: &TimeZone) -> String {
-    let RecordColumns {
-        time,
-        identity,
-        session,
-        event,
-        text,
-    } = columns(record, zone);
+    let shown = columns(record, zone);
     let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
     let target = record.event.target().map(|target| target.with(record.event.profile()));
-    let (identity, session, target) = (or_dash(identity), or_dash(session), or_dash(target.unwrap_or_default()));
-    format!("{time}  {identity:<16}  {target:<18}  {session:<13}  {event:<15}  {text}")
-        .trim_end()
-        .to_owned()
+    let (identity, session) = (or_dash(shown.identity), or_dash(shown.session));
+    let (target, event) = (or_dash(target.unwrap_or_default()), shown.event);
+    format!(
+        "{}  {identity:<16}  {target:<18}  {session:<13}  {event:<15}  {}",
+        shown.time, shown.text
+    )
+    .trim_end()
+    .to_owned()
 }
 
 /// Returns a record as one line of JSON; a statement has the analysis of its text in `reading`, in addition to the fields of
@@ -82,125 +76,17 @@ pub fn json(record: &LogRecord, readings: &mut AnalysisCache) -> String {
     let Event::Statement(statement) = &record.event else {
         return line;
     };
-    let mut reading = Vec::new();
-    let written = readings
-        .of_statement(statement)
-        .serialize(&mut serde_json::Serializer::with_formatter(&mut reading, EscapingFormatter));
-    if let (Ok(()), Ok(reading), Some('}')) = (written, std::str::from_utf8(&reading), line.pop()) {
-        line.extend([",\"reading\":", reading, "}"]);
+    if let Ok(reading) = serde_json::to_string(&readings.of_statement(statement))
+        && line.pop().is_some()
+    {
+        line.extend([",\"reading\":", &visible::json(&reading), "}"]);
     }
     line
-}
-
-fn short(event: &Event<'_>, zone: &TimeZone) -> String {
-    match event {
-        Event::GateStarted(event) => format!("version {}, process {}", event.version, event.pid),
-        Event::GateStopped {} => "in order".to_owned(),
-        Event::Reloaded(event) => format!("{}: {}", if event.accepted { "accepted" } else { "refused" }, event.detail),
-        Event::ClockSet(event) => {
-            let reason = event
-                .reason
-                .as_deref()
-                .map(|reason| format!(": {reason}"))
-                .unwrap_or_default();
-            let [from, to] = [event.from, event.to].map(|at| times::millis(at, zone));
-            format!("from {from} to {to} by {}{reason}", event.by)
-        }
-        Event::JournalHealed(_)
-        | Event::SegmentBegan(_)
-        | Event::Checkpoint(_)
-        | Event::KeyChanged(_)
-        | Event::SegmentsRemoved(_) => gate::of_log(event, zone),
-        Event::Refused(event) => {
-            let user = event.user.as_deref().unwrap_or("?");
-            let detail = event.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
-            format!(
-                "{} ({}) user {user} from {}{detail}",
-                event.ending, event.sqlstate, event.client
-            )
-        }
-        Event::CancelRequested(event) => {
-            let what = if event.forwarded { "handed on" } else { "ignored" };
-            format!("{what}, from {}", event.client)
-        }
-        Event::GrantChanged(event) => {
-            let until = until(event.until, zone);
-            let reason = event.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-            let place = event.target.with(event.profile.as_ref());
-            format!("{} {} {place} by {}{until}{reason}", event.change, event.grant, event.by)
-        }
-        Event::RoleChanged(event) => {
-            let until = until(event.until, zone);
-            let detail = event.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
-            format!("{} role {} on {}{until}{detail}", event.change, event.role, event.target)
-        }
-        Event::RequestChanged(_)
-        | Event::GrantJoined(_)
-        | Event::DecisionMade(_)
-        | Event::UserChanged(_)
-        | Event::IdentityRefused(_)
-        | Event::RefusalsCounted(_)
-        | Event::PolicyLoaded(_) => gate::access(event, zone),
-        Event::SessionStarted(_) | Event::SessionEnded(_) | Event::BackendGone(_) => session(event, zone),
-        Event::Statement(statement) => statement_text(statement),
-        Event::Outcome(outcome) => outcome_text(outcome),
-        Event::TransactionChanged(event) => transaction_change(event),
-    }
-}
-
-fn until(until: Option<Timestamp>, zone: &TimeZone) -> String {
-    until
-        .map(|until| format!(" until {}", times::seconds(until, zone)))
-        .unwrap_or_default()
-}
-
-/// Describes the start or the end of a session.
-fn session(event: &Event<'_>, zone: &TimeZone) -> String {
-    match event {
-        Event::SessionStarted(event) => {
-            let application = event.application.as_deref().unwrap_or("unnamed");
-            let masked = match event.masked_tables {
-                0 => String::new(),
-                1 => ", 1 table masked".to_owned(),
-                tables => format!(", {tables} tables masked"),
-            };
-            format!(
-                "on {} from {} ({application}, TLS {}){}{masked}",
-                place(&event.who),
-                event.client,
-                event.tls,
-                until(Some(event.until), zone)
-            )
-        }
-        Event::SessionEnded(event) => {
-            let lasted = span(event.duration_us);
-            let counts = format!("{} statements, {} rows in {lasted}", event.statements, event.rows);
-            format!("{} ({}), transaction {}; {counts}", event.ending, event.sqlstate, event.fate)
-        }
-        Event::BackendGone(event) => format!(
-            "process {} on {}, {} after the order to end it",
-            event.backend_pid,
-            place(&event.who),
-            span(event.overshoot_us)
-        ),
-        _ => String::new(),
-    }
 }
 
 /// Returns a session's target, with its profile if it has one.
 pub(super) fn place(who: &Who) -> String {
     who.target.with(who.profile.as_ref())
-}
-
-fn transaction_change(event: &TransactionChanged<'_>) -> String {
-    let now = transaction_text(event.transaction);
-    match &event.rolled_back {
-        Some(undone) => format!(
-            "{now}: #{} to #{} rolled back ({})",
-            undone.first, undone.last, undone.sqlstate.0
-        ),
-        None => format!("{now} after #{}", event.statement),
-    }
 }
 
 /// Returns the part of a long text that may be shown.

@@ -1,6 +1,6 @@
 //! Checkpoints outside the log that tell where its end has to be: beside it, kept elsewhere, remembered by the ledger.
 //!
-//! It compares nothing: a start (`audit::survey`) and [`super::verify`] hold the log against them.
+//! It compares nothing: a start (`audit::recovery`) and [`super::verify`] hold the log against them.
 
 use std::fmt;
 use std::fs::File;

@@ -5,8 +5,9 @@
 //! A segment is `audit-000001.jsonl`; once it is closed and packed, `audit-000001.jsonl.zst`. Where both are there, packing was
 //! interrupted, and the first is the segment.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Number of bytes read at once.
@@ -52,15 +53,30 @@ impl Segment {
         })
     }
 
+    /// The segment as it is once it is packed.
+    #[must_use]
+    pub fn as_packed(&self) -> Self {
+        Self {
+            number: self.number,
+            path: self.path.with_extension("jsonl.zst"),
+            packed: true,
+        }
+    }
+
+    /// Returns its first line, without the newline; `None` if it has none.
+    pub(super) fn first_line(&self) -> io::Result<Option<Vec<u8>>> {
+        let mut line = Vec::new();
+        let next = next_line(&mut self.open()?, &mut line)?;
+        Ok((next == NextLine::Line).then_some(line))
+    }
+
     /// Opens it for reading from its first line.
     pub fn open(&self) -> io::Result<SegmentReader> {
         match File::open(&self.path) {
             Ok(file) if self.packed => unpack(file),
             Ok(file) => Ok(SegmentReader::Plain(BufReader::with_capacity(CHUNK_BYTES, file))),
             // It was packed since it was listed.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.packed => {
-                unpack(File::open(self.path.with_extension("jsonl.zst"))?)
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.packed => unpack(File::open(self.as_packed().path)?),
             Err(error) => Err(error),
         }
     }
@@ -147,6 +163,24 @@ pub(super) fn strays(dir: &Path) -> io::Result<Vec<PathBuf>> {
     }
     strays.sort();
     Ok(strays)
+}
+
+/// Replaces a file atomically by one that only its owner can read.
+pub(super) fn replace_private(path: &Path, text: &[u8]) -> io::Result<()> {
+    let next = path.with_extension("next");
+    // A leftover of a process that crashed here may have any mode.
+    remove_if_there(&next)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&next)?;
+    file.write_all(text)?;
+    std::fs::rename(&next, path)
+}
+
+/// Removes a file, if there is one.
+pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }
 
 /// Next part of a segment.

@@ -14,10 +14,12 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 use sqlparser::ast::{Ident, ObjectName};
 
 use super::event::SqlText;
+use crate::model::names::vocabulary;
 use crate::protocol::lexer::LexerSettings;
 
 mod budget;
@@ -51,7 +53,7 @@ pub struct SqlAnalysis {
 }
 
 /// Reason why a text could not be parsed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ParseFailure {
     /// Only its beginning is in the log.
@@ -76,105 +78,51 @@ pub enum ParseFailure {
     Contradicted,
 }
 
-/// Class of a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "they say what they are")]
-pub enum CommandClass {
-    Select,
-    Insert,
-    Update,
-    Delete,
-    Merge,
-    Truncate,
-    Copy,
-    /// `CREATE`, `ALTER`, `DROP`, `COMMENT`, …
-    Ddl,
-    /// `GRANT`, `REVOKE`, roles.
-    Privilege,
-    /// `BEGIN`, `COMMIT`, `ROLLBACK`, `SAVEPOINT`, …
-    Transaction,
-    /// `SET`, `RESET`, `DISCARD`.
-    Set,
-    Show,
-    Explain,
-    /// `PREPARE`, `DEALLOCATE`.
-    Prepare,
-    Execute,
-    /// `CALL`, `DO`.
-    Call,
-    /// `DECLARE`, `FETCH`, `MOVE`, `CLOSE`.
-    Cursor,
-    Lock,
-    /// `LISTEN`, `NOTIFY`, `UNLISTEN`.
-    Notify,
-    /// `VACUUM`, `ANALYZE`, `REINDEX`, `CLUSTER`, `CHECKPOINT`, `REFRESH`.
-    Maintenance,
-    Other,
+vocabulary! {
+    /// Class of a command.
+    #[expect(missing_docs, reason = "they say what they are")]
+    pub enum CommandClass {
+        Select = "select",
+        Insert = "insert",
+        Update = "update",
+        Delete = "delete",
+        Merge = "merge",
+        Truncate = "truncate",
+        Copy = "copy",
+        /// `CREATE`, `ALTER`, `DROP`, `COMMENT`, …
+        Ddl = "ddl",
+        /// `GRANT`, `REVOKE`, roles.
+        Privilege = "privilege",
+        /// `BEGIN`, `COMMIT`, `ROLLBACK`, `SAVEPOINT`, …
+        Transaction = "transaction",
+        /// `SET`, `RESET`, `DISCARD`.
+        Set = "set",
+        Show = "show",
+        Explain = "explain",
+        /// `PREPARE`, `DEALLOCATE`.
+        Prepare = "prepare",
+        Execute = "execute",
+        /// `CALL`, `DO`.
+        Call = "call",
+        /// `DECLARE`, `FETCH`, `MOVE`, `CLOSE`.
+        Cursor = "cursor",
+        Lock = "lock",
+        /// `LISTEN`, `NOTIFY`, `UNLISTEN`.
+        Notify = "notify",
+        /// `VACUUM`, `ANALYZE`, `REINDEX`, `CLUSTER`, `CHECKPOINT`, `REFRESH`.
+        Maintenance = "maintenance",
+        Other = "other",
+    }
 }
 
 impl CommandClass {
-    /// All classes.
-    pub const ALL: &'static [Self] = &[
-        Self::Select,
-        Self::Insert,
-        Self::Update,
-        Self::Delete,
-        Self::Merge,
-        Self::Truncate,
-        Self::Copy,
-        Self::Ddl,
-        Self::Privilege,
-        Self::Transaction,
-        Self::Set,
-        Self::Show,
-        Self::Explain,
-        Self::Prepare,
-        Self::Execute,
-        Self::Call,
-        Self::Cursor,
-        Self::Lock,
-        Self::Notify,
-        Self::Maintenance,
-        Self::Other,
-    ];
-
-    /// Returns the name of the class, as in the filter and in output.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Select => "select",
-            Self::Insert => "insert",
-            Self::Update => "update",
-            Self::Delete => "delete",
-            Self::Merge => "merge",
-            Self::Truncate => "truncate",
-            Self::Copy => "copy",
-            Self::Ddl => "ddl",
-            Self::Privilege => "privilege",
-            Self::Transaction => "transaction",
-            Self::Set => "set",
-            Self::Show => "show",
-            Self::Explain => "explain",
-            Self::Prepare => "prepare",
-            Self::Execute => "execute",
-            Self::Call => "call",
-            Self::Cursor => "cursor",
-            Self::Lock => "lock",
-            Self::Notify => "notify",
-            Self::Maintenance => "maintenance",
-            Self::Other => "other",
-        }
-    }
-
     pub(crate) fn is_opaque(self) -> bool {
         matches!(self, Self::Execute | Self::Call)
     }
 }
 
 /// Name of a table as PostgreSQL has it: unquoted parts are in lower case.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, SerializeDisplay, DeserializeFromStr)]
 pub struct TableName {
     /// Name of the schema, if it is written.
     pub schema: Option<String>,
@@ -279,20 +227,6 @@ fn write_name(f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
         f.write_str(name)
     } else {
         write!(f, "\"{}\"", name.replace('"', "\"\""))
-    }
-}
-
-impl TryFrom<String> for TableName {
-    type Error = TableNameError;
-
-    fn try_from(text: String) -> Result<Self, TableNameError> {
-        text.parse()
-    }
-}
-
-impl From<TableName> for String {
-    fn from(table: TableName) -> Self {
-        table.to_string()
     }
 }
 

@@ -8,17 +8,16 @@
 //! grew too large, or of which not all values can be told, is left out and stands for any value.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{self, BufRead, Read, Seek, SeekFrom};
+use std::path::PathBuf;
 
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::event::Event;
-use super::segment::{MAX_LINE_BYTES, Segment};
+use super::segment::{MAX_LINE_BYTES, Segment, remove_if_there, replace_private};
 use crate::model::ids::{GrantId, SessionId};
 use crate::model::names::{IdentityName, TargetName};
 
@@ -71,17 +70,7 @@ impl Field {
         Self::Unanswered,
         Self::Late,
     ];
-    /// The fields of an event that do not depend on another record.
-    const OF_EVENTS: [Self; 6] = [
-        Self::Session,
-        Self::Grant,
-        Self::Identity,
-        Self::Target,
-        Self::Event,
-        Self::Sqlstate,
-    ];
-
-    /// Returns the value that an event has by itself.
+    /// Returns the value that an event has by itself; none for a field that depends on another record, or on the text.
     pub(super) fn of<'e>(self, event: &'e Event<'_>) -> Option<&'e str> {
         match self {
             Self::Session => event.session().map(SessionId::as_str),
@@ -192,17 +181,8 @@ impl SegmentSummary {
             summary: self,
         };
         let content = serde_json::to_vec(&content)?;
-        let path = path(segment);
-        let next = path.with_extension("summary.new");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&next)?;
-        file.write_all(HEXLOWER.encode(&Sha256::digest(&content)).as_bytes())?;
-        file.write_all(&content)?;
-        std::fs::rename(&next, path)
+        let sum = HEXLOWER.encode(&Sha256::digest(&content));
+        replace_private(&path(segment), &[sum.as_bytes(), &content].concat())
     }
 }
 
@@ -256,13 +236,6 @@ pub(super) fn remove(segment: &Segment) -> io::Result<()> {
 /// Removes the search index that version 0.1.0 has left beside a segment.
 pub(super) fn remove_index(segment: &Segment) -> io::Result<()> {
     remove_if_there(&path(segment).with_extension("index"))
-}
-
-fn remove_if_there(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::event::{Event, Statement, StatementOutcome, StatementResult};
 use super::record::LogRecord;
 use super::rollbacks::Rollbacks;
 use super::sql_analysis::{AnalysisCache, CommandClass, SqlAnalysis};
-use super::timeline::add_new;
+use super::timeline::{OutcomeCounts, add_new};
 use crate::model::ids::SessionId;
 use crate::model::names::{IdentityName, TargetName};
 
@@ -28,18 +28,9 @@ pub struct TableAccess {
     pub target: TargetName,
     /// Sessions of the statements.
     pub sessions: BTreeSet<SessionId>,
-    /// Number of statements executed, or sent for execution.
-    pub statements: u64,
-    /// Number of statements that were not executed, in addition to those: see [`StatementResult::Skipped`].
-    pub skipped: u64,
-    /// Number of statements that failed.
-    pub failed: u64,
-    /// Number of statements that ran and were rolled back because their transaction failed later.
-    pub rolled_back: u64,
-    /// Number of statements without a known outcome.
-    pub outcome_unknown: u64,
-    /// Number of statements that have the table's name, but could not be parsed or do not show what they run.
-    pub not_read: u64,
+    /// Numbers of the statements that have the table's name, by outcome.
+    #[serde(flatten)]
+    pub counts: OutcomeCounts,
     /// Number of further executed statements, without the name, that could not be parsed. Each may have accessed the table.
     pub unread: u64,
     /// Number of rows returned or changed by these statements, whichever of their tables the rows came from.
@@ -59,23 +50,19 @@ type StatementKey = (SessionId, u64);
 /// could not be parsed.
 const MAX_KEPT_ENTRIES: usize = 1_000_000;
 
-/// Statement that waits for its outcome.
-#[derive(Debug)]
-struct OpenStatement {
-    by: (IdentityName, TargetName),
-    reading: Arc<SqlAnalysis>,
-}
+/// Identity and target of a total.
+type SumKey = (IdentityName, TargetName);
 
 /// Accumulator of the totals.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct TableAccessSums {
-    by: BTreeMap<(IdentityName, TargetName), TableAccess>,
-    /// Statements without an outcome so far.
-    open: BTreeMap<StatementKey, OpenStatement>,
+    by: BTreeMap<SumKey, TableAccess>,
+    /// Statements without an outcome so far, each with the analysis of its text.
+    open: BTreeMap<StatementKey, (SumKey, Arc<SqlAnalysis>)>,
     /// Statements that have the name and could not be parsed.
     named: HashSet<StatementKey>,
     /// Statements that could not be parsed, without an outcome so far.
-    open_unread: HashMap<StatementKey, (IdentityName, TargetName)>,
+    open_unread: HashMap<StatementKey, SumKey>,
     readings: AnalysisCache,
     /// Time from which statements do not count; outcomes do.
     until: Option<Timestamp>,
@@ -111,16 +98,10 @@ impl TableAccessSums {
     #[must_use]
     pub fn new(until: Option<Timestamp>, undone: Rollbacks) -> Self {
         Self {
-            by: BTreeMap::new(),
-            open: BTreeMap::new(),
-            named: HashSet::new(),
-            open_unread: HashMap::new(),
-            readings: AnalysisCache::default(),
             until,
             undone,
-            sessions: 0,
-            left_out: AccessLeftOut::default(),
             max_kept: MAX_KEPT_ENTRIES,
+            ..Self::default()
         }
     }
 
@@ -130,29 +111,26 @@ impl TableAccessSums {
             Event::Statement(statement) if self.counts(record, statement) => {
                 let reading = self.readings.of_statement(statement);
                 let key = (statement.who.session.clone(), statement.statement);
-                let named_sessions = self.sessions;
-                let room_for_sessions = named_sessions < self.max_kept;
+                let has_room = self.sessions < self.max_kept;
                 let Some(toucher) = self.toucher(record, statement) else {
                     return;
                 };
-                let known = toucher.sessions.contains(&statement.who.session);
-                if !known && room_for_sessions {
-                    toucher.sessions.insert(statement.who.session.clone());
-                }
-                toucher.statements += 1;
                 toucher.last = toucher.last.max(record.time);
                 let by = (toucher.identity.clone(), toucher.target.clone());
-                if !known {
-                    self.sessions += usize::from(room_for_sessions);
-                    self.left_out.sessions += u64::from(!room_for_sessions);
+                let is_new = !toucher.sessions.contains(&statement.who.session);
+                if is_new && has_room {
+                    toucher.sessions.insert(statement.who.session.clone());
                 }
+                self.sessions += usize::from(is_new && has_room);
+                self.left_out.sessions += u64::from(is_new && !has_room);
                 if !reading.is_read() {
                     self.note_named(key.clone());
                 }
                 if self.open.len() < self.max_kept {
-                    self.open.insert(key, OpenStatement { by, reading });
+                    self.open.insert(key, (by, reading));
                 } else {
                     self.left_out.not_followed += 1;
+                    self.by.entry(by).and_modify(|toucher| toucher.counts.statements += 1);
                 }
             }
             Event::Outcome(outcome) => self.outcome(outcome),
@@ -214,12 +192,7 @@ impl TableAccessSums {
             identity: who.identity.clone(),
             target: who.target.clone(),
             sessions: BTreeSet::new(),
-            statements: 0,
-            skipped: 0,
-            failed: 0,
-            rolled_back: 0,
-            outcome_unknown: 0,
-            not_read: 0,
+            counts: OutcomeCounts::default(),
             unread: 0,
             rows: 0,
             first: record.time,
@@ -231,23 +204,15 @@ impl TableAccessSums {
 
     fn outcome(&mut self, outcome: &StatementOutcome<'_>) {
         let key = (outcome.who.session.clone(), outcome.statement);
-        let Some(open) = self.open.remove(&key) else { return };
-        let reading = open.reading.with_outcome(outcome);
+        let Some((by, reading)) = self.open.remove(&key) else { return };
+        let reading = reading.with_outcome(outcome);
         if !reading.is_read() {
             self.note_named(key);
         }
-        let Some(toucher) = self.by.get_mut(&open.by) else { return };
+        let Some(toucher) = self.by.get_mut(&by) else { return };
         let undone = outcome.result.ran() && self.undone.of(&outcome.who.session, outcome.statement).is_some();
-        let skipped = u64::from(outcome.result == StatementResult::Skipped);
-        toucher.statements -= skipped;
-        toucher.skipped += skipped;
-        toucher.rolled_back += u64::from(undone);
         toucher.rows += outcome.rows;
-        toucher.failed += u64::from(outcome.result == StatementResult::Failed);
-        toucher.outcome_unknown += u64::from(outcome.result == StatementResult::Unknown);
-        if skipped == 0 {
-            toucher.read(&reading);
-        }
+        toucher.settle(outcome.result, undone, &reading);
     }
 
     /// Returns the numbers of what the totals lack.
@@ -259,21 +224,21 @@ impl TableAccessSums {
     /// Returns the totals, by identity and target.
     #[must_use]
     pub fn sums(mut self) -> Vec<TableAccess> {
-        for open in self.open.into_values() {
-            if let Some(toucher) = self.by.get_mut(&open.by) {
-                toucher.outcome_unknown += 1;
-                toucher.read(&open.reading);
+        for (by, reading) in self.open.into_values() {
+            if let Some(toucher) = self.by.get_mut(&by) {
+                toucher.settle(StatementResult::Unknown, false, &reading);
             }
         }
-        let noteworthy = |toucher: &TableAccess| toucher.statements + toucher.skipped + toucher.unread > 0;
+        let noteworthy = |toucher: &TableAccess| toucher.counts.statements + toucher.counts.skipped + toucher.unread > 0;
         self.by.into_values().filter(noteworthy).collect()
     }
 }
 
 impl TableAccess {
-    fn read(&mut self, reading: &SqlAnalysis) {
-        add_new(&mut self.classes, &reading.classes);
-        self.not_read += u64::from(!reading.is_complete());
+    fn settle(&mut self, result: StatementResult, rolled_back: bool, reading: &SqlAnalysis) {
+        if self.counts.add(result, rolled_back, reading.is_complete()) {
+            add_new(&mut self.classes, &reading.classes);
+        }
     }
 }
 

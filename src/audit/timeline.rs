@@ -13,13 +13,11 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use super::encode::EscapingFormatter;
-use super::event::{Event, SessionEnded, StatementResult, Who};
+use super::event::{Event, SessionEnded, StatementOutcome, StatementResult, Who};
 use super::record::LogRecord;
-use super::render;
+use super::render::{self, RecordColumns};
 use super::rollbacks::Rollbacks;
 use super::sql_analysis::{AnalysisCache, CommandClass, ParseFailure, SqlAnalysis, TableName};
-use crate::base::times;
 use crate::base::visible;
 
 /// Text for a statement whose result is unknown.
@@ -42,7 +40,7 @@ pub struct SessionTimeline {
 }
 
 /// Statement with its outcome.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct TimelineStatement {
     /// Intent record; absent if only the outcome is among the records read.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,10 +55,9 @@ pub struct TimelineStatement {
     pub reading: Option<Arc<SqlAnalysis>>,
 }
 
-/// Totals of a session's statements. Texts that were only prepared and statements that were skipped do not count: they were not
-/// executed.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct StatementTotals {
+/// Numbers of statements by their outcomes. Texts that were only prepared do not count: they were not executed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct OutcomeCounts {
     /// Number of statements executed, or sent for execution.
     pub statements: u64,
     /// Number of statements that were not executed, in addition to those: see [`StatementResult::Skipped`].
@@ -73,6 +70,33 @@ pub struct StatementTotals {
     pub outcome_unknown: u64,
     /// Number of statements whose text could not be parsed, or does not show what it runs.
     pub not_read: u64,
+}
+
+impl OutcomeCounts {
+    /// Counts a statement with its result; `read`: the analysis of its text is complete. Returns false if it was skipped.
+    pub(super) fn add(&mut self, result: StatementResult, rolled_back: bool, read: bool) -> bool {
+        match result {
+            StatementResult::Skipped => {
+                self.skipped += 1;
+                return false;
+            }
+            StatementResult::Failed => self.failed += 1,
+            StatementResult::Unknown => self.outcome_unknown += 1,
+            StatementResult::Completed | StatementResult::Suspended => {}
+        }
+        self.statements += 1;
+        self.rolled_back += u64::from(rolled_back);
+        self.not_read += u64::from(!read);
+        true
+    }
+}
+
+/// Totals of a session's statements; statements that were skipped count as such only.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct StatementTotals {
+    /// Numbers by outcome.
+    #[serde(flatten)]
+    pub counts: OutcomeCounts,
     /// Number of rows returned or changed.
     pub rows: u64,
     /// Number of rows sent to the client.
@@ -103,12 +127,7 @@ impl SessionTimeline {
                     continue;
                 }
             };
-            let told = statements.entry(number).or_insert(TimelineStatement {
-                statement: None,
-                outcome: None,
-                rolled_back: None,
-                reading: None,
-            });
+            let told = statements.entry(number).or_default();
             if let Event::Statement(statement) = &record.event {
                 told.reading = Some(readings.of_statement(statement));
                 told.statement = Some(record);
@@ -136,18 +155,8 @@ impl SessionTimeline {
     /// Returns the timeline as lines for people, in the order of time, with times in this zone; safe for a terminal.
     #[must_use]
     pub fn lines(&self, zone: &TimeZone) -> Vec<String> {
-        let mut told: Vec<(u64, String)> = Vec::new();
-        for record in self.background.iter().chain(&self.events) {
-            told.push((
-                record.seq,
-                at(
-                    record,
-                    &render::columns(record, zone).text,
-                    record.event.name().as_str(),
-                    zone,
-                ),
-            ));
-        }
+        let others = self.background.iter().chain(&self.events);
+        let mut told: Vec<(u64, String)> = others.map(|record| (record.seq, line(record, zone))).collect();
         told.extend(self.statements.iter().filter_map(|told| told.line(zone)));
         told.sort_by_key(|(seq, _)| *seq);
         let mut lines = vec![self.heading(), String::new()];
@@ -167,9 +176,7 @@ impl SessionTimeline {
 
     /// Returns the timeline as one line of JSON that is safe to display.
     pub fn json(&self) -> Result<String, serde_json::Error> {
-        let mut json = Vec::new();
-        self.serialize(&mut serde_json::Serializer::with_formatter(&mut json, EscapingFormatter))?;
-        Ok(String::from_utf8(json).unwrap_or_default())
+        Ok(visible::json(&serde_json::to_string(self)?).into_owned())
     }
 
     fn heading(&self) -> String {
@@ -200,8 +207,9 @@ fn in_order(mut records: Vec<LogRecord>) -> Vec<LogRecord> {
     records
 }
 
-fn at(record: &LogRecord, text: &str, what: &str, zone: &TimeZone) -> String {
-    format!("{}  {what:<16}  {text}", times::millis(record.time, zone))
+fn line(record: &LogRecord, zone: &TimeZone) -> String {
+    let RecordColumns { time, event, text, .. } = render::columns(record, zone);
+    format!("{time}  {event:<16}  {text}")
 }
 
 fn ending(ended: &SessionEnded) -> String {
@@ -222,14 +230,14 @@ fn ending(ended: &SessionEnded) -> String {
 impl TimelineStatement {
     /// Returns the sequence number by which it is sorted, and its line.
     fn line(&self, zone: &TimeZone) -> Option<(u64, String)> {
-        let outcome = self.outcome.as_ref().map(|record| render::columns(record, zone).text);
         let Some(record) = &self.statement else {
             let record = self.outcome.as_ref()?;
-            return Some((record.seq, at(record, &outcome.unwrap_or_default(), "outcome", zone)));
+            return Some((record.seq, line(record, zone)));
         };
-        let mut line = at(record, &render::columns(record, zone).text, "statement", zone);
+        let mut line = line(record, zone);
         // A text that was prepared has an outcome only if it failed.
-        if outcome.is_some() || self.is_executed() {
+        if self.outcome.is_some() || self.is_executed() {
+            let outcome = self.outcome.as_ref().map(|record| render::columns(record, zone).text);
             let _ = write!(line, "\n{:47}-> {}", "", outcome.as_deref().unwrap_or(OUTCOME_UNKNOWN));
         }
         if self
@@ -247,20 +255,23 @@ impl TimelineStatement {
 
     /// Compares the parsed commands with those that the server ran.
     fn compare(&mut self) {
-        if let (Some(reading), Some(Event::Outcome(outcome))) = (&self.reading, self.outcome.as_ref().map(|record| &record.event))
+        if let (Some(reading), Some(outcome)) = (&self.reading, self.known_outcome())
             && let Cow::Owned(compared) = reading.with_outcome(outcome)
         {
             self.reading = Some(Arc::new(compared));
         }
     }
 
-    fn undone_by(&self, undone: &Rollbacks) -> Option<String> {
+    fn known_outcome(&self) -> Option<&StatementOutcome<'static>> {
         match &self.outcome.as_ref()?.event {
-            Event::Outcome(outcome) if outcome.result.ran() => {
-                undone.of(&outcome.who.session, outcome.statement).map(str::to_owned)
-            }
+            Event::Outcome(outcome) => Some(outcome),
             _ => None,
         }
+    }
+
+    fn undone_by(&self, undone: &Rollbacks) -> Option<String> {
+        let outcome = self.known_outcome().filter(|outcome| outcome.result.ran())?;
+        undone.of(&outcome.who.session, outcome.statement).map(str::to_owned)
     }
 
     fn is_executed(&self) -> bool {
@@ -272,64 +283,58 @@ impl StatementTotals {
     fn of(statements: &[TimelineStatement]) -> Self {
         let mut totals = Self::default();
         for told in statements.iter().filter(|told| told.is_executed()) {
-            match told.outcome.as_ref().map(|record| &record.event) {
-                Some(Event::Outcome(outcome)) if outcome.result == StatementResult::Skipped => {
-                    totals.skipped += 1;
-                    continue;
-                }
-                Some(Event::Outcome(outcome)) => {
-                    totals.failed += u64::from(outcome.result == StatementResult::Failed);
-                    totals.outcome_unknown += u64::from(outcome.result == StatementResult::Unknown);
-                    totals.rows += outcome.rows;
-                    totals.rows_sent += outcome.rows_sent;
-                    totals.bytes += outcome.bytes;
-                }
-                _ => totals.outcome_unknown += 1,
-            }
-            totals.statements += 1;
-            totals.rolled_back += u64::from(told.rolled_back.is_some());
-            let Some(reading) = &told.reading else {
-                totals.not_read += 1;
+            let outcome = told.known_outcome();
+            let reading = told.reading.as_deref();
+            let result = outcome.map_or(StatementResult::Unknown, |outcome| outcome.result);
+            let read = reading.is_some_and(SqlAnalysis::is_complete);
+            if !totals.counts.add(result, told.rolled_back.is_some(), read) {
                 continue;
-            };
-            totals.not_read += u64::from(!reading.is_complete());
-            add_new(&mut totals.tables, &reading.tables);
-            add_new(&mut totals.classes, &reading.classes);
+            }
+            if let Some(outcome) = outcome {
+                totals.rows += outcome.rows;
+                totals.rows_sent += outcome.rows_sent;
+                totals.bytes += outcome.bytes;
+            }
+            if let Some(reading) = reading {
+                add_new(&mut totals.tables, &reading.tables);
+                add_new(&mut totals.classes, &reading.classes);
+            }
         }
         totals
     }
 
     fn lines(&self) -> Vec<String> {
+        let counts = self.counts;
         let mut lines = vec![format!(
             "{} statements: {} failed, {} with {OUTCOME_UNKNOWN}; {} rows, {} bytes",
-            self.statements, self.failed, self.outcome_unknown, self.rows, self.bytes
+            counts.statements, counts.failed, counts.outcome_unknown, self.rows, self.bytes
         )];
-        if self.rolled_back > 0 {
+        if counts.rolled_back > 0 {
             lines.push(format!(
                 "{} of them ran and were rolled back, for their transaction failed later",
-                self.rolled_back
+                counts.rolled_back
             ));
         }
-        if self.skipped > 0 {
-            lines.push(format!("{} more were skipped: they were not executed", self.skipped));
+        if counts.skipped > 0 {
+            lines.push(format!("{} more were skipped: they were not executed", counts.skipped));
         }
-        let names = |names: Vec<String>| visible::start(&names.join(", "), 2000);
-        if !self.classes.is_empty() {
-            let classes = self.classes.iter().map(|class| class.name().to_owned()).collect();
-            lines.push(format!("What: {}", names(classes)));
+        for (what, names) in [("What", listed(&self.classes)), ("Tables", listed(&self.tables))] {
+            if !names.is_empty() {
+                lines.push(format!("{what}: {}", visible::start(&names, 2000)));
+            }
         }
-        if !self.tables.is_empty() {
-            let tables = self.tables.iter().map(ToString::to_string).collect();
-            lines.push(format!("Tables: {}", names(tables)));
-        }
-        if self.not_read > 0 {
+        if counts.not_read > 0 {
             lines.push(format!(
                 "{} statements have a text that could not be read or does not show what it runs: there may be more tables",
-                self.not_read
+                counts.not_read
             ));
         }
         lines
     }
+}
+
+fn listed<T: ToString>(all: &[T]) -> String {
+    all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 pub(super) fn add_new<T: PartialEq + Clone>(all: &mut Vec<T>, new: &[T]) {

@@ -185,12 +185,18 @@ impl<'a> ParameterValue<'a> {
             return Self::binary(oid, bytes, max);
         };
         if whole {
-            return Self::Text(OutsideText(text));
+            Self::Text(OutsideText(text))
+        } else {
+            Self::beginning(text, bytes)
         }
+    }
+
+    /// Returns a value of which the record has a beginning only.
+    fn beginning(start: Cow<'a, str>, whole: &[u8]) -> Self {
         Self::Long {
-            start: OutsideText(text),
-            length: bytes.len() as u64,
-            sha256: Cow::Owned(sha256(bytes)),
+            start: OutsideText(start),
+            length: whole.len() as u64,
+            sha256: Cow::Owned(sha256(whole)),
         }
     }
 
@@ -208,7 +214,7 @@ impl<'a> ParameterValue<'a> {
         let start = match decoded {
             Some(Decoded { text, escaped: 0 }) => text.into_owned(),
             _ if start.is_empty() => String::new(),
-            _ => format!("\\x{}", HEXLOWER.encode(start)),
+            _ => bytea(start),
         };
         Self::Long {
             start: OutsideText(Cow::Owned(start)),
@@ -220,11 +226,7 @@ impl<'a> ParameterValue<'a> {
     /// Returns the length and the SHA-256 of bytes without any text.
     #[must_use]
     pub fn bytes(bytes: &[u8]) -> Self {
-        Self::Long {
-            start: OutsideText(Cow::Borrowed("")),
-            length: bytes.len() as u64,
-            sha256: Cow::Owned(sha256(bytes)),
-        }
+        Self::beginning(Cow::Borrowed(""), bytes)
     }
 
     /// Returns a binary value that is not decoded, in hexadecimal; if it is longer than `max` bytes, its beginning in
@@ -232,11 +234,7 @@ impl<'a> ParameterValue<'a> {
     #[must_use]
     pub fn binary(oid: u32, bytes: &[u8], max: usize) -> Self {
         match bytes.get(..max) {
-            Some(start) if start.len() < bytes.len() => Self::Long {
-                start: OutsideText(Cow::Owned(format!("\\x{}", HEXLOWER.encode(start)))),
-                length: bytes.len() as u64,
-                sha256: Cow::Owned(sha256(bytes)),
-            },
+            Some(start) if start.len() < bytes.len() => Self::beginning(Cow::Owned(bytea(start)), bytes),
             _ => Self::Binary {
                 oid,
                 hex: Cow::Owned(HEXLOWER.encode(bytes)),
@@ -251,6 +249,11 @@ fn beginning(bytes: &[u8], max: usize) -> &[u8] {
     // A character has at most three continuation bytes; with more it is not UTF-8 and may be cut anywhere.
     let end = (max.saturating_sub(3)..=max).rev().find(|at| !continues(*at)).unwrap_or(max);
     bytes.get(..end).unwrap_or(bytes)
+}
+
+/// Returns bytes in PostgreSQL's notation of a `bytea`.
+fn bytea(bytes: &[u8]) -> String {
+    format!("\\x{}", HEXLOWER.encode(bytes))
 }
 
 fn sha256(bytes: &[u8]) -> String {

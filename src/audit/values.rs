@@ -6,15 +6,15 @@
 //! INVARIANT: without the key, a hashed value reveals only whether it is equal to another one of the same log. A plain hash
 //! would not suffice: numbers, names and dates are few enough to be tried one by one.
 
-use std::fs::OpenOptions;
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
 use ring::hmac;
 use zeroize::Zeroizing;
+
+use super::key::{KeyError, KeyFile, write_new};
 
 /// Configured form in which parameters are recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,32 +40,11 @@ pub enum ParameterDisplay {
     None,
 }
 
-/// Error of the key file.
-#[derive(Debug, thiserror::Error)]
-pub enum ValueKeyError {
-    /// The file cannot be read or created.
-    #[error("cannot use the key for hashed parameters {}: {source}", path.display())]
-    Io {
-        /// Path of the file.
-        path: PathBuf,
-        /// Error of the operating system.
-        source: io::Error,
-    },
-    /// The file has no key.
-    #[error("{} is not a key for hashed parameters; expected 64 hexadecimal digits", path.display())]
-    Malformed {
-        /// Path of the file.
-        path: PathBuf,
-    },
-    /// Other users may read the file.
-    #[error("other users can read the key for hashed parameters {} (mode {mode:03o}); chmod it to 600", path.display())]
-    Exposed {
-        /// Path of the file.
-        path: PathBuf,
-        /// Permission bits of the file.
-        mode: u32,
-    },
-}
+static VALUE_KEY: KeyFile = KeyFile {
+    name: "key for hashed parameters",
+    content: "a key for hashed parameters; expected 64 hexadecimal digits",
+    remedy: "",
+};
 
 /// Key that hashes the values of one log. Its `Debug` form does not show it.
 #[derive(Debug, Clone)]
@@ -73,26 +52,16 @@ pub struct ValueKey(Arc<hmac::Key>);
 
 impl ValueKey {
     /// Loads the key in this file, or creates one (mode 0600).
-    pub fn load_or_make(path: &Path) -> Result<Self, ValueKeyError> {
-        let failed = |source| ValueKeyError::Io {
-            path: path.to_owned(),
-            source,
+    pub fn load_or_make(path: &Path) -> Result<Self, KeyError> {
+        let text = match VALUE_KEY.read(path) {
+            Err(KeyError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Self::make(path).map_err(|error| VALUE_KEY.io(path, error));
+            }
+            text => text?,
         };
-        let metadata = match std::fs::metadata(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::make(path).map_err(failed),
-            metadata => metadata.map_err(failed)?,
-        };
-        let mode = metadata.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(ValueKeyError::Exposed {
-                path: path.to_owned(),
-                mode,
-            });
-        }
-        let text = Zeroizing::new(std::fs::read(path).map_err(failed)?);
         let digits = text.trim_ascii();
         if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
-            return Err(ValueKeyError::Malformed { path: path.to_owned() });
+            return Err(VALUE_KEY.malformed(path));
         }
         Ok(Self::of(digits))
     }
@@ -101,10 +70,7 @@ impl ValueKey {
         let mut seed = Zeroizing::new([0_u8; 32]);
         getrandom::fill(&mut *seed).map_err(io::Error::other)?;
         let digits = Zeroizing::new(HEXLOWER.encode(&*seed));
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        file.write_all(digits.as_bytes())?;
-        file.write_all(b"\n")?;
-        file.sync_all()?;
+        write_new(path, 0o600, &Zeroizing::new(format!("{}\n", *digits)))?;
         Ok(Self::of(digits.as_bytes()))
     }
 
@@ -167,6 +133,8 @@ fn short(tag: &hmac::Tag) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -190,10 +158,10 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
         assert!(matches!(
             ValueKey::load_or_make(&path),
-            Err(ValueKeyError::Exposed { mode: 0o640, .. })
+            Err(KeyError::Exposed { mode: 0o640, .. })
         ));
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         std::fs::write(&path, "short").unwrap();
-        assert!(matches!(ValueKey::load_or_make(&path), Err(ValueKeyError::Malformed { .. })));
+        assert!(matches!(ValueKey::load_or_make(&path), Err(KeyError::Malformed { .. })));
     }
 }

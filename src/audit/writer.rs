@@ -1,35 +1,35 @@
 //! Writes the segment that is open: lines are numbered, chained and written whole, or not at all.
 //!
 //! This module does not queue, wait or know the callers of the journal; one thread at a time uses it. It begins segments, and
-//! signs checkpoints on request; the keeper handles closed segments.
+//! signs checkpoints on request; the compactor handles closed segments.
 //!
 //! INVARIANT: after each call the segment ends with a whole line, or the writer knows that it does not and repairs it before
 //! anything else is written. Among the lines that were reported as written, no number is missing or used twice, and each line
 //! follows the one before it in the chain.
 
 use std::borrow::Cow;
-use std::fs::File;
+use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 
 use super::chain::ChainTip;
 use super::checkpoint::{Checkpoint, SIGN_LAG};
 use super::encode::LineBuffer;
 use super::event::{Event, KeyChanged, SegmentBegan};
-use super::key::{PublicKey, SigningKey};
+use super::key::{KeyError, PublicKey, SigningKey};
 use super::recovery;
 use super::saved_checkpoint::{CHECKPOINT_FILE, RememberedTip};
+use super::segment::{self, replace_private};
 use super::stats::{SignedTip, Stats};
-use super::{AuditError, Durability, JournalSettings, segment};
+use super::{AuditError, Durability, JournalSettings};
 use crate::base::error_chain::display_chain;
+use crate::base::folder_lock::{self, FolderLockError};
 use crate::model::ids::LogId;
-use folder::{lock_again, lock_folder, open_whole, options, replace_private};
-
-mod folder;
 
 /// Number of bytes of capacity from which the output buffer is freed after use.
 const MAX_KEPT_BYTES: usize = 256 * 1024;
@@ -47,7 +47,7 @@ pub(super) struct SegmentWriter {
     began: Timestamp,
     /// Length of the segment in bytes, up to and including its last whole line.
     length: u64,
-    log: LogId,
+    pub(super) log: LogId,
     key: SigningKey,
     /// Tip of the log after the last line written.
     tip: ChainTip,
@@ -57,14 +57,14 @@ pub(super) struct SegmentWriter {
     unsigned_since: Option<Timestamp>,
     /// Number of the last checkpoint in the output.
     signs: Option<u64>,
-    pub(super) stats: Arc<Stats>,
+    pub(super) stats: Arc<Mutex<Stats>>,
     state: FileState,
     /// True if the segment before may have further bytes after its last line; the first line of the next segment says so.
     rest_void: bool,
     out: Vec<u8>,
     own: LineBuffer,
     /// Description of what the start found to be missing.
-    gap: Option<String>,
+    pub(super) gap: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,16 +80,6 @@ enum FileState {
 }
 
 impl SegmentWriter {
-    /// Returns the id of the log.
-    pub(super) fn log(&self) -> &LogId {
-        &self.log
-    }
-
-    /// Returns a description of what this start found to be missing.
-    pub(super) fn gap(&self) -> Option<&str> {
-        self.gap.as_deref()
-    }
-
     /// Locks the folder and continues its log, or begins one. Faults, also those found by comparison with the ledger, are put
     /// into `notes`.
     pub(super) fn open(
@@ -99,7 +89,7 @@ impl SegmentWriter {
         notes: &mut LineBuffer,
     ) -> Result<Self, AuditError> {
         let dir = &settings.dir;
-        let lock = lock_folder(dir)?;
+        let lock = lock_folder(dir, true)?;
         let found = recovery::recover(dir, remembered).map_err(|error| AuditError::open(dir, error))?;
         SigningKey::recover(&settings.key, found.key)?;
         let key = SigningKey::load_or_make(&settings.key)?;
@@ -112,9 +102,11 @@ impl SegmentWriter {
         let path = dir.join(segment::name(segment));
         let file = open_whole(&path, length, packed).map_err(|error| AuditError::open(&path, error))?;
         let gap = found.gap();
+        let mut stats = Stats::default();
+        (stats.counts.segment, stats.counts.last_seq) = (segment.into(), found.tip.seq);
         let log = match found.log {
             Some(log) => log,
-            None => folder::new_log()?,
+            None => new_log()?,
         };
         let mut writer = Self {
             settings: settings.clone(),
@@ -131,7 +123,7 @@ impl SegmentWriter {
             // The time of writing is unknown, so the lines count as overdue.
             unsigned_since: (found.signed < found.tip.seq).then_some(Timestamp::MIN),
             signs: None,
-            stats: Arc::default(),
+            stats: Arc::new(Mutex::new(stats)),
             state: if found.broken || packed {
                 FileState::Abandoned
             } else {
@@ -142,8 +134,6 @@ impl SegmentWriter {
             own: LineBuffer::default(),
             gap,
         };
-        writer.stats.begun(segment);
-        writer.stats.reached(writer.tip.seq);
         writer.sync_folder().map_err(|error| AuditError::open(dir, error))?;
         writer.make_ready(now)?;
         Ok(writer)
@@ -180,7 +170,7 @@ impl SegmentWriter {
     /// Signs the unsigned lines; returns the line of the last checkpoint of this run, if there is one.
     pub(super) fn checkpoint(&mut self, now: Timestamp) -> Result<Option<String>, AuditError> {
         self.write(&[], true, now)?;
-        Ok(self.stats.signed_tip().map(|tip| tip.line))
+        Ok(self.stats.lock().signed_tip.as_ref().map(|tip| tip.line.clone()))
     }
 
     /// Replaces the signing key, in this order: the new key is stored beside the old one; one write has the change and
@@ -224,7 +214,7 @@ impl SegmentWriter {
     /// Checks that the file is still the one that a reader finds under its name; returns false, and makes the next write begin
     /// a new file, if it is not. A file that was removed accepts writes without an error and loses them.
     pub(super) fn check_in_place(&mut self) -> bool {
-        let same = folder::is_in_place(&self.file, &self.path, self.length);
+        let same = is_in_place(&self.file, &self.path, self.length);
         if !same {
             self.state = FileState::Abandoned;
         }
@@ -282,9 +272,17 @@ impl SegmentWriter {
         let Some(line) = self.out.split_inclusive(|byte| *byte == b'\n').next_back() else {
             return;
         };
-        let text = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
-        self.stats
-            .signed(now, SignedTip::new(self.log.clone(), self.segment, self.tip, text));
+        let signed = SignedTip {
+            log: self.log.clone(),
+            segment: self.segment,
+            seq: self.tip.seq,
+            link: self.tip.link,
+            line: String::from_utf8_lossy(line.trim_ascii_end()).into_owned(),
+        };
+        {
+            let mut stats = self.stats.lock();
+            (stats.counts.signed, stats.signed_tip) = (Some(now), Some(signed));
+        }
         if let Err(error) = replace_private(&self.settings.dir.join(CHECKPOINT_FILE), line) {
             tracing::warn!(error = %display_chain(&error), "cannot write the checkpoint file beside the audit log");
         }
@@ -313,11 +311,16 @@ impl SegmentWriter {
             }
             return Err(AuditError::write(error));
         }
-        self.stats.written(tip.seq - self.tip.seq, self.out.len() as u64, sync);
+        let mut stats = self.stats.lock();
+        stats.counts.lines += tip.seq - self.tip.seq;
+        stats.counts.bytes += self.out.len() as u64;
+        stats.counts.writes += 1;
+        stats.counts.syncs += u64::from(sync);
+        stats.counts.last_seq = tip.seq;
+        drop(stats);
         self.rest_void = false;
         self.length += self.out.len() as u64;
         self.tip = tip;
-        self.stats.reached(tip.seq);
         if let Some(signed) = self.signs.take() {
             (self.signed, self.unsigned_since) = (signed, None);
         }
@@ -370,10 +373,8 @@ impl SegmentWriter {
     fn begin_segment(&mut self, now: Timestamp) -> Result<(), AuditError> {
         let dir = &self.settings.dir;
         let open_folder = self.lock.metadata().map_err(AuditError::write)?;
-        let in_place =
-            std::fs::metadata(dir).is_ok_and(|named| (named.ino(), named.dev()) == (open_folder.ino(), open_folder.dev()));
-        if !in_place {
-            self.lock = lock_again(dir)?;
+        if !std::fs::metadata(dir).is_ok_and(|named| is_same(&named, &open_folder)) {
+            self.lock = lock_folder(dir, false)?;
         }
         let existing = segment::list(dir).map_err(AuditError::write)?;
         let newest = existing.last().map_or(0, |segment| segment.number);
@@ -382,7 +383,7 @@ impl SegmentWriter {
         let file = options().create_new(true).open(&path).map_err(AuditError::write)?;
         (self.file, self.path, self.segment, self.length, self.began) = (file, path, number, 0, now);
         self.state = FileState::Whole;
-        self.stats.begun(number);
+        self.stats.lock().counts.segment = number.into();
         Ok(())
     }
 
@@ -396,6 +397,57 @@ impl SegmentWriter {
         let power = self.settings.durability == Durability::Power;
         if power { self.lock.sync_all() } else { Ok(()) }
     }
+}
+
+/// Creates the folder (0700) if needed, and locks it for this process. Without `with_parents` its parent has to exist: if that of a
+/// removed folder is gone, too, no reader would look at a log begun there.
+fn lock_folder(dir: &Path, with_parents: bool) -> Result<File, AuditError> {
+    match DirBuilder::new().recursive(with_parents).mode(0o700).create(dir) {
+        Err(error) if with_parents || error.kind() != io::ErrorKind::AlreadyExists => return Err(AuditError::open(dir, error)),
+        _ => {}
+    }
+    folder_lock::take(dir).map_err(|error| match error {
+        FolderLockError::Held => AuditError::Locked { dir: dir.to_owned() },
+        FolderLockError::Io(error) => AuditError::open(dir, error),
+    })
+}
+
+/// Opens a segment to continue it, without the bytes after its last whole line. A packed segment is closed for good: it is only
+/// held open until the next one is begun.
+fn open_whole(path: &Path, length: u64, packed: bool) -> io::Result<File> {
+    if packed {
+        return File::open(path.with_extension("jsonl.zst"));
+    }
+    let file = options().create(true).open(path)?;
+    if file.metadata()?.len() > length {
+        file.set_len(length)?;
+    }
+    Ok(file)
+}
+
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).mode(0o600);
+    options
+}
+
+/// Generates the id of a new log.
+fn new_log() -> Result<LogId, AuditError> {
+    let mut bytes = [0; 10];
+    getrandom::fill(&mut bytes).map_err(|_| KeyError::Random)?;
+    Ok(LogId::from_random(bytes))
+}
+
+/// Returns true if a file is the one that a reader finds under its name, and at least as long as it was.
+fn is_in_place(file: &File, path: &Path, length: u64) -> bool {
+    match (std::fs::symlink_metadata(path), file.metadata()) {
+        (Ok(named), Ok(open)) => is_same(&named, &open) && open.len() >= length,
+        _ => false,
+    }
+}
+
+fn is_same(one: &Metadata, other: &Metadata) -> bool {
+    (one.ino(), one.dev()) == (other.ino(), other.dev())
 }
 
 #[cfg(test)]

@@ -36,62 +36,82 @@ fn invalid(text: &str, reason: String, examples: &'static str) -> TimeError {
     }
 }
 
-/// Past time as it was written: a weekday is its latest occurrence.
+/// Time as it was written, in the past or in the future.
 ///
 /// A time without a zone is in the zone of its writer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum When {
+enum TimeForm {
     /// Point in time.
     At(Timestamp),
     /// Date and time of day.
     Civil(DateTime),
-    /// Duration before now.
-    Ago(Duration),
-    /// Calendar span before now, in weeks, months or years.
-    CalendarAgo(SpanFieldwise),
-    /// Time of day, this number of days before today.
+    /// Duration from now.
+    Span(Duration),
+    /// Calendar span from now, in weeks, months or years.
+    CalendarSpan(SpanFieldwise),
+    /// Time of day, this number of days after today.
     Day(i8, Time),
-    /// Latest occurrence of the weekday and time of day that is not in the future.
+    /// Nearest occurrence of the weekday and time of day in the direction of time.
     Weekday(Weekday, Time),
-    /// Latest such weekday before today, at that time of day.
-    LastWeekday(Weekday, Time),
+    /// The same, but not today.
+    OtherWeekday(Weekday, Time),
 }
+
+/// Direction from now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Past,
+    Future,
+}
+
+impl TimeForm {
+    /// Returns the time in this direction from `now`, in the zone of `now`; `None` if there is none.
+    fn time(&self, now: &ZonedDateTime, direction: Direction) -> Option<Timestamp> {
+        let zone = now.time_zone();
+        let past = direction == Direction::Past;
+        let at = |day: Date, time: Time| zone.to_timestamp(day.to_datetime(time)).ok();
+        let weekday = |day: Weekday| now.date().nth_weekday(if past { -1 } else { 1 }, day).ok();
+        match self {
+            Self::At(time) => Some(*time),
+            Self::Civil(time) => zone.to_timestamp(*time).ok(),
+            Self::Span(length) => {
+                let length = SignedDuration::try_from(*length).ok()?;
+                now.timestamp().checked_add(if past { -length } else { length }).ok()
+            }
+            Self::CalendarSpan(span) => {
+                let then = if past {
+                    now.checked_sub(span.0)
+                } else {
+                    now.checked_add(span.0)
+                };
+                then.ok().map(|then| then.timestamp())
+            }
+            Self::Day(days, time) => at(now.date().checked_add(Span::new().days(*days)).ok()?, *time),
+            Self::Weekday(day, time) if now.date().weekday() == *day && (now.time() >= *time) == past => at(now.date(), *time),
+            Self::Weekday(day, time) | Self::OtherWeekday(day, time) => at(weekday(*day)?, *time),
+        }
+    }
+}
+
+/// Past time as it was written: a weekday is its latest occurrence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct When(TimeForm);
 
 impl When {
     /// Parses a time.
     pub fn parse(text: &str) -> Result<Self, TimeError> {
-        read(text.trim()).map_err(|reason| invalid(text, reason, EXAMPLES))
+        read(text.trim()).map(Self).map_err(|reason| invalid(text, reason, EXAMPLES))
     }
 
     /// Returns the time relative to `now`, in the zone of `now`; the earliest possible time if it would be before that.
     #[must_use]
     pub fn time(&self, now: &ZonedDateTime) -> Timestamp {
-        let zone = now.time_zone();
-        let at = |day: Date, time: Time| zone.to_timestamp(day.to_datetime(time)).ok();
-        let weekday = |day: Weekday| now.date().nth_weekday(-1, day).ok();
-        let meant = match self {
-            Self::At(time) => Some(*time),
-            Self::Civil(time) => zone.to_timestamp(*time).ok(),
-            Self::Ago(ago) => SignedDuration::try_from(*ago)
-                .ok()
-                .and_then(|ago| now.timestamp().checked_sub(ago).ok()),
-            Self::CalendarAgo(ago) => now.checked_sub(ago.0).ok().map(|then| then.timestamp()),
-            Self::Day(back, time) => {
-                let day = now.date().checked_sub(Span::new().days(*back)).ok();
-                day.and_then(|day| at(day, *time))
-            }
-            Self::Weekday(day, time) => {
-                let today = Some(now.date()).filter(|today| today.weekday() == *day && now.time() >= *time);
-                today.or_else(|| weekday(*day)).and_then(|day| at(day, *time))
-            }
-            Self::LastWeekday(day, time) => weekday(*day).and_then(|day| at(day, *time)),
-        };
-        meant.unwrap_or(Timestamp::MIN)
+        self.0.time(now, Direction::Past).unwrap_or(Timestamp::MIN)
     }
 }
 
 /// Parses a time, or returns the reason why it is none.
-fn read(text: &str) -> Result<When, String> {
+fn read(text: &str) -> Result<TimeForm, String> {
     if text.is_empty() {
         return Err("it is empty".to_owned());
     }
@@ -110,35 +130,37 @@ fn read(text: &str) -> Result<When, String> {
     }
     let ago = small.strip_suffix(" ago").unwrap_or(&small).trim_end();
     if let Ok(length) = duration::parse(ago) {
-        return Ok(When::Ago(length));
+        return Ok(TimeForm::Span(length));
     }
     if ago.starts_with(['-', '+']) {
         return Err("a duration has no sign: it is an age".to_owned());
     }
     if let Some(span) = SpanParser::new().parse_span(ago).ok().filter(|span| !span.is_negative()) {
-        return Ok(When::CalendarAgo(span.fieldwise()));
+        return Ok(TimeForm::CalendarSpan(span.fieldwise()));
     }
     Err("it is not a date, a time of day, a weekday or a duration".to_owned())
 }
 
 /// Parses a date, with or without a time of day and a zone (RFC 3339, RFC 9557).
-fn dated(text: &str) -> Result<When, String> {
+fn dated(text: &str) -> Result<TimeForm, String> {
     if text.contains('[') {
         return match text.parse::<ZonedDateTime>() {
-            Ok(time) => Ok(When::At(time.timestamp())),
+            Ok(time) => Ok(TimeForm::At(time.timestamp())),
             Err(error) => Err(error.to_string()),
         };
     }
     if let Ok(time) = text.parse() {
-        return Ok(When::At(time));
+        return Ok(TimeForm::At(time));
     }
-    text.parse().map(When::Civil).map_err(|error: jiff::Error| error.to_string())
+    text.parse()
+        .map(TimeForm::Civil)
+        .map_err(|error: jiff::Error| error.to_string())
 }
 
 /// Parses a time of day, or a named day with or without one; `None` if the text begins with neither.
-fn named(text: &str) -> Option<Result<When, String>> {
+fn named(text: &str) -> Option<Result<TimeForm, String>> {
     if let Some(time) = time_of_day(text) {
-        return Some(Ok(When::Day(0, time)));
+        return Some(Ok(TimeForm::Day(0, time)));
     }
     let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
     let (last, word, rest) = match word {
@@ -150,14 +172,14 @@ fn named(text: &str) -> Option<Result<When, String>> {
     };
     let time = day_with_time(rest);
     let rest = rest.trim_start();
-    let when = |meant: fn(Weekday, Time) -> When, day: Weekday| time.clone().map(|time| meant(day, time));
+    let when = |meant: fn(Weekday, Time) -> TimeForm, day: Weekday| time.clone().map(|time| meant(day, time));
     match (word, weekday(word)) {
-        ("now", _) if !last && rest.is_empty() => Some(Ok(When::Ago(Duration::ZERO))),
-        ("today", _) if !last => Some(time.map(|time| When::Day(0, time))),
-        ("yesterday", _) if !last => Some(time.map(|time| When::Day(1, time))),
+        ("now", _) if !last && rest.is_empty() => Some(Ok(TimeForm::Span(Duration::ZERO))),
+        ("today", _) if !last => Some(time.map(|time| TimeForm::Day(0, time))),
+        ("yesterday", _) if !last => Some(time.map(|time| TimeForm::Day(-1, time))),
         ("tomorrow" | "next", _) => Some(Err("it is in the future".to_owned())),
-        (_, Some(day)) if last => Some(when(When::LastWeekday, day)),
-        (_, Some(day)) => Some(when(When::Weekday, day)),
+        (_, Some(day)) if last => Some(when(TimeForm::OtherWeekday, day)),
+        (_, Some(day)) => Some(when(TimeForm::Weekday, day)),
         (_, None) if last => Some(Err(format!("`{word}` is not a weekday"))),
         _ => None,
     }
@@ -306,7 +328,7 @@ mod tests {
         for text in ["2026-13-01", "2026-08-01T12:00[Nowhere/Here]", "2026-08-01T12:00:61Z"] {
             assert!(When::parse(text).is_err(), "{text:?} is {:?}", When::parse(text));
         }
-        assert_eq!(When::Ago(Duration::MAX).time(&now(TimeZone::UTC)), Timestamp::MIN);
+        assert_eq!(When(TimeForm::Span(Duration::MAX)).time(&now(TimeZone::UTC)), Timestamp::MIN);
     }
 
     #[test]
@@ -328,7 +350,7 @@ mod tests {
         assert_eq!(seconds(time, &half), "2026-11-29 00:05:24+05:30");
         for zone in [zone(), half, TimeZone::UTC] {
             let read = When::parse(&millis(time, &zone)).unwrap();
-            assert_eq!(read, When::At("2026-11-28T18:35:24.123Z".parse().unwrap()));
+            assert_eq!(read, When(TimeForm::At("2026-11-28T18:35:24.123Z".parse().unwrap())));
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 /// Address of a control API.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +33,72 @@ impl fmt::Display for ControlEndpoint {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Tcp(host) => write!(f, "http://{host}"),
             Self::Tls(host) => write!(f, "https://{host}"),
+        }
+    }
+}
+
+/// Error of a text that is not an address of a control API.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not the address of a control API; write unix:/path/to/control.sock or https://gate.example.org:7433")]
+pub struct AddressError(String);
+
+impl FromStr for ControlEndpoint {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
+            return Ok(Self::Unix(PathBuf::from(path.strip_prefix("//").unwrap_or(path))));
+        }
+        let host = |rest: &str| {
+            let host = rest.trim_end_matches('/');
+            let whole = host
+                .rsplit_once(':')
+                .is_some_and(|(name, port)| !name.is_empty() && port.parse::<u16>().is_ok());
+            (whole && !host.contains('/')).then(|| host.to_owned())
+        };
+        let found = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
+            (Some(rest), _) => host(rest).map(Self::Tls),
+            (_, Some(rest)) => host(rest).map(Self::Tcp),
+            _ => None,
+        };
+        found.ok_or_else(|| AddressError(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        assert_eq!(
+            "unix:/run/c.sock".parse().ok(),
+            Some(ControlEndpoint::Unix("/run/c.sock".into()))
+        );
+        assert_eq!(
+            "unix:///run/c.sock".parse().ok(),
+            Some(ControlEndpoint::Unix("/run/c.sock".into()))
+        );
+        assert_eq!(
+            "http://127.0.0.1:7480/".parse().ok(),
+            Some(ControlEndpoint::Tcp("127.0.0.1:7480".into()))
+        );
+        assert_eq!(
+            "https://gate.example.org:7433".parse().ok(),
+            Some(ControlEndpoint::Tls("gate.example.org:7433".into()))
+        );
+        for bad in [
+            "",
+            "unix:",
+            "https://h",
+            "h:1",
+            "http://h",
+            "https://:1",
+            "https://h:1/x",
+            "https://h:x",
+        ] {
+            let error = bad.parse::<ControlEndpoint>().unwrap_err();
+            assert_eq!(error, AddressError(bad.to_owned()));
         }
     }
 }

@@ -9,7 +9,6 @@ use std::str::FromStr;
 use clap::builder::ArgPredicate;
 use clap::{Args, ValueEnum};
 
-use crate::model::ids::GrantId;
 use crate::model::names::{NameError, ProfileName, TargetName};
 
 /// Heading of the options that many commands share.
@@ -74,12 +73,12 @@ pub struct GatePlace {
     pub token_file: Option<PathBuf>,
 }
 
-/// Output format of answers.
+/// Output format of answers, or of records.
 #[derive(Debug, Clone, Args)]
-pub struct OutputArgs {
+pub struct OutputArgs<Format: ValueEnum + Send + Sync + 'static = OutputFormat> {
     /// Output format
-    #[arg(long, short, value_enum, default_value_t = OutputFormat::Table, default_value_if("json", ArgPredicate::IsPresent, "json"), help_heading = COMMON_HEADING)]
-    pub output: OutputFormat,
+    #[arg(long, short, value_enum, default_value = "table", default_value_if("json", ArgPredicate::IsPresent, "json"), help_heading = COMMON_HEADING)]
+    pub output: Format,
     /// Prints JSON, like `--output json`
     #[arg(long, conflicts_with = "output", help_heading = COMMON_HEADING)]
     pub json: bool,
@@ -92,15 +91,4 @@ pub enum OutputFormat {
     Table,
     /// JSON for scripts
     Json,
-}
-
-/// Part of a list of grants.
-#[derive(Debug, Clone, Args)]
-pub struct GrantsPage {
-    /// Shows grants older than this one (next page)
-    #[arg(long, value_name = "GRANT")]
-    pub before: Option<GrantId>,
-    /// Maximum number of entries
-    #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub limit: u32,
 }

@@ -13,9 +13,7 @@ use std::path::Path;
 use clap::Subcommand;
 
 use super::args::{GatePlace, OutputFormat, RemoteArgs};
-use super::client::ControlClient;
 use super::client_error::ClientError;
-use super::endpoint::UsualCaller;
 use super::evidence;
 use super::render::{print, show, visible};
 use super::speech::{complain, note};
@@ -130,21 +128,23 @@ async fn key(config: &Path, remote: &RemoteArgs) -> anyhow::Result<()> {
 }
 
 async fn rotate_key(config: &Path, remote: &RemoteArgs) -> anyhow::Result<()> {
-    let client = ControlClient::new(UsualCaller::Operator, config, &remote.place)?;
-    let key: AuditKeyBody = client.post("/v1/audit/rotate-key", &EmptyBody {}).await?;
+    let key: AuditKeyBody = remote
+        .place
+        .operator(config)?
+        .post("/v1/audit/rotate-key", &EmptyBody {})
+        .await?;
     note("the gate now signs with a new key; the old one still verifies the log, since it confirmed the new one");
     told(remote.printing.output, &key)
 }
 
 /// Returns the line of the gate's last checkpoint.
 async fn asked(config: &Path, place: &GatePlace) -> Result<String, ClientError> {
-    let client = ControlClient::new(UsualCaller::Operator, config, place)?;
     let mut answer = String::new();
     let line = |line: &[u8]| {
         answer = String::from_utf8_lossy(line).into_owned();
         false
     };
-    client.lines(CHECKPOINT_PATH, &(), line).await?;
+    place.operator(config)?.lines(CHECKPOINT_PATH, &(), line).await?;
     Ok(answer)
 }
 

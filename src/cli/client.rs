@@ -1,27 +1,36 @@
 //! Client of the running gate's control API.
 //!
-//! It does not interpret the answers. `endpoint` selects the gate and the token, `connect` connects; errors: `client_error`.
+//! It does not interpret the answers. `endpoint` selects the gate and the token; errors: `client_error`.
+//!
+//! INVARIANT: the token goes to the gate that the address names and [`GateTrust`] vouches for: through no proxy, along no
+//! redirect.
 
-use std::collections::BTreeMap;
+use std::error::Error;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
 
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Bytes, Incoming};
-use hyper::{Method, Request, Response, StatusCode};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, redirect};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 use super::address::ControlEndpoint;
 use super::args::GatePlace;
 use super::client_error::{ANSWER_TIMEOUT, ClientError, TokenWords};
-use super::connect;
 use super::endpoint::{self, UsualCaller};
+use crate::base::error_chain::display_chain;
 use crate::base::secret::Secret;
-use crate::base::tls::GateTrust;
+use crate::base::tls::{self, Fingerprint, GateTrust};
 use crate::control::model::Problem;
+
+/// Maximum time until HTTP can be spoken.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Client of one gate's control API.
 #[derive(Debug)]
 pub(super) struct ControlClient {
+    http: Client,
     address: ControlEndpoint,
     trust: GateTrust,
     token: Secret<String>,
@@ -31,23 +40,24 @@ pub(super) struct ControlClient {
 
 impl ControlClient {
     /// Finds the gate's address and reads the token; does not connect yet.
-    pub(super) fn new(whose: UsualCaller, config: &std::path::Path, place: &GatePlace) -> Result<Self, ClientError> {
+    pub(super) fn new(whose: UsualCaller, config: &Path, place: &GatePlace) -> Result<Self, ClientError> {
         let (address, trust, from) = endpoint::find(whose, config, place)?;
         Ok(Self {
             words: from.words(),
-            ..Self::with(address, trust, endpoint::token(&from)?)
+            ..Self::with(address, trust, endpoint::token(&from)?)?
         })
     }
 
     /// Makes a client for this address and a token that the user gave.
-    pub(super) fn with(address: ControlEndpoint, trust: GateTrust, token: Secret<String>) -> Self {
-        Self {
+    pub(super) fn with(address: ControlEndpoint, trust: GateTrust, token: Secret<String>) -> Result<Self, ClientError> {
+        Ok(Self {
+            http: http(&address, Some(&trust))?,
             address,
             trust,
             token,
             words: TokenWords::given(),
             operator: operator(),
-        }
+        })
     }
 
     /// Returns the address of the gate.
@@ -60,16 +70,19 @@ impl ControlClient {
         &self.trust
     }
 
+    /// Asks whether a gate is there that is trusted; sends no token.
+    pub(super) async fn reach(&self) -> Result<(), ClientError> {
+        self.answer(self.http.get(self.url("/healthz"))).await.map(drop)
+    }
+
     /// Sends a GET request and parses the answer.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str, query: &impl Serialize) -> Result<T, ClientError> {
-        let response = self.send(Method::GET, &with_query(path, query)?, Bytes::new(), None).await?;
-        read(response).await
+        read(self.send(self.http.get(self.url(path)).query(query)).await?).await
     }
 
     /// Sends a POST request and parses the answer.
     pub(super) async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
-        let response = self.send(Method::POST, path, serde_json::to_vec(body)?.into(), None).await?;
-        read(response).await
+        read(self.send(self.http.post(self.url(path)).json(body)).await?).await
     }
 
     /// Sends a POST request that must not take effect twice: by `key` the gate recognizes a repetition. If the connection
@@ -80,9 +93,9 @@ impl ControlClient {
         body: &impl Serialize,
         key: &str,
     ) -> Result<T, ClientError> {
-        let body = Bytes::from(serde_json::to_vec(body)?);
-        let response = match self.send(Method::POST, path, body.clone(), Some(key)).await {
-            Err(ClientError::Broken(_) | ClientError::Timeout { .. }) => self.send(Method::POST, path, body, Some(key)).await?,
+        let request = || self.http.post(self.url(path)).json(body).header("idempotency-key", key);
+        let response = match self.send(request()).await {
+            Err(ClientError::Broken { .. } | ClientError::Timeout { .. }) => self.send(request()).await?,
             other => other?,
         };
         read(response).await
@@ -118,43 +131,40 @@ impl ControlClient {
         query: &impl Serialize,
         mut each: impl FnMut(&[u8]) -> bool,
     ) -> Result<(), ClientError> {
-        let mut response = self.send(Method::GET, &with_query(path, query)?, Bytes::new(), None).await?;
+        let mut response = self.send(self.http.get(self.url(path)).query(query)).await?;
         if !response.status().is_success() {
             return read::<serde_json::Value>(response).await.map(drop);
         }
-        while let Some(frame) = response.body_mut().frame().await {
-            let frame = frame?;
-            if let Some(data) = frame.data_ref()
-                && !each(data)
-            {
-                return Ok(());
+        while let Some(piece) = response.chunk().await.map_err(broken)? {
+            if !each(&piece) {
+                break;
             }
         }
         Ok(())
     }
 
-    async fn send(&self, method: Method, path: &str, body: Bytes, key: Option<&str>) -> Result<Response<Incoming>, ClientError> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "tidegate")
-            .header("content-type", "application/json")
-            .header("authorization", format!("Bearer {}", self.token.expose()))
-            .header(crate::control::OPERATOR_HEADER, &self.operator);
-        if let Some(key) = key {
-            request = request.header("idempotency-key", key);
-        }
-        let request = request.body(Full::new(body))?;
-        let call = async {
-            let mut sender = connect::connect(&self.address, &self.trust).await?;
-            Ok(sender.send_request(request).await?)
-        };
-        match tokio::time::timeout(ANSWER_TIMEOUT, call).await {
-            Ok(Ok(response)) if response.status() == StatusCode::UNAUTHORIZED => Err(ClientError::Unaccepted {
+    fn url(&self, path: &str) -> String {
+        url(&self.address, path)
+    }
+
+    /// Sends a request under the token.
+    async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+        let request = request.bearer_auth(self.token.expose());
+        let response = self
+            .answer(request.header(crate::control::OPERATOR_HEADER, &self.operator))
+            .await?;
+        if response.status() == StatusCode::UNAUTHORIZED {
+            return Err(ClientError::Unaccepted {
                 address: self.address.clone(),
                 words: self.words.clone(),
-            }),
-            Ok(answer) => answer,
+            });
+        }
+        Ok(response)
+    }
+
+    async fn answer(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+        match timeout(ANSWER_TIMEOUT, request.send()).await {
+            Ok(answer) => answer.map_err(|error| unanswered(&self.address, &self.trust, error)),
             Err(_) => Err(ClientError::Timeout {
                 address: self.address.to_string(),
             }),
@@ -162,9 +172,128 @@ impl ControlClient {
     }
 }
 
-async fn read<T: DeserializeOwned>(response: Response<Incoming>) -> Result<T, ClientError> {
+impl GatePlace {
+    /// Returns a client for a command of a person, under their own name.
+    pub(super) fn person(&self, config: &Path) -> Result<ControlClient, ClientError> {
+        ControlClient::new(UsualCaller::Person, config, self)
+    }
+
+    /// Returns a client for a command of an operator.
+    pub(super) fn operator(&self, config: &Path) -> Result<ControlClient, ClientError> {
+        ControlClient::new(UsualCaller::Operator, config, self)
+    }
+}
+
+fn url(address: &ControlEndpoint, path: &str) -> String {
+    match address {
+        ControlEndpoint::Unix(_) => format!("http://tidegate{path}"),
+        address => format!("{address}{path}"),
+    }
+}
+
+/// Makes the HTTP client for one gate. Each call has a connection of its own: none stands idle while a program runs.
+fn http(address: &ControlEndpoint, trust: Option<&GateTrust>) -> Result<Client, ClientError> {
+    let unusable = |error: &(dyn Error + 'static)| ClientError::Handshake {
+        address: address.to_string(),
+        reason: error.to_string(),
+    };
+    // Without TLS nothing is verified, and the CAs of the machine need not be read.
+    let trust = trust.filter(|_| matches!(address, ControlEndpoint::Tls(_)));
+    let tls = tls::gate_client(trust).map_err(|error| unusable(&error))?;
+    let mut builder = Client::builder()
+        .tls_backend_preconfigured(tls)
+        .http1_only()
+        .no_proxy()
+        .redirect(redirect::Policy::none())
+        .pool_max_idle_per_host(0)
+        .connect_timeout(CONNECT_TIMEOUT);
+    if let ControlEndpoint::Unix(path) = address {
+        builder = builder.unix_socket(path.as_path());
+    }
+    builder.build().map_err(|error| unusable(&error))
+}
+
+/// Returns the fingerprint of the certificate that is shown there; `None` where there is no TLS. Nothing is sent to the gate,
+/// which is not trusted.
+pub(super) async fn seen(address: &ControlEndpoint) -> Result<Option<Fingerprint>, ClientError> {
+    if !matches!(address, ControlEndpoint::Tls(_)) {
+        return Ok(None);
+    }
+    let Err(error) = http(address, None)?.get(url(address, "/healthz")).send().await else {
+        return Ok(None);
+    };
+    match tls_failure(&error).and_then(tls::shown) {
+        Some(seen) => Ok(Some(seen)),
+        None => Err(unanswered(address, &GateTrust::Machine, error)),
+    }
+}
+
+/// Returns the error of a request without an answer.
+fn unanswered(address: &ControlEndpoint, trust: &GateTrust, error: reqwest::Error) -> ClientError {
+    if error.is_builder() {
+        return ClientError::Request(error.without_url());
+    }
+    if !error.is_connect() {
+        return broken(error);
+    }
+    if let Some(reason) = tls_failure(&error) {
+        return handshake(address, trust, reason);
+    }
+    match causes(&error).last() {
+        Some(reason) if !error.is_timeout() => unreachable(address, reason),
+        _ => unreachable(address, &io::Error::from(io::ErrorKind::TimedOut)),
+    }
+}
+
+/// Returns what a handshake failed with: it comes as an error of a stream in an error of a stream, unlike what TCP fails with.
+fn tls_failure(error: &reqwest::Error) -> Option<&io::Error> {
+    causes(error).find_map(|cause| cause.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref::<io::Error>())
+}
+
+fn unreachable(address: &ControlEndpoint, reason: &(dyn Error + 'static)) -> ClientError {
+    ClientError::Connect {
+        address: address.to_string(),
+        reason: reason.to_string(),
+    }
+}
+
+fn handshake(address: &ControlEndpoint, trust: &GateTrust, reason: &io::Error) -> ClientError {
+    if !tls::is_distrust(reason) {
+        return ClientError::Handshake {
+            address: address.to_string(),
+            reason: reason.to_string(),
+        };
+    }
+    ClientError::Untrusted {
+        address: address.clone(),
+        why: match trust {
+            GateTrust::Machine => format!("no CA of this machine has signed it ({reason})"),
+            GateTrust::Ca(path) => format!("{} does not verify it ({reason})", path.display()),
+            GateTrust::Pin(pin) => format!("the trusted certificate has the SHA-256 {pin}"),
+        },
+        seen: None,
+    }
+}
+
+/// Returns the error of a connection that broke, with what HTTP says of it.
+fn broken(error: reqwest::Error) -> ClientError {
+    let error = error.without_url();
+    let of_http = causes(&error).find_map(|cause| cause.downcast_ref::<hyper::Error>());
+    ClientError::Broken {
+        not_http: of_http.is_some_and(hyper::Error::is_parse),
+        source: of_http
+            .map_or_else(|| display_chain(&error), |cause| display_chain(cause))
+            .into(),
+    }
+}
+
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(error.source(), |&cause| cause.source())
+}
+
+async fn read<T: DeserializeOwned>(response: Response) -> Result<T, ClientError> {
     let status = response.status();
-    let body = response.into_body().collect().await?.to_bytes();
+    let body = response.bytes().await.map_err(broken)?;
     if status.is_success() {
         return Ok(serde_json::from_slice(&body)?);
     }
@@ -190,40 +319,6 @@ fn operator() -> String {
         .unwrap_or_else(|| "admin".to_owned())
 }
 
-/// Appends the query as `?a=b&c=d`, without absent and false values.
-fn with_query(path: &str, query: &impl Serialize) -> Result<String, ClientError> {
-    let mut text = path.to_owned();
-    if let serde_json::Value::Object(fields) = serde_json::to_value(query)? {
-        let mut mark = '?';
-        // Sorted by name: the order of the map itself depends on how the crate was built.
-        for (name, value) in fields.into_iter().collect::<BTreeMap<_, _>>() {
-            let value = match value {
-                serde_json::Value::String(value) => value,
-                serde_json::Value::Null | serde_json::Value::Bool(false) => continue,
-                other => other.to_string(),
-            };
-            text.push(mark);
-            text.push_str(&name);
-            text.push('=');
-            escape(&value, &mut text);
-            mark = '&';
-        }
-    }
-    Ok(text)
-}
-
-/// Percent-encodes a query's value: only RFC 3986's unreserved characters stay.
-pub(super) fn escape(value: &str, into: &mut String) {
-    use std::fmt::Write as _;
-    for byte in value.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            into.push(char::from(byte));
-        } else {
-            let _ = write!(into, "%{byte:02X}");
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,10 +338,20 @@ mod tests {
                 ..SearchExtent::default()
             },
         };
+        let client = ControlClient::with(
+            ControlEndpoint::Tcp("gate:1".to_owned()),
+            GateTrust::Machine,
+            Secret::new("t".to_owned()),
+        )
+        .unwrap();
+        let url = |query: &LogQuery| {
+            let request = client.http.get(client.url("/v1/log")).query(query);
+            request.build().unwrap().url().to_string()
+        };
         assert_eq!(
-            with_query("/v1/log", &query).unwrap(),
-            "/v1/log?follow=true&min_rows=7&text=a%26b%3D%C3%BC%20c"
+            url(&query),
+            "http://gate:1/v1/log?text=a%26b%3D%C3%BC+c&min_rows=7&follow=true"
         );
-        assert_eq!(with_query("/v1/log", &LogQuery::default()).unwrap(), "/v1/log");
+        assert_eq!(url(&LogQuery::default()), "http://gate:1/v1/log");
     }
 }

@@ -5,9 +5,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hyper::StatusCode;
+use reqwest::StatusCode;
 
-use super::address::ControlEndpoint;
+use super::address::{AddressError, ControlEndpoint};
+use super::render::joined;
 use crate::base::tls::{Fingerprint, FingerprintError};
 use crate::config::ConfigMistake;
 use crate::control::model::Problem;
@@ -16,11 +17,11 @@ use crate::control::model::Problem;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The configuration is invalid, so the gate's address is unknown.
-    #[error("{}", lines(.0))]
+    #[error("{}", joined(.0, "\n"))]
     Config(Vec<ConfigMistake>),
     /// The address given with `--control` is invalid.
-    #[error("`{0}` is not the address of a control API; write unix:/path/to/control.sock or https://gate.example.org:7433")]
-    Address(String),
+    #[error(transparent)]
+    Address(#[from] AddressError),
     /// `TIDEGATE_TRUST` is not a fingerprint.
     #[error("TIDEGATE_TRUST is `{0}`; {FingerprintError}")]
     Fingerprint(String),
@@ -55,8 +56,8 @@ pub enum ClientError {
     Connect {
         /// Address of the gate.
         address: String,
-        /// Reason from the operating system.
-        reason: std::io::Error,
+        /// Reason in words.
+        reason: String,
     },
     /// The certificate of the gate is not trusted.
     #[error("the certificate of the gate at {address} is not trusted: {why}.{}", remedy(address, *seen))]
@@ -83,11 +84,16 @@ pub enum ClientError {
         address: String,
     },
     /// The connection broke.
-    #[error("the connection to the gate failed{}", if .0.is_parse() { ": the answer is not HTTP (is it https://?)" } else { "" })]
-    Broken(#[from] hyper::Error),
+    #[error("the connection to the gate failed{}", if *not_http { ": the answer is not HTTP (is it https://?)" } else { "" })]
+    Broken {
+        /// True if something else than HTTP was answered.
+        not_http: bool,
+        /// Reason from the connection.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The request cannot be encoded as HTTP.
     #[error("cannot send the request")]
-    Request(#[from] hyper::http::Error),
+    Request(#[source] reqwest::Error),
     /// The answer is not one of the control API.
     #[error("the answer is not from a gate (is another server listening there?)")]
     Answer(#[from] serde_json::Error),
@@ -132,7 +138,7 @@ impl ClientError {
     /// Returns true if a retry may help: a gate that restarts, a network that comes back.
     pub(super) fn may_pass(&self) -> bool {
         match self {
-            Self::Connect { .. } | Self::Timeout { .. } | Self::Broken(_) => true,
+            Self::Connect { .. } | Self::Timeout { .. } | Self::Broken { .. } => true,
             Self::Refused(problem) => problem.status == 503,
             _ => false,
         }
@@ -143,7 +149,11 @@ impl ClientError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Address(_) | Self::Fingerprint(_) => 2,
-            Self::Connect { .. } | Self::Untrusted { .. } | Self::Handshake { .. } | Self::Timeout { .. } | Self::Broken(_) => 3,
+            Self::Connect { .. }
+            | Self::Untrusted { .. }
+            | Self::Handshake { .. }
+            | Self::Timeout { .. }
+            | Self::Broken { .. } => 3,
             Self::Unaccepted { .. } => 5,
             Self::Refused(problem) => match StatusCode::from_u16(problem.status) {
                 Ok(StatusCode::NOT_FOUND) => 4,
@@ -175,10 +185,6 @@ fn remedy(address: &ControlEndpoint, seen: Option<Fingerprint>) -> String {
         ),
         None => format!(" {how}; then: tidegate login --control {address} --trust SHA256 (or set its CA: --ca FILE)"),
     }
-}
-
-fn lines(mistakes: &[ConfigMistake]) -> String {
-    mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 fn problem(problem: &Problem) -> String {

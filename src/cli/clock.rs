@@ -7,8 +7,6 @@ use std::path::Path;
 use clap::Subcommand;
 
 use super::args::RemoteArgs;
-use super::client::ControlClient;
-use super::endpoint::UsualCaller;
 use super::render;
 use crate::control::model::{ClockView, ReasonBody};
 
@@ -38,15 +36,17 @@ The gate ignores a large, unconfirmed step of the machine's clock. First check t
 }
 
 pub(super) async fn run(config: &Path, command: ClockCommand) -> anyhow::Result<()> {
-    let client = |remote: &RemoteArgs| ControlClient::new(UsualCaller::Operator, config, &remote.place);
     let (view, remote): (ClockView, RemoteArgs) = match command {
-        ClockCommand::Show { remote } => (client(&remote)?.get("/v1/clock", &()).await?, remote),
+        ClockCommand::Show { remote } => (remote.place.operator(config)?.get("/v1/clock", &()).await?, remote),
         ClockCommand::SetRight { reason, remote } => {
-            let view = client(&remote)?.post("/v1/clock/set-right", &ReasonBody { reason }).await?;
-            (view, remote)
+            let body = ReasonBody { reason };
+            (
+                remote.place.operator(config)?.post("/v1/clock/set-right", &body).await?,
+                remote,
+            )
         }
     };
-    render::show(remote.printing.output, &view, |view| {
+    remote.show(&view, |view| {
         let mut rows = vec![
             ("gate time", view.gate_time.to_string()),
             ("machine's clock", view.machine_time.to_string()),

@@ -85,7 +85,7 @@ pub enum CliCommand {
     /// Prints the SHA-256 of the gate's certificate for `login --trust`; run it on the gate's machine
     Fingerprint,
     /// Demonstrates the gate with a throwaway database: request, approval, work, end on time
-    Demo(super::demo::DemoArgs),
+    Demo(DemoArgs),
     /// Commands of requesters and approvers.
     #[command(flatten)]
     People(super::requester::RequesterCommand),
@@ -122,4 +122,16 @@ Example:
     },
     /// Prints the version
     Version,
+}
+
+/// Options of the demo.
+#[derive(Debug, clap::Args)]
+pub struct DemoArgs {
+    /// Keeps everything up afterwards and prints a connection string to try by hand
+    #[arg(long)]
+    pub stay: bool,
+
+    /// With --stay: how long the grant to try by hand is; like 5m
+    #[arg(long = "for", value_name = "TIME", default_value = "5m", requires = "stay")]
+    pub window: String,
 }

@@ -4,6 +4,7 @@
 //!
 //! INVARIANT: it writes nothing and takes no longer than [`COMPLETION_TIMEOUT`]. If the gate does not answer, there are no candidates.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ use serde::de::DeserializeOwned;
 use super::args::GatePlace;
 use super::client::ControlClient;
 use super::endpoint::UsualCaller;
-use super::render::{to, visible};
+use super::render::visible;
+use super::views::{to, wanted};
 use crate::base::duration;
 use crate::config::DEFAULT_FILE;
 use crate::control::model::{Grants, GrantsQuery, RequestsBody, RequestsQuery, TargetBody, Targets};
@@ -28,33 +30,38 @@ const COMPLETION_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Returns the candidates of an argument that names a target.
 pub(super) fn targets() -> ArgValueCandidates {
-    ArgValueCandidates::new(|| CompletionGate::here().targets())
+    ArgValueCandidates::new(|| candidates(known_targets(&config()).map(|target| target.name.to_string())))
 }
 
 /// Returns the candidates of an argument that names a target, and a profile after a slash.
 pub(super) fn destinations() -> ArgValueCandidates {
-    ArgValueCandidates::new(|| CompletionGate::here().destinations())
+    ArgValueCandidates::new(|| candidates(known_destinations(&config())))
 }
 
 /// Returns the candidates of an argument that names a profile.
 pub(super) fn profiles() -> ArgValueCandidates {
-    ArgValueCandidates::new(|| CompletionGate::here().profiles())
+    ArgValueCandidates::new(|| candidates(known_profiles(&config())))
 }
 
 /// Returns the candidates of an argument that names a request to be decided.
 pub(super) fn pending() -> ArgValueCandidates {
-    ArgValueCandidates::new(|| CompletionGate::here().requests(&by_status(Some(RequestState::Pending))))
+    ArgValueCandidates::new(|| {
+        known_requests(&RequestsQuery {
+            status: Some(RequestState::Pending),
+            ..RequestsQuery::default()
+        })
+    })
 }
 
 /// Returns the candidates of an argument that names any request.
 pub(super) fn requests() -> ArgValueCandidates {
-    ArgValueCandidates::new(|| CompletionGate::here().requests(&by_status(None)))
+    ArgValueCandidates::new(|| known_requests(&RequestsQuery::default()))
 }
 
 /// Returns the candidates of an argument that names a break-glass access to be reviewed.
 pub(super) fn unreviewed() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
-        CompletionGate::here().requests(&RequestsQuery {
+        known_requests(&RequestsQuery {
             unreviewed: true,
             ..RequestsQuery::default()
         })
@@ -63,80 +70,57 @@ pub(super) fn unreviewed() -> ArgValueCandidates {
 
 /// Returns the candidates of an argument that names a live grant, for the person who has it.
 pub(super) fn own_grants() -> ArgValueCandidates {
-    ArgValueCandidates::new(|| CompletionGate::here().grants(UsualCaller::Person))
+    ArgValueCandidates::new(|| known_grants(&config(), UsualCaller::Person))
 }
 
 /// Returns the candidates of an argument that names a live grant, for an operator.
 pub(super) fn grants() -> ArgValueCandidates {
-    ArgValueCandidates::new(|| CompletionGate::here().grants(UsualCaller::Operator))
+    ArgValueCandidates::new(|| known_grants(&config(), UsualCaller::Operator))
 }
 
-fn by_status(status: Option<RequestState>) -> RequestsQuery {
-    RequestsQuery {
-        status,
-        ..RequestsQuery::default()
-    }
+/// Returns the configuration, whose gate is asked unless the environment or the login names another.
+fn config() -> PathBuf {
+    let named = std::env::var_os("TIDEGATE_CONFIG").filter(|name| !name.is_empty());
+    named.map_or_else(|| PathBuf::from(DEFAULT_FILE), PathBuf::from)
 }
 
-/// Gate to ask: that of the configuration, unless the environment or the login names another.
-struct CompletionGate {
-    config: PathBuf,
+fn candidates(words: impl IntoIterator<Item = String>) -> Vec<CompletionCandidate> {
+    words.into_iter().map(CompletionCandidate::new).collect()
 }
 
-impl CompletionGate {
-    fn here() -> Self {
-        let config = std::env::var_os("TIDEGATE_CONFIG").filter(|name| !name.is_empty());
-        Self {
-            config: config.map_or_else(|| PathBuf::from(DEFAULT_FILE), PathBuf::from),
-        }
-    }
+fn known_targets(config: &Path) -> impl Iterator<Item = TargetBody> {
+    let found: Option<Targets> = ask(config, UsualCaller::Person, "/v1/targets", &());
+    found.into_iter().flat_map(|found| found.targets)
+}
 
-    fn targets(&self) -> Vec<CompletionCandidate> {
-        let names = self.known_targets().map(|target| target.name.to_string());
-        names.map(CompletionCandidate::new).collect()
-    }
+fn known_destinations(config: &Path) -> impl Iterator<Item = String> {
+    known_targets(config).flat_map(|target| {
+        let profiles = target.profiles.iter().map(|profile| target.name.with(Some(profile)));
+        [vec![target.name.to_string()], profiles.collect()].concat()
+    })
+}
 
-    fn destinations(&self) -> Vec<CompletionCandidate> {
-        let names = self.known_targets().flat_map(|target| {
-            let profiles: Vec<_> = target
-                .profiles
-                .iter()
-                .map(|profile| target.name.with(Some(profile)))
-                .collect();
-            std::iter::once(target.name.to_string()).chain(profiles)
-        });
-        names.map(CompletionCandidate::new).collect()
-    }
+fn known_profiles(config: &Path) -> BTreeSet<String> {
+    let profiles = known_targets(config).flat_map(|target| target.profiles);
+    profiles.map(|profile| profile.to_string()).collect()
+}
 
-    fn profiles(&self) -> Vec<CompletionCandidate> {
-        let mut names: Vec<_> = self.known_targets().flat_map(|target| target.profiles).collect();
-        names.sort();
-        names.dedup();
-        names.iter().map(|name| CompletionCandidate::new(name.as_str())).collect()
-    }
+fn known_requests(query: &RequestsQuery) -> Vec<CompletionCandidate> {
+    let found: Option<RequestsBody> = ask(&config(), UsualCaller::Person, "/v1/requests", query);
+    described(found.into_iter().flat_map(|found| found.requests), |view| {
+        let wish = &view.request.wish;
+        let window = duration::show(wish.window);
+        let about = format!("{} {} for {window}, {}", wish.identity, wanted(wish), view.status);
+        (view.request.id.to_string(), about)
+    })
+}
 
-    fn known_targets(&self) -> impl Iterator<Item = TargetBody> {
-        let found: Option<Targets> = ask(&self.config, UsualCaller::Person, "/v1/targets", &());
-        found.into_iter().flat_map(|found| found.targets)
-    }
-
-    fn requests(&self, query: &RequestsQuery) -> Vec<CompletionCandidate> {
-        let found: Option<RequestsBody> = ask(&self.config, UsualCaller::Person, "/v1/requests", query);
-        described(found.into_iter().flat_map(|found| found.requests), |view| {
-            let wish = &view.request.wish;
-            let (place, window) = (wish.target.with(Some(&wish.profile)), duration::show(wish.window));
-            let about = format!("{} {place} for {window}, {}", wish.identity, view.status);
-            (view.request.id.to_string(), about)
-        })
-    }
-
-    fn grants(&self, whose: UsualCaller) -> Vec<CompletionCandidate> {
-        let found: Option<Grants> = ask(&self.config, whose, "/v1/grants", &GrantsQuery::default());
-        described(found.into_iter().flat_map(|found| found.grants), |view| {
-            let about = format!("{} {}, {}", view.grant.identity(), to(&view.grant), view.status);
-            (view.grant.id().to_string(), about)
-        })
-    }
+fn known_grants(config: &Path, whose: UsualCaller) -> Vec<CompletionCandidate> {
+    let found: Option<Grants> = ask(config, whose, "/v1/grants", &GrantsQuery::default());
+    described(found.into_iter().flat_map(|found| found.grants), |view| {
+        let about = format!("{} {}, {}", view.grant.identity(), to(&view.grant), view.status);
+        (view.grant.id().to_string(), about)
+    })
 }
 
 fn described<T>(views: impl Iterator<Item = T>, words: impl Fn(T) -> (String, String)) -> Vec<CompletionCandidate> {
@@ -175,16 +159,16 @@ mod tests {
     async fn the_gate_knows_the_words() {
         let served = Served::start().await;
         let id = super::super::tests::made(&served).await;
-        let gate = CompletionGate {
-            config: served.dir.path().join("tidegate.toml"),
-        };
+        let config = served.dir.path().join("tidegate.toml");
         let asked = move || {
-            let grants = gate.grants(UsualCaller::Operator);
+            let grants = known_grants(&config, UsualCaller::Operator);
             let about = grants.first().and_then(|grant| grant.get_help()).map(ToString::to_string);
             (
-                words(&gate.targets()),
-                words(&gate.destinations()),
-                words(&gate.profiles()),
+                known_targets(&config)
+                    .map(|target| target.name.to_string())
+                    .collect::<Vec<_>>(),
+                known_destinations(&config).collect::<Vec<_>>(),
+                known_profiles(&config),
                 words(&grants),
                 about,
             )
@@ -192,7 +176,7 @@ mod tests {
         let (targets, destinations, profiles, grants, about) = tokio::task::spawn_blocking(asked).await.unwrap();
         assert!(targets.contains(&"orders".to_owned()), "{targets:?}");
         assert!(destinations.contains(&"orders/read-only".to_owned()), "{destinations:?}");
-        assert!(profiles.contains(&"read-only".to_owned()), "{profiles:?}");
+        assert!(profiles.contains("read-only"), "{profiles:?}");
         assert_eq!(grants, [id]);
         let about = about.unwrap();
         assert!(about.contains("ana@example.com orders") && about.contains("ready"), "{about}");
@@ -208,9 +192,9 @@ mod tests {
         let clock = crate::base::clock::Clock::system(None);
         let silent = std::os::unix::net::UnixListener::bind(dir.path().join("control.sock")).unwrap();
         for socket in ["control.sock", "nobody.sock"] {
-            let address = super::super::connect::address(&format!("unix:{}", dir.path().join(socket).display())).unwrap();
+            let address = format!("unix:{}", dir.path().join(socket).display());
             let place = GatePlace {
-                control: Some(address.to_string()),
+                control: Some(address),
                 token_file: Some(token.clone()),
             };
             let client = ControlClient::new(UsualCaller::Person, &config, &place).unwrap();
@@ -221,6 +205,6 @@ mod tests {
             assert!(took < COMPLETION_TIMEOUT * 20, "{took:?}");
         }
         drop(silent);
-        assert!(CompletionGate { config }.targets().is_empty());
+        assert_eq!(known_targets(&config).count(), 0);
     }
 }

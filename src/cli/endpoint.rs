@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use super::address::ControlEndpoint;
 use super::args::GatePlace;
 use super::client_error::{ClientError, TokenWords};
-use super::connect::address;
 use super::stored_login::{self, StoredLogin};
 use crate::base::secret::Secret;
 use crate::base::tls::GateTrust;
@@ -145,7 +144,7 @@ pub(super) fn choose(
     configured: impl FnOnce() -> Option<ConfiguredGate>,
 ) -> Result<(ControlEndpoint, TokenFrom), ClientError> {
     let given = flags.control.as_deref().or(environment.control.as_deref());
-    let given = given.map(address).transpose()?;
+    let given = given.map(str::parse::<ControlEndpoint>).transpose()?;
     let token = given_token(flags, environment);
     if let (Some(address), Some(token)) = (&given, &token) {
         return Ok((address.clone(), token.clone()));
@@ -175,7 +174,7 @@ pub(super) fn choose(
 pub(super) fn place(config: &Path, place: &GatePlace) -> Result<ControlEndpoint, ClientError> {
     let environment = EndpointEnvironment::read();
     if let Some(given) = place.control.as_deref().or(environment.control.as_deref()) {
-        return address(given);
+        return Ok(given.parse()?);
     }
     if let Ok(Some(login)) = stored_login::load() {
         return Ok(login.control);

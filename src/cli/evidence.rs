@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::args::GatePlace;
-use super::audit::copy::LogCopy;
 use super::audit::remembered::RememberedEnd;
-use super::audit::source::{TrustedKey, fetched};
+use super::audit::source::{LogSource, TrustedKey, fetched};
+use super::client_error::ClientError;
 use super::render::{self, visible};
 use super::zone;
 use crate::audit::evidence::{ReportCollector, ReportPeriod, page, tables, write};
-use crate::audit::verify::{VerifyExpectation, VerifyReport, verify_folder};
+use crate::audit::verify::{VerifyExpectation, VerifyReport};
 use crate::audit::{Filter, read_whole};
 use crate::base::times::When;
 use crate::config;
@@ -67,7 +67,7 @@ pub(super) async fn report(config: &Path, args: &ReportArgs) -> anyhow::Result<(
         render::time(period.from),
         render::time(period.to)
     );
-    let log = LogSource::find(config, args.dir.as_deref(), &args.place).await?;
+    let log = source(config, args).await?;
     let mut collector = ReportCollector::new(period);
     // From the log's beginning, since some of the state at the start of the period comes from before it.
     let filter = Filter {
@@ -77,13 +77,7 @@ pub(super) async fn report(config: &Path, args: &ReportArgs) -> anyhow::Result<(
     for found in read_whole(log.folder(), &filter)? {
         collector.take(found.as_ref());
     }
-    let (trusted, remembered) = match &log {
-        LogSource::Copy(copy) => (TrustedKey::named(args.key.as_deref())?, copy.remembered()),
-        LogSource::Folder(dir) => (
-            TrustedKey::find(config, args.key.as_deref())?,
-            RememberedEnd::find(config, dir, args.ledger.as_deref())?,
-        ),
-    };
+    let (trusted, remembered) = log.expected(config, args.key.as_deref(), args.ledger.as_deref())?;
     let verdict = verdict(&log, trusted.as_ref(), remembered);
     let whole = verdict.as_ref().is_ok_and(VerifyReport::is_whole);
     let report = collector.report(verdict, trusted.map(|trusted| trusted.from));
@@ -117,43 +111,22 @@ fn verdict(log: &LogSource, trusted: Option<&TrustedKey>, remembered: Remembered
         from_start: true,
         ..VerifyExpectation::default()
     };
-    let mut verdict = verify_folder(log.folder(), &expected, |_| {}).map_err(|error| error.to_string())?;
-    if let LogSource::Copy(copy) = log {
-        verdict = verdict.without_folder(copy.folder());
-    }
+    let mut verdict = log.verify(&expected, |_| {}).map_err(|error| error.to_string())?;
     verdict.remarks.extend(remembered.remarks);
     Ok(verdict)
 }
 
-/// Log to read.
-enum LogSource {
-    Folder(PathBuf),
-    Copy(LogCopy),
-}
-
-impl LogSource {
-    /// Returns the named folder, the folder of the gate configured here, or a copy fetched from the specified gate.
-    async fn find(config: &Path, named: Option<&Path>, place: &GatePlace) -> anyhow::Result<Self> {
-        if let Some(dir) = named {
-            return Ok(Self::Folder(dir.to_owned()));
-        }
-        if let Some(copy) = fetched(config, place).await? {
-            return Ok(Self::Copy(copy));
-        }
-        let place = config::control_address(config).map_err(|mistakes| {
-            let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-            anyhow::anyhow!(
-                "{}\nor set the log's folder (--dir), or the gate (--control)",
-                lines.join("\n")
-            )
-        })?;
-        Ok(Self::Folder(place.audit_dir))
+/// Returns the named folder, a copy fetched from the specified gate, or the folder of the gate configured here.
+async fn source(config: &Path, args: &ReportArgs) -> anyhow::Result<LogSource> {
+    if let Some(dir) = &args.dir {
+        return Ok(LogSource::Folder(dir.clone()));
     }
-
-    fn folder(&self) -> &Path {
-        match self {
-            Self::Folder(dir) => dir,
-            Self::Copy(copy) => copy.folder(),
-        }
+    if let Some(copy) = fetched(config, &args.place).await? {
+        return Ok(LogSource::Copy(copy));
     }
+    let place = config::control_address(config).map_err(|mistakes| {
+        let mistakes = ClientError::Config(mistakes);
+        anyhow::anyhow!("{mistakes}\nor set the log's folder (--dir), or the gate (--control)")
+    })?;
+    Ok(LogSource::Folder(place.audit_dir))
 }

@@ -10,12 +10,13 @@ use std::time::Duration;
 use anyhow::Context;
 use tracing_subscriber::EnvFilter;
 
-use super::render;
+use super::client_error::ClientError;
+use super::render::{self, joined};
 use crate::app::{self, Readiness, RunningGate, TargetInspection};
 use crate::base::diagnostics::{Diagnostics, MessageForm};
 use crate::base::supervision::panic_text;
 use crate::base::tls::fingerprint_of;
-use crate::config::{self, ConfigMistake, GateSettings, LogFormat, LoggingSettings, TlsFiles};
+use crate::config::{self, GateSettings, LogFormat, LoggingSettings, TlsFiles};
 use crate::ledger;
 
 /// Environment variable that permits a gate without a log to serve.
@@ -37,25 +38,15 @@ pub(super) fn serve(path: &Path) -> anyhow::Result<u8> {
         }
         super::speech::complain("NO AUDIT LOG: this gate was built for benches (--features unlogged)");
     }
-    let settings = config::load(path).map_err(|mistakes| listed(&mistakes))?;
+    let settings = config::load(path).map_err(ClientError::Config)?;
     let diagnostics = messages(&settings.logging)?;
-    let targets = settings
-        .targets
-        .iter()
-        .map(|target| target.name.to_string())
-        .collect::<Vec<_>>()
-        .join(", ");
+    let targets = joined(settings.targets.iter().map(|target| &target.upstream.name), ", ");
     for file in &settings.exposed {
         tracing::warn!(file = %file.display(), "every user of this machine can read a secret file; run chmod o= on it");
     }
     let control = settings.control.socket.clone();
     let started = move |gate: &RunningGate| {
-        let listen = gate
-            .addresses()
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join(", ");
+        let listen = joined(gate.addresses(), ", ");
         tracing::info!(listen, targets, control = %control.display(), version = env!("CARGO_PKG_VERSION"), "the gate is open");
     };
     // For the control API, provisioning and the clock; sessions have threads of their own.
@@ -109,7 +100,7 @@ fn messages(logging: &LoggingSettings) -> anyhow::Result<Diagnostics> {
 
 /// Prints the fingerprint that users compare before they trust the gate.
 pub(super) fn fingerprint(path: &Path) -> anyhow::Result<()> {
-    let settings = config::load(path).map_err(|mistakes| listed(&mistakes))?;
+    let settings = config::load(path).map_err(ClientError::Config)?;
     let cert = match &settings.tls {
         TlsFiles::Given { cert, .. } => cert.clone(),
         TlsFiles::SelfSigned { dir, .. } => dir.join("tls.crt"),
@@ -123,13 +114,9 @@ pub(super) fn fingerprint(path: &Path) -> anyhow::Result<()> {
 /// Checks the configuration and returns the exit code: [`NOT_READY_EXIT_CODE`] if only a target is not ready, unless the check is for a
 /// start.
 pub(super) fn check(path: &Path, offline: bool, start: bool) -> anyhow::Result<u8> {
-    let settings = config::load(path).map_err(|mistakes| listed(&mistakes))?;
-    let targets: Vec<String> = settings
-        .targets
-        .iter()
-        .map(|target| format!("{} ({})", target.name, target.address()))
-        .collect();
-    let listen: Vec<String> = settings.listen.iter().map(ToString::to_string).collect();
+    let settings = config::load(path).map_err(ClientError::Config)?;
+    let targets = settings.targets.iter();
+    let targets = targets.map(|target| format!("{} ({})", target.upstream.name, target.address()));
     let policies = settings.policies.as_ref().map_or_else(
         || "no policies: requests are refused, and only an operator can create grants".to_owned(),
         |policies| format!("policies: {} (set {:.12})", policies.ids().count(), policies.hash()),
@@ -139,13 +126,13 @@ pub(super) fn check(path: &Path, offline: bool, start: bool) -> anyhow::Result<u
     render::print(&format!(
         "{} is valid: {} for {}\n{policies}\naudit log: {}, signed with {}{made}",
         path.display(),
-        listen.join(", "),
-        targets.join(", "),
+        joined(&settings.listen, ", "),
+        joined(targets, ", "),
         log.display(),
         key.display()
     ))?;
     warn(&settings)?;
-    let inspected = super::wait_for(async { Ok(app::inspect(&settings, offline).await?) })?;
+    let inspected = super::wait_for(async { Ok(app::inspect(&settings, offline).await) })?;
     for TargetInspection { target, lines, .. } in &inspected {
         for line in lines {
             render::print(&format!("{target}: {line}"))?;
@@ -153,10 +140,7 @@ pub(super) fn check(path: &Path, offline: bool, start: bool) -> anyhow::Result<u
     }
     let named = |state: Readiness| {
         let those = inspected.iter().filter(|inspected| inspected.state == state);
-        those
-            .map(|inspected| inspected.target.to_string())
-            .collect::<Vec<_>>()
-            .join(", ")
+        joined(those.map(|inspected| &inspected.target), ", ")
     };
     let (refused, lacking) = (named(Readiness::Refused), named(Readiness::Lacking));
     anyhow::ensure!(
@@ -191,9 +175,4 @@ fn warn(settings: &GateSettings) -> anyhow::Result<()> {
         render::print(&format!("warning: {line}"))?;
     }
     Ok(())
-}
-
-fn listed(mistakes: &[ConfigMistake]) -> anyhow::Error {
-    let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-    anyhow::anyhow!(lines.join("\n"))
 }

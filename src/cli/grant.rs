@@ -8,15 +8,15 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use ipnet::IpNet;
 use jiff::Timestamp;
+use serde::Serialize;
 
-use super::args::{GrantsPage, RemoteArgs};
+use super::args::RemoteArgs;
 use super::client::ControlClient;
-use super::endpoint::UsualCaller;
-use super::{complete, render, zone};
+use super::{complete, render, views, zone};
 use crate::base::clock::Clock;
 use crate::base::duration;
 use crate::base::times::Coming;
-use crate::control::model::{ExtendBody, GrantView, Grants, GrantsQuery, Issued, NewGrantBody, ReasonBody, ShortenBody};
+use crate::control::model::{ExtendBody, GrantView, Grants, GrantsQuery, Issued, Me, NewGrantBody, ReasonBody, ShortenBody};
 use crate::model::ids::GrantId;
 use crate::model::names::{IdentityName, ProfileName, TargetName};
 
@@ -38,9 +38,6 @@ The window opens at the first connect. When it closes after --for, all sessions 
         /// Shows only this identity
         #[arg(long, value_name = "NAME")]
         identity: Option<IdentityName>,
-        /// Shows only this target
-        #[arg(long, value_name = "NAME", add = complete::targets())]
-        target: Option<TargetName>,
         /// Part of the list.
         #[command(flatten)]
         page: GrantsPage,
@@ -62,15 +59,9 @@ The window opens at the first connect. When it closes after --for, all sessions 
         /// The grant
         #[arg(add = complete::grants())]
         grant: GrantId,
-        /// Time to add, like 30m or 2h30m
-        #[arg(long, value_parser = duration::parse, value_name = "TIME")]
-        by: Duration,
-        /// Reason
-        #[arg(long, value_name = "TEXT")]
-        reason: Option<String>,
-        /// Address of the gate, and output format.
+        /// Extension.
         #[command(flatten)]
-        remote: RemoteArgs,
+        extension: ExtendArgs,
     },
     /// Gives a grant less time; open sessions end at the new end
     #[command(after_help = "\
@@ -149,44 +140,54 @@ pub struct CreateArgs {
     pub remote: RemoteArgs,
 }
 
+/// Extension of a grant.
+#[derive(Debug, Args)]
+pub struct ExtendArgs {
+    /// Time to add, like 30m or 2h30m
+    #[arg(long, value_parser = duration::parse, value_name = "TIME")]
+    pub by: Duration,
+    /// Reason
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Address of the gate, and output format.
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+}
+
+/// Part of a list of grants.
+#[derive(Debug, Clone, Args)]
+pub struct GrantsPage {
+    /// Shows only this target
+    #[arg(long, value_name = "NAME", add = complete::targets())]
+    pub target: Option<TargetName>,
+    /// Shows grants older than this one (next page)
+    #[arg(long, value_name = "GRANT")]
+    pub before: Option<GrantId>,
+    /// Maximum number of entries
+    #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: u32,
+}
+
 pub(super) async fn run(config: &Path, command: GrantCommand) -> anyhow::Result<()> {
     match command {
         GrantCommand::Create(args) => create(config, args).await,
         GrantCommand::List {
             all,
             identity,
-            target,
             page,
             remote,
-        } => {
-            let query = GrantsQuery {
-                all,
-                identity,
-                target,
-                before: page.before,
-                limit: Some(page.limit),
-            };
-            let grants: Grants = ControlClient::new(UsualCaller::Operator, config, &remote.place)?
-                .get("/v1/grants", &query)
-                .await?;
-            render::show(remote.printing.output, &grants, |grants| {
-                render::page(render::grants(&grants.grants, now()), grants.next.as_ref())
-            })
-        }
+        } => list(&remote.place.operator(config)?, &remote, page.query(all, identity), false).await,
         GrantCommand::Show { grant, remote } => {
-            let view: GrantView = ControlClient::new(UsualCaller::Operator, config, &remote.place)?
-                .get(&path(&grant, ""), &())
+            let view = remote
+                .place
+                .operator(config)?
+                .get(&format!("/v1/grants/{grant}"), &())
                 .await?;
             show(&remote, &view)
         }
-        GrantCommand::Extend {
-            grant,
-            by,
-            reason,
-            remote,
-        } => {
-            let by_seconds = by.as_secs();
-            change(config, &remote, &path(&grant, "/extend"), &ExtendBody { by_seconds, reason }).await
+        GrantCommand::Extend { grant, extension } => {
+            let client = extension.remote.place.operator(config)?;
+            extend(&client, &grant, extension).await
         }
         GrantCommand::Shorten {
             grant,
@@ -200,10 +201,17 @@ pub(super) async fn run(config: &Path, command: GrantCommand) -> anyhow::Result<
                 until: until.map(|until| until.time(&zone::now())),
                 reason,
             };
-            change(config, &remote, &path(&grant, "/shorten"), &body).await
+            change(&remote.place.operator(config)?, &remote, &grant, "shorten", &body).await
         }
         GrantCommand::Revoke { grant, reason, remote } => {
-            change(config, &remote, &path(&grant, "/revoke"), &ReasonBody { reason }).await
+            change(
+                &remote.place.operator(config)?,
+                &remote,
+                &grant,
+                "revoke",
+                &ReasonBody { reason },
+            )
+            .await
         }
     }
 }
@@ -220,25 +228,62 @@ async fn create(config: &Path, args: CreateArgs) -> anyhow::Result<()> {
         max_sessions: args.max_sessions,
         client_network: args.client_network,
     };
-    let issued: Issued = ControlClient::new(UsualCaller::Operator, config, &args.remote.place)?
-        .post("/v1/grants", &body)
-        .await?;
-    render::show(args.remote.printing.output, &issued, render::issued)
+    let issued: Issued = args.remote.place.operator(config)?.post("/v1/grants", &body).await?;
+    args.remote.show(&issued, views::issued)
 }
 
-async fn change(config: &Path, remote: &RemoteArgs, path: &str, body: &impl serde::Serialize) -> anyhow::Result<()> {
-    let view: GrantView = ControlClient::new(UsualCaller::Operator, config, &remote.place)?
-        .post(path, body)
-        .await?;
-    show(remote, &view)
+impl GrantsPage {
+    /// Returns this part of the list as a query.
+    pub(super) fn query(self, all: bool, identity: Option<IdentityName>) -> GrantsQuery {
+        GrantsQuery {
+            all,
+            identity,
+            target: self.target,
+            before: self.before,
+            limit: Some(self.limit),
+        }
+    }
+}
+
+/// Lists grants: with `own` only those of the caller, the usable ones first.
+pub(super) async fn list(client: &ControlClient, remote: &RemoteArgs, mut query: GrantsQuery, own: bool) -> anyhow::Result<()> {
+    if own {
+        query.identity = Some(client.get::<Me>("/v1/me", &()).await?.name.parse()?);
+    }
+    let mut found: Grants = client.get("/v1/grants", &query).await?;
+    if own {
+        // Otherwise in the order of the gate, the latest first.
+        found
+            .grants
+            .sort_by_key(|view| !matches!(view.status.as_str(), "ready" | "active"));
+    }
+    remote.show(&found, |found| {
+        render::page(views::grants(&found.grants, own, now()), found.next.as_ref())
+    })
+}
+
+/// Extends a grant and shows it.
+pub(super) async fn extend(client: &ControlClient, grant: &GrantId, extension: ExtendArgs) -> anyhow::Result<()> {
+    let body = ExtendBody {
+        by_seconds: extension.by.as_secs(),
+        reason: extension.reason,
+    };
+    change(client, &extension.remote, grant, "extend", &body).await
+}
+
+/// Changes a grant and shows it.
+pub(super) async fn change(
+    client: &ControlClient,
+    remote: &RemoteArgs,
+    grant: &GrantId,
+    verb: &str,
+    body: &impl Serialize,
+) -> anyhow::Result<()> {
+    show(remote, &client.post(&format!("/v1/grants/{grant}/{verb}"), body).await?)
 }
 
 fn show(remote: &RemoteArgs, view: &GrantView) -> anyhow::Result<()> {
-    render::show(remote.printing.output, view, |view| render::grant(view, now()))
-}
-
-fn path(grant: &GrantId, verb: &str) -> String {
-    format!("/v1/grants/{grant}{verb}")
+    remote.show(view, |view| views::grant(view, now()))
 }
 
 fn now() -> Timestamp {

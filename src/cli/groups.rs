@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use clap::{Command, CommandFactory};
 
 use super::command_line::Cli;
+use super::terminal::wrapped;
 
 /// Number of characters per line.
 const LINE_CHARS: usize = 80;
@@ -71,9 +72,10 @@ fn template(command: &Command) -> String {
         let _ = write!(text, "\n{header}{heading}:{header:#}\n");
         for name in names {
             let about = command.find_subcommand(name).and_then(Command::get_about);
-            let lines = wrapped(&about.map(ToString::to_string).unwrap_or_default());
+            let about = about.map(ToString::to_string).unwrap_or_default();
+            let line = wrapped(&format!("{:INDENT_CHARS$}{about}", ""), LINE_CHARS, INDENT_CHARS);
             let pad = INDENT_CHARS.saturating_sub(name.len() + 2);
-            let _ = writeln!(text, "  {literal}{name}{literal:#}{:pad$}{lines}", "");
+            let _ = writeln!(text, "  {literal}{name}{literal:#}{:pad$}{}", "", line.trim_start());
         }
     }
     let _ = write!(
@@ -81,26 +83,6 @@ fn template(command: &Command) -> String {
         "\n`tidegate help COMMAND` explains a command, with examples.\n\n{header}Options:{header:#}\n{{options}}{{after-help}}"
     );
     text
-}
-
-/// Wraps the text, with each line but the first indented.
-fn wrapped(text: &str) -> String {
-    let mut lines = String::new();
-    let mut column = INDENT_CHARS;
-    for word in text.split(' ') {
-        let length = word.chars().count();
-        if column > INDENT_CHARS && column + 1 + length > LINE_CHARS {
-            lines.push('\n');
-            lines.extend(std::iter::repeat_n(' ', INDENT_CHARS));
-            column = INDENT_CHARS;
-        } else if column > INDENT_CHARS {
-            lines.push(' ');
-            column += 1;
-        }
-        lines.push_str(word);
-        column += length;
-    }
-    lines
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use super::args::OutputFormat;
 use super::client::ControlClient;
-use super::endpoint::UsualCaller;
 use super::render::{print, print_line, print_words, visible};
 use super::zone::{self, zone};
 use crate::audit::event::Event;
@@ -83,7 +82,7 @@ impl RecordSource {
     fn new(config: &Path, origin: &LogLocation) -> anyhow::Result<Self> {
         Ok(match &origin.dir {
             Some(dir) => Self::Folder(dir.clone()),
-            None => Self::Gate(ControlClient::new(UsualCaller::Operator, config, &origin.place)?),
+            None => Self::Gate(origin.place.operator(config)?),
         })
     }
 
@@ -157,7 +156,7 @@ async fn list(source: RecordSource, filter: Filter, part: &ExtentArgs, form: Rec
         last: None,
     };
     if form == RecordFormat::Csv {
-        print_line(&table::csv_line(table::RECORD_HEADER)?);
+        print_line(&table::csv_line(table::header())?);
     }
     let unread = filter.table.is_some().then(|| of_unread(&filter));
     let read = source.lines(filter, extent, |line| shown.line(line)).await;
@@ -335,7 +334,9 @@ async fn touched(source: RecordSource, mut filter: Filter, form: RecordFormat) -
     match form {
         RecordFormat::Json => print(&super::render::json(&touchers)?)?,
         RecordFormat::Csv => {
-            print(&table::csv_line(sums::SUMS_HEADER.map(str::to_ascii_lowercase))?)?;
+            print(&table::csv_line(
+                sums::SUMS.map(|(column, _)| column.name.to_ascii_lowercase()),
+            )?)?;
             for toucher in &touchers {
                 print(&table::csv_line(sums::row(toucher, |at| format!("{at:.0}")))?)?;
             }

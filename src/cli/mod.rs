@@ -11,9 +11,6 @@ mod client_error;
 mod clock;
 pub mod command_line;
 mod complete;
-mod connect;
-mod countdown;
-pub mod demo;
 mod endpoint;
 pub mod evidence;
 mod gate;
@@ -38,7 +35,7 @@ mod terminal;
 mod tests;
 pub mod user;
 mod views;
-mod wait;
+pub(crate) mod wait;
 mod watch;
 mod zone;
 
@@ -48,15 +45,16 @@ use clap::FromArgMatches as _;
 use clap_complete::CompleteEnv;
 
 pub use client_error::ClientError;
-use command_line::{Cli, CliCommand};
+use command_line::{Cli, CliCommand, DemoArgs};
 use run::StartProgramError;
 use speech::complain;
 use wait::Interrupted;
 pub use wait::WaitError;
 
-/// Runs the command line that this process was started with.
+/// Runs the command line that this process was started with. `demo` is the room above this one: no other command needs what it
+/// brings.
 #[must_use]
-pub fn main() -> ExitCode {
+pub fn main(demo: impl FnOnce(&DemoArgs) -> anyhow::Result<()>) -> ExitCode {
     // If a shell asks for completion candidates, this answers and exits.
     CompleteEnv::with_factory(groups::command)
         .var(complete::COMPLETE_VARIABLE)
@@ -65,7 +63,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::from_arg_matches(&groups::command().get_matches()).unwrap_or_else(|error| error.exit());
     zone::settle(cli.utc);
     speech::settle(cli.quiet, cli.color);
-    match dispatch(cli) {
+    match dispatch(cli, demo) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             complain(&format!("{error:#}"));
@@ -75,14 +73,14 @@ pub fn main() -> ExitCode {
 }
 
 /// Runs a command and returns its exit code: 0, or that of the program it ran.
-fn dispatch(cli: Cli) -> anyhow::Result<u8> {
+fn dispatch(cli: Cli, demo: impl FnOnce(&DemoArgs) -> anyhow::Result<()>) -> anyhow::Result<u8> {
     let config = cli.config;
     let done = match cli.command {
         CliCommand::People(command) => return wait_for(requester::run(&config, command)),
         CliCommand::Serve => return gate::serve(&config),
         CliCommand::Check { offline, start } => return gate::check(&config, offline, start),
         CliCommand::Fingerprint => gate::fingerprint(&config),
-        CliCommand::Demo(args) => demo::run(&args),
+        CliCommand::Demo(args) => demo(&args),
         CliCommand::Grant(command) => wait_for(grant::run(&config, command)),
         CliCommand::Session(command) => wait_for(session::run(&config, command)),
         CliCommand::Reload(remote) => wait_for(reload::run(&config, &remote)),

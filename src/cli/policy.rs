@@ -18,12 +18,14 @@ use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use super::args::{GatePlace, OnTarget, OutputArgs, OutputFormat, one_profile};
+use super::client_error::ClientError;
 use super::{complete, render};
-use crate::access::policy::{Action, Policies, QuestionContext, RequestExplanation, RequestVerdict, table};
+use crate::access::policy::{Action, Policies, QuestionContext, table};
 use crate::base::clock::Clock;
 use crate::base::duration;
 use crate::base::times::{Coming, TimeError};
-use crate::config::{ConfigMistake, PolicyLocation, policies, policy_place};
+use crate::config::{DEFAULT_WINDOW, PolicyLocation, policies, policy_place};
+use crate::control::model::{ExplanationBody, VerdictBody};
 use crate::identity::{Identity, IdentitySource};
 use crate::model::ids::{GrantId, RequestId};
 use crate::model::names::{GroupName, IdentityName, ProfileName};
@@ -134,9 +136,6 @@ pub struct ExplainArgs {
     pub place: GatePlace,
 }
 
-/// Window of a query to a folder if none is named.
-const DEFAULT_WINDOW: Duration = Duration::from_mins(30);
-
 /// Parses a time. A date stays as written, for the zone of the policies; other times are in this machine's zone.
 fn moment(text: &str) -> Result<String, TimeError> {
     let coming = Coming::parse(text)?;
@@ -168,8 +167,7 @@ impl PolicyFolder {
     /// Returns the named folder and zone; values that are not named come from the configuration, if there is one.
     fn place(&self, config: &Path) -> anyhow::Result<PolicyLocation> {
         let configured = if config.exists() && (self.dir.is_none() || self.zone.is_none()) {
-            let lines = |mistakes: Vec<ConfigMistake>| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-            policy_place(config).map_err(|mistakes| anyhow::anyhow!(lines(mistakes)))?
+            policy_place(config).map_err(ClientError::Config)?
         } else {
             PolicyLocation::beside(config)
         };
@@ -180,11 +178,16 @@ impl PolicyFolder {
     }
 }
 
-/// Loads the policies, or returns all mistakes with the paths of their files.
-fn load(place: &PolicyLocation) -> Result<Policies, Vec<String>> {
-    let (schema, sources) = policies::read(&place.dir).map_err(|error| vec![error.to_string()])?;
-    let parsed = Policies::parse(&schema, &sources, place.zone.clone());
-    parsed.map_err(|error| placed(&place.dir, error.0))
+/// Loads the policies; `consequence` ends the error, which has all mistakes with the paths of their files.
+fn load(place: &PolicyLocation, output: OutputFormat, consequence: &str) -> anyhow::Result<Policies> {
+    let parsed = match policies::read(&place.dir) {
+        Ok((schema, sources)) => {
+            let parsed = Policies::parse(&schema, &sources, place.zone.clone());
+            parsed.map_err(|error| placed(&place.dir, error.0))
+        }
+        Err(error) => Err(vec![error.to_string()]),
+    };
+    parsed.or_else(|wrong| failed(output, consequence, &wrong))
 }
 
 /// Adds the folder to lines that begin with the name of a file.
@@ -208,7 +211,7 @@ pub(super) async fn run(config: &Path, command: PolicyCommand) -> anyhow::Result
 }
 
 /// Returns the error; for scripts also prints the mistakes as JSON.
-fn failed(output: OutputFormat, what: &str, wrong: &[String]) -> anyhow::Result<()> {
+fn failed<T>(output: OutputFormat, what: &str, wrong: &[String]) -> anyhow::Result<T> {
     if output == OutputFormat::Json {
         render::show(output, &json!({ "good": false, "wrong": wrong }), Value::to_string)?;
     }
@@ -218,16 +221,8 @@ fn failed(output: OutputFormat, what: &str, wrong: &[String]) -> anyhow::Result<
 fn check(config: &Path, folder: &PolicyFolder) -> anyhow::Result<()> {
     let place = folder.place(config)?;
     let dir = &place.dir;
-    let policies = match load(&place) {
-        Ok(policies) => policies,
-        Err(wrong) => {
-            return failed(
-                folder.printing.output,
-                "a gate would reject this policy set and keep its current one",
-                &wrong,
-            );
-        }
-    };
+    let consequence = "a gate would reject this policy set and keep its current one";
+    let policies = load(&place, folder.printing.output, consequence)?;
     let ids: Vec<_> = policies.ids().collect();
     let value = json!({ "good": true, "policies": ids, "policy_set": policies.hash() });
     render::show(folder.printing.output, &value, |_| {
@@ -239,10 +234,7 @@ fn check(config: &Path, folder: &PolicyFolder) -> anyhow::Result<()> {
 fn test(config: &Path, folder: &PolicyFolder) -> anyhow::Result<()> {
     let place = folder.place(config)?;
     let dir = &place.dir;
-    let policies = match load(&place) {
-        Ok(policies) => policies,
-        Err(wrong) => return failed(folder.printing.output, "no case was tested", &wrong),
-    };
+    let policies = load(&place, folder.printing.output, "no case was tested")?;
     let tables = policies::read_tables(dir)?;
     let outcome = table::run(&policies, &tables);
     if outcome.cases == 0 && outcome.failures.is_empty() {
@@ -263,16 +255,8 @@ fn test(config: &Path, folder: &PolicyFolder) -> anyhow::Result<()> {
 }
 
 fn explain(config: &Path, args: ExplainArgs) -> anyhow::Result<()> {
-    let policies = match load(&args.folder.place(config)?) {
-        Ok(policies) => policies,
-        Err(wrong) => {
-            return failed(
-                args.folder.printing.output,
-                "this policy set has mistakes, so nothing can be explained",
-                &wrong,
-            );
-        }
-    };
+    let consequence = "this policy set has mistakes, so nothing can be explained";
+    let policies = load(&args.folder.place(config)?, args.folder.printing.output, consequence)?;
     let now = match &args.at {
         Some(text) => policies
             .time(text)
@@ -305,69 +289,32 @@ fn explain(config: &Path, args: ExplainArgs) -> anyhow::Result<()> {
         client: args.from,
         active_grants: args.active_grants.unwrap_or(0),
     };
-    let explanation = policies.explain(&identity, &wish, context, &[]);
-    let value = as_json(&explanation, policies.hash());
-    render::show(args.folder.printing.output, &value, |_| told(&explanation, &wish))
+    let explanation = explained(&policies, &identity, &wish, context);
+    render::show(args.folder.printing.output, &as_json(&explanation), |_| told(&explanation))
 }
 
-fn as_json(explanation: &RequestExplanation, hash: &str) -> Value {
-    let remedies: Vec<_> = explanation
-        .remedies
-        .iter()
-        .map(|remedy| {
-            let mut value = verdict_json(&remedy.verdict);
-            if let Value::Object(fields) = &mut value {
-                fields.insert("change".to_owned(), remedy.change.clone().into());
-            }
-            value
-        })
-        .collect();
-    let mut value = verdict_json(&explanation.judgement.verdict);
-    if let Value::Object(fields) = &mut value {
-        fields.insert("policies".to_owned(), explanation.judgement.policies.clone().into());
-        fields.insert("remedies".to_owned(), remedies.into());
-        fields.insert("policy_set".to_owned(), hash.into());
-    }
-    value
+/// Returns the answer of a folder's policies, in the form of a gate's answer.
+fn explained(policies: &Policies, identity: &Identity, wish: &RequestSpec, context: QuestionContext) -> ExplanationBody {
+    ExplanationBody::of_request(policies, identity, Action::Request, wish, context, None)
 }
 
-fn verdict_json(verdict: &RequestVerdict) -> Value {
-    match verdict {
-        RequestVerdict::Automatic => json!({ "verdict": "automatic" }),
-        RequestVerdict::Approvals(approvals) => json!({ "verdict": "approvals", "approvals": approvals }),
-        RequestVerdict::Denied { why } => json!({ "verdict": "denied", "why": why }),
-    }
-}
-
-fn told(explanation: &RequestExplanation, wish: &RequestSpec) -> String {
-    let (wanted, window) = (wish.target.with(Some(&wish.profile)), duration::show(wish.window));
-    let who = &wish.identity;
-    let mut text = format!("{who}, {wanted} for {window}: {}", words(&explanation.judgement.verdict));
-    if let RequestVerdict::Denied { why } = &explanation.judgement.verdict {
-        text = format!("{text}\n  why: {}", render::visible(why));
-    }
-    let by = match explanation.judgement.policies.as_slice() {
-        [] => "no policy (access that no policy permits is denied)".to_owned(),
-        policies => policies.join(", "),
+fn as_json(explanation: &ExplanationBody) -> Value {
+    let flat = |answer: &VerdictBody, mut more: Value| {
+        if let (Value::Object(more), Value::Object(verdict)) = (&mut more, json!(answer)) {
+            more.extend(verdict);
+        }
+        more
     };
-    text = format!("{text}\n  decided by: {}", render::visible(&by));
-    if explanation.judgement.verdict != RequestVerdict::Automatic && explanation.remedies.is_empty() {
-        text.push_str("\n  no change of the request would be permitted");
-    }
-    for remedy in &explanation.remedies {
-        let change = render::visible(&remedy.change);
-        text = format!("{text}\n  {change}: {}", words(&remedy.verdict));
-    }
-    text
+    let remedies = explanation.remedies.iter();
+    let remedies: Vec<Value> = remedies
+        .map(|remedy| flat(&remedy.answer, json!({ "change": remedy.change })))
+        .collect();
+    let more = json!({ "policies": explanation.policies, "remedies": remedies, "policy_set": explanation.policy_set });
+    flat(&explanation.answer, more)
 }
 
-fn words(verdict: &RequestVerdict) -> String {
-    match verdict {
-        RequestVerdict::Automatic => "approved automatically".to_owned(),
-        RequestVerdict::Approvals(1) => "needs one approver".to_owned(),
-        RequestVerdict::Approvals(approvals) => format!("needs {approvals} approvers"),
-        RequestVerdict::Denied { .. } => "denied".to_owned(),
-    }
+fn told(explanation: &ExplanationBody) -> String {
+    ask::told("", explanation)
 }
 
 #[cfg(test)]

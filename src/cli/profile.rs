@@ -13,10 +13,9 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr
 
 use super::address::ControlEndpoint;
 use super::args::RemoteArgs;
-use super::client::ControlClient;
+use super::client::{ControlClient, seen};
 use super::client_error::ClientError;
-use super::connect;
-use super::endpoint::{self, EndpointEnvironment, UsualCaller};
+use super::endpoint::{self, EndpointEnvironment};
 use super::render;
 use super::speech::note;
 use super::stored_login::{folder, load, store_in};
@@ -41,7 +40,7 @@ pub(super) async fn login(config: &Path, remote: &RemoteArgs, trust: Option<Gate
     if token.expose().is_empty() {
         bail!("no token given; an operator of the gate creates one: tidegate user add NAME");
     }
-    let client = ControlClient::with(place.clone(), trust.clone(), token.clone());
+    let client = ControlClient::with(place.clone(), trust.clone(), token.clone())?;
     let me: Me = client.get("/v1/me", &()).await?;
     if me.source == "admin" {
         bail!("this is the admin token, not a person's; log in with a user's token (tidegate user add NAME)");
@@ -51,9 +50,7 @@ pub(super) async fn login(config: &Path, remote: &RemoteArgs, trust: Option<Gate
     if place.is_exposed() {
         note(&format!("note: {place} is not encrypted; your token is sent in clear text"));
     }
-    render::show(remote.printing.output, &me, |me| {
-        format!("You are {} at {place}{}.", me.name, groups(me))
-    })
+    remote.show(&me, |me| format!("You are {} at {place}{}.", me.name, groups(me)))
 }
 
 /// Determines the basis on which the gate is trusted, before a token is asked for, let alone sent.
@@ -68,11 +65,11 @@ async fn settle(place: &ControlEndpoint, named: Option<GateTrust>) -> anyhow::Re
         // A login that cannot be read is about to be replaced.
         None => endpoint::trust(place, &EndpointEnvironment::read(), load().ok().flatten().as_ref())?,
     };
-    let tried = connect::connect(place, &trust.clone().unwrap_or_default()).await;
-    match (tried, trust) {
-        (Ok(_), trust) => Ok(trust.unwrap_or_default()),
+    let client = ControlClient::with(place.clone(), trust.clone().unwrap_or_default(), Secret::new(String::new()))?;
+    match (client.reach().await, trust) {
+        (Ok(()), trust) => Ok(trust.unwrap_or_default()),
         (Err(ClientError::Untrusted { address, why, .. }), None) => {
-            let seen = connect::seen(&address).await?;
+            let seen = seen(&address).await?;
             match seen {
                 Some(seen) if believed(&address, &why, seen)? => Ok(GateTrust::Pin(seen)),
                 _ => Err(ClientError::Untrusted { address, why, seen }.into()),
@@ -119,19 +116,16 @@ pub(super) fn logout() -> anyhow::Result<()> {
 
 /// Prints the identity that the gate recognizes the user as.
 pub(super) async fn whoami(config: &Path, remote: &RemoteArgs) -> anyhow::Result<()> {
-    let client = ControlClient::new(UsualCaller::Person, config, &remote.place)?;
+    let client = remote.place.person(config)?;
     let me: Me = client.get("/v1/me", &()).await?;
-    render::show(remote.printing.output, &me, |me| {
-        format!("{} at {}{}", me.name, client.address(), groups(me))
-    })
+    remote.show(&me, |me| format!("{} at {}{}", me.name, client.address(), groups(me)))
 }
 
 fn groups(me: &Me) -> String {
-    let groups: Vec<&str> = me.groups.iter().map(crate::model::names::GroupName::as_str).collect();
-    match (groups.as_slice(), me.admin) {
-        ([], true) => ", administers the gate".to_owned(),
-        ([], false) => ", in no group".to_owned(),
-        (some, _) => format!(", in {}", some.join(", ")),
+    match (me.groups.is_empty(), me.admin) {
+        (true, true) => ", administers the gate".to_owned(),
+        (true, false) => ", in no group".to_owned(),
+        (false, _) => format!(", in {}", render::joined(&me.groups, ", ")),
     }
 }
 
@@ -144,10 +138,10 @@ fn ask_for_token(place: &ControlEndpoint) -> anyhow::Result<Secret<String>> {
         return Ok(Secret::new(text.trim().to_owned()));
     }
     // Echo is disabled before the prompt, so that characters typed right after it are not shown either.
-    let mut quiet = HiddenInput::start()?;
+    let quiet = HiddenInput::start()?;
     prompt(&format!("Token for {place}: "))?;
     let token = typed(&mut input);
-    quiet.end();
+    drop(quiet);
     prompt("\n")?;
     token
 }
@@ -180,7 +174,7 @@ fn prompt(text: &str) -> io::Result<()> {
 }
 
 /// Terminal without echo, until dropped.
-struct HiddenInput(Option<Termios>);
+struct HiddenInput(Termios);
 
 impl HiddenInput {
     fn start() -> io::Result<Self> {
@@ -188,19 +182,13 @@ impl HiddenInput {
         let mut quiet = before.clone();
         quiet.local_modes -= LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG;
         tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &quiet)?;
-        Ok(Self(Some(before)))
-    }
-
-    fn end(&mut self) {
-        if let Some(before) = self.0.take() {
-            let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &before);
-        }
+        Ok(Self(before))
     }
 }
 
 impl Drop for HiddenInput {
     fn drop(&mut self) {
-        self.end();
+        let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &self.0);
     }
 }
 

@@ -5,13 +5,10 @@
 use std::path::Path;
 
 use super::args::RemoteArgs;
-use super::client::ControlClient;
-use super::endpoint::UsualCaller;
 use super::render;
 use crate::control::model::Reload;
 
 pub(super) async fn run(config: &Path, remote: &RemoteArgs) -> anyhow::Result<()> {
-    let client = ControlClient::new(UsualCaller::Operator, config, &remote.place)?;
-    let done: Reload = client.post("/v1/reload", &()).await?;
-    render::show(remote.printing.output, &done, |done| render::visible(&done.detail))
+    let done: Reload = remote.place.operator(config)?.post("/v1/reload", &()).await?;
+    remote.show(&done, |done| render::visible(&done.detail))
 }

@@ -14,15 +14,11 @@ pub use args::{RequestCommand, RequestCommandArgs, RequestListArgs, RequesterCom
 
 use super::access::submit;
 use super::args::RemoteArgs;
-use super::client::ControlClient;
-use super::endpoint::UsualCaller;
 use super::speech::is_quiet;
-use super::{complete, profile, render, run, targets, user, views, wait, watch};
+use super::{complete, grant, profile, render, run, targets, user, views, wait, watch};
 use crate::base::clock::Clock;
 use crate::base::tls::GateTrust;
-use crate::control::model::{
-    ApproveBody, CommentBody, EmptyBody, ExtendBody, GrantView, Grants, GrantsQuery, Me, RequestView, RequestsBody, RequestsQuery,
-};
+use crate::control::model::{ApproveBody, CommentBody, EmptyBody, Me, RequestView, RequestsBody, RequestsQuery};
 use crate::model::ids::RequestId;
 use crate::model::request::RequestState;
 
@@ -44,23 +40,11 @@ pub(super) async fn run(config: &Path, command: RequesterCommand) -> anyhow::Res
             None => request(config, *args).await,
         },
         RequesterCommand::Requests(args) => requests(config, args).await,
-        RequesterCommand::Grants {
-            all,
-            target,
-            page,
-            remote,
-        } => {
-            let query = GrantsQuery {
-                all,
-                target,
-                before: page.before,
-                limit: Some(page.limit),
-                ..GrantsQuery::default()
-            };
-            grants(config, query, &remote).await
+        RequesterCommand::Grants { all, page, remote } => {
+            grant::list(&remote.place.person(config)?, &remote, page.query(all, None), true).await
         }
         RequesterCommand::User(command) => user::run(config, command).await,
-        RequesterCommand::Completions { shell } => completions(shell),
+        RequesterCommand::Completions { shell } => Ok(render::print(completion_script(shell)?.trim_end())?),
         other => change(config, other).await,
     }
     .map(|()| 0)
@@ -68,6 +52,7 @@ pub(super) async fn run(config: &Path, command: RequesterCommand) -> anyhow::Res
 
 /// Runs a command that changes one request or grant.
 async fn change(config: &Path, command: RequesterCommand) -> anyhow::Result<()> {
+    let said = |comment| CommentBody { comment: Some(comment) };
     match command {
         RequesterCommand::Approve {
             request,
@@ -94,52 +79,30 @@ async fn change(config: &Path, command: RequesterCommand) -> anyhow::Result<()> 
             remote,
         } => step(config, &remote, &request, "review", &said(comment)).await,
         RequesterCommand::Withdraw { request, remote } => step(config, &remote, &request, "withdraw", &EmptyBody {}).await,
-        RequesterCommand::Extend {
-            grant,
-            by,
-            reason,
-            remote,
-        } => {
-            let by_seconds = by.as_secs();
-            moved(
-                config,
-                &remote,
-                &format!("/v1/grants/{grant}/extend"),
-                &ExtendBody { by_seconds, reason },
-            )
-            .await
+        RequesterCommand::Extend { grant, extension } => {
+            let client = extension.remote.place.person(config)?;
+            grant::extend(&client, &grant, extension).await
         }
         RequesterCommand::Release { grant, remote } => {
-            moved(config, &remote, &format!("/v1/grants/{grant}/release"), &EmptyBody {}).await
+            grant::change(&remote.place.person(config)?, &remote, &grant, "release", &EmptyBody {}).await
         }
         // `run` has handled all others.
         _ => Ok(()),
     }
 }
 
-fn said(comment: String) -> CommentBody {
-    CommentBody { comment: Some(comment) }
-}
-
 async fn step(config: &Path, remote: &RemoteArgs, request: &RequestId, verb: &str, body: &impl Serialize) -> anyhow::Result<()> {
-    let client = ControlClient::new(UsualCaller::Person, config, &remote.place)?;
-    let view: RequestView = client.post(&format!("/v1/requests/{request}/{verb}"), body).await?;
-    let now = Clock::system(None).now();
-    render::show(remote.printing.output, &view, |view| views::request(view, &[], now))
-}
-
-async fn moved(config: &Path, remote: &RemoteArgs, path: &str, body: &impl Serialize) -> anyhow::Result<()> {
-    let view: GrantView = ControlClient::new(UsualCaller::Person, config, &remote.place)?
-        .post(path, body)
+    let view: RequestView = remote
+        .place
+        .person(config)?
+        .post(&format!("/v1/requests/{request}/{verb}"), body)
         .await?;
-    render::show(remote.printing.output, &view, |view| {
-        render::grant(view, Clock::system(None).now())
-    })
+    remote.show(&view, |view| views::request(view, &[], Clock::system(None).now()))
 }
 
 async fn request(config: &Path, args: RequestCommandArgs) -> anyhow::Result<()> {
     let wanted = args.wanted.context("no target given: tidegate request TARGET")?;
-    let client = ControlClient::new(UsualCaller::Person, config, &args.place)?;
+    let client = args.place.person(config)?;
     let mut request = submit(&client, &wanted).await?;
     if args.wait {
         let mut stops = wait::Signals::new()?;
@@ -159,7 +122,7 @@ async fn request(config: &Path, args: RequestCommandArgs) -> anyhow::Result<()> 
 }
 
 async fn requests(config: &Path, args: RequestListArgs) -> anyhow::Result<()> {
-    let client = ControlClient::new(UsualCaller::Person, config, &args.remote.place)?;
+    let client = args.remote.place.person(config)?;
     let identity = if args.mine {
         Some(client.get::<Me>("/v1/me", &()).await?.name.parse()?)
     } else {
@@ -175,7 +138,7 @@ async fn requests(config: &Path, args: RequestListArgs) -> anyhow::Result<()> {
         limit: Some(args.limit),
     };
     let requests: RequestsBody = client.get("/v1/requests", &query).await?;
-    render::show(args.remote.printing.output, &requests, |page| {
+    args.remote.show(&requests, |page| {
         let table = views::requests(&page.requests, Clock::system(None).now());
         render::page(table, page.next.as_ref())
     })?;
@@ -183,32 +146,6 @@ async fn requests(config: &Path, args: RequestListArgs) -> anyhow::Result<()> {
         watch::requests(&client, args.remote.printing.output).await?;
     }
     Ok(())
-}
-
-/// Returns the caller's own grants; operators see those of all identities with `grant list`.
-async fn my_grants(client: &ControlClient, query: GrantsQuery) -> anyhow::Result<Grants> {
-    let me: Me = client.get("/v1/me", &()).await?;
-    let query = GrantsQuery {
-        identity: Some(me.name.parse()?),
-        ..query
-    };
-    let mut mine: Grants = client.get("/v1/grants", &query).await?;
-    // Usable ones first; otherwise in the order of the gate, the latest first.
-    mine.grants.sort_by_key(|view| !views::live(view));
-    Ok(mine)
-}
-
-async fn grants(config: &Path, query: GrantsQuery, remote: &RemoteArgs) -> anyhow::Result<()> {
-    let client = ControlClient::new(UsualCaller::Person, config, &remote.place)?;
-    let mine = my_grants(&client, query).await?;
-    render::show(remote.printing.output, &mine, |mine| {
-        let table = views::grants(&mine.grants, Clock::system(None).now());
-        render::page(table, mine.next.as_ref())
-    })
-}
-
-fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
-    Ok(render::print(completion_script(shell)?.trim_end())?)
 }
 
 /// Returns the script that makes a shell ask this program for completion candidates.

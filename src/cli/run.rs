@@ -11,7 +11,7 @@ mod verification;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
 use anyhow::Context;
@@ -22,17 +22,15 @@ use rustix::process::{Pid, Signal, getpgrp, kill_process};
 use super::access::{AccessArgs, enter};
 use super::args::GatePlace;
 use super::client::ControlClient;
-use super::countdown::{CountdownMode, follow};
-use super::endpoint::UsualCaller;
 use super::render;
-use super::render::{left, time, to, visible};
+use super::render::{left, time, visible};
 use super::speech::{complain, note};
+use super::views::to;
 use super::wait::{Signals, code_of, until_granted};
 use crate::base::clock::Clock;
 use crate::base::duration;
 use crate::control::model::{AccessBody, EmptyBody, GrantLoginBody, GrantView};
 use crate::model::ids::{GrantId, RequestId};
-use crate::testkit::on_path;
 use variables::ConnectionVariables;
 use verification::VerificationVariables;
 
@@ -48,10 +46,9 @@ Examples:
 
 psql joins a live grant of yours with the same profile (without --profile: the target's narrowest)
 if it covers your --for, --sessions and --ticket; a new --reason is recorded. Otherwise it requests
-access. While you wait for approval, Ctrl-C withdraws the request; later psql gets it. In the last
-five minutes the terminal's title counts down, and lines appear at 5 min, 1 min and 10 s, and
-whenever the grant is extended, shortened or revoked. psql gets its login through PGHOST, PGPORT,
-PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE and PGSSLROOTCERT. The exit code is psql's.")]
+access. While you wait for approval, Ctrl-C withdraws the request; later psql gets it. psql gets its
+login through PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE and PGSSLROOTCERT. The exit
+code is psql's.")]
 pub struct PsqlArgs {
     /// Target, profile and terms of the request.
     #[command(flatten)]
@@ -62,9 +59,6 @@ pub struct PsqlArgs {
     /// Releases the grant when psql ends, instead of keeping it until its window closes
     #[arg(long)]
     pub release: bool,
-    /// Countdown of the remaining time
-    #[arg(long, value_enum, default_value_t = CountdownMode::Auto, value_name = "WHEN")]
-    pub countdown: CountdownMode,
     /// Suppresses the gate's notice of the grant and its end
     #[arg(long)]
     pub no_welcome: bool,
@@ -156,7 +150,6 @@ struct ProgramAccess {
 }
 
 pub(super) async fn psql(config: &Path, args: PsqlArgs) -> anyhow::Result<u8> {
-    let client = ControlClient::new(UsualCaller::Person, config, &args.place)?;
     if on_path("psql").is_none() {
         // Before an approver is asked for access that cannot be used.
         return Err(StartProgramError {
@@ -165,8 +158,6 @@ pub(super) async fn psql(config: &Path, args: PsqlArgs) -> anyhow::Result<u8> {
         }
         .into());
     }
-    let mut stops = Signals::new()?;
-    let access = obtain(&client, &args.wanted, &mut stops).await?;
     let program = ChildProgram {
         name: OsStr::new("psql"),
         arguments: &args.arguments,
@@ -174,38 +165,26 @@ pub(super) async fn psql(config: &Path, args: PsqlArgs) -> anyhow::Result<u8> {
         interrupts: false,
         welcome: !args.no_welcome,
     };
-    let ended = tokio::select! {
-        ended = program.run(&client, &access, &mut stops) => ended,
-        never = Box::pin(follow(&client, &access.grant, args.countdown)) => match never {},
-    };
-    if args.release {
-        release(&client, &access).await;
-    }
-    ended
+    program.run(args.place.person(config)?, &args.wanted, |_| args.release).await
 }
 
 pub(super) async fn exec(config: &Path, args: ExecArgs) -> anyhow::Result<u8> {
-    let client = ControlClient::new(UsualCaller::Person, config, &args.place)?;
     let Some((name, arguments)) = args.command.split_first() else {
         anyhow::bail!("exec needs a command after --");
     };
-    let mut stops = Signals::new()?;
-    let access = obtain(&client, &args.wanted, &mut stops).await?;
     let program = ChildProgram {
         name,
         arguments,
         interrupts: !at_the_terminal(),
         welcome: !args.no_welcome,
     };
-    let ended = program.run(&client, &access, &mut stops).await;
-    if access.made || args.release {
-        release(&client, &access).await;
-    }
-    ended
+    program
+        .run(args.place.person(config)?, &args.wanted, |made| made || args.release)
+        .await
 }
 
 pub(super) async fn env(config: &Path, args: EnvArgs) -> anyhow::Result<u8> {
-    let client = ControlClient::new(UsualCaller::Person, config, &args.place)?;
+    let client = args.place.person(config)?;
     let access = obtain(&client, &args.wanted, &mut Signals::new()?).await?;
     let variables = variables(&client, &access, !args.no_welcome).await?;
     render::print(&variables.written(args.format)?)?;
@@ -291,7 +270,7 @@ async fn variables(client: &ControlClient, access: &ProgramAccess, welcome: bool
 }
 
 /// Gives the grant back. A failure is reported but does not change the exit code, since the program has done its work.
-async fn release(client: &ControlClient, access: &ProgramAccess) {
+async fn give_back(client: &ControlClient, access: &ProgramAccess) {
     let path = format!("/v1/grants/{}/release", access.grant);
     if let Err(error) = client.post::<GrantView>(&path, &EmptyBody {}).await {
         complain(&format!("cannot release grant {}: {error}", access.grant));
@@ -305,6 +284,14 @@ pub(super) fn at_the_terminal() -> bool {
     terminal.is_ok_and(|terminal| rustix::termios::tcgetpgrp(&terminal).is_ok_and(|foreground| foreground == getpgrp()))
 }
 
+/// Returns the first file called `name` in the folders of `PATH`.
+pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+}
+
 /// Program to run.
 struct ChildProgram<'a> {
     name: &'a OsStr,
@@ -316,10 +303,19 @@ struct ChildProgram<'a> {
 }
 
 impl ChildProgram<'_> {
-    /// Runs it to its end, with a login of its own; passes signals on.
-    async fn run(&self, client: &ControlClient, access: &ProgramAccess, stops: &mut Signals) -> anyhow::Result<u8> {
-        let variables = variables(client, access, self.welcome).await?;
-        self.run_with(&variables, stops).await
+    /// Obtains access and runs the program to its end, with a login of its own; passes signals on. Then gives the grant back, if
+    /// `release` says so for a grant that was made for this program or not.
+    async fn run(&self, client: ControlClient, wanted: &AccessArgs, release: impl Fn(bool) -> bool) -> anyhow::Result<u8> {
+        let mut stops = Signals::new()?;
+        let access = obtain(&client, wanted, &mut stops).await?;
+        let ended = match variables(&client, &access, self.welcome).await {
+            Ok(variables) => self.run_with(&variables, &mut stops).await,
+            Err(error) => Err(error),
+        };
+        if release(access.made) {
+            give_back(&client, &access).await;
+        }
+        ended
     }
 
     async fn run_with(&self, variables: &ConnectionVariables, stops: &mut Signals) -> anyhow::Result<u8> {

@@ -7,9 +7,7 @@ use std::path::Path;
 use clap::Subcommand;
 
 use super::args::RemoteArgs;
-use super::client::ControlClient;
-use super::endpoint::UsualCaller;
-use super::{complete, render};
+use super::{complete, views};
 use crate::base::clock::Clock;
 use crate::control::model::{ReasonBody, Sessions, SessionsQuery};
 use crate::gate::session::SessionView;
@@ -59,20 +57,13 @@ pub(super) async fn run(config: &Path, command: SessionsCommand) -> anyhow::Resu
             remote,
         } => {
             let query = SessionsQuery { grant, identity, target };
-            let sessions: Sessions = ControlClient::new(UsualCaller::Operator, config, &remote.place)?
-                .get("/v1/sessions", &query)
-                .await?;
-            let now = Clock::system(None).now();
-            render::show(remote.printing.output, &sessions, |sessions| {
-                render::sessions(&sessions.sessions, now)
-            })
+            let sessions: Sessions = remote.place.operator(config)?.get("/v1/sessions", &query).await?;
+            remote.show(&sessions, |found| views::sessions(&found.sessions, Clock::system(None).now()))
         }
         SessionsCommand::Kill { session, reason, remote } => {
             let path = format!("/v1/sessions/{session}/kill");
-            let view: SessionView = ControlClient::new(UsualCaller::Operator, config, &remote.place)?
-                .post(&path, &ReasonBody { reason })
-                .await?;
-            render::show(remote.printing.output, &view, |view| {
+            let view: SessionView = remote.place.operator(config)?.post(&path, &ReasonBody { reason }).await?;
+            remote.show(&view, |view| {
                 let who = &view.who;
                 let ended = match view.effect {
                     Some(effect) if effect.is_done() => "has ended, and its end is recorded",

@@ -3,14 +3,14 @@
 //! Notes and colours are set once, before a command runs. If they are not set, as in tests, notes are printed and nothing is
 //! coloured. Colours are added after control characters were made visible, and never to JSON or CSV.
 
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, Write};
 use std::sync::OnceLock;
 
 use anstream::AutoStream;
 use clap::ColorChoice;
 use clap::builder::styling::{AnsiColor, Style};
 
-use super::terminal;
+use super::terminal::{self, CONTINUATION_INDENT};
 use crate::base::visible::visible;
 
 static SPEECH: OnceLock<SpeechSettings> = OnceLock::new();
@@ -42,15 +42,17 @@ pub(super) fn is_quiet() -> bool {
 
 /// Prints an error or a warning.
 pub(super) fn complain(text: &str) {
-    let columns = io::stderr().is_terminal().then(terminal::columns);
-    complain_to(&mut io::stderr(), text, columns);
+    complain_to(&mut io::stderr(), text, terminal::width_of(&io::stderr()));
 }
 
 /// Tells the user what went wrong. Where nobody can be told any more there is nothing else to do.
 pub(super) fn complain_to(output: &mut impl Write, text: &str, columns: Option<usize>) {
     for line in text.lines() {
         let line = format!("tidegate: {}", visible(line));
-        let line = columns.map_or_else(|| line.clone(), |columns| terminal::wrapped(&line, columns));
+        let line = columns.map_or_else(
+            || line.clone(),
+            |columns| terminal::wrapped(&line, columns, CONTINUATION_INDENT),
+        );
         let _ = output.write_all(format!("{line}\n").as_bytes());
     }
 }

@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 
 use super::address::ControlEndpoint;
 use super::client_error::ClientError;
-use super::connect::address;
 use crate::base::secret::Secret;
 use crate::base::tls::GateTrust;
 
@@ -73,7 +72,7 @@ fn load_from(folder: &Path) -> Result<Option<StoredLogin>, ClientError> {
             .map_err(|error: crate::base::tls::FingerprintError| broken(error.to_string()))
     });
     Ok(Some(StoredLogin {
-        control: address(&file.control)?,
+        control: file.control.parse()?,
         identity: file.identity,
         trust: pin.transpose()?.map(GateTrust::Pin).or(file.ca.map(GateTrust::Ca)),
         token_file: folder.join("token"),

@@ -1,16 +1,33 @@
 //! Tables that fit the width: wide cells are cut, the least important column is dropped, an id is never broken.
-//!
-//! The width is an argument.
 
 use comfy_table::{Table, presets};
 
+use super::terminal;
 use crate::base::columns::fitted;
 pub(super) use crate::base::columns::{ColumnSpec, cut, less, whole};
 
+/// Column of a table, with the function that makes a row's cell.
+pub(super) type Column<'a, T> = (ColumnSpec, &'a dyn Fn(&T) -> String);
+
+/// Returns a table, as wide as the terminal if there is one; without rows, the text `empty`.
+pub(super) fn table<T>(rows: &[T], empty: &str, columns: &[Column<'_, T>]) -> String {
+    if rows.is_empty() {
+        return empty.to_owned();
+    }
+    let cells = |row| columns.iter().map(|(_, cell)| cell(row)).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(cells).collect();
+    let columns: Vec<ColumnSpec> = columns.iter().map(|(column, _)| *column).collect();
+    render(&columns, &rows, width())
+}
+
 /// Renders rows in at most `width` characters, if that is possible without breaking whole columns; `None` means no limit.
 #[must_use]
-pub(super) fn render(columns: &[ColumnSpec], rows: &[impl AsRef<[String]>], width: Option<usize>) -> String {
-    let natural: Vec<usize> = (0..columns.len()).map(|at| widest(columns, rows, at)).collect();
+pub(super) fn render(columns: &[ColumnSpec], rows: &[Vec<String>], width: Option<usize>) -> String {
+    let widest = |at: usize, column: &ColumnSpec| {
+        let cells = rows.iter().filter_map(|row| row.get(at));
+        cells.map(|cell| cell.chars().count()).fold(column.name.len(), usize::max)
+    };
+    let natural: Vec<usize> = columns.iter().enumerate().map(|(at, column)| widest(at, column)).collect();
     let chosen = match width {
         Some(width) => fitted(columns, &natural, width),
         None => natural.into_iter().enumerate().collect(),
@@ -19,24 +36,27 @@ pub(super) fn render(columns: &[ColumnSpec], rows: &[impl AsRef<[String]>], widt
     table.load_style(presets::NOTHING);
     table.set_header(chosen.iter().filter_map(|(at, _)| Some(columns.get(*at)?.name)));
     for row in rows {
-        let cell = |(at, room): &(usize, usize)| Some(shortened(row.as_ref().get(*at)?, *room));
+        let cell = |(at, room): &(usize, usize)| Some(terminal::fitted(row.get(*at)?, *room));
         table.add_row(chosen.iter().filter_map(cell));
     }
     table.trim_fmt()
 }
 
-fn widest(columns: &[ColumnSpec], rows: &[impl AsRef<[String]>], at: usize) -> usize {
-    let head = columns.get(at).map_or(0, |column| column.name.len());
-    let cells = rows
-        .iter()
-        .filter_map(|row| row.as_ref().get(at))
-        .map(|cell| cell.chars().count());
-    cells.max().unwrap_or(0).max(head)
+/// Returns the width of standard output if it is a terminal.
+#[cfg(not(test))]
+pub(super) fn width() -> Option<usize> {
+    terminal::width_of(&std::io::stdout())
 }
 
-/// Returns the cell, cut to the available width.
-fn shortened(cell: &str, room: usize) -> String {
-    super::terminal::fitted(cell, room)
+/// As wide as the running test says.
+#[cfg(test)]
+pub(super) fn width() -> Option<usize> {
+    WIDTH.get()
+}
+
+#[cfg(test)]
+thread_local! {
+    pub(super) static WIDTH: std::cell::Cell<Option<usize>> = const { std::cell::Cell::new(None) };
 }
 
 #[cfg(test)]
@@ -60,7 +80,7 @@ mod tests {
             "SHOP-99",
             "fix the totals of march",
         ];
-        render(&columns, &[row.map(str::to_owned)], width)
+        render(&columns, &[row.map(str::to_owned).into()], width)
     }
 
     #[test]

@@ -15,11 +15,13 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::args::{OutputArgs, OutputFormat};
+use super::client_error::ClientError;
 use super::{complete, render};
 use crate::app::profiles::{TargetProfiles, profiles};
 use crate::base::secret::Secret;
-use crate::config::{self, AccountSettings, ConfigMistake, TargetSettings};
+use crate::config::{self, TargetSettings};
 use crate::database::provision::profiles::{ProfileComparison, ProfilesError, TargetComparison, apply, compare};
+use crate::database::upstream::TargetAccount;
 use crate::model::names::TargetName;
 
 /// Exit code of `plan` if the database differs from the profiles.
@@ -103,7 +105,7 @@ pub(super) async fn run(config: &Path, command: TargetCommand) -> anyhow::Result
 
 impl TargetArgs {
     /// Returns the named account.
-    fn account(&self) -> anyhow::Result<Option<AccountSettings>> {
+    fn account(&self) -> anyhow::Result<Option<TargetAccount>> {
         let Some(user) = self.user.clone() else { return Ok(None) };
         let password = match (&self.password_file, &self.password_env) {
             (Some(file), _) => {
@@ -121,14 +123,13 @@ impl TargetArgs {
             }
             (None, None) => None,
         };
-        let password = password.map(Secret::new);
-        Ok(Some(AccountSettings { user, password }))
+        let mut account = TargetAccount::own(user);
+        account.password = password.map(Secret::new);
+        Ok(Some(account))
     }
 
     fn settings(&self, config: &Path) -> anyhow::Result<TargetSettings> {
-        let lines = |mistakes: Vec<ConfigMistake>| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-        let read = config::target(config, &self.target, self.user.is_none());
-        let target = read.map_err(|mistakes| anyhow::anyhow!(lines(mistakes)))?;
+        let target = config::target(config, &self.target, self.account()?).map_err(ClientError::Config)?;
         if !target.has_rights() {
             anyhow::bail!(
                 "the profiles of {} define no rights, so there is nothing to compare; define them in [targets.{0}.profiles.NAME]",
@@ -141,11 +142,11 @@ impl TargetArgs {
 
 async fn show_plan(config: &Path, args: &TargetArgs) -> anyhow::Result<u8> {
     let settings = args.settings(config)?;
-    let (target, definitions) = profiles(&settings, args.account()?.as_ref())?;
+    let (target, definitions) = profiles(&settings);
     let comparison = compare(&target, &definitions).await.map_err(|error| at(&settings, error))?;
     let in_step = comparison.in_step();
     let value = json!({
-        "target": settings.name, "in_step": in_step, "profiles": comparison.profiles,
+        "target": settings.upstream.name, "in_step": in_step, "profiles": comparison.profiles,
         "everybody": comparison.everybody, "left": comparison.left
     });
     render::show(args.printing.output, &value, |_| told(&settings, &comparison))?;
@@ -154,7 +155,7 @@ async fn show_plan(config: &Path, args: &TargetArgs) -> anyhow::Result<u8> {
 
 async fn bring_in_step(config: &Path, args: &TargetArgs) -> anyhow::Result<u8> {
     let settings = args.settings(config)?;
-    applied(args, &settings, &profiles(&settings, args.account()?.as_ref())?).await
+    applied(args, &settings, &profiles(&settings)).await
 }
 
 /// Applies the profiles, and prints the statements.
@@ -170,14 +171,17 @@ async fn applied(args: &TargetArgs, settings: &TargetSettings, (target, definiti
         .map_err(|error| at(settings, error))?;
     let steps: usize = done.profiles.iter().map(|compared| compared.plan.steps.len()).sum();
     let more = done.excess();
-    let value = json!({ "target": settings.name, "in_step": more == 0, "done": done.profiles });
+    let value = json!({ "target": settings.upstream.name, "in_step": more == 0, "done": done.profiles });
     render::show(args.printing.output, &value, |_| {
         let mut text = match steps {
-            0 => format!("{}: the database already matched its profiles", settings.name),
-            1 => format!("{}: the database now matches its profiles, after one change", settings.name),
+            0 => format!("{}: the database already matched its profiles", settings.upstream.name),
+            1 => format!(
+                "{}: the database now matches its profiles, after one change",
+                settings.upstream.name
+            ),
             steps => format!(
                 "{}: the database now matches its profiles, after {steps} changes",
-                settings.name
+                settings.upstream.name
             ),
         };
         text.push_str(if more > 0 {
@@ -196,15 +200,15 @@ async fn applied(args: &TargetArgs, settings: &TargetSettings, (target, definiti
 
 /// Adds the target to an error.
 fn at(settings: &TargetSettings, error: ProfilesError) -> anyhow::Error {
-    let place = format!("{} ({})", settings.name, settings.address());
+    let place = format!("{} ({})", settings.upstream.name, settings.address());
     anyhow::Error::new(error).context(place)
 }
 
 fn told(settings: &TargetSettings, comparison: &TargetComparison) -> String {
     let mut text = format!(
         "{}: database {} at {}\n",
-        settings.name,
-        render::visible(&settings.database),
+        settings.upstream.name,
+        render::visible(&settings.upstream.database),
         settings.address()
     );
     for compared in &comparison.profiles {

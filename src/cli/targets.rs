@@ -5,23 +5,20 @@
 use std::path::Path;
 
 use super::args::RemoteArgs;
-use super::client::ControlClient;
-use super::endpoint::UsualCaller;
 use super::policy::verdict_words;
 use super::render::{self, visible};
-use super::table::{cut, whole};
-use crate::control::model::{ProfileBody, Targets};
+use super::table::{Column, cut, table, whole};
+use crate::control::model::{ProfileBody, TargetBody, Targets};
 
 pub(super) async fn run(config: &Path, target: Option<String>, remote: &RemoteArgs) -> anyhow::Result<()> {
-    let client = ControlClient::new(UsualCaller::Person, config, &remote.place)?;
-    let mut targets: Targets = client.get("/v1/targets", &()).await?;
+    let mut targets: Targets = remote.place.person(config)?.get("/v1/targets", &()).await?;
     if let Some(wanted) = &target {
         targets.targets.retain(|target| target.name.as_str() == wanted);
         if targets.targets.is_empty() {
             anyhow::bail!("no target {wanted} at this gate; list targets with `tidegate targets`");
         }
     }
-    render::show(remote.printing.output, &targets, |targets| match target {
+    remote.show(&targets, |targets| match target {
         Some(_) => told(targets),
         None => listed(targets),
     })
@@ -29,20 +26,18 @@ pub(super) async fn run(config: &Path, target: Option<String>, remote: &RemoteAr
 
 /// Returns one line per profile.
 fn listed(targets: &Targets) -> String {
-    let rows = targets.targets.iter().flat_map(|target| {
-        target.details.iter().map(|detail| {
-            [
-                target.name.with(Some(&detail.profile)),
-                how(detail),
-                visible(&detail.may.join("; ")),
-            ]
-        })
-    });
-    let rows: Vec<_> = rows.collect();
+    let targets = targets.targets.iter();
+    let rows = targets.flat_map(|target| target.details.iter().map(move |detail| (target, detail)));
+    let rows: Vec<(&TargetBody, &ProfileBody)> = rows.collect();
     if rows.is_empty() {
         return "This gate has no targets.".to_owned();
     }
-    let table = render::table([whole("TARGET"), cut("A REQUEST", 20), cut("MAY", 20)], &rows);
+    let columns: [Column<'_, (&TargetBody, &ProfileBody)>; 3] = [
+        (whole("TARGET"), &|(target, detail)| target.name.with(Some(&detail.profile))),
+        (cut("A REQUEST", 20), &|(_, detail)| how(detail)),
+        (cut("MAY", 20), &|(_, detail)| visible(&detail.may.join("; "))),
+    ];
+    let table = table(&rows, "", &columns);
     format!("{table}\n\nFor masks and guard rails of a target: tidegate targets NAME")
 }
 

@@ -73,7 +73,6 @@ fn usage_is_checked() {
         ("tidegate audit report --from 7d", false),
         ("tidegate log --event session_ended", true),
         ("tidegate log --event session_over", false),
-        ("tidegate psql orders --countdown sometimes", false),
         ("tidegate requests --mine --identity ana", false),
         ("tidegate user add ana --group qa -g leads", true),
         ("tidegate user groups ana", true),
@@ -380,14 +379,14 @@ fn lists_name_the_profile_fit_and_cut_no_id() {
         [serde_json::from_value(session).unwrap()],
         [serde_json::from_value(request).unwrap()],
     );
-    render::WIDTH.set(Some(80));
+    table::WIDTH.set(Some(80));
     let lists = [
-        (render::grants(std::slice::from_ref(&grant), now), "gr_4k2m9x0a7b"),
-        (views::grants(&[grant], now), "gr_4k2m9x0a7b"),
-        (render::sessions(&sessions, now), "se_0123456789"),
+        (views::grants(std::slice::from_ref(&grant), false, now), "gr_4k2m9x0a7b"),
+        (views::grants(&[grant], true, now), "gr_4k2m9x0a7b"),
+        (views::sessions(&sessions, now), "se_0123456789"),
         (views::requests(&requests, now), "rq_4k2m9x0a7b"),
     ];
-    render::WIDTH.set(None);
+    table::WIDTH.set(None);
     for (list, id) in lists {
         assert!(list.contains(id) && list.contains("orders/read-write"), "{list}");
         assert!(list.lines().all(|line| line.chars().count() <= 80), "{list}");
@@ -425,12 +424,12 @@ fn tables_for_people() {
         "state": "active", "statements": 17, "backend_pid": 4711,
     });
     let parts = [
-        render::issued(&issued),
-        render::grant(&active, now),
-        render::grant(&revoked, now),
-        render::sessions(&[serde_json::from_value(who).unwrap()], now),
-        render::grants(&[ready, active, revoked], now),
-        render::grants(&[], now),
+        views::issued(&issued),
+        views::grant(&active, now),
+        views::grant(&revoked, now),
+        views::sessions(&[serde_json::from_value(who).unwrap()], now),
+        views::grants(&[ready, active, revoked], false, now),
+        views::grants(&[], false, now),
     ];
     insta::assert_snapshot!(parts.join("\n---\n"));
 }

@@ -7,10 +7,8 @@ use std::path::Path;
 use clap::Subcommand;
 
 use super::args::RemoteArgs;
-use super::client::{ControlClient, escape};
-use super::endpoint::UsualCaller;
 use super::speech::{complain, note};
-use super::{render, views};
+use super::views;
 use crate::control::model::{DisableBody, EmptyBody, GroupsBody, IssuedUser, NewUserBody, RegroupedUser, UserView, UsersBody};
 use crate::model::names::{GroupName, IdentityName};
 
@@ -81,26 +79,29 @@ Example:
 }
 
 pub(super) async fn run(config: &Path, command: UserCommand) -> anyhow::Result<()> {
-    let client = |remote: &RemoteArgs| ControlClient::new(UsualCaller::Operator, config, &remote.place);
     match command {
         UserCommand::Add { name, groups, remote } => {
             let body = NewUserBody {
                 name,
                 groups: groups.into_iter().collect(),
             };
-            issued(&remote, &client(&remote)?.post("/v1/users", &body).await?)
+            issued(&remote, &remote.place.operator(config)?.post("/v1/users", &body).await?)
         }
         UserCommand::Rotate { name, remote } => {
-            let made = client(&remote)?.post(&path(&name, "rotate"), &EmptyBody {}).await?;
+            let made = remote
+                .place
+                .operator(config)?
+                .post(&path(&name, "rotate"), &EmptyBody {})
+                .await?;
             issued(&remote, &made)
         }
         UserCommand::List { remote } => {
-            let users: UsersBody = client(&remote)?.get("/v1/users", &()).await?;
-            render::show(remote.printing.output, &users, |users| views::users(&users.users))
+            let users: UsersBody = remote.place.operator(config)?.get("/v1/users", &()).await?;
+            remote.show(&users, |users| views::users(&users.users))
         }
         UserCommand::Disable { name, unseen, remote } => {
             let body = DisableBody { unseen };
-            let user: UserView = client(&remote)?.post(&path(&name, "disable"), &body).await?;
+            let user: UserView = remote.place.operator(config)?.post(&path(&name, "disable"), &body).await?;
             if !user.local {
                 note(&format!(
                     "note: {name} is not a local user; issuers' tokens for this name are refused"
@@ -108,18 +109,21 @@ pub(super) async fn run(config: &Path, command: UserCommand) -> anyhow::Result<(
             }
             changed(&remote, &user)
         }
-        UserCommand::Enable { name, remote } => {
-            changed(&remote, &client(&remote)?.post(&path(&name, "enable"), &EmptyBody {}).await?)
-        }
+        UserCommand::Enable { name, remote } => changed(
+            &remote,
+            &remote
+                .place
+                .operator(config)?
+                .post(&path(&name, "enable"), &EmptyBody {})
+                .await?,
+        ),
         UserCommand::Groups { name, groups, remote } => {
             let body = GroupsBody {
                 groups: groups.into_iter().collect(),
             };
-            let regrouped: RegroupedUser = client(&remote)?.post(&path(&name, "groups"), &body).await?;
+            let regrouped: RegroupedUser = remote.place.operator(config)?.post(&path(&name, "groups"), &body).await?;
             warn(&regrouped.warnings);
-            render::show(remote.printing.output, &regrouped, |regrouped| {
-                views::users(std::slice::from_ref(&regrouped.user))
-            })
+            remote.show(&regrouped, |regrouped| views::users(std::slice::from_ref(&regrouped.user)))
         }
     }
 }
@@ -133,20 +137,20 @@ fn warn(warnings: &[String]) {
 
 fn issued(remote: &RemoteArgs, issued: &IssuedUser) -> anyhow::Result<()> {
     warn(&issued.warnings);
-    render::show(remote.printing.output, issued, views::issued_user)
+    remote.show(issued, views::issued_user)
 }
 
 fn changed(remote: &RemoteArgs, user: &UserView) -> anyhow::Result<()> {
-    render::show(remote.printing.output, user, |user| views::users(std::slice::from_ref(user)))
+    remote.show(user, |user| views::users(std::slice::from_ref(user)))
 }
 
-/// Returns the API path of an action. Names may contain slashes, so they are escaped.
+/// Returns the API path of an action. Names may contain slashes, so all but RFC 3986's unreserved characters are escaped.
 fn path(name: &IdentityName, verb: &str) -> String {
-    let mut path = "/v1/users/".to_owned();
-    escape(name.as_str(), &mut path);
-    path.push('/');
-    path.push_str(verb);
-    path
+    let escaped = name.as_str().bytes().map(|byte| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        other => format!("%{other:02X}"),
+    });
+    format!("/v1/users/{}/{verb}", escaped.collect::<String>())
 }
 
 #[cfg(test)]

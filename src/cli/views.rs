@@ -1,46 +1,41 @@
-//! Requests, users and a person's grants as text.
+//! Requests, grants, sessions and users as text.
 //!
 //! `render` prints them. All text from others goes through [`visible`].
 
 use jiff::Timestamp;
 
-use super::render::{self, ends, list, relative, table, time, to, visible};
-use super::table::{cut, less, whole};
+use super::render::{joined, left, list, relative, time, visible};
+use super::table::{Column, cut, less, table, whole};
 use crate::base::duration;
-use crate::control::model::{GrantView, IssuedUser, RequestView, UserView};
+use crate::control::model::{ChangeEffect, GrantView, Issued, IssuedUser, RequestView, UserView};
+use crate::gate::session::SessionView;
+use crate::model::grant::Grant;
 use crate::model::names::IdentityName;
-use crate::model::request::{ApprovedBy, RequestOutcome};
+use crate::model::request::{ApprovedBy, RequestOutcome, RequestSpec};
 
 /// Returns requests as a table.
 #[must_use]
 pub(super) fn requests(requests: &[RequestView], now: Timestamp) -> String {
-    if requests.is_empty() {
-        return "No requests.".to_owned();
-    }
-    let columns = [
-        whole("REQUEST"),
-        cut("IDENTITY", 12),
-        whole("TARGET"),
-        whole("FOR"),
-        less("STATUS", 1),
-        less("ASKED", 3),
-        less("TICKET", 2),
-        cut("REASON", 12),
+    let columns: [Column<'_, RequestView>; 8] = [
+        (whole("REQUEST"), &|view| view.request.id.to_string()),
+        (cut("IDENTITY", 12), &|view| view.request.wish.identity.to_string()),
+        (whole("TARGET"), &|view| wanted(&view.request.wish)),
+        (whole("FOR"), &|view| duration::show(view.request.wish.window)),
+        (less("STATUS", 1), &standing),
+        (less("ASKED", 3), &|view| relative(view.request.submitted_at, now)),
+        (less("TICKET", 2), &|view| optional(view.request.wish.ticket.as_deref())),
+        (cut("REASON", 12), &|view| optional(view.request.wish.reason.as_deref())),
     ];
-    let row = |view: &RequestView| {
-        let (request, wish) = (&view.request, &view.request.wish);
-        [
-            request.id.to_string(),
-            wish.identity.to_string(),
-            wish.target.with(Some(&wish.profile)),
-            duration::show(wish.window),
-            standing(view),
-            relative(request.submitted_at, now),
-            visible(wish.ticket.as_deref().unwrap_or("")),
-            visible(wish.reason.as_deref().unwrap_or("")),
-        ]
-    };
-    table(columns, &requests.iter().map(row).collect::<Vec<_>>())
+    table(requests, "No requests.", &columns)
+}
+
+fn optional(text: Option<&str>) -> String {
+    visible(text.unwrap_or(""))
+}
+
+/// Returns the target of a request as `target/profile`.
+pub(super) fn wanted(wish: &RequestSpec) -> String {
+    wish.target.with(Some(&wish.profile))
 }
 
 /// Returns the status, with the missing approvals or review.
@@ -57,17 +52,15 @@ fn standing(view: &RequestView) -> String {
 #[must_use]
 pub(super) fn request(view: &RequestView, approvers: &[IdentityName], now: Timestamp) -> String {
     let (request, wish) = (&view.request, &view.request.wish);
-    let when = |at: Timestamp| format!("{} ({})", time(at), relative(at, now));
+    let when = |at| when(at, now);
     let mut rows = vec![
         ("request", request.id.to_string()),
         ("identity", wish.identity.to_string()),
-        ("target", wish.target.with(Some(&wish.profile))),
+        ("target", wanted(wish)),
         ("window", format!("{} from the first connect", duration::show(wish.window))),
         ("reason", visible(wish.reason.as_deref().unwrap_or("-"))),
     ];
-    if let Some(ticket) = &wish.ticket {
-        rows.push(("ticket", visible(ticket)));
-    }
+    rows.extend(wish.ticket.as_deref().map(|ticket| ("ticket", visible(ticket))));
     if let Some(extent) = &request.narrowed_from {
         rows.push((
             "asked for",
@@ -82,21 +75,18 @@ pub(super) fn request(view: &RequestView, approvers: &[IdentityName], now: Times
     match &request.outcome {
         None if view.status == "pending" => {
             rows.push(("waits until", when(request.expires_at)));
-            if let Some(who) = who_can(approvers) {
-                rows.push(("can approve", who));
-            }
+            rows.extend(who_can(approvers).map(|who| ("can approve", who)));
         }
         None => rows.push(("lapsed", when(request.expires_at))),
         Some(RequestOutcome::Denied { why, .. }) => rows.push(("denied", visible(why))),
         Some(RequestOutcome::Approved { how, grant, .. }) => {
-            match how {
-                ApprovedBy::Automatic => rows.push(("approved", "by the policies".to_owned())),
-                ApprovedBy::BreakGlass if request.review.is_some() => {
-                    rows.push(("approved", "without approval (break-glass)".to_owned()));
-                }
-                ApprovedBy::BreakGlass => rows.push(("approved", "without approval (break-glass); needs a review".to_owned())),
-                ApprovedBy::People => {}
-            }
+            let how = match how {
+                ApprovedBy::Automatic => Some("by the policies"),
+                ApprovedBy::BreakGlass if request.review.is_some() => Some("without approval (break-glass)"),
+                ApprovedBy::BreakGlass => Some("without approval (break-glass); needs a review"),
+                ApprovedBy::People => None,
+            };
+            rows.extend(how.map(|how| ("approved", how.to_owned())));
             rows.push(("grant", grant.to_string()));
         }
         Some(RequestOutcome::Rejected { at, by: who, comment }) => rows.push(("rejected", by(who, *at, comment.as_deref()))),
@@ -105,7 +95,7 @@ pub(super) fn request(view: &RequestView, approvers: &[IdentityName], now: Times
     if let Some(review) = &request.review {
         rows.push(("reviewed", by(&review.by, review.at, Some(&review.comment))));
     }
-    rows.extend(view.effect.map(|effect| ("effect", render::effect(effect))));
+    rows.extend(view.effect.map(|done| ("effect", effect(done))));
     list(&rows)
 }
 
@@ -117,11 +107,11 @@ fn by(who: &IdentityName, at: Timestamp, comment: Option<&str>) -> String {
 /// Returns `lead@example.com, tom and 3 more`; `None` if no approver is known.
 #[must_use]
 pub(super) fn who_can(approvers: &[IdentityName]) -> Option<String> {
-    let named: Vec<&str> = approvers.iter().take(3).map(IdentityName::as_str).collect();
-    match (named.is_empty(), approvers.len().saturating_sub(named.len())) {
-        (true, _) => None,
-        (false, 0) => Some(named.join(", ")),
-        (false, more) => Some(format!("{} and {more} more", named.join(", "))),
+    let named = joined(approvers.iter().take(3), ", ");
+    match approvers.len() {
+        0 => None,
+        1..=3 => Some(named),
+        all => Some(format!("{named} and {} more", all - 3)),
     }
 }
 
@@ -133,83 +123,165 @@ pub(super) fn next_step(view: &RequestView) -> Option<String> {
         "pending" => Some(format!(
             "An approver runs: tidegate approve {}\nTo wait for it and connect: tidegate psql {}",
             view.request.id,
-            wish.target.with(Some(&wish.profile))
+            wanted(wish)
         )),
-        "approved" => Some(format!("To connect: tidegate psql {}", wish.target.with(Some(&wish.profile)))),
+        "approved" => Some(format!("To connect: tidegate psql {}", wanted(wish))),
         _ => None,
     }
 }
 
-/// Returns true if a grant can be used.
+/// Returns grants as a table: a person's own, or those of all identities.
 #[must_use]
-pub(super) fn live(view: &GrantView) -> bool {
-    matches!(view.status.as_str(), "ready" | "active")
+pub(super) fn grants(grants: &[GrantView], own: bool, now: Timestamp) -> String {
+    let (empty, end, reason) = if own {
+        let empty = "No grants. To request one: tidegate request TARGET --for 30m --reason WHY";
+        (empty, whole("ENDS"), cut("REASON", 10))
+    } else {
+        ("No grants.", less("ENDS", 1), cut("REASON", 8))
+    };
+    let columns: [Column<'_, GrantView>; 7] = [
+        (whole("GRANT"), &|view| view.grant.id().to_string()),
+        (cut("IDENTITY", 12), &|view| view.grant.identity().to_string()),
+        (whole("TARGET"), &|view| to(&view.grant)),
+        (whole("STATUS"), &|view| visible(&view.status)),
+        (end, &|view| ends(view, now)),
+        (less("SESSIONS", 2), &|view| {
+            format!("{}/{}", view.live_sessions, view.grant.max_sessions())
+        }),
+        (reason, &|view| optional(view.grant.reason())),
+    ];
+    let shown = |(column, _): &Column<'_, GrantView>| !own || column.name != "IDENTITY";
+    table(grants, empty, &columns.into_iter().filter(shown).collect::<Vec<_>>())
 }
 
-/// Returns a person's own grants as a table.
-#[must_use]
-pub(super) fn grants(grants: &[GrantView], now: Timestamp) -> String {
-    if grants.is_empty() {
-        return "No grants. To request one: tidegate request TARGET --for 30m --reason WHY".to_owned();
-    }
-    let columns = [
-        whole("GRANT"),
-        whole("TARGET"),
-        whole("STATUS"),
-        whole("ENDS"),
-        less("SESSIONS", 1),
-        cut("REASON", 10),
-    ];
-    let row = |view: &GrantView| {
-        let grant = &view.grant;
-        [
-            grant.id().to_string(),
-            to(grant),
-            visible(&view.status),
-            ends(view, now),
-            format!("{}/{}", view.live_sessions, grant.max_sessions()),
-            visible(grant.reason().unwrap_or("")),
-        ]
+/// Formats the end of a grant, or its length if it has not begun.
+fn ends(view: &GrantView, now: Timestamp) -> String {
+    let end = match view.status.as_str() {
+        "ready" => return format!("{} after first use", duration::show(view.grant.window())),
+        "revoked" | "released" => view.grant.revoked().map(|revoked| revoked.at),
+        "lapsed" => Some(view.grant.activate_by()),
+        _ => view.grant.until(),
     };
-    table(columns, &grants.iter().map(row).collect::<Vec<_>>())
+    end.map(|end| relative(end, now)).unwrap_or_default()
+}
+
+/// Returns the target of a grant as `target` or `target/profile`.
+#[must_use]
+pub(super) fn to(grant: &Grant) -> String {
+    grant.target().with(grant.profile())
+}
+
+fn when(at: Timestamp, now: Timestamp) -> String {
+    format!("{} ({})", time(at), relative(at, now))
+}
+
+/// Returns all fields of a grant.
+#[must_use]
+pub(super) fn grant(view: &GrantView, now: Timestamp) -> String {
+    let grant = &view.grant;
+    let mut rows = vec![
+        ("grant", grant.id().to_string()),
+        ("identity", grant.identity().to_string()),
+        ("target", to(grant)),
+    ];
+    rows.extend(grant.request().map(|request| ("request", request.to_string())));
+    let created = format!("{} by {}", time(grant.created_at()), visible(grant.created_by()));
+    rows.extend([
+        ("reason", visible(grant.reason().unwrap_or("-"))),
+        ("status", visible(&view.status)),
+        ("window", duration::show(grant.window())),
+        ("created", created),
+    ]);
+    match grant.activated_at() {
+        Some(at) => rows.push(("first used", time(at))),
+        None if grant.revoked().is_some() => {}
+        None => rows.push(("first use by", when(grant.activate_by(), now))),
+    }
+    // A revocation is shown below, with its reason.
+    let until = grant.until().filter(|_| grant.revoked().is_none());
+    rows.extend(until.map(|until| ("until", when(until, now))));
+    rows.extend(grant.deadline().map(|deadline| ("never after", time(deadline))));
+    let sessions = format!("{} of at most {}", view.live_sessions, grant.max_sessions());
+    rows.push(("sessions", sessions));
+    rows.extend(grant.client_network().map(|network| ("only from", network.to_string())));
+    if let Some(revocation) = grant.revoked() {
+        let (by, reason) = (visible(&revocation.by), revocation.reason.as_deref().map(visible));
+        let told = format!("{} by {by}", time(revocation.at));
+        rows.push(match reason {
+            _ if grant.given_back() => ("released", told),
+            Some(reason) => ("revoked", format!("{told}: {reason}")),
+            None => ("revoked", told),
+        });
+    }
+    rows.extend(view.effect.map(|done| ("effect", effect(done))));
+    list(&rows)
+}
+
+/// Returns a new grant, with its secret.
+#[must_use]
+pub(super) fn issued(issued: &Issued) -> String {
+    let grant = &issued.grant.grant;
+    let mut rows = vec![
+        ("grant", grant.id().to_string()),
+        ("secret", visible(&issued.secret)),
+        ("connect", visible(&issued.connection_string)),
+        ("identity", grant.identity().to_string()),
+        ("target", to(grant)),
+        ("first use by", time(grant.activate_by())),
+        ("window", format!("{} from the first connect", duration::show(grant.window()))),
+    ];
+    rows.extend(grant.deadline().map(|deadline| ("never after", time(deadline))));
+    format!("{}\n\nThe secret is shown only now; it is not stored.", list(&rows))
+}
+
+/// Returns sessions as a table.
+#[must_use]
+pub(super) fn sessions(sessions: &[SessionView], now: Timestamp) -> String {
+    let columns: [Column<'_, SessionView>; 9] = [
+        (whole("SESSION"), &|session| session.who.session.to_string()),
+        (cut("IDENTITY", 12), &|session| session.who.identity.to_string()),
+        (whole("TARGET"), &|session| {
+            session.who.target.with(session.who.profile.as_ref())
+        }),
+        (less("GRANT", 1), &|session| session.who.grant.to_string()),
+        (less("CLIENT", 3), &|session| session.client.to_string()),
+        (less("SINCE", 4), &|session| time(session.since)),
+        (whole("LEFT"), &|session| {
+            session.until.map(|until| left(until, now)).unwrap_or_default()
+        }),
+        (less("STATE", 2), &|session| visible(&session.state)),
+        (less("STATEMENTS", 5), &|session| session.statements.to_string()),
+    ];
+    table(sessions, "No live sessions.", &columns)
 }
 
 /// Returns users as a table.
 #[must_use]
 pub(super) fn users(users: &[UserView]) -> String {
-    if users.is_empty() {
-        return "No users. To create one: tidegate user add NAME --group GROUP".to_owned();
-    }
-    let columns = [
-        whole("NAME"),
-        cut("GROUPS", 12),
-        whole("STATUS"),
-        less("TOKEN", 1),
-        less("SINCE", 2),
+    let columns: [Column<'_, UserView>; 5] = [
+        (whole("NAME"), &|user| user.name.to_string()),
+        (cut("GROUPS", 12), &groups),
+        (whole("STATUS"), &|user| {
+            if user.disabled { "disabled" } else { "enabled" }.to_owned()
+        }),
+        (less("TOKEN", 1), &|user| {
+            if user.local { "local" } else { "of an issuer" }.to_owned()
+        }),
+        (less("SINCE", 2), &|user| time(user.created_at)),
     ];
-    let row = |user: &UserView| {
-        [
-            user.name.to_string(),
-            groups(user),
-            if user.disabled { "disabled" } else { "enabled" }.to_owned(),
-            if user.local { "local" } else { "of an issuer" }.to_owned(),
-            time(user.created_at),
-        ]
-    };
-    let table = table(columns, &users.iter().map(row).collect::<Vec<_>>());
+    let table = table(
+        users,
+        "No users. To create one: tidegate user add NAME --group GROUP",
+        &columns,
+    );
     match users {
-        [
-            UserView {
-                effect: Some(effect), ..
-            },
-        ] => format!("{table}\n\nThis is {}.", render::effect(*effect)),
+        [UserView { effect: Some(done), .. }] => format!("{table}\n\nThis is {}.", effect(*done)),
         _ => table,
     }
 }
 
 fn groups(user: &UserView) -> String {
-    let groups: Vec<&str> = user.groups.iter().map(crate::model::names::GroupName::as_str).collect();
-    groups.join(", ")
+    joined(&user.groups, ", ")
 }
 
 /// Returns a user with their new token.
@@ -217,7 +289,7 @@ fn groups(user: &UserView) -> String {
 pub(super) fn issued_user(issued: &IssuedUser) -> String {
     let mut rows = vec![("user", issued.user.name.to_string()), ("groups", groups(&issued.user))];
     let Some(token) = &issued.token else {
-        rows.extend(issued.user.effect.map(|effect| ("effect", render::effect(effect))));
+        rows.extend(issued.user.effect.map(|done| ("effect", effect(done))));
         return format!(
             "{}\n\nThe old token is no longer valid. A new one could not be created; rotate again when /readyz reports ready.",
             list(&rows)
@@ -228,4 +300,22 @@ pub(super) fn issued_user(issued: &IssuedUser) -> String {
         "{}\n\nThe token is shown only now; it is not stored. Its owner uses it with: tidegate login",
         list(&rows)
     )
+}
+
+/// Describes the progress of a change that takes rights away.
+#[must_use]
+pub(super) fn effect(effect: ChangeEffect) -> String {
+    let ChangeEffect {
+        in_effect,
+        stored,
+        recorded,
+    } = effect;
+    let said = |yes, word: &str| if yes { word.to_owned() } else { format!("not {word} yet") };
+    let words = [
+        said(in_effect, "in effect"),
+        said(stored, "stored"),
+        said(recorded, "recorded"),
+    ];
+    let more = if effect.is_done() { "" } else { " (the gate retries)" };
+    format!("{}{more}", words.join(", "))
 }

@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::io::{self, IsTerminal};
+use std::task::Poll;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -15,7 +16,7 @@ use super::client::ControlClient;
 use super::client_error::ClientError;
 use super::render::{left, relative, visible};
 use super::speech::{complain, is_quiet, note};
-use super::terminal::{columns, fitted, write};
+use super::terminal::{fitted, width_of, write};
 use super::views;
 use crate::base::clock::Clock;
 use crate::base::duration;
@@ -63,41 +64,28 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 const TICK_INTERVAL: Duration = Duration::from_millis(120);
 
 /// Signals that ask a program to stop. They are caught from the moment the first instance is created.
-pub(super) struct Signals {
-    interrupt: Option<unix::Signal>,
-    terminate: Option<unix::Signal>,
-    hangup: Option<unix::Signal>,
-    quit: Option<unix::Signal>,
-}
+pub(crate) struct Signals(Vec<(Signal, unix::Signal)>);
 
 impl Signals {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         // An ignored signal stays ignored, also for the program that is started: `nohup`, and the background of a script.
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let caught = |kind: SignalKind| (!ignored(&status, kind.as_raw_value())).then(|| signal(kind)).transpose();
-        Ok(Self {
-            interrupt: caught(SignalKind::interrupt())?,
-            terminate: caught(SignalKind::terminate())?,
-            hangup: caught(SignalKind::hangup())?,
-            quit: caught(SignalKind::quit())?,
-        })
+        let signals = [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT];
+        let caught = signals.into_iter().filter(|signal| !ignored(&status, signal.as_raw()));
+        let caught = caught.map(|caught| Ok((caught, signal(SignalKind::from_raw(caught.as_raw()))?)));
+        caught.collect::<io::Result<_>>().map(Self)
     }
 
     /// Waits for the next signal.
-    pub(super) async fn next(&mut self) -> Signal {
-        tokio::select! {
-            () = heard(&mut self.interrupt) => Signal::INT,
-            () = heard(&mut self.terminate) => Signal::TERM,
-            () = heard(&mut self.hangup) => Signal::HUP,
-            () = heard(&mut self.quit) => Signal::QUIT,
-        }
-    }
-}
-
-async fn heard(signal: &mut Option<unix::Signal>) {
-    match signal {
-        Some(signal) => drop(signal.recv().await),
-        None => std::future::pending().await,
+    pub(crate) async fn next(&mut self) -> Signal {
+        std::future::poll_fn(|context| {
+            let heard = self
+                .0
+                .iter_mut()
+                .find_map(|(signal, heard)| heard.poll_recv(context).is_ready().then_some(*signal));
+            heard.map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
     }
 }
 
@@ -126,17 +114,25 @@ pub(super) async fn until_granted(
     let mut limit = std::pin::pin!(over(limit));
     while request.request.status == "pending" {
         screen.change(&request);
-        let answer = tokio::select! {
+        let left: anyhow::Error = tokio::select! {
             biased;
-            answer = news(client, &request) => answer,
-            stop = stops.next() => Err(LeaveReason::Stopped(stop)),
-            () = &mut limit => Err(LeaveReason::Tired),
+            answer = news(client, &request) => match answer {
+                Ok(changed) => {
+                    request = changed;
+                    continue;
+                }
+                Err(error) => error.into(),
+            },
+            stop = stops.next() => {
+                screen.clear();
+                withdraw(client, &request.request).await;
+                return Err(Interrupted(code_of(stop.as_raw())).into());
+            }
+            () = &mut limit => WaitError::Pending(request.request.request.id.clone()).into(),
             never = screen.move_on(&request) => match never {},
         };
-        request = match answer {
-            Ok(request) => request,
-            Err(left) => return Err(left.leave(client, &screen, &request.request).await),
-        };
+        screen.clear();
+        return Err(left);
     }
     screen.clear();
     settled(&request.request)?;
@@ -144,30 +140,6 @@ pub(super) async fn until_granted(
         note(&decision(&request.request));
     }
     Ok(request)
-}
-
-/// Reason for leaving before the request is decided.
-enum LeaveReason {
-    /// A signal arrived.
-    Stopped(Signal),
-    /// `--wait-at-most` is over.
-    Tired,
-    /// The gate no longer answers.
-    Failed(ClientError),
-}
-
-impl LeaveReason {
-    async fn leave(self, client: &ControlClient, screen: &WaitScreen, view: &RequestView) -> anyhow::Error {
-        screen.clear();
-        match self {
-            Self::Stopped(signal) => {
-                withdraw(client, view).await;
-                Interrupted(code_of(signal.as_raw())).into()
-            }
-            Self::Tired => WaitError::Pending(view.request.id.clone()).into(),
-            Self::Failed(error) => error.into(),
-        }
-    }
 }
 
 async fn over(limit: Option<Duration>) {
@@ -178,7 +150,7 @@ async fn over(limit: Option<Duration>) {
 }
 
 /// Waits for a change, and returns the request as it is then.
-async fn news(client: &ControlClient, known: &RequestBody) -> Result<RequestBody, LeaveReason> {
+async fn news(client: &ControlClient, known: &RequestBody) -> Result<RequestBody, ClientError> {
     let path = format!("/v1/requests/{}", known.request.request.id);
     let query = WaitQuery {
         wait_seconds: Some(HELD_BACK_SECONDS),
@@ -191,7 +163,7 @@ async fn news(client: &ControlClient, known: &RequestBody) -> Result<RequestBody
                 tries += 1;
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
-            other => return other.map_err(LeaveReason::Failed),
+            other => return other,
         }
     }
 }
@@ -250,7 +222,7 @@ pub(super) fn decision(view: &RequestView) -> String {
     };
     format!(
         "approved by {by}: {} for {}",
-        wish.target.with(Some(&wish.profile)),
+        views::wanted(wish),
         duration::show(wish.window)
     )
 }
@@ -271,7 +243,7 @@ pub(super) fn waiting(request: &RequestBody) -> String {
     format!(
         "request {} for {} waits for {approvals}{}",
         view.request.id,
-        wish.target.with(Some(&wish.profile)),
+        views::wanted(wish),
         who.unwrap_or_default()
     )
 }
@@ -292,7 +264,7 @@ fn status_line(request: &RequestBody, frame: usize, since: Timestamp, now: Times
         left(now, since),
         view.request.id,
         visible(&who),
-        view.request.wish.target.with(Some(&view.request.wish.profile)),
+        views::wanted(&view.request.wish),
         relative(view.request.expires_at, now)
     );
     fitted(&text, width)
@@ -336,8 +308,8 @@ impl WaitScreen {
     }
 
     fn draw(&mut self, request: &RequestBody) {
-        if self.terminal {
-            let line = status_line(request, self.frame, self.since, self.clock.now(), columns());
+        if let Some(columns) = width_of(&io::stderr()).filter(|_| self.terminal) {
+            let line = status_line(request, self.frame, self.since, self.clock.now(), columns);
             self.frame += 1;
             write(&format!("\r\u{1b}[K{line}"));
         }

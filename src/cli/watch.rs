@@ -7,7 +7,6 @@ use jiff::Timestamp;
 
 use super::args::{OutputFormat, RemoteArgs};
 use super::client::ControlClient;
-use super::endpoint::UsualCaller;
 use super::render::{self, time, visible};
 use super::{targets, views};
 use crate::base::clock::Clock;
@@ -22,10 +21,9 @@ const DATA_PREFIX: &[u8] = b"data:";
 
 /// Shows a request with the information for an approver.
 pub(super) async fn brief(config: &Path, request: &RequestId, remote: &RemoteArgs) -> anyhow::Result<()> {
-    let client = ControlClient::new(UsualCaller::Person, config, &remote.place)?;
-    let briefing: Briefing = client.get(&format!("/v1/requests/{request}/briefing"), &()).await?;
-    let now = Clock::system(None).now();
-    render::show(remote.printing.output, &briefing, |briefing| told(briefing, now))
+    let path = format!("/v1/requests/{request}/briefing");
+    let briefing: Briefing = remote.place.person(config)?.get(&path, &()).await?;
+    remote.show(&briefing, |briefing| told(briefing, Clock::system(None).now()))
 }
 
 fn told(briefing: &Briefing, now: Timestamp) -> String {
@@ -49,7 +47,7 @@ fn told(briefing: &Briefing, now: Timestamp) -> String {
     let target = &request.request.request.wish.target;
     parts.push(match sessions.as_slice() {
         [] => format!("No other sessions on {target} now."),
-        sessions => format!("On {target} now:\n{}", render::sessions(sessions, now)),
+        sessions => format!("On {target} now:\n{}", views::sessions(sessions, now)),
     });
     parts.join("\n\n")
 }
@@ -95,20 +93,17 @@ fn print(output: OutputFormat, view: &RequestView) -> bool {
 fn line(view: &RequestView, now: Timestamp) -> String {
     let (request, wish) = (&view.request, &view.request.wish);
     let reason = wish.reason.as_deref().map(|reason| format!(": {}", visible(reason)));
-    let next = if view.status == "pending" {
-        format!("; tidegate request show {}", request.id)
-    } else {
-        String::new()
-    };
+    let next = (view.status == "pending").then(|| format!("; tidegate request show {}", request.id));
     format!(
-        "{}  {} {} {}, {} for {}{}{next}",
+        "{}  {} {} {}, {} for {}{}{}",
         time(now),
         visible(&view.status),
         request.id,
         wish.identity,
-        wish.target.with(Some(&wish.profile)),
+        views::wanted(wish),
         duration::show(wish.window),
-        reason.unwrap_or_default()
+        reason.unwrap_or_default(),
+        next.unwrap_or_default()
     )
 }
 

@@ -2,136 +2,130 @@
 //!
 //! The folder of policies is read ([`super::policies`]) and validated here, not evaluated.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use super::checker::BaseFolder;
+use super::key::{keys, section};
 use super::reader::TableSection;
 use super::{PolicyLocation, policies};
 use crate::access::RequestCaps;
 use crate::access::policy::Policies;
 use crate::base::duration;
 use crate::gate::frontend::TokenInClear;
+use crate::model::grant::{DEFAULT_ACTIVATE_WITHIN, DEFAULT_SESSIONS, MAX_WINDOW};
 
 /// Shortest time that a request or a grant may wait: a person needs that long to see it.
 const MIN_DURATION: Duration = Duration::from_secs(1);
 /// Shortest interval between notices to a waiting client, so that it is not flooded.
 const MIN_NOTICE_INTERVAL: Duration = Duration::from_millis(100);
 
+/// Window of a request that names none, if the configuration does not say another.
+pub const DEFAULT_WINDOW: Duration = Duration::from_mins(30);
+
 /// Highest configurable cap on sessions; above the connection limit of any server.
 const MAX_SESSIONS: u32 = 10_000;
 /// Highest configurable cap on the length of a reason, which is written to the log, to notices and to pages.
 const MAX_REASON_BYTES: u32 = 10_000;
 
-/// Values of `[access]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AccessTable {
-    /// Window of a request that names none.
-    pub default_window: Duration,
-    /// Upper limits of a request.
-    pub caps: RequestCaps,
-    /// Number of simultaneous sessions of a request that names none.
-    pub default_sessions: u32,
-    /// Time that a request waits for approvers.
-    pub pending_for: Duration,
-    /// Time that a grant waits for its first connection.
-    pub activate_within: Duration,
-    /// Number of requests that an identity may make per minute.
-    pub requests_per_minute: u32,
-    /// Longest time that a login waits for approval; a client may ask for less.
-    pub login_wait: Duration,
-    /// Interval between notices to a waiting client.
-    pub login_notice: Duration,
-    /// Connections on which a token is accepted without TLS.
-    pub identity_without_tls: TokenInClear,
-}
-
-/// Values of `[policy]`.
-#[derive(Debug)]
-pub(super) struct PolicyTable {
-    dir: PathBuf,
-    zone: TimeZone,
-}
-
-pub(super) fn access(table: &TableSection<'_, '_>) -> AccessTable {
-    let length = |key, default| table.duration(key, MIN_DURATION).unwrap_or(Duration::from_mins(default));
-    let words = [("loopback", TokenInClear::Loopback), ("never", TokenInClear::Never)];
-    let caps = caps(table);
-    let default_window = length("default_window", 30);
-    if default_window > caps.window {
-        table.mistake_at("default_window", "it is longer than access.max_window".to_owned(), None);
-    }
-    let default_sessions = table.number("default_sessions", 1, MAX_SESSIONS);
-    if default_sessions.is_some_and(|sessions| sessions > caps.sessions) {
-        table.mistake_at("default_sessions", "it is greater than access.max_sessions".to_owned(), None);
-    }
-    AccessTable {
-        default_window,
-        caps,
-        default_sessions: default_sessions.unwrap_or(10).min(caps.sessions),
-        pending_for: length("pending_for", 60),
-        activate_within: length("activate_within", 60),
-        requests_per_minute: table.number("requests_per_minute", 1, 10_000).unwrap_or(30),
-        login_wait: table.duration("login_wait", Duration::ZERO).unwrap_or(Duration::from_mins(5)),
-        login_notice: table
-            .duration("login_notice", MIN_NOTICE_INTERVAL)
-            .unwrap_or(Duration::from_secs(15)),
-        identity_without_tls: table.one_of("identity_without_tls", &words).unwrap_or(TokenInClear::Loopback),
+section! {
+    /// Limits and defaults of requests and grants.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct AccessTable {
+        /// The longest window that may be asked for, extensions included.
+        max_window: Duration = |key| key.duration(MIN_DURATION).or(RequestCaps::default().window);
+        /// The longest reason or comment, in bytes.
+        max_reason_bytes: usize = |key| key.number(1, MAX_REASON_BYTES).or(RequestCaps::default().reason_bytes);
+        /// The most sessions at once that may be asked for, whatever the policies permit. More is refused.
+        max_sessions: u32 = |key| key.number(1, MAX_SESSIONS).or(RequestCaps::default().sessions);
+        /// Window of a request that names none.
+        default_window: Duration = |key| key.duration(MIN_DURATION).or(DEFAULT_WINDOW);
+        /// Sessions at once of a request that names no number.
+        default_sessions: u32 = |key| key.number(1, MAX_SESSIONS).or(DEFAULT_SESSIONS);
+        /// Time that a request waits for its approvers.
+        pending_for: Duration = |key| key.duration(MIN_DURATION).or(Duration::from_hours(1));
+        /// Time that a grant of a request waits for its first connect.
+        activate_within: Duration = |key| key.duration(MIN_DURATION).or(DEFAULT_ACTIVATE_WITHIN);
+        /// Requests of one identity within any minute.
+        requests_per_minute: u32 = |key| key.number(1, 10_000).or(30);
+        /// The longest wait of a login for approval. A client may ask for less (`tidegate.wait`).
+        login_wait: Duration = |key| key.duration(Duration::ZERO).or(Duration::from_mins(5));
+        /// Interval of the NOTICE that a waiting client gets.
+        login_notice: Duration = |key| key.duration(MIN_NOTICE_INTERVAL).or(Duration::from_secs(15));
+        /// Clients that may log in with a token without TLS: `loopback` those on this machine, `never` none.
+        identity_without_tls: TokenInClear = |key| key.one_of(TOKEN_IN_CLEAR).or(TokenInClear::Loopback);
     }
 }
 
-fn caps(table: &TableSection<'_, '_>) -> RequestCaps {
-    let usual = RequestCaps::default();
-    let window = table.duration("max_window", MIN_DURATION).unwrap_or(usual.window);
-    if window > usual.window {
-        let words = format!(
-            "it is longer than the longest possible window, {}",
-            duration::show(usual.window)
-        );
-        table.mistake_at("max_window", words, None);
-    }
-    let reason_bytes = table.number("max_reason_bytes", 1, MAX_REASON_BYTES);
-    RequestCaps {
-        sessions: table.number("max_sessions", 1, MAX_SESSIONS).unwrap_or(usual.sessions),
-        window,
-        reason_bytes: reason_bytes.map_or(usual.reason_bytes, |bytes| {
-            usize::try_from(bytes).unwrap_or(usual.reason_bytes)
-        }),
-    }
-}
+const TOKEN_IN_CLEAR: &[(&str, TokenInClear)] = &[("loopback", TokenInClear::Loopback), ("never", TokenInClear::Never)];
 
-pub(super) fn policy(table: &TableSection<'_, '_>) -> PolicyTable {
-    let zone = table.parsed("zone", |name| {
-        TimeZone::get(name).map_err(|_| format!("`{name}` is not a time zone; write its IANA name, like Europe/Berlin or UTC"))
-    });
-    PolicyTable {
-        dir: table.path("dir").unwrap_or_else(|| policies::DEFAULT_DIR.into()),
-        zone: zone.unwrap_or(TimeZone::UTC),
-    }
-}
-
-impl PolicyTable {
-    /// Returns the place of the policies.
-    pub(super) fn place(&self, base: &BaseFolder<'_>) -> PolicyLocation {
-        PolicyLocation {
-            dir: base.join(&self.dir),
-            zone: self.zone.clone(),
+impl AccessTable {
+    /// Returns the upper limits on requests.
+    #[must_use]
+    pub fn caps(&self) -> RequestCaps {
+        RequestCaps {
+            sessions: self.max_sessions,
+            window: self.max_window,
+            reason_bytes: self.max_reason_bytes,
         }
     }
+}
 
-    /// Loads and validates the policies, or returns all mistakes in them. Returns `None` if the default folder does not exist.
-    pub(super) fn load(&self, base: &Path) -> Result<Option<Arc<Policies>>, Vec<String>> {
-        let dir = base.join(&self.dir);
-        if self.dir == Path::new(policies::DEFAULT_DIR) && !dir.exists() {
-            return Ok(None);
+/// Reads `[access]`.
+pub(super) fn access(table: &TableSection<'_>) -> AccessTable {
+    let mut access = AccessTable::read(table);
+    if access.max_window > MAX_WINDOW {
+        let most = duration::show(MAX_WINDOW);
+        let reason = format!("it is longer than the longest possible window, {most}");
+        table.mistake_at("max_window", reason, "");
+    }
+    if access.default_window > access.max_window {
+        table.mistake_at("default_window", "it is longer than access.max_window", "");
+    }
+    if access.default_sessions > access.max_sessions {
+        if table.has("default_sessions") {
+            table.mistake_at("default_sessions", "it is greater than access.max_sessions", "");
         }
-        let (schema, texts) = policies::read(&dir).map_err(|error| vec![error.to_string()])?;
-        match Policies::parse(&schema, &texts, self.zone.clone()) {
-            Ok(policies) => Ok(Some(Arc::new(policies))),
-            Err(error) => Err(error.0),
+        access.default_sessions = access.max_sessions;
+    }
+    access
+}
+
+/// Reads `[policy]`: the place of the policies, and the policies themselves, validated; none if the default folder does not
+/// exist.
+pub(super) fn policy(table: &TableSection<'_>) -> (PolicyLocation, Option<Arc<Policies>>) {
+    let is_zone = |name: &str| {
+        let unknown = |_| format!("`{name}` is not a time zone; write its IANA name, like Europe/Berlin or UTC");
+        TimeZone::get(name).map_err(unknown)
+    };
+    keys! { table;
+        /// IANA time zone of the hours and weekdays in policies.
+        zone = |key| key.checked("text", is_zone).or("UTC".to_owned());
+        /// Folder of the Cedar policies. Without it nothing can be asked for; grants are made by hand.
+        dir = |key| key.path_or(policies::DEFAULT_DIR);
+    }
+    let place = PolicyLocation {
+        dir,
+        zone: TimeZone::get(&zone).unwrap_or(TimeZone::UTC),
+    };
+    let absent = place.dir == table.resolved(policies::DEFAULT_DIR) && !place.dir.exists();
+    if absent || !table.opens("dir") {
+        return (place, None);
+    }
+    match load(&place) {
+        Ok(policies) => (place, Some(Arc::new(policies))),
+        Err(mistakes) => {
+            for mistake in mistakes {
+                table.broken_rule("dir", mistake, "");
+            }
+            (place, None)
         }
     }
+}
+
+/// Loads and validates the policies, or returns all mistakes in them.
+fn load(place: &PolicyLocation) -> Result<Policies, Vec<String>> {
+    let (schema, texts) = policies::read(&place.dir).map_err(|error| vec![error.to_string()])?;
+    Policies::parse(&schema, &texts, place.zone.clone()).map_err(|error| error.0)
 }

@@ -4,6 +4,7 @@
 
 use std::fmt::Display;
 
+use super::key::keys;
 use super::reader::{OwnValue, TableSection};
 use crate::database::rights::{ColumnMask, MaskedTable, NameGlob, Pattern, Rights, RoleName, literal, profile_role};
 use crate::gate::sql_filter::{FilterRules, SqlFilter};
@@ -36,9 +37,7 @@ impl ProfileSettings {
             connection_limit: None,
         }
     }
-}
 
-impl ProfileSettings {
     /// Returns the schema with the profile's masking views at a target, if it has masks. It comes first in the search path, so
     /// that an unqualified name means the view.
     #[must_use]
@@ -52,50 +51,56 @@ impl ProfileSettings {
 const NOT_SETTABLE: &[&str] = &["role", "session_authorization"];
 
 /// Reads `profiles` of a target: at least one, without duplicates.
-pub(super) fn read(table: &TableSection<'_, '_>) -> Vec<ProfileSettings> {
+pub(super) fn read(table: &TableSection<'_>) -> Vec<ProfileSettings> {
     let profiles = if table.is_table("profiles") {
         table.each("profiles", defined).into_iter().flatten().collect()
     } else {
         let default = || "default".parse().into_iter().collect();
-        named(table, table.list("profiles", str::parse).unwrap_or_else(default))
+        keys! { table;
+            /// The profiles that can be asked for, the narrowest first: names, or tables that say
+            /// [what each may do](least-privilege.md).
+            profiles = |key| key.list("list of names, or tables", str::parse, ProfileName::to_string).or(default());
+        }
+        named(table, profiles)
     };
     if profiles.is_empty() {
-        let remedy = "list profiles, the narrowest first, or remove the key".to_owned();
-        let reason = "the list of profiles is empty".to_owned();
-        table.mistake_at("profiles", reason, Some(remedy));
+        let remedy = "list profiles, the narrowest first, or remove the key";
+        table.mistake_at("profiles", "the list of profiles is empty", remedy);
     }
     profiles
 }
 
-fn named(table: &TableSection<'_, '_>, names: Vec<ProfileName>) -> Vec<ProfileSettings> {
+fn named(table: &TableSection<'_>, names: Vec<ProfileName>) -> Vec<ProfileSettings> {
     let twice = |(i, name): &(usize, &ProfileName)| names.iter().take(*i).any(|earlier| earlier == *name);
     if let Some((_, name)) = names.iter().enumerate().find(twice) {
-        let reason = format!("\"{name}\" is listed twice");
-        table.mistake_at("profiles", reason, Some("remove one".to_owned()));
+        table.mistake_at("profiles", format!("\"{name}\" is listed twice"), "remove one");
     }
     names.into_iter().map(ProfileSettings::named).collect()
 }
 
 /// Reads `[targets.NAME.profiles.NAME]`.
-fn defined(name: &str, table: &TableSection<'_, '_>) -> Option<ProfileSettings> {
+fn defined(name: &str, table: &TableSection<'_>) -> Option<ProfileSettings> {
     let name = name
         .parse::<ProfileName>()
-        .map_err(|error| table.mistake_here(error.to_string()))
+        .map_err(|error| table.mistake_at("", error.to_string(), ""))
         .ok();
     let rails = table
         .is_table("rails")
         .then(|| table.within("rails", |rails| self::rails(rails, name.as_ref())));
+    let hidden = |key| table.key(key, "");
     let read = ProfileSettings {
         rights: Some(rights(table)),
         rails,
         settings: settings(table),
-        connection_limit: table.number("connection_limit", 1, i32::MAX.unsigned_abs()),
+        connection_limit: hidden("connection_limit").number(1, i32::MAX.unsigned_abs()).or_none(""),
         name: name?,
     };
     Some(read)
 }
 
-fn rights(table: &TableSection<'_, '_>) -> Rights {
+fn rights(table: &TableSection<'_>) -> Rights {
+    let hidden = |key| table.key(key, "");
+    let globs = |key| hidden(key).list("", str::parse, NameGlob::to_string).or_none("");
     let tables = |key| patterns(table, key, str::parse);
     let plain = |key, what| patterns(table, key, |text| Pattern::without_columns(text, what));
     let rights = Rights {
@@ -113,15 +118,15 @@ fn rights(table: &TableSection<'_, '_>) -> Rights {
         sequence_select: plain("sequence_select", "sequences have none"),
         sequence_update: plain("sequence_update", "sequences have none"),
         execute: plain("execute", "functions are selected by name"),
-        schemas: table.list("schemas", str::parse::<NameGlob>),
-        create: table.list("create", str::parse::<NameGlob>).unwrap_or_default(),
-        owner: table.text("owner"),
-        future: table.yes_no("future").unwrap_or(false),
+        schemas: globs("schemas"),
+        create: globs("create").unwrap_or_default(),
+        owner: hidden("owner").text().or_none(""),
+        future: hidden("future").yes_no().or(false),
         masks: masks(table),
     };
     if rights.owner.is_some() && rights.create.is_empty() {
-        let remedy = "set the schemas, like create = [\"scratch\"], or remove owner".to_owned();
-        table.mistake_at("owner", "the profile may not create objects".to_owned(), Some(remedy));
+        let remedy = "set the schemas, like create = [\"scratch\"], or remove owner";
+        table.mistake_at("owner", "the profile may not create objects", remedy);
     }
     let nothing = Rights {
         future: rights.future,
@@ -129,31 +134,24 @@ fn rights(table: &TableSection<'_, '_>) -> Rights {
         ..Rights::default()
     };
     if rights == nothing {
-        table.mistake_here("it grants no rights; add some, like select = [\"public.*\"]".to_owned());
+        table.mistake_at("", "it grants no rights; add some, like select = [\"public.*\"]", "");
     }
     rights
 }
 
-fn patterns<E: Display>(
-    table: &TableSection<'_, '_>,
-    key: &'static str,
-    read: impl Fn(&str) -> Result<Pattern, E>,
-) -> Vec<Pattern> {
-    let patterns = table.list(key, read).unwrap_or_default();
+fn patterns<E: Display>(table: &TableSection<'_>, key: &'static str, read: impl Fn(&str) -> Result<Pattern, E>) -> Vec<Pattern> {
+    let patterns = table.key(key, "").list("", read, Pattern::to_string).or(Vec::new());
     if !patterns.is_empty() && patterns.iter().all(|pattern| pattern.excludes) {
         let remedy = format!("add an inclusion first: {key} = [\"shop.*\", \"!shop.cards\"]");
-        table.mistake_at(key, "it has only exclusions, so it selects nothing".to_owned(), Some(remedy));
+        table.mistake_at(key, "it has only exclusions, so it selects nothing", &remedy);
     }
     patterns
 }
 
-fn settings(table: &TableSection<'_, '_>) -> Vec<(String, String)> {
+fn settings(table: &TableSection<'_>) -> Vec<(String, String)> {
     let mut settings = Vec::new();
     for (name, value) in table.own("settings") {
-        let wrong = |reason: String, remedy: &str| {
-            let remedy = Some(remedy.to_owned());
-            table.mistake_at(&format!("settings.{name}"), reason, remedy);
-        };
+        let wrong = |reason: String, remedy: &str| table.mistake_at(&format!("settings.{name}"), reason, remedy);
         let fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
         match value {
             _ if name.is_empty() || !name.chars().all(fit) => {
@@ -174,11 +172,11 @@ fn settings(table: &TableSection<'_, '_>) -> Vec<(String, String)> {
     settings
 }
 
-fn masks(table: &TableSection<'_, '_>) -> Vec<MaskedTable> {
+fn masks(table: &TableSection<'_>) -> Vec<MaskedTable> {
     let mut masks: Vec<MaskedTable> = Vec::new();
     for (text, value) in table.own("mask") {
         let key = format!("mask.{text}");
-        let wrong = |reason: String, remedy: &str| table.mistake_at(&key, reason, Some(remedy.to_owned()));
+        let wrong = |reason: String, remedy: &str| table.mistake_at(&key, reason, remedy);
         let OwnValue::Table(columns) = value else {
             let remedy = "write \"shop.cards\" = { pan = \"partial\" }";
             wrong("expected the columns of a table".to_owned(), remedy);
@@ -211,7 +209,7 @@ fn masks(table: &TableSection<'_, '_>) -> Vec<MaskedTable> {
 }
 
 /// Parses `pan = "partial"` or `cvv = { constant = "***" }`.
-fn mask(table: &TableSection<'_, '_>, key: &str, column: &str, value: OwnValue) -> Option<(String, ColumnMask)> {
+fn mask(table: &TableSection<'_>, key: &str, column: &str, value: OwnValue) -> Option<(String, ColumnMask)> {
     let mask = match value {
         OwnValue::Text(word) => match word.as_str() {
             "partial" => Ok(ColumnMask::Partial),
@@ -225,30 +223,31 @@ fn mask(table: &TableSection<'_, '_>, key: &str, column: &str, value: OwnValue) 
         },
         OwnValue::Other(kind) => Err(format!("expected a mask, found {kind}")),
     };
-    let wrong = |reason| {
-        let remedy = "write \"partial\", \"hash\", \"null\" or { constant = \"***\" }".to_owned();
-        table.mistake_at(&format!("{key}.{column}"), reason, Some(remedy));
+    let wrong = |reason: String| {
+        let remedy = "write \"partial\", \"hash\", \"null\" or { constant = \"***\" }";
+        table.mistake_at(&format!("{key}.{column}"), reason, remedy);
     };
     Some((column.to_owned(), mask.map_err(wrong).ok()?))
 }
 
 /// Reads the `rails` of a profile.
-fn rails(table: &TableSection<'_, '_>, profile: Option<&ProfileName>) -> FilterRules {
-    let unknown = table.one_of("unknown", &[("refuse", true), ("allow", false)]);
-    let statements = table.texts("statements");
-    let need_where = table.yes_no("need_where").unwrap_or(false);
-    let deny_tables = table.texts("deny_tables").unwrap_or_default();
+fn rails(table: &TableSection<'_>, profile: Option<&ProfileName>) -> FilterRules {
+    let hidden = |key| table.key(key, "");
+    let unknown = hidden("unknown").one_of(&[("refuse", true), ("allow", false)]).or_none("");
+    let statements = hidden("statements").texts().or_none("");
+    let need_where = hidden("need_where").yes_no().or(false);
+    let deny_tables = hidden("deny_tables").texts().or(Vec::new());
     let rules = FilterRules {
         // A statement that cannot be parsed may break any of the rules, so refuse it by default if there is one.
         refuse_unknown: unknown.unwrap_or(statements.is_some() || need_where || !deny_tables.is_empty()),
         statements,
         need_where,
         deny_tables,
-        max_sql_bytes: table.number("max_sql_bytes", 1, u32::MAX).map(Into::into),
-        refuse_unloggable: table.yes_no("refuse_unloggable").unwrap_or(true),
+        max_sql_bytes: hidden("max_sql_bytes").number(1, u32::MAX).or_none(""),
+        refuse_unloggable: hidden("refuse_unloggable").yes_no().or(true),
     };
     if let Some(Err(mistake)) = profile.map(|profile| SqlFilter::new(&rules, profile.clone())) {
-        table.mistake_here(mistake.to_string());
+        table.mistake_at("", mistake.to_string(), "");
     }
     rules
 }

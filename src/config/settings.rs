@@ -1,27 +1,33 @@
 //! Settings of the gate: every value with its type, every default filled in.
 //!
-//! They are plain values: no connection, no lock, no listener. [`super::check`] makes them.
+//! They are plain values: no connection, no lock, no listener. [`super::gate`] and [`super::targets`] read them.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::PolicyLocation;
 use super::access::AccessTable;
 use super::address::joined;
+use super::key::{keys, section};
 use super::profiles::ProfileSettings;
+use super::reader::TableSection;
 use crate::access::policy::Policies;
 use crate::access::quota::QuotaLimits;
+use crate::access::strangers::StrangerLimits;
 use crate::audit;
 use crate::audit::values::ParameterPolicy;
-use crate::base::secret::Secret;
-use crate::base::tls::TlsMode;
-use crate::database::upstream::{ApplicationName, AuthMethod};
+use crate::base::duration;
+use crate::database::upstream::Target;
 use crate::gate::frontend::Plaintext;
 use crate::identity::IssuerSettings;
-use crate::model::names::{ProfileName, TargetName};
+use crate::model::names::ProfileName;
 use crate::outbound::forward::ForwardSettings;
 use crate::outbound::notify::NotifySettings;
+
+/// Maximum of the limits on connections and logins.
+const MAX_CONNECTIONS: u32 = 1_000_000;
 
 /// Settings of the gate.
 #[derive(Debug, Clone)]
@@ -52,6 +58,8 @@ pub struct GateSettings {
     pub control: ControlSettings,
     /// Limits and defaults of requests and grants.
     pub access: AccessTable,
+    /// Place of the policies.
+    pub policy: PolicyLocation,
     /// Validated policies; `None` means that no identity can request access.
     pub policies: Option<Arc<Policies>>,
     /// Issuers of accepted tokens.
@@ -71,54 +79,16 @@ pub struct GateSettings {
 /// Settings of a target: one database.
 #[derive(Debug, Clone)]
 pub struct TargetSettings {
-    /// Name of the target; also the database name that clients connect to.
-    pub name: TargetName,
-    /// Host name or address of its server.
-    pub host: String,
-    /// Port of its server.
-    pub port: u16,
-    /// Name of the database at the server.
-    pub database: String,
-    /// Database of the same server for the connections that the gate keeps open.
-    pub maintenance_database: String,
-    /// Account of the target's sessions if grants have no roles of their own; also the provisioning account if `admin` is
-    /// absent.
-    pub user: String,
-    /// Password of that account.
-    pub password: Option<Secret<String>>,
-    /// Account that ends sessions and creates roles, if it is not `user`.
-    pub admin: Option<AccountSettings>,
+    /// Database behind the gate.
+    pub upstream: Arc<Target>,
+    /// Account that ends sessions and creates roles, as configured.
+    pub provisioner: String,
     /// Consent to one account for both purposes, if grants have no roles of their own.
     pub shared_account: SharedAccount,
-    /// TLS mode of connections to the target.
-    pub sslmode: TlsMode,
-    /// CA of the target's certificate; if absent, the system's CAs.
-    pub ca_file: Option<PathBuf>,
-    /// Methods that the gate may authenticate with.
-    pub auth: Vec<AuthMethod>,
-    /// Time limit from connecting to ready.
-    pub connect_timeout: Duration,
-    /// Interval at which a busy backend checks that the gate is still connected; zero disables the check.
-    pub check_interval: Duration,
-    /// True if replication connections are allowed.
-    pub replication: bool,
-    /// Number of simultaneous sessions.
-    pub max_sessions: Option<u32>,
-    /// `application_name` that the target sees.
-    pub application_name: ApplicationName,
     /// Policy for parameter values in the audit log.
     pub parameters: ParameterPolicy,
     /// Profiles, from the narrowest to the widest.
     pub profiles: Vec<ProfileSettings>,
-}
-
-/// Account at a target's server.
-#[derive(Debug, Clone)]
-pub struct AccountSettings {
-    /// Name of the account.
-    pub user: String,
-    /// Password of the account.
-    pub password: Option<Secret<String>>,
 }
 
 /// Certificate that clients see.
@@ -140,40 +110,80 @@ pub enum TlsFiles {
     },
 }
 
-/// Values of `[limits]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ConnectionLimits {
-    /// Number of simultaneous sessions and logins.
-    pub connections: u32,
-    /// Number of simultaneous unfinished logins.
-    pub handshakes: u32,
-    /// Number of simultaneous unfinished logins from one address.
-    pub handshakes_per_address: u32,
-    /// Time limit from accepting the connection to the end of authentication.
-    pub handshake_timeout: Duration,
-    /// Number of simultaneous logins that wait for approval. They count neither as handshakes nor as connections.
-    pub waiting_logins: u32,
-    /// Number of simultaneous logins of one identity that wait for approval.
-    pub waiting_logins_per_identity: u32,
-    /// Resources that all sessions of one identity together may use.
-    pub quota: QuotaLimits,
-    /// Number of session threads; if absent, one for every two processors.
-    pub session_threads: Option<u32>,
+section! {
+    /// Limits on connections and logins.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct ConnectionLimits {
+        /// Connections at once. Lower where the limit of open files is too low.
+        connections: u32 = |key| key.number(1, MAX_CONNECTIONS).or(1_000);
+        /// Unfinished logins at once. The newest takes the place of the oldest.
+        handshakes: u32 = |key| key.number(1, MAX_CONNECTIONS).or(StrangerLimits::default().connections);
+        /// Unfinished logins from one address (IPv6: one /64).
+        handshakes_per_address: u32 = |key| {
+            key.number(1, MAX_CONNECTIONS).or(StrangerLimits::default().connections_per_address)
+        };
+        /// Limit from accept to the proof of the secret.
+        handshake_timeout: Duration = |key| key.duration(Duration::from_millis(100)).or(Duration::from_secs(20));
+        /// Logins that wait for approval at once. They count neither as handshakes nor as connections.
+        waiting_logins: u32 = |key| key.number(0, MAX_CONNECTIONS).or(200);
+        /// Waiting logins of one identity.
+        waiting_logins_per_identity: u32 = |key| key.number(1, MAX_CONNECTIONS).or(5);
+        /// Bytes of prepared statements and portals that all sessions of one identity may hold; the last eighth is for portals. A
+        /// message that needs more is an error (54000), and the session goes on. Closed, deallocated and discarded ones no longer
+        /// count.
+        prepared_bytes_per_identity: usize = |key| key.number(1 << 20, 1 << 30).or(QuotaLimits::default().prepared_bytes);
+        /// Bytes of the log that one identity may write per second in the long run, with a burst of one minute. Beyond that its
+        /// clients are read more slowly and its calls to the control API are answered later; nothing of these is left out. Its
+        /// refused logins and cancels are then counted like those of strangers.
+        log_bytes_per_second_per_identity: u32 = |key| {
+            key.number(64 << 10, 1 << 30).or(QuotaLimits::default().log_bytes_per_second)
+        };
+        /// Threads that carry sessions.
+        session_threads: Option<u32> = |key| key.number(1, 1024).or_none("one for every two processors");
+    }
 }
 
-/// Values of `[session]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SessionTable {
-    /// Times before the end at which the client is warned.
-    pub warnings: Vec<Duration>,
-    /// True if the client is told at login its grant and the grant's end.
-    pub welcome: bool,
-    /// Time after which a client that sends nothing is disconnected.
-    pub idle_timeout: Option<Duration>,
-    /// Time that the end of a session waits for a client that does not read.
-    pub end_grace: Duration,
-    /// Text that tells the client how to get more time.
-    pub renew_hint: Option<String>,
+impl ConnectionLimits {
+    /// Returns the limits on what all sessions of one identity together may use.
+    #[must_use]
+    pub fn quota(&self) -> QuotaLimits {
+        QuotaLimits {
+            prepared_bytes: self.prepared_bytes_per_identity,
+            log_bytes_per_second: self.log_bytes_per_second_per_identity,
+        }
+    }
+}
+
+section! {
+    /// Warnings, time limits and texts of sessions.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct SessionTable {
+        /// Times before the end at which clients get a NOTICE.
+        warnings: Vec<Duration> = |key| {
+            key.list("list of times", duration::parse, |time| duration::show(*time))
+                .or(vec![Duration::from_mins(5), Duration::from_mins(1)])
+        };
+        /// Sends the NOTICE at login: whose grant, until when.
+        welcome: bool = |key| key.yes_no().or(true);
+        /// A session ends when its client sends nothing for this long while nothing runs for it.
+        idle_timeout: Option<Duration> = |key| key.duration(Duration::from_millis(1)).or_none("off");
+        /// Time that a client which does not read has at the end. Its backend does not wait.
+        end_grace: Duration = |key| key.duration(Duration::ZERO).or(Duration::from_secs(2));
+        /// Text that tells clients how to get more time.
+        renew_hint: Option<String> = |key| key.text().or_none("the `extend` command");
+    }
+}
+
+section! {
+    /// The gate's own messages, not the audit log.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct LoggingSettings {
+        /// [Filter](https://docs.rs/tracing-subscriber/latest/tracing_subscriber/filter/struct.EnvFilter.html#directives) of these
+        /// messages.
+        level: String = |key| key.checked("text", str::parse::<tracing_subscriber::EnvFilter>).or("info".to_owned());
+        /// Format of the gate's own messages on standard error.
+        format: LogFormat = |key| key.one_of(&[("text", LogFormat::Text), ("json", LogFormat::Json)]).or(LogFormat::Text);
+    }
 }
 
 /// Addresses and token of the control API.
@@ -187,15 +197,6 @@ pub struct ControlSettings {
     pub tls: bool,
     /// File with the admin token.
     pub token_file: PathBuf,
-}
-
-/// Values of `[log]`: the gate's own messages, not the audit log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LoggingSettings {
-    /// Format of the messages.
-    pub format: LogFormat,
-    /// Filter in the syntax of `tracing`, such as `info` or `tidegate=debug`.
-    pub level: String,
 }
 
 /// Format of the gate's own messages.
@@ -220,20 +221,14 @@ impl TargetSettings {
     /// Returns `host:port`, for display.
     #[must_use]
     pub fn address(&self) -> String {
-        joined((self.host.clone(), self.port))
-    }
-
-    /// Returns the name of the account that ends sessions and creates roles.
-    #[must_use]
-    pub fn provisioner(&self) -> &str {
-        self.admin.as_ref().map_or(&self.user, |admin| &admin.user)
+        joined((self.upstream.host.clone(), self.upstream.port))
     }
 
     /// Returns true if the sessions share the account that ends them. A grant can then be used to lock the gate out of the
     /// server.
     #[must_use]
     pub fn is_ended_by_its_sessions_account(&self) -> bool {
-        !self.has_rights() && self.admin.is_none()
+        !self.has_rights() && self.upstream.admin.is_none()
     }
 
     /// Returns the names of the profiles, from the narrowest to the widest.

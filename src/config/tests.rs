@@ -34,10 +34,10 @@ fn one_target_is_a_configuration() {
     assert!(settings.control.socket.ends_with("tidegate-state/control.sock"));
     let target = settings.targets.first().unwrap();
     assert_eq!(
-        (target.address().as_str(), target.user.as_str()),
+        (target.address().as_str(), target.upstream.account.user.as_str()),
         ("127.0.0.1:5432", "orders_app")
     );
-    assert_eq!(target.sslmode, crate::base::tls::TlsMode::Prefer);
+    assert_eq!(target.upstream.tls.mode(), crate::base::tls::TlsMode::Prefer);
 }
 
 #[test]
@@ -93,10 +93,8 @@ level = "tidegate=debug"
     assert_eq!(settings.session.warnings, [Duration::from_mins(10), Duration::from_mins(1)]);
     let target = settings.targets.first().unwrap();
     assert_eq!(target.address(), "[::1]:5432");
-    assert_eq!(
-        target.password.as_ref().map(|secret| secret.expose().as_str()),
-        Some("s3cret")
-    );
+    let password = target.upstream.account.password.as_ref();
+    assert_eq!(password.map(|secret| secret.expose().as_str()), Some("s3cret"));
     assert!(!format!("{settings:?}").contains("s3cret"));
 }
 
@@ -263,12 +261,12 @@ fn a_missing_file_is_named() {
 proptest::proptest! {
     #[test]
     fn no_text_panics(text in "(?s).{0,200}") {
-        let _ = file::FileConfig::parse(Path::new("tidegate.toml"), &text);
+        let _ = read(Path::new("tidegate.toml"), &text, &|_| false);
     }
 
     #[test]
     fn no_value_panics(key in "[a-z_]{1,12}", value in "[-0-9a-z\"\\[\\]{}=., ]{0,20}") {
-        let _ = file::FileConfig::parse(Path::new("t"), &format!("[targets.a]\n{key} = {value}\n[session]\n{key} = {value}\n"));
+        let _ = read(Path::new("t"), &format!("[targets.a]\n{key} = {value}\n[session]\n{key} = {value}\n"), &|_| false);
     }
 }
 
@@ -277,14 +275,14 @@ fn what_may_be_asked_for_has_caps() {
     let load = |more: &str| from_text(Path::new("tidegate.toml"), &format!("{SMALLEST}{more}"));
     let usual = load("").unwrap().access;
     assert_eq!(
-        (usual.default_sessions, usual.caps.sessions, usual.caps.reason_bytes),
+        (usual.default_sessions, usual.max_sessions, usual.max_reason_bytes),
         (10, 50, 1000)
     );
     let few = load("[access]\nmax_sessions = 5\nmax_window = \"4h\"\nmax_reason_bytes = 200\n")
         .unwrap()
         .access;
-    assert_eq!((few.default_sessions, few.caps.sessions), (5, 5), "a default gives way");
-    assert_eq!((few.caps.window, few.caps.reason_bytes), (Duration::from_hours(4), 200));
+    assert_eq!((few.default_sessions, few.max_sessions), (5, 5), "a default gives way");
+    assert_eq!((few.max_window, few.max_reason_bytes), (Duration::from_hours(4), 200));
     for (text, words) in [
         ("max_sessions = 5\ndefault_sessions = 6", "greater than access.max_sessions"),
         ("max_window = \"32d\"", "longest possible window, 31d"),
@@ -304,7 +302,7 @@ fn what_may_be_asked_for_has_caps() {
         .unwrap()
         .limits;
     assert_eq!(
-        (limits.quota.prepared_bytes, limits.quota.log_bytes_per_second),
+        (limits.prepared_bytes_per_identity, limits.log_bytes_per_second_per_identity),
         (1 << 20, 1 << 16)
     );
 }
@@ -443,7 +441,7 @@ fn a_profile_with_masks_has_a_schema_of_views() {
             "{SMALLEST}[targets.orders.profiles.masked]\nselect = [\"shop.*\"]\n{more}"
         ));
         let target = settings.targets.first().unwrap();
-        target.profiles[0].views(&target.name).map(|views| views.to_string())
+        target.profiles[0].views(&target.upstream.name).map(|views| views.to_string())
     };
     assert_eq!(views(""), None);
     let mask = "mask = { \"shop.cards\" = { pan = \"null\" } }\n";
@@ -452,9 +450,12 @@ fn a_profile_with_masks_has_a_schema_of_views() {
 
 #[test]
 fn the_gate_keeps_its_connections_in_the_maintenance_database() {
-    let database = |more: &str| good(&format!("{SMALLEST}{more}")).targets.remove(0).maintenance_database;
-    assert_eq!(database(""), "postgres");
-    assert_eq!(database("maintenance_database = \"defaultdb\"\n"), "defaultdb");
+    let target = |more: &str| good(&format!("{SMALLEST}{more}")).targets.remove(0).upstream;
+    assert_eq!(target("").maintenance_database, "postgres");
+    assert_eq!(
+        target("maintenance_database = \"defaultdb\"\n").maintenance_database,
+        "defaultdb"
+    );
 }
 
 #[test]
@@ -462,12 +463,12 @@ fn another_account_can_end_sessions() {
     let target = |text: &str| good(&format!("{SMALLEST}{text}")).targets.remove(0);
     let shared = target("");
     assert!(shared.is_ended_by_its_sessions_account() && shared.shared_account == SharedAccount::Refused);
-    assert_eq!(shared.provisioner(), "orders_app");
+    assert_eq!(shared.provisioner, "orders_app");
     let own = target("admin_user = \"gate\"\nadmin_password_file = \"orders.password\"\n");
     assert!(!own.is_ended_by_its_sessions_account());
-    let admin = own.admin.unwrap();
+    let admin = own.upstream.admin.as_ref().unwrap();
     assert_eq!(
-        (admin.user.as_str(), admin.password.unwrap().expose().as_str()),
+        (admin.user.as_str(), admin.password.as_ref().unwrap().expose().as_str()),
         ("gate", "s3cret")
     );
     assert_eq!(
@@ -507,11 +508,20 @@ fn one_target_is_read_without_the_secrets_of_others() {
     std::fs::write(&path, format!("{SMALLEST}{more}")).unwrap();
     assert!(load(&path).unwrap_err().len() >= 4);
     let orders = "orders".parse().unwrap();
-    let read = target(&path, &orders, false).unwrap();
-    assert_eq!((read.user.as_str(), read.password.is_some()), ("orders_app", false));
-    let missing = target(&path, &orders, true).unwrap_err();
+    let owner = || Some(TargetAccount::own("owner".to_owned()));
+    let read = target(&path, &orders, owner()).unwrap();
+    let upstream = &read.upstream;
+    assert_eq!(
+        (upstream.account.user.as_str(), upstream.account.password.is_some()),
+        ("orders_app", false)
+    );
+    assert_eq!(
+        (upstream.provisioner().user.as_str(), read.provisioner.as_str()),
+        ("owner", "gate")
+    );
+    let missing = target(&path, &orders, None).unwrap_err();
     assert_eq!(missing.len(), 2, "{missing:?}");
-    let unknown = target(&path, &"payments".parse().unwrap(), false).unwrap_err();
+    let unknown = target(&path, &"payments".parse().unwrap(), owner()).unwrap_err();
     assert!(
         unknown[0]
             .to_string()

@@ -14,47 +14,37 @@ pub fn unknown_names(settings: &GateSettings, users: &BTreeMap<IdentityName, BTr
     let Some(policies) = &settings.policies else {
         return Vec::new();
     };
+    let unknown = |by: &str, noun: &str, name: &str, known: &BTreeSet<&str>| {
+        let meant = meant(name, known.iter().copied());
+        (!known.contains(name)).then(|| format!("{by} names the {noun} `{name}`, which is not configured{meant}"))
+    };
     let mut lines = Vec::new();
-    let targets: BTreeSet<&str> = settings.targets.iter().map(|target| target.name.as_str()).collect();
-    for (target, policy) in policies.targets() {
-        if !targets.contains(target.as_str()) {
-            let meant = meant(target, targets.iter().copied());
-            lines.push(format!(
-                "policy {policy} names the target `{target}`, which is not configured{meant}"
-            ));
-        }
+    let targets = settings.targets.iter().map(|target| target.upstream.name.as_str()).collect();
+    for (target, policy) in &policies.vocabulary().targets {
+        lines.extend(unknown(&format!("policy {policy}"), "target", target, &targets));
     }
-    let profiles = || {
-        settings
-            .targets
-            .iter()
-            .flat_map(|target| target.profiles.iter().map(move |profile| (target, profile)))
-    };
-    let accesses: BTreeSet<String> = profiles()
-        .map(|(target, profile)| target.name.with(Some(&profile.name)))
+    let profiles = settings
+        .targets
+        .iter()
+        .flat_map(|target| target.profiles.iter().map(move |profile| (target, &profile.name)));
+    let accesses: Vec<String> = profiles
+        .clone()
+        .map(|(target, profile)| target.upstream.name.with(Some(profile)))
         .collect();
-    for (access, policy) in policies.accesses() {
-        if !accesses.contains(access) {
-            let meant = meant(access, accesses.iter().map(String::as_str));
-            lines.push(format!(
-                "policy {policy} names the profile `{access}`, which is not configured{meant}"
-            ));
-        }
+    let accesses = accesses.iter().map(String::as_str).collect();
+    for (access, policy) in &policies.vocabulary().accesses {
+        lines.extend(unknown(&format!("policy {policy}"), "profile", access, &accesses));
     }
-    let known: BTreeSet<&str> = profiles().map(|(_, profile)| profile.name.as_str()).collect();
-    let with_target = |profile: &str| {
-        policies
-            .accesses()
+    let profiles = profiles.map(|(_, profile)| profile.as_str()).collect();
+    for profile in &policies.vocabulary().profiles {
+        let with_target = format!("/{profile}");
+        if !policies
+            .vocabulary()
+            .accesses
             .keys()
-            .any(|access| access.ends_with(&format!("/{profile}")))
-    };
-    for profile in policies.profiles() {
-        let profile = profile.as_str();
-        if !known.contains(profile) && !with_target(profile) {
-            let meant = meant(profile, known.iter().copied());
-            lines.push(format!(
-                "a policy names the profile `{profile}`, which is not configured{meant}"
-            ));
+            .any(|access| access.ends_with(&with_target))
+        {
+            lines.extend(unknown("a policy", "profile", profile.as_str(), &profiles));
         }
     }
     lines.extend(groups(settings, policies, users));
@@ -64,7 +54,7 @@ pub fn unknown_names(settings: &GateSettings, users: &BTreeMap<IdentityName, BTr
 /// The groups of users that no policy names; and those of policies in which nobody is, where all who have groups are known here.
 fn groups(settings: &GateSettings, policies: &Policies, users: &BTreeMap<IdentityName, BTreeSet<GroupName>>) -> Vec<String> {
     let mut lines = Vec::new();
-    let named = policies.groups();
+    let named = &policies.vocabulary().groups;
     let known: BTreeSet<&GroupName> = users.values().flatten().collect();
     for group in &known {
         let members: Vec<&str> = users

@@ -124,7 +124,11 @@ password_file = "orders.password"
 "#;
         let settings = from_text(&folder.path().join("tidegate.toml"), text).unwrap();
         let words = |target: usize| settings.targets[target].profiles[0].words();
-        let all: Vec<_> = settings.targets.iter().map(|target| target.name.to_string()).collect();
+        let all: Vec<_> = settings
+            .targets
+            .iter()
+            .map(|target| target.upstream.name.to_string())
+            .collect();
         assert_eq!(all, ["orders", "names"]);
         let orders = words(0);
         assert_eq!(orders.may, ["read public.*, !public.secrets"]);

@@ -2,25 +2,26 @@
 //!
 //! It is independent of the handlers. A failure counts like a failed login of the wire.
 //!
-//! INVARIANT: every handler that runs has a [`Caller`]; a call without a valid token is answered here.
+//! INVARIANT: every handler that runs has a [`Call`]; a call without a valid token is answered here.
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Extension;
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::caller::Caller;
-use super::long_poll::{CallerPermit, LongPollLimiter};
+use super::long_poll::LongPollLimiter;
 use super::problem::ApiError;
 use super::{ControlContext, OPERATOR_HEADER};
-use crate::access::AccessError;
+use crate::access::identity_limiter::IdentityPermit;
 use crate::access::quota::RECORD_BYTES;
 use crate::access::strangers::Proof;
+use crate::access::{AccessError, Caller};
 use crate::base::secret::Secret;
 use crate::model::ending::HeldBack;
 
@@ -28,6 +29,23 @@ use crate::model::ending::HeldBack;
 const CALL_RECORD_BYTES: usize = 2 * RECORD_BYTES;
 /// Longest time that the answer to a person who fills the log too fast is held back.
 const MAX_QUOTA_DELAY: Duration = Duration::from_secs(10);
+
+/// Call of a handler: the caller, and the gate that it acts on.
+pub(super) struct Call {
+    pub(super) gate: Arc<ControlContext>,
+    pub(super) caller: Caller,
+}
+
+impl FromRequestParts<Arc<ControlContext>> for Call {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, gate: &Arc<ControlContext>) -> Result<Self, ApiError> {
+        Ok(Self {
+            caller: parts.extensions.get().cloned().ok_or(ApiError::Unauthorized)?,
+            gate: Arc::clone(gate),
+        })
+    }
+}
 
 /// Origin of a call; by default this machine's own socket.
 #[derive(Clone, Default)]
@@ -40,7 +58,7 @@ pub(super) struct CallOrigin {
 /// Connection over TCP: unauthenticated, until one of its calls has proved an identity.
 struct TcpConnection {
     proof: Proof,
-    place: OnceLock<CallerPermit>,
+    place: OnceLock<IdentityPermit>,
 }
 
 impl CallOrigin {
@@ -59,7 +77,7 @@ impl CallOrigin {
     fn proved(&self, caller: &Caller, hold: &LongPollLimiter) {
         let Some(connection) = &self.connection else { return };
         if connection.place.get().is_none()
-            && let Ok(place) = hold.connect(caller)
+            && let Ok(place) = hold.connections.enter(caller)
             && connection.place.set(place).is_ok()
         {
             connection.proof.leave();
@@ -142,4 +160,17 @@ fn operator(headers: &HeaderMap) -> String {
         .filter(|name| !name.is_empty() && name.len() <= 63 && name.bytes().all(|byte| byte.is_ascii_graphic()))
         .unwrap_or("admin")
         .to_owned()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::access::Principal;
+    use crate::identity::Identity;
+
+    /// A local user of no group.
+    pub(in crate::control) fn person(name: &str) -> Caller {
+        let identity = Identity::local(name.parse().unwrap(), std::collections::BTreeSet::new());
+        Caller::Person(Principal { identity, client: None }, Arc::new(Secret::new("tg_x".to_owned())))
+    }
 }

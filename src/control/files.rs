@@ -8,18 +8,16 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::{Body, Bytes};
-use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use tokio::fs::File;
 use tokio::io::AsyncReadExt as _;
 
 use super::ControlContext;
-use super::caller::{Caller, CallerStanding};
+use super::authenticate::Call;
 use super::long_poll::LongPollLimiter;
 use super::problem::ApiError;
 use crate::access::policy::Action;
@@ -37,13 +35,12 @@ const BLOCK_BYTES: u64 = 512;
 
 #[utoipa::path(get, path = "/v1/audit/files", tag = "log", summary = "Files of the audit log, for verification elsewhere (operators, and with `read-log`)", responses((status = 200, description = "A tar archive: `ledger-checkpoint.json` (the ledger's checkpoint), `checkpoint.json`, and the segments in order", content_type = "application/x-tar", body = String)))]
 pub(super) async fn files(
-    State(gate): State<Arc<ControlContext>>,
+    Call { gate, caller }: Call,
     Extension(limiter): Extension<LongPollLimiter>,
-    caller: Caller,
 ) -> Result<Response, ApiError> {
-    let standing = CallerStanding::of(&caller, &gate);
-    caller.may(&gate, Action::ReadLog).await?;
-    let reading = limiter.read(&caller)?;
+    let standing = gate.service.standing(&caller);
+    gate.service.may(&caller, Action::ReadLog).await?;
+    let reading = limiter.readings.enter(&caller)?;
     let archive = LogArchive::open(&gate).await?;
     let pieces = futures_util::stream::unfold(Some((archive, limiter, standing, reading)), |sending| async {
         let (mut archive, mut limiter, standing, reading) = sending?;
@@ -77,7 +74,7 @@ impl LogArchive {
     async fn open(gate: &ControlContext) -> Result<Self, ApiError> {
         let unreadable = |error: io::Error| ApiError::Log(error.to_string());
         let mut small = VecDeque::new();
-        if let Some(tip) = gate.ledger.log_tip().await? {
+        if let Some(tip) = gate.service.log_tip().await? {
             small.push_back((LEDGER_CHECKPOINT_FILE, format!("{}\n", tip.line).into_bytes()));
         }
         match tokio::fs::read(gate.audit_dir.join(CHECKPOINT_FILE)).await {

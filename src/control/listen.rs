@@ -30,8 +30,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use super::authenticate::CallOrigin;
-use super::displaced::{Displacements, Owed};
-use super::stall::StallLimit;
+use super::connection::{Displacements, Owed};
 use crate::access::strangers::{ConnectionPermit, Displaced, StrangerLimits, Strangers, canonical};
 use crate::base::clock::Clock;
 use crate::base::error_chain::display_chain;
@@ -67,19 +66,9 @@ pub fn strangers(callers: u32) -> StrangerLimits {
 /// TCP listener of the API.
 #[derive(Debug)]
 pub(super) struct TcpFront {
-    tcp: TcpListener,
-    tls: Option<ServerTlsCell>,
-}
-
-impl TcpFront {
-    /// Makes a listener that uses TLS if a certificate is given.
-    pub(super) fn new(tcp: TcpListener, tls: Option<ServerTlsCell>) -> Self {
-        Self { tcp, tls }
-    }
-
-    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.tcp.local_addr()
-    }
+    pub(super) tcp: TcpListener,
+    /// Certificate; `None`: without TLS.
+    pub(super) tls: Option<ServerTlsCell>,
 }
 
 /// Service of the API for one listener, and its stop signal.
@@ -192,7 +181,7 @@ async fn converse(
     let ServedListener { service, stopped, .. } = served;
     let address = client.address;
     let owed = Owed::default();
-    let io = TokioIo::new(owed.watch(StallLimit::new(io)));
+    let io = TokioIo::new(owed.watch(io));
     let service = service_fn(move |mut request: Request<Incoming>| {
         owed.begin();
         request.extensions_mut().insert(ConnectInfo(client.clone()));

@@ -6,8 +6,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use super::ControlContext;
-use super::caller::{Caller, CallerStanding};
+use super::authenticate::Call;
 use super::long_poll::LongPollLimiter;
 use super::model::{LogQuery, SearchExtent, UnreadableLine};
 use super::problem::ApiError;
@@ -16,7 +15,6 @@ use crate::access::policy::Action;
 use crate::audit::{Filter, LogRecord, ReadError, RecordStream, follow};
 use axum::Extension;
 use axum::body::{Body, Bytes};
-use axum::extract::State;
 use axum::http::{Uri, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
@@ -28,25 +26,24 @@ const ENDED_REASON: &str = "your right to read the log must be checked again, so
 
 #[utoipa::path(get, path = "/v1/log", tag = "log", summary = "Records of the audit log (operators, and with `read-log`)", params(Filter, SearchExtent), responses((status = 200, description = "JSON Lines: one record per line, or the reason why a line cannot be read (`Unreadable`)", content_type = "application/x-ndjson", body = String)))]
 pub(super) async fn records(
-    State(gate): State<Arc<ControlContext>>,
+    Call { gate, caller }: Call,
     Extension(limiter): Extension<LongPollLimiter>,
-    caller: Caller,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    let standing = CallerStanding::of(&caller, &gate);
-    caller.may(&gate, Action::ReadLog).await?;
+    let standing = gate.service.standing(&caller);
+    gate.service.may(&caller, Action::ReadLog).await?;
     let LogQuery { filter, extent } = wanted(&uri)?;
     extent
         .check(&filter)
         .map_err(|error| ApiError::Malformed(error.to_string()))?;
     let place = if extent.follow {
-        Some(limiter.subscribe(&caller)?)
+        Some(limiter.subscribers.enter(&caller)?)
     } else {
         None
     };
-    let reading = limiter.read(&caller)?;
+    let reading = limiter.readings.enter(&caller)?;
     let found = follow(&gate.audit_dir, &filter, extent).map_err(|error| ApiError::Log(error.to_string()))?;
-    let found = found.sharing(limiter.reading_threads(), reading);
+    let found = found.sharing(Arc::clone(&limiter.reading_threads), reading);
     let chunks = futures_util::stream::unfold(Some((found, limiter, standing, place)), |reading| async {
         let (mut found, mut limiter, standing, place) = reading?;
         let lines = tokio::select! {

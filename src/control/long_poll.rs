@@ -1,17 +1,15 @@
 //! Limits on the resources that callers hold: connections, open answers (a long poll, a stream) and readings of the log. Each
 //! is limited in total and per identity, and ends with the API.
 //!
-//! INVARIANT: dropping a [`CallerPermit`] frees it.
+//! INVARIANT: dropping a [`IdentityPermit`] frees it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
-use super::caller::Caller;
 use super::problem::ApiError;
-use crate::model::names::IdentityName;
+use crate::access::identity_limiter::{IdentityLimiter, IdentityPermit, ReachedLimit};
+use crate::access::{Caller, Principal};
 
 /// Number of simultaneous long polls; each is one small task.
 const MAX_WAITERS: usize = 2_000;
@@ -36,33 +34,23 @@ const MAX_READING_THREADS: usize = 8;
 #[derive(Debug, Clone)]
 pub(super) struct LongPollLimiter {
     stopped: watch::Receiver<bool>,
-    connections: CallerLimit,
-    readings: CallerLimit,
-    reading_threads: Arc<Semaphore>,
-    waiters: CallerLimit,
-    subscribers: CallerLimit,
+    pub(super) connections: CallerLimit,
+    /// Readings of the log.
+    pub(super) readings: CallerLimit,
+    /// Threads that all readings share.
+    pub(super) reading_threads: Arc<Semaphore>,
+    /// Long polls.
+    pub(super) waiters: CallerLimit,
+    /// Event streams.
+    pub(super) subscribers: CallerLimit,
 }
 
-/// Semaphore with a limit in total and a limit per identity.
+/// Limiter with its limits in total and per identity.
 #[derive(Debug, Clone)]
-struct CallerLimit {
+pub(super) struct CallerLimit {
     in_all: usize,
     of_one: usize,
-    taken: Arc<Mutex<CallerCounts>>,
-}
-
-#[derive(Debug, Default)]
-struct CallerCounts {
-    in_all: usize,
-    /// Places per identity; an identity without any has no entry.
-    of: HashMap<IdentityName, usize>,
-}
-
-/// Permit for one resource. Dropping it frees it.
-#[derive(Debug)]
-pub(super) struct CallerPermit {
-    room: CallerLimit,
-    who: Option<IdentityName>,
+    held: IdentityLimiter,
 }
 
 impl LongPollLimiter {
@@ -82,81 +70,31 @@ impl LongPollLimiter {
     pub(super) async fn stopped(&mut self) {
         let _ = self.stopped.wait_for(|stopped| *stopped).await;
     }
-
-    /// Takes a place for a connection.
-    pub(super) fn connect(&self, caller: &Caller) -> Result<CallerPermit, ApiError> {
-        self.connections.enter(caller)
-    }
-
-    /// Takes a place for a reading of the log.
-    pub(super) fn read(&self, caller: &Caller) -> Result<CallerPermit, ApiError> {
-        self.readings.enter(caller)
-    }
-
-    /// Returns the semaphore of the threads that all readings share.
-    pub(super) fn reading_threads(&self) -> Arc<Semaphore> {
-        Arc::clone(&self.reading_threads)
-    }
-
-    /// Takes a place for a long poll.
-    pub(super) fn wait(&self, caller: &Caller) -> Result<CallerPermit, ApiError> {
-        self.waiters.enter(caller)
-    }
-
-    /// Takes a place for an event stream.
-    pub(super) fn subscribe(&self, caller: &Caller) -> Result<CallerPermit, ApiError> {
-        self.subscribers.enter(caller)
-    }
 }
 
 impl CallerLimit {
     fn new(in_all: usize, of_one: usize) -> Self {
-        Self {
-            in_all,
-            of_one,
-            taken: Arc::default(),
-        }
+        let held = IdentityLimiter::default();
+        Self { in_all, of_one, held }
     }
 
     /// Takes a place. The limit per identity does not apply to the admin token, whose bearer could end the other calls anyway.
-    fn enter(&self, caller: &Caller) -> Result<CallerPermit, ApiError> {
-        let who = caller.person().ok().map(|person| person.name().clone());
-        let mut taken = self.taken.lock();
-        if let Some(who) = &who
-            && taken.of.get(who).is_some_and(|held| *held >= self.of_one)
-        {
-            return Err(ApiError::HoldsTooMany {
+    pub(super) fn enter(&self, caller: &Caller) -> Result<IdentityPermit, ApiError> {
+        let who = caller.person().ok().map(Principal::name);
+        let entered = self.held.enter(who, self.of_one, self.in_all);
+        entered.map_err(|reached| match (reached, who) {
+            (ReachedLimit::OfOne, Some(who)) => ApiError::HoldsTooMany {
                 identity: who.clone(),
                 limit: self.of_one,
-            });
-        }
-        if taken.in_all >= self.in_all {
-            return Err(ApiError::Busy);
-        }
-        taken.in_all += 1;
-        if let Some(who) = &who {
-            *taken.of.entry(who.clone()).or_default() += 1;
-        }
-        drop(taken);
-        Ok(CallerPermit { room: self.clone(), who })
-    }
-}
-
-impl Drop for CallerPermit {
-    fn drop(&mut self) {
-        let mut taken = self.room.taken.lock();
-        taken.in_all = taken.in_all.saturating_sub(1);
-        let Some(who) = &self.who else { return };
-        match taken.of.get_mut(who) {
-            Some(held) if *held > 1 => *held -= 1,
-            _ => drop(taken.of.remove(who)),
-        }
+            },
+            _ => ApiError::Busy,
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::caller::tests::person;
+    use super::super::authenticate::tests::person;
     use super::*;
 
     #[test]
@@ -182,7 +120,6 @@ mod tests {
         drop(first);
         let third = room.enter(&ana).unwrap();
         drop((second, third, others));
-        let taken = room.taken.lock();
-        assert!(taken.in_all == 0 && taken.of.is_empty(), "nobody is remembered");
+        assert_eq!(room.held.in_use(), 0);
     }
 }

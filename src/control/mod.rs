@@ -1,13 +1,12 @@
 //! Use cases of operators, and the HTTP API.
 //!
-//! It keeps no state of its own: grants belong to the ledger, sessions to the registry, records to the audit log.
+//! It keeps no state of its own: grants belong to the access service, sessions to the registry, records to the audit log.
 //!
-//! INVARIANT: nothing under `/v1` is answered to an unauthenticated caller, and every change goes through the desk or the
-//! ledger, which record it first.
+//! INVARIANT: nothing under `/v1` is answered to an unauthenticated caller, and every change goes through the access service,
+//! which has it recorded first.
 
 mod authenticate;
-mod caller;
-mod displaced;
+mod connection;
 mod files;
 mod listen;
 mod log;
@@ -18,7 +17,6 @@ mod problem;
 mod routes;
 mod schema;
 mod serve;
-mod stall;
 #[cfg(test)]
 pub(crate) mod tests;
 mod token;
@@ -34,14 +32,13 @@ pub use problem::ApiError;
 pub use serve::{ListenError, Listeners, document, serve};
 pub use token::{AdminToken, AdminTokenError};
 
+use crate::access::AccessService;
 use crate::access::quota::Quotas;
 use crate::access::strangers::Strangers;
-use crate::access::{self, AccessService};
 use crate::audit::Journal;
 use crate::base::clock::Clock;
 use crate::base::tls::ServerTlsCell;
 use crate::gate::session::{SessionRegistry, TargetState};
-use crate::ledger::Ledger;
 use crate::model::names::TargetName;
 
 /// Header with the operator's name for the record. Only the token proves the operator's right.
@@ -57,10 +54,8 @@ pub type ReloadOrder = oneshot::Sender<Result<String, Vec<String>>>;
 
 /// Parts of the gate that the API acts on.
 pub struct ControlContext {
-    /// Use cases of people and pipelines.
+    /// Use cases of requests, grants and users.
     pub service: AccessService,
-    /// Grants, requests and users.
-    pub ledger: Ledger,
     /// Live sessions.
     pub registry: Arc<SessionRegistry>,
     /// Resources used by each identity, in API calls and in sessions.
@@ -75,8 +70,6 @@ pub struct ControlContext {
     pub token: AdminToken,
     /// Unauthenticated TCP callers. Their failures are counted together with the failed logins of the wire.
     pub strangers: Strangers,
-    /// Targets and profiles of the configuration in force, as the desk sees them.
-    pub rules: watch::Receiver<Arc<access::AccessRules>>,
     /// Lookup of a target of the configuration in force, with the roles of its grants.
     pub target_state: TargetFinder,
     /// Status of the targets' databases at the last check of their profiles.

@@ -58,11 +58,6 @@ pub struct NewGrantBody {
     pub client_network: Option<IpNet>,
 }
 
-/// Default number of seconds that a grant waits for its first connection.
-pub const DEFAULT_ACTIVATE_WITHIN_SECONDS: u64 = 3_600;
-/// Default number of simultaneous sessions: enough for a database tool with several windows or a small test suite.
-pub const DEFAULT_MAX_SESSIONS: u32 = 10;
-
 /// Answer to a new grant. It is the only place where the secret appears.
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
 pub struct Issued {

@@ -13,7 +13,7 @@ use utoipa::openapi::schema::{Object, Ref, Schema};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::caller::Caller;
+use super::authenticate::Call;
 use super::model::{GrantView, Problem, RequestView, UnreadableLine, UserView};
 use crate::gate::session::SessionView;
 use crate::model::request::RequestState;
@@ -93,9 +93,6 @@ fn as_one_object(schema: &RefOr<Schema>) -> Option<Object> {
 pub(super) struct RenderedDocument(pub(super) Bytes);
 
 #[utoipa::path(get, path = "/v1/openapi.json", tag = "openapi", summary = "This document", responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json", body = serde_json::Value)))]
-pub(super) async fn openapi(
-    Extension(RenderedDocument(text)): Extension<RenderedDocument>,
-    _caller: Caller,
-) -> impl IntoResponse {
+pub(super) async fn openapi(Extension(RenderedDocument(text)): Extension<RenderedDocument>, _call: Call) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], text)
 }

@@ -13,7 +13,6 @@ use super::model::Problem;
 use crate::access::AccessError;
 use crate::access::strangers::Displaced;
 use crate::audit::AuditError;
-use crate::ledger::LedgerError;
 use crate::model::ending::HeldBack;
 use crate::model::ids::SessionId;
 use crate::model::names::{IdentityName, ProfileName, TargetName};
@@ -22,7 +21,30 @@ use crate::model::names::{IdentityName, ProfileName, TargetName};
 const PROVE_REMEDY: &str = "send `Authorization: Bearer …` with your token, or as an operator with the content of admin.token in the gate's state folder";
 
 /// Status, stable name, title and remedy of a problem.
-type ProblemClass = (StatusCode, &'static str, &'static str, Option<String>);
+struct ProblemClass {
+    status: StatusCode,
+    kind: &'static str,
+    title: &'static str,
+    remedy: Option<String>,
+}
+
+fn class(status: StatusCode, kind: &'static str, title: &'static str) -> ProblemClass {
+    ProblemClass {
+        status,
+        kind,
+        title,
+        remedy: None,
+    }
+}
+
+impl ProblemClass {
+    fn with(self, remedy: impl Into<String>) -> Self {
+        Self {
+            remedy: Some(remedy.into()),
+            ..self
+        }
+    }
+}
 
 /// Error of the control API.
 #[derive(Debug, thiserror::Error)]
@@ -33,12 +55,6 @@ pub enum ApiError {
     /// The token is missing or wrong, and the answer was delayed.
     #[error("the token is missing or not accepted. {}", .0.told())]
     HeldBack(HeldBack),
-    /// The call is only for persons, and the admin token identifies none.
-    #[error("this call needs the token of a person or a pipeline, not the admin token")]
-    NoPerson,
-    /// Callers cannot make grants for themselves or add themselves to groups.
-    #[error("you cannot create a grant for yourself or change your own groups")]
-    ForOneself,
     /// The request cannot be parsed.
     #[error("{0}")]
     Malformed(String),
@@ -61,22 +77,6 @@ pub enum ApiError {
     /// The session does not exist, or no longer.
     #[error("no session {0}")]
     NoSuchSession(SessionId),
-    /// The user does not exist.
-    #[error("no user {name}")]
-    NoSuchUser {
-        /// Name in the request.
-        name: IdentityName,
-        /// Nearest existing name.
-        nearest: Option<IdentityName>,
-    },
-    /// The name to disable has never been seen by the gate.
-    #[error("no user {name}, and no grant or request of that name; nothing was disabled")]
-    NeverSeen {
-        /// Name in the request.
-        name: IdentityName,
-        /// Nearest existing name.
-        nearest: Option<IdentityName>,
-    },
     /// Too many callers are waiting already.
     #[error("too many callers are waiting already")]
     Busy,
@@ -95,14 +95,6 @@ pub enum ApiError {
         /// Limit of open answers.
         limit: usize,
     },
-    /// The name belongs to an issuer.
-    #[error("the name {name} belongs to {issuer}")]
-    IssuersName {
-        /// Name in the request.
-        name: IdentityName,
-        /// Issuer that the name belongs to.
-        issuer: String,
-    },
     /// The configuration could not be put in force.
     #[error("the new configuration was not applied; the running one stays in force: {}", .0.join("; "))]
     NotReloaded(Vec<String>),
@@ -115,12 +107,9 @@ pub enum ApiError {
     /// The path exists, but not for this method.
     #[error("this path does not support {0}")]
     Method(String),
-    /// The desk refused.
+    /// The access service refused, or failed.
     #[error(transparent)]
     Access(#[from] AccessError),
-    /// The ledger refused, or failed.
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
     /// The audit log cannot be read.
     #[error("cannot read the audit log: {0}")]
     Log(String),
@@ -133,7 +122,12 @@ impl ApiError {
     /// Returns the body of the answer.
     #[must_use]
     pub fn problem(&self) -> Problem {
-        let (status, kind, title, remedy) = self.class();
+        let ProblemClass {
+            status,
+            kind,
+            title,
+            remedy,
+        } = self.class();
         Problem {
             kind: format!("urn:tidegate:problem:{kind}"),
             title: title.to_owned(),
@@ -157,7 +151,9 @@ impl ApiError {
             Self::Access(AccessError::NoSuchTarget { nearest, .. }) => nearest.clone(),
             // The most likely name comes first.
             Self::Access(AccessError::NoSuchProfile { known, .. }) => known.first().map(ProfileName::to_string),
-            Self::NoSuchUser { nearest, .. } | Self::NeverSeen { nearest, .. } => nearest.as_ref().map(IdentityName::to_string),
+            Self::Access(AccessError::NoSuchUser { nearest, .. } | AccessError::NeverSeen { nearest, .. }) => {
+                nearest.as_ref().map(IdentityName::to_string)
+            }
             _ => None,
         }
     }
@@ -173,167 +169,103 @@ impl ApiError {
     }
 
     fn class(&self) -> ProblemClass {
-        let some = |text: &str| Some(text.to_owned());
         match self {
-            Self::NoPerson => (
-                StatusCode::FORBIDDEN,
-                "no-person",
-                "Forbidden for the admin token",
-                some("send a user's token (created by `tidegate user add`) or a token of a trusted issuer"),
-            ),
-            Self::ForOneself => (
-                StatusCode::FORBIDDEN,
-                "for-oneself",
-                "Forbidden for yourself",
-                some("request access (`tidegate request`), or ask another operator"),
-            ),
-            Self::NoSuchUser { nearest, .. } | Self::NeverSeen { nearest, .. } => self.nobody(nearest.as_ref()),
-            Self::Busy | Self::Displaced(_) | Self::HoldsTooMany { .. } | Self::Stopping => self.too_much(),
-            Self::NotReloaded(_) => inner::not_reloaded(),
-            Self::IssuersName { .. } => (
-                StatusCode::CONFLICT,
-                "issuers-name",
-                "Conflict: name of an issuer",
-                some("choose another name; this one would give the issuer's identity the same rights"),
-            ),
-            Self::Access(error) => access(error),
             Self::Unauthorized | Self::HeldBack(_) => {
-                (StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized", some(PROVE_REMEDY))
+                class(StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized").with(PROVE_REMEDY)
             }
-            Self::Malformed(_) => (StatusCode::BAD_REQUEST, "malformed", "Bad request", None),
-            Self::NoSuchTarget { known, .. } => (
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "no-such-target",
-                "Target not found",
-                Some(known.clone()),
-            ),
-            Self::TargetAway { .. } => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "target-away",
-                "Target unavailable",
-                some("run `tidegate check` on the gate's machine to see what is missing"),
-            ),
-            Self::NoSuchSession(_) => (
-                StatusCode::NOT_FOUND,
-                "no-such-session",
-                "Session not found",
-                some("it may have ended; list live sessions with `tidegate session list`"),
-            ),
-            Self::NoSuchPath(_) => (StatusCode::NOT_FOUND, "no-such-path", "Path not found", None),
-            Self::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, "method", "Method not allowed", None),
-            Self::Ledger(error) => inner::ledger(error),
-            Self::Audit(error) => inner::audit(error),
-            Self::Log(_) => (
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "log-unreadable",
-                "Audit log unreadable",
-                some("see the gate's own log"),
-            ),
-        }
-    }
-
-    /// Returns the class of an unknown user, with the nearest existing name.
-    fn nobody(&self, nearest: Option<&IdentityName>) -> ProblemClass {
-        let unseen = match self {
-            Self::NeverSeen { .. } => "; to disable an issuer's identity that the gate has not seen yet: `--unseen`",
-            _ => "",
-        };
-        let remedy = match nearest {
-            Some(nearest) => format!("did you mean {nearest}? List users with `tidegate user list`{unseen}"),
-            None => format!("list users with `tidegate user list`{unseen}"),
-        };
-        (StatusCode::NOT_FOUND, "no-such-user", "User not found", Some(remedy))
-    }
-
-    /// Returns the class of an error about too many calls or too many held answers.
-    fn too_much(&self) -> ProblemClass {
-        let some = |text: &str| Some(text.to_owned());
-        match self {
-            Self::HoldsTooMany { .. } => (
-                StatusCode::TOO_MANY_REQUESTS,
-                "holds-too-many",
-                "Rate limited: too many open answers",
-                some("close one, or wait until one ends"),
-            ),
-            Self::Stopping => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "stopping",
-                "Shutting down",
-                some("try again in a moment; if nobody answers then, its operator starts it again"),
-            ),
-            Self::Displaced(_) => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "displaced",
-                "Too many callers",
-                some("connect again, and send a request with a token at once"),
-            ),
-            _ => (
+            Self::Malformed(_) => class(StatusCode::BAD_REQUEST, "malformed", "Bad request"),
+            Self::NoSuchTarget { known, .. } => {
+                class(StatusCode::UNPROCESSABLE_ENTITY, "no-such-target", "Target not found").with(known.clone())
+            }
+            Self::TargetAway { .. } => class(StatusCode::SERVICE_UNAVAILABLE, "target-away", "Target unavailable")
+                .with("run `tidegate check` on the gate's machine to see what is missing"),
+            Self::Busy => class(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "busy",
                 "Service unavailable: too many callers",
-                some("try again in a moment"),
-            ),
+            )
+            .with("try again in a moment"),
+            Self::Displaced(_) => class(StatusCode::SERVICE_UNAVAILABLE, "displaced", "Too many callers")
+                .with("connect again, and send a request with a token at once"),
+            Self::HoldsTooMany { .. } => class(
+                StatusCode::TOO_MANY_REQUESTS,
+                "holds-too-many",
+                "Rate limited: too many open answers",
+            )
+            .with("close one, or wait until one ends"),
+            Self::Stopping => class(StatusCode::SERVICE_UNAVAILABLE, "stopping", "Shutting down")
+                .with("try again in a moment; if nobody answers then, its operator starts it again"),
+            Self::NotReloaded(_) => class(StatusCode::UNPROCESSABLE_ENTITY, "not-reloaded", "Configuration not applied")
+                .with("fix the mistakes, check with `tidegate check`, and reload again"),
+            Self::NoSuchSession(_) => class(StatusCode::NOT_FOUND, "no-such-session", "Session not found")
+                .with("it may have ended; list live sessions with `tidegate session list`"),
+            Self::NoSuchPath(_) => class(StatusCode::NOT_FOUND, "no-such-path", "Path not found"),
+            Self::Method(_) => class(StatusCode::METHOD_NOT_ALLOWED, "method", "Method not allowed"),
+            Self::Access(error) => access(error),
+            Self::Audit(error) => inner::audit(error),
+            Self::Log(_) => {
+                class(StatusCode::INTERNAL_SERVER_ERROR, "log-unreadable", "Audit log unreadable").with("see the gate's own log")
+            }
         }
     }
 }
 
-/// Joins the first 10 names; an answer never lists a thousand.
-fn first(known: &[TargetName]) -> String {
+/// Returns the class of an unknown target. Without a nearest name it lists the first 10: an answer never lists a thousand.
+fn no_such_target(nearest: Option<&str>, known: &[TargetName]) -> ProblemClass {
     const MAX_NAMES: usize = 10;
-    let names: Vec<&str> = known.iter().take(MAX_NAMES).map(TargetName::as_str).collect();
-    let more = if known.len() > MAX_NAMES { ", ..." } else { "" };
-    format!("{}{more}", names.join(", "))
+    let remedy = if let Some(nearest) = nearest {
+        format!("did you mean `{nearest}`?")
+    } else {
+        let names: Vec<&str> = known.iter().take(MAX_NAMES).map(TargetName::as_str).collect();
+        let more = if known.len() > MAX_NAMES { ", ..." } else { "" };
+        format!("list targets with `tidegate targets`: {}{more}", names.join(", "))
+    };
+    class(StatusCode::UNPROCESSABLE_ENTITY, "no-such-target", "Target not found").with(remedy)
 }
 
-/// Returns the class of an error of the desk.
+fn no_such_profile(target: &TargetName, known: &[ProfileName]) -> ProblemClass {
+    let known: Vec<&str> = known.iter().map(ProfileName::as_str).collect();
+    let remedy = format!("{target} has: {}", known.join(", "));
+    class(StatusCode::UNPROCESSABLE_ENTITY, "no-such-profile", "Profile not found").with(remedy)
+}
+
+/// Returns the class of an unknown user, with the nearest existing name.
+fn no_such_user(nearest: Option<&IdentityName>, unseen: &str) -> ProblemClass {
+    let remedy = match nearest {
+        Some(nearest) => format!("did you mean {nearest}? List users with `tidegate user list`{unseen}"),
+        None => format!("list users with `tidegate user list`{unseen}"),
+    };
+    class(StatusCode::NOT_FOUND, "no-such-user", "User not found").with(remedy)
+}
+
+/// Returns the class of an error of the access service.
 fn access(error: &AccessError) -> ProblemClass {
-    let some = |text: &str| Some(text.to_owned());
-    let unprocessable = StatusCode::UNPROCESSABLE_ENTITY;
     match error {
-        AccessError::NotIdentified => (StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized", some(PROVE_REMEDY)),
-        AccessError::NoSuchTarget { nearest, known, .. } => {
-            let remedy = match nearest {
-                Some(nearest) => format!("did you mean `{nearest}`?"),
-                None => format!("list targets with `tidegate targets`: {}", first(known)),
-            };
-            (unprocessable, "no-such-target", "Target not found", Some(remedy))
+        AccessError::NotIdentified => class(StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized").with(PROVE_REMEDY),
+        AccessError::NoPerson => class(StatusCode::FORBIDDEN, "no-person", "Forbidden for the admin token")
+            .with("send a user's token (created by `tidegate user add`) or a token of a trusted issuer"),
+        AccessError::ForOneself => class(StatusCode::FORBIDDEN, "for-oneself", "Forbidden for yourself")
+            .with("request access (`tidegate request`), or ask another operator"),
+        AccessError::NoSuchUser { nearest, .. } => no_such_user(nearest.as_ref(), ""),
+        AccessError::NeverSeen { nearest, .. } => no_such_user(
+            nearest.as_ref(),
+            "; to disable an issuer's identity that the gate has not seen yet: `--unseen`",
+        ),
+        AccessError::IssuersName { .. } => class(StatusCode::CONFLICT, "issuers-name", "Conflict: name of an issuer")
+            .with("choose another name; this one would give the issuer's identity the same rights"),
+        AccessError::NoSuchTarget { nearest, known, .. } => no_such_target(nearest.as_deref(), known),
+        AccessError::NoSuchProfile { target, known, .. } => no_such_profile(target, known),
+        AccessError::Invalid(_) => class(StatusCode::UNPROCESSABLE_ENTITY, "invalid-request", "Invalid request"),
+        AccessError::Denied { action, .. } => {
+            class(StatusCode::FORBIDDEN, "denied", "Forbidden by the policies").with(inner::explanation(*action))
         }
-        AccessError::NoSuchProfile { target, known, .. } => {
-            let known: Vec<&str> = known.iter().map(ProfileName::as_str).collect();
-            let remedy = format!("{target} has: {}", known.join(", "));
-            (unprocessable, "no-such-profile", "Profile not found", Some(remedy))
-        }
-        AccessError::Invalid(_) => (unprocessable, "invalid-request", "Invalid request", None),
-        AccessError::Denied { action, .. } => (
-            StatusCode::FORBIDDEN,
-            "denied",
-            "Forbidden by the policies",
-            Some(inner::explanation(*action)),
-        ),
-        AccessError::TooMany { .. } => (
-            StatusCode::TOO_MANY_REQUESTS,
-            "too-many-requests",
-            "Rate limited",
-            some("try again after that time; a repeated pending request does not count"),
-        ),
-        AccessError::NoSuchRequest(_) => (
-            StatusCode::NOT_FOUND,
-            "no-such-request",
-            "Request not found",
-            some("list the requests visible to you with `tidegate requests`"),
-        ),
-        AccessError::NotYours(_) => (
-            StatusCode::FORBIDDEN,
-            "not-yours",
-            "Forbidden: another identity's grant",
-            some("list your grants with `tidegate grants`"),
-        ),
-        AccessError::Illegal(step) => (
-            StatusCode::CONFLICT,
-            "illegal-step",
-            "Conflict",
-            Some(inner::next_step(step).to_owned()),
-        ),
+        AccessError::TooMany { .. } => class(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Rate limited")
+            .with("try again after that time; a repeated pending request does not count"),
+        AccessError::NoSuchRequest(_) => class(StatusCode::NOT_FOUND, "no-such-request", "Request not found")
+            .with("list the requests visible to you with `tidegate requests`"),
+        AccessError::NotYours(_) => class(StatusCode::FORBIDDEN, "not-yours", "Forbidden: another identity's grant")
+            .with("list your grants with `tidegate grants`"),
+        AccessError::Illegal(step) => class(StatusCode::CONFLICT, "illegal-step", "Conflict").with(inner::next_step(step)),
         AccessError::Ledger(error) => inner::ledger(error),
     }
 }

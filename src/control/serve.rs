@@ -97,11 +97,9 @@ impl Listeners {
         let tcp = match listen {
             None => None,
             Some(address) => {
-                let bound = TcpListener::bind(address).await;
-                Some(TcpFront::new(
-                    bound.map_err(|source| ListenError::Tcp { address, source })?,
-                    tls,
-                ))
+                let tcp = TcpListener::bind(address).await;
+                let tcp = tcp.map_err(|source| ListenError::Tcp { address, source })?;
+                Some(TcpFront { tcp, tls })
             }
         };
         Ok(Self { unix, tcp, _file: file })
@@ -110,7 +108,7 @@ impl Listeners {
     /// Returns the bound TCP address, if any.
     #[must_use]
     pub fn tcp_address(&self) -> Option<SocketAddr> {
-        self.tcp.as_ref().and_then(|tcp| tcp.local_addr().ok())
+        self.tcp.as_ref().and_then(|front| front.tcp.local_addr().ok())
     }
 }
 
@@ -240,17 +238,18 @@ async fn health() -> &'static str {
 
 #[utoipa::path(get, path = "/livez", tag = "health", summary = "Liveness of the threads that carry sessions", responses((status = 200, description = "It does", content_type = "text/plain", body = String), (status = 503, description = "The part that makes no progress", content_type = "text/plain", body = String)))]
 async fn alive(State(gate): State<Arc<ControlContext>>) -> Response {
-    match (gate.alive)() {
-        Ok(()) => "alive\n".into_response(),
-        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not alive: {reason}\n")).into_response(),
-    }
+    probe("alive", (gate.alive)())
 }
 
 #[utoipa::path(get, path = "/readyz", tag = "health", summary = "Readiness for sessions", responses((status = 200, description = "It does", content_type = "text/plain", body = String), (status = 503, description = "The reason", content_type = "text/plain", body = String)))]
 async fn ready(State(gate): State<Arc<ControlContext>>) -> Response {
-    match (gate.ready)() {
-        Ok(()) => "ready\n".into_response(),
-        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")).into_response(),
+    probe("ready", (gate.ready)())
+}
+
+fn probe(state: &str, checked: Result<(), String>) -> Response {
+    match checked {
+        Ok(()) => format!("{state}\n").into_response(),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not {state}: {reason}\n")).into_response(),
     }
 }
 

@@ -13,6 +13,7 @@ use crate::access::strangers::{RefusalLog, StrangerLimits};
 use crate::audit;
 use crate::base::tls::{ServerTls, ServerTlsCell};
 use crate::identity::Issuers;
+use crate::ledger::Ledger;
 
 mod audit_log;
 mod limits;
@@ -80,20 +81,19 @@ impl Wanted {
         let journal = Journal::open(&settings, clock.clone()).unwrap();
         let ready = Arc::new(AtomicBool::new(true));
         let ledger = Ledger::open(&state.join("ledger.db"), journal.clone(), clock.clone()).unwrap();
-        let mut rules = access::testing::rules(policies);
+        let mut rules = crate::access::testing::rules(policies);
         rules.issuers = Arc::new(issuers);
         let rules = watch::channel(Arc::new(rules)).1;
         let certificate =
             ServerTlsCell::new(ServerTls::self_signed(&state, &["127.0.0.1".to_owned()], Clock::system(None).now()).unwrap());
         let gate = ControlContext {
             service: AccessService::new(
-                ledger.clone(),
+                ledger,
                 journal.clone(),
                 RefusalLog::new(journal.clone(), clock.clone()),
                 clock.clone(),
-                rules.clone(),
+                rules,
             ),
-            ledger,
             registry: Arc::default(),
             quotas: Quotas::default(),
             journal,
@@ -101,7 +101,6 @@ impl Wanted {
             clock,
             token: AdminToken::load_or_make(&state.join("admin.token")).unwrap(),
             strangers: Strangers::new(limits, Clock::system(None)),
-            rules,
             profiles: watch::channel(BTreeMap::new()).1,
             target_state: Box::new(|_| None),
             advertise: "127.0.0.1:7432".to_owned(),

@@ -23,7 +23,7 @@ use crate::base::tls::web_address;
 use crate::model::names::IdentityName;
 
 /// Maximum length of a token, in bytes.
-const MAX_TOKEN_BYTES: usize = 16 << 10;
+pub const MAX_TOKEN_BYTES: usize = 16 << 10;
 
 /// Settings of one trusted issuer: `[[identity.issuers]]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,15 +94,15 @@ struct Issuer {
 /// Fields of a token before its signature is verified. They choose the key, and are not trusted.
 struct Unverified {
     issuer: String,
-    algorithm: Algorithm,
+    algorithm: &'static Algorithm,
     kid: Option<String>,
     claims: Claims,
 }
 
 impl Issuers {
     /// Creates the issuers; fetches no keys yet.
-    #[must_use]
-    pub fn new(settings: Vec<IssuerSettings>) -> Self {
+    #[cfg(test)]
+    pub(crate) fn new(settings: Vec<IssuerSettings>) -> Self {
         Self::default().renewed(settings)
     }
 
@@ -153,7 +153,7 @@ impl Issuers {
         let key = found.keys.find(says.kid.as_deref(), says.algorithm);
         let key = key.ok_or_else(|| TokenError::UnknownKey {
             kid: says.kid.as_deref().map_or_else(|| "(none named)".to_owned(), shown),
-            algorithm: says.algorithm.name().to_owned(),
+            algorithm: says.algorithm.name.to_owned(),
             trouble: found.trouble.map(|trouble| format!(", and {trouble}")).unwrap_or_default(),
         })?;
         let claims = verified(token, says, key, settings)?;

@@ -14,74 +14,47 @@ const MIN_RSA_BYTES: usize = 256;
 /// Maximum length of an RSA modulus, in bytes. A longer one makes each verification slow, and no issuer has one.
 const MAX_RSA_BYTES: usize = 1024;
 
-/// Signature algorithm of a token (RFC 7518 section 3.1, RFC 8037 section 3.1): only those that issuers sign with, no `none` and
-/// no shared secrets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Algorithm {
-    Rs256,
-    Rs384,
-    Rs512,
-    Ps256,
-    Ps384,
-    Ps512,
-    Es256,
-    Es384,
-    EdDsa,
+/// Signature algorithm of a token (RFC 7518 section 3.1, RFC 8037 section 3.1).
+#[derive(Debug)]
+pub(super) struct Algorithm {
+    /// Name in a token's header.
+    pub(super) name: &'static str,
+    check: SignatureCheck,
 }
 
-const RSA_ALGORITHMS: &[Algorithm] = &[
-    Algorithm::Rs256,
-    Algorithm::Rs384,
-    Algorithm::Rs512,
-    Algorithm::Ps256,
-    Algorithm::Ps384,
-    Algorithm::Ps512,
+#[derive(Debug)]
+enum SignatureCheck {
+    Rsa(&'static RsaParameters),
+    Curve(&'static dyn VerificationAlgorithm),
+}
+
+/// Algorithms that issuers sign with: no `none` and no shared secrets.
+static ALGORITHMS: [Algorithm; 9] = [
+    rsa("RS256", &signature::RSA_PKCS1_2048_8192_SHA256),
+    rsa("RS384", &signature::RSA_PKCS1_2048_8192_SHA384),
+    rsa("RS512", &signature::RSA_PKCS1_2048_8192_SHA512),
+    rsa("PS256", &signature::RSA_PSS_2048_8192_SHA256),
+    rsa("PS384", &signature::RSA_PSS_2048_8192_SHA384),
+    rsa("PS512", &signature::RSA_PSS_2048_8192_SHA512),
+    curve("ES256", &signature::ECDSA_P256_SHA256_FIXED),
+    curve("ES384", &signature::ECDSA_P384_SHA384_FIXED),
+    curve("EdDSA", &signature::ED25519),
 ];
+
+const fn rsa(name: &'static str, parameters: &'static RsaParameters) -> Algorithm {
+    let check = SignatureCheck::Rsa(parameters);
+    Algorithm { name, check }
+}
+
+const fn curve(name: &'static str, algorithm: &'static dyn VerificationAlgorithm) -> Algorithm {
+    let check = SignatureCheck::Curve(algorithm);
+    Algorithm { name, check }
+}
 
 impl Algorithm {
     /// Returns the algorithm with this name in a token's header.
-    pub(super) fn parse(name: &str) -> Option<Self> {
-        let others = [Self::Es256, Self::Es384, Self::EdDsa];
-        RSA_ALGORITHMS
-            .iter()
-            .copied()
-            .chain(others)
-            .find(|known| known.name() == name)
-    }
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Rs256 => "RS256",
-            Self::Rs384 => "RS384",
-            Self::Rs512 => "RS512",
-            Self::Ps256 => "PS256",
-            Self::Ps384 => "PS384",
-            Self::Ps512 => "PS512",
-            Self::Es256 => "ES256",
-            Self::Es384 => "ES384",
-            Self::EdDsa => "EdDSA",
-        }
-    }
-
-    fn rsa(self) -> Option<&'static RsaParameters> {
-        Some(match self {
-            Self::Rs256 => &signature::RSA_PKCS1_2048_8192_SHA256,
-            Self::Rs384 => &signature::RSA_PKCS1_2048_8192_SHA384,
-            Self::Rs512 => &signature::RSA_PKCS1_2048_8192_SHA512,
-            Self::Ps256 => &signature::RSA_PSS_2048_8192_SHA256,
-            Self::Ps384 => &signature::RSA_PSS_2048_8192_SHA384,
-            Self::Ps512 => &signature::RSA_PSS_2048_8192_SHA512,
-            Self::Es256 | Self::Es384 | Self::EdDsa => return None,
-        })
-    }
-
-    fn curve(self) -> Option<&'static dyn VerificationAlgorithm> {
-        match self {
-            Self::Es256 => Some(&signature::ECDSA_P256_SHA256_FIXED),
-            Self::Es384 => Some(&signature::ECDSA_P384_SHA384_FIXED),
-            Self::EdDsa => Some(&signature::ED25519),
-            _ => None,
-        }
+    pub(super) fn parse(name: &str) -> Option<&'static Self> {
+        ALGORITHMS.iter().find(|known| known.name == name)
     }
 }
 
@@ -96,16 +69,17 @@ pub(super) enum VerificationKey {
 
 impl VerificationKey {
     /// Returns true if the signature of the message is this key's, by this algorithm.
-    pub(super) fn verifies(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
-        match self {
-            Self::Rsa { n, e } => algorithm.rsa().is_some_and(|parameters| {
+    pub(super) fn verifies(&self, algorithm: &Algorithm, message: &[u8], signature: &[u8]) -> bool {
+        match (self, &algorithm.check) {
+            (Self::Rsa { n, e }, SignatureCheck::Rsa(parameters)) => {
                 let key = RsaPublicKeyComponents { n, e };
                 key.verify(parameters, message, signature).is_ok()
-            }),
-            Self::Point(point) => algorithm.curve().is_some_and(|algorithm| {
-                let key = UnparsedPublicKey::new(algorithm, point);
+            }
+            (Self::Point(point), SignatureCheck::Curve(algorithm)) => {
+                let key = UnparsedPublicKey::new(*algorithm, point);
                 key.verify(message, signature).is_ok()
-            }),
+            }
+            _ => false,
         }
     }
 }
@@ -117,7 +91,8 @@ pub(super) struct KeySet(Vec<IssuerKey>);
 #[derive(Debug)]
 struct IssuerKey {
     id: Option<String>,
-    fits: Vec<Algorithm>,
+    /// Names of its algorithms.
+    fits: Vec<&'static str>,
     public: VerificationKey,
 }
 
@@ -142,11 +117,11 @@ impl KeySet {
     }
 
     /// Returns the key with this id; without an id, the only key that fits the algorithm.
-    pub(super) fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Option<&VerificationKey> {
+    pub(super) fn find(&self, id: Option<&str>, algorithm: &Algorithm) -> Option<&VerificationKey> {
         let mut fitting = self
             .0
             .iter()
-            .filter(|key| key.fits.contains(&algorithm) && (id.is_none() || key.id.as_deref() == id));
+            .filter(|key| key.fits.contains(&algorithm.name) && (id.is_none() || key.id.as_deref() == id));
         let first = fitting.next()?;
         if id.is_none() && fitting.next().is_some() {
             return None;
@@ -187,7 +162,7 @@ fn usable(value: Value) -> Option<IssuerKey> {
             .is_none_or(|operations| operations.iter().any(|one| one == "verify"));
     let (public, mut fits) = public(&jwk.parameters)?;
     if let Some(only) = jwk.alg {
-        fits.retain(|algorithm| algorithm.name() == only);
+        fits.retain(|name| *name == only);
     }
     (signs && !fits.is_empty()).then_some(IssuerKey {
         id: jwk.kid,
@@ -196,29 +171,31 @@ fn usable(value: Value) -> Option<IssuerKey> {
     })
 }
 
-/// Returns a public key and its algorithms; `None` if it is not usable.
-fn public(parameters: &Parameters) -> Option<(VerificationKey, Vec<Algorithm>)> {
+/// Returns a public key and the names of its algorithms; `None` if it is not usable.
+fn public(parameters: &Parameters) -> Option<(VerificationKey, Vec<&'static str>)> {
     let decoded = |text: &str| URL_SAFE_NO_PAD.decode(text).ok();
     let number = |text: &str| Some(decoded(text)?.into_iter().skip_while(|byte| *byte == 0).collect::<Vec<u8>>());
     let coordinate = |text: &str, length| decoded(text).filter(|bytes| bytes.len() == length);
     match parameters {
         Parameters::Rsa { n, e } => {
             let (n, e) = (number(n)?, number(e)?);
-            (MIN_RSA_BYTES..=MAX_RSA_BYTES)
-                .contains(&n.len())
-                .then(|| (VerificationKey::Rsa { n, e }, RSA_ALGORITHMS.to_vec()))
+            let rsa = ALGORITHMS
+                .iter()
+                .filter(|known| matches!(known.check, SignatureCheck::Rsa(_)));
+            let long = (MIN_RSA_BYTES..=MAX_RSA_BYTES).contains(&n.len());
+            long.then(|| (VerificationKey::Rsa { n, e }, rsa.map(|known| known.name).collect()))
         }
         Parameters::EllipticCurve { crv, x, y } => {
             let (algorithm, length) = match crv.as_str() {
-                "P-256" => (Algorithm::Es256, 32),
-                "P-384" => (Algorithm::Es384, 48),
+                "P-256" => ("ES256", 32),
+                "P-384" => ("ES384", 48),
                 _ => return None,
             };
             let point = [vec![0x04], coordinate(x, length)?, coordinate(y, length)?].concat();
             Some((VerificationKey::Point(point), vec![algorithm]))
         }
         Parameters::OctetKeyPair { crv, x } if crv == "Ed25519" => {
-            Some((VerificationKey::Point(coordinate(x, 32)?), vec![Algorithm::EdDsa]))
+            Some((VerificationKey::Point(coordinate(x, 32)?), vec!["EdDSA"]))
         }
         Parameters::OctetKeyPair { .. } => None,
     }
@@ -231,7 +208,7 @@ mod tests {
     #[test]
     fn secrets_and_none_are_no_algorithms() {
         for name in ["none", "None", "HS256", "HS384", "HS512", "", "rs256"] {
-            assert_eq!(Algorithm::parse(name), None, "{name}");
+            assert!(Algorithm::parse(name).is_none(), "{name}");
         }
         for name in ["RS256", "RS512", "PS384", "ES256", "ES384", "EdDSA"] {
             assert!(Algorithm::parse(name).is_some(), "{name}");
@@ -258,9 +235,10 @@ mod tests {
             "A".repeat(43)
         );
         let keys = KeySet::parse(good.as_bytes()).unwrap();
-        assert!(keys.find(Some("a"), Algorithm::EdDsa).is_some());
-        assert!(keys.find(None, Algorithm::EdDsa).is_some());
-        assert!(keys.find(Some("a"), Algorithm::Rs256).is_none());
+        let (ed, rsa) = (Algorithm::parse("EdDSA").unwrap(), Algorithm::parse("RS256").unwrap());
+        assert!(keys.find(Some("a"), ed).is_some());
+        assert!(keys.find(None, ed).is_some());
+        assert!(keys.find(Some("a"), rsa).is_none());
         assert!(!keys.has(Some("b")));
     }
 }

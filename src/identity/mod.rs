@@ -12,7 +12,7 @@ mod tests;
 
 pub use error::TokenError;
 pub(crate) use issuers::read_hostile;
-pub use issuers::{EmailVerified, IssuerSettings, Issuers, KeysLocation, looks_like_jwt};
+pub use issuers::{EmailVerified, IssuerSettings, Issuers, KeysLocation, MAX_TOKEN_BYTES, looks_like_jwt};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,6 +29,19 @@ pub struct Identity {
     pub source: IdentitySource,
     /// Claims of a CI system's token about its run (`repository`, `ref`, `pipeline`, ...), for policies; empty for people.
     pub claims: BTreeMap<String, String>,
+}
+
+impl Identity {
+    /// Creates the identity of a local user, which has no claims.
+    #[must_use]
+    pub fn local(name: IdentityName, groups: BTreeSet<GroupName>) -> Self {
+        Self {
+            name,
+            groups,
+            source: IdentitySource::Local,
+            claims: BTreeMap::new(),
+        }
+    }
 }
 
 /// Proof of an identity.

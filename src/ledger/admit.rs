@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{GrantEntry, Ledger, LedgerError};
+use super::cache::GrantEntry;
+use super::{Ledger, LedgerError};
 use crate::base::error_chain::display_chain;
 use crate::model::ending::Ending;
 use crate::model::grant::{self, Grant, GrantState, Permit, PermitQuery};
@@ -31,7 +32,7 @@ pub struct SessionPermit(Arc<GrantEntry>);
 
 impl Drop for SessionPermit {
     fn drop(&mut self) {
-        let mut live = self.0.live.lock();
+        let mut live = self.0.extra.sessions.lock();
         *live = live.saturating_sub(1);
     }
 }
@@ -77,11 +78,11 @@ impl Ledger {
             self.0.is_settled(&entry).await.map_err(|error| error.at_login())?;
         }
         // The subscription comes before the check: a change made after the check is then seen as a change.
-        let mut changes = entry.grant.subscribe();
+        let mut changes = entry.state.subscribe();
         if entry.current().status(self.0.clock.now()) == GrantState::Ready {
             self.open_window(&entry, database, client, recheck).await?;
         }
-        let mut live = entry.live.lock();
+        let mut live = entry.extra.sessions.lock();
         let grant = changes.borrow_and_update().clone();
         let question = PermitQuery {
             now: self.0.clock.now(),

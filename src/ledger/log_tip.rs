@@ -8,10 +8,9 @@
 use std::path::Path;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OpenFlags, Row, params};
 
-use super::sqlite::StoreError;
-use super::store::BUSY_TIMEOUT;
+use super::sqlite::{BUSY_TIMEOUT, StoreError, execute, first, has_table, parsed, signed, unsigned};
 use super::{Ledger, LedgerError};
 use crate::audit::SignedTip;
 
@@ -21,9 +20,7 @@ impl Ledger {
     pub async fn remember_log_tip(&self, tip: SignedTip, now: Timestamp) -> Result<(), LedgerError> {
         Ok(self.0.store.call(move |connection| put(connection, &tip, now)).await?)
     }
-}
 
-impl Ledger {
     /// Takes this tip as the end of its log, even if a later one was known: the missing lines are on record by then and must
     /// not be reported again.
     pub async fn accept_log_tip(&self, tip: SignedTip, now: Timestamp) -> Result<(), LedgerError> {
@@ -59,14 +56,8 @@ pub fn read_log_tip(path: &Path) -> Result<Option<SignedTip>, StoreError> {
 }
 
 fn newest(connection: &Connection) -> Result<Option<SignedTip>, StoreError> {
-    let found = connection
-        .query_row(
-            "SELECT log, segment, seq, link, line FROM log_tips ORDER BY noted_at DESC, seq DESC LIMIT 1",
-            [],
-            |row| Ok(read(row)),
-        )
-        .optional()?;
-    found.transpose()
+    let sql = "SELECT log, segment, seq, link, line FROM log_tips ORDER BY noted_at DESC, seq DESC LIMIT 1";
+    first(connection, sql, [], read)
 }
 
 /// Opens a store for reading. It also reads the write-ahead log of a gate that runs or was killed: SQLite needs the companion
@@ -89,37 +80,28 @@ fn open_to_read(path: &Path) -> Result<Connection, StoreError> {
     Ok(Connection::open_with_flags(format!("file:{escaped}?immutable=1"), flags)?)
 }
 
-fn has_table(connection: &Connection, name: &str) -> Result<bool, StoreError> {
-    Ok(connection.query_row("SELECT count(*) FROM sqlite_schema WHERE name = ?1", [name], |row| row.get(0))?)
-}
-
 fn put(connection: &Connection, tip: &SignedTip, now: Timestamp) -> Result<(), StoreError> {
-    connection
-        .prepare_cached(
-            "INSERT INTO log_tips (log, segment, seq, link, line, noted_at) VALUES (?1,?2,?3,?4,?5,?6) \
-             ON CONFLICT (log) DO UPDATE SET segment = excluded.segment, seq = excluded.seq, link = excluded.link, \
-             line = excluded.line, noted_at = excluded.noted_at WHERE excluded.seq >= seq",
-        )?
-        .execute(params![
-            tip.log.as_str(),
-            tip.segment,
-            i64::try_from(tip.seq).unwrap_or(i64::MAX),
-            tip.link.to_string(),
-            tip.line,
-            now.as_microsecond(),
-        ])?;
-    Ok(())
+    let sql = "INSERT INTO log_tips (log, segment, seq, link, line, noted_at) VALUES (?1,?2,?3,?4,?5,?6) \
+         ON CONFLICT (log) DO UPDATE SET segment = excluded.segment, seq = excluded.seq, link = excluded.link, \
+         line = excluded.line, noted_at = excluded.noted_at WHERE excluded.seq >= seq";
+    let values = params![
+        tip.log.as_str(),
+        tip.segment,
+        signed(tip.seq),
+        tip.link.to_string(),
+        tip.line,
+        now.as_microsecond(),
+    ];
+    execute(connection, sql, values).map(drop)
 }
 
 fn read(row: &Row<'_>) -> Result<SignedTip, StoreError> {
     let log: String = row.get("log")?;
-    let link: String = row.get("link")?;
-    let damaged = |what| StoreError::Damaged { what, of: log.clone() };
     Ok(SignedTip {
         segment: row.get("segment")?,
-        seq: u64::try_from(row.get::<_, i64>("seq")?).map_err(|_| damaged("seq"))?,
-        link: link.parse().map_err(|_| damaged("link"))?,
+        seq: unsigned(row, "seq", &log)?,
+        link: parsed(row, "link", &log)?,
         line: row.get("line")?,
-        log: log.parse().map_err(|_| damaged("log"))?,
+        log: parsed(row, "log", &log)?,
     })
 }

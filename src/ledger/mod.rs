@@ -9,20 +9,16 @@
 //! each retried until it is done. After any crash, no identity has more rights than both the store and the log allow.
 
 mod admit;
+mod cache;
 mod commit;
-mod effect;
 mod grants;
-mod known;
-mod live;
 mod log_tip;
-mod logins;
 mod migrations;
 mod pending;
 mod record;
 mod replay;
 mod requests;
 mod restrict;
-mod restrictions;
 mod row;
 mod set_clock;
 mod sqlite;
@@ -30,44 +26,36 @@ mod store;
 mod turns;
 mod upkeep;
 mod users;
-mod workflow;
+mod views;
 
 pub use admit::{AdmittedSession, SessionPermit};
-pub use effect::ChangeEffect;
-pub use grants::GrantFilter;
-pub use known::groups_of_users;
+pub use grants::ENDED_GRANT_RETENTION;
 pub use log_tip::read_log_tip;
-pub use requests::{ChangedSubject, DecisionReasons, GrantLogin, NewRequest, RequestFilter, RequestView, SubmitResult};
+pub use requests::{NewRequest, SubmitResult};
 pub use set_clock::ClockView;
 pub use sqlite::StoreError;
-pub use store::highest_time;
-pub use users::{RotatedToken, UserView};
+pub use upkeep::highest_time;
+pub use users::{RotatedToken, groups_of_users};
+pub use views::{
+    ChangeEffect, ChangedSubject, DecisionReasons, GrantFilter, GrantLogin, GrantView, RequestFilter, RequestView, UserView,
+};
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, watch};
-use utoipa::ToSchema;
 
 use crate::audit::{AuditError, Journal};
 use crate::base::clock::Clock;
-use crate::base::error_chain::display_chain;
 use crate::base::supervision::ThreadEnd;
-use crate::model::grant::{ChangeError, Grant, TermsError};
+use crate::model::grant::{ChangeError, TermsError};
 use crate::model::ids::{GrantId, RequestId, SessionId};
 use crate::model::names::{IdentityName, TargetName};
-use crate::protocol::scram::Verifier;
-use live::LiveIndex;
-use logins::GrantLogins;
-use pending::{PendingChange, PendingChanges};
+use cache::{GrantCache, RequestCache};
+use pending::PendingChanges;
 use record::ChangeRecorder;
-use requests::RequestCache;
-use restrictions::RestrictionCount;
 use store::Store;
 use users::UserCache;
 
@@ -85,7 +73,7 @@ struct LedgerInner {
     /// Key that generates the salts of grants that do not exist; kept forever, so that a probe after a restart gets the same
     /// salt.
     mock_key: [u8; 32],
-    cache: Mutex<GrantCache>,
+    grants: Mutex<GrantCache>,
     requests: Mutex<RequestCache>,
     /// Serialises submissions with the same key.
     key_turns: TurnQueues,
@@ -96,27 +84,6 @@ struct LedgerInner {
     /// Restrictions that are not stored or not on record yet.
     pending: PendingChanges,
     news: broadcast::Sender<ChangedSubject>,
-}
-
-/// Grants in memory: all that have not ended, and those that are still referenced. The others are in the store
-/// ([`Ledger::recall`]), so that neither the start nor memory grows with the past.
-struct GrantCache {
-    entries: HashMap<GrantId, Arc<GrantEntry>>,
-    /// Grants that have not ended.
-    live: LiveIndex<GrantEntry>,
-    swept_at: Timestamp,
-}
-
-struct GrantEntry {
-    /// Verifier of the secret that was made with the grant; a grant that came of a request has logins only.
-    verifier: Option<Verifier>,
-    logins: Mutex<GrantLogins>,
-    grant: watch::Sender<Arc<Grant>>,
-    /// Number of sessions that hold a [`SessionPermit`].
-    live: Mutex<u32>,
-    /// Turn of changes that give rights, held over check, audit, store and publication. Restrictions do not take it.
-    committing: tokio::sync::Mutex<()>,
-    restrictions: RestrictionCount,
 }
 
 /// Error of the ledger.
@@ -157,24 +124,6 @@ pub enum LedgerError {
     Random(#[from] getrandom::Error),
 }
 
-/// Grant as operators see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[schema(as = Grant)]
-pub struct GrantView {
-    /// Grant itself.
-    #[serde(flatten)]
-    #[schema(inline)]
-    pub grant: Grant,
-    /// `ready`, `active`, `lapsed`, `expired`, `revoked` or `released` (given back by its owner).
-    pub status: String,
-    /// Number of live sessions under it.
-    pub live_sessions: u32,
-    /// Progress of a restriction; only in the answer to one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    pub effect: Option<ChangeEffect>,
-}
-
 /// Session as the store remembers it, so that the next start can end backends that this run left behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenSession {
@@ -192,13 +141,6 @@ pub struct OpenSession {
     pub opened_at: Timestamp,
 }
 
-/// Time for which a client with the secret of an ended grant gets an error that says when it ended. Afterwards the grant does
-/// not exist for clients; the store and the log still have it.
-pub const ENDED_GRANT_RETENTION: Duration = Duration::from_hours(7 * 24);
-
-/// Time between two sweeps, which drop from memory what is over.
-const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
-
 /// Number of changes that a subscriber may fall behind; after more, it has to read again.
 const NEWS_CAPACITY: usize = 1024;
 
@@ -215,21 +157,13 @@ impl Ledger {
         getrandom::fill(&mut fresh_key)?;
         let past = recorder.past();
         let (store, loaded) = Store::open(path, now, fresh_key, past.as_ref())?;
-        let mut cache = GrantCache {
-            entries: HashMap::new(),
-            live: LiveIndex::default(),
-            swept_at: now,
-        };
-        for (grant, verifier, logins) in loaded.grants {
-            cache.insert(GrantEntry::new(grant, verifier, logins), now);
-        }
         let since = clock.moment().instant;
         let inner = Arc::new(LedgerInner {
             clock,
             recorder,
             store,
             mock_key: loaded.mock_key,
-            cache: Mutex::new(cache),
+            grants: Mutex::new(GrantCache::new(loaded.grants, now)),
             requests: Mutex::new(RequestCache::new(loaded.requests, now)),
             key_turns: TurnQueues::default(),
             users: Mutex::new(UserCache::new(loaded.users)),
@@ -239,7 +173,7 @@ impl Ledger {
             news: broadcast::Sender::new(NEWS_CAPACITY),
         });
         for (row, event) in loaded.unrecorded {
-            inner.queue_pending(PendingChange::unrecorded(row, event, since));
+            inner.queue_unrecorded(row, event, since);
         }
         if !inner.pending.is_empty() {
             inner.pursue();
@@ -259,136 +193,15 @@ impl Ledger {
     pub(crate) fn break_thread(&self) {
         self.0.store.break_thread();
     }
-
-    /// Returns the verifier for a login by `user`. For a user that is no grant: a verifier that no password fits, computed with
-    /// the same work and always the same.
-    pub async fn verifier(&self, user: &str) -> Verifier {
-        let mock = Verifier::mock(user, &self.0.mock_key);
-        let Some(id) = self.grant_of_login(user) else {
-            return mock;
-        };
-        match self.recall(&id).await {
-            Ok(entry) => entry.and_then(|entry| entry.verifier(user)).unwrap_or(mock),
-            // A grant that cannot be read lets no client in.
-            Err(error) => {
-                tracing::error!(grant = %id, error = %display_chain(&error), "cannot look up a grant; refusing the login");
-                mock
-            }
-        }
-    }
-
-    /// Returns a grant that is in memory, or one that ended within [`ENDED_GRANT_RETENTION`]. Only grants that have ended come from the
-    /// store, and they give no rights: a grant that lives has exactly one entry, in memory.
-    async fn recall(&self, id: &GrantId) -> Result<Option<Arc<GrantEntry>>, LedgerError> {
-        if let Some(entry) = self.0.entry(id) {
-            return Ok(Some(entry));
-        }
-        let now = self.0.clock.now();
-        let wanted = id.clone();
-        let found = self.0.store.call(move |connection| row::recall(connection, &wanted)).await?;
-        let entry = found.map(|(grant, verifier, logins)| GrantEntry::new(grant, verifier, logins));
-        let told = entry.filter(|entry| !entry.lives(now) && entry.ended_after(before(now, ENDED_GRANT_RETENTION)));
-        Ok(told.map(Arc::new))
-    }
-
-    /// Returns one grant, even if it has ended and is only in the store.
-    pub async fn grant(&self, id: &GrantId) -> Result<GrantView, LedgerError> {
-        let now = self.0.clock.now();
-        if let Some(entry) = self.0.entry(id) {
-            return Ok(entry.view(now));
-        }
-        let wanted = id.clone();
-        let found = self.0.store.call(move |connection| row::find(connection, &wanted)).await?;
-        match found {
-            Some(grant) => Ok(GrantView::of(&grant, now, 0)),
-            None => Err(LedgerError::NoSuchGrant(id.clone())),
-        }
-    }
 }
 
 impl LedgerInner {
-    fn entry(&self, id: &GrantId) -> Option<Arc<GrantEntry>> {
-        self.cache.lock().entries.get(id).cloned()
-    }
-
-    /// Returns the grants of an identity that have not ended.
-    fn live(&self, who: &IdentityName, now: Timestamp) -> Vec<Arc<GrantEntry>> {
-        self.cache.lock().live.of(who, |entry| entry.lives(now))
-    }
-
     /// Sends a change to all subscribers, if there are any.
     fn tell(&self, news: impl FnOnce() -> ChangedSubject) {
         if self.news.receiver_count() > 0 {
             let _ = self.news.send(news());
         }
     }
-}
-
-impl GrantCache {
-    fn add(&mut self, grant: Grant, verifier: Option<Verifier>, now: Timestamp) {
-        if self.swept_at < before(now, SWEEP_INTERVAL) {
-            self.swept_at = now;
-            let is_watched = |entry: &GrantEntry| entry.grant.receiver_count() > 0;
-            self.live.sweep(&mut self.entries, |entry| entry.lives(now), is_watched);
-        }
-        self.insert(GrantEntry::new(grant, verifier, GrantLogins::default()), now);
-    }
-
-    fn insert(&mut self, entry: GrantEntry, now: Timestamp) {
-        let entry = Arc::new(entry);
-        let grant = entry.current();
-        if entry.lives(now) {
-            self.live.add(grant.identity().clone(), entry.clone());
-        }
-        self.entries.insert(grant.id().clone(), entry);
-    }
-}
-
-impl GrantEntry {
-    fn new(grant: Grant, verifier: Option<Verifier>, logins: GrantLogins) -> Self {
-        Self {
-            verifier,
-            logins: Mutex::new(logins),
-            grant: watch::Sender::new(Arc::new(grant)),
-            live: Mutex::new(0),
-            committing: tokio::sync::Mutex::new(()),
-            restrictions: RestrictionCount::default(),
-        }
-    }
-
-    fn current(&self) -> Arc<Grant> {
-        self.grant.borrow().clone()
-    }
-
-    fn view(&self, now: Timestamp) -> GrantView {
-        let live = *self.live.lock();
-        GrantView::of(&self.current(), now, live)
-    }
-
-    fn lives(&self, now: Timestamp) -> bool {
-        !self.grant.borrow().status(now).ended()
-    }
-
-    /// Returns true if the grant has not ended or ended after `time`; for a revoked one, the end without the revocation counts.
-    fn ended_after(&self, time: Timestamp) -> bool {
-        let grant = self.current();
-        grant.until().unwrap_or(grant.activate_by()) > time
-    }
-}
-
-impl GrantView {
-    fn of(grant: &Grant, now: Timestamp, live_sessions: u32) -> Self {
-        Self {
-            grant: grant.clone(),
-            status: grant.standing(now).to_owned(),
-            live_sessions,
-            effect: None,
-        }
-    }
-}
-
-fn before(time: Timestamp, by: Duration) -> Timestamp {
-    time.checked_sub(by).unwrap_or(Timestamp::MIN)
 }
 
 #[cfg(test)]

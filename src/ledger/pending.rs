@@ -8,9 +8,6 @@
 //! crashes in between records it at its next start; [`super::replay`] finds a record without a change in the store at the next
 //! start.
 
-#[cfg(test)]
-mod breaks;
-
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,16 +17,16 @@ use rusqlite::Connection;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::effect::ChangeEffect;
-use super::row::restrict::{self, RestrictWrite};
+use super::cache::{GrantEntry, RequestEntry, StoredUser};
 use super::sqlite::together;
-use super::{GrantEntry, LedgerInner, requests};
+use super::views::ChangeEffect;
+use super::{LedgerError, LedgerInner, StoreError, row};
+use crate::audit::AuditError;
 use crate::audit::event::Event;
 use crate::base::error_chain::display_chain;
 use crate::base::supervision::restarted;
 use crate::model::grant::Grant;
-use crate::model::ids::{GrantId, RequestId};
-use crate::model::names::IdentityName;
+use crate::model::request::Request;
 
 /// Longest time that an answer waits to report more than "in effect".
 pub(super) const ANSWER_WAIT: Duration = Duration::from_secs(1);
@@ -44,29 +41,18 @@ const SETTLE_WAIT: Duration = Duration::from_secs(2);
 /// Time after which a pending restriction is reported as trouble: a healthy store and log need a few milliseconds.
 const TROUBLE_AFTER: Duration = Duration::from_secs(1);
 
-/// Object of a restriction.
-#[derive(Clone)]
+/// Object of a restriction, as the restriction leaves it. Its entry stays in memory until then.
 pub(super) enum ChangeSubject {
-    Grant(Arc<GrantEntry>),
-    Request(Arc<requests::RequestEntry>),
-    User,
-    /// Object of a restriction of a former run: only the record is missing.
+    Grant(Arc<GrantEntry>, Grant),
+    Request(Arc<RequestEntry>, Request),
+    User(StoredUser),
+    /// Restriction of a former run, which has stored it: only the record is missing.
     Past,
-}
-
-/// Identifier of a [`ChangeSubject`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum SubjectKey {
-    Grant(GrantId),
-    Request(RequestId),
-    User(IdentityName),
 }
 
 /// Restriction that is in effect.
 pub(super) struct PendingChange {
     subject: ChangeSubject,
-    key: Option<SubjectKey>,
-    write: Option<RestrictWrite>,
     event: Event<'static>,
     since: Instant,
     progress: watch::Sender<ChangeProgress>,
@@ -90,64 +76,20 @@ impl ChangeProgress {
     fn is_over(self) -> bool {
         self.stored && self.recorded && self.row.is_none()
     }
+}
 
-    fn effect(self) -> ChangeEffect {
-        ChangeEffect {
-            in_effect: true,
-            stored: self.stored,
-            recorded: self.recorded,
+impl ChangeSubject {
+    fn store(&self, connection: &Connection) -> Result<(), StoreError> {
+        match self {
+            Self::Grant(_, less) => row::restrict(connection, less),
+            Self::Request(_, settled) => row::requests::settle(connection, settled),
+            Self::User(less) => row::put_user(connection, less),
+            Self::Past => Ok(()),
         }
     }
 }
 
 impl PendingChange {
-    /// Returns the item of a restriction that leaves the grant as `less`.
-    pub(super) fn about_grant(entry: &Arc<GrantEntry>, less: Grant, event: Event<'static>, since: Instant) -> Arc<Self> {
-        let key = SubjectKey::Grant(less.id().clone());
-        Self::keyed(
-            ChangeSubject::Grant(Arc::clone(entry)),
-            key,
-            RestrictWrite::Grant(less),
-            event,
-            since,
-        )
-    }
-
-    pub(super) fn keyed(
-        subject: ChangeSubject,
-        key: SubjectKey,
-        write: RestrictWrite,
-        event: Event<'static>,
-        since: Instant,
-    ) -> Arc<Self> {
-        Arc::new(Self {
-            subject,
-            key: Some(key),
-            write: Some(write),
-            event,
-            since,
-            progress: watch::Sender::default(),
-        })
-    }
-
-    /// Returns the item of a change that a former run has stored.
-    pub(super) fn unrecorded(row: i64, event: Event<'static>, since: Instant) -> Arc<Self> {
-        let progress = ChangeProgress {
-            store_tried: true,
-            stored: true,
-            row: Some(row),
-            ..ChangeProgress::default()
-        };
-        Arc::new(Self {
-            subject: ChangeSubject::Past,
-            key: None,
-            write: None,
-            event,
-            since,
-            progress: watch::Sender::new(progress),
-        })
-    }
-
     /// Waits until it is stored and on record, or until each has failed once.
     pub(super) async fn tried(&self) {
         let mut progress = self.progress.subscribe();
@@ -158,7 +100,12 @@ impl PendingChange {
     }
 
     pub(super) fn effect(&self) -> ChangeEffect {
-        self.progress().effect()
+        let ChangeProgress { stored, recorded, .. } = self.progress();
+        ChangeEffect {
+            in_effect: true,
+            stored,
+            recorded,
+        }
     }
 
     fn progress(&self) -> ChangeProgress {
@@ -173,7 +120,7 @@ pub(super) struct PendingChanges {
     /// Counter that changes whenever items were stored or recorded.
     settled: watch::Sender<u64>,
     #[cfg(test)]
-    pub(super) breaks: breaks::TestPanics,
+    pub(super) breaks: super::tests::TestPanics,
 }
 
 #[derive(Default)]
@@ -200,23 +147,19 @@ impl PendingChanges {
         self.queue.lock().items.iter().filter(overdue).count()
     }
 
-    /// Returns the newest change that is pending for `key`.
-    pub(super) fn latest(&self, key: &SubjectKey) -> Option<Arc<PendingChange>> {
+    /// Returns the newest change of a subject that `concerns` accepts.
+    pub(super) fn latest(&self, concerns: impl Fn(&ChangeSubject) -> bool) -> Option<Arc<PendingChange>> {
         let queue = self.queue.lock();
-        queue.items.iter().rev().find(|item| item.key.as_ref() == Some(key)).cloned()
+        queue.items.iter().rev().find(|item| concerns(&item.subject)).cloned()
     }
 
-    /// Waits up to [`SETTLE_WAIT`] until nothing is pending for `key`; returns false if something still is.
-    pub(super) async fn is_settled(&self, key: &SubjectKey) -> bool {
-        self.settles(SETTLE_WAIT, || {
-            self.queue.lock().items.iter().all(|item| item.key.as_ref() != Some(key))
-        })
-        .await
-    }
-
-    /// Waits up to [`SETTLE_WAIT`] until nothing is pending; returns false if something still is.
-    pub(super) async fn is_all_settled(&self) -> bool {
-        self.settles(SETTLE_WAIT, || self.is_empty()).await
+    /// Waits up to [`SETTLE_WAIT`] until no subject that `concerns` accepts is pending; fails if one still is.
+    pub(super) async fn is_settled(&self, concerns: impl Fn(&ChangeSubject) -> bool) -> Result<(), LedgerError> {
+        let settled = || !self.queue.lock().items.iter().any(|item| concerns(&item.subject));
+        self.settles(SETTLE_WAIT, settled)
+            .await
+            .then_some(())
+            .ok_or(LedgerError::Unsettled)
     }
 
     /// Waits until `settled` holds, at most for `limit`.
@@ -262,8 +205,36 @@ impl PendingChanges {
 
 impl LedgerInner {
     /// Queues a change that takes effect now. It does not block, so it may be called where the change is made.
-    pub(super) fn queue_pending(&self, item: Arc<PendingChange>) {
-        self.pending.queue.lock().items.push_back(item);
+    pub(super) fn queue_pending(&self, subject: ChangeSubject, event: Event<'static>, since: Instant) -> Arc<PendingChange> {
+        self.queue_with(subject, event, since, ChangeProgress::default())
+    }
+
+    /// Queues a change that a former run has stored, with the event in this row.
+    pub(super) fn queue_unrecorded(&self, row: i64, event: Event<'static>, since: Instant) {
+        let progress = ChangeProgress {
+            store_tried: true,
+            stored: true,
+            row: Some(row),
+            ..ChangeProgress::default()
+        };
+        self.queue_with(ChangeSubject::Past, event, since, progress);
+    }
+
+    fn queue_with(
+        &self,
+        subject: ChangeSubject,
+        event: Event<'static>,
+        since: Instant,
+        progress: ChangeProgress,
+    ) -> Arc<PendingChange> {
+        let item = Arc::new(PendingChange {
+            subject,
+            event,
+            since,
+            progress: watch::Sender::new(progress),
+        });
+        self.pending.queue.lock().items.push_back(Arc::clone(&item));
+        item
     }
 
     /// Starts the tasks that store and record the queue, if they do not run.
@@ -346,50 +317,32 @@ impl LedgerInner {
     }
 
     /// Records an item after earlier changes of the same object that are in progress.
-    async fn record_in_turn(&self, item: &PendingChange) -> Result<(), crate::audit::AuditError> {
-        match &item.subject {
-            ChangeSubject::Grant(entry) => {
-                let _turn = timeout(TURN_WAIT, entry.committing.lock()).await;
-                self.recorder.record(&item.event).await
-            }
-            ChangeSubject::Request(entry) => {
-                let _turn = timeout(TURN_WAIT, entry.stepping.lock()).await;
-                self.recorder.record(&item.event).await
-            }
-            ChangeSubject::User => {
-                let _turn = timeout(TURN_WAIT, self.users_turn.write()).await;
-                self.recorder.record(&item.event).await
-            }
-            ChangeSubject::Past => self.recorder.record(&item.event).await,
-        }
+    async fn record_in_turn(&self, item: &PendingChange) -> Result<(), AuditError> {
+        let (_turn, _users_turn) = match &item.subject {
+            ChangeSubject::Grant(entry, _) => (timeout(TURN_WAIT, entry.turn.lock()).await.ok(), None),
+            ChangeSubject::Request(entry, _) => (timeout(TURN_WAIT, entry.turn.lock()).await.ok(), None),
+            ChangeSubject::User(_) => (None, timeout(TURN_WAIT, self.users_turn.write()).await.ok()),
+            ChangeSubject::Past => (None, None),
+        };
+        self.recorder.record(&item.event).await
     }
 }
 
 /// Stores changes together with the events that are not on record yet, all or none, and removes the events that are on record
 /// by now. Returns for each item its remaining row.
-fn write(connection: &Connection, items: &[Arc<PendingChange>]) -> Result<Vec<Option<i64>>, super::StoreError> {
-    together(connection, |connection| {
-        let mut rows = Vec::with_capacity(items.len());
-        for item in items {
-            let progress = item.progress();
-            let row = match &item.write {
-                Some(write) if !progress.stored => {
-                    restrict::apply(connection, write)?;
-                    let missing = !progress.recorded;
-                    missing
-                        .then(|| restrict::put_unrecorded(connection, &item.event))
-                        .transpose()?
-                }
-                _ => {
-                    progress
-                        .row
-                        .map(|row| restrict::remove_unrecorded(connection, row))
-                        .transpose()?;
-                    None
-                }
-            };
-            rows.push(row);
+fn write(connection: &Connection, items: &[Arc<PendingChange>]) -> Result<Vec<Option<i64>>, StoreError> {
+    let write = |connection: &Connection, item: &PendingChange| {
+        let progress = item.progress();
+        if let Some(row) = progress.row {
+            row::remove_unrecorded(connection, row)?;
         }
-        Ok(rows)
+        if !progress.stored {
+            item.subject.store(connection)?;
+        }
+        let missing = !progress.stored && !progress.recorded;
+        missing.then(|| row::put_unrecorded(connection, &item.event)).transpose()
+    };
+    together(connection, |connection| {
+        items.iter().map(|item| write(connection, item)).collect()
     })
 }

@@ -11,21 +11,26 @@ use crate::audit::event::{
 };
 use crate::audit::{AuditError, Journal};
 use crate::base::error_chain::display_chain;
-use crate::model::grant::Grant;
+use crate::model::grant::{Grant, GrantChange};
 use crate::model::ids::LogId;
 use crate::model::names::IdentityName;
 use crate::model::request::{Request, RequestOutcome};
 
-use super::requests::DecisionReasons;
+use super::views::DecisionReasons;
+
+/// Line of a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LogLine {
+    pub(super) log: LogId,
+    pub(super) segment: u32,
+    pub(super) seq: u64,
+}
 
 /// Log at the time of the start.
 #[derive(Debug)]
 pub(super) struct LogPast {
     pub(super) dir: PathBuf,
-    pub(super) log: LogId,
-    /// Segment of the last line.
-    pub(super) segment: u32,
-    pub(super) seq: u64,
+    pub(super) last: LogLine,
 }
 
 /// Destination of the records.
@@ -53,12 +58,13 @@ impl ChangeRecorder {
         match self {
             Self::Journal(journal) => {
                 let written = journal.written();
-                Some(LogPast {
-                    dir: journal.settings().dir.clone(),
+                let last = LogLine {
                     log: journal.log().clone(),
                     segment: u32::try_from(written.segment).unwrap_or(u32::MAX),
                     seq: written.last_seq,
-                })
+                };
+                let dir = journal.settings().dir.clone();
+                Some(LogPast { dir, last })
             }
             #[cfg(test)]
             Self::Scripted(_) => None,
@@ -82,6 +88,28 @@ pub(super) struct ChangeInfo {
 }
 
 impl ChangeInfo {
+    pub(super) fn of(change: &GrantChange, by: &str, reason: Option<&str>) -> Self {
+        let change = match change {
+            GrantChange::Activate => GrantChangeKind::Activated,
+            GrantChange::Extend(_) => GrantChangeKind::Extended,
+            GrantChange::ShortenBy(_) | GrantChange::ShortenTo(_) => GrantChangeKind::Shortened,
+            GrantChange::Revoke { .. } => GrantChangeKind::Revoked,
+        };
+        Self {
+            change,
+            by: by.to_owned(),
+            reason: reason.map(str::to_owned),
+        }
+    }
+
+    pub(super) fn created(grant: &Grant) -> Self {
+        Self {
+            change: GrantChangeKind::Created,
+            by: grant.created_by().to_owned(),
+            reason: grant.reason().map(str::to_owned),
+        }
+    }
+
     /// Returns the event of this change, with the state of `grant` after it.
     pub(super) fn event(&self, grant: &Grant) -> Event<'static> {
         Event::GrantChanged(Cow::Owned(GrantChanged {

@@ -11,10 +11,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use jiff::Timestamp;
 use rusqlite::Connection;
 
-use super::record::LogPast;
-use super::restrict::no_token;
-use super::row::restrict::{self, ReflectedLog, RestrictWrite};
-use super::row::users::StoredUser;
+use super::cache::StoredUser;
+use super::record::{LogLine, LogPast};
 use super::sqlite::together;
 use super::{StoreError, row};
 use crate::audit::event::{Event, GrantChangeKind, GrantChanged, RequestChangeKind, RequestChanged, UserChangeKind, UserChanged};
@@ -47,30 +45,21 @@ struct UserWords {
 /// Applies the restrictions in the log to the store, and forgets those unrecorded events that are on record. Blocks.
 pub(super) fn catch_up(connection: &Connection, past: Option<&LogPast>, now: Timestamp) -> Result<(), StoreError> {
     let Some(past) = past else { return Ok(()) };
-    let reached = ReflectedLog {
-        log: past.log.clone(),
-        segment: past.segment,
-        seq: past.seq,
-    };
     // A store that does not know this log starts with its current end: no record in the log is the store's own, unless the
     // store's version is too old to note the log.
-    let words = match restrict::reflected(connection)? {
-        Some(from) if from.log == past.log => LastWords::read(past, &from)?,
+    let words = match row::reflected(connection)? {
+        Some(from) if from.log == past.last.log => LastWords::read(past, &from)?,
         _ => LastWords::default(),
     };
     together(connection, |connection| {
-        let mut taken = 0;
-        for write in words.less_than_stored(connection, now)? {
-            restrict::apply(connection, &write)?;
-            taken += 1;
-        }
-        for (row, event) in restrict::unrecorded(connection)? {
+        let taken = words.restrict(connection, now)?;
+        for (row, event) in row::unrecorded(connection)? {
             let text = serde_json::to_string(&event).unwrap_or_default();
             if words.seen.contains(&text) {
-                restrict::remove_unrecorded(connection, row)?;
+                row::remove_unrecorded(connection, row)?;
             }
         }
-        restrict::put_reflected(connection, &reached)?;
+        row::put_reflected(connection, &past.last)?;
         if taken > 0 {
             tracing::warn!(
                 changes = taken,
@@ -82,7 +71,7 @@ pub(super) fn catch_up(connection: &Connection, past: Option<&LogPast>, now: Tim
 }
 
 impl LastWords {
-    fn read(past: &LogPast, from: &ReflectedLog) -> Result<Self, StoreError> {
+    fn read(past: &LogPast, from: &LogLine) -> Result<Self, StoreError> {
         let filter = Filter {
             after: Some(from.seq),
             ..Filter::default()
@@ -163,33 +152,37 @@ impl LastWords {
         }
     }
 
-    /// Returns the writes that restrict the store to the log's last state.
-    fn less_than_stored(&self, connection: &Connection, now: Timestamp) -> Result<Vec<RestrictWrite>, StoreError> {
-        let mut writes = Vec::new();
+    /// Restricts the store to the log's last state; returns the number of changes.
+    fn restrict(&self, connection: &Connection, now: Timestamp) -> Result<usize, StoreError> {
+        let mut taken = 0;
         for (id, (changed, revoked)) in &self.grants {
             let Some(stored) = row::find(connection, id)? else { continue };
             let less = less_of_grant(&stored, changed, revoked.as_ref());
-            writes.extend((less != stored && !stored.status(now).ended()).then_some(RestrictWrite::Grant(less)));
+            if less != stored && !stored.status(now).ended() {
+                row::restrict(connection, &less)?;
+                taken += 1;
+            }
         }
         for (id, outcome) in &self.requests {
             let Some(stored) = row::requests::find(connection, id)? else {
                 continue;
             };
-            if stored.request.outcome.is_none() {
+            let request = Request::clone(&stored.current());
+            if request.outcome.is_none() {
                 let outcome = Some(outcome.clone());
-                writes.push(RestrictWrite::Request(Request {
-                    outcome,
-                    ..stored.request
-                }));
+                row::requests::settle(connection, &Request { outcome, ..request })?;
+                taken += 1;
             }
         }
-        let known = row::users::load(connection)?;
+        let known = row::load_users(connection)?;
         for (name, words) in &self.users {
             let stored = known.iter().find(|user| user.name == *name);
-            let less = words.less_of_user(name, stored);
-            writes.extend(less.filter(|less| Some(less) != stored).map(RestrictWrite::User));
+            if let Some(less) = words.less_of_user(name, stored).filter(|less| Some(less) != stored) {
+                row::put_user(connection, &less)?;
+                taken += 1;
+            }
         }
-        Ok(writes)
+        Ok(taken)
     }
 }
 
@@ -219,22 +212,18 @@ impl UserWords {
         let Some(stored) = stored else {
             // An issuer's identity is known here only because it is disabled.
             return self.disabled.then(|| StoredUser {
-                name: name.clone(),
-                groups: BTreeSet::new(),
-                token_hash: None,
                 disabled: true,
-                created_at: self.at,
+                ..StoredUser::unknown(name.clone(), self.at)
             });
         };
-        let token_hash = stored.token_hash.clone();
-        Some(StoredUser {
-            groups: match &self.groups {
-                Some(groups) => stored.groups.intersection(groups).cloned().collect(),
-                None => stored.groups.clone(),
-            },
-            token_hash: token_hash.map(|hash| if self.token_withdrawn { no_token(name) } else { hash }),
-            disabled: stored.disabled || self.disabled,
-            ..stored.clone()
-        })
+        let mut less = stored.clone();
+        if let Some(groups) = &self.groups {
+            less.groups.retain(|group| groups.contains(group));
+        }
+        if self.token_withdrawn {
+            less.withdraw_token();
+        }
+        less.disabled |= self.disabled;
+        Some(less)
     }
 }

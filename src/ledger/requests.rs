@@ -1,28 +1,29 @@
-//! Requests as users and waiting logins see them: single ones, pages, and changes.
+//! Requests: reads and lists them, and takes their steps.
 //!
-//! This module changes no request ([`super::workflow`] does). Open requests are in memory; past ones are read from the store,
-//! by index.
+//! This module does not know who may take a step; the caller passes the step. Pending requests are in memory; past ones are read
+//! from the store, by index. A step that gives no rights goes to [`super::restrict`].
+//!
+//! INVARIANT: the steps of one request follow each other. A request that becomes a grant is stored with it, both or neither.
 
-use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use rusqlite::Connection;
 use tokio::sync::{broadcast, watch};
-use utoipa::ToSchema;
 
-use super::effect::ChangeEffect;
-use super::live::LiveIndex;
-use super::restrictions::RestrictionCount;
-use super::row::requests::{RequestPage, StoredRequest};
-use super::{GrantView, Ledger, LedgerError, SWEEP_INTERVAL, before, row};
-use crate::base::secret::Secret;
-use crate::model::grant::Grant;
-use crate::model::ids::RequestId;
+use super::cache::{RequestEntry, RequestExtra};
+use super::commit::to_the_end;
+use super::pending::ChangeSubject;
+use super::record::{ChangeInfo, RequestStepInfo};
+use super::users::DISABLED_BY;
+use super::views::{ChangedSubject, DecisionReasons, RequestFilter, RequestView};
+use super::{Ledger, LedgerError, LedgerInner, StoreError, row};
+use crate::audit::event::RequestChangeKind;
+use crate::model::grant::{self, Grant, GrantChange, Terms};
+use crate::model::ids::{GrantId, RequestId};
 use crate::model::names::{IdentityName, TargetName};
-use crate::model::request::{ApprovedBy, Request, RequestSpec, RequestState};
+use crate::model::request::{ApprovedBy, Request, RequestSpec, RequestState, StepResult};
 
 /// New request, before it is on record.
 #[derive(Debug, Clone)]
@@ -56,110 +57,30 @@ pub enum SubmitResult {
     },
 }
 
-/// Grounds on which a step was decided.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DecisionReasons {
-    /// Ids of the policies that decided.
-    pub policies: Vec<String>,
-    /// SHA-256 of the policy set.
-    pub policy_set: Option<String>,
-    /// Errors of the evaluation.
-    pub errors: Vec<String>,
-    /// Address of the caller, if it came over a network.
-    pub client: Option<IpAddr>,
-}
-
-/// Request as users see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[schema(as = Request)]
-pub struct RequestView {
-    /// Request itself.
-    #[serde(flatten)]
-    #[schema(inline)]
-    pub request: Request,
-    /// `pending`, `lapsed`, `denied`, `approved`, `rejected` or `withdrawn`.
-    pub status: String,
-    /// Number of approvals that are missing.
-    pub approvals_missing: u32,
-    /// Progress of a restriction; only in the answer to one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    pub effect: Option<ChangeEffect>,
-}
-
-/// Filter and page of a list of requests.
-#[derive(Debug, Clone, Default)]
-pub struct RequestFilter {
-    /// Status of the requests.
-    pub status: Option<RequestState>,
-    /// Identity of the requests.
-    pub identity: Option<IdentityName>,
-    /// Target of the requests.
-    pub target: Option<TargetName>,
-    /// True for break-glass accesses only that have not been reviewed.
-    pub unreviewed: bool,
-    /// Only requests older than this one: the last one of the page before.
-    pub before: Option<RequestId>,
-    /// Maximum number of requests; 0: 100.
-    pub limit: usize,
-}
-
-/// Change of a request or grant. A subscriber that misses one has to read again.
-#[derive(Debug, Clone)]
-pub enum ChangedSubject {
-    /// New state of a request.
-    Request(Arc<Request>),
-    /// New state of a grant.
-    Grant(Box<GrantView>),
-}
-
-/// Login of a grant, with which a client connects.
-#[derive(Debug, Clone)]
-pub struct GrantLogin {
-    /// User name.
-    pub user: String,
-    /// Password.
-    pub secret: Secret<String>,
+/// Step of a request, with all that is stored and published together.
+struct RequestChange {
+    step: RequestStepInfo,
+    before: Arc<Request>,
+    after: Request,
+    /// Grant that the request becomes by this step.
+    grant: Option<Grant>,
 }
 
 /// Number of requests on a page, by default and at most.
 const DEFAULT_PAGE_ROWS: usize = 100;
 const MAX_PAGE_ROWS: usize = 1000;
 
-/// Requests in memory: all that are pending, and those that were used since the last sweep.
-pub(super) struct RequestCache {
-    entries: HashMap<RequestId, Arc<RequestEntry>>,
-    /// Requests that are pending.
-    live: LiveIndex<RequestEntry>,
-    swept_at: Timestamp,
-}
-
-/// Request in memory.
-pub(super) struct RequestEntry {
-    pub(super) number: i64,
-    pub(super) activate_within: Duration,
-    pub(super) request: watch::Sender<Arc<Request>>,
-    /// Turn of steps that give rights, held over check, audit, store and publication. A step that settles a request without
-    /// giving rights does not take it.
-    pub(super) stepping: tokio::sync::Mutex<()>,
-    pub(super) restrictions: RestrictionCount,
-}
-
 impl Ledger {
     /// Returns one request.
     pub async fn request(&self, id: &RequestId) -> Result<RequestView, LedgerError> {
-        let now = self.0.clock.now();
-        if let Some(entry) = self.0.requests.lock().get(id) {
-            return Ok(entry.view(now));
-        }
-        Ok(RequestView::of(&self.stored_request(id).await?.request, now))
+        Ok(self.known_request(id).await?.view(self.0.clock.now()))
     }
 
     /// Returns requests, the newest first.
     pub async fn requests(&self, filter: RequestFilter) -> Result<Vec<RequestView>, LedgerError> {
         let now = self.0.clock.now();
         let before = match &filter.before {
-            Some(id) => Some(self.number_of(id).await?),
+            Some(id) => Some(self.known_request(id).await?.extra.number),
             None => None,
         };
         let limit = if filter.limit == 0 {
@@ -167,32 +88,22 @@ impl Ledger {
         } else {
             filter.limit.min(MAX_PAGE_ROWS)
         };
-        if filter.status == Some(RequestState::Pending) {
-            return Ok(self.0.requests.lock().pending(&filter, before, limit, now));
-        }
-        let page = RequestPage {
-            status: filter.status,
-            identity: filter.identity,
-            target: filter.target,
-            unreviewed: filter.unreviewed,
-            before,
-            limit,
-            now,
+        let found = if filter.status == Some(RequestState::Pending) {
+            self.0.pending_page(&filter, before, limit, now)
+        } else {
+            let page = move |connection: &mut Connection| row::requests::page(connection, &filter, before, limit, now);
+            let found = self.0.store.call(page).await?;
+            found.into_iter().map(Arc::new).collect()
         };
-        let found = self
-            .0
-            .store
-            .call(move |connection| row::requests::page(connection, &page))
-            .await?;
-        Ok(found.iter().map(|stored| RequestView::of(&stored.request, now)).collect())
+        Ok(found.iter().map(|entry| entry.view(now)).collect())
     }
 
     /// Returns the pending requests of an identity for a target, the latest first.
     #[must_use]
     pub fn pending_requests(&self, who: &IdentityName, target: &TargetName) -> Vec<RequestView> {
         let now = self.0.clock.now();
-        let mut entries = self.0.requests.lock().pending_entries(who, now);
-        entries.sort_by_key(|entry| std::cmp::Reverse(entry.number));
+        let mut entries = self.0.requests.lock().live_of(who, now);
+        entries.sort_by_key(|entry| std::cmp::Reverse(entry.extra.number));
         let views = entries.iter().map(|entry| entry.view(now));
         views.filter(|view| view.request.wish.target == *target).collect()
     }
@@ -201,36 +112,14 @@ impl Ledger {
     /// is sent when a request lapses: [`Request::expires_at`] is that time.
     #[must_use]
     pub fn watch_request(&self, id: &RequestId) -> Option<watch::Receiver<Arc<Request>>> {
-        self.0.requests.lock().get(id).map(|entry| entry.request.subscribe())
-    }
-
-    /// Returns the grants of an identity for a target that can be used now (ready or active), the one that ends last first.
-    #[must_use]
-    pub fn live_grants(&self, who: &IdentityName, target: &TargetName) -> Vec<GrantView> {
-        let now = self.0.clock.now();
-        let views = self.0.live(who, now).into_iter().map(|entry| entry.view(now));
-        let mut found: Vec<_> = views.filter(|view| view.grant.target() == target).collect();
-        // The end of a window that is not open yet counts as if it were opened now.
-        let end = |grant: &Grant| {
-            let opened_now = now.checked_add(grant.window()).unwrap_or(Timestamp::MAX);
-            let opened_now = grant.deadline().map_or(opened_now, |deadline| deadline.min(opened_now));
-            grant.until().unwrap_or(opened_now)
-        };
-        found.sort_by_key(|view| std::cmp::Reverse(end(&view.grant)));
-        found
-    }
-
-    /// Returns the number of grants of an identity that have not ended.
-    #[must_use]
-    pub fn active_grants(&self, who: &IdentityName) -> u32 {
-        u32::try_from(self.0.live(who, self.0.clock.now()).len()).unwrap_or(u32::MAX)
+        self.0.requests.lock().get(id).map(|entry| entry.state.subscribe())
     }
 
     /// Returns the number of requests that wait for approval.
     #[must_use]
     pub fn requests_pending(&self) -> usize {
         let now = self.0.clock.now();
-        self.0.requests.lock().live.all().filter(|entry| entry.pending(now)).count()
+        self.0.requests.lock().live(now).count()
     }
 
     /// Subscribes to changes of requests and grants.
@@ -239,133 +128,280 @@ impl Ledger {
         self.0.news.subscribe()
     }
 
-    pub(super) async fn stored_request(&self, id: &RequestId) -> Result<StoredRequest, LedgerError> {
+    /// Puts a new request on record, and makes its grant if it is granted at once. The same key of the same identity means the
+    /// same request, however often it is submitted.
+    pub async fn submit(&self, new: NewRequest, reasons: DecisionReasons) -> Result<RequestView, LedgerError> {
+        let ledger = self.clone();
+        to_the_end(async move {
+            let inner = &ledger.0;
+            let _turn = match &new.key {
+                Some(key) => Some(inner.key_turns.take(&(&new.wish.identity, key)).await),
+                None => None,
+            };
+            match inner.submitted(&new).await? {
+                Some(view) => Ok(view),
+                None => inner.submit(new, reasons).await,
+            }
+        })
+        .await
+    }
+
+    /// Takes a request one step further, in its turn: of two concurrent steps, the second one sees the result of the first.
+    /// `change` is the step in the log; the grant id is for the step that completes the
+    /// request. [`Ledger::settle`] settles a request without giving rights.
+    pub async fn step<E>(
+        &self,
+        id: &RequestId,
+        by: &IdentityName,
+        change: RequestChangeKind,
+        reasons: DecisionReasons,
+        step: impl FnOnce(&Request, GrantId, Timestamp) -> Result<StepResult, E> + Send + 'static,
+    ) -> Result<RequestView, E>
+    where
+        E: From<LedgerError> + Send + 'static,
+    {
+        let by = by.clone();
+        let (ledger, id) = (self.clone(), id.clone());
+        to_the_end(async move {
+            let inner = &ledger.0;
+            let entry = ledger.request_entry(&id).await?;
+            let grant_id = inner.fresh_id().await?;
+            let concerns = |subject: &ChangeSubject| matches!(subject, ChangeSubject::Request(_, settled) if settled.id == id);
+            inner.pending.is_settled(concerns).await?;
+            let _turn = entry.turn.lock().await;
+            let now = inner.clock.now();
+            let seen = entry.restrictions();
+            let before = entry.current();
+            let StepResult { request: after, .. } = step(&before, grant_id, now)?;
+            let (_let_in, grant) = match after.grant() {
+                Some(grant) if before.grant().is_none() => {
+                    let let_in = inner.let_in(&after.wish.identity).await?;
+                    let grant = made(grant, &after, entry.extra.activate_within, by.as_str(), now);
+                    (Some(let_in), Some(grant.map_err(LedgerError::from)?))
+                }
+                _ => (None, None),
+            };
+            let step = RequestStepInfo { change, by, reasons };
+            let taken = RequestChange {
+                step,
+                before,
+                after,
+                grant,
+            };
+            inner.take(&entry, taken, (now, seen)).await?;
+            Ok(entry.view(now))
+        })
+        .await
+    }
+
+    pub(super) async fn request_entry(&self, id: &RequestId) -> Result<Arc<RequestEntry>, LedgerError> {
+        let entry = self.known_request(id).await?;
+        Ok(self.0.requests.lock().add(entry, self.0.clock.now()))
+    }
+
+    /// Returns a request that is in memory, or reads it from the store.
+    async fn known_request(&self, id: &RequestId) -> Result<Arc<RequestEntry>, LedgerError> {
+        let entry = self.0.requests.lock().get(id);
+        if let Some(entry) = entry {
+            return Ok(entry);
+        }
         let wanted = id.clone();
         let found = self
             .0
             .store
             .call(move |connection| row::requests::find(connection, &wanted))
             .await?;
-        found.ok_or_else(|| LedgerError::NoSuchRequest(id.clone()))
-    }
-
-    async fn number_of(&self, id: &RequestId) -> Result<i64, LedgerError> {
-        if let Some(entry) = self.0.requests.lock().get(id) {
-            return Ok(entry.number);
-        }
-        Ok(self.stored_request(id).await?.number)
+        found.map(Arc::new).ok_or_else(|| LedgerError::NoSuchRequest(id.clone()))
     }
 }
 
-impl RequestCache {
-    pub(super) fn new(pending: Vec<StoredRequest>, now: Timestamp) -> Self {
-        let mut requests = Self {
-            entries: HashMap::new(),
-            live: LiveIndex::default(),
-            swept_at: now,
-        };
-        for stored in pending {
-            requests.add(stored, now);
-        }
-        requests
-    }
-
-    pub(super) fn get(&self, id: &RequestId) -> Option<Arc<RequestEntry>> {
-        self.entries.get(id).cloned()
-    }
-
-    /// Returns the requests of an identity that wait for approval.
-    pub(super) fn pending_entries(&mut self, who: &IdentityName, now: Timestamp) -> Vec<Arc<RequestEntry>> {
-        self.live.of(who, |entry| entry.pending(now))
-    }
-
-    /// Returns the identities of all requests in memory.
-    pub(super) fn identities(&self) -> Vec<IdentityName> {
-        self.entries
-            .values()
-            .map(|entry| entry.current().wish.identity.clone())
-            .collect()
-    }
-
-    /// Drops unsettled requests, because one that has lapsed would be pending again after the time has gone back.
-    pub(super) fn forget_unsettled(&mut self, now: Timestamp) {
-        self.swept_at = now;
-        self.live = LiveIndex::default();
-        self.entries.retain(|_, entry| entry.current().outcome.is_some());
-    }
-
-    /// Adds the request, or returns the entry that is there already, whose turn may be taken.
-    pub(super) fn add(&mut self, stored: StoredRequest, now: Timestamp) -> Arc<RequestEntry> {
-        self.sweep(now);
-        let StoredRequest {
-            number,
-            request,
-            activate_within,
-        } = stored;
-        if let Some(entry) = self.get(&request.id) {
-            return entry;
-        }
-        let (id, who) = (request.id.clone(), request.wish.identity.clone());
-        let entry = Arc::new(RequestEntry {
-            number,
-            activate_within,
-            request: watch::Sender::new(Arc::new(request)),
-            stepping: tokio::sync::Mutex::new(()),
-            restrictions: RestrictionCount::default(),
-        });
-        if entry.pending(now) {
-            self.live.add(who, entry.clone());
-        }
-        self.entries.insert(id, entry.clone());
-        entry
-    }
-
-    fn sweep(&mut self, now: Timestamp) {
-        if self.swept_at >= before(now, SWEEP_INTERVAL) {
-            return;
-        }
-        self.swept_at = now;
-        let is_watched = |entry: &RequestEntry| entry.request.receiver_count() > 0;
-        self.live.sweep(&mut self.entries, |entry| entry.pending(now), is_watched);
-    }
-
-    fn pending(&self, filter: &RequestFilter, before: Option<i64>, limit: usize, now: Timestamp) -> Vec<RequestView> {
+impl LedgerInner {
+    fn pending_page(&self, filter: &RequestFilter, before: Option<i64>, limit: usize, now: Timestamp) -> Vec<Arc<RequestEntry>> {
         // A break-glass access does not wait, so no pending request has to be reviewed.
-        let entries = self.entries.values().filter(|_| !filter.unreviewed);
-        let mut found: Vec<_> = entries
-            .filter(|entry| entry.pending(now) && before.is_none_or(|before| entry.number < before))
-            .filter(|entry| {
-                let wish = &entry.current().wish;
-                filter.identity.as_ref().is_none_or(|identity| wish.identity == *identity)
-                    && filter.target.as_ref().is_none_or(|target| wish.target == *target)
-            })
-            .collect();
-        found.sort_by_key(|entry| std::cmp::Reverse(entry.number));
-        found.into_iter().take(limit).map(|entry| entry.view(now)).collect()
-    }
-}
-
-impl RequestEntry {
-    pub(super) fn current(&self) -> Arc<Request> {
-        self.request.borrow().clone()
+        if filter.unreviewed {
+            return Vec::new();
+        }
+        let requests = self.requests.lock();
+        let entries = requests.live(now).filter(|entry| {
+            let wish = &entry.current().wish;
+            before.is_none_or(|before| entry.extra.number < before)
+                && filter.identity.as_ref().is_none_or(|identity| wish.identity == *identity)
+                && filter.target.as_ref().is_none_or(|target| wish.target == *target)
+        });
+        let mut found: Vec<_> = entries.cloned().collect();
+        found.sort_by_key(|entry| std::cmp::Reverse(entry.extra.number));
+        found.truncate(limit);
+        found
     }
 
-    pub(super) fn view(&self, now: Timestamp) -> RequestView {
-        RequestView::of(&self.current(), now)
+    /// Returns the request that was submitted with the same key before.
+    async fn submitted(&self, new: &NewRequest) -> Result<Option<RequestView>, LedgerError> {
+        let Some(key) = new.key.clone() else { return Ok(None) };
+        let who = new.wish.identity.clone();
+        let found = self
+            .store
+            .call(move |connection| row::requests::find_by_key(connection, &who, &key))
+            .await?;
+        Ok(found.map(|entry| entry.view(self.clock.now())))
     }
 
-    fn pending(&self, now: Timestamp) -> bool {
-        self.request.borrow().status(now) == RequestState::Pending
+    async fn submit(self: &Arc<Self>, new: NewRequest, reasons: DecisionReasons) -> Result<RequestView, LedgerError> {
+        let (request_id, grant_id) = (fresh_request_id()?, self.fresh_id().await?);
+        let _let_in = self.let_in(&new.wish.identity).await?;
+        let now = self.clock.now();
+        let NewRequest {
+            mut wish,
+            submitted,
+            key,
+            activate_within,
+        } = new;
+        // Windows are shown and stored in whole seconds.
+        wish.window = Duration::from_secs(wish.window.as_secs());
+        let by = wish.identity.clone();
+        let (change, request) = match submitted {
+            SubmitResult::Denied { why } => (RequestChangeKind::Denied, Request::denied(request_id, wish, why, now)),
+            SubmitResult::Granted(how) => (
+                RequestChangeKind::Granted,
+                Request::granted(request_id, wish, how, grant_id.clone(), now),
+            ),
+            SubmitResult::Waiting { approvals, expires_at } => (
+                RequestChangeKind::Submitted,
+                Request::waiting(request_id, wish, approvals, expires_at, now),
+            ),
+        };
+        let mut grant = None;
+        if change != RequestChangeKind::Denied {
+            // Terms that are invalid are refused now, and not only when the request is approved.
+            let made = made(&grant_id, &request, activate_within, by.as_str(), now)?;
+            grant = request.grant().is_some().then_some(made);
+        }
+        let taken = RequestChange {
+            step: RequestStepInfo { change, by, reasons },
+            before: Arc::new(request.clone()),
+            after: request.clone(),
+            grant,
+        };
+        let row = request.clone();
+        let insert = move |connection: &Connection| row::requests::insert(connection, &row, activate_within, key.as_deref());
+        let number = self.commit_step(&taken, insert).await?;
+        let extra = RequestExtra { number, activate_within };
+        self.requests
+            .lock()
+            .add(Arc::new(RequestEntry::with(request.clone(), extra)), now);
+        self.published(taken, now);
+        self.end_if_shut_out(&request.wish.identity)?;
+        Ok(RequestView::of(&request, now))
     }
-}
 
-impl RequestView {
-    pub(super) fn of(request: &Request, now: Timestamp) -> Self {
-        Self {
-            status: request.status(now).name().to_owned(),
-            approvals_missing: request.approvals_missing(),
-            request: request.clone(),
-            effect: None,
+    /// Audits, stores and publishes. The caller has checked the step and holds the request's turn.
+    async fn take(
+        self: &Arc<Self>,
+        entry: &Arc<RequestEntry>,
+        taken: RequestChange,
+        (now, seen): (Timestamp, u64),
+    ) -> Result<(), LedgerError> {
+        let (request, asked) = (taken.after.clone(), Arc::clone(entry));
+        let settled = taken.before.outcome.is_some();
+        let store = move |connection: &Connection| {
+            asked.unrestricted_since(seen)?;
+            if settled {
+                row::requests::review(connection, &request)
+            } else {
+                row::requests::step(connection, &request, now)
+            }
+        };
+        self.commit_step(&taken, store).await?;
+        // The grant is published first: a watcher of the request then finds it.
+        let (after, who) = (Arc::new(taken.after.clone()), taken.after.wish.identity.clone());
+        let grant = taken.grant.clone();
+        self.published(taken, now);
+        let in_time = entry.state.send_if_modified(|request| {
+            let in_time = entry.restrictions() == seen;
+            if in_time {
+                *request = after;
+            }
+            in_time
+        });
+        if let Some(grant) = grant.filter(|_| !in_time) {
+            // The request was settled while its approval was being stored: the grant ends.
+            self.end_at_once(grant.id());
+            return Err(StoreError::Overtaken.into());
+        }
+        self.end_if_shut_out(&who)
+    }
+
+    fn end_at_once(self: &Arc<Self>, grant: &GrantId) {
+        let reason = "its request got another decision meanwhile";
+        let revoke = GrantChange::Revoke {
+            by: DISABLED_BY.to_owned(),
+            reason: Some(reason.to_owned()),
+        };
+        let info = ChangeInfo::of(&revoke, DISABLED_BY, Some(reason));
+        if let Some(entry) = self.entry(grant) {
+            // An error means that the grant has ended already.
+            let _ = self.restrict_grant(&entry, &revoke, &info);
+            self.pursue();
         }
     }
+
+    /// Puts a step on record and stores it, with the grant that the request becomes; both or neither.
+    async fn commit_step<T: Send + 'static>(
+        &self,
+        taken: &RequestChange,
+        store: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        let created = taken.grant.as_ref().map(|grant| (ChangeInfo::created(grant), grant));
+        let mut records = vec![taken.step.event(&taken.after)];
+        records.extend(created.iter().map(|(info, grant)| info.event(grant)));
+        let undone = || {
+            let mut undone = vec![taken.step.undone(&taken.before)];
+            undone.extend(created.iter().map(|(info, grant)| info.undone().event(grant)));
+            undone
+        };
+        let grant = taken.grant.clone();
+        let store = move |connection: &Connection| {
+            if let Some(grant) = &grant {
+                row::insert(connection, grant, row::NO_SECRET)?;
+            }
+            store(connection)
+        };
+        self.commit(&records, undone, store).await
+    }
+
+    fn published(&self, taken: RequestChange, now: Timestamp) {
+        if let Some(grant) = taken.grant {
+            self.publish_new(grant, None, now);
+        }
+        self.tell(|| ChangedSubject::Request(Arc::new(taken.after)));
+    }
+}
+
+/// Returns the grant that a request becomes, with the terms of its specification.
+fn made(
+    id: &GrantId,
+    request: &Request,
+    activate_within: Duration,
+    by: &str,
+    now: Timestamp,
+) -> Result<Grant, grant::TermsError> {
+    let wish = request.wish.clone();
+    let terms = Terms {
+        identity: wish.identity,
+        target: wish.target,
+        reason: wish.reason,
+        window: wish.window,
+        activate_within,
+        deadline: None,
+        max_sessions: wish.max_sessions,
+        client_network: None,
+        profile: Some(wish.profile),
+        request: Some(request.id.clone()),
+    };
+    grant::create(id.clone(), terms, by, now)
+}
+
+fn fresh_request_id() -> Result<RequestId, LedgerError> {
+    let mut random = [0; 10];
+    getrandom::fill(&mut random)?;
+    Ok(RequestId::from_random(random))
 }

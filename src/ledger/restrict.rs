@@ -6,27 +6,23 @@
 //! INVARIANT: no function in here awaits before the change is in effect: no turn, no store, no log. A concurrent change that
 //! gives rights notices the restriction (`restrictions`) and does not overwrite it.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::time::timeout;
 
-use super::commit::kind;
-use super::effect::ChangeEffect;
-use super::pending::{ANSWER_WAIT, ChangeSubject, PendingChange, SubjectKey};
+use super::cache::{Entry, GrantEntry, LedgerItem, RequestEntry, StoredUser};
+use super::pending::{ANSWER_WAIT, ChangeSubject, PendingChange};
 use super::record::{ChangeInfo, RequestStepInfo, user_event};
-use super::requests::RequestEntry;
-use super::row::restrict::RestrictWrite;
-use super::row::users::StoredUser;
-use super::users::{DISABLED_BY, OPERATOR, UserView};
-use super::{ChangedSubject, DecisionReasons, GrantEntry, GrantView, Ledger, LedgerError, LedgerInner, RequestView};
-use crate::audit::event::{RequestChangeKind, UserChangeKind};
+use super::users::{DISABLED_BY, OPERATOR};
+use super::views::{ChangeEffect, ChangedSubject, DecisionReasons, RequestView, UserView};
+use super::{Ledger, LedgerError, LedgerInner};
+use crate::audit::event::{Event, RequestChangeKind, UserChangeKind};
 use crate::model::ending::IDENTITY_DISABLED;
-use crate::model::grant::{self, ChangeError, GrantChange};
+use crate::model::grant::{self, Grant, GrantChange};
 use crate::model::ids::RequestId;
-use crate::model::names::{GroupName, IdentityName};
-use crate::model::request::{Request, StepError};
+use crate::model::names::IdentityName;
+use crate::model::request::Request;
 
 impl Ledger {
     /// Settles a request without making it a grant. `change` is its step in the log.
@@ -57,13 +53,12 @@ impl Ledger {
     /// requests are rejected.
     pub async fn disable_user(&self, name: &IdentityName, by: &str) -> Result<UserView, LedgerError> {
         let inner = &self.0;
-        let (view, mut items) = inner.disable(name, by);
+        let disable = |user| StoredUser { disabled: true, ..user };
+        let (user, item) = inner.restrict_user(name, UserChangeKind::Disabled, by, disable);
         inner.users_changed.send_modify(|changes| *changes += 1);
+        let mut items: Vec<_> = item.into_iter().collect();
         items.extend(inner.end_all_of(name, by, IDENTITY_DISABLED));
-        Ok(UserView {
-            effect: Some(inner.answer(&items).await),
-            ..view
-        })
+        Ok(UserView::of(&user, Some(inner.answer(&items).await)))
     }
 
     /// Ends the grants and requests that an identity still has, and waits until that is stored and on record. Called before an
@@ -81,95 +76,47 @@ impl LedgerInner {
         entry: &Arc<GrantEntry>,
         change: &GrantChange,
         info: &ChangeInfo,
-    ) -> Result<Arc<PendingChange>, ChangeError> {
-        let moment = self.clock.moment();
-        let mut done = Err(ChangeError::Active);
-        entry.grant.send_if_modified(|grant| {
-            done = grant::apply(grant, change, moment.time).map(|next| {
-                entry.restrictions.add();
-                let event = info.event(&next);
-                let item = PendingChange::about_grant(entry, next.clone(), event, moment.instant);
-                self.queue_pending(Arc::clone(&item));
-                *grant = Arc::new(next);
-                item
-            });
-            done.is_ok()
-        });
-        let item = done?;
-        self.tell(|| ChangedSubject::Grant(Box::new(entry.view(moment.time))));
+    ) -> Result<Arc<PendingChange>, LedgerError> {
+        let less = |grant: &Grant, now| Ok::<_, LedgerError>(grant::apply(grant, change, now)?);
+        let item = self.restrict(entry, less, |less| info.event(less), ChangeSubject::Grant)?;
+        self.tell(|| ChangedSubject::Grant(Box::new(entry.view(self.clock.now()))));
         Ok(item)
     }
 
-    /// Restricts a grant and returns the progress of the change.
-    pub(super) async fn restrict(
-        self: &Arc<Self>,
-        entry: &Arc<GrantEntry>,
-        change: &GrantChange,
-        info: &ChangeInfo,
-    ) -> Result<GrantView, ChangeError> {
-        let item = self.restrict_grant(entry, change, info)?;
-        let effect = self.answer(&[item]).await;
-        Ok(GrantView {
-            effect: Some(effect),
-            ..entry.view(self.clock.now())
-        })
-    }
-
     /// Settles a request without making it a grant.
-    fn restrict_request<E>(
+    fn restrict_request<E: From<LedgerError>>(
         &self,
         entry: &Arc<RequestEntry>,
         step: &RequestStepInfo,
         settle: impl FnOnce(&Request, Timestamp) -> Result<Request, E>,
-    ) -> Result<Arc<PendingChange>, E>
-    where
-        E: From<LedgerError>,
-    {
-        let moment = self.clock.moment();
-        let mut done = None;
-        entry.request.send_if_modified(|request| {
-            let settled = settle(request, moment.time).map(|next| {
-                entry.restrictions.add();
-                let key = SubjectKey::Request(next.id.clone());
-                let subject = ChangeSubject::Request(Arc::clone(entry));
-                let item = PendingChange::keyed(
-                    subject,
-                    key,
-                    RestrictWrite::Request(next.clone()),
-                    step.event(&next),
-                    moment.instant,
-                );
-                self.queue_pending(Arc::clone(&item));
-                *request = Arc::new(next);
-                item
-            });
-            let changed = settled.is_ok();
-            done = Some(settled);
-            changed
-        });
-        // The closure is always called.
-        let settled = done.unwrap_or_else(|| Err(LedgerError::Unsettled.into()));
-        if settled.is_ok() {
-            self.tell(|| ChangedSubject::Request(entry.current()));
-        }
-        settled
+    ) -> Result<Arc<PendingChange>, E> {
+        let item = self.restrict(entry, settle, |settled| step.event(settled), ChangeSubject::Request)?;
+        self.tell(|| ChangedSubject::Request(entry.current()));
+        Ok(item)
     }
 
-    /// Disables an identity, if it is not disabled already.
-    fn disable(&self, name: &IdentityName, by: &str) -> (UserView, Vec<Arc<PendingChange>>) {
-        let now = self.clock.now();
-        let disable = |known: Option<StoredUser>| match known {
-            Some(user) => StoredUser { disabled: true, ..user },
-            None => StoredUser {
-                name: name.clone(),
-                groups: BTreeSet::new(),
-                token_hash: None,
-                disabled: true,
-                created_at: now,
-            },
-        };
-        let (user, item) = self.restrict_user(name, UserChangeKind::Disabled, by, disable);
-        (UserView::of(&user), item.into_iter().collect())
+    /// Replaces an object by `less` and queues that change, as this `subject` and with this `event`.
+    fn restrict<T: LedgerItem + Clone, E: From<LedgerError>>(
+        &self,
+        entry: &Arc<Entry<T>>,
+        less: impl FnOnce(&T, Timestamp) -> Result<T, E>,
+        event: impl FnOnce(&T) -> Event<'static>,
+        subject: impl FnOnce(Arc<Entry<T>>, T) -> ChangeSubject,
+    ) -> Result<Arc<PendingChange>, E> {
+        let moment = self.clock.moment();
+        // The closure is always called.
+        let mut done = Err(LedgerError::Unsettled.into());
+        entry.state.send_if_modified(|object| {
+            done = less(object, moment.time).map(|next| {
+                entry.add_restriction();
+                let event = event(&next);
+                let item = self.queue_pending(subject(Arc::clone(entry), next.clone()), event, moment.instant);
+                *object = Arc::new(next);
+                item
+            });
+            done.is_ok()
+        });
+        done
     }
 
     /// Restricts a user. Returns no item if the user was restricted like that already and no concurrent change gives it more.
@@ -178,55 +125,26 @@ impl LedgerInner {
         name: &IdentityName,
         what: UserChangeKind,
         by: &str,
-        less: impl FnOnce(Option<StoredUser>) -> StoredUser,
+        less: impl FnOnce(StoredUser) -> StoredUser,
     ) -> (StoredUser, Option<Arc<PendingChange>>) {
+        let moment = self.clock.moment();
         let mut users = self.users.lock();
         let known = users.get(name).cloned();
-        let next = less(known.clone());
+        let next = less(
+            known
+                .clone()
+                .unwrap_or_else(|| StoredUser::unknown(name.clone(), moment.time)),
+        );
         users.restrict(name);
         if known.as_ref() == Some(&next) && !users.is_changing(name) {
             // The same restriction may have been made a moment ago and not be stored yet.
-            return (next, self.pending.latest(&SubjectKey::User(name.clone())));
+            let same = |subject: &ChangeSubject| matches!(subject, ChangeSubject::User(user) if user.name == *name);
+            return (next, self.pending.latest(same));
         }
         let event = user_event(name, next.groups.iter(), what, by);
-        let key = SubjectKey::User(name.clone());
-        let item = PendingChange::keyed(
-            ChangeSubject::User,
-            key,
-            RestrictWrite::User(next.clone()),
-            event,
-            self.clock.moment().instant,
-        );
-        self.queue_pending(Arc::clone(&item));
+        let item = self.queue_pending(ChangeSubject::User(next.clone()), event, moment.instant);
         users.put(next.clone());
         (next, Some(item))
-    }
-
-    /// Takes groups away from a user at once; returns `None` if it loses none.
-    pub(super) fn take_groups(&self, name: &IdentityName, groups: &BTreeSet<GroupName>, by: &str) -> Option<Arc<PendingChange>> {
-        let known = self.users.lock().get(name).cloned()?;
-        let kept: BTreeSet<GroupName> = known.groups.intersection(groups).cloned().collect();
-        if kept == known.groups {
-            return None;
-        }
-        let less = |now: Option<StoredUser>| StoredUser {
-            groups: kept,
-            ..now.unwrap_or(known)
-        };
-        self.restrict_user(name, UserChangeKind::Regrouped, by, less).1
-    }
-
-    /// Invalidates a user's token at once.
-    pub(super) fn take_token(&self, name: &IdentityName, by: &str) -> Option<Arc<PendingChange>> {
-        let known = self.users.lock().get(name).cloned()?;
-        let less = |now: Option<StoredUser>| {
-            let user = now.unwrap_or(known);
-            StoredUser {
-                token_hash: user.token_hash.as_ref().map(|_| no_token(name)),
-                ..user
-            }
-        };
-        self.restrict_user(name, UserChangeKind::TokenWithdrawn, by, less).1
     }
 
     /// Revokes all grants of an identity and rejects its pending requests.
@@ -236,11 +154,7 @@ impl LedgerInner {
             by: by.to_owned(),
             reason: Some(why.to_owned()),
         };
-        let info = ChangeInfo {
-            change: kind(&revoke),
-            by: by.to_owned(),
-            reason: Some(why.to_owned()),
-        };
+        let info = ChangeInfo::of(&revoke, by, Some(why));
         // A grant that has ended since then needs no revocation.
         let ended = self.live(who, now).into_iter();
         let mut items: Vec<_> = ended
@@ -248,14 +162,20 @@ impl LedgerInner {
             .collect();
         let operator = by.parse().or_else(|_| OPERATOR.parse::<IdentityName>());
         if let Ok(operator) = operator {
-            let pending = self.requests.lock().pending_entries(who, now);
+            let pending = self.requests.lock().live_of(who, now);
             items.extend(pending.iter().filter_map(|entry| self.reject(entry, &operator, why).ok()));
         }
         self.pursue();
         items
     }
 
-    fn reject(&self, entry: &Arc<RequestEntry>, by: &IdentityName, why: &str) -> Result<Arc<PendingChange>, RejectError> {
+    /// Rejects a request that is pending; one that is not cannot be approved either.
+    fn reject(
+        &self,
+        entry: &Arc<RequestEntry>,
+        by: &IdentityName,
+        why: &str,
+    ) -> Result<Arc<PendingChange>, Box<dyn std::error::Error>> {
         let step = RequestStepInfo {
             change: RequestChangeKind::Rejected,
             by: by.clone(),
@@ -277,11 +197,10 @@ impl LedgerInner {
 
     /// Waits a little, and fails unless these changes and all earlier restrictions are stored and on record.
     pub(super) async fn all_settled(self: &Arc<Self>, items: &[Arc<PendingChange>]) -> Result<(), LedgerError> {
-        if self.answer(items).await.is_done() && self.pending.is_all_settled().await {
-            Ok(())
-        } else {
-            Err(LedgerError::Unsettled)
+        if !self.answer(items).await.is_done() {
+            return Err(LedgerError::Unsettled);
         }
+        self.pending.is_settled(|_| true).await
     }
 
     /// Returns the combined progress of these changes; for none it is done. Waits up to [`ANSWER_WAIT`], to be able to report
@@ -295,29 +214,13 @@ impl LedgerInner {
         };
         // After that time, the answer is the progress so far.
         let _ = timeout(ANSWER_WAIT, tried).await;
-        items
-            .iter()
-            .fold(ChangeEffect::DONE, |effect, item| effect.and(item.effect()))
+        items.iter().fold(ChangeEffect::DONE, |all, item| {
+            let one = item.effect();
+            ChangeEffect {
+                in_effect: all.in_effect && one.in_effect,
+                stored: all.stored && one.stored,
+                recorded: all.recorded && one.recorded,
+            }
+        })
     }
-}
-
-/// Error for a request that is settled and cannot be rejected; one that is not pending cannot be approved either.
-#[derive(Debug)]
-struct RejectError;
-
-impl From<StepError> for RejectError {
-    fn from(_: StepError) -> Self {
-        Self
-    }
-}
-
-impl From<LedgerError> for RejectError {
-    fn from(_: LedgerError) -> Self {
-        Self
-    }
-}
-
-/// Returns the placeholder for the hash of a withdrawn token: it is equal to no hash, and different for each user.
-pub(super) fn no_token(name: &IdentityName) -> String {
-    format!("none:{name}")
 }

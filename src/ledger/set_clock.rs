@@ -5,18 +5,20 @@
 //! INVARIANT: setting the time back revives nothing. Before gate time goes back, everything that would be alive again is ended
 //! for good, in memory and in the store, and that is on record.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use jiff::Timestamp;
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::commit::to_the_end;
 use super::pending::PendingChange;
-use super::row::restrict::{self, RestrictWrite};
-use super::sqlite::together;
+use super::sqlite::{execute, together};
 use super::{Ledger, LedgerError, LedgerInner, StoreError, row};
 use crate::audit::event::{ClockSet, Event};
-use crate::model::grant::Revocation;
+use crate::model::grant::{Grant, Revocation};
 use crate::model::names::IdentityName;
 use crate::model::request::{Request, RequestOutcome};
 
@@ -82,57 +84,47 @@ impl Ledger {
 }
 
 impl LedgerInner {
-    fn end_everything(self: &std::sync::Arc<Self>, by: &str) -> Vec<std::sync::Arc<PendingChange>> {
-        let mut who: Vec<IdentityName> = self
-            .cache
-            .lock()
-            .live
-            .all()
-            .map(|entry| entry.current().identity().clone())
-            .collect();
-        who.extend(self.requests.lock().identities());
-        who.sort_unstable();
-        who.dedup();
+    fn end_everything(self: &Arc<Self>, by: &str) -> Vec<Arc<PendingChange>> {
+        let now = self.clock.now();
+        let mut who: BTreeSet<IdentityName> = BTreeSet::new();
+        who.extend(self.grants.lock().live(now).map(|entry| entry.current().identity().clone()));
+        who.extend(
+            self.requests
+                .lock()
+                .live(now)
+                .map(|entry| entry.current().wish.identity.clone()),
+        );
         who.iter().flat_map(|who| self.end_all_of(who, by, SET_BACK)).collect()
     }
 
     /// Forgets everything that is over, so that it stays in the store only: in memory it would be alive again.
     fn forget_the_future(&self, now: Timestamp) {
-        let mut cache = self.cache.lock();
-        cache.entries.retain(|_, entry| entry.current().revoked().is_some());
-        cache.swept_at = now;
-        drop(cache);
-        self.requests.lock().forget_unsettled(now);
+        self.grants.lock().forget_the_future(now, |grant| grant.revoked().is_some());
+        self.requests
+            .lock()
+            .forget_the_future(now, |request| request.outcome.is_some());
     }
 }
 
 /// Ends in the store what is over by the old time and would not be by the new one, and stores the new time as the highest.
 fn set_back(connection: &Connection, (from, to): (Timestamp, Timestamp), by: &str) -> Result<(), StoreError> {
     together(connection, |connection| {
-        let back = to < from;
-        for (grant, _) in back.then(|| row::load(connection, to)).transpose()?.unwrap_or_default() {
-            if grant.revoked().is_none() {
-                let revoked = Some(Revocation {
+        if to < from {
+            for entry in row::load(connection, to)? {
+                let mut grant = Grant::clone(&entry.current());
+                grant.revoked.get_or_insert(Revocation {
                     at: from,
                     by: by.to_owned(),
                     reason: Some(SET_BACK.to_owned()),
                 });
-                restrict::apply(
-                    connection,
-                    &RestrictWrite::Grant(crate::model::grant::Grant { revoked, ..grant }),
-                )?;
+                row::restrict(connection, &grant)?;
+            }
+            for entry in row::requests::load_pending(connection, to)? {
+                let mut request = Request::clone(&entry.current());
+                request.outcome = Some(RequestOutcome::Withdrawn { at: from });
+                row::requests::settle(connection, &request)?;
             }
         }
-        let pending = back.then(|| row::requests::load_pending(connection, to));
-        for pending in pending.transpose()?.unwrap_or_default() {
-            let outcome = Some(RequestOutcome::Withdrawn { at: from });
-            let request = Request {
-                outcome,
-                ..pending.request
-            };
-            restrict::apply(connection, &RestrictWrite::Request(request))?;
-        }
-        connection.execute("UPDATE gate SET highest_time = ?1", params![to.as_microsecond()])?;
-        Ok(())
+        execute(connection, "UPDATE gate SET highest_time = ?1", [to.as_microsecond()]).map(drop)
     })
 }

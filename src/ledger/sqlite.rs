@@ -1,10 +1,16 @@
-//! Errors of the store's SQLite file, and writes that are on the disk when they return.
+//! Errors of the store's SQLite file, statements and columns, and writes that are on the disk when they return.
 //!
 //! It does not know the rows.
 
+use std::path::Path;
+use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use rusqlite::Connection;
+use jiff::Timestamp;
+use rusqlite::{Connection, OpenFlags, Params, Row};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::audit::ReadError;
 
@@ -55,13 +61,20 @@ impl From<rusqlite::Error> for StoreError {
     }
 }
 
-/// Runs `job` so that its writes are on the disk when this returns (SQLite: "PRAGMA synchronous", WAL mode).
-pub(super) fn onto_the_disk<T>(
+/// Runs a job in one transaction, which is on the disk when this returns (SQLite: "PRAGMA synchronous", WAL mode).
+pub(super) fn together<T>(
     connection: &Connection,
     job: impl FnOnce(&Connection) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
+    let work = || {
+        // Unchecked means only that the compiler cannot rule out another transaction: the store's thread begins none.
+        let transaction = connection.unchecked_transaction()?;
+        let done = job(&transaction)?;
+        transaction.commit()?;
+        Ok(done)
+    };
     durable(connection, true)?;
-    let done = job(connection);
+    let done = work();
     durable(connection, false)?;
     done
 }
@@ -71,16 +84,93 @@ pub(super) fn durable(connection: &Connection, onto_the_disk: bool) -> Result<()
     Ok(connection.pragma_update(None, "synchronous", level)?)
 }
 
-/// Runs a job in one transaction, which is on the disk when this returns.
-pub(super) fn together<T>(
+/// Time that SQLite waits for another process that has locked the file (`sqlite3`, a backup).
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Opens a store in order to read it; `None` if there is none, or its version is too old to have the table.
+pub(super) fn open_existing(path: &Path, table: &str) -> Result<Option<Connection>, StoreError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    // It is not opened read-only: the newest changes of a store that was not closed properly are in the write-ahead log.
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    Ok(has_table(&connection, table)?.then_some(connection))
+}
+
+pub(super) fn has_table(connection: &Connection, name: &str) -> Result<bool, StoreError> {
+    Ok(connection.query_row("SELECT count(*) FROM sqlite_schema WHERE name = ?1", [name], |row| row.get(0))?)
+}
+
+/// Returns the rows of a query, each as `read` makes it.
+pub(super) fn all<T>(
     connection: &Connection,
-    job: impl FnOnce(&Connection) -> Result<T, StoreError>,
-) -> Result<T, StoreError> {
-    onto_the_disk(connection, |connection| {
-        // Unchecked means only that the compiler cannot rule out another transaction: the store's thread begins none.
-        let transaction = connection.unchecked_transaction()?;
-        let done = job(&transaction)?;
-        transaction.commit()?;
-        Ok(done)
-    })
+    sql: &str,
+    values: impl Params,
+    read: impl FnMut(&Row<'_>) -> Result<T, StoreError>,
+) -> Result<Vec<T>, StoreError> {
+    connection.prepare_cached(sql)?.query_and_then(values, read)?.collect()
+}
+
+/// Returns the first row of a query, if there is one, as `read` makes it.
+pub(super) fn first<T>(
+    connection: &Connection,
+    sql: &str,
+    values: impl Params,
+    read: impl FnMut(&Row<'_>) -> Result<T, StoreError>,
+) -> Result<Option<T>, StoreError> {
+    connection
+        .prepare_cached(sql)?
+        .query_and_then(values, read)?
+        .next()
+        .transpose()
+}
+
+/// Runs a statement and returns the number of rows that it changed.
+pub(super) fn execute(connection: &Connection, sql: &str, values: impl Params) -> Result<usize, StoreError> {
+    Ok(connection.prepare_cached(sql)?.execute(values)?)
+}
+
+/// Returns a column of text that is parsed; `None` for NULL. `of` is the id or name of the row.
+pub(super) fn optional<T: FromStr>(row: &Row<'_>, column: &'static str, of: &str) -> Result<Option<T>, StoreError> {
+    let text: Option<String> = row.get(column)?;
+    text.map(|text| text.parse().map_err(|_| damaged(column, of))).transpose()
+}
+
+pub(super) fn parsed<T: FromStr>(row: &Row<'_>, column: &'static str, of: &str) -> Result<T, StoreError> {
+    optional(row, column, of)?.ok_or_else(|| damaged(column, of))
+}
+
+pub(super) fn optional_time(row: &Row<'_>, column: &'static str, of: &str) -> Result<Option<Timestamp>, StoreError> {
+    let micros: Option<i64> = row.get(column)?;
+    let time = |micros| Timestamp::from_microsecond(micros).map_err(|_| damaged(column, of));
+    micros.map(time).transpose()
+}
+
+pub(super) fn time(row: &Row<'_>, column: &'static str, of: &str) -> Result<Timestamp, StoreError> {
+    optional_time(row, column, of)?.ok_or_else(|| damaged(column, of))
+}
+
+/// Returns a column of JSON text.
+pub(super) fn json<T: DeserializeOwned>(row: &Row<'_>, column: &'static str, of: &str) -> Result<T, StoreError> {
+    let text: String = row.get(column)?;
+    serde_json::from_str(&text).map_err(|_| damaged(column, of))
+}
+
+pub(super) fn to_json(value: &impl Serialize, column: &'static str, of: &str) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|_| damaged(column, of))
+}
+
+/// Returns a column of an unsigned number, such as a sequence number or a duration in microseconds.
+pub(super) fn unsigned(row: &Row<'_>, column: &'static str, of: &str) -> Result<u64, StoreError> {
+    u64::try_from(row.get::<_, i64>(column)?).map_err(|_| damaged(column, of))
+}
+
+/// Returns a number as SQLite stores it; one that is too large is stored as the largest.
+pub(super) fn signed(number: impl TryInto<i64>) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
+}
+
+pub(super) fn damaged(what: &'static str, of: &str) -> StoreError {
+    StoreError::Damaged { what, of: of.to_owned() }
 }

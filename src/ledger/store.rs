@@ -8,32 +8,27 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior};
+use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
-use super::logins::GrantLogins;
+use super::cache::{GrantEntry, RequestEntry, StoredUser};
 use super::migrations::MIGRATIONS;
 use super::record::LogPast;
 use super::replay;
-use super::row::requests::StoredRequest;
-use super::row::users::StoredUser;
-use super::sqlite::{StoreError, durable};
+use super::sqlite::{BUSY_TIMEOUT, StoreError, durable};
 use super::{OpenSession, row};
 use crate::audit::event::Event;
 use crate::base::supervision::{self, ThreadEnd};
-use crate::model::grant::Grant;
 use crate::model::ids::SessionId;
-use crate::protocol::scram::Verifier;
 
 /// Contents of the store at start.
 pub(super) struct LoadedStore {
-    /// Grants that have not ended, with their logins.
-    pub(super) grants: Vec<(Grant, Option<Verifier>, GrantLogins)>,
+    /// Grants that have not ended.
+    pub(super) grants: Vec<GrantEntry>,
     /// Requests that are pending.
-    pub(super) requests: Vec<StoredRequest>,
+    pub(super) requests: Vec<RequestEntry>,
     pub(super) users: Vec<StoredUser>,
     /// Events of stored changes that still have to be put on record.
     pub(super) unrecorded: Vec<(i64, Event<'static>)>,
@@ -61,8 +56,6 @@ enum StoreJob {
     Session(SessionChange, StoreReply),
 }
 
-/// Time that SQLite waits for another process that has locked the file (`sqlite3`, a backup).
-pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Number of session changes in one transaction.
 const MAX_BATCHED_CHANGES: usize = 512;
 
@@ -74,10 +67,11 @@ impl Store {
         fresh_key: [u8; 32],
         past: Option<&LogPast>,
     ) -> Result<(Self, LoadedStore), StoreError> {
-        private_file(path).map_err(|source| StoreError::File {
+        let unusable = |source| StoreError::File {
             path: path.display().to_string(),
             source: Arc::new(source),
-        })?;
+        };
+        private_file(path).map_err(unusable)?;
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -89,14 +83,16 @@ impl Store {
         )?;
         let mock_key = connection.query_row("SELECT mock_key FROM gate", [], |row| row.get(0))?;
         replay::catch_up(&connection, past, now)?;
-        let loaded = load(&connection, now, mock_key)?;
+        let loaded = LoadedStore {
+            grants: row::load(&connection, now)?,
+            requests: row::requests::load_pending(&connection, now)?,
+            users: row::load_users(&connection)?,
+            unrecorded: row::unrecorded(&connection)?,
+            mock_key,
+        };
         durable(&connection, false)?;
         let (jobs, queue) = mpsc::channel();
-        let (_, thread_end) =
-            supervision::thread("ledger", move || work(connection, &queue)).map_err(|source| StoreError::File {
-                path: path.display().to_string(),
-                source: Arc::new(source),
-            })?;
+        let (_, thread_end) = supervision::thread("ledger", move || work(connection, &queue)).map_err(unusable)?;
         let store = Self {
             jobs,
             thread_end,
@@ -117,13 +113,9 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
     {
-        let (reply, answer) = oneshot::channel();
-        let job = StoreJob::Call(Box::new(move |connection| {
-            // If the caller has gone, the work is done all the same.
-            let _ = reply.send(job(connection));
-        }));
-        self.jobs.send(job).map_err(|_| StoreError::Stopped)?;
-        answer.await.map_err(|_| StoreError::Stopped)?
+        // If the caller has gone, the work is done all the same.
+        let call = |reply: oneshot::Sender<_>| StoreJob::Call(Box::new(move |connection| drop(reply.send(job(connection)))));
+        self.ask(call).await
     }
 
     /// Runs a `job` that writes, and notes whether it succeeded.
@@ -145,62 +137,15 @@ impl Store {
 
     /// Stores the change of a session, together with other session changes that wait.
     pub(super) async fn session(&self, change: SessionChange) -> Result<(), StoreError> {
+        self.ask(|reply| StoreJob::Session(change, reply)).await
+    }
+
+    /// Gives the thread a job, and waits for the reply.
+    async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> StoreJob) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.jobs
-            .send(StoreJob::Session(change, reply))
-            .map_err(|_| StoreError::Stopped)?;
+        self.jobs.send(job(reply)).map_err(|_| StoreError::Stopped)?;
         answer.await.map_err(|_| StoreError::Stopped)?
     }
-}
-
-fn load(connection: &Connection, now: Timestamp, mock_key: [u8; 32]) -> Result<LoadedStore, StoreError> {
-    let mut logins = row::logins::load(connection, now)?;
-    let grants = row::load(connection, now)?;
-    let with_logins = |(grant, verifier): (Grant, _)| {
-        let logins = logins.remove(grant.id()).unwrap_or_default();
-        (grant, verifier, logins)
-    };
-    Ok(LoadedStore {
-        grants: grants.into_iter().map(with_logins).collect(),
-        requests: row::requests::load_pending(connection, now)?,
-        users: row::users::load(connection)?,
-        unrecorded: row::restrict::unrecorded(connection)?,
-        mock_key,
-    })
-}
-
-/// Returns the latest gate time on disk, if the store exists. It is needed before the clock is created, hence before
-/// [`super::Ledger::open`].
-pub fn highest_time(path: &Path) -> Result<Option<Timestamp>, StoreError> {
-    let Some(connection) = open_existing(path)? else {
-        return Ok(None);
-    };
-    let there: bool = connection.query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'gate'", [], |row| row.get(0))?;
-    if !there {
-        return Ok(None);
-    }
-    let micros: Option<i64> = connection
-        .query_row("SELECT highest_time FROM gate", [], |row| row.get(0))
-        .optional()?;
-    Ok(micros.and_then(|micros| Timestamp::from_microsecond(micros).ok()))
-}
-
-/// Opens a store in order to read it; `None` if there is none.
-pub(super) fn open_existing(path: &Path) -> Result<Option<Connection>, StoreError> {
-    if !path.exists() {
-        return Ok(None);
-    }
-    // It is not opened read-only: the newest changes of a store that was not closed properly are in the write-ahead log.
-    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    Ok(Some(connection))
-}
-
-pub(super) fn remember_time(connection: &Connection, now: Timestamp) -> Result<(), StoreError> {
-    connection
-        .prepare_cached("UPDATE gate SET highest_time = max(highest_time, ?1)")?
-        .execute([now.as_microsecond()])?;
-    Ok(())
 }
 
 fn migrate(connection: &mut Connection) -> Result<(), StoreError> {

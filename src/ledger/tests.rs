@@ -10,11 +10,13 @@ mod workflow;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::*;
 use crate::audit::event::Event;
 use crate::model::ending::Ending;
-use crate::model::grant::{PermitError, Terms};
+use crate::model::grant::{Grant, GrantChange, PermitError, Terms};
+use crate::protocol::scram::Verifier;
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -52,6 +54,35 @@ impl Script {
 
     fn changes(&self) -> Vec<String> {
         self.lines.lock().iter().map(|(change, _)| change.clone()).collect()
+    }
+}
+
+/// Panics on the way of a change to store and log.
+#[derive(Default)]
+pub(super) struct TestPanics {
+    pub(super) store: AtomicBool,
+    pub(super) log: AtomicBool,
+}
+
+impl TestPanics {
+    pub(super) fn break_store(&self) {
+        assert!(!self.store.swap(false, Ordering::SeqCst), "as a test wants it");
+    }
+
+    pub(super) fn break_log(&self) {
+        assert!(!self.log.swap(false, Ordering::SeqCst), "as a test wants it");
+    }
+}
+
+impl Ledger {
+    /// Moves the end of the window nearer by `length`.
+    async fn shorten_by(&self, id: &GrantId, length: Duration, by: &str, reason: Option<&str>) -> Result<GrantView, LedgerError> {
+        self.change(id, GrantChange::ShortenBy(length), by, reason).await
+    }
+
+    /// Moves the end of the window to an earlier time.
+    async fn shorten_to(&self, id: &GrantId, to: Timestamp, by: &str, reason: Option<&str>) -> Result<GrantView, LedgerError> {
+        self.change(id, GrantChange::ShortenTo(to), by, reason).await
     }
 }
 
@@ -300,7 +331,7 @@ async fn grants_end_by_time_alone_and_are_forgotten_by_clients_later() {
     bench.step(8 * 86_400);
     bench.ledger.create(terms(), "olga").await.unwrap();
     for ledger in [bench.ledger.clone(), bench.reopened()] {
-        assert_eq!(ledger.0.cache.lock().entries.len(), 1);
+        assert_eq!(ledger.0.grants.lock().entries.len(), 1);
         assert!(ledger.verifier(used.id().as_str()).await == Verifier::mock(used.id().as_str(), &ledger.0.mock_key));
         let refused = ledger.admit(used.id(), None, CLIENT, fine).await.unwrap_err();
         assert_eq!(refused.name(), "bad_secret");
@@ -326,7 +357,7 @@ async fn memory_keeps_nothing_that_is_over_but_what_somebody_holds() {
         bench.step(second);
         let (grant, _) = bench.ledger.create(terms(), "olga").await.unwrap();
         bench.ledger.revoke(grant.id(), "olga", None).await.unwrap();
-        bench.ledger.0.cache.lock().entries.len()
+        bench.ledger.0.grants.lock().entries.len()
     };
     assert_eq!(in_memory(61).await, 2, "the one with a session, and the latest");
     assert_eq!(bench.ledger.grant(used.id()).await.unwrap().live_sessions, 1);
@@ -357,7 +388,7 @@ async fn whoever_comes_with_what_ended_before_a_start_is_told_so() {
     let named = async |id| next.admit(id, None, CLIENT, fine).await.unwrap_err().name();
     assert_eq!(named(unused.id()).await, "lapsed");
     assert_eq!(named(used.id()).await, "login_expired");
-    assert!(next.0.cache.lock().entries.is_empty());
+    assert!(next.0.grants.lock().entries.is_empty());
     // So they are for who disables their owner, extends or wants a login.
     for late in [
         next.extend(used.id(), Duration::from_hours(200), "olga", None)
@@ -490,8 +521,8 @@ async fn a_commit_goes_on_when_whoever_asked_has_gone() {
     let bench = Bench::new();
     let (grant, _) = bench.ledger.create(terms(), "olga").await.unwrap();
     let entry = bench.ledger.0.entry(grant.id()).unwrap();
-    let mut changes = entry.grant.subscribe();
-    let turn = entry.committing.lock().await;
+    let mut changes = entry.state.subscribe();
+    let turn = entry.turn.lock().await;
     {
         let extend = bench.ledger.extend(grant.id(), Duration::from_mins(1), "olga", None);
         assert!(tokio::time::timeout(Duration::from_millis(50), extend).await.is_err());

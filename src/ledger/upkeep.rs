@@ -3,12 +3,16 @@
 //!
 //! This module changes no grant, request or user.
 
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rusqlite::Connection;
 
-use super::row::restrict::{self, ReflectedLog};
-use super::{Ledger, LedgerError, OpenSession, row, store};
+use super::record::LogLine;
+use super::sqlite::{StoreError, execute, first, open_existing};
+use super::store::SessionChange;
+use super::{Ledger, LedgerError, OpenSession, row};
 use crate::model::ids::{LogId, SessionId};
 
 impl Ledger {
@@ -32,12 +36,12 @@ impl Ledger {
         if !self.0.pending.is_empty() {
             return Ok(());
         }
-        let to = ReflectedLog {
+        let to = LogLine {
             log: log.clone(),
             segment,
             seq,
         };
-        let write = move |connection: &mut rusqlite::Connection| restrict::put_reflected(connection, &to);
+        let write = move |connection: &mut Connection| row::put_reflected(connection, &to);
         Ok(self.0.store.write(write).await?)
     }
 
@@ -50,12 +54,12 @@ impl Ledger {
     /// first statement. The row survives a crash of the gate; it is not synced to the disk, because no backend survives a power
     /// failure for longer than its own check interval.
     pub async fn session_opened(&self, session: OpenSession) -> Result<(), LedgerError> {
-        Ok(self.0.store.session(store::SessionChange::Opened(session)).await?)
+        Ok(self.0.store.session(SessionChange::Opened(session)).await?)
     }
 
     /// Forgets a session whose backend is confirmed gone.
     pub async fn session_closed(&self, session: &SessionId) -> Result<(), LedgerError> {
-        Ok(self.0.store.session(store::SessionChange::Closed(session.clone())).await?)
+        Ok(self.0.store.session(SessionChange::Closed(session.clone())).await?)
     }
 
     /// Returns the sessions that are remembered as open. At start, before the first session of this run: those that the last
@@ -65,12 +69,20 @@ impl Ledger {
     }
 
     /// Puts gate time on disk, so that a wall clock set back while the gate is down lengthens nothing; see
-    /// [`super::highest_time`]. The app calls it every few seconds.
+    /// [`highest_time`]. The app calls it every few seconds.
     pub async fn remember_time(&self, now: Timestamp) -> Result<(), LedgerError> {
-        Ok(self
-            .0
-            .store
-            .write(move |connection| store::remember_time(connection, now))
-            .await?)
+        let sql = "UPDATE gate SET highest_time = max(highest_time, ?1)";
+        let write = move |connection: &mut Connection| execute(connection, sql, [now.as_microsecond()]);
+        Ok(self.0.store.write(write).await.map(drop)?)
     }
+}
+
+/// Returns the latest gate time on disk, if the store exists. It is needed before the clock is created, hence before
+/// [`Ledger::open`].
+pub fn highest_time(path: &Path) -> Result<Option<Timestamp>, StoreError> {
+    let Some(connection) = open_existing(path, "gate")? else {
+        return Ok(None);
+    };
+    let micros: Option<i64> = first(&connection, "SELECT highest_time FROM gate", [], |row| Ok(row.get(0)?))?;
+    Ok(micros.and_then(|micros| Timestamp::from_microsecond(micros).ok()))
 }

@@ -6,47 +6,28 @@
 //! INVARIANT: a token is in here as its SHA-256 only, and is not valid for a disabled user.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use rusqlite::Connection;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{RwLockReadGuard, watch};
 use tokio::time::timeout;
-use utoipa::ToSchema;
 
+use super::cache::StoredUser;
 use super::commit::{random_letters, to_the_end};
-use super::effect::ChangeEffect;
-use super::pending::SubjectKey;
+use super::pending::ChangeSubject;
 use super::record::user_event;
-use super::row::users::StoredUser;
+use super::sqlite::{first, open_existing, together};
+use super::views::{ChangeEffect, UserView};
 use super::{Ledger, LedgerError, LedgerInner, StoreError, row};
 use crate::audit::event::UserChangeKind;
 use crate::base::secret::Secret;
-use crate::identity::{Identity, IdentitySource};
-use crate::model::names::{GroupName, IdentityName};
-
-/// Local user, or an identity of an issuer that was disabled here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[schema(as = User)]
-pub struct UserView {
-    /// Name of the user.
-    pub name: IdentityName,
-    /// Groups of the user.
-    pub groups: BTreeSet<GroupName>,
-    /// True if the user is not let in.
-    pub disabled: bool,
-    /// True if the user has a token here.
-    pub local: bool,
-    /// Time of creation.
-    pub created_at: Timestamp,
-    /// Progress of a restriction; only in the answer to one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    pub effect: Option<ChangeEffect>,
-}
+use crate::identity::Identity;
+use crate::model::names::{GroupName, IdentityName, nearest};
 
 /// Result of a rotation of a user's token.
 #[derive(Debug)]
@@ -59,6 +40,8 @@ pub struct RotatedToken {
 
 /// Longest time that an answer waits for rights that are given together with a restriction.
 const GIVE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Longest wait for the store. A restriction does not wait for a store that is slow or failing.
+const STORE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Prefix of the tokens of local users.
 const TOKEN_PREFIX: &str = "tg_";
 /// Author of revocations that the gate makes itself.
@@ -105,8 +88,12 @@ impl Ledger {
     /// Issues a new token; the old one is invalid at once, even if the new one cannot be stored.
     pub async fn rotate_user(&self, name: &IdentityName, by: &str) -> Result<RotatedToken, LedgerError> {
         let (token, hash) = fresh_token()?;
-        local(self.0.users.lock().get(name).cloned(), name.clone())?;
-        let item = self.0.take_token(name, by);
+        self.local_user(name)?;
+        let withdraw = |mut user: StoredUser| {
+            user.withdraw_token();
+            user
+        };
+        let (_, item) = self.0.restrict_user(name, UserChangeKind::TokenWithdrawn, by, withdraw);
         self.0.users_changed.send_modify(|changes| *changes += 1);
         let effect = self.0.answer(item.as_slice()).await;
         let wanted = name.clone();
@@ -129,18 +116,21 @@ impl Ledger {
         groups: BTreeSet<GroupName>,
         by: &str,
     ) -> Result<UserView, LedgerError> {
-        let known = local(self.0.users.lock().get(name).cloned(), name.clone())?;
-        let item = self.0.take_groups(name, &groups, by);
-        if item.is_some() {
-            self.0.users_changed.send_modify(|changes| *changes += 1);
-        }
-        let effect = item.is_some().then_some(self.0.answer(item.as_slice()).await);
-        let now = local(self.0.users.lock().get(name).cloned(), name.clone())?;
-        if effect.is_some() && now.groups == groups {
-            return Ok(UserView {
-                effect,
-                ..UserView::of(&now)
-            });
+        let known = self.local_user(name)?;
+        let mut effect = None;
+        if !known.groups.is_subset(&groups) {
+            let less = |mut user: StoredUser| {
+                user.groups.retain(|group| groups.contains(group));
+                user
+            };
+            let (now, item) = self.0.restrict_user(name, UserChangeKind::Regrouped, by, less);
+            if let Some(item) = item {
+                self.0.users_changed.send_modify(|changes| *changes += 1);
+                effect = Some(self.0.answer(&[item]).await);
+            }
+            if effect.is_some() && now.groups == groups {
+                return Ok(UserView::of(&now, effect));
+            }
         }
         let wanted = name.clone();
         let regroup = move |known: Option<StoredUser>, _| {
@@ -157,14 +147,16 @@ impl Ledger {
             return Err(failed);
         }
         tracing::error!(error = %failed, user = %known.name, "removed a user from groups, but could not add it to the new ones; set its groups again");
-        let now = local(self.0.users.lock().get(name).cloned(), name.clone())?;
-        Ok(UserView {
-            effect: effect.map(|effect| ChangeEffect {
-                recorded: false,
-                ..effect
-            }),
-            ..UserView::of(&now)
-        })
+        let effect = effect.map(|effect| ChangeEffect {
+            recorded: false,
+            ..effect
+        });
+        Ok(UserView::of(&self.local_user(name)?, effect))
+    }
+
+    /// Returns a user that is a local one.
+    fn local_user(&self, name: &IdentityName) -> Result<StoredUser, LedgerError> {
+        local(self.0.users.lock().get(name).cloned(), name.clone())
     }
 
     /// Enables an identity again; its former grants do not come back. Grants that are still open (because the gate crashed or
@@ -185,13 +177,37 @@ impl Ledger {
     /// Returns all known users, by name.
     #[must_use]
     pub fn users(&self) -> Vec<UserView> {
-        self.0.users.lock().by_name.values().map(UserView::of).collect()
+        let users = self.0.users.lock();
+        users.by_name.values().map(|user| UserView::of(user, None)).collect()
     }
 
     /// Returns one user, if it is known.
     #[must_use]
     pub fn user(&self, name: &IdentityName) -> Option<UserView> {
-        self.0.users.lock().by_name.get(name).map(UserView::of)
+        self.0.users.lock().by_name.get(name).map(|user| UserView::of(user, None))
+    }
+
+    /// Reports whether there is such a user, or the identity ever had a grant or a request. If the store does not answer in
+    /// time, the result is true.
+    pub async fn knows(&self, name: &IdentityName) -> bool {
+        if self.user(name).is_some() {
+            return true;
+        }
+        let wanted = name.clone();
+        let sql =
+            "SELECT EXISTS (SELECT 1 FROM grants WHERE identity = ?1) OR EXISTS (SELECT 1 FROM requests WHERE identity = ?1)";
+        let known =
+            move |connection: &mut Connection| first(connection, sql, [wanted.as_str()], |row| Ok(row.get::<_, bool>(0)?));
+        let known = timeout(STORE_TIMEOUT, self.0.store.call(known)).await;
+        !matches!(known, Ok(Ok(Some(false))))
+    }
+
+    /// Returns the user whose name is most similar to an unknown one.
+    #[must_use]
+    pub fn nearest_user(&self, name: &IdentityName) -> Option<IdentityName> {
+        let users = self.0.users.lock();
+        let near = nearest(name.as_str(), users.by_name.keys().map(IdentityName::as_str))?;
+        near.parse().ok()
     }
 
     /// Returns the identity of a token; `None` for an unknown token and for that of a disabled user. The lookup compares a
@@ -201,12 +217,7 @@ impl Ledger {
         let hash = hash(token);
         let users = self.0.users.lock();
         let user = users.by_name.get(users.by_hash.get(&hash)?)?;
-        (!user.disabled).then(|| Identity {
-            name: user.name.clone(),
-            groups: user.groups.clone(),
-            source: IdentitySource::Local,
-            claims: BTreeMap::new(),
-        })
+        (!user.disabled).then(|| Identity::local(user.name.clone(), user.groups.clone()))
     }
 
     /// Returns a counter that changes with every change of a user. A caller that caches a user's identity or rights has to
@@ -233,29 +244,27 @@ impl Ledger {
         let (ledger, name, by) = (self.clone(), name.clone(), by.to_owned());
         to_the_end(async move {
             let inner = &ledger.0;
-            if !inner.pending.is_settled(&SubjectKey::User(name.clone())).await {
-                return Err(LedgerError::Unsettled);
-            }
+            let concerns = |subject: &ChangeSubject| matches!(subject, ChangeSubject::User(user) if user.name == name);
+            inner.pending.is_settled(concerns).await?;
             let _turn = inner.users_turn.write().await;
             let (known, seen) = {
                 let users = inner.users.lock();
                 (users.get(&name).cloned(), users.restrictions_of(&name))
             };
             let Some(next) = change(known.clone(), inner.clock.now())? else {
-                return known.as_ref().map(UserView::of).ok_or(LedgerError::NoSuchUser(name));
+                let view = known.map(|user| UserView::of(&user, None));
+                return view.ok_or(LedgerError::NoSuchUser(name));
             };
             let given = inner.give_user(&next, what, &by, seen).await;
             inner.users.lock().changing.remove(&name);
             if let Err(error) = given {
                 let groups = known.iter().flat_map(|user| &user.groups);
-                inner
-                    .recorder
-                    .take_back(&user_event(&name, groups, UserChangeKind::NotStored, &by))
-                    .await;
+                let undone = user_event(&name, groups, UserChangeKind::NotStored, &by);
+                inner.recorder.take_back(&undone).await;
                 return Err(error);
             }
             inner.users_changed.send_modify(|changes| *changes += 1);
-            Ok(UserView::of(&next))
+            Ok(UserView::of(&next, None))
         })
         .await
     }
@@ -271,15 +280,14 @@ impl LedgerInner {
         seen: u64,
     ) -> Result<(), LedgerError> {
         self.users.lock().changing.insert(next.name.clone());
-        self.recorder
-            .record(&user_event(&next.name, next.groups.iter(), what, by))
-            .await?;
+        let event = user_event(&next.name, next.groups.iter(), what, by);
+        self.recorder.record(&event).await?;
         let (inner, row) = (Arc::clone(self), next.clone());
-        let store = move |connection: &mut rusqlite::Connection| {
+        let store = move |connection: &mut Connection| {
             if inner.users.lock().restrictions_of(&row.name) != seen {
                 return Err(StoreError::Overtaken);
             }
-            row::users::put(connection, &row)
+            together(connection, |connection| row::put_user(connection, &row))
         };
         self.store.call(store).await?;
         let mut users = self.users.lock();
@@ -348,19 +356,6 @@ impl UserCache {
     }
 }
 
-impl UserView {
-    pub(super) fn of(user: &StoredUser) -> Self {
-        Self {
-            name: user.name.clone(),
-            groups: user.groups.clone(),
-            disabled: user.disabled,
-            local: user.token_hash.is_some(),
-            created_at: user.created_at,
-            effect: None,
-        }
-    }
-}
-
 /// Returns the user if it is a local one: only these have a token and groups here.
 fn local(known: Option<StoredUser>, name: IdentityName) -> Result<StoredUser, LedgerError> {
     known
@@ -376,4 +371,14 @@ fn fresh_token() -> Result<(Secret<String>, String), LedgerError> {
 
 fn hash(token: &Secret<String>) -> String {
     HEXLOWER.encode(&Sha256::digest(token.expose().as_bytes()))
+}
+
+/// Returns the local users of a store with their groups, for a reader other than the gate; empty if there is no store yet.
+pub fn groups_of_users(path: &Path) -> Result<BTreeMap<IdentityName, BTreeSet<GroupName>>, StoreError> {
+    let Some(connection) = open_existing(path, "users")? else {
+        return Ok(BTreeMap::new());
+    };
+    let known = row::load_users(&connection)?.into_iter();
+    let local = known.filter(|user| user.token_hash.is_some() && !user.disabled);
+    Ok(local.map(|user| (user.name, user.groups)).collect())
 }

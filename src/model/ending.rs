@@ -421,8 +421,20 @@ impl Ending {
     pub fn sqlstate(&self) -> &str {
         match self {
             Self::TargetClosed { sqlstate, .. } => sqlstate,
-            other => other.code(),
+            other => other.entry().text.code,
         }
+    }
+
+    /// Returns a stable name for the log, metrics and scripts.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.kind().as_str()
+    }
+
+    /// Returns the kind.
+    #[must_use]
+    pub fn kind(&self) -> EndingKind {
+        self.entry().kind
     }
 
     /// Returns the reason for delaying the answer to a failed login, if it was delayed.
@@ -433,65 +445,20 @@ impl Ending {
             _ => None,
         }
     }
-
-    /// Returns the SQLSTATE of the gate's own text, `00000` if there is none.
-    fn code(&self) -> &'static str {
-        match self {
-            Self::Quit | Self::TargetClosed { .. } => "00000",
-            // read_only_sql_transaction, as the server reports it.
-            Self::RoleNotMade { read_only: true, .. } => "25006",
-            Self::Disconnected | Self::TargetRefused { .. } | Self::RoleNotMade { .. } | Self::TargetLost { .. } => "08006",
-            Self::TargetUnreachable { .. } => "08001",
-            Self::Malformed { .. } => "08P01",
-            Self::ProtocolUnsupported { .. } => "0A000",
-            Self::TlsRequired
-            | Self::NoUser
-            | Self::BindingFailed
-            | Self::TokenInClear
-            | Self::WrongDatabase { .. }
-            | Self::WrongProfile { .. }
-            | Self::AccessDenied { .. }
-            | Self::ApprovalPending { .. }
-            | Self::RequestRejected { .. }
-            | Self::RequestWithdrawn { .. }
-            | Self::RequestLapsed { .. }
-            | Self::AddressRefused { .. }
-            | Self::Lapsed { .. }
-            | Self::LoginExpired { .. }
-            | Self::LoginRevoked { .. }
-            | Self::PolicyRefused { .. }
-            | Self::IdentityDisabled { .. } => "28000",
-            Self::BadSecret { .. } | Self::BadToken { .. } => "28P01",
-            // Both as the server reports them.
-            Self::UnknownOption { .. }
-            | Self::ParameterRefused {
-                rule: ParameterRule::PacketField,
-                ..
-            } => "42704",
-            Self::OptionsUnreadable { .. } => "42601",
-            Self::InvalidOption { .. } | Self::InvalidRequest { .. } => "22023",
-            Self::NoSuchTarget { .. } | Self::NoSuchProfile { .. } => "3D000",
-            Self::ParameterRefused { .. } | Self::ReplicationRefused { .. } => "42501",
-            // query_canceled, as PostgreSQL itself reports an authentication timeout.
-            Self::HandshakeTimeout { .. } => "57014",
-            Self::TargetSaysNo { refusal, .. } => refusal.sqlstate(),
-            Self::TooMany { .. } => "53300",
-            Self::LedgerFailed | Self::AuditFailed { disk_full: false } => "58030",
-            Self::AuditFailed { disk_full: true } => "53100",
-            Self::Draining | Self::ClockDoubted { .. } | Self::LeftoversPending { .. } => "57P03",
-            Self::Expired { .. }
-            | Self::Revoked { .. }
-            | Self::Released { .. }
-            | Self::Killed { .. }
-            | Self::Drained
-            | Self::GateDied => "57P01",
-            Self::Idle { .. } => "57P05",
-            Self::GateFault => "XX000",
-        }
-    }
 }
 
 impl Fate {
+    /// Returns the fate as the log has it.
+    #[must_use]
+    pub fn kind(self) -> FateKind {
+        match self {
+            Self::None => FateKind::None,
+            Self::RolledBack | Self::Stopped => FateKind::RolledBack,
+            Self::Committed => FateKind::Committed,
+            Self::Unknown | Self::Stopping => FateKind::Unknown,
+        }
+    }
+
     /// Returns the sentence for the client, as the detail of the FATAL.
     #[must_use]
     pub fn sentence(self) -> &'static str {

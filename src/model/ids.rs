@@ -2,11 +2,7 @@
 //!
 //! They have no meaning except their prefix, and do not refer to their objects.
 
-use std::fmt;
-use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use super::text_type::text_type;
 
 /// Crockford's base 32, without easily confused letters; lower case, so that PostgreSQL never needs quotes.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
@@ -23,71 +19,20 @@ pub struct IdError {
 }
 
 macro_rules! id {
-    ($(#[$doc:meta])* $name:ident, $what:literal, $prefix:literal) => {
-        $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+    ($(#[$doc:meta])* $Name:ident, $what:literal, $prefix:literal) => {
+        text_type!($(#[$doc])* $Name, IdError, |text| check($what, $prefix, text));
 
-        impl $name {
+        impl $Name {
             /// Creates an id from random bytes, which the caller gets from the operating system's generator.
             #[must_use]
-            pub fn from_random(bytes: [u8; 10]) -> Self {
-                let letters = bytes.iter().map(|byte| letter(*byte));
-                Self($prefix.chars().chain(letters).collect())
-            }
-
-            /// Returns the id as text.
-            #[must_use]
-            pub fn as_str(&self) -> &str {
-                &self.0
+            pub fn from_random(bytes: [u8; ID_LETTERS]) -> Self {
+                Self($prefix.chars().chain(bytes.map(letter)).collect())
             }
         }
 
-        impl std::borrow::Borrow<str> for $name {
+        impl std::borrow::Borrow<str> for $Name {
             fn borrow(&self) -> &str {
                 &self.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = IdError;
-
-            fn from_str(text: &str) -> Result<Self, IdError> {
-                let valid = text
-                    .strip_prefix($prefix)
-                    .is_some_and(|rest| rest.len() == ID_LETTERS && rest.bytes().all(|b| ALPHABET.contains(&b)));
-                if valid {
-                    Ok(Self(text.to_owned()))
-                } else {
-                    Err(IdError { what: $what, prefix: $prefix, text: text.chars().take(80).collect() })
-                }
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = IdError;
-
-            fn try_from(text: String) -> Result<Self, IdError> {
-                text.parse()
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(id: $name) -> String {
-                id.0
             }
         }
     };
@@ -95,29 +40,35 @@ macro_rules! id {
 
 id!(
     /// Identifier of a grant; also a user name for its logins.
-    GrantId,
-    "grant",
-    "gr_"
+    GrantId, "grant", "gr_"
 );
 id!(
     /// Identifier of a session: one client connection under a grant.
-    SessionId,
-    "session",
-    "se_"
+    SessionId, "session", "se_"
 );
 id!(
     /// Identifier of a request for access.
-    RequestId,
-    "request",
-    "rq_"
+    RequestId, "request", "rq_"
 );
-
 id!(
     /// Identifier of an audit log; all segments of one chain have it.
-    LogId,
-    "log",
-    "lg_"
+    LogId, "log", "lg_"
 );
+
+fn check(what: &'static str, prefix: &'static str, text: &str) -> Result<(), IdError> {
+    match text.strip_prefix(prefix) {
+        Some(rest) if are_letters(rest, ID_LETTERS) => Ok(()),
+        _ => Err(IdError {
+            what,
+            prefix,
+            text: text.chars().take(80).collect(),
+        }),
+    }
+}
+
+fn are_letters(text: &str, count: usize) -> bool {
+    text.len() == count && text.bytes().all(|byte| ALPHABET.contains(&byte))
+}
 
 /// Number of letters after the dot of a login's user name.
 const LOGIN_LETTERS: usize = 4;
@@ -127,15 +78,14 @@ impl GrantId {
     /// [`GrantId::from_random`].
     #[must_use]
     pub fn login(&self, bytes: [u8; LOGIN_LETTERS]) -> String {
-        let letters = bytes.iter().map(|byte| letter(*byte));
-        self.0.chars().chain(std::iter::once('.')).chain(letters).collect()
+        self.0.chars().chain(std::iter::once('.')).chain(bytes.map(letter)).collect()
     }
 
     /// Returns the grant that a user name logs in to: the grant's id itself, or one of its logins.
     #[must_use]
     pub fn of_login(user: &str) -> Option<Self> {
         let id = match user.split_once('.') {
-            Some((id, rest)) if rest.len() == LOGIN_LETTERS && rest.bytes().all(|b| ALPHABET.contains(&b)) => id,
+            Some((id, rest)) if are_letters(rest, LOGIN_LETTERS) => id,
             Some(_) => return None,
             None => user,
         };

@@ -5,3 +5,5 @@ pub mod grant;
 pub mod ids;
 pub mod names;
 pub mod request;
+mod seconds;
+mod text_type;

@@ -7,12 +7,7 @@
 
 mod vocabulary;
 
-use std::fmt;
-use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
-
+use super::text_type::text_type;
 use crate::base::visible;
 pub(crate) use vocabulary::vocabulary;
 pub use vocabulary::{EnumOrUnknown, Vocabulary};
@@ -98,77 +93,22 @@ fn with_article(what: &str) -> String {
     format!("{article} {what}")
 }
 
-macro_rules! name {
-    ($(#[$doc:meta])* $name:ident, $check:expr) => {
-        $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
-
-        impl $name {
-            /// Returns the name as text.
-            #[must_use]
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = NameError;
-
-            fn from_str(text: &str) -> Result<Self, NameError> {
-                $check(text).map(|()| Self(text.to_owned()))
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = NameError;
-
-            fn try_from(text: String) -> Result<Self, NameError> {
-                text.parse()
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(name: $name) -> String {
-                name.0
-            }
-        }
-    };
-}
-
-name!(
+text_type!(
     /// Name of a target: a database behind the gate. Clients send it as the database name.
-    TargetName,
-    |text| plain("target", "-_.", text)
+    TargetName, NameError, |text| plain("target", "-_.", text)
 );
-name!(
+text_type!(
     /// Name of an identity: the person or workload that statements are recorded under, as its issuer names it (`auth0|x`, `Zoë
     /// O'Brien`). Up to 255 bytes; it has no invisible characters, and its only blank is the space.
-    IdentityName,
-    identity
+    IdentityName, NameError, identity
 );
-name!(
+text_type!(
     /// Name of a profile: a set of database privileges on a target (`read-only`).
-    ProfileName,
-    |text| plain("profile", "-_", text)
+    ProfileName, NameError, |text| plain("profile", "-_", text)
 );
-name!(
+text_type!(
     /// Name of a group of identities in policies.
-    GroupName,
-    |text| plain("group", "-_.@+:/", text)
+    GroupName, NameError, |text| plain("group", "-_.@+:/", text)
 );
 
 impl TargetName {

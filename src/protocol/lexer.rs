@@ -8,17 +8,14 @@
 //!
 //! INVARIANT: for any bytes, each [`Lexer::next`] advances, tokens do not overlap, and a token without an end is marked as such.
 
-mod decode;
 mod encoding;
 mod settings;
 mod token;
-mod value;
 
-pub use decode::Decoded;
-pub use encoding::Encoding;
+pub use encoding::{Decoded, Encoding};
 pub use settings::{Backslashes, LexerSettings};
-pub use token::{Token, TokenKind};
-pub use value::stored_name;
+pub(crate) use token::escape;
+pub use token::{Token, TokenKind, stored_name};
 
 /// Reader of tokens, front to back; a copy of it serves to look ahead.
 ///

@@ -11,7 +11,7 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 use tidegate::base::tls::ServerTls;
-use tidegate::testkit::TestGate;
+use tidegate::demo::testkit::TestGate;
 
 use crate::support::{ANA, TARGET, binary, database, eventually, gate_before};
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Instant;
 
-use tidegate::testkit::{ServerOptions, TestGate, TestPostgres};
+use tidegate::demo::testkit::{ServerOptions, TestGate, TestPostgres};
 
 use crate::support::{
     Database, active, alive, binary, code, ended, eventually, gate_before, grant, records, start, suite, value, within,

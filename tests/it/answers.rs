@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::process::{Output, Stdio};
 
 use serde_json::{Value, json};
-use tidegate::testkit::{TestGate, TestLogin};
+use tidegate::demo::testkit::{TestGate, TestLogin};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 

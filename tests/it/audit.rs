@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use tidegate::testkit::TestGate;
+use tidegate::demo::testkit::TestGate;
 
 use crate::support::{
     ANA, Numbers, Raw, TARGET, audit, binary, counted, database, eventually, gate, gate_with, grant, proven, records,

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use tidegate::testkit::TestGate;
+use tidegate::demo::testkit::TestGate;
 
 use crate::support::{Raw, SmallDisk, Told, binary, count, database, eventually, grant, ready, records, records_of};
 

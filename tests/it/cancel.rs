@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tidegate::base::tls::Transport;
-use tidegate::testkit::TestGate;
+use tidegate::demo::testkit::TestGate;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::script::{CLEAR, Scripted, Way, over_tls, query, sqlstate, tags, tcp};

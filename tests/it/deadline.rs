@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use tidegate::testkit::{ServerOptions, TestGate, TestLogin};
+use tidegate::demo::testkit::{ServerOptions, TestGate, TestLogin};
 use tokio::task::JoinHandle;
 
 use crate::support::{Database, Frame, Raw, TARGET, Told, database, eventually, gate_before, records_of, start};

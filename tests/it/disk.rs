@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use tidegate::testkit::TestGate;
+use tidegate::demo::testkit::TestGate;
 
 use crate::support::{
     ANA, Numbers, Raw, ReadOnly, SmallDisk, Unkept, WRITERS, audit, binary, database, eventually, grant, proven, ready, records,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tidegate::base::tls::ServerTls;
-use tidegate::testkit::{ServerOptions, TestGate};
+use tidegate::demo::testkit::{ServerOptions, TestGate};
 
 use crate::support::{House, TARGET, Walls, database, eventually, gate, grant, id, records_of};
 

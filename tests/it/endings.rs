@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use postgres_protocol::message::frontend;
-use tidegate::testkit::{TestGate, TestLogin};
+use tidegate::demo::testkit::{TestGate, TestLogin};
 
 use crate::support::{Raw, TARGET, Told, active, alive, count, database, ended, eventually, gate, gate_with, grant, records_of};
 

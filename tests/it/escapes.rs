@@ -2,7 +2,7 @@
 //!
 //! What the database itself stops needs no reading of SQL; what cannot be stopped there is shown to end with the grant.
 
-use tidegate::testkit::ServerOptions;
+use tidegate::demo::testkit::ServerOptions;
 use tokio_postgres::{Client, NoTls};
 
 use crate::support::{ACTS_AS, READER, Walls, code, eventually, records_of, suite, value};

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::json;
-use tidegate::testkit::{ServerOptions, TestGate};
+use tidegate::demo::testkit::{ServerOptions, TestGate};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use tidegate::testkit::{TestGate, TestLogin};
+use tidegate::demo::testkit::{TestGate, TestLogin};
 use tokio::sync::mpsc;
 
 use crate::access::{Person, TOM, shipped_with};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use tidegate::testkit::{ServerOptions, TestGate};
+use tidegate::demo::testkit::{ServerOptions, TestGate};
 
 use crate::support::{
     ANA, Frozen, Raw, TARGET, active, database, eventually, gate, gate_before, grant, psql, records_of, start, within,

@@ -5,7 +5,7 @@ use std::fs;
 use nix::sys::ptrace;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
-use tidegate::testkit::TestGate;
+use tidegate::demo::testkit::TestGate;
 
 use crate::support::{Raw, active, alive, binary, database, ended, eventually, gate_with, grant};
 

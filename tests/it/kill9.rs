@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tidegate::testkit::TestGate;
+use tidegate::demo::testkit::TestGate;
 
 use crate::support::{
     Numbers, Raw, WRITERS, active, alive, database, ended, eventually, gate, gate_with, grant, proven, records, trials, within,

@@ -2,7 +2,7 @@
 //!
 //! Each is tried through the gate, under a grant, with profiles as `tidegate target apply` makes them.
 
-use tidegate::testkit::DriverConnection;
+use tidegate::demo::testkit::DriverConnection;
 
 use crate::support::{Walls, code, eventually, records_of, value};
 

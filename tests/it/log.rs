@@ -3,7 +3,7 @@
 use data_encoding::HEXLOWER;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use tidegate::testkit::{ServerOptions, TestGate, TestLogin};
+use tidegate::demo::testkit::{ServerOptions, TestGate, TestLogin};
 
 use crate::support::script::{
     CLEAR, Scripted, bind, close, column, describe, execute, frame, parse, query, run, sqlstate, sync, tags,

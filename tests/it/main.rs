@@ -45,7 +45,7 @@
 //! - `statements`: every way to execute something, by its records; secrets, values, what the log must not show
 //! - `strangers`: those who prove nothing, and greedy testers: nobody else is ended or kept out
 //! - `taking_away`: revoked, shut out, while store or log cannot be written or the gate is killed: in effect at once, and for good
-//! - `terminal`: what happens on a terminal: a token that is not shown, a countdown beside psql
+//! - `terminal`: what happens on a terminal: a token that is not shown, and psql, which has it to itself
 //! - `tour`: a tester's way from the grant to the first rows, and what the log says about it
 //! - `waiting`: plain psql under a name and a token, which waits for approval
 //! - `what_ran`: rows as they were sent, errors where they came, a target's last words, texts in their encoding

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tidegate::testkit::{TestLogin, TestPostgres};
+use tidegate::demo::testkit::{TestLogin, TestPostgres};
 
 use crate::support::{Raw, TARGET, Told, Walls, code, eventually, value};
 

@@ -1,6 +1,6 @@
 //! Standard error that takes nothing, or fails: logins, deadlines, revocations, readiness and the stop do not depend on it.
 
-use tidegate::testkit::TestGate;
+use tidegate::demo::testkit::TestGate;
 
 use crate::support::{
     FullPipe, Raw, active, alive, counted, database, ended, eventually, gate_through, grant, ready, records_of,

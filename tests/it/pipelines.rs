@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use postgres_protocol::message::frontend;
-use tidegate::testkit::TestGate;
+use tidegate::demo::testkit::TestGate;
 
 use crate::support::{Frozen, Pipeline, Raw, TARGET, Witness, active, database, eventually, gate, grant, records_of};
 

@@ -3,7 +3,7 @@
 use std::process::Output;
 
 use serde_json::Value;
-use tidegate::testkit::{ServerOptions, TestGate};
+use tidegate::demo::testkit::{ServerOptions, TestGate};
 
 use crate::support::{Database, binary, eventually, start, told};
 

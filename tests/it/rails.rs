@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use tidegate::app::RunningGate;
 use tidegate::base::diagnostics::Diagnostics;
+use tidegate::demo::testkit::{DriverConnection, ShopFixture};
 use tidegate::gate::session::{self, TargetState};
 use tidegate::gate::sql_filter::{FilterRules, SqlFilter};
 use tidegate::model::grant::Terms;
 use tidegate::model::names::ProfileName;
-use tidegate::testkit::{DriverConnection, ShopFixture};
 use tokio_postgres::Config;
 use tokio_postgres::error::SqlState;
 

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 use tidegate::base::secret::Secret;
-use tidegate::testkit::TestGate;
+use tidegate::demo::testkit::TestGate;
 
 use crate::answers::{Following, found, marks, session, told};
 use crate::support::script::query;

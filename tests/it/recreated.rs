@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use tidegate::testkit::{ServerOptions, TestPostgres};
+use tidegate::demo::testkit::{ServerOptions, TestPostgres};
 
 use crate::support::{ACCOUNT, Raw, Walls, code, eventually, suite, value};
 

@@ -4,7 +4,7 @@ use postgres_protocol::authentication::sasl::ChannelBinding;
 use postgres_protocol::message::frontend;
 use serde_json::Value;
 use tidegate::base::secret::Secret;
-use tidegate::testkit::{ServerOptions, TestGate, TestLogin};
+use tidegate::demo::testkit::{ServerOptions, TestGate, TestLogin};
 
 use crate::support::{ANA, Plug, Raw, TARGET, database, eventually, gate, gate_before, gate_with, grant, records, start};
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tidegate::testkit::TestGate;
+use tidegate::demo::testkit::TestGate;
 
 use crate::support::{TARGET, database, eventually, gate_before, records};
 use crate::waiting::call;

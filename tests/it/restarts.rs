@@ -9,7 +9,7 @@ use axum::http::HeaderMap;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tidegate::base::secret::Secret;
-use tidegate::testkit::TestLogin;
+use tidegate::demo::testkit::TestLogin;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::sync::watch;
 
@@ -285,7 +285,7 @@ async fn a_kill_among_approvals_loses_no_answer_and_leaves_nothing_by_halves() {
 }
 
 /// Whether it was answered with a yes; the gate may die before.
-async fn approve(gate: &tidegate::testkit::TestGate, token: &str, request: &str) -> bool {
+async fn approve(gate: &tidegate::demo::testkit::TestGate, token: &str, request: &str) -> bool {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let Ok(mut stream) = tokio::net::UnixStream::connect(gate.folder().join("state/control.sock")).await else {
         return false;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tidegate::testkit::{ServerOptions, TestLogin};
+use tidegate::demo::testkit::{ServerOptions, TestLogin};
 
 use crate::support::{
     ACTS_AS, READER, Random, Raw, WRITER, Walls, code, counted, eventually, records, records_of, roles_gate_before, seed, suite,

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tidegate::testkit::{DriverConnection, TestGate, TestLogin};
+use tidegate::demo::testkit::{DriverConnection, TestGate, TestLogin};
 use tokio::io::AsyncWriteExt as _;
 use tokio_postgres::CancelToken;
 

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use tidegate::testkit::{ServerOptions, ShopFixture, TestGate, TestLogin};
+use tidegate::demo::testkit::{ServerOptions, ShopFixture, TestGate, TestLogin};
 
 use crate::support::{
     ANA, Frame, House, Raw, TARGET, Told, Walls, binary, database, ended, eventually, gate, gate_before, grant, records_of, said,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use data_encoding::HEXLOWER;
 use serde_json::Value;
 use tidegate::audit::values::ValueKey;
-use tidegate::testkit::{TestGate, TestLogin};
+use tidegate::demo::testkit::{TestGate, TestLogin};
 
 use crate::log::{executed, text};
 use crate::support::script::{

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use postgres_protocol::message::frontend;
-use tidegate::testkit::{ServerOptions, TestGate, TestLogin};
+use tidegate::demo::testkit::{ServerOptions, TestGate, TestLogin};
 use tokio::task::JoinHandle;
 
 use crate::support::{Database, Frame, Frozen, Pipeline, Raw, TARGET, Witness, gate_before, records_of, start, trials};

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use postgres_protocol::message::frontend;
 use tidegate::base::secret::Secret;
-use tidegate::testkit::{TestGate, TestLogin};
+use tidegate::demo::testkit::{TestGate, TestLogin};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tidegate::testkit::{TestGate, TestLogin};
+use tidegate::demo::testkit::{TestGate, TestLogin};
 
 use crate::support::{
     ANA, House, Raw, SmallDisk, admin, alive, api, binary, database, eventually, gate, grant, ready, records, trials, within,

@@ -2,16 +2,12 @@
 
 use std::process::{Command, Stdio};
 
-use tidegate::testkit::TestGate;
+use tidegate::demo::testkit::TestGate;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 
 use crate::access::{Person, shipped};
 use crate::support::{ANA, TARGET, within};
-
-/// What is put on the terminal to keep its title and to have it back.
-const TITLE_KEPT: &str = "\x1b[22;2t";
-const TITLE_BACK: &str = "\x1b[23;2t";
 
 /// A terminal with a shell command in it.
 struct Terminal {
@@ -62,11 +58,7 @@ impl Terminal {
 
     /// Waits for a text that is new since the last one waited for.
     async fn shows(&mut self, text: &str) {
-        self.shows_after(self.seen.len(), text).await;
-    }
-
-    async fn shows_after(&mut self, from: usize, text: &str) {
-        let mut part = [0_u8; 4096];
+        let (from, mut part) = (self.seen.len(), [0_u8; 4096]);
         while !self.seen[from..].contains(text) {
             let read = within(text, self.screen.read(&mut part)).await.expect("a screen");
             assert!(read > 0, "no `{text}` in:\n{}", self.seen.escape_debug());
@@ -122,13 +114,20 @@ async fn a_token_is_typed_unseen() {
 }
 
 /// psql on a terminal, up to its prompt, and its grant.
-async fn psql(gate: &TestGate, ana: &Person, window: &str, more: &[&str]) -> (Terminal, String) {
+async fn psql(gate: &TestGate, ana: &Person, window: &str) -> (Terminal, String) {
     let arguments = [
-        &["psql", TARGET, "--for", window, "--reason", "BUG-812"],
-        more,
-        &["--", "-X", "-P", "pager=off"],
+        "psql",
+        TARGET,
+        "--for",
+        window,
+        "--reason",
+        "BUG-812",
+        "--",
+        "-X",
+        "-P",
+        "pager=off",
     ];
-    let mut terminal = Terminal::run(ana, &arguments.concat(), STATE);
+    let mut terminal = Terminal::run(ana, &arguments, STATE);
     terminal.shows("=> ").await;
     let grants = gate.json(&["grant", "list"]).expect("grants");
     let grant = grants["grants"][0]["id"].as_str().expect("a grant").to_owned();
@@ -136,22 +135,14 @@ async fn psql(gate: &TestGate, ana: &Person, window: &str, more: &[&str]) -> (Te
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn beside_psql_the_time_runs() {
+async fn psql_has_the_terminal_to_itself() {
     let gate = shipped();
     let ana = Person::new(&gate, ANA, "qa");
-    let (mut terminal, grant) = psql(&gate, &ana, "12s", &[]).await;
+    let (mut terminal, grant) = psql(&gate, &ana, "12s").await;
+    let before = terminal.seen.len();
     // Whatever is typed meanwhile stays.
     terminal.types("SELECT 40 +").await;
-    let left = format!("10s left; for more: tidegate extend {grant} --by 30m");
-    terminal.shows_after(0, &left).await;
-    assert!(
-        terminal.seen.contains(&format!("{TITLE_KEPT}\x1b]2;")),
-        "{}",
-        terminal.seen.escape_debug()
-    );
     ana.json(&["extend", &grant, "--by", "10m"]);
-    terminal.shows_after(0, "more time: 10m").await;
-    terminal.shows_after(0, TITLE_BACK).await;
     terminal.types(" 2;\r").await;
     terminal.shows(" 42").await;
     // Ctrl-C is psql's.
@@ -167,52 +158,15 @@ async fn beside_psql_the_time_runs() {
 
     let revoke = ["grant", "revoke", &grant, "--reason", "the restore begins"];
     gate.json(&revoke).expect("revoked");
-    let revoked = format!(": the restore begins (grant {grant})");
-    terminal.shows_after(0, &revoked).await;
-    terminal.types("\\q\r").await;
-    let seen = terminal.ends().await;
-    assert_eq!(
-        seen.matches(TITLE_KEPT).count(),
-        seen.matches(TITLE_BACK).count(),
-        "{}",
-        seen.escape_debug()
-    );
-    is_whole(&seen, "0");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_countdown_that_nobody_wants() {
-    let gate = shipped();
-    let ana = Person::new(&gate, ANA, "qa");
-    let (mut terminal, grant) = psql(&gate, &ana, "4m", &["--countdown", "never"]).await;
-    let command = gate.json(&["grant", "revoke", &grant]);
-    command.expect("revoked");
     terminal.types("SELECT 1;\r").await;
     terminal.shows("FATAL").await;
     terminal.types("\\q\r").await;
     let seen = terminal.ends().await;
+    let since = &seen[before..];
     assert!(
-        !seen.contains("\x1b]2;") && !seen.contains("\x1b[L"),
+        !since.contains("tidegate:") && !seen.contains("\x1b]2;") && !seen.contains("\x1b[L"),
         "{}",
         seen.escape_debug()
     );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn without_a_terminal_it_counts_only_when_asked() {
-    let gate = shipped();
-    let ana = Person::new(&gate, ANA, "qa");
-    let psql = |more: &[&str]| {
-        let arguments = [
-            &["psql", TARGET, "--for", "12s", "--reason", "BUG-812", "--release"],
-            more,
-            &["--", "-XAtc", "SELECT pg_sleep(4)"],
-        ];
-        let output = ana.run(&arguments.concat());
-        String::from_utf8_lossy(&output.stderr).into_owned()
-    };
-    let said = psql(&[]);
-    assert!(!said.contains("s left;"), "{said}");
-    let said = psql(&["--countdown", "always"]);
-    assert!(said.contains("tidegate: 10s left;") && !said.contains('\x1b'), "{said}");
+    is_whole(&seen, "0");
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use postgres_protocol::message::frontend;
 use serde_json::{Value, json};
-use tidegate::testkit::TestGate;
+use tidegate::demo::testkit::TestGate;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 

@@ -2,7 +2,7 @@
 //! encoding, where clients were and with which privileges.
 
 use serde_json::{Value, json};
-use tidegate::testkit::{TestGate, TestLogin};
+use tidegate::demo::testkit::{TestGate, TestLogin};
 
 use crate::answers::{found, in_order, told};
 use crate::log::{executed, statements, text};

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tidegate::base::tls::{TlsMode, Transport};
-use tidegate::testkit::TestGate;
+use tidegate::demo::testkit::TestGate;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::{Span, Timestamp};
 
-use super::{Judgement, Policies, QuestionContext, RequestVerdict, TargetProfileNames, notes};
+use super::{Judgement, Policies, QuestionContext, RequestVerdict, notes};
 use crate::identity::Identity;
 use crate::model::names::{GroupName, ProfileName};
 use crate::model::request::RequestSpec;
@@ -90,15 +90,15 @@ impl WhatIfChange {
 }
 
 impl Policies {
-    /// Returns the verdict on a request, and the changes that would improve it. `known` lists existing targets and profiles, in
-    /// addition to those that the policies name.
+    /// Returns the verdict on a request, and the changes that would improve it. `profiles` are those of its target; `None`: those
+    /// that the policies name are tried.
     #[must_use]
     pub fn explain(
         &self,
         identity: &Identity,
         wish: &RequestSpec,
         context: QuestionContext,
-        known: &[TargetProfileNames],
+        profiles: Option<&[ProfileName]>,
     ) -> RequestExplanation {
         let judgement = self.judge(identity, wish, context);
         let case = WhatIfCase {
@@ -106,7 +106,7 @@ impl Policies {
             wish: wish.clone(),
             context,
         };
-        let mut changes = self.changes(&case, known);
+        let mut changes = self.changes(&case, profiles);
         let groups = self.words.groups.difference(&identity.groups);
         changes.extend(groups.cloned().map(WhatIfChange::Group));
         let mut remedies = self.better(&case, &judgement.verdict, &changes);
@@ -125,7 +125,7 @@ impl Policies {
             context,
         };
         let verdict = RequestVerdict::Denied { why: String::new() };
-        let remedies = self.better(&case, &verdict, &self.changes(&case, &[]));
+        let remedies = self.better(&case, &verdict, &self.changes(&case, None));
         let (wanted, name) = (wish.target.with(Some(&wish.profile)), &identity.name);
         let window = notes::show(wish.window);
         let what = if wish.break_glass { " by break-glass" } else { "" };
@@ -138,7 +138,7 @@ impl Policies {
     }
 
     /// Returns the changes that the requester could make.
-    fn changes(&self, case: &WhatIfCase, known: &[TargetProfileNames]) -> Vec<WhatIfChange> {
+    fn changes(&self, case: &WhatIfCase, profiles: Option<&[ProfileName]>) -> Vec<WhatIfChange> {
         let mut changes = Vec::new();
         if case.wish.reason.is_none() {
             changes.push(WhatIfChange::Reason);
@@ -159,11 +159,7 @@ impl Policies {
         changes.extend(shorter.copied().take(MAX_TRIED_VALUES).map(WhatIfChange::Window));
         let fewer = self.words.sessions.range(..case.wish.max_sessions).rev();
         changes.extend(fewer.copied().take(MAX_TRIED_VALUES).map(WhatIfChange::Sessions));
-        let there = known
-            .iter()
-            .find(|access| access.target == case.wish.target)
-            .map(|access| &access.profiles);
-        let profiles: Vec<_> = there.map_or_else(|| self.words.profiles.iter().collect(), |there| there.iter().collect());
+        let profiles: Vec<_> = profiles.map_or_else(|| self.words.profiles.iter().collect(), |there| there.iter().collect());
         let others = profiles.into_iter().filter(|profile| **profile != case.wish.profile);
         changes.extend(others.take(MAX_TRIED_VALUES).cloned().map(WhatIfChange::Profile));
         let networks = self.words.networks.iter().take(MAX_TRIED_VALUES).cloned();

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::cedar::CedarSchema;
 use super::{AccessQuestion, Action, QuestionContext, Resource};
-use crate::identity::{Identity, IdentitySource};
+use crate::identity::Identity;
 use crate::model::request::{Request, RequestSpec};
 
 /// Asks every question, and returns the error of the first that does not fit.
@@ -45,13 +45,8 @@ fn example(full: bool) -> Option<(Identity, Request)> {
     let text = |text: &str| full.then(|| text.to_owned());
     let groups: BTreeSet<_> = full.then(|| "group".parse().ok()).into_iter().flatten().collect();
     let identity = Identity {
-        name: "somebody".parse().ok()?,
-        groups: groups.clone(),
-        source: IdentitySource::Local,
-        claims: text("value")
-            .map(|value| ("claim".to_owned(), value))
-            .into_iter()
-            .collect::<BTreeMap<_, _>>(),
+        claims: text("value").map(|value| ("claim".to_owned(), value)).into_iter().collect(),
+        ..Identity::local("somebody".parse().ok()?, groups.clone())
     };
     let wish = RequestSpec {
         identity: "else".parse().ok()?,
@@ -66,16 +61,7 @@ fn example(full: bool) -> Option<(Identity, Request)> {
         max_sessions: 1,
         break_glass: full,
     };
-    let request = Request {
-        id: "rq_0000000000".parse().ok()?,
-        wish,
-        submitted_at: Timestamp::UNIX_EPOCH,
-        expires_at: Timestamp::UNIX_EPOCH,
-        approvals_needed: 1,
-        approvals: Vec::new(),
-        outcome: None,
-        narrowed_from: None,
-        review: None,
-    };
+    let id = "rq_0000000000".parse().ok()?;
+    let request = Request::waiting(id, wish, 1, Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
     Some((identity, request))
 }

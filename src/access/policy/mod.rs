@@ -18,14 +18,15 @@ mod tests;
 mod words;
 
 pub use explain::{Remedy, RequestExplanation};
+pub use words::PolicyVocabulary;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
 
 use crate::identity::Identity;
-use crate::model::names::{GroupName, ProfileName, TargetName, nearest};
+use crate::model::names::{GroupName, nearest};
 use crate::model::request::{Request, RequestSpec};
 
 /// Action that an identity wants to take.
@@ -123,15 +124,6 @@ pub struct Judgement {
 /// Reason given to the caller if a policy could not be evaluated; the details are for the log.
 pub const NOT_EVALUATED: &str = "a policy could not be evaluated, so the request is denied; tell the gate's operator";
 
-/// Names of a target and its profiles, for suggestions.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TargetProfileNames {
-    /// Name of the target.
-    pub target: TargetName,
-    /// Names of its profiles, the narrowest first.
-    pub profiles: Vec<ProfileName>,
-}
-
 /// File of a policy set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyFile {
@@ -153,7 +145,7 @@ pub struct Policies {
     index: index::PolicyIndex,
     /// Annotations, by the id of the policy.
     notes: BTreeMap<String, notes::PolicyNotes>,
-    words: words::PolicyVocabulary,
+    words: PolicyVocabulary,
     hash: String,
 }
 
@@ -169,39 +161,21 @@ impl Policies {
         &self.hash
     }
 
-    /// Returns the groups it names.
+    /// Returns the values that it names.
     #[must_use]
-    pub fn groups(&self) -> &BTreeSet<GroupName> {
-        &self.words.groups
+    pub fn vocabulary(&self) -> &PolicyVocabulary {
+        &self.words
     }
 
     /// Returns the sentence about a group that no policy names, and what it does for those who are in it.
     #[must_use]
     pub fn unnamed(&self, group: &GroupName, members: &str) -> Option<String> {
-        let groups = self.groups();
+        let groups = &self.words.groups;
         (!groups.contains(group)).then(|| {
             let meant = nearest(group.as_str(), groups.iter().map(GroupName::as_str));
             let meant = meant.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
             format!("no policy names the group `{group}` of {members}, so it grants nothing{meant}")
         })
-    }
-
-    /// The profiles it names, with their targets or without.
-    #[must_use]
-    pub fn profiles(&self) -> &BTreeSet<ProfileName> {
-        &self.words.profiles
-    }
-
-    /// Returns the targets it names, each with the id of a policy that does.
-    #[must_use]
-    pub fn targets(&self) -> &BTreeMap<String, String> {
-        &self.words.targets
-    }
-
-    /// Returns the accesses it names (`target/profile`), each with the id of a policy that does.
-    #[must_use]
-    pub fn accesses(&self) -> &BTreeMap<String, String> {
-        &self.words.accesses
     }
 
     /// Returns the ids of its policies, in order.

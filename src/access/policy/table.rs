@@ -233,17 +233,8 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 fn request(wish: RequestSpec) -> Result<Request, String> {
-    Ok(Request {
-        id: "rq_0000000000".parse().map_err(|_| "no id".to_owned())?,
-        wish,
-        submitted_at: Timestamp::UNIX_EPOCH,
-        expires_at: Timestamp::UNIX_EPOCH,
-        approvals_needed: 1,
-        approvals: Vec::new(),
-        outcome: None,
-        narrowed_from: None,
-        review: None,
-    })
+    let id = "rq_0000000000".parse().map_err(|_| "no id".to_owned())?;
+    Ok(Request::waiting(id, wish, 1, Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH))
 }
 
 fn time(policies: &Policies, text: Option<&str>) -> Result<Timestamp, String> {

@@ -252,7 +252,7 @@ fn a_permit_counts_for_so_many_sessions() {
     let denied = judge(&asked(u32::MAX, None));
     assert!(why(&denied).contains("with 20 sessions at most"), "{denied:?}");
     // An approver gives no more than what may be asked for.
-    let explained = policies.explain(&ana, &asked(21, None), context(), &[]);
+    let explained = policies.explain(&ana, &asked(21, None), context(), None);
     let changes: Vec<_> = explained.remedies.iter().map(|remedy| remedy.change.as_str()).collect();
     assert!(changes.iter().any(|change| change.contains("with 5 sessions")), "{changes:?}");
 }
@@ -374,7 +374,7 @@ fn an_explanation_knows_what_would_have_to_change() {
             now: now.parse().unwrap(),
             ..context()
         };
-        let explanation = policies.explain(who, wish, context, &[]);
+        let explanation = policies.explain(who, wish, context, None);
         explanation
             .remedies
             .into_iter()

@@ -15,13 +15,15 @@ use crate::model::names::{GroupName, ProfileName};
 
 /// Values that the policies mention.
 #[derive(Debug, Default)]
-pub(super) struct PolicyVocabulary {
-    pub(super) groups: BTreeSet<GroupName>,
-    pub(super) profiles: BTreeSet<ProfileName>,
+pub struct PolicyVocabulary {
+    /// Names of groups.
+    pub groups: BTreeSet<GroupName>,
+    /// Names of profiles, with their targets or without.
+    pub profiles: BTreeSet<ProfileName>,
     /// Names of targets, each with the id of a policy that mentions it.
-    pub(super) targets: BTreeMap<String, String>,
+    pub targets: BTreeMap<String, String>,
     /// Accesses (`target/profile`), each with the id of a policy that mentions it.
-    pub(super) accesses: BTreeMap<String, String>,
+    pub accesses: BTreeMap<String, String>,
     pub(super) windows: BTreeSet<Duration>,
     pub(super) sessions: BTreeSet<u32>,
     pub(super) tickets: BTreeSet<String>,

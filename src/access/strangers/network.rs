@@ -1,7 +1,7 @@
 //! Part of an address that distinguishes strangers.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// Returns an accepted client's address in the one form that the gate records, shows and compares. A listener for both families
 /// shows IPv4 addresses as `::ffff:a.b.c.d` (RFC 4291 section 2.5.5.2).
@@ -12,26 +12,23 @@ pub fn canonical(client: SocketAddr) -> SocketAddr {
 
 /// IPv4 address, or /64 network of an IPv6 address: one host can choose any address of its /64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Network {
-    V4(u32),
-    V6(u64),
-}
+pub(super) struct Network(IpAddr);
 
 impl Network {
     pub(super) fn of(address: IpAddr) -> Self {
-        match address {
-            IpAddr::V4(address) => Self::V4(address.to_bits()),
-            IpAddr::V6(address) => Self::V6(u64::try_from(address.to_bits() >> 64).unwrap_or(u64::MAX)),
-        }
+        Self(match address {
+            IpAddr::V4(_) => address,
+            IpAddr::V6(address) => Ipv6Addr::from_bits((address.to_bits() >> 64) << 64).into(),
+        })
     }
 }
 
 /// Writes the form used in records: `10.0.0.1`, `2001:db8::/64`.
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::V4(bits) => Ipv4Addr::from_bits(*bits).fmt(f),
-            Self::V6(bits) => write!(f, "{}/64", Ipv6Addr::from_bits(u128::from(*bits) << 64)),
+        match self.0 {
+            IpAddr::V4(address) => address.fmt(f),
+            IpAddr::V6(network) => write!(f, "{network}/64"),
         }
     }
 }

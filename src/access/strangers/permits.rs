@@ -138,21 +138,20 @@ impl Strangers {
     }
 
     /// Returns the number of strangers.
-    #[must_use]
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
         self.0.permits.lock().given.len()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Returns the number of delayed answers to failures since the start, at all entrances.
     #[must_use]
     pub fn held_back(&self) -> HeldBackCounts {
         self.0.failures.lock().counts()
-    }
-
-    /// Returns true if there are no strangers.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 

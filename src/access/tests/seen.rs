@@ -5,18 +5,18 @@ use crate::ledger::GrantFilter;
 
 /// Requests and grants as somebody is shown them: how many there are in lists, and whether one is shown by its id.
 async fn sees(bench: &Bench, who: &Principal, request: &RequestId, grant: &GrantId) -> (usize, usize, bool, bool) {
-    let requests = bench.service.requests(who, RequestFilter::default()).await.unwrap();
+    let requests = bench.service.requests(&who.caller(), RequestFilter::default()).await.unwrap();
     let all = GrantFilter {
         ended: true,
         limit: 10,
         ..GrantFilter::default()
     };
-    let grants = bench.service.grants(who, all).await.unwrap();
+    let grants = bench.service.grants(&who.caller(), all).await.unwrap();
     (
         requests.len(),
         grants.len(),
-        bench.service.request(who, request).await.is_ok(),
-        bench.service.grant(who, grant).await.is_ok(),
+        bench.service.request(&who.caller(), request).await.is_ok(),
+        bench.service.grant(&who.caller(), grant).await.is_ok(),
     )
 }
 
@@ -39,14 +39,14 @@ async fn those_it_concerns_see_it_before_and_after_and_others_never() {
         }
         assert_eq!(sees(&bench, &eve, &id, &grant).await, (0, 0, false, false), "{after}");
         if after == "approved" {
-            bench.service.revoke(&tom, &grant, Some("enough")).await.unwrap();
+            bench.service.revoke(&tom.caller(), &grant, Some("enough")).await.unwrap();
         }
     }
     let settled = RequestFilter {
         status: Some(crate::model::request::RequestState::Approved),
         ..RequestFilter::default()
     };
-    assert_eq!(bench.service.requests(&tom, settled).await.unwrap().len(), 1);
+    assert_eq!(bench.service.requests(&tom.caller(), settled).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -62,5 +62,5 @@ async fn what_needed_no_approver_is_seen_by_those_who_may_end_it() {
     let (id, grant) = (view.request.id.clone(), view.request.grant().unwrap().clone());
     assert_eq!(sees(&bench, &lea, &id, &grant).await, (1, 1, true, true));
     assert_eq!(sees(&bench, &eve, &id, &grant).await, (0, 0, false, false));
-    assert!(bench.service.revoke(&lea, &grant, None).await.is_ok());
+    assert!(bench.service.revoke(&lea.caller(), &grant, None).await.is_ok());
 }

@@ -1,3 +1,5 @@
+mod without_serde;
+
 use std::borrow::Cow;
 
 use proptest::prelude::*;

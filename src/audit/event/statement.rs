@@ -1,4 +1,4 @@
-//! Records of a statement: its intent, its outcome, and changes of the transaction.
+//! Records of a statement: its intent, its outcome, and changes of the transaction; with the texts from outside in them.
 //!
 //! This module holds texts as they are given: they are cut and redacted before.
 
@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 
 use super::Who;
-use super::text::{OutsideText, SqlText, is_default};
+use crate::model::names::vocabulary;
+use crate::protocol::lexer::{Backslashes, Encoding};
+pub use crate::protocol::wire::backend::TransactionStatus;
 
 /// Intent record of a statement, written before it is forwarded.
 #[skip_serializing_none]
@@ -46,58 +48,33 @@ pub struct Statement<'a> {
     pub function: Option<u32>,
 }
 
-/// Message that carried a statement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StatementKind {
-    /// Query (simple protocol): one or more commands in one text.
-    Query,
-    /// Parse: prepared, not executed.
-    Parse,
-    /// Bind that failed: the server reads its values, and plans. A Bind that succeeded has no record of its own; its values are
-    /// in the records of its Executes.
-    Bind,
-    /// Describe that failed.
-    Describe,
-    /// Execute (extended protocol).
-    Execute,
-    /// Close that failed.
-    Close,
-    /// FunctionCall.
-    FunctionCall,
+vocabulary! {
+    /// Message that carried a statement.
+    pub enum StatementKind {
+        /// Query (simple protocol): one or more commands in one text.
+        Query = "query",
+        /// Parse: prepared, not executed.
+        Parse = "parse",
+        /// Bind that failed: the server reads its values, and plans. A Bind that succeeded has no record of its own; its values
+        /// are in the records of its Executes.
+        Bind = "bind",
+        /// Describe that failed.
+        Describe = "describe",
+        /// Execute (extended protocol).
+        Execute = "execute",
+        /// Close that failed.
+        Close = "close",
+        /// FunctionCall.
+        FunctionCall = "function_call",
+    }
 }
 
 impl StatementKind {
-    /// All kinds.
-    pub const ALL: [Self; 7] = [
-        Self::Query,
-        Self::Parse,
-        Self::Bind,
-        Self::Describe,
-        Self::Execute,
-        Self::Close,
-        Self::FunctionCall,
-    ];
-
     /// Returns true if the server executes a statement of this kind; one that is only prepared, bound or described has no
     /// effect.
     #[must_use]
     pub fn executes(self) -> bool {
         matches!(self, Self::Query | Self::Execute | Self::FunctionCall)
-    }
-
-    /// Returns the name of the kind in records.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Query => "query",
-            Self::Parse => "parse",
-            Self::Bind => "bind",
-            Self::Describe => "describe",
-            Self::Execute => "execute",
-            Self::Close => "close",
-            Self::FunctionCall => "function_call",
-        }
     }
 }
 
@@ -143,48 +120,34 @@ impl<'a> ParameterValue<'a> {
     /// Returns an owned copy.
     #[must_use]
     pub fn into_owned(self) -> ParameterValue<'static> {
-        let own = |text: OutsideText<'_>| OutsideText(Cow::Owned(text.0.into_owned()));
-        match self {
-            Self::Null => ParameterValue::Null,
-            Self::Redacted => ParameterValue::Redacted,
-            Self::Blanked { length, hmac_sha256 } => ParameterValue::Blanked {
-                length,
-                hmac_sha256: Cow::Owned(hmac_sha256.into_owned()),
-            },
-            Self::Text(text) => ParameterValue::Text(own(text)),
-            Self::Hashed(hash) => ParameterValue::Hashed(Cow::Owned(hash.into_owned())),
-            Self::Binary { oid, hex } => ParameterValue::Binary {
-                oid,
-                hex: Cow::Owned(hex.into_owned()),
-            },
-            Self::Long { start, length, sha256 } => ParameterValue::Long {
-                start: own(start),
-                length,
-                sha256: Cow::Owned(sha256.into_owned()),
-            },
-        }
+        self.with(|text| Cow::Owned(text.to_owned()))
     }
 
     /// Returns a borrowing copy.
     #[must_use]
     pub fn borrowed(&'a self) -> Self {
+        self.with(Cow::Borrowed)
+    }
+
+    /// Returns a copy whose texts are made from those of this value.
+    fn with<'t, 'b>(&'t self, copy: impl Fn(&'t str) -> Cow<'b, str>) -> ParameterValue<'b> {
         match self {
-            Self::Null => Self::Null,
-            Self::Redacted => Self::Redacted,
-            Self::Blanked { length, hmac_sha256 } => Self::Blanked {
+            Self::Null => ParameterValue::Null,
+            Self::Redacted => ParameterValue::Redacted,
+            Self::Blanked { length, hmac_sha256 } => ParameterValue::Blanked {
                 length: *length,
-                hmac_sha256: Cow::Borrowed(hmac_sha256),
+                hmac_sha256: copy(hmac_sha256),
             },
-            Self::Text(text) => Self::Text(OutsideText(Cow::Borrowed(&text.0))),
-            Self::Hashed(hash) => Self::Hashed(Cow::Borrowed(hash)),
-            Self::Binary { oid, hex } => Self::Binary {
+            Self::Text(text) => ParameterValue::Text(OutsideText(copy(&text.0))),
+            Self::Hashed(hash) => ParameterValue::Hashed(copy(hash)),
+            Self::Binary { oid, hex } => ParameterValue::Binary {
                 oid: *oid,
-                hex: Cow::Borrowed(hex),
+                hex: copy(hex),
             },
-            Self::Long { start, length, sha256 } => Self::Long {
-                start: OutsideText(Cow::Borrowed(&start.0)),
+            Self::Long { start, length, sha256 } => ParameterValue::Long {
+                start: OutsideText(copy(&start.0)),
                 length: *length,
-                sha256: Cow::Borrowed(sha256),
+                sha256: copy(sha256),
             },
         }
     }
@@ -274,33 +237,21 @@ pub struct RolledBack<'a> {
     pub sqlstate: OutsideText<'a>,
 }
 
-/// Transaction status of a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TransactionStatus {
-    /// No transaction is open.
-    Idle,
-    /// A transaction is open.
-    Open,
-    /// A transaction is open, has failed, and can only be rolled back.
-    Failed,
-}
-
-/// Result of a statement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StatementResult {
-    /// It ran to its end. Its transaction may still be rolled back: see [`TransactionChanged`].
-    Completed,
-    /// It failed, with an SQLSTATE.
-    Failed,
-    /// A portal returned a part of its rows and can be executed further.
-    Suspended,
-    /// It was not executed: a statement before it in the pipeline failed, or the session's time was over before it could be
-    /// forwarded.
-    Skipped,
-    /// The session ended before a response came.
-    Unknown,
+vocabulary! {
+    /// Result of a statement.
+    pub enum StatementResult {
+        /// It ran to its end. Its transaction may still be rolled back: see [`TransactionChanged`].
+        Completed = "completed",
+        /// It failed, with an SQLSTATE.
+        Failed = "failed",
+        /// A portal returned a part of its rows and can be executed further.
+        Suspended = "suspended",
+        /// It was not executed: a statement before it in the pipeline failed, or the session's time was over before it could be
+        /// forwarded.
+        Skipped = "skipped",
+        /// The session ended before a response came.
+        Unknown = "unknown",
+    }
 }
 
 impl StatementResult {
@@ -309,4 +260,111 @@ impl StatementResult {
     pub fn ran(self) -> bool {
         matches!(self, Self::Completed | Self::Suspended)
     }
+}
+
+/// SQL text as recorded.
+#[skip_serializing_none]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SqlText<'a> {
+    /// Text as it came, or its beginning, with secrets blanked.
+    pub text: OutsideText<'a>,
+    /// Length of the original in bytes; set if anything is blanked or cut.
+    pub length: Option<u64>,
+    /// SHA-256 of the original, in hexadecimal; set if `text` is only the beginning and no word in the original hints at
+    /// secrets.
+    pub sha256: Option<Cow<'a, str>>,
+    /// HMAC-SHA-256 of the original under the log's value key, in hexadecimal; set if anything is blanked or cut.
+    pub hmac_sha256: Option<Cow<'a, str>>,
+    /// True if `text` is only the beginning.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut: bool,
+    /// Number of places where a secret was replaced by `***`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub redacted: u32,
+    /// `standard_conforming_strings` of the session when the text came: `off`, or `unsettled` if an earlier statement without a
+    /// response yet might have changed it. Absent if it was on, and for a text without a backslash.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub scs: Backslashes,
+    /// `client_encoding` of the session when the text came, under the server's name, or `unsettled` as above. Absent if it was
+    /// UTF-8, and for a text of ASCII only.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub encoding: Encoding,
+    /// True if `text` is what the server reads, although it came in that encoding: no statement in progress could have changed
+    /// it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub converted: bool,
+    /// Number of bytes that are invalid in the session's encoding and appear in `text` as `\xNN`. If there are none, such
+    /// sequences in `text` are the client's own.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub escaped: u32,
+    /// True if the ends of literals could not be determined: everything that may be a literal is blanked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unclear: bool,
+}
+
+impl<'a> SqlText<'a> {
+    /// Returns a text with nothing blanked or cut.
+    #[must_use]
+    pub fn whole(text: OutsideText<'a>) -> Self {
+        Self { text, ..Self::default() }
+    }
+
+    /// Returns true if `text` is only the beginning. Records from before there was a keyed hash show it by their length alone.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.cut || (self.length.is_some() && self.hmac_sha256.is_none())
+    }
+
+    /// Returns an owned copy.
+    #[must_use]
+    pub fn into_owned(self) -> SqlText<'static> {
+        let own = |hash: Cow<'_, str>| Cow::Owned(hash.into_owned());
+        SqlText {
+            text: OutsideText(Cow::Owned(self.text.0.into_owned())),
+            length: self.length,
+            sha256: self.sha256.map(own),
+            hmac_sha256: self.hmac_sha256.map(own),
+            cut: self.cut,
+            redacted: self.redacted,
+            scs: self.scs,
+            encoding: self.encoding,
+            converted: self.converted,
+            escaped: self.escaped,
+            unclear: self.unclear,
+        }
+    }
+
+    /// Returns a borrowing copy.
+    #[must_use]
+    pub fn borrowed(&'a self) -> Self {
+        Self {
+            text: OutsideText(Cow::Borrowed(&self.text.0)),
+            sha256: self.sha256.as_deref().map(Cow::Borrowed),
+            hmac_sha256: self.hmac_sha256.as_deref().map(Cow::Borrowed),
+            ..*self
+        }
+    }
+}
+
+/// Text from outside, which may be any bytes: valid text in its encoding stays as it is; an invalid byte is written as `\xNN`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct OutsideText<'a>(pub Cow<'a, str>);
+
+impl<'a> OutsideText<'a> {
+    /// Returns bytes as text, decoded as UTF-8.
+    #[must_use]
+    pub fn of(bytes: &'a [u8]) -> Self {
+        Self::of_encoded(bytes, Encoding::UTF8)
+    }
+
+    /// Returns bytes as text, decoded from this encoding.
+    #[must_use]
+    pub fn of_encoded(bytes: &'a [u8], encoding: Encoding) -> Self {
+        Self(encoding.decode(bytes, true).text)
+    }
+}
+
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }

@@ -31,7 +31,6 @@ fn the_examples_have_every_field() {
     let source = [
         include_str!("../event.rs"),
         include_str!("statement.rs"),
-        include_str!("text.rs"),
         include_str!("../checkpoint.rs"),
     ]
     .concat();

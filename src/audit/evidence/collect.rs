@@ -3,29 +3,26 @@
 //! This module reads no files and verifies nothing: it trusts the records it is given. Statements are only counted, so that
 //! memory grows with the grants, sessions and refusals of the period and not with the length of the log.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 
-use super::database::DatabaseUse;
+use super::bounded::{BoundedList, Groups, MAX_FOLLOWED, MAX_GROUPS, MAX_NAMED, kept};
 use super::grants::GrantHistory;
-use super::limits::{MAX_FOLLOWED, MAX_NAMED, kept};
-use super::operations::Operations;
+use super::operations;
 use super::report::{
-    AccessDenial, BoundedList, EvidenceReport, LateEnd, LoginRefusals, OvershootStats, ReportPeriod, ReportedGrant,
-    StatementCounts,
+    AccessDenial, EvidenceReport, LateEnd, LoginRefusal, OvershootStats, RailRefusal, ReportPeriod, ReportedGrant,
+    StatementCounts, UndoneStatements,
 };
 use super::unread::UnreadCollector;
 use crate::audit::event::{
-    BackendGone, DecisionMade, Event, RefusalsCounted, RequestChangeKind, RequestChanged, SessionEnded, Statement,
-    StatementOutcome, StatementResult, Who,
+    BackendGone, DecisionMade, Event, RequestChangeKind, RequestChanged, SessionEnded, Statement, StatementOutcome,
+    StatementResult,
 };
 use crate::audit::verify::VerifyReport;
 use crate::audit::{LogRecord, ReadError};
 use crate::model::ids::SessionId;
 
-/// Number of kinds of refusals that are counted separately; a client that uses a new name for each login could fill memory.
-const MAX_KINDS: usize = 20_000;
 /// Number of delays that are kept to compute the median.
 const MAX_DELAYS: usize = 5_000_000;
 /// Delay from which the end of a session is listed by itself. Microseconds.
@@ -34,23 +31,16 @@ const LATE_US: u64 = 1_000_000;
 /// Accumulator of the records read so far.
 #[derive(Debug)]
 pub struct ReportCollector {
-    period: ReportPeriod,
+    report: EvidenceReport,
     lives: GrantHistory,
-    denials: BoundedList<AccessDenial>,
-    refusals: HashMap<(String, String, String), LoginRefusals>,
-    refusals_more: u64,
-    endings: BTreeMap<String, u64>,
+    refusals: Groups<LoginRefusal>,
+    rails: Groups<RailRefusal>,
     open: HashSet<SessionId>,
     /// Statements of the period by why they could not be parsed, with those that have no outcome yet.
     unread: UnreadCollector,
-    lost_sessions: u64,
     delays_us: Vec<u64>,
-    late: BoundedList<LateEnd>,
-    operations: Operations,
-    database: DatabaseUse,
-    statements: StatementCounts,
-    records: u64,
-    unreadable: BoundedList<String>,
+    /// True if a gate started and has not stopped.
+    running: bool,
     /// Number of records that were not followed because a limit was reached.
     unfollowed: u64,
 }
@@ -60,22 +50,37 @@ impl ReportCollector {
     #[must_use]
     pub fn new(period: ReportPeriod) -> Self {
         Self {
-            period,
+            report: EvidenceReport {
+                period,
+                grants: Vec::new(),
+                denials: BoundedList::default(),
+                refusals: BoundedList::default(),
+                endings: BTreeMap::new(),
+                open_sessions: 0,
+                lost_sessions: 0,
+                overshoots: OvershootStats::default(),
+                identities: BoundedList::default(),
+                policies: BoundedList::default(),
+                operation: BoundedList::default(),
+                records_missing: 0,
+                log_damaged: 0,
+                roles: Vec::new(),
+                rails: BoundedList::default(),
+                unread: BoundedList::default(),
+                undone: BoundedList::default(),
+                statements: StatementCounts::default(),
+                records: 0,
+                unreadable: BoundedList::default(),
+                verdict: Err("the log was not verified".to_owned()),
+                key_from: None,
+            },
             lives: GrantHistory::default(),
-            denials: BoundedList::default(),
-            refusals: HashMap::new(),
-            refusals_more: 0,
-            endings: BTreeMap::new(),
+            refusals: Groups::default(),
+            rails: Groups::default(),
             open: HashSet::new(),
             unread: UnreadCollector::default(),
-            lost_sessions: 0,
             delays_us: Vec::new(),
-            late: BoundedList::default(),
-            operations: Operations::default(),
-            database: DatabaseUse::default(),
-            statements: StatementCounts::default(),
-            records: 0,
-            unreadable: BoundedList::default(),
+            running: false,
             unfollowed: 0,
         }
     }
@@ -84,20 +89,22 @@ impl ReportCollector {
     /// from before the period say how its grants came to be.
     pub fn take(&mut self, found: Result<&LogRecord, &ReadError>) {
         match found {
-            Ok(record) if record.time < self.period.to => {
-                self.records += 1;
+            Ok(record) if record.time < self.report.period.to => {
+                self.report.records += 1;
                 self.record(record.time, &record.event);
             }
             Ok(_) => {}
-            Err(error) => self.unreadable.push(kept(&error.to_string())),
+            Err(error) => self.report.unreadable.push(kept(&error.to_string())),
         }
     }
 
     fn record(&mut self, time: Timestamp, event: &Event<'_>) {
-        let within = self.period.has(time);
+        let period = self.report.period;
+        let within = period.has(time);
         match event {
-            Event::GrantChanged(event) => self.lives.grant(time, event, self.period),
+            Event::GrantChanged(event) => self.lives.grant(time, event, period),
             Event::RequestChanged(event) => self.request(time, event),
+            Event::RoleChanged(event) => self.lives.role(time, event, period),
             Event::SessionStarted(event) => {
                 if self.open.len() < MAX_FOLLOWED {
                     self.open.insert(event.who.session.clone());
@@ -114,43 +121,70 @@ impl ReportCollector {
             Event::GateStarted(_) => {
                 // The sessions that were open ended with the gate that crashed.
                 let open = std::mem::take(&mut self.open).len() as u64;
-                self.statements.unknown += self.unread.end_all();
+                self.report.statements.unknown += self.unread.end_all();
+                let crashed = std::mem::replace(&mut self.running, true);
                 if within {
-                    self.lost_sessions += open;
+                    self.report.lost_sessions += open;
+                    operations::add(&mut self.report, time, event, crashed);
                 }
-                self.operations.take(time, event, within);
             }
-            Event::Statement(event) if within => self.statement(time, event),
-            Event::Outcome(event) if within => self.outcome(time, event),
-            Event::TransactionChanged(event) if within => self.database.transaction(time, event),
-            Event::RoleChanged(event) => {
-                let over_at = self.lives.get(&event.grant).map(ReportedGrant::over_at);
-                self.database.role(time, event, over_at, self.period);
+            _ => {
+                if matches!(event, Event::GateStopped {}) {
+                    self.running = false;
+                }
+                if within {
+                    self.record_within(time, event);
+                }
             }
-            Event::DecisionMade(event) if within && !event.allowed => self.denials.push(forbidden(time, event)),
-            Event::Refused(event) if within => {
+        }
+    }
+
+    /// Takes a record of the period that says nothing about the time after it.
+    fn record_within(&mut self, time: Timestamp, event: &Event<'_>) {
+        match event {
+            Event::Statement(event) => self.statement(time, event),
+            Event::Outcome(event) => self.outcome(time, event),
+            Event::TransactionChanged(event) => {
+                if let Some(undone) = &event.rolled_back {
+                    self.report.undone.push(UndoneStatements {
+                        time,
+                        who: event.who.clone().into_owned(),
+                        first: undone.first,
+                        last: undone.last,
+                        sqlstate: kept(&undone.sqlstate.0),
+                    });
+                }
+            }
+            Event::DecisionMade(event) if !event.allowed => self.report.denials.push(forbidden(time, event)),
+            Event::Refused(event) => {
                 let identity = event.identity.as_ref().map(ToString::to_string);
                 let grant = event.grant.as_ref().map(ToString::to_string);
                 let claimed = identity.or(grant).or_else(|| event.user.clone()).unwrap_or_default();
-                self.refused(time, event.ending.as_str(), &claimed, event.client.to_string());
+                self.refused(event.ending.as_str(), &claimed, &event.client.to_string(), 1, (time, time));
             }
-            Event::IdentityRefused(event) if within => {
+            Event::IdentityRefused(event) => {
                 let client = event.client.map(|client| client.to_string()).unwrap_or_default();
-                self.refused(time, &event.detail, event.claimed.as_deref().unwrap_or_default(), client);
+                let claimed = event.claimed.as_deref().unwrap_or_default();
+                self.refused(&event.detail, claimed, &client, 1, (time, time));
             }
-            Event::RefusalsCounted(event) if within => self.refusals_counted(event),
-            _ => self.operations.take(time, event, within),
+            // They have no name, because they may have come from many.
+            Event::RefusalsCounted(event) => {
+                let (client, times) = (event.network.as_deref().unwrap_or_default(), (event.first, event.last));
+                self.refused(event.ending.as_str(), "", client, event.count, times);
+            }
+            _ => operations::add(&mut self.report, time, event, false),
         }
     }
 
     fn request(&mut self, time: Timestamp, event: &RequestChanged) {
         self.lives.request(time, event);
-        if !self.period.has(time) {
+        if !self.report.period.has(time) {
             return;
         }
         let wanted = format!("{} {}", event.request, event.target.with(Some(&event.profile)));
+        let denials = &mut self.report.denials;
         match event.change.known() {
-            Some(how @ (RequestChangeKind::Denied | RequestChangeKind::Rejected)) => self.denials.push(AccessDenial {
+            Some(how @ (RequestChangeKind::Denied | RequestChangeKind::Rejected)) => denials.push(AccessDenial {
                 time,
                 identity: event.identity.clone(),
                 wanted,
@@ -165,7 +199,7 @@ impl ReportCollector {
                 policy_set: event.policy_set.as_deref().map(kept),
             }),
             Some(RequestChangeKind::NotStored) => {
-                self.denials.items.pop_if(|denial| denial.wanted == wanted);
+                denials.items.pop_if(|denial| denial.wanted == wanted);
             }
             Some(
                 RequestChangeKind::Submitted
@@ -178,37 +212,9 @@ impl ReportCollector {
         }
     }
 
-    fn refused(&mut self, time: Timestamp, why: &str, claimed: &str, client: String) {
-        self.count_refusals((kept(why), kept(claimed), client), 1, (time, time));
-    }
-
-    /// Counts refusals that have no record of their own. They have no name, because they may have come from many.
-    fn refusals_counted(&mut self, event: &RefusalsCounted) {
-        let client = event.network.clone().unwrap_or_default();
-        self.count_refusals(
-            (kept(event.ending.as_str()), String::new(), kept(&client)),
-            event.count,
-            (event.first, event.last),
-        );
-    }
-
-    fn count_refusals(&mut self, key: (String, String, String), count: u64, (first, last): (Timestamp, Timestamp)) {
-        if self.refusals.len() >= MAX_KINDS && !self.refusals.contains_key(&key) {
-            self.refusals_more += count;
-            return;
-        }
-        let (why, claimed, client) = key.clone();
-        let refusals = self.refusals.entry(key).or_insert(LoginRefusals {
-            why,
-            claimed,
-            client,
-            count: 0,
-            first,
-            last,
-        });
-        refusals.count += count;
-        refusals.first = refusals.first.min(first);
-        refusals.last = refusals.last.max(last);
+    fn refused(&mut self, why: &str, claimed: &str, client: &str, count: u64, times: (Timestamp, Timestamp)) {
+        let (claimed, why, client) = (kept(claimed), kept(why), kept(client));
+        self.refusals.add(LoginRefusal { claimed, why, client }, count, times);
     }
 
     fn statement(&mut self, time: Timestamp, event: &Statement<'_>) {
@@ -216,7 +222,7 @@ impl ReportCollector {
         if !event.kind.executes() {
             return;
         }
-        self.statements.executed += 1;
+        self.report.statements.executed += 1;
         if !self.unread.statement(time, event) {
             self.unfollowed += 1;
         }
@@ -227,20 +233,28 @@ impl ReportCollector {
     }
 
     fn outcome(&mut self, time: Timestamp, event: &StatementOutcome<'_>) {
-        let profile = self.lives.get(&event.who.grant).and_then(ReportedGrant::profile);
-        self.database.outcome(time, event, profile);
+        if let Some(rule) = &event.rule {
+            let of = RailRefusal {
+                identity: event.who.identity.clone(),
+                target: event.who.target.clone(),
+                profile: self.lives.get(&event.who.grant).and_then(ReportedGrant::profile).cloned(),
+                rule: kept(&rule.0),
+            };
+            self.rails.add(of, 1, (time, time));
+        }
         // Outcomes of statements that were only prepared, or that are from before the period.
         if !self.unread.outcome(event) {
             return;
         }
+        let statements = &mut self.report.statements;
         let used = self.lives.used(&event.who.grant);
         match event.result {
             StatementResult::Completed | StatementResult::Suspended => {}
-            StatementResult::Failed if event.rule.is_none() => self.statements.failed += 1,
-            StatementResult::Unknown => self.statements.unknown += 1,
+            StatementResult::Failed if event.rule.is_none() => statements.failed += 1,
+            StatementResult::Unknown => statements.unknown += 1,
             // The target skipped it, or the guard rails refused it: it was not executed.
             StatementResult::Skipped | StatementResult::Failed => {
-                self.statements.executed = self.statements.executed.saturating_sub(1);
+                statements.executed = statements.executed.saturating_sub(1);
                 if let Some(used) = used {
                     used.statements = used.statements.saturating_sub(1);
                 }
@@ -255,12 +269,14 @@ impl ReportCollector {
 
     fn ended(&mut self, time: Timestamp, event: &SessionEnded) {
         self.open.remove(&event.who.session);
-        self.statements.unknown += self.unread.end(&event.who.session);
-        if !self.period.has(time) {
+        let report = &mut self.report;
+        report.statements.unknown += self.unread.end(&event.who.session);
+        if !report.period.has(time) {
             return;
         }
-        if self.endings.len() < MAX_KINDS || self.endings.contains_key(event.ending.as_str()) {
-            *self.endings.entry(kept(event.ending.as_str())).or_default() += 1;
+        let ending = event.ending.as_str();
+        if report.endings.len() < MAX_GROUPS || report.endings.contains_key(ending) {
+            *report.endings.entry(kept(ending)).or_default() += 1;
         } else {
             self.unfollowed += 1;
         }
@@ -274,20 +290,10 @@ impl ReportCollector {
         }
         let unconfirmed = event.backend_gone == Some(false);
         if unconfirmed || event.overshoot_us.is_some_and(|delay| delay > LATE_US) {
-            let Who {
-                session,
-                grant,
-                identity,
-                target,
-                profile: _,
-            } = event.who.clone();
-            self.late.push(LateEnd {
+            report.overshoots.late.push(LateEnd {
                 time,
-                session,
-                grant,
-                identity,
-                target,
-                ending: kept(event.ending.as_str()),
+                who: event.who.clone(),
+                ending: kept(ending),
                 overshoot_us: event.overshoot_us,
                 confirmed: !unconfirmed,
             });
@@ -296,7 +302,8 @@ impl ReportCollector {
 
     /// Confirms the end of a session that could not be confirmed when it ended.
     fn gone_late(&mut self, event: &BackendGone) {
-        let end = self.late.items.iter_mut().find(|late| late.session == event.who.session);
+        let mut ends = self.report.overshoots.late.items.iter_mut();
+        let end = ends.find(|late| late.who.session == event.who.session);
         if let Some(end) = end.filter(|end| !end.confirmed) {
             end.confirmed = true;
             end.overshoot_us = Some(event.overshoot_us);
@@ -307,49 +314,27 @@ impl ReportCollector {
     /// Returns the report, with the result of the log's verification.
     #[must_use]
     pub fn report(mut self, verdict: Result<VerifyReport, String>, key_from: Option<String>) -> EvidenceReport {
-        let unfollowed = self.unfollowed + self.lives.unfollowed() + self.database.unfollowed();
+        let mut report = self.report;
+        let unfollowed = self.unfollowed + self.lives.unfollowed;
         if unfollowed > 0 {
-            self.unreadable.push(format!(
+            report.unreadable.push(format!(
                 "{unfollowed} records were about more grants, requests, roles, sessions or statements than one report follows at once: take a shorter time"
             ));
         }
-        let mut refusals: Vec<LoginRefusals> = self.refusals.into_values().collect();
-        refusals.sort_by(|a, b| (b.count, a.first, &a.claimed).cmp(&(a.count, b.first, &b.claimed)));
         self.delays_us.sort_unstable();
-        self.statements.unknown += self.unread.end_all();
-        let overshoots = OvershootStats {
-            count: self.delays_us.len() as u64,
-            p50_us: self.delays_us.get(self.delays_us.len() / 2).copied().unwrap_or(0),
-            max_us: self.delays_us.last().copied().unwrap_or(0),
-            late: self.late,
-        };
-        let roles = self.database.roles(|grant| self.lives.get(grant).map(ReportedGrant::over_at));
-        let (rails, rails_more, undone) = self.database.finish();
+        report.overshoots.count = self.delays_us.len() as u64;
+        report.overshoots.p50_us = self.delays_us.get(self.delays_us.len() / 2).copied().unwrap_or(0);
+        report.overshoots.max_us = self.delays_us.last().copied().unwrap_or(0);
+        report.statements.unknown += self.unread.end_all();
+        report.open_sessions = self.open.len() as u64;
+        (report.grants, report.roles) = self.lives.finish(report.period);
         EvidenceReport {
-            period: self.period,
-            grants: self.lives.within(self.period),
-            denials: self.denials,
-            refusals,
-            refusals_more: self.refusals_more,
-            endings: self.endings,
-            open_sessions: self.open.len() as u64,
-            lost_sessions: self.lost_sessions,
-            overshoots,
-            identities: self.operations.identities,
-            policies: self.operations.policies,
-            operation: self.operations.operation,
-            records_missing: self.operations.records_missing,
-            log_damaged: self.operations.log_damaged,
-            roles,
-            rails,
-            rails_more,
-            unread: self.unread.finish(),
-            undone,
-            statements: self.statements,
-            records: self.records,
-            unreadable: self.unreadable,
+            refusals: self.refusals.finish(),
+            rails: self.rails.finish(),
+            unread: self.unread.groups.finish(),
             verdict,
             key_from,
+            ..report
         }
     }
 }

@@ -3,7 +3,7 @@
 //! This module does not judge whether a control is met; that is up to the auditor. Controls are those of NIST SP 800-53 Rev. 5
 //! and of the AICPA's Trust Services Criteria (2017, points of focus of 2022), in our own wording.
 
-use super::table::{ReportTable, TableRow};
+use super::table::ReportTable;
 
 /// Control with its evidence in the report, and with what has to come from elsewhere.
 struct AuditControl {
@@ -92,20 +92,19 @@ const CONTROLS: &[AuditControl] = &[
 
 /// Returns the table of controls.
 pub(super) fn table() -> ReportTable {
-    let row = |control: &AuditControl| TableRow {
-        cells: [control.name, control.asks, control.shown, control.not_shown]
-            .map(str::to_owned)
-            .into(),
-        remarkable: false,
-    };
-    ReportTable {
-        name: "controls",
-        title: "Controls",
-        note: "What of this report is evidence for which control, and what has to come from elsewhere. It does not say that a control \
-               is met."
-            .to_owned(),
-        head: &["control", "asks", "shown here", "not shown here"],
-        rows: CONTROLS.iter().map(row).collect(),
-        more: 0,
-    }
+    ReportTable::of(
+        "controls",
+        "Controls",
+        "What of this report is evidence for which control, and what has to come from elsewhere. It does not say that a control \
+               is met.",
+    )
+    .filled(
+        CONTROLS,
+        &[
+            ("control", |control| control.name.to_owned()),
+            ("asks", |control| control.asks.to_owned()),
+            ("shown here", |control| control.shown.to_owned()),
+            ("not shown here", |control| control.not_shown.to_owned()),
+        ],
+    )
 }

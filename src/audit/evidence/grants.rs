@@ -1,4 +1,4 @@
-//! Histories of grants, built from the steps of their requests and their own changes. Pure.
+//! Histories of grants and of their roles at the databases, built from the steps of their requests and their own changes. Pure.
 //!
 //! This module keeps the grants that the period can still show, and drops those that were over before it began.
 
@@ -6,22 +6,23 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::limits::{MAX_FOLLOWED, MAX_NAMED, kept};
-use super::report::{GrantUse, ReportPeriod, ReportedGrant, RequestHistory};
-use crate::audit::event::{GrantChangeKind, GrantChanged, RequestChangeKind, RequestChanged};
+use super::bounded::{MAX_FOLLOWED, MAX_NAMED, kept};
+use super::report::{GrantUse, ReportPeriod, ReportedGrant, ReportedRole, RequestHistory};
+use crate::audit::event::{GrantChangeKind, GrantChanged, RequestChangeKind, RequestChanged, RoleChangeKind, RoleChanged};
 use crate::model::ids::{GrantId, RequestId};
 
-/// Grants and requests that the period may still show.
+/// Grants, roles and requests that the period may still show.
 #[derive(Debug, Default)]
 pub(super) struct GrantHistory {
     grants: BTreeMap<GrantId, ReportedGrant>,
+    roles: BTreeMap<GrantId, ReportedRole>,
     requests: BTreeMap<RequestId, RequestSteps>,
     /// Request of each grant.
     of: BTreeMap<GrantId, RequestId>,
     /// Number of records about grants since the last sweep.
     since_sweep: usize,
-    /// Number of records that were left out because too many grants and requests are followed.
-    unfollowed: u64,
+    /// Number of records that were left out because too many grants, roles and requests are followed.
+    pub(super) unfollowed: u64,
 }
 
 /// Request with the steps it has taken.
@@ -48,11 +49,6 @@ impl GrantHistory {
     /// Returns a grant, if it is known.
     pub(super) fn get(&self, grant: &GrantId) -> Option<&ReportedGrant> {
         self.grants.get(grant)
-    }
-
-    /// Returns the number of records that were left out because too many grants and requests are followed.
-    pub(super) fn unfollowed(&self) -> u64 {
-        self.unfollowed
     }
 
     /// Takes a step of a request.
@@ -174,15 +170,54 @@ impl GrantHistory {
         });
     }
 
-    /// Returns all grants that existed in the period, oldest first.
-    pub(super) fn within(self, period: ReportPeriod) -> Vec<ReportedGrant> {
+    /// Takes a change of a grant's role.
+    pub(super) fn role(&mut self, time: Timestamp, event: &RoleChanged, period: ReportPeriod) {
+        if self.roles.len() >= MAX_FOLLOWED && !self.roles.contains_key(&event.grant) {
+            self.unfollowed += 1;
+            return;
+        }
+        let over_at = self.get(&event.grant).map(ReportedGrant::over_at);
+        let role = self.roles.entry(event.grant.clone()).or_insert_with(|| ReportedRole {
+            grant: event.grant.clone(),
+            target: event.target.clone(),
+            role: kept(&event.role),
+            made_at: None,
+            over_at: None,
+            retired_at: None,
+            trouble: None,
+            intruders: 0,
+        });
+        role.over_at = over_at.or(event.until).or(role.over_at);
+        match event.change.known() {
+            Some(RoleChangeKind::Made) => (role.made_at, role.retired_at) = (Some(time), None),
+            Some(RoleChangeKind::Retired) => role.retired_at = Some(time),
+            Some(RoleChangeKind::Left) => role.trouble = event.detail.as_deref().map(kept),
+            Some(RoleChangeKind::IntruderEnded) => {
+                role.intruders += u64::from(period.has(time));
+                role.trouble = event.detail.as_deref().map(kept);
+            }
+            Some(RoleChangeKind::NotMade | RoleChangeKind::Extended | RoleChangeKind::Undone) | None => {}
+        }
+        // A role that was not made after all and is found later is on record as `left`.
+        if event.change == RoleChangeKind::NotMade || role.retired_at.is_some_and(|at| at < period.from) {
+            self.roles.remove(&event.grant);
+        }
+    }
+
+    /// Returns all grants that existed in the period and their roles, oldest first.
+    pub(super) fn finish(self, period: ReportPeriod) -> (Vec<ReportedGrant>, Vec<ReportedRole>) {
+        let mut roles: Vec<ReportedRole> = self.roles.into_values().collect();
+        for role in roles.iter_mut().filter(|role| role.retired_at.is_none()) {
+            role.over_at = self.grants.get(&role.grant).map(ReportedGrant::over_at).or(role.over_at);
+        }
+        roles.sort_by(|a, b| (a.made_at, &a.grant).cmp(&(b.made_at, &b.grant)));
         let mut lives: Vec<ReportedGrant> = self
             .grants
             .into_values()
             .filter(|life| life.created_at < period.to && life.over_at() >= period.from)
             .collect();
         lives.sort_by(|a, b| (a.created_at, &a.grant).cmp(&(b.created_at, &b.grant)));
-        lives
+        (lives, roles)
     }
 }
 

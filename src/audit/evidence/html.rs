@@ -109,8 +109,6 @@ pub fn alarms(report: &EvidenceReport) -> Vec<String> {
 pub fn figures(report: &EvidenceReport) -> [(&'static str, u64); 11] {
     let sessions: u64 = report.grants.iter().map(|life| life.used.sessions).sum();
     let unused = report.grants.iter().filter(|life| life.is_unused()).count();
-    let refused: u64 = report.refusals.iter().map(|refusals| refusals.count).sum();
-    let statements_refused: u64 = report.rails.iter().map(|refusals| refusals.count).sum();
     let made = |role: &&ReportedRole| role.made_at.is_some_and(|at| report.period.has(at));
     let roles = report.roles.iter().filter(made).count();
     [
@@ -120,11 +118,11 @@ pub fn figures(report: &EvidenceReport) -> [(&'static str, u64); 11] {
         ("Statements executed", report.statements.executed),
         ("failed", report.statements.failed),
         ("with unknown outcome", report.statements.unknown),
-        ("that could not be read", report.unread.statements()),
-        ("refused by the gate", statements_refused + report.rails_more),
+        ("that could not be read", report.unread.total()),
+        ("refused by the gate", report.rails.total()),
         ("Roles made at databases", roles as u64),
         ("Requests and actions denied", report.denials.count()),
-        ("Logins refused", refused + report.refusals_more),
+        ("Logins refused", report.refusals.total()),
     ]
 }
 
@@ -171,7 +169,7 @@ fn on_page(table: &ReportTable, columns: &[ColumnSpec]) -> Vec<usize> {
     // Headings break between words.
     let heading = |name: &str| name.split(' ').map(str::len).max().unwrap_or(0);
     let natural: Vec<usize> = (0..)
-        .zip(table.head)
+        .zip(&table.head)
         .map(|(place, name)| widest(place).unwrap_or(0).max(heading(name)))
         .collect();
     fitted(columns, &natural, PAGE_WIDTH_CHARS)

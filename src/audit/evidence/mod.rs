@@ -5,13 +5,11 @@
 //! INVARIANT: all that is shown was counted from records in one pass; what was left out (records that cannot be read, rows
 //! beyond a limit) is reported in its place.
 
+mod bounded;
 mod collect;
 mod controls;
-mod database;
 mod grants;
 mod html;
-mod limits;
-mod listed;
 mod operations;
 mod report;
 mod sheets;
@@ -23,7 +21,7 @@ mod unread;
 
 pub use collect::ReportCollector;
 pub use html::{alarms, figures, page};
-pub use report::{BoundedList, EvidenceReport, ReportPeriod};
+pub use report::{EvidenceReport, ReportPeriod};
 pub use sheets::{SheetError, harmless, write};
 pub use table::{ReportTable, TableRow};
 pub use tables::tables;

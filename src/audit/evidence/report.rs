@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-pub use super::listed::BoundedList;
-use super::unread::UnreadStatements;
+use super::bounded::{BoundedList, Group};
 use crate::audit::event::{RequestChangeKind, Who};
+use crate::audit::sql_analysis::ParseFailure;
 use crate::audit::verify::VerifyReport;
-use crate::model::ids::{GrantId, RequestId, SessionId};
+use crate::model::ids::{GrantId, RequestId};
 use crate::model::names::{IdentityName, ProfileName, TargetName};
 
 /// Half-open span of time.
@@ -40,9 +40,7 @@ pub struct EvidenceReport {
     /// Requests and actions that were not allowed.
     pub denials: BoundedList<AccessDenial>,
     /// Logins and tokens that were refused, grouped.
-    pub refusals: Vec<LoginRefusals>,
-    /// Number of refusals in groups beyond the limit.
-    pub refusals_more: u64,
+    pub refusals: BoundedList<Group<LoginRefusal>>,
     /// Number of sessions by ending.
     pub endings: BTreeMap<String, u64>,
     /// Number of sessions that had not ended at the end of the period.
@@ -64,11 +62,9 @@ pub struct EvidenceReport {
     /// Every grant's role that existed at a database in the period, oldest first.
     pub roles: Vec<ReportedRole>,
     /// Statements that guard rails refused, grouped.
-    pub rails: Vec<RailRefusals>,
-    /// Number of refusals in groups beyond the limit.
-    pub rails_more: u64,
+    pub rails: BoundedList<Group<RailRefusal>>,
     /// Executed statements that could not be parsed, grouped.
-    pub unread: BoundedList<UnreadStatements>,
+    pub unread: BoundedList<Group<UnreadStatement>>,
     /// Statements that ran and were rolled back.
     pub undone: BoundedList<UndoneStatements>,
     /// Numbers of statements by result.
@@ -226,21 +222,15 @@ pub struct AccessDenial {
     pub policy_set: Option<String>,
 }
 
-/// Group of equal refusals.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LoginRefusals {
-    /// Reason: the name of an ending, or the error of the token.
-    pub why: String,
+/// Refusal of a login or a token, as equal ones are grouped; sorted by the name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LoginRefusal {
     /// Name that was claimed, proved or not.
     pub claimed: String,
+    /// Reason: the name of an ending, or the error of the token.
+    pub why: String,
     /// Address of the client, or the network of grouped ones.
     pub client: String,
-    /// Number of refusals.
-    pub count: u64,
-    /// Time of the first one.
-    pub first: Timestamp,
-    /// Time of the last one.
-    pub last: Timestamp,
 }
 
 /// History of a grant's role at its database.
@@ -279,9 +269,9 @@ impl ReportedRole {
     }
 }
 
-/// Group of equal refusals by guard rails.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RailRefusals {
+/// Refusal of a statement by guard rails, as equal ones are grouped.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RailRefusal {
     /// Identity whose statements were refused.
     pub identity: IdentityName,
     /// Target of the statements.
@@ -290,12 +280,17 @@ pub struct RailRefusals {
     pub profile: Option<ProfileName>,
     /// Name of the rule.
     pub rule: String,
-    /// Number of refusals.
-    pub count: u64,
-    /// Time of the first one.
-    pub first: Timestamp,
-    /// Time of the last one.
-    pub last: Timestamp,
+}
+
+/// Statement that could not be parsed, as those with the same reason are grouped.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnreadStatement {
+    /// Identity of the statements.
+    pub identity: IdentityName,
+    /// Target of the statements.
+    pub target: TargetName,
+    /// Reason why they could not be parsed.
+    pub why: ParseFailure,
 }
 
 /// Statements that ran and were rolled back when their transaction ended.
@@ -331,14 +326,8 @@ pub struct OvershootStats {
 pub struct LateEnd {
     /// Time of the end.
     pub time: Timestamp,
-    /// Id of the session.
-    pub session: SessionId,
-    /// Grant of the session.
-    pub grant: GrantId,
-    /// Identity of the session.
-    pub identity: IdentityName,
-    /// Target of the session.
-    pub target: TargetName,
+    /// Session with its grant, identity and target.
+    pub who: Who,
     /// Name of the ending.
     pub ending: String,
     /// Microseconds from the deadline until the backend was gone, if that is known.

@@ -13,41 +13,33 @@ use tempfile::NamedTempFile;
 
 use super::table::ReportTable;
 
-/// Error of writing the files.
+/// Error of writing the folder or a file.
 #[derive(Debug, thiserror::Error)]
-pub enum SheetError {
-    /// The folder or a file cannot be written.
-    #[error("cannot write {}: {source}", path.display())]
-    Io {
-        /// Path of the folder or file.
-        path: PathBuf,
-        /// Error of the operating system.
-        source: io::Error,
-    },
-    /// A table cannot be written as CSV.
-    #[error("cannot write {}: {source}", path.display())]
-    Csv {
-        /// Path of the file.
-        path: PathBuf,
-        /// Error of the CSV writer.
-        source: csv::Error,
-    },
+#[error("cannot write {}: {source}", path.display())]
+pub struct SheetError {
+    /// Path of the folder or file.
+    path: PathBuf,
+    /// Error of the operating system, or of the CSV writer.
+    source: io::Error,
+}
+
+impl SheetError {
+    fn at(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self {
+            path: path.to_owned(),
+            source,
+        }
+    }
 }
 
 /// Writes `report.html` and a CSV file for each table into the folder, which is created if it does not exist. Files of these
 /// names are replaced. Returns the number of files written.
 pub fn write(folder: &Path, page: &str, tables: &[ReportTable]) -> Result<usize, SheetError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.map_err(|source| SheetError::Io {
-        path: folder.to_owned(),
-        source,
-    })?;
+    made.map_err(SheetError::at(folder))?;
     for table in tables {
         let path = folder.join(format!("{}.csv", table.name));
-        let sheet = sheet(table).map_err(|source| SheetError::Csv {
-            path: path.clone(),
-            source,
-        })?;
+        let sheet = sheet(table).map_err(SheetError::at(&path))?;
         replace(&path, &sheet)?;
     }
     replace(&folder.join("report.html"), page.as_bytes())?;
@@ -63,19 +55,16 @@ fn replace(path: &Path, text: &[u8]) -> Result<(), SheetError> {
         file.persist(path)?;
         Ok(())
     };
-    written().map_err(|source| SheetError::Io {
-        path: path.to_owned(),
-        source,
-    })
+    written().map_err(SheetError::at(path))
 }
 
-fn sheet(table: &ReportTable) -> Result<Vec<u8>, csv::Error> {
+fn sheet(table: &ReportTable) -> io::Result<Vec<u8>> {
     let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(table.head)?;
+    writer.write_record(&table.head)?;
     for row in &table.rows {
         writer.write_record(row.cells.iter().map(|cell| harmless(cell).into_owned()))?;
     }
-    writer.into_inner().map_err(|error| error.into_error().into())
+    writer.into_inner().map_err(csv::IntoInnerError::into_error)
 }
 
 /// Returns a cell that no spreadsheet evaluates. Spreadsheets skip leading blanks, and take the full-width signs of East Asian
@@ -115,7 +104,7 @@ mod tests {
             name: "grants",
             title: "Grants",
             note: String::new(),
-            head: &["a", "b", "c", "d", "e", "f"],
+            head: vec!["a", "b", "c", "d", "e", "f"],
             rows: vec![TableRow {
                 cells: cells.map(str::to_owned).into(),
                 remarkable: false,

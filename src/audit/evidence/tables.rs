@@ -1,34 +1,34 @@
 //! Report as tables, for the page and for CSV. Pure.
 //!
-//! This module does no layout. INVARIANT: every text from outside is made visible here, once, for all that show it.
+//! This module does no layout.
 
 use jiff::Timestamp;
 
+use super::bounded::BoundedList;
 use super::controls;
-use super::report::{BoundedList, EvidenceReport, GateChange};
-use super::table::{ReportTable, TableRow};
-use crate::base::visible::visible;
+use super::report::{EvidenceReport, GateChange, ReportedGrant, ReportedRole, RequestHistory};
+use super::table::ReportTable;
+use crate::audit::sql_analysis::ParseFailure;
 
-mod columns;
-mod database;
-mod grants;
+/// Time after its grant's end from which a role that still exists needs attention: the reaper has run since then. Microseconds.
+const LATE_ROLE_US: u64 = 60_000_000;
 
 /// Returns all tables of a report, in reading order.
 #[must_use]
 pub fn tables(report: &EvidenceReport) -> Vec<ReportTable> {
     vec![
         verification(report),
-        grants::break_glass(report),
-        grants::all(report),
-        grants::unused(report),
+        break_glass(report),
+        grants(report),
+        unused(report),
         denials(report),
         refusals(report),
         endings(report),
         overshoots(report),
-        database::roles(report),
-        database::rails(report),
-        database::unread(report),
-        database::undone(report),
+        roles(report),
+        rails(report),
+        unread(report),
+        undone(report),
         changes("identities", "Identity changes", IDENTITIES, &report.identities),
         changes("policies", "Policy and configuration changes", POLICIES, &report.policies),
         changes(
@@ -51,37 +51,24 @@ fn time(at: Timestamp) -> String {
     format!("{at:.0}")
 }
 
-fn maybe(at: Option<Timestamp>) -> String {
-    at.map(time).unwrap_or_default()
+/// Formats microseconds as seconds with milliseconds.
+fn seconds(micros: u64) -> String {
+    format!("{}.{:03}", micros / 1_000_000, micros / 1_000 % 1_000)
 }
 
-fn text(text: &str) -> String {
-    visible(text)
-}
-
-fn optional(part: Option<&str>) -> String {
-    part.map(text).unwrap_or_default()
-}
-
-fn row(cells: Vec<String>) -> TableRow {
-    TableRow {
-        cells,
-        remarkable: false,
-    }
+fn maybe<T: ToString>(part: Option<T>) -> String {
+    part.map(|part| part.to_string()).unwrap_or_default()
 }
 
 fn listed<T: ToString>(items: &[T]) -> String {
-    let all: Vec<String> = items.iter().map(|item| text(&item.to_string())).collect();
+    let all: Vec<String> = items.iter().map(ToString::to_string).collect();
     all.join(", ")
 }
 
 #[expect(clippy::too_many_lines, reason = "one line for each question")]
 fn verification(report: &EvidenceReport) -> ReportTable {
     let mut rows = Vec::new();
-    let mut say = |what: &str, answer: String, remarkable: bool| {
-        let cells = vec![what.to_owned(), text(&answer)];
-        rows.push(TableRow { cells, remarkable });
-    };
+    let mut say = |what: &str, answer: String, remarkable: bool| rows.push((what.to_owned(), answer, remarkable));
     match &report.verdict {
         Err(reason) => say("Result", format!("not verified: {reason}"), true),
         Ok(verdict) => {
@@ -130,152 +117,319 @@ fn verification(report: &EvidenceReport) -> ReportTable {
         );
         say("Records given up", missing, true);
     }
-    ReportTable {
-        name: "verification",
-        title: "Is the log whole?",
-        note: "The chain of hashes and the signatures over all segments of the folder, verified when this report was made. Repeat it \
-               on a copy with `tidegate audit verify --key`."
-            .to_owned(),
-        head: &["what", "found"],
-        rows,
-        more: report.unreadable.more,
-    }
+    ReportTable::of(
+        "verification",
+        "Is the log whole?",
+        "The chain of hashes and the signatures over all segments of the folder, verified when this report was made. Repeat it \
+               on a copy with `tidegate audit verify --key`.",
+    )
+    .marked(
+        rows.iter(),
+        |(.., remarkable)| *remarkable,
+        &[
+            ("what", |(what, ..)| what.clone()),
+            ("found", |(_, answer, _)| answer.clone()),
+        ],
+    )
+    .and_more(report.unreadable.more)
+}
+
+fn break_glass(report: &EvidenceReport) -> ReportTable {
+    let broken = report.grants.iter().filter_map(|life| {
+        let asked = life.asked.as_ref().filter(|asked| asked.break_glass)?;
+        Some((life, asked))
+    });
+    ReportTable::of(
+        "break_glass",
+        "Break-glass access and its reviews",
+        "Access that was taken without waiting for an approver. Reviews are as they stood at the period's end.",
+    )
+    .marked(
+        broken,
+        |(_, asked)| asked.review.is_none(),
+        &[
+            ("time", |(life, _)| time(life.created_at)),
+            ("identity", |(life, _)| life.identity.to_string()),
+            ("target", |(life, _)| life.target.to_string()),
+            ("profile", |(_, asked)| asked.profile.to_string()),
+            ("reason", |(_, asked)| maybe(asked.reason.as_ref())),
+            ("ticket", |(_, asked)| maybe(asked.ticket.as_ref())),
+            ("grant", |(life, _)| life.grant.to_string()),
+            ("statements", |(life, _)| life.used.statements.to_string()),
+            ("reviewed by", |(_, asked)| {
+                let by = asked.review.as_ref().map(|(by, ..)| by.to_string());
+                by.unwrap_or_else(|| "NOT REVIEWED".to_owned())
+            }),
+            ("reviewed at", |(_, asked)| {
+                maybe(asked.review.as_ref().map(|(_, at, _)| time(*at)))
+            }),
+            ("review", |(_, asked)| {
+                maybe(asked.review.as_ref().and_then(|(.., said)| said.as_ref()))
+            }),
+        ],
+    )
+    // Accesses without a review come first.
+    .remarkable_first()
+}
+
+fn of_request(life: &ReportedGrant, cell: fn(&RequestHistory) -> String) -> String {
+    maybe(life.asked.as_ref().map(cell))
+}
+
+fn grants(report: &EvidenceReport) -> ReportTable {
+    ReportTable::of(
+        "grants",
+        "Grants",
+        "Every grant that could be used in the period, with who allowed it and what was done with it in the period. Without \
+               approvers: the policies granted it at once, or (without policies either) an operator made it. Rows are as the \
+               database's command tags count them.",
+    )
+    .filled(
+        &report.grants,
+        &[
+            ("grant", |life| life.grant.to_string()),
+            ("identity", |life| life.identity.to_string()),
+            ("target", |life| life.target.to_string()),
+            ("profile", |life| maybe(life.profile())),
+            ("reason", |life| maybe(life.reason())),
+            ("ticket", |life| of_request(life, |asked| maybe(asked.ticket.as_ref()))),
+            ("made by", |life| life.by.clone()),
+            ("approvers", |life| of_request(life, |asked| listed(&asked.approvers))),
+            ("policies", |life| of_request(life, |asked| listed(&asked.policies))),
+            ("policy set", |life| {
+                of_request(life, |asked| maybe(asked.policy_set.as_ref()))
+            }),
+            ("made at", |life| time(life.created_at)),
+            ("opened at", |life| maybe(life.activated_at.map(time))),
+            ("ends or ended", |life| {
+                let revoked_at = life.revoked.as_ref().map(|(at, _)| *at);
+                maybe(revoked_at.or(life.until).map(time))
+            }),
+            ("window s", |life| life.window_seconds.to_string()),
+            ("moved", |life| life.moved.to_string()),
+            ("revoked", |life| maybe(life.revoked.as_ref().map(|(_, by)| by))),
+            ("sessions", |life| life.used.sessions.to_string()),
+            ("statements", |life| life.used.statements.to_string()),
+            ("rows", |life| life.used.rows.to_string()),
+            ("first use", |life| maybe(life.used.first.map(time))),
+            ("last use", |life| maybe(life.used.last.map(time))),
+        ],
+    )
+}
+
+fn unused(report: &EvidenceReport) -> ReportTable {
+    ReportTable::of(
+        "unused",
+        "Unused grants",
+        "Grants without a single login up to the period's end. They closed by themselves; many of them for one person or \
+               purpose are access that was not needed.",
+    )
+    .filled(
+        report.grants.iter().filter(|life| life.is_unused()),
+        &[
+            ("grant", |life| life.grant.to_string()),
+            ("identity", |life| life.identity.to_string()),
+            ("target", |life| life.target.to_string()),
+            ("profile", |life| maybe(life.profile())),
+            ("reason", |life| maybe(life.reason())),
+            ("made at", |life| time(life.created_at)),
+            ("could be used until", |life| time(life.over_at())),
+        ],
+    )
 }
 
 fn denials(report: &EvidenceReport) -> ReportTable {
-    let rows = report.denials.items.iter().map(|denial| {
-        row(vec![
-            time(denial.time),
-            denial.identity.to_string(),
-            text(&denial.wanted),
-            denial.how.to_string(),
-            text(&denial.by),
-            optional(denial.reason.as_deref()),
-            listed(&denial.policies),
-            optional(denial.policy_set.as_deref()),
-        ])
-    });
-    ReportTable {
-        name: "denials",
-        title: "Requests and actions denied",
-        note: "What known people wanted and did not get: from the policies, or from an approver. No deciding policy means that none \
-               allowed it."
-            .to_owned(),
-        head: &["time", "identity", "wanted", "how", "by", "reason", "policies", "policy set"],
-        rows: rows.collect(),
-        more: report.denials.more,
-    }
+    ReportTable::of(
+        "denials",
+        "Requests and actions denied",
+        "What known people wanted and did not get: from the policies, or from an approver. No deciding policy means that none \
+               allowed it.",
+    )
+    .filled(
+        &report.denials.items,
+        &[
+            ("time", |denial| time(denial.time)),
+            ("identity", |denial| denial.identity.to_string()),
+            ("wanted", |denial| denial.wanted.clone()),
+            ("how", |denial| denial.how.to_string()),
+            ("by", |denial| denial.by.clone()),
+            ("reason", |denial| maybe(denial.reason.as_ref())),
+            ("policies", |denial| listed(&denial.policies)),
+            ("policy set", |denial| maybe(denial.policy_set.as_ref())),
+        ],
+    )
+    .and_more(report.denials.more)
 }
 
 fn refusals(report: &EvidenceReport) -> ReportTable {
-    let rows = report.refusals.iter().map(|refusals| {
-        row(vec![
-            text(&refusals.why),
-            text(&refusals.claimed),
-            text(&refusals.client),
-            refusals.count.to_string(),
-            time(refusals.first),
-            time(refusals.last),
-        ])
-    });
-    ReportTable {
-        name: "refusals",
-        title: "Logins and tokens refused",
-        note: "Connections that did not become a session and tokens that proved nothing; equal ones together. Names are as they were \
-               given, not proved."
-            .to_owned(),
-        head: &["why", "name given", "from", "count", "first", "last"],
-        rows: rows.collect(),
-        more: report.refusals_more,
-    }
+    ReportTable::of(
+        "refusals",
+        "Logins and tokens refused",
+        "Connections that did not become a session and tokens that proved nothing; equal ones together. Names are as they were \
+               given, not proved.",
+    )
+    .filled(
+        &report.refusals.items,
+        &[
+            ("why", |refusals| refusals.of.why.clone()),
+            ("name given", |refusals| refusals.of.claimed.clone()),
+            ("from", |refusals| refusals.of.client.clone()),
+            ("count", |refusals| refusals.count.to_string()),
+            ("first", |refusals| time(refusals.first)),
+            ("last", |refusals| time(refusals.last)),
+        ],
+    )
+    .and_more(report.refusals.more)
 }
 
 fn endings(report: &EvidenceReport) -> ReportTable {
-    let mut rows: Vec<TableRow> = report
-        .endings
-        .iter()
-        .map(|(ending, count)| row(vec![text(ending), count.to_string()]))
-        .collect();
-    if report.lost_sessions > 0 {
-        let cells = vec![
-            "(no end on record: the gate died)".to_owned(),
-            report.lost_sessions.to_string(),
-        ];
-        rows.push(TableRow { cells, remarkable: true });
-    }
-    if report.open_sessions > 0 {
-        rows.push(row(vec![
-            "(not ended within the period)".to_owned(),
-            report.open_sessions.to_string(),
-        ]));
-    }
-    ReportTable {
-        name: "endings",
-        title: "Why sessions ended",
-        note: "expired, revoked, killed, identity_disabled and the like were ended by the gate; quit and disconnected by the client."
-            .to_owned(),
-        head: &["ending", "sessions"],
-        rows,
-        more: 0,
-    }
+    let lost = ("(no end on record: the gate died)", report.lost_sessions, true);
+    let open = ("(not ended within the period)", report.open_sessions, false);
+    let known = report.endings.iter().map(|(ending, count)| (&**ending, *count, false));
+    ReportTable::of(
+        "endings",
+        "Why sessions ended",
+        "expired, revoked, killed, identity_disabled and the like were ended by the gate; quit and disconnected by the client.",
+    )
+    .marked(
+        known.chain([lost, open].into_iter().filter(|(_, count, _)| *count > 0)),
+        |(.., remarkable)| remarkable,
+        &[
+            ("ending", |(ending, ..)| ending.to_owned()),
+            ("sessions", |(_, count, _)| count.to_string()),
+        ],
+    )
 }
 
 fn overshoots(report: &EvidenceReport) -> ReportTable {
     let all = &report.overshoots;
-    let rows = all.late.items.iter().map(|late| TableRow {
-        cells: vec![
-            time(late.time),
-            late.session.to_string(),
-            late.grant.to_string(),
-            late.identity.to_string(),
-            late.target.to_string(),
-            text(&late.ending),
-            late.overshoot_us.map(seconds).unwrap_or_default(),
-            if late.confirmed { "yes" } else { "NO" }.to_owned(),
-        ],
-        remarkable: true,
-    });
-    ReportTable {
-        name: "overshoots",
-        title: "How late sessions ended",
-        note: format!(
+    ReportTable::of("overshoots", "How late sessions ended", format!(
             "From the deadline, or the order to end, until the database confirmed that the session's backend is gone: {} sessions, \
              median {} s, longest {} s. Listed: those that took more than one second, and those whose backend was not confirmed gone.",
             all.count,
             seconds(all.p50_us),
             seconds(all.max_us)
-        ),
-        head: &[
-            "time",
-            "session",
-            "grant",
-            "identity",
-            "target",
-            "ending",
-            "late s",
-            "confirmed gone",
+        ))
+    .marked(
+        &all.late.items,
+        |_| true,
+        &[
+            ("time", |late| time(late.time)),
+            ("session", |late| late.who.session.to_string()),
+            ("grant", |late| late.who.grant.to_string()),
+            ("identity", |late| late.who.identity.to_string()),
+            ("target", |late| late.who.target.to_string()),
+            ("ending", |late| late.ending.clone()),
+            ("late s", |late| maybe(late.overshoot_us.map(seconds))),
+            ("confirmed gone", |late| if late.confirmed { "yes" } else { "NO" }.to_owned()),
         ],
-        rows: rows.collect(),
-        more: all.late.more,
-    }
+    )
+    .and_more(all.late.more)
 }
 
-/// Formats microseconds as seconds with milliseconds.
-fn seconds(micros: u64) -> String {
-    format!("{}.{:03}", micros / 1_000_000, micros / 1_000 % 1_000)
+fn roles(report: &EvidenceReport) -> ReportTable {
+    let late = |role: &ReportedRole| role.gone_after_us().is_some_and(|after| after > LATE_ROLE_US);
+    ReportTable::of("roles", "Roles of grants at the databases", "Each grant has a role of its own where profiles say what they may do; it is to be gone with the grant. From the grant's \
+               end, or its revocation, until the role was gone. Those that are late, not gone, or were used past the gate come first.")
+    .marked(
+        report.roles.iter().map(|role| (role, role.is_left(report.period.to))),
+        |(role, is_left)| is_left || role.intruders > 0 || late(role),
+        &[
+            ("role", |(role, _)| role.role.clone()),
+            ("grant", |(role, _)| role.grant.to_string()),
+            ("target", |(role, _)| role.target.to_string()),
+            ("made at", |(role, _)| maybe(role.made_at.map(time))),
+            ("grant over at", |(role, _)| maybe(role.over_at.map(time))),
+            ("gone at", |(role, _)| maybe(role.retired_at.map(time))),
+            ("gone after s", |(role, _)| maybe(role.gone_after_us().map(seconds))),
+            ("state", |(role, is_left)| {
+                let state = match role.retired_at {
+                    Some(_) => "gone",
+                    None if is_left => "NOT GONE",
+                    None => "in use",
+                };
+                state.to_owned()
+            }),
+            ("logins past the gate", |(role, _)| role.intruders.to_string()),
+            ("trouble", |(role, _)| maybe(role.trouble.as_ref())),
+        ],
+    )
+    // Roles that need attention come first.
+    .remarkable_first()
+}
+
+fn rails(report: &EvidenceReport) -> ReportTable {
+    ReportTable::of(
+        "rails",
+        "Statements that the gate refused",
+        "They were not executed; equal ones together. By the guard rails of a profile, which stop mistakes early and clearly \
+               (what a profile may do the database decides by its privileges), and by what holds for every session, like a text \
+               that is too long to be judged (54000) or a statement after the deadline.",
+    )
+    .filled(
+        &report.rails.items,
+        &[
+            ("identity", |refusals| refusals.of.identity.to_string()),
+            ("target", |refusals| refusals.of.target.to_string()),
+            ("profile", |refusals| maybe(refusals.of.profile.as_ref())),
+            ("rule", |refusals| refusals.of.rule.clone()),
+            ("count", |refusals| refusals.count.to_string()),
+            ("first", |refusals| time(refusals.first)),
+            ("last", |refusals| time(refusals.last)),
+        ],
+    )
+    .and_more(report.rails.more)
+}
+
+fn unread(report: &EvidenceReport) -> ReportTable {
+    ReportTable::of("unread", "Statements that could not be read", "They were executed, and the log cannot tell all that they touched: nobody may conclude from it that they did not touch a \
+               table. `tidegate log --unread` shows them.")
+    .marked(
+        &report.unread.items,
+        |unread| unread.of.why == ParseFailure::Contradicted,
+        &[
+            ("identity", |unread| unread.of.identity.to_string()),
+            ("target", |unread| unread.of.target.to_string()),
+            ("why", |unread| unread.of.why.words().to_owned()),
+            ("count", |unread| unread.count.to_string()),
+            ("first", |unread| time(unread.first)),
+            ("last", |unread| time(unread.last)),
+        ],
+    )
+    .and_more(report.unread.more)
+}
+
+fn undone(report: &EvidenceReport) -> ReportTable {
+    ReportTable::of("undone", "Statements that ran and were undone", "Their outcome says that they ran, but their transaction failed when it ended (a deferred constraint, a conflict, a later \
+               error of the same pipeline). By number within the session. What people rolled back themselves is a statement of its own, \
+               and not in it.")
+    .filled(
+        &report.undone.items,
+        &[
+            ("time", |undone| time(undone.time)),
+            ("session", |undone| undone.who.session.to_string()),
+            ("grant", |undone| undone.who.grant.to_string()),
+            ("identity", |undone| undone.who.identity.to_string()),
+            ("target", |undone| undone.who.target.to_string()),
+            ("first", |undone| undone.first.to_string()),
+            ("last", |undone| undone.last.to_string()),
+            ("sqlstate", |undone| undone.sqlstate.clone()),
+        ],
+    )
+    .and_more(report.undone.more)
 }
 
 fn changes(name: &'static str, title: &'static str, note: &str, list: &BoundedList<GateChange>) -> ReportTable {
-    let rows = list.items.iter().map(|change| TableRow {
-        cells: vec![time(change.time), text(&change.what), text(&change.by), text(&change.detail)],
-        remarkable: change.remarkable,
-    });
-    ReportTable {
-        name,
-        title,
-        note: note.to_owned(),
-        head: &["time", "what", "by", "detail"],
-        rows: rows.collect(),
-        more: list.more,
-    }
+    ReportTable::of(name, title, note)
+        .marked(
+            &list.items,
+            |change| change.remarkable,
+            &[
+                ("time", |change| time(change.time)),
+                ("what", |change| change.what.clone()),
+                ("by", |change| change.by.clone()),
+                ("detail", |change| change.detail.clone()),
+            ],
+        )
+        .and_more(list.more)
 }

@@ -8,34 +8,14 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::listed::BoundedList;
+use super::bounded::Groups;
+use super::report::UnreadStatement;
 use crate::audit::event::{Statement, StatementOutcome, Who};
 use crate::audit::sql_analysis::{AnalysisCache, ParseFailure, SqlAnalysis};
 use crate::model::ids::SessionId;
-use crate::model::names::{IdentityName, TargetName};
-
-/// Number of kinds that are counted separately: reasons are few, but identities and targets may be many.
-const MAX_KINDS: usize = 20_000;
 
 /// Number of statements without an outcome that are followed at once.
 const MAX_IN_FLIGHT: usize = 2_000_000;
-
-/// Group of statements that could not be parsed for the same reason.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnreadStatements {
-    /// Identity of the statements.
-    pub identity: IdentityName,
-    /// Target of the statements.
-    pub target: TargetName,
-    /// Reason why they could not be parsed.
-    pub why: ParseFailure,
-    /// Number of statements.
-    pub count: u64,
-    /// Time of the first one.
-    pub first: Timestamp,
-    /// Time of the last one.
-    pub last: Timestamp,
-}
 
 /// Accumulator of the statements seen so far.
 #[derive(Debug, Default)]
@@ -45,8 +25,8 @@ pub(super) struct UnreadCollector {
     flying: HashMap<SessionId, HashMap<u64, StatementInFlight>>,
     /// Number of executed statements without an outcome.
     in_flight: usize,
-    kinds: HashMap<(IdentityName, TargetName, ParseFailure), UnreadStatements>,
-    more: u64,
+    /// Statements that could not be parsed.
+    pub(super) groups: Groups<UnreadStatement>,
 }
 
 #[derive(Debug)]
@@ -103,42 +83,10 @@ impl UnreadCollector {
     }
 
     fn count(&mut self, flying: &StatementInFlight, why: Option<ParseFailure>) {
-        let Some(why) = why else { return };
-        let kind = (flying.who.identity.clone(), flying.who.target.clone(), why);
-        if self.kinds.len() >= MAX_KINDS && !self.kinds.contains_key(&kind) {
-            self.more += 1;
-            return;
+        if let Some(why) = why {
+            let (identity, target) = (flying.who.identity.clone(), flying.who.target.clone());
+            let of = UnreadStatement { identity, target, why };
+            self.groups.add(of, 1, (flying.time, flying.time));
         }
-        let (identity, target, _) = kind.clone();
-        let unread = self.kinds.entry(kind).or_insert(UnreadStatements {
-            identity,
-            target,
-            why,
-            count: 0,
-            first: flying.time,
-            last: flying.time,
-        });
-        unread.count += 1;
-        unread.first = unread.first.min(flying.time);
-        unread.last = unread.last.max(flying.time);
-    }
-
-    /// Returns the kinds, the most frequent first.
-    pub(super) fn finish(self) -> BoundedList<UnreadStatements> {
-        let mut items: Vec<UnreadStatements> = self.kinds.into_values().collect();
-        items.sort_by(|a, b| {
-            b.count
-                .cmp(&a.count)
-                .then_with(|| (a.first, &a.identity, &a.target).cmp(&(b.first, &b.identity, &b.target)))
-        });
-        BoundedList { items, more: self.more }
-    }
-}
-
-impl BoundedList<UnreadStatements> {
-    /// Returns the number of statements that could not be parsed.
-    #[must_use]
-    pub fn statements(&self) -> u64 {
-        self.more + self.items.iter().map(|kind| kind.count).sum::<u64>()
     }
 }

@@ -5,9 +5,9 @@
 //! search for a text finds the outcome, and one for a profile finds what happened under the grant.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 
-use super::texts::texts;
-use super::{Filter, is_origin};
+use super::{Filter, ORIGIN_EVENTS, text_bytes};
 use crate::audit::event::Event;
 use crate::audit::record::{EventName, LogRecord, name_of, string_field};
 use crate::audit::sql_analysis::AnalysisCache;
@@ -50,9 +50,8 @@ struct Held {
 }
 
 impl Held {
-    /// The bytes of its texts.
     fn weight(&self) -> usize {
-        texts(&self.statement.event).iter().map(|text| text.len()).sum()
+        text_bytes(&self.statement.event)
     }
 }
 
@@ -96,18 +95,10 @@ impl RecordJoiner {
             && self.filter.by_session()
             && self.filter.wants_session(started)
         {
-            if self.sessions.len() < MAX_REMEMBERED {
-                self.sessions.insert(started.who.session.clone());
-            } else {
-                self.overfull = true;
-            }
+            self.overfull |= !remember(&mut self.sessions, started.who.session.clone());
         }
         if let Some(grant) = self.filter.wanted_grant(event).filter(|_| self.filter.by_grant()) {
-            if self.grants.len() < MAX_REMEMBERED {
-                self.grants.insert(grant.clone());
-            } else {
-                self.overfull = true;
-            }
+            self.overfull |= !remember(&mut self.grants, grant.clone());
         }
     }
 
@@ -122,7 +113,7 @@ impl RecordJoiner {
         };
         let of_session = || string_field(line, br#""session":""#).is_some_and(|session| self.sessions.contains(session));
         let of_grant = || string_field(line, br#""grant":""#).is_some_and(|grant| self.grants.contains(grant));
-        (by_grant && is_origin(name))
+        (by_grant && ORIGIN_EVENTS.contains(&name))
             || (by_session && name == EventName::SessionStarted)
             || ((!by_session || of_session()) && (!by_grant || name == EventName::GrantJoined || of_grant()))
     }
@@ -157,11 +148,7 @@ impl RecordJoiner {
                     let statement = record;
                     self.hold(key, Held { statement, unseen });
                 } else if !unseen && self.filter.in_time(&record) {
-                    if self.given.len() < MAX_REMEMBERED {
-                        self.given.insert(key);
-                    } else {
-                        self.overfull = true;
-                    }
+                    self.overfull |= !remember(&mut self.given, key);
                     self.give(record, &mut give);
                 }
             }
@@ -224,4 +211,13 @@ impl RecordJoiner {
             give(record);
         }
     }
+}
+
+/// Adds to a set; returns false if it is full.
+fn remember<T: Eq + Hash>(set: &mut HashSet<T>, item: T) -> bool {
+    let fits = set.len() < MAX_REMEMBERED;
+    if fits {
+        set.insert(item);
+    }
+    fits
 }

@@ -13,9 +13,10 @@ use std::collections::HashMap;
 use memchr::memmem::Finder;
 use serde::Serialize;
 
-use super::{Filter, TimeRange, is_origin};
+use super::{Filter, ORIGIN_EVENTS, TimeRange};
 use crate::audit::record::{EventName, digits_field, event_of, number_field, string_field, time_of};
 use crate::audit::sql_analysis::CommandClass;
+use crate::model::names::Vocabulary as _;
 
 /// The lines that have to meet a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,7 +143,7 @@ struct Line<'l> {
 }
 
 /// A statement by its session and its number there, as they are written.
-type Key<'l> = (&'l [u8], &'l [u8]);
+type StatementKey<'l> = (&'l [u8], &'l [u8]);
 
 /// Lines that are looked at together.
 struct Block<'p, 'l> {
@@ -150,7 +151,7 @@ struct Block<'p, 'l> {
     /// Each line, and whether it is left.
     lines: Vec<(Line<'l>, bool)>,
     /// Statements without an outcome so far; nothing for one that is left out.
-    unanswered: HashMap<Key<'l>, Option<Unanswered>>,
+    unanswered: HashMap<StatementKey<'l>, Option<Unanswered>>,
 }
 
 /// A statement that is left.
@@ -173,7 +174,7 @@ impl LinePrefilter {
         conditions.extend(
             filter
                 .kind
-                .map(|kind| Condition::field(Part::Statement, &"kind", kind.name())),
+                .map(|kind| Condition::field(Part::Statement, &"kind", kind.as_str())),
         );
         conditions.extend(filter.table.as_ref().and_then(|table| Condition::table(&table.name)));
         conditions.extend(filter.class.and_then(Condition::class));
@@ -224,30 +225,22 @@ impl LinePrefilter {
 
     /// Returns whether an outcome's rows and duration may be what is asked for.
     fn measures(&self, line: &[u8]) -> bool {
-        let filter = &self.filter;
-        let within = |fields: &[&[u8]], least: Option<u64>, most: Option<u64>| {
-            (least.is_none() && most.is_none())
-                || fields
-                    .iter()
-                    .filter_map(|field| number_field(line, field))
-                    .max()
-                    .is_none_or(|found| least.is_none_or(|least| found >= least) && most.is_none_or(|most| found <= most))
-        };
-        within(
-            &[br#","rows":"#, br#","portal_rows_sent":"#],
-            filter.min_rows,
-            filter.max_rows,
-        ) && within(&[br#","duration_us":"#], filter.min_duration_us, filter.max_duration_us)
+        if !self.filter.asks_for_measures() {
+            return true;
+        }
+        let field = |key: &[u8]| number_field(line, key);
+        let rows = field(br#","rows":"#).max(field(br#","portal_rows_sent":"#));
+        self.filter.has_measures(field(br#","duration_us":"#), rows)
     }
 
     /// Returns whether a line of an event may be wanted for what stands in it: one that is neither statement nor outcome, or any where
     /// these are not looked at together.
     fn may_want(&self, line: Line<'_>, time: &str, event: &[u8]) -> bool {
         let filter = &self.filter;
-        let Some(name) = str::from_utf8(event).ok().and_then(|event| event.parse::<EventName>().ok()) else {
+        let Some(name) = str::from_utf8(event).ok().and_then(EventName::from_name) else {
             return true;
         };
-        let says_origin = filter.by_grant() && is_origin(name);
+        let says_origin = filter.by_grant() && ORIGIN_EVENTS.contains(&name);
         if says_origin || (filter.by_session() && name == EventName::SessionStarted) {
             return true;
         }
@@ -276,7 +269,7 @@ impl<'l> Block<'_, 'l> {
         }
     }
 
-    fn statement(&mut self, line: Line<'l>, time: &str, key: Key<'l>) -> Result<bool, Foreign> {
+    fn statement(&mut self, line: Line<'l>, time: &str, key: StatementKey<'l>) -> Result<bool, Foreign> {
         let prefilter = self.prefilter;
         // Where a result is asked for, the time of the outcome counts.
         let timely = prefilter.filter.asks_for_result() || prefilter.is_in_time(time);
@@ -291,7 +284,7 @@ impl<'l> Block<'_, 'l> {
         }
     }
 
-    fn outcome(&mut self, line: Line<'l>, time: &str, key: Key<'l>) -> bool {
+    fn outcome(&mut self, line: Line<'l>, time: &str, key: StatementKey<'l>) -> bool {
         let prefilter = self.prefilter;
         let Unanswered { at, is_enough } = match self.unanswered.remove(&key) {
             // Its statement was in front of these lines: the joiner knows whether it waits for this one.
@@ -314,7 +307,7 @@ impl<'l> Block<'_, 'l> {
 }
 
 /// Returns session and number in what stands behind the name of a statement's or an outcome's event.
-fn key(rest: &[u8]) -> Option<Key<'_>> {
+fn key(rest: &[u8]) -> Option<StatementKey<'_>> {
     let rest = rest.strip_prefix(br#"","session":""#)?;
     let (session, rest) = rest.split_at_checked(memchr::memchr(b'"', rest)?)?;
     Some((session, digits_field(rest, br#","statement":"#)?))

@@ -4,9 +4,8 @@
 //! This module does not know these languages. Text between two quotes of either kind counts as a literal, both if a backslash
 //! escapes a quote and if it does not.
 
-use super::body::{assigned, ends_word, shifted, whole};
-use super::code::{CodeTracker, mark_length};
-use super::{BLANK, RedactedRange};
+use super::literal::{CodeTracker, assigned, ends_word, mark_length, shifted, whole};
+use super::{RedactedRange, readings};
 use crate::protocol::lexer::{Backslashes, Lexer, LexerSettings, Token, TokenKind};
 
 /// Languages whose literals are SQL's.
@@ -36,17 +35,12 @@ impl ForeignBodies {
 
 /// Finds the bodies of other languages.
 pub(super) fn bodies(text: &[u8], settings: LexerSettings) -> ForeignBodies {
-    let readings: &[Backslashes] = match settings.strings {
-        Backslashes::Unsettled => &[Backslashes::Ordinary, Backslashes::Escape],
-        Backslashes::Ordinary => &[Backslashes::Ordinary],
-        Backslashes::Escape => &[Backslashes::Escape],
-    };
     let mut all = ForeignBodies::default();
-    for strings in readings {
-        let settings = LexerSettings {
-            strings: *strings,
-            ..settings
-        };
+    if settings.strings == Backslashes::Unsettled {
+        for settings in readings(settings) {
+            of_commands(text, settings, &mut all);
+        }
+    } else {
         of_commands(text, settings, &mut all);
     }
     all
@@ -124,11 +118,7 @@ fn quoted_runs(text: &[u8], escapes: bool) -> Vec<RedactedRange> {
         match end_of_run(text.get(start + 1..).unwrap_or_default(), quote, escapes) {
             Some(length) => {
                 at = start + 1 + length;
-                runs.push(RedactedRange {
-                    start,
-                    end: at,
-                    with: BLANK,
-                });
+                runs.push(RedactedRange::blank(start, at));
             }
             None => at = start + 1,
         }

@@ -6,17 +6,12 @@
 //! INVARIANT: a secret name has a *scope*, from its operator to the end of its expression, in which every literal is secret;
 //! literals before it in its expression are secret, too; and a call with keys among its arguments marks these.
 
-mod bodies;
-
-use super::body::{shifted, whole};
-use super::code::CodeTracker;
 use super::grammar::{CLAUSE_WORDS, JOIN_WORDS, LINK_WORDS, NON_VALUES, OWNER_WORDS, ROW_WORDS, is_one_of};
+use super::literal::{self, CodeTracker, LiteralBody, literals, shifted, whole};
 use super::nest::{ClosedName, InsertState, Nest, OpeningKind, PlainValue, SecretScope};
-use super::{BLANK, FINDER, KEYED, RedactedRange, TooDeepError, ends_in_name, gives_away, has_place, is_data, is_secret};
+use super::{FINDER, KEYED, MAX_DEPTH, RedactedRange, TooDeepError, ends_in_name, gives_away, has_place, is_data, is_secret};
 use crate::protocol::lexer::{Lexer, LexerSettings, Token, TokenKind};
 
-/// Depth up to which SQL in SQL (dollar quotes) is examined.
-const MAX_DEPTH: u8 = 8;
 /// Secret name directly before the current token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Name {
@@ -391,10 +386,68 @@ impl<'a> SecretScan<'a> {
     /// Blanks a value without quotes, up to its end.
     fn cut_bare(&mut self, token: &Token<'_>) {
         let end = self.lexer.skip_unquoted().max(token.end());
-        self.nest.secret(PlainValue::Text(RedactedRange {
-            start: token.start,
-            end,
-            with: BLANK,
-        }));
+        self.nest.secret(PlainValue::Text(RedactedRange::blank(token.start, end)));
+    }
+
+    fn comment(&mut self, token: &Token<'_>) {
+        let secrets = literal::assigned(token.text, literal::ends_line);
+        self.nest.cuts.extend(secrets.iter().map(|cut| shifted(cut, token.start)));
+    }
+
+    /// Takes a token without an end: the rest of it is unknown.
+    fn unfinished(&mut self, token: &Token<'_>) {
+        if token.text.starts_with(b"/*") {
+            self.comment(token);
+        } else if LiteralBody::of(token, self.settings).is_some() || self.bare {
+            self.nest.secret(PlainValue::Text(whole(token)));
+        }
+    }
+
+    /// Takes a literal whose end depends on the reading of backslashes. It is blanked even if the reading is known, which does
+    /// no harm.
+    fn ambiguous_literal(&mut self, token: &Token<'_>) {
+        self.doubts.ambiguous = true;
+        self.value_begins();
+        self.name = Name::None;
+        self.nest.secret(PlainValue::Text(whole(token)));
+    }
+
+    /// Takes a body of code, with or without an end: only its own literals are blanked.
+    fn code(&mut self, token: &Token<'_>) {
+        self.name = Name::None;
+        let open = token.kind == TokenKind::Unfinished;
+        let body = LiteralBody::of(token, self.settings);
+        // Escapes hide its letters.
+        let hidden = matches!(token.text, [b'u' | b'U', ..]);
+        let shown = body.as_ref().filter(|_| !hidden);
+        let cuts = shown.and_then(|body| self.within(&body.text, open, |cut| body.place(cut)));
+        match (cuts, body) {
+            (Some(cuts), _) => self.nest.cuts.extend(cuts),
+            (None, Some(_)) => {
+                self.doubts.unclear = true;
+                self.nest.cuts.push(whole(token));
+            }
+            (None, None) => self.unfinished(token),
+        }
+    }
+
+    /// Returns the places to blank in a body of code; `None` if it is nested too deep.
+    fn within(&mut self, text: &[u8], open: bool, place: impl Fn(&RedactedRange) -> RedactedRange) -> Option<Vec<RedactedRange>> {
+        if self.level >= MAX_DEPTH {
+            return None;
+        }
+        let mut within = SecretScan::new(text, self.level + 1, self.settings);
+        let deep = within.run().is_err();
+        self.doubts.ambiguous |= within.doubts.ambiguous;
+        self.doubts.unclear |= within.doubts.unclear;
+        let mut cuts = std::mem::take(&mut within.nest.cuts);
+        if open {
+            within.nest.give_up();
+            cuts.append(&mut within.nest.cuts);
+        } else if within.doubts.open || deep {
+            cuts.extend(literals(text, self.settings, 0));
+            self.doubts.unclear = true;
+        }
+        Some(cuts.iter().map(place).collect())
     }
 }

@@ -14,7 +14,7 @@ use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 
 /// Dialect that it stands for.
-const POSTGRES: PostgreSqlDialect = PostgreSqlDialect {};
+pub(super) const POSTGRES: PostgreSqlDialect = PostgreSqlDialect {};
 /// Number of expressions that any text may begin, in addition to [`BUDGET_PER_TOKEN`] for each of its tokens.
 const MIN_BUDGET: usize = 1_000;
 /// Number of expressions per token: one begins for each operand and bracket, and several if the parser guesses.

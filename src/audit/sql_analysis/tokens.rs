@@ -8,10 +8,12 @@
 use std::borrow::Cow;
 
 use sqlparser::ast::DollarQuotedString;
+use sqlparser::dialect::Dialect as _;
 use sqlparser::keywords::Keyword;
-use sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::ParseFailure;
+use super::budget::POSTGRES;
 use crate::protocol::lexer::{self, Encoding, Lexer, LexerSettings, TokenKind};
 
 /// Splits a text into tokens, as PostgreSQL does under these settings, without blanks and comments.
@@ -119,67 +121,21 @@ fn sign(text: &[u8]) -> Option<Token> {
         b"]" => Token::RBracket,
         b":" => Token::Colon,
         b":=" => Token::Assignment,
-        b"<>" | b"!=" => Token::Neq,
-        b"<" => Token::Lt,
-        b">" => Token::Gt,
-        b"<=" => Token::LtEq,
-        b">=" => Token::GtEq,
-        b"=>" => Token::RArrow,
-        b"+" => Token::Plus,
-        b"-" => Token::Minus,
-        b"/" => Token::Div,
-        b"%" => Token::Mod,
-        b"^" => Token::Caret,
         _ => return operator(text),
     })
 }
 
-/// Returns the token of an operator that is not one of standard SQL.
+/// Returns the token of an operator. One that sqlparser does not have is an operator of the database's own.
 fn operator(text: &[u8]) -> Option<Token> {
-    Some(match text {
-        b"||" => Token::StringConcat,
-        b"&" => Token::Ampersand,
-        b"|" => Token::Pipe,
-        b"#" => Token::Sharp,
-        b"##" => Token::DoubleSharp,
-        b"~" => Token::Tilde,
-        b"~*" => Token::TildeAsterisk,
-        b"!~" => Token::ExclamationMarkTilde,
-        b"!~*" => Token::ExclamationMarkTildeAsterisk,
-        b"~~" => Token::DoubleTilde,
-        b"~~*" => Token::DoubleTildeAsterisk,
-        b"!~~" => Token::ExclamationMarkDoubleTilde,
-        b"!~~*" => Token::ExclamationMarkDoubleTildeAsterisk,
-        b"<<" => Token::ShiftLeft,
-        b">>" => Token::ShiftRight,
-        b"&&" => Token::Overlap,
-        b"!" => Token::ExclamationMark,
-        b"!!" => Token::DoubleExclamationMark,
-        b"@" => Token::AtSign,
-        b"^@" => Token::CaretAt,
-        b"|/" => Token::PGSquareRoot,
-        b"||/" => Token::PGCubeRoot,
-        b"->" => Token::Arrow,
-        b"->>" => Token::LongArrow,
-        b"#>" => Token::HashArrow,
-        b"#>>" => Token::HashLongArrow,
-        b"@>" => Token::AtArrow,
-        b"<@" => Token::ArrowAt,
-        b"#-" => Token::HashMinus,
-        b"@?" => Token::AtQuestion,
-        b"@@" => Token::AtAt,
-        b"?" => Token::Question,
-        b"?&" => Token::QuestionAnd,
-        b"?|" => Token::QuestionPipe,
-        b"@-@" => Token::AtDashAt,
-        b"?-" => Token::QuestionMarkDash,
-        b"?#" => Token::QuestionMarkSharp,
-        b"?-|" => Token::QuestionMarkDashVerticalBar,
-        b"?||" => Token::QuestionMarkDoubleVerticalBar,
-        b".." => return None,
-        text if text.len() > 1 || text == b"`" => Token::CustomBinaryOperator(lossy(text)),
-        _ => return None,
-    })
+    let text = std::str::from_utf8(text).ok()?;
+    if !text.chars().all(|character| POSTGRES.is_custom_operator_part(character)) {
+        return None;
+    }
+    let mut known = Tokenizer::new(&POSTGRES, text).tokenize().unwrap_or_default();
+    match known.as_slice() {
+        [token] if !matches!(token, Token::Char(_)) => known.pop(),
+        _ => Some(Token::CustomBinaryOperator(text.to_owned())),
+    }
 }
 
 /// Rewrites spellings that PostgreSQL reads and the parser does not: `TABLE t` becomes `SELECT * FROM t`, `FOR NO KEY UPDATE` a

@@ -21,7 +21,7 @@ const MAX_TEXT_BYTES: usize = 1 << 20;
 const MAX_FOLLOWED: usize = 100_000;
 
 /// Collects the values of one segment.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(in crate::audit) struct SummaryBuilder {
     values: Values,
     last_seq: u64,
@@ -75,20 +75,9 @@ impl Values {
     }
 }
 
-impl Default for SummaryBuilder {
+impl Default for Values {
     fn default() -> Self {
-        Self {
-            values: Values(Field::ALL.map(|field| (field, Default::default())).into()),
-            last_seq: 0,
-            first_time: String::new(),
-            last_time: String::new(),
-            begun: false,
-            sessions: HashMap::new(),
-            unanswered: 0,
-            texts: HashSet::new(),
-            text_bytes: 0,
-            readings: AnalysisCache::default(),
-        }
+        Self(Field::ALL.map(|field| (field, Default::default())).into())
     }
 }
 
@@ -223,7 +212,7 @@ impl SummaryBuilder {
     fn add_record(&mut self, record: &LogRecord) -> Option<()> {
         self.add_place(record.seq, &written(record.time)?);
         let event = &record.event;
-        for field in Field::OF_EVENTS {
+        for field in Field::ALL {
             field.of(event).into_iter().for_each(|value| self.values.insert(field, value));
         }
         match event {
@@ -318,7 +307,7 @@ impl SummaryBuilder {
         reading
             .classes
             .iter()
-            .for_each(|class| self.values.insert(Field::Class, class.name()));
+            .for_each(|class| self.values.insert(Field::Class, class.as_str()));
         let text = statement.sql.as_ref().map_or("", |sql| sql.text.0.as_ref());
         if hides_names(text) {
             self.values.give_up(&[Field::Word]);
@@ -348,7 +337,7 @@ impl SummaryBuilder {
                 self.values.give_up(&[Field::Class]);
                 return;
             };
-            self.values.insert(Field::Class, CommandClass::of_tag(text).name());
+            self.values.insert(Field::Class, CommandClass::of_tag(text).as_str());
             let behind = tag.get(end + 1..).unwrap_or_default();
             tags = behind.strip_prefix(b",").unwrap_or_default();
         }
@@ -356,7 +345,7 @@ impl SummaryBuilder {
 
     fn add_tags_of(&mut self, outcome: &StatementOutcome<'_>) {
         let tags = outcome.tags.iter();
-        tags.for_each(|tag| self.values.insert(Field::Class, CommandClass::of_tag(&tag.0).name()));
+        tags.for_each(|tag| self.values.insert(Field::Class, CommandClass::of_tag(&tag.0).as_str()));
     }
 }
 

@@ -22,12 +22,17 @@ fn sums_by_identity() {
     assert_eq!(sums.len(), 2);
     assert_eq!(sums[0].identity.as_str(), "ana");
     assert_eq!(
-        (sums[0].statements, sums[0].rows, sums[0].outcome_unknown, sums[0].not_read),
+        (
+            sums[0].counts.statements,
+            sums[0].rows,
+            sums[0].counts.outcome_unknown,
+            sums[0].counts.not_read
+        ),
         (2, 1, 1, 1)
     );
     assert_eq!((sums[0].first, sums[0].last), (time(1), time(5)));
     assert_eq!(sums[0].classes, [CommandClass::Select, CommandClass::Update]);
-    assert_eq!((sums[1].failed, sums[1].sessions.len()), (1, 1));
+    assert_eq!((sums[1].counts.failed, sums[1].sessions.len()), (1, 1));
 }
 
 #[test]
@@ -52,7 +57,13 @@ fn an_outcome_counts_whenever_it_came() {
     }
     let ana = touched.sums().remove(0);
     assert_eq!(
-        (ana.statements, ana.skipped, ana.outcome_unknown, ana.rolled_back, ana.rows),
+        (
+            ana.counts.statements,
+            ana.counts.skipped,
+            ana.counts.outcome_unknown,
+            ana.counts.rolled_back,
+            ana.rows
+        ),
         (2, 1, 0, 1, 2)
     );
     assert_eq!(ana.classes, [CommandClass::Select, CommandClass::Delete]);
@@ -88,7 +99,7 @@ fn what_could_not_be_read_is_told_beside() {
     let sums = touched.sums();
     let short: Vec<_> = sums
         .iter()
-        .map(|one| (one.identity.as_str(), one.statements, one.not_read, one.unread))
+        .map(|one| (one.identity.as_str(), one.counts.statements, one.counts.not_read, one.unread))
         .collect();
     assert_eq!(short, [("ana", 2, 2, 1), ("eve", 0, 0, 1)]);
     assert_eq!(sums[0].classes, [CommandClass::Select, CommandClass::Delete]);
@@ -135,7 +146,7 @@ fn what_is_kept_is_bounded_and_what_is_left_out_is_told() {
     // Nothing is lost that has a sum: what has no outcome here is counted all the same.
     let sums = touched.sums();
     assert_eq!(
-        sums.iter().map(|sum| (sum.statements, sum.unread)).collect::<Vec<_>>(),
+        sums.iter().map(|sum| (sum.counts.statements, sum.unread)).collect::<Vec<_>>(),
         [(2, 4), (2, 0)]
     );
 }

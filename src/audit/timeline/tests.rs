@@ -23,9 +23,13 @@ fn a_session_from_request_to_ending() {
         record(107, ended(&ana)),
     ];
     let story = SessionTimeline::of(session, background);
-    assert_eq!(story.totals.statements, 3);
+    assert_eq!(story.totals.counts.statements, 3);
     assert_eq!(
-        (story.totals.failed, story.totals.outcome_unknown, story.totals.rows),
+        (
+            story.totals.counts.failed,
+            story.totals.counts.outcome_unknown,
+            story.totals.rows
+        ),
         (1, 1, 2)
     );
     let lines = story.lines(&TimeZone::UTC).join("\n");
@@ -88,7 +92,7 @@ fn what_was_undone_skipped_or_only_prepared_is_told_as_such() {
         outcome(&ana, 5, None),
     ];
     let story = SessionTimeline::of((1..).zip(events).map(|(seq, event)| record(seq, event)).collect(), Vec::new());
-    let totals = &story.totals;
+    let totals = &story.totals.counts;
     assert_eq!(
         (
             totals.statements,

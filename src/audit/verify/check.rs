@@ -2,14 +2,11 @@
 //!
 //! This module reads nothing: the segments were scanned before. The first flaw in the order of the log decides.
 
-mod trust;
-
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use jiff::SignedDuration;
 use serde::Serialize;
-
-use trust::KeyTrust;
 
 use super::flaw::SignatureHint;
 use super::scan::{FrameKind, FrameLine, SegmentScan};
@@ -183,10 +180,14 @@ fn chain(heard: &[SegmentScan], trust: &mut KeyTrust) -> Result<(), LogFlaw> {
     Ok(())
 }
 
+/// Returns the kept lines of all segments.
+fn frames(heard: &[SegmentScan]) -> impl Iterator<Item = &FrameLine> {
+    heard.iter().flat_map(|segment| &segment.frames)
+}
+
 /// Returns the records of removed segments, in lines up to this one.
 fn removals(heard: &[SegmentScan], believed: u64) -> impl Iterator<Item = &SegmentsRemoved> {
-    let frames = heard.iter().flat_map(|segment| &segment.frames);
-    frames.filter_map(move |frame| match &frame.what {
+    frames(heard).filter_map(move |frame| match &frame.what {
         FrameKind::Removed(removed) if frame.seq <= believed => Some(removed),
         _ => None,
     })
@@ -261,8 +262,7 @@ fn follows(log: Option<&LogId>, tip: Option<ChainTip>, segment: &SegmentScan) ->
 
 /// Returns the first gap after this line that the gate found and recorded.
 fn gap_on_record(heard: &[SegmentScan], accepted: u64) -> Option<LogFlaw> {
-    let mut frames = heard.iter().flat_map(|segment| &segment.frames);
-    frames.find_map(|frame| match &frame.what {
+    frames(heard).find_map(|frame| match &frame.what {
         FrameKind::Healed(healed, time) if frame.seq > accepted && healed.fault.is_gap() => Some(LogFlaw::Gap {
             seq: frame.seq,
             time: *time,
@@ -296,8 +296,77 @@ fn missed(heard: &[SegmentScan], held_against: CheckpointSource, kept: &Checkpoi
         });
     }
     let same = |frame: &FrameLine| matches!(&frame.what, FrameKind::Checkpoint(found, _) if found.tip() == kept.tip() && found.log == kept.log);
-    let found = heard.iter().flat_map(|segment| &segment.frames).any(same);
+    let found = frames(heard).any(same);
     (!found).then_some(LogFlaw::Diverged { held_against, covers })
+}
+
+/// Keys that are trusted, and the line up to which they prove the log.
+struct KeyTrust {
+    given: Option<PublicKey>,
+    trusted: BTreeSet<String>,
+    signed_by: Vec<PublicKey>,
+    proven: u64,
+    /// Old and new key of a change; the new key is trusted as soon as the old one signs.
+    pending: Option<(PublicKey, PublicKey)>,
+    /// Key without trust that has signed after all proven lines.
+    stranger: Option<PublicKey>,
+}
+
+impl KeyTrust {
+    fn new(given: Option<PublicKey>) -> Self {
+        Self {
+            trusted: given.iter().map(PublicKey::to_string).collect(),
+            given,
+            signed_by: Vec::new(),
+            proven: 0,
+            pending: None,
+            stranger: None,
+        }
+    }
+
+    /// Takes the decisive lines of a segment, up to its flaw; the signatures of its checkpoints were checked.
+    fn scan(&mut self, segment: &SegmentScan) {
+        for frame in &segment.frames {
+            match &frame.what {
+                FrameKind::Checkpoint(checkpoint, _) => self.take(checkpoint.key, frame.seq),
+                FrameKind::KeyChanged(changed) if changed.vouched => self.pending = Some((changed.previous, changed.key)),
+                FrameKind::KeyChanged(changed) if self.given.is_none() => drop(self.trusted.insert(changed.key.to_string())),
+                _ => {}
+            }
+        }
+    }
+
+    fn take(&mut self, key: PublicKey, seq: u64) {
+        if !self.signed_by.contains(&key) {
+            self.signed_by.push(key);
+        }
+        if self.given.is_none() && self.trusted.is_empty() {
+            self.trusted.insert(key.to_string());
+        }
+        if !self.trusted.contains(&key.to_string()) {
+            self.stranger = Some(key);
+            return;
+        }
+        (self.proven, self.stranger) = (seq, None);
+        if let Some((_, new)) = self.pending.take_if(|(previous, _)| *previous == key) {
+            self.trusted.insert(new.to_string());
+        }
+    }
+
+    fn flaw(&self) -> Option<LogFlaw> {
+        match (&self.given, &self.stranger) {
+            // An unsigned log is proven as little as one with a foreign signature.
+            (Some(given), _) if self.proven == 0 => Some(LogFlaw::WrongKey {
+                expected: given.id(),
+                found: self.signed_by.iter().map(PublicKey::id).collect(),
+            }),
+            (_, Some(stranger)) => Some(LogFlaw::Unvouched {
+                after: self.proven,
+                key: stranger.id(),
+            }),
+            _ => None,
+        }
+    }
 }
 
 /// Describes a fault that the gate recorded.
@@ -316,7 +385,7 @@ fn noted(seq: u64, healed: &JournalHealed) -> String {
 fn remarks(heard: &[SegmentScan], verdict: &VerifyReport) -> Vec<String> {
     let mut remarks = Vec::new();
     let mut more = heard.iter().map(|segment| segment.more_faults).sum::<u64>();
-    for frame in heard.iter().flat_map(|segment| &segment.frames) {
+    for frame in frames(heard) {
         let remark = match &frame.what {
             FrameKind::Healed(healed, _) => noted(frame.seq, healed),
             FrameKind::KeyChanged(changed) if !changed.vouched => {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_with::{As, DisplayFromStr};
 
 use crate::audit::chain::ChainBreach;
 use crate::audit::event::JournalFault;
@@ -26,7 +27,7 @@ pub enum LogFlaw {
         /// Sequence number that is due.
         seq: u64,
         /// Difference from the line that is due.
-        #[serde(serialize_with = "as_text")]
+        #[serde(serialize_with = "As::<DisplayFromStr>::serialize")]
         breach: ChainBreach,
     },
     /// A packed segment cannot be unpacked.
@@ -222,8 +223,4 @@ impl LogFlaw {
             Self::Diverged { .. } => "check that log and checkpoint belong together; if they do, compare with a copy or a backup",
         }
     }
-}
-
-fn as_text<S: serde::Serializer>(breach: &ChainBreach, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(breach)
 }

@@ -1,76 +1,37 @@
 //! Future times as people write them: `18:30`, `tomorrow 9:00`, `in 2h`, `tuesday 14:00`.
 
-use std::time::Duration;
+use jiff::{Timestamp, ZonedDateTime};
 
-use jiff::civil::{Date, DateTime, Time, Weekday};
-use jiff::{SignedDuration, Span, SpanFieldwise, Timestamp, ZonedDateTime};
-
-use super::{TimeError, When, day_with_time, invalid, read};
+use super::{Direction, TimeError, TimeForm, day_with_time, invalid, read};
 
 /// Examples of valid future times, for error messages.
 const EXAMPLES: &str = "in 2h, 30m, 14:00, tomorrow 9:00, tuesday 14:00, 2026-08-01, 2026-08-01T12:00Z";
 
-/// Future time as it was written: a weekday is its next occurrence.
-///
-/// A time of day alone is today's. A time without a zone is in the zone of its writer.
+/// Future time as it was written: a weekday is its next occurrence. A time of day alone is today's.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Coming(ComingKind);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum ComingKind {
-    At(Timestamp),
-    Civil(DateTime),
-    In(Duration),
-    CalendarIn(SpanFieldwise),
-    /// Time of day, this number of days after today.
-    Day(i8, Time),
-    /// Next occurrence of the weekday and time of day that is in the future.
-    Weekday(Weekday, Time),
-    /// Next such weekday after today, at that time of day.
-    NextWeekday(Weekday, Time),
-}
+pub struct Coming(TimeForm);
 
 impl Coming {
     /// Parses a time.
     pub fn parse(text: &str) -> Result<Self, TimeError> {
-        kind(text.trim()).map(Self).map_err(|reason| invalid(text, reason, EXAMPLES))
+        form(text.trim()).map(Self).map_err(|reason| invalid(text, reason, EXAMPLES))
     }
 
     /// Returns the time relative to `now`, in the zone of `now`; the latest possible time if it would be after that.
     #[must_use]
     pub fn time(&self, now: &ZonedDateTime) -> Timestamp {
-        let zone = now.time_zone();
-        let at = |day: Date, time: Time| zone.to_timestamp(day.to_datetime(time)).ok();
-        let weekday = |day: Weekday| now.date().nth_weekday(1, day).ok();
-        let meant = match self.0 {
-            ComingKind::At(time) => Some(time),
-            ComingKind::Civil(time) => zone.to_timestamp(time).ok(),
-            ComingKind::In(length) => SignedDuration::try_from(length)
-                .ok()
-                .and_then(|length| now.timestamp().checked_add(length).ok()),
-            ComingKind::CalendarIn(span) => now.checked_add(span.0).ok().map(|then| then.timestamp()),
-            ComingKind::Day(after, time) => {
-                let day = now.date().checked_add(Span::new().days(after)).ok();
-                day.and_then(|day| at(day, time))
-            }
-            ComingKind::Weekday(day, time) => {
-                let today = Some(now.date()).filter(|today| today.weekday() == day && now.time() < time);
-                today.or_else(|| weekday(day)).and_then(|day| at(day, time))
-            }
-            ComingKind::NextWeekday(day, time) => weekday(day).and_then(|day| at(day, time)),
-        };
-        meant.unwrap_or(Timestamp::MAX)
+        self.0.time(now, Direction::Future).unwrap_or(Timestamp::MAX)
     }
 }
 
 /// Parses a time, or returns the reason why it is none. Forms common to both directions are parsed as past times first.
-fn kind(text: &str) -> Result<ComingKind, String> {
+fn form(text: &str) -> Result<TimeForm, String> {
     let small = text.to_lowercase();
     let over = || Err("it is in the past".to_owned());
     if let Some(day) = small.strip_prefix("tomorrow")
         && (day.is_empty() || day.starts_with(' '))
     {
-        return day_with_time(day).map(|time| ComingKind::Day(1, time));
+        return day_with_time(day).map(|time| TimeForm::Day(1, time));
     }
     if small.ends_with(" ago") {
         return over();
@@ -80,25 +41,23 @@ fn kind(text: &str) -> Result<ComingKind, String> {
     }
     if let Some(day) = small.strip_prefix("next ") {
         return match read(day)? {
-            When::Weekday(day, time) => Ok(ComingKind::NextWeekday(day, time)),
+            TimeForm::Weekday(day, time) => Ok(TimeForm::OtherWeekday(day, time)),
             _ => Err(format!("`{day}` is not a weekday")),
         };
     }
     let length = small.strip_prefix("in ").map(str::trim_start);
     match (read(length.unwrap_or(text))?, length) {
-        (When::Ago(length), _) => Ok(ComingKind::In(length)),
-        (When::CalendarAgo(span), _) => Ok(ComingKind::CalendarIn(span)),
+        (span @ (TimeForm::Span(_) | TimeForm::CalendarSpan(_)), _) => Ok(span),
         (_, Some(length)) => Err(format!("`{length}` is not a duration")),
-        (When::At(time), None) => Ok(ComingKind::At(time)),
-        (When::Civil(time), None) => Ok(ComingKind::Civil(time)),
-        (When::Day(0, time), None) => Ok(ComingKind::Day(0, time)),
-        (When::Weekday(day, time), None) => Ok(ComingKind::Weekday(day, time)),
-        (When::Day(..) | When::LastWeekday(..), None) => over(),
+        (TimeForm::Day(..=-1, _) | TimeForm::OtherWeekday(..), None) => over(),
+        (form, None) => Ok(form),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use jiff::tz::TimeZone;
     use proptest::prelude::*;
@@ -161,7 +120,7 @@ mod tests {
             assert_eq!(said, wanted);
         }
         assert_eq!(
-            Coming(ComingKind::In(Duration::MAX)).time(&now(TimeZone::UTC)),
+            Coming(TimeForm::Span(Duration::MAX)).time(&now(TimeZone::UTC)),
             Timestamp::MAX
         );
     }

@@ -1,19 +1,21 @@
-//! TLS on connections to a target, in libpq's modes.
+//! TLS on connections to a target, in libpq's modes, and to a receiver of the audit log.
 //!
-//! This module does not send the SSLRequest and does not decide what to do if the target has no TLS.
+//! This module does not send the SSLRequest and does not decide what to do if the target has no TLS. It shows no client
+//! certificate.
 
 use std::fmt;
+use std::io;
 use std::path::Path;
-use std::str::FromStr;
 use std::sync::Arc;
 
-use rustls::client::Resumption;
-use rustls::pki_types::CertificateDer;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
-use super::verify::{TargetVerifier, VerifyLevel};
-use super::{ALPN, TlsError, provider, read_certificates};
+use super::verify::{CaCheck, VerifyLevel, client_config};
+use super::{ALPN, TlsError};
 
 /// Use of TLS and extent of verification on a connection to a target, by the names of libpq's `sslmode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,15 +32,9 @@ pub enum TlsMode {
     VerifyFull,
 }
 
-/// Error of a text that is not a mode.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown TLS mode `{text}`; use disable, prefer, require, verify-ca or verify-full")]
-pub struct TlsModeError {
-    text: String,
-}
-
 impl TlsMode {
-    pub(super) const ALL: [Self; 5] = [Self::Disable, Self::Prefer, Self::Require, Self::VerifyCa, Self::VerifyFull];
+    /// All modes, the weakest first.
+    pub const ALL: [Self; 5] = [Self::Disable, Self::Prefer, Self::Require, Self::VerifyCa, Self::VerifyFull];
 
     /// Returns the mode's name in libpq.
     #[must_use]
@@ -50,19 +46,6 @@ impl TlsMode {
             Self::VerifyCa => "verify-ca",
             Self::VerifyFull => "verify-full",
         }
-    }
-}
-
-impl FromStr for TlsMode {
-    type Err = TlsModeError;
-
-    fn from_str(text: &str) -> Result<Self, TlsModeError> {
-        Self::ALL
-            .into_iter()
-            .find(|mode| mode.name() == text)
-            .ok_or_else(|| TlsModeError {
-                text: text.chars().take(80).collect(),
-            })
     }
 }
 
@@ -83,29 +66,14 @@ impl ClientTls {
     /// Creates the settings. `ca_file` is PEM: the CA certificates trusted, or the target's own certificate. Without it, the
     /// verifying modes trust the machine's root certificates (libpq's `sslrootcert=system`).
     pub fn new(mode: TlsMode, ca_file: Option<&Path>) -> Result<Self, TlsError> {
-        let check = match (mode, ca_file) {
+        let level = match (mode, ca_file) {
             (TlsMode::Disable | TlsMode::Prefer, _) | (TlsMode::Require, None) => VerifyLevel::Nothing,
             (TlsMode::Require, Some(_)) | (TlsMode::VerifyCa, _) => VerifyLevel::Chain,
             (TlsMode::VerifyFull, _) => VerifyLevel::ChainAndName,
         };
-        let (roots, trusted) = match (check, ca_file) {
-            (VerifyLevel::Nothing, None) => (RootCertStore::empty(), Vec::new()),
-            (_, file) => roots(file)?,
-        };
-        let provider = provider();
-        let verifier = TargetVerifier::new(check, roots, trusted, provider.signature_verification_algorithms);
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_no_client_auth();
         // libpq 17 sends ALPN on the SSLRequest path too; older servers ignore it.
-        config.alpn_protocols = vec![ALPN.to_vec()];
-        config.resumption = Resumption::disabled();
-        Ok(Self {
-            mode,
-            config: Arc::new(config),
-        })
+        let config = client_config(CaCheck::new(level, ca_file)?, &[ALPN])?;
+        Ok(Self { mode, config })
     }
 
     /// Returns the mode.
@@ -121,27 +89,27 @@ impl ClientTls {
     }
 }
 
-/// Returns the CAs to verify with, and the certificates that are trusted themselves: of a PEM file, or of this machine.
-pub(super) fn roots(file: Option<&Path>) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), TlsError> {
-    let Some(path) = file else {
-        return Ok((machine_roots()?, Vec::new()));
-    };
-    let certificates = read_certificates(path)?;
-    let mut roots = RootCertStore::empty();
-    for certificate in &certificates {
-        roots
-            .add(certificate.clone())
-            .map_err(|_| TlsError::BadCertificate { path: path.to_owned() })?;
+/// TLS settings for connections to one receiver of the audit log: certificate and name are always verified (RFC 5425, section
+/// 5). Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct CollectorTls(Arc<ClientConfig>);
+
+impl CollectorTls {
+    /// Creates the settings. `ca_file` is PEM: the CA certificates trusted, or the receiver's own certificate. Without it, the
+    /// machine's root certificates are trusted.
+    pub fn new(ca_file: Option<&Path>) -> Result<Self, TlsError> {
+        // No ALPN is registered for syslog.
+        client_config(CaCheck::new(VerifyLevel::ChainAndName, ca_file)?, &[]).map(Self)
     }
-    Ok((roots, certificates))
+
+    /// Performs the handshake over `tcp` with the receiver named `host`.
+    pub async fn connect(&self, tcp: TcpStream, host: &str) -> io::Result<TlsStream<TcpStream>> {
+        shake(Arc::clone(&self.0), tcp, host).await
+    }
 }
 
-fn machine_roots() -> Result<RootCertStore, TlsError> {
-    let mut roots = RootCertStore::empty();
-    // A machine usually has some roots that are too old to be parsed; the others count.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        return Err(TlsError::NoRoots);
-    }
-    Ok(roots)
+/// Performs a handshake with the server named `host`.
+pub(super) async fn shake(config: Arc<ClientConfig>, tcp: TcpStream, host: &str) -> io::Result<TlsStream<TcpStream>> {
+    let name = ServerName::try_from(host.to_owned()).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    TlsConnector::from(config).connect(name, tcp).await
 }

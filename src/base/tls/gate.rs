@@ -3,28 +3,21 @@
 //! It sends only the handshake.
 //!
 //! INVARIANT: a certificate is trusted because a CA signed it or because its fingerprint was given; a matching name is not
-//! enough. [`seen`] is the one exception, and sends nothing.
+//! enough.
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
-use parking_lot::Mutex;
-use rustls::client::Resumption;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, Error, OtherError};
 use sha2::{Digest, Sha256};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
-use super::client::roots;
-use super::verify::{TargetVerifier, VerifyLevel};
-use super::{TlsError, WEB, anchor, provider};
+use super::verify::{CaCheck, CertificateCheck, VerifyLevel, client_config};
+use super::{TlsError, WEB, certificate};
 
 /// Basis on which a gate's certificate is trusted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -73,32 +66,33 @@ impl FromStr for Fingerprint {
     }
 }
 
-/// Performs the handshake over `tcp` with the gate named `host`. [`is_distrust`] recognises an error about the certificate.
-pub async fn connect(tcp: TcpStream, host: &str, trust: &GateTrust) -> Result<TlsStream<TcpStream>, io::Error> {
-    let verifier: Arc<dyn ServerCertVerifier> = match trust {
-        GateTrust::Machine => by_ca(None).map_err(io::Error::other)?,
-        GateTrust::Ca(path) => by_ca(Some(path)).map_err(io::Error::other)?,
-        GateTrust::Pin(pin) => Arc::new(Pinned {
-            pin: Some(*pin),
-            seen: Mutex::default(),
-        }),
+/// Error of a certificate that is not the pinned one.
+#[derive(Debug, thiserror::Error)]
+#[error("the certificate shown has the SHA-256 {0}")]
+struct NotPinned(Fingerprint);
+
+/// Returns the configuration of a client that trusts a gate so; without a `trust` it trusts none, and [`shown`] tells what it was
+/// shown. [`is_distrust`] recognises an error about the certificate.
+pub fn gate_client(trust: Option<&GateTrust>) -> Result<ClientConfig, TlsError> {
+    let by_ca = |file: Option<&Path>| client_config(CaCheck::new(VerifyLevel::ChainAndName, file)?, &[WEB]);
+    let config = match trust {
+        Some(GateTrust::Machine) => by_ca(None),
+        Some(GateTrust::Ca(path)) => by_ca(Some(path)),
+        Some(GateTrust::Pin(pin)) => client_config(PinCheck(Some(*pin)), &[WEB]),
+        None => client_config(PinCheck(None), &[WEB]),
     };
-    shake(tcp, host, verifier).await
+    config.map(Arc::unwrap_or_clone)
 }
 
-/// Returns the fingerprint of the certificate that is shown there, which proves nothing yet.
-pub async fn seen(tcp: TcpStream, host: &str) -> Result<Fingerprint, io::Error> {
-    let looking = Arc::new(Pinned {
-        pin: None,
-        seen: Mutex::default(),
-    });
-    // The connection is not used further: nothing is sent to the peer, which is not verified.
-    let shaken = shake(tcp, host, Arc::clone(&looking) as Arc<dyn ServerCertVerifier>).await;
-    let seen = *looking.seen.lock();
-    match (seen, shaken) {
-        (Some(seen), _) => Ok(seen),
-        (None, Err(error)) => Err(error),
-        (None, Ok(_)) => Err(io::ErrorKind::InvalidData.into()),
+/// Returns the fingerprint of the certificate that was shown in a handshake that failed since it is not pinned. It proves
+/// nothing yet.
+#[must_use]
+pub fn shown(error: &io::Error) -> Option<Fingerprint> {
+    match error.get_ref()?.downcast_ref::<Error>()? {
+        Error::InvalidCertificate(CertificateError::Other(OtherError(reason))) => {
+            reason.downcast_ref::<NotPinned>().map(|NotPinned(shown)| *shown)
+        }
+        _ => None,
     }
 }
 
@@ -109,96 +103,36 @@ pub fn is_distrust(error: &io::Error) -> bool {
     matches!(inner, Some(Error::InvalidCertificate(_)))
 }
 
-async fn shake(tcp: TcpStream, host: &str, verifier: Arc<dyn ServerCertVerifier>) -> io::Result<TlsStream<TcpStream>> {
-    let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    let name = ServerName::try_from(bare).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-    let builder = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?;
-    let mut config = builder
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![WEB.to_vec()];
-    config.resumption = Resumption::disabled();
-    TlsConnector::from(Arc::new(config)).connect(name, tcp).await
-}
-
-fn by_ca(file: Option<&PathBuf>) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
-    let (roots, trusted) = roots(file.map(PathBuf::as_path))?;
-    let algorithms = provider().signature_verification_algorithms;
-    Ok(Arc::new(TargetVerifier::new(
-        VerifyLevel::ChainAndName,
-        roots,
-        trusted,
-        algorithms,
-    )))
-}
-
-/// Verifier that accepts the one certificate with the given fingerprint, or one issued by the CA with it. Without a fingerprint
-/// it accepts none and stores the one that was shown.
+/// Accepts the one certificate with the fingerprint, or one issued by the CA with it; without a fingerprint none. The error has the
+/// one that was shown.
 #[derive(Debug)]
-struct Pinned {
-    pin: Option<Fingerprint>,
-    seen: Mutex<Option<Fingerprint>>,
-}
+struct PinCheck(Option<Fingerprint>);
 
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let chain: Vec<_> = std::iter::once(end_entity).chain(intermediates).cloned().collect();
-        let shown = anchor::pinned(&chain).map(|shown| Fingerprint::of(shown));
-        *self.seen.lock() = shown;
-        let is_pinned = |certificate: &CertificateDer<'_>| self.pin == Some(Fingerprint::of(certificate));
-        if is_pinned(end_entity) {
-            return Ok(ServerCertVerified::assertion());
+impl CertificateCheck for PinCheck {
+    fn check(&self, shown: &[CertificateDer<'_>], name: &ServerName<'_>, now: UnixTime) -> Result<(), Error> {
+        let is_pinned = |certificate: &CertificateDer<'_>| self.0 == Some(Fingerprint::of(certificate));
+        if shown.first().is_some_and(is_pinned) {
+            return Ok(());
         }
         // Only a self-signed CA is accepted, because the one that a gate shows issues certificates for that gate alone. Names are
         // not compared, as with a pin of the certificate itself.
-        let ca = intermediates.iter().find(|ca| is_pinned(ca) && anchor::is_its_own_issuer(ca));
-        let ca = ca.ok_or(CertificateError::ApplicationVerificationFailure)?;
-        let mut roots = RootCertStore::empty();
-        roots.add(ca.clone().into_owned())?;
-        let algorithms = provider().signature_verification_algorithms;
-        let verifier = TargetVerifier::new(VerifyLevel::Chain, roots, Vec::new(), algorithms);
-        verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
+        let ca = shown
+            .iter()
+            .skip(1)
+            .find(|ca| is_pinned(ca) && certificate::is_its_own_issuer(ca));
+        let not_pinned = || match certificate::pinned(shown) {
+            Some(pinned) => CertificateError::Other(OtherError(Arc::new(NotPinned(Fingerprint::of(pinned))))),
+            None => CertificateError::ApplicationVerificationFailure,
+        };
+        CaCheck::issued_by(ca.ok_or_else(not_pinned)?)?.check(shown, name, now)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpListener;
-    use tokio_rustls::TlsAcceptor;
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio_rustls::client::TlsStream;
+    use tokio_rustls::{TlsAcceptor, TlsConnector};
 
     use super::super::ServerTls;
     use super::*;
@@ -225,14 +159,19 @@ mod tests {
         }
     }
 
+    async fn connect(tcp: TcpStream, host: &'static str, trust: Option<&GateTrust>) -> io::Result<TlsStream<TcpStream>> {
+        let connector = TlsConnector::from(Arc::new(gate_client(trust).unwrap()));
+        connector.connect(host.try_into().unwrap(), tcp).await
+    }
+
     /// Whether a gate with its own certificate for `names` is trusted so, when it is called `host`.
-    async fn trusted(server: &ServerTls, host: &str, trust: &GateTrust) -> bool {
+    async fn trusted(server: &ServerTls, host: &'static str, trust: &GateTrust) -> bool {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let acceptor = TlsAcceptor::from(server.web());
         let accepting = tokio::spawn(async move { acceptor.accept(listener.accept().await.unwrap().0).await.is_ok() });
         let tcp = TcpStream::connect(address).await.unwrap();
-        match connect(tcp, host, trust).await {
+        match connect(tcp, host, Some(trust)).await {
             Ok(stream) => {
                 assert!(accepting.await.unwrap());
                 assert_eq!(stream.get_ref().1.alpn_protocol(), Some(WEB));
@@ -276,7 +215,7 @@ mod tests {
         let pin = GateTrust::Pin(first.fingerprint());
         assert!(trusted(&renewed, "whatever.example.org", &pin).await);
         // A machine without root certificates verifies nobody either.
-        if roots(None).is_ok() {
+        if super::super::verify::machine_roots().is_ok() {
             assert!(!trusted(&own, "gate.example.org", &GateTrust::Machine).await);
         }
     }
@@ -295,7 +234,8 @@ mod tests {
         let acceptor = TlsAcceptor::from(server.web());
         let accepting = tokio::spawn(async move { acceptor.accept(listener.accept().await.unwrap().0).await.is_ok() });
         let tcp = TcpStream::connect(address).await.unwrap();
-        assert_eq!(seen(tcp, "localhost").await.unwrap(), server.fingerprint());
+        let error = connect(tcp, "localhost", None).await.unwrap_err();
+        assert_eq!(shown(&error), Some(server.fingerprint()));
         assert!(!accepting.await.unwrap());
     }
 }

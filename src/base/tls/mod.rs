@@ -6,10 +6,8 @@
 //! INVARIANT: there is no 0-RTT, no renegotiation and no resumption (a replayed or resumed connection would carry statements
 //! under a login that was not repeated); everything that a mode promises to verify is verified, and there is no fallback.
 
-mod anchor;
-mod binding;
+mod certificate;
 mod client;
-mod collector;
 mod gate;
 mod own;
 mod server;
@@ -28,10 +26,9 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-pub use binding::end_point_hash;
-pub use client::{ClientTls, TlsMode, TlsModeError};
-pub use collector::CollectorTls;
-pub use gate::{Fingerprint, FingerprintError, GateTrust, connect, is_distrust, seen};
+pub use certificate::end_point_hash;
+pub use client::{ClientTls, CollectorTls, TlsMode};
+pub use gate::{Fingerprint, FingerprintError, GateTrust, gate_client, is_distrust, shown};
 pub use server::{ServerTls, ServerTlsCell, fingerprint_of};
 pub use transport::Transport;
 pub use web::{web_address, web_client};

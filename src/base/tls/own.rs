@@ -20,7 +20,7 @@ use rcgen::{
 use rustls::pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
-use super::{Fingerprint, TlsError, anchor, read, read_certificates};
+use super::{Fingerprint, TlsError, certificate, read, read_certificates};
 
 const ONE_DAY: SignedDuration = SignedDuration::from_hours(24);
 /// Validity of the CA in days: ten years, after which clients have to trust a new one.
@@ -59,7 +59,7 @@ impl CertificateFiles {
         }
         match read_certificates(&self.cert)?.as_slice() {
             [leaf, ca] if ends_after(ca, now, CERTIFICATE_LIFETIME_DAYS) => {
-                let good = ends_after(leaf, now, RENEWAL_LEAD_DAYS) && names.iter().all(|name| anchor::is_for(leaf, name));
+                let good = ends_after(leaf, now, RENEWAL_LEAD_DAYS) && names.iter().all(|name| certificate::is_for(leaf, name));
                 if good { Ok(()) } else { self.renew(ca, names, now) }
             }
             _ => self.make(names, now),
@@ -81,14 +81,18 @@ impl CertificateFiles {
     fn renew(&self, ca: &CertificateDer<'_>, names: &[String], now: Timestamp) -> Result<(), TlsError> {
         let (pair, ca_pair) = (key_pair(&self.key)?, key_pair(&self.ca_key)?);
         let leaf = parameters(names, now)?.signed_by(&pair, &Issuer::new(ca_parameters(&ca_pair, now), &ca_pair))?;
-        write(&self.cert, format!("{}{}", leaf.pem(), anchor::pem(ca)).as_bytes(), 0o644)
+        write(
+            &self.cert,
+            format!("{}{}", leaf.pem(), certificate::pem(ca)).as_bytes(),
+            0o644,
+        )
     }
 }
 
 /// Returns true if a certificate is valid for at least this number of days; false for one that cannot be parsed.
 pub(super) fn ends_after(certificate: &CertificateDer<'_>, now: Timestamp, days: i32) -> bool {
     let least = now.checked_add(ONE_DAY * days).unwrap_or(Timestamp::MAX);
-    anchor::expires_at(certificate).is_some_and(|end| end > least)
+    certificate::expires_at(certificate).is_some_and(|end| end > least)
 }
 
 /// Returns true if a certificate of the gate's own CA must be renewed.

@@ -17,12 +17,14 @@ use rustls::server::NoServerSessionStorage;
 use zeroize::Zeroizing;
 
 use super::own::{CertificateFiles, is_due};
-use super::{ALPN, Fingerprint, TlsError, WEB, anchor, end_point_hash, provider, read, read_certificates};
+use super::{ALPN, Fingerprint, TlsError, WEB, certificate, end_point_hash, provider, read, read_certificates};
 
 /// Reads the fingerprint of a file's certificate, for people to compare: the same as [`ServerTls::fingerprint`].
 pub fn fingerprint_of(cert: &Path) -> Result<Fingerprint, TlsError> {
     let chain = read_certificates(cert)?;
-    Ok(Fingerprint::of(anchor::pinned(&chain).map(AsRef::as_ref).unwrap_or_default()))
+    Ok(Fingerprint::of(
+        certificate::pinned(&chain).map(AsRef::as_ref).unwrap_or_default(),
+    ))
 }
 
 /// TLS configuration that clients get, and the value that SCRAM binds to.
@@ -48,8 +50,8 @@ impl ServerTls {
         let Some(leaf) = chain.first().cloned() else {
             return Err(TlsError::NoCertificate { path: cert.to_owned() });
         };
-        let fingerprint = Fingerprint::of(anchor::pinned(&chain).unwrap_or(&leaf));
-        let anchor = anchor::anchor(&chain).map(Arc::from);
+        let fingerprint = Fingerprint::of(certificate::pinned(&chain).unwrap_or(&leaf));
+        let anchor = certificate::anchor(&chain).map(Arc::from);
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
@@ -103,7 +105,7 @@ impl ServerTls {
     /// Returns the end of the certificate's validity.
     #[must_use]
     pub fn expires_at(&self) -> Option<Timestamp> {
-        anchor::expires_at(&self.leaf)
+        certificate::expires_at(&self.leaf)
     }
 
     /// Returns the `tls-server-end-point` hash of the certificate. `None` if it is not defined for this certificate (see
@@ -130,7 +132,7 @@ impl ServerTls {
     /// Returns true if the certificate is for this host.
     #[must_use]
     pub fn is_for(&self, host: &str) -> bool {
-        anchor::is_for(&self.leaf, host)
+        certificate::is_for(&self.leaf, host)
     }
 
     /// Returns the configuration with the same certificate for the control API. A connection for PostgreSQL cannot be redirected

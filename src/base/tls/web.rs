@@ -11,6 +11,7 @@ use std::time::Duration;
 use reqwest::{Client, Url, redirect};
 use rustls::{ClientConfig, RootCertStore};
 
+use super::verify::machine_roots;
 use super::{TlsError, provider};
 
 /// Parses a web address that may be called: `https`, or `http` to a loopback address.
@@ -35,13 +36,8 @@ pub fn web_address(text: &str) -> Result<Url, String> {
 /// Creates a client for one address. It loads the machine's root certificates, so it must not run on a thread that others wait
 /// for.
 pub fn web_client(address: &Url, timeout: Duration) -> Result<Client, TlsError> {
-    let mut roots = RootCertStore::empty();
-    if address.scheme() == "https" {
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if roots.is_empty() {
-            return Err(TlsError::NoRoots);
-        }
-    }
+    let encrypted = address.scheme() == "https";
+    let roots = if encrypted { machine_roots()? } else { RootCertStore::empty() };
     let tls = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)

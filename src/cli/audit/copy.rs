@@ -4,9 +4,8 @@
 //!
 //! INVARIANT: a file that the gate sends gets a name only if it is that of a part of a log.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write as _};
 use std::path::Path;
-use std::sync::mpsc::{Receiver, sync_channel};
 
 use anyhow::Context as _;
 use tempfile::TempDir;
@@ -16,9 +15,6 @@ use crate::audit::segment::Segment;
 use crate::audit::verify::SavedCheckpoint;
 use crate::audit::{CHECKPOINT_FILE, LEDGER_CHECKPOINT_FILE};
 use crate::cli::client::ControlClient;
-
-/// Pieces that wait to be unpacked.
-const MAX_PIECES_AHEAD: usize = 8;
 
 /// A copy of a log.
 #[derive(Debug)]
@@ -34,11 +30,11 @@ impl LogCopy {
     pub(in crate::cli) async fn fetch(client: &ControlClient) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("tidegate-log-").tempdir()?;
         let from = client.address().to_string();
-        let (send, pieces) = sync_channel(MAX_PIECES_AHEAD);
+        let (pieces, mut send) = io::pipe()?;
         let dir = folder.path().to_owned();
-        let unpacking = tokio::task::spawn_blocking(move || unpack(PieceReader::new(pieces), &dir));
+        let unpacking = tokio::task::spawn_blocking(move || unpack(pieces, &dir));
         let fetched = client
-            .bytes("/v1/audit/files", &(), |piece| send.send(piece.to_vec()).is_ok())
+            .bytes("/v1/audit/files", &(), |piece| send.write_all(piece).is_ok())
             .await;
         drop(send);
         let unpacked = unpacking.await.context("cannot unpack the copy of the log")?;
@@ -86,36 +82,6 @@ fn unpack(archive: impl Read, dir: &Path) -> anyhow::Result<Option<SavedCheckpoi
         }
     }
     Ok(ledger)
-}
-
-/// Pieces as they come, to be read one behind the other.
-struct PieceReader {
-    coming: Receiver<Vec<u8>>,
-    piece: Vec<u8>,
-    at: usize,
-}
-
-impl PieceReader {
-    fn new(coming: Receiver<Vec<u8>>) -> Self {
-        Self {
-            coming,
-            piece: Vec::new(),
-            at: 0,
-        }
-    }
-}
-
-impl Read for PieceReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.at >= self.piece.len() {
-            // Nobody sends any more: that is the end, or the answer broke off, which its sender tells.
-            let Ok(piece) = self.coming.recv() else { return Ok(0) };
-            (self.piece, self.at) = (piece, 0);
-        }
-        let read = self.piece.get(self.at..).unwrap_or_default().read(buffer)?;
-        self.at += read;
-        Ok(read)
-    }
 }
 
 #[cfg(test)]

@@ -2,15 +2,14 @@
 //!
 //! It verifies nothing.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::copy::LogCopy;
+use super::remembered::RememberedEnd;
 use crate::audit::key::{PublicKey, public_path};
-use crate::audit::verify::{CheckpointError, SavedCheckpoint};
+use crate::audit::verify::{CheckpointError, SavedCheckpoint, UnreadableError, VerifyExpectation, VerifyReport, verify_folder};
 use crate::cli::args::GatePlace;
-use crate::cli::client::ControlClient;
 use crate::cli::client_error::ClientError;
-use crate::cli::endpoint::UsualCaller;
 use crate::config::{self, ControlAddress};
 
 /// Fetches the log of the named gate or, if none is configured on this machine, of the gate of the login. Returns `None` if the
@@ -19,11 +18,52 @@ pub(in crate::cli) async fn fetched(config: &Path, place: &GatePlace) -> anyhow:
     if !place.is_named() && here(config).is_some() {
         return Ok(None);
     }
-    let client = match ControlClient::new(UsualCaller::Operator, config, place) {
+    let client = match place.operator(config) {
         Err(ClientError::Nowhere | ClientError::Config(_)) if !place.is_named() => return Ok(None),
         client => client?,
     };
     Ok(Some(LogCopy::fetch(&client).await?))
+}
+
+/// Log in a folder: where it is written, or a copy of it.
+pub(in crate::cli) enum LogSource {
+    Folder(PathBuf),
+    Copy(LogCopy),
+}
+
+impl LogSource {
+    pub(in crate::cli) fn folder(&self) -> &Path {
+        match self {
+            Self::Folder(dir) => dir,
+            Self::Copy(copy) => copy.folder(),
+        }
+    }
+
+    /// Returns the key that must have signed the log, if one is known, and the end of the log as a ledger remembers it.
+    pub(in crate::cli) fn expected(
+        &self,
+        config: &Path,
+        key: Option<&str>,
+        ledger: Option<&Path>,
+    ) -> anyhow::Result<(Option<TrustedKey>, RememberedEnd)> {
+        Ok(match self {
+            Self::Copy(copy) => (TrustedKey::named(key)?, copy.remembered()),
+            Self::Folder(dir) => (TrustedKey::find(config, key)?, RememberedEnd::find(config, dir, ledger)?),
+        })
+    }
+
+    /// Verifies it; a copy's own folder is in no text.
+    pub(in crate::cli) fn verify(
+        &self,
+        expected: &VerifyExpectation,
+        progress: impl Fn(u64) + Sync,
+    ) -> Result<VerifyReport, UnreadableError> {
+        let report = verify_folder(self.folder(), expected, progress)?;
+        Ok(match self {
+            Self::Folder(_) => report,
+            Self::Copy(copy) => report.without_folder(copy.folder()),
+        })
+    }
 }
 
 /// Returns the addresses and files of the gate that is configured on this machine.

@@ -12,11 +12,10 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde::Serialize;
 
-use super::copy::LogCopy;
 use super::remembered::RememberedEnd;
-use super::source::{TrustedKey, fetched, here, kept};
+use super::source::{LogSource, TrustedKey, fetched, here, kept};
 use crate::audit::segment::Segment;
-use crate::audit::verify::{CheckedCheckpoint, LogFlaw, VerifyExpectation, VerifyReport, verify, verify_folder};
+use crate::audit::verify::{CheckedCheckpoint, LogFlaw, VerifyExpectation, VerifyReport, verify};
 use crate::base::clock::Clock;
 use crate::base::times::When;
 use crate::cli::args::{self, OutputArgs, OutputFormat};
@@ -64,9 +63,8 @@ fn checkpoint_file(name: &str) -> Result<String, String> {
 
 /// Log to verify.
 enum VerifySource {
-    Folder(PathBuf),
+    Log(LogSource),
     Files(Vec<Segment>),
-    Copy(LogCopy),
 }
 
 /// Report in JSON.
@@ -95,16 +93,12 @@ pub(super) async fn run(config: &Path, args: &VerifyArgs) -> u8 {
 /// Verifies the log and prints the report. Returns true if the log is whole.
 async fn proven(config: &Path, args: &VerifyArgs) -> anyhow::Result<bool> {
     let place = place(config, args).await?;
-    let trusted = match &place {
-        VerifySource::Copy(_) => TrustedKey::named(args.key.as_deref())?,
-        VerifySource::Folder(_) | VerifySource::Files(_) => TrustedKey::find(config, args.key.as_deref())?,
-    };
     let since = args.checkpoint.as_deref().map(kept).transpose()?;
-    // Read before the log: by then, the log contains all that the ledger knows of it.
-    let remembered = match &place {
-        VerifySource::Folder(dir) => RememberedEnd::find(config, dir, args.ledger.as_deref())?,
-        VerifySource::Files(_) => RememberedEnd::named(args.ledger.as_deref())?,
-        VerifySource::Copy(copy) => copy.remembered(),
+    // The ledger is read before the log: by then, the log contains all that the ledger knows of it.
+    let (key, ledger) = (args.key.as_deref(), args.ledger.as_deref());
+    let (trusted, remembered) = match &place {
+        VerifySource::Log(log) => log.expected(config, key, ledger)?,
+        VerifySource::Files(_) => (TrustedKey::find(config, key)?, RememberedEnd::named(ledger)?),
     };
     let expected = VerifyExpectation {
         key: trusted.as_ref().map(|trusted| trusted.key),
@@ -118,10 +112,8 @@ async fn proven(config: &Path, args: &VerifyArgs) -> anyhow::Result<bool> {
     let began = clock.moment().instant;
     let progress = VerifyProgress::new();
     let found = match &place {
-        VerifySource::Folder(dir) => verify_folder(dir, &expected, |bytes| progress.read(bytes)),
+        VerifySource::Log(log) => log.verify(&expected, |bytes| progress.read(bytes)),
         VerifySource::Files(segments) => verify(segments, &expected, |bytes| progress.read(bytes)),
-        VerifySource::Copy(copy) => verify_folder(copy.folder(), &expected, |bytes| progress.read(bytes))
-            .map(|verdict| verdict.without_folder(copy.folder())),
     };
     progress.end();
     // Its text already names the reason; as an error source it would be printed twice.
@@ -151,7 +143,7 @@ async fn place(config: &Path, args: &VerifyArgs) -> anyhow::Result<VerifySource>
         [] => {
             let asked = args.ledger.is_none();
             if let Some(copy) = if asked { fetched(config, &args.place).await? } else { None } {
-                return Ok(VerifySource::Copy(copy));
+                return Ok(VerifySource::Log(LogSource::Copy(copy)));
             }
             let here = here(config).with_context(|| {
                 format!(
@@ -159,9 +151,9 @@ async fn place(config: &Path, args: &VerifyArgs) -> anyhow::Result<VerifySource>
                     config.display()
                 )
             })?;
-            Ok(VerifySource::Folder(here.audit_dir))
+            Ok(VerifySource::Log(LogSource::Folder(here.audit_dir)))
         }
-        [dir] if dir.is_dir() => Ok(VerifySource::Folder(dir.clone())),
+        [dir] if dir.is_dir() => Ok(VerifySource::Log(LogSource::Folder(dir.clone()))),
         files => Ok(VerifySource::Files(segments(files)?)),
     }
 }

@@ -2,8 +2,6 @@
 //!
 //! Times are in the reader's time zone, like all terminal output; files have UTC.
 
-use std::io::IsTerminal as _;
-
 use jiff::Timestamp;
 
 use crate::audit::evidence::{EvidenceReport, ReportTable, TableRow, alarms, figures};
@@ -18,11 +16,7 @@ const DEFAULT_WIDTH_CHARS: usize = 80;
 const MAX_ROWS: usize = 1_000;
 
 pub(super) fn report(report: &EvidenceReport, tables: &[ReportTable], made_at: Timestamp) -> String {
-    let width = if std::io::stdout().is_terminal() {
-        terminal::width_of_output()
-    } else {
-        DEFAULT_WIDTH_CHARS
-    };
+    let width = terminal::width_of(&std::io::stdout()).unwrap_or(DEFAULT_WIDTH_CHARS);
     text(report, tables, made_at, width)
 }
 
@@ -45,7 +39,7 @@ fn section(table: &ReportTable, width: usize) -> String {
     let rows: Vec<Vec<String>> = table.rows.iter().take(MAX_ROWS).map(cells).collect();
     let columns = table.columns();
     let shown = if columns.iter().skip(1).all(ColumnSpec::is_cut) {
-        rows.iter().map(|row| told(table.head, row)).collect::<Vec<_>>().join("\n")
+        rows.iter().map(|row| told(&table.head, row)).collect::<Vec<_>>().join("\n")
     } else {
         table::render(&columns, &rows, Some(width))
     };

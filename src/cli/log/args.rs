@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{ArgPredicate, PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::ZonedDateTime;
 use serde::de::DeserializeOwned;
@@ -15,7 +15,7 @@ use crate::audit::sql_analysis::{CommandClass, TableName};
 use crate::audit::{EventName, Filter, MAX_HELD_BACK, SearchExtent, SortKey};
 use crate::base::duration;
 use crate::base::times::When;
-use crate::cli::args::{GatePlace, OnTarget};
+use crate::cli::args::{GatePlace, OnTarget, OutputArgs, one_profile};
 use crate::cli::complete;
 use crate::model::ids::{GrantId, SessionId};
 use crate::model::names::{GroupName, IdentityName, ProfileName};
@@ -58,7 +58,7 @@ pub struct LogArgs {
     pub origin: LogLocation,
     /// Output format.
     #[command(flatten)]
-    pub printing: RecordOutputArgs,
+    pub printing: OutputArgs<RecordFormat>,
 }
 
 /// Part and order of the result.
@@ -129,7 +129,7 @@ pub enum LogCommand {
         origin: LogLocation,
         /// Output format.
         #[command(flatten)]
-        printing: crate::cli::args::OutputArgs,
+        printing: OutputArgs,
     },
     /// Lists the identities that accessed a table, with sessions, statements, first and last time, and commands
     #[command(after_help = "\
@@ -154,7 +154,7 @@ separately.")]
         origin: LogLocation,
         /// Output format.
         #[command(flatten)]
-        printing: RecordOutputArgs,
+        printing: OutputArgs<RecordFormat>,
     },
 }
 
@@ -167,17 +167,6 @@ pub struct LogLocation {
     /// Address of the gate.
     #[command(flatten)]
     pub place: GatePlace,
-}
-
-/// Output format of records.
-#[derive(Debug, Clone, Args)]
-pub struct RecordOutputArgs {
-    /// Output format
-    #[arg(long, short, value_enum, default_value_t = RecordFormat::Table, default_value_if("json", ArgPredicate::IsPresent, "json"), help_heading = "Common options")]
-    pub output: RecordFormat,
-    /// Prints JSON, like `--output json`
-    #[arg(long, conflicts_with = "output", help_heading = "Common options")]
-    pub json: bool,
 }
 
 /// Output format of records.
@@ -278,19 +267,14 @@ pub struct ConditionArgs {
 impl ScopeArgs {
     /// Returns these conditions as the reader's filter; `now` is the reference for relative times.
     pub fn filter(self, now: &ZonedDateTime) -> anyhow::Result<Filter> {
-        let (target, profile) = self.target.map_or((None, None), |named| (Some(named.target), named.profile));
-        if let (Some(named), Some(other)) = (&profile, &self.profile)
-            && named != other
-        {
-            anyhow::bail!("--target sets the profile {named}, --profile sets {other}; use one of them");
-        }
+        let (target, named) = self.target.map_or((None, None), |named| (Some(named.target), named.profile));
         Ok(Filter {
             identity: self.identity,
             group: self.group,
             grant: self.grant,
             run: self.run,
             target,
-            profile: profile.or(self.profile),
+            profile: one_profile("--target", named, self.profile)?,
             break_glass: self.break_glass,
             since: self.period.since.map(|when| when.time(now)),
             until: self.period.until.map(|when| when.time(now)),
@@ -326,11 +310,11 @@ pub(in crate::cli) fn events() -> impl Iterator<Item = &'static str> {
 }
 
 fn classes() -> impl TypedValueParser<Value = CommandClass> {
-    PossibleValuesParser::new(CommandClass::ALL.iter().map(|class| class.name())).try_map(named)
+    PossibleValuesParser::new(CommandClass::ALL.iter().map(|class| class.as_str())).try_map(named)
 }
 
 fn kinds() -> impl TypedValueParser<Value = StatementKind> {
-    PossibleValuesParser::new(StatementKind::ALL.map(StatementKind::name)).try_map(named)
+    PossibleValuesParser::new(StatementKind::ALL.iter().map(|kind| kind.as_str())).try_map(named)
 }
 
 /// Parses a name in the form that the log uses.

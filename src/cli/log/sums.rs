@@ -8,13 +8,13 @@ use jiff::Timestamp;
 
 use crate::audit::table_access::{AccessLeftOut, TableAccess};
 use crate::cli::render;
-use crate::cli::table::{ColumnSpec, cut, less, whole};
+use crate::cli::table::{self, ColumnSpec, cut, less, whole};
 
 /// Returns the sums as text.
 pub(super) fn text(sums: &[TableAccess]) -> String {
     let (by, unread): (Vec<_>, Vec<_>) = (
         sums.iter()
-            .filter(|toucher| toucher.statements + toucher.skipped > 0)
+            .filter(|toucher| toucher.counts.statements + toucher.counts.skipped > 0)
             .collect(),
         sums.iter().filter(|toucher| toucher.unread > 0).collect(),
     );
@@ -23,10 +23,10 @@ pub(super) fn text(sums: &[TableAccess]) -> String {
         (true, false) => "No parsed statement uses this table.".to_owned(),
         (false, _) => {
             let rows: Vec<_> = by.iter().map(|toucher| row(toucher, render::time)).collect();
-            render::table(SUMS_HEADER.map(column), &rows)
+            table::render(&SUMS.map(|(column, _)| column), &rows, table::width())
         }
     };
-    let not_read: u64 = sums.iter().map(|toucher| toucher.not_read).sum();
+    let not_read: u64 = sums.iter().map(|toucher| toucher.counts.not_read).sum();
     if not_read > 0 {
         let _ = write!(
             text,
@@ -36,11 +36,10 @@ pub(super) fn text(sums: &[TableAccess]) -> String {
     if !unread.is_empty() {
         let count: u64 = unread.iter().map(|toucher| toucher.unread).sum();
         let of = |toucher: &&TableAccess| format!("{} on {}: {}", toucher.identity, toucher.target, toucher.unread);
-        let each: Vec<_> = unread.iter().map(of).collect();
         let _ = write!(
             text,
             "\n\n{count} other statements could not be parsed and may have accessed it too ({}).\n`tidegate log --unread` shows them.",
-            each.join(", ")
+            render::joined(unread.iter().map(of), ", ")
         );
     }
     text
@@ -58,50 +57,34 @@ pub(super) fn left_out(left_out: &AccessLeftOut) -> String {
     )
 }
 
-/// Returns a column with its priority, for tables that do not fit.
-fn column(name: &'static str) -> ColumnSpec {
-    match name {
-        "IDENTITY" => cut(name, 12),
-        "TARGET" | "STATEMENTS" | "ROWS" => whole(name),
-        "SESSIONS" | "SKIPPED" => less(name, 5),
-        "FAILED" | "ROLLED BACK" => less(name, 4),
-        "FIRST" => less(name, 3),
-        "OUTCOME UNKNOWN" => less(name, 2),
-        _ => less(name, 1),
-    }
-}
+/// Function that formats a time.
+type TimeFormat = fn(Timestamp) -> String;
 
-pub(super) const SUMS_HEADER: [&str; 13] = [
-    "IDENTITY",
-    "TARGET",
-    "SESSIONS",
-    "STATEMENTS",
-    "SKIPPED",
-    "FAILED",
-    "ROLLED BACK",
-    "OUTCOME UNKNOWN",
-    "NOT READ",
-    "ROWS",
-    "FIRST",
-    "LAST",
-    "WHAT",
+/// Function that makes the text of a cell.
+type CellText = fn(&TableAccess, TimeFormat) -> String;
+
+/// Columns of the sums, with the functions that make a cell.
+pub(super) const SUMS: [(ColumnSpec, CellText); 13] = [
+    (cut("IDENTITY", 12), |sums, _| sums.identity.to_string()),
+    (whole("TARGET"), |sums, _| sums.target.to_string()),
+    (less("SESSIONS", 5), |sums, _| sums.sessions.len().to_string()),
+    (whole("STATEMENTS"), |sums, _| sums.counts.statements.to_string()),
+    (less("SKIPPED", 5), |sums, _| sums.counts.skipped.to_string()),
+    (less("FAILED", 4), |sums, _| sums.counts.failed.to_string()),
+    (less("ROLLED BACK", 4), |sums, _| sums.counts.rolled_back.to_string()),
+    (less("OUTCOME UNKNOWN", 2), |sums, _| sums.counts.outcome_unknown.to_string()),
+    (less("NOT READ", 1), |sums, _| {
+        (sums.counts.not_read + sums.unread).to_string()
+    }),
+    (whole("ROWS"), |sums, _| sums.rows.to_string()),
+    (less("FIRST", 3), |sums, time| time(sums.first)),
+    (less("LAST", 1), |sums, time| time(sums.last)),
+    (less("WHAT", 1), |sums, _| {
+        render::joined(sums.classes.iter().map(|class| class.as_str()), " ")
+    }),
 ];
 
-pub(super) fn row(toucher: &TableAccess, time: impl Fn(Timestamp) -> String) -> [String; 13] {
-    let classes: Vec<_> = toucher.classes.iter().map(|class| class.name()).collect();
-    [
-        toucher.identity.to_string(),
-        toucher.target.to_string(),
-        toucher.sessions.len().to_string(),
-        toucher.statements.to_string(),
-        toucher.skipped.to_string(),
-        toucher.failed.to_string(),
-        toucher.rolled_back.to_string(),
-        toucher.outcome_unknown.to_string(),
-        (toucher.not_read + toucher.unread).to_string(),
-        toucher.rows.to_string(),
-        time(toucher.first),
-        time(toucher.last),
-        classes.join(" "),
-    ]
+/// Returns the cells of one identity.
+pub(super) fn row(sums: &TableAccess, time: TimeFormat) -> Vec<String> {
+    SUMS.iter().map(|(_, cell)| cell(sums, time)).collect()
 }

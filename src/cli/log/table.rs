@@ -6,117 +6,115 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
-use crate::audit::event::Event;
+use crate::audit::event::{Event, SessionEnded, SessionStarted, Statement, StatementOutcome};
 use crate::audit::evidence::harmless;
 use crate::audit::sql_analysis::{AnalysisCache, SqlAnalysis};
 use crate::audit::{LogRecord, render};
-use crate::cli::render::visible;
+use crate::cli::render::{joined, visible};
 
-/// Columns of a record.
-pub(super) const RECORD_HEADER: [&str; 23] = [
-    "seq",
-    "time",
-    "event",
-    "identity",
-    "target",
-    "grant",
-    "session",
-    "statement",
-    "kind",
-    "classes",
-    "tables",
-    "result",
-    "sqlstate",
-    "rows",
-    "duration_us",
-    "text",
-    "not_read",
-    "length",
-    "hmac_sha256",
-    "profile",
-    "masked_tables",
-    "rows_sent",
-    "portal_rows_sent",
+/// Record, taken apart for its columns.
+struct RecordRow<'a> {
+    record: &'a LogRecord,
+    statement: Option<&'a Statement<'a>>,
+    outcome: Option<&'a StatementOutcome<'a>>,
+    started: Option<&'a SessionStarted>,
+    ended: Option<&'a SessionEnded>,
+    analysis: Option<Arc<SqlAnalysis>>,
+}
+
+/// Function that makes the text of a cell, if the record has it.
+type RecordCell = fn(&RecordRow<'_>) -> Option<String>;
+
+/// Columns of a record, with the functions that make a cell; times are in UTC.
+const COLUMNS: [(&str, RecordCell); 23] = [
+    ("seq", |row| Some(row.record.seq.to_string())),
+    ("time", |row| Some(row.record.time.to_string())),
+    ("event", |row| Some(row.record.event.name().as_str().to_owned())),
+    ("identity", |row| Some(row.record.event.identity()?.to_string())),
+    ("target", |row| Some(row.record.event.target()?.to_string())),
+    ("grant", |row| Some(row.record.event.grant()?.to_string())),
+    ("session", |row| Some(row.record.event.session()?.to_string())),
+    ("statement", |row| {
+        number(
+            row.statement.map(|statement| statement.statement),
+            row.outcome.map(|outcome| outcome.statement),
+        )
+    }),
+    ("kind", |row| name(&row.statement?.kind)),
+    ("classes", |row| {
+        let classes = row.analysis.as_ref()?.classes.iter();
+        Some(visible(&joined(classes.map(|class| class.as_str()), " ")))
+    }),
+    ("tables", |row| Some(visible(&joined(&row.analysis.as_ref()?.tables, " ")))),
+    ("result", |row| name(&row.outcome?.result)),
+    ("sqlstate", |row| Some(visible(row.record.event.sqlstate()?))),
+    ("rows", |row| {
+        number(row.outcome.map(|outcome| outcome.rows), row.ended.map(|ended| ended.rows))
+    }),
+    ("duration_us", |row| {
+        number(
+            row.outcome.map(|outcome| outcome.duration_us),
+            row.ended.map(|ended| ended.duration_us),
+        )
+    }),
+    ("text", |row| {
+        match row.statement.and_then(|statement| statement.sql.as_ref()) {
+            Some(sql) => Some(visible(&sql.text.0)),
+            None => Some(render::columns(row.record, &TimeZone::UTC).text),
+        }
+    }),
+    ("not_read", |row| name(&row.analysis.as_ref()?.unparsed?)),
+    ("length", |row| number(row.statement?.sql.as_ref()?.length, None)),
+    ("hmac_sha256", |row| {
+        Some(visible(row.statement?.sql.as_ref()?.hmac_sha256.as_ref()?))
+    }),
+    ("profile", |row| Some(row.record.event.profile()?.to_string())),
+    ("masked_tables", |row| Some(row.started?.masked_tables.to_string())),
+    ("rows_sent", |row| {
+        number(
+            row.outcome.map(|outcome| outcome.rows_sent),
+            row.ended.map(|ended| ended.rows_sent),
+        )
+    }),
+    ("portal_rows_sent", |row| number(row.outcome?.portal_rows_sent, None)),
 ];
 
-/// Returns a record's cells; times are in UTC.
-#[expect(clippy::too_many_lines, reason = "one line for each column")]
-pub(super) fn cells(record: &LogRecord, readings: &mut AnalysisCache) -> [String; 23] {
-    let event = &record.event;
-    let text = |thing: Option<String>| thing.unwrap_or_default();
-    let (mut number, mut kind, mut result, mut rows, mut duration) = <(String, String, String, String, String)>::default();
-    let (mut length, mut hash) = <(String, String)>::default();
-    let (mut masked, mut sent, mut portal_sent) = <(String, String, String)>::default();
-    let mut reading: Option<Arc<SqlAnalysis>> = None;
-    let mut words = render::columns(record, &TimeZone::UTC).text;
-    match event {
+/// Returns the names of a record's columns.
+pub(super) fn header() -> [&'static str; 23] {
+    COLUMNS.map(|(name, _)| name)
+}
+
+/// Returns a record's cells.
+pub(super) fn cells(record: &LogRecord, readings: &mut AnalysisCache) -> Vec<String> {
+    let mut row = RecordRow {
+        record,
+        statement: None,
+        outcome: None,
+        started: None,
+        ended: None,
+        analysis: None,
+    };
+    match &record.event {
         Event::Statement(statement) => {
-            number = statement.statement.to_string();
-            kind = name(&statement.kind);
-            reading = Some(readings.of_statement(statement));
-            if let Some(sql) = &statement.sql {
-                words = visible(&sql.text.0);
-                length = sql.length.map(|length| length.to_string()).unwrap_or_default();
-                hash = sql.hmac_sha256.clone().unwrap_or_default().into_owned();
-            }
+            row.analysis = Some(readings.of_statement(statement));
+            row.statement = Some(statement);
         }
-        Event::Outcome(outcome) => {
-            number = outcome.statement.to_string();
-            result = name(&outcome.result);
-            rows = outcome.rows.to_string();
-            sent = outcome.rows_sent.to_string();
-            portal_sent = text(outcome.portal_rows_sent.map(|rows| rows.to_string()));
-            duration = outcome.duration_us.to_string();
-        }
-        Event::SessionStarted(started) => masked = started.masked_tables.to_string(),
-        Event::SessionEnded(ended) => {
-            sent = ended.rows_sent.to_string();
-            rows = ended.rows.to_string();
-            duration = ended.duration_us.to_string();
-        }
+        Event::Outcome(outcome) => row.outcome = Some(outcome),
+        Event::SessionStarted(started) => row.started = Some(started.as_ref()),
+        Event::SessionEnded(ended) => row.ended = Some(ended.as_ref()),
         _ => {}
     }
-    let of_reading = |list: fn(&SqlAnalysis) -> Vec<String>| {
-        reading
-            .as_ref()
-            .map(|reading| visible(&list(reading).join(" ")))
-            .unwrap_or_default()
-    };
-    [
-        record.seq.to_string(),
-        record.time.to_string(),
-        event.name().as_str().to_owned(),
-        text(event.identity().map(ToString::to_string)),
-        text(event.target().map(ToString::to_string)),
-        text(event.grant().map(ToString::to_string)),
-        text(event.session().map(ToString::to_string)),
-        number,
-        kind,
-        of_reading(|reading| reading.classes.iter().map(|class| class.name().to_owned()).collect()),
-        of_reading(|reading| reading.tables.iter().map(ToString::to_string).collect()),
-        result,
-        visible(event.sqlstate().unwrap_or_default()),
-        rows,
-        duration,
-        words,
-        reading
-            .as_ref()
-            .and_then(|reading| reading.unparsed)
-            .map(|why| name(&why))
-            .unwrap_or_default(),
-        length,
-        visible(&hash),
-        text(event.profile().map(ToString::to_string)),
-        masked,
-        sent,
-        portal_sent,
-    ]
+    COLUMNS.iter().map(|(_, cell)| cell(&row).unwrap_or_default()).collect()
+}
+
+/// Returns the number that there is.
+fn number(one: Option<u64>, other: Option<u64>) -> Option<String> {
+    one.or(other).map(|number| number.to_string())
 }
 
 /// Returns the name that the log uses for a value.
-fn name(value: &impl serde::Serialize) -> String {
-    let name = serde_json::to_value(value).ok();
-    name.and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+fn name(value: &impl serde::Serialize) -> Option<String> {
+    Some(serde_json::to_value(value).ok()?.as_str()?.to_owned())
 }
 
 /// Formats cells as a line of CSV, without its end.

@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use super::ExplainArgs;
 use crate::base::duration;
-use crate::cli::client::ControlClient;
-use crate::cli::endpoint::UsualCaller;
 use crate::cli::render::{self, visible};
 use crate::control::model::{ExplainBody, ExplanationBody, NewRequestBody, VerdictBody};
 
@@ -21,11 +19,11 @@ pub(super) async fn explain(config: &Path, args: ExplainArgs) -> anyhow::Result<
     if of_access && args.target.is_none() {
         anyhow::bail!("no target given (--target NAME); list targets with: tidegate targets");
     }
-    let client = ControlClient::new(UsualCaller::Person, config, &args.place)?;
+    let client = args.place.person(config)?;
     let output = args.folder.printing.output;
     let body = question(args);
     let explanation: ExplanationBody = client.post("/v1/policy/explain", &body).await?;
-    render::show(output, &explanation, told)
+    render::show(output, &explanation, |explanation| told(&explanation.action, explanation))
 }
 
 fn question(args: ExplainArgs) -> ExplainBody {
@@ -50,11 +48,10 @@ fn question(args: ExplainArgs) -> ExplainBody {
     }
 }
 
-/// Returns an answer as text.
-fn told(explanation: &ExplanationBody) -> String {
+/// Returns an answer as text; `action` stands before the access that it is about.
+pub(super) fn told(action: &str, explanation: &ExplanationBody) -> String {
     let ExplanationBody {
         identity,
-        action,
         target,
         profile,
         window_seconds,
@@ -65,14 +62,12 @@ fn told(explanation: &ExplanationBody) -> String {
     } = explanation;
     let about = match (target, profile, window_seconds) {
         (Some(target), Some(profile), Some(window)) => {
-            format!(
-                "{action} {target}/{profile} for {}",
-                duration::show(Duration::from_secs(*window))
-            )
+            let window = duration::show(Duration::from_secs(*window));
+            format!("{action} {target}/{profile} for {window}")
         }
-        _ => action.clone(),
+        _ => action.to_owned(),
     };
-    let mut text = format!("{identity}, {}: {}", visible(&about), words(answer));
+    let mut text = format!("{identity}, {}: {}", visible(about.trim_start()), words(answer));
     if let Some(why) = &answer.why {
         text = format!("{text}\n  why: {}", visible(why));
     }

@@ -75,7 +75,7 @@ fn the_configuration_says_where_they_are() {
 
 #[test]
 fn an_explanation_reads_like_one() {
-    let policies = load(&PolicyLocation::beside(&shipped())).unwrap();
+    let policies = load(&PolicyLocation::beside(&shipped()), OutputFormat::Table, "").unwrap();
     let identity = Identity {
         name: "ana@example.com".parse().unwrap(),
         groups: ["qa".parse().unwrap()].into(),
@@ -101,13 +101,13 @@ fn an_explanation_reads_like_one() {
         active_grants: 0,
     };
     let mut texts = Vec::new();
-    texts.push(told(&policies.explain(&identity, &wish, context, &[]), &wish));
+    texts.push(told(&explained(&policies, &identity, &wish, context)));
     wish.reason = Some("the double booking".to_owned());
     wish.ticket = Some("BUG-812".to_owned());
     wish.window = Duration::from_hours(2);
-    texts.push(told(&policies.explain(&identity, &wish, context, &[]), &wish));
+    texts.push(told(&explained(&policies, &identity, &wish, context)));
     wish.target = "payments".parse().unwrap();
-    texts.push(told(&policies.explain(&identity, &wish, context, &[]), &wish));
+    texts.push(told(&explained(&policies, &identity, &wish, context)));
     insta::assert_snapshot!(texts.join("\n\n"));
 }
 

@@ -7,7 +7,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 
 use super::super::access::AccessArgs;
-use super::super::args::{GatePlace, GrantsPage, OutputArgs, RemoteArgs};
+use super::super::args::{GatePlace, OutputArgs, RemoteArgs};
+use super::super::grant::{ExtendArgs, GrantsPage};
 use super::super::{complete, run, user};
 use crate::base::duration;
 use crate::base::tls::Fingerprint;
@@ -139,9 +140,6 @@ Examples:
         /// Also shows grants that have ended
         #[arg(long, short)]
         all: bool,
-        /// Shows only this target
-        #[arg(long, value_name = "NAME", add = complete::targets())]
-        target: Option<TargetName>,
         /// Part of the list.
         #[command(flatten)]
         page: GrantsPage,
@@ -157,15 +155,9 @@ Example:
         /// The grant
         #[arg(add = complete::own_grants())]
         grant: GrantId,
-        /// Time to add, like 30m or 2h30m
-        #[arg(long, value_parser = duration::parse, value_name = "TIME")]
-        by: Duration,
-        /// Reason
-        #[arg(long, value_name = "TEXT")]
-        reason: Option<String>,
-        /// Address of the gate, and output format.
+        /// Extension.
         #[command(flatten)]
-        remote: RemoteArgs,
+        extension: ExtendArgs,
     },
     /// Releases a grant of yours; its sessions end immediately
     #[command(after_help = "\

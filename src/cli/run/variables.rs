@@ -32,7 +32,7 @@ impl ConnectionVariables {
             ("PGUSER", secret(&login.user)),
             ("PGPASSWORD", secret(&login.secret)),
             ("PGDATABASE", secret(&login.database)),
-            ("PGSSLMODE", secret(verification.sslmode.name())),
+            ("PGSSLMODE", secret(&verification.sslmode.name())),
         ];
         let files = [
             ("PGSSLROOTCERT", &verification.root_certificates),

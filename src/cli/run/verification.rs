@@ -8,6 +8,7 @@ use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
@@ -19,7 +20,7 @@ use crate::base::tls::GateTrust;
 use crate::control::model::GrantLoginBody;
 
 /// Strictness of a client's verification, with libpq's names and order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(super) enum SslMode {
     Disable,
     Allow,
@@ -30,28 +31,13 @@ pub(super) enum SslMode {
 }
 
 impl SslMode {
-    const ALL: [Self; 6] = [
-        Self::Disable,
-        Self::Allow,
-        Self::Prefer,
-        Self::Require,
-        Self::VerifyCa,
-        Self::VerifyFull,
-    ];
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Disable => "disable",
-            Self::Allow => "allow",
-            Self::Prefer => "prefer",
-            Self::Require => "require",
-            Self::VerifyCa => "verify-ca",
-            Self::VerifyFull => "verify-full",
-        }
+    pub(super) fn name(self) -> String {
+        self.to_possible_value()
+            .map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
     fn of(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|mode| mode.name() == text)
+        Self::from_str(text, false).ok()
     }
 }
 
@@ -196,7 +182,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 mod tests {
     use super::*;
 
-    fn chosen(own: &UserSslSettings, offered: &str, root: bool) -> (&'static str, bool) {
+    fn chosen(own: &UserSslSettings, offered: &str, root: bool) -> (String, bool) {
         let chosen = choose(own, SslMode::of(offered), root.then(|| "/gate.pem".into()), None);
         (chosen.sslmode.name(), chosen.root_certificates.is_some())
     }
@@ -219,7 +205,8 @@ mod tests {
             (own("", Some("/own.pem")), "verify-full", true, ("require", false)),
             (own("verify-ca", Some("/own.pem")), "verify-full", true, ("verify-ca", false)),
         ] {
-            assert_eq!(chosen(&own, offered, root), expected, "{own:?} {offered} {root}");
+            let (sslmode, root_set) = chosen(&own, offered, root);
+            assert_eq!((sslmode.as_str(), root_set), expected, "{own:?} {offered} {root}");
         }
     }
 

@@ -29,11 +29,11 @@ pub struct LiftArgs {
 /// Lifts the masks, runs the command and applies the masks again; returns the exit code.
 pub(super) async fn run(config: &Path, args: &LiftArgs) -> anyhow::Result<u8> {
     let settings = args.target.settings(config)?;
-    let profiles = profiles(&settings, args.target.account()?.as_ref())?;
+    let profiles = profiles(&settings);
     // From here on Ctrl-C is for the command; this program goes on.
     let mut stops = Signals::new()?;
     let lifted = lift(&profiles.0, &profiles.1).await.map_err(|error| at(&settings, error))?;
-    let name = &settings.name;
+    let name = &settings.upstream.name;
     say(
         args,
         &format!(

@@ -8,11 +8,9 @@ use jiff::Timestamp;
 
 use crate::base::clock::Clock;
 use crate::cli::args::RemoteArgs;
-use crate::cli::client::ControlClient;
 use crate::cli::complete;
-use crate::cli::endpoint::UsualCaller;
-use crate::cli::render;
-use crate::cli::table::{cut, less, whole};
+use crate::cli::render::{self, visible};
+use crate::cli::table::{Column, cut, less, table, whole};
 use crate::control::model::{ProfileStatus, RoleBody, TargetStatus};
 use crate::model::names::TargetName;
 
@@ -29,10 +27,8 @@ pub struct StatusArgs {
 
 pub(super) async fn run(config: &Path, args: StatusArgs) -> anyhow::Result<()> {
     let path = format!("/v1/targets/{}/status", args.target);
-    let client = ControlClient::new(UsualCaller::Operator, config, &args.remote.place)?;
-    let status: TargetStatus = client.get(&path, &()).await?;
-    let now = Clock::system(None).now();
-    render::show(args.remote.printing.output, &status, |status| told(status, now))
+    let status: TargetStatus = args.remote.place.operator(config)?.get(&path, &()).await?;
+    args.remote.show(&status, |status| told(status, Clock::system(None).now()))
 }
 
 fn told(status: &TargetStatus, now: Timestamp) -> String {
@@ -87,44 +83,36 @@ fn of_profile(status: &ProfileStatus, target: &TargetName) -> String {
     let state = match (differences, problem) {
         (Some(0), _) => "the database matches".to_owned(),
         (Some(differences), _) => {
-            let named = first
-                .iter()
-                .fold(String::new(), |named, first| named + "\n  " + &render::visible(first));
+            let named = render::joined(first.iter().map(|first| format!("\n  {}", visible(first))), "");
             return format!(
                 "Profile {profile}: the database differs in {differences}; see `tidegate target plan {target}` (checked at {looked_at}){named}"
             );
         }
         (None, problem) => {
             let problem = problem.as_deref().unwrap_or("not checked yet");
-            format!("cannot compare the database: {}", render::visible(problem))
+            format!("cannot compare the database: {}", visible(problem))
         }
     };
     format!("Profile {profile}: {state} (checked at {looked_at})")
 }
 
 fn roles(roles: &[RoleBody], now: Timestamp) -> String {
-    if roles.is_empty() {
-        return "No roles of grants.".to_owned();
-    }
-    let columns = [
-        whole("ROLE"),
-        cut("IDENTITY", 12),
-        less("GRANT", 1),
-        whole("ENDS"),
-        less("LOGIN", 2),
-        less("BACKENDS", 3),
-        less("SESSIONS", 4),
+    let columns: [Column<'_, RoleBody>; 7] = [
+        (whole("ROLE"), &|role| visible(&role.role)),
+        (cut("IDENTITY", 12), &|role| optional(role.identity.as_ref(), "?")),
+        (less("GRANT", 1), &|role| {
+            format!("{} ({})", role.grant, visible(&role.status))
+        }),
+        (whole("ENDS"), &|role| {
+            optional(role.until.map(|until| render::left(until, now)), "-")
+        }),
+        (less("LOGIN", 2), &|role| if role.can_login { "yes" } else { "no" }.to_owned()),
+        (less("BACKENDS", 3), &|role| role.backends.to_string()),
+        (less("SESSIONS", 4), &|role| role.sessions.to_string()),
     ];
-    let row = |role: &RoleBody| {
-        [
-            render::visible(&role.role),
-            role.identity.as_ref().map_or_else(|| "?".to_owned(), ToString::to_string),
-            format!("{} ({})", role.grant, render::visible(&role.status)),
-            role.until.map_or_else(|| "-".to_owned(), |until| render::left(until, now)),
-            if role.can_login { "yes" } else { "no" }.to_owned(),
-            role.backends.to_string(),
-            role.sessions.to_string(),
-        ]
-    };
-    render::table(columns, &roles.iter().map(row).collect::<Vec<_>>())
+    table(roles, "No roles of grants.", &columns)
+}
+
+fn optional(value: Option<impl ToString>, absent: &str) -> String {
+    value.map_or_else(|| absent.to_owned(), |value| value.to_string())
 }

@@ -239,8 +239,8 @@ fn requests_for_people() {
         views::request(&rejected, &[], now),
         views::users(&[user("ana", false), user("kim@example.com", true)]),
         views::issued_user(&issued),
-        views::grants(&[mine], now),
-        [views::requests(&[], now), views::users(&[]), views::grants(&[], now)].join("\n"),
+        views::grants(&[mine], true, now),
+        [views::requests(&[], now), views::users(&[]), views::grants(&[], true, now)].join("\n"),
     ];
     insta::assert_snapshot!(parts.join("\n---\n"));
 }
@@ -273,7 +273,7 @@ fn commands_options_and_values_are_completed() {
     for (line, expected) in [
         ("tidegate withd", vec!["withdraw"]),
         ("tidegate grant sho", vec!["show", "shorten"]),
-        ("tidegate psql --count", vec!["--countdown"]),
+        ("tidegate psql --rel", vec!["--release"]),
         ("tidegate requests --status lap", vec!["lapsed"]),
         ("tidegate log --event session_e", vec!["session_ended"]),
     ] {

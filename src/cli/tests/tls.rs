@@ -4,8 +4,7 @@ use super::*;
 use crate::base::secret::Secret;
 use crate::base::tls::{GateTrust, ServerTls, ServerTlsCell};
 use crate::cli::address::ControlEndpoint;
-use crate::cli::client::ControlClient;
-use crate::cli::connect;
+use crate::cli::client::{self, ControlClient};
 use crate::control::model::Me;
 
 #[tokio::test]
@@ -21,11 +20,11 @@ async fn a_gate_is_spoken_to_only_where_it_is_trusted() {
     let at = served.tcp.unwrap();
     let gate = ControlEndpoint::Tls(at.to_string());
     let me = async |address: &ControlEndpoint, trust: GateTrust| {
-        let client = ControlClient::with(address.clone(), trust, Secret::new(served.token()));
+        let client = ControlClient::with(address.clone(), trust, Secret::new(served.token()))?;
         client.get::<Me>("/v1/me", &()).await.map(|me| me.source)
     };
     let pin = certificate.fingerprint();
-    assert_eq!(connect::seen(&gate).await.unwrap(), Some(pin));
+    assert_eq!(client::seen(&gate).await.unwrap(), Some(pin));
     for trust in [GateTrust::Pin(pin), GateTrust::Ca(dir.path().join("tls.crt"))] {
         assert_eq!(me(&gate, trust).await.unwrap(), "admin");
     }
@@ -55,7 +54,8 @@ async fn where_there_is_no_tls_it_says_so() {
         gate,
         GateTrust::Pin(crate::base::tls::Fingerprint::of(b"any")),
         Secret::new("t".to_owned()),
-    );
+    )
+    .unwrap();
     let error = client.get::<Me>("/v1/me", &()).await.unwrap_err();
     assert!(error.to_string().contains("is it http://?"), "{error}");
     assert_eq!(error.exit_code(), 3);

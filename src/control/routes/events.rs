@@ -9,16 +9,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::Stream;
 use serde::Serialize;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
+use crate::access::identity_limiter::IdentityPermit;
+use crate::access::policy::Action;
+use crate::access::{Caller, CallerStanding};
 use crate::control::ControlContext;
-use crate::control::caller::{Caller, CallerStanding};
-use crate::control::long_poll::{CallerPermit, LongPollLimiter};
+use crate::control::authenticate::Call;
+use crate::control::long_poll::LongPollLimiter;
 use crate::control::problem::ApiError;
 use crate::gate::session::SessionView;
 use crate::ledger::{ChangedSubject, GrantView, RequestView};
@@ -44,26 +46,25 @@ struct EventSubscriber {
     standing: CallerStanding,
     /// Events to send before all others.
     first: VecDeque<Event>,
-    _place: CallerPermit,
+    _place: IdentityPermit,
 }
 
 #[utoipa::path(get, path = "/v1/events", tag = "events", summary = "Stream of changes",
     description = "Server-sent events. `request`, `grant` and `session` carry the view after the change (an ended session's state is `ended`); `lagged` has the number of missed events: read the current state again. Comments are heartbeats.",
     responses((status = 200, description = "A stream; it ends when the gate stops, for a person also after an hour or when their rights change", content_type = "text/event-stream", body = String)))]
 pub(in crate::control) async fn stream(
-    State(gate): State<Arc<ControlContext>>,
+    Call { gate, caller }: Call,
     Extension(limiter): Extension<LongPollLimiter>,
-    caller: Caller,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
-    let standing = CallerStanding::of(&caller, &gate);
+    let standing = gate.service.standing(&caller);
     let subscriber = EventSubscriber {
-        all: caller.sees_all(&gate),
-        changes: gate.ledger.changes(),
+        all: gate.service.would(&caller, Action::Administer),
+        changes: gate.service.changes(),
         sessions: gate.registry.changes(),
         standing,
         // A client that reads the state after this comment misses no change.
         first: VecDeque::from([Event::default().comment("subscribed")]),
-        _place: limiter.subscribe(&caller)?,
+        _place: limiter.subscribers.enter(&caller)?,
         gate,
         caller,
         limiter,
@@ -109,33 +110,19 @@ impl EventSubscriber {
         }
     }
 
-    /// Returns the event of a request for its requester and, as the desk decides, for those who may approve it.
+    /// Returns the event of a request for its requester and, as the access service decides, for those who may approve it.
     async fn request(&self, request: &Request) -> Option<Event> {
-        match &self.caller {
-            Caller::Person(person, _) if !self.own(&request.wish.identity) => {
-                let view = self.gate.service.request(person, &request.id).await.ok()?;
-                Some(event("request", &view))
-            }
-            _ => {
-                let view = RequestView {
-                    status: request.status(self.gate.clock.now()).name().to_owned(),
-                    approvals_missing: request.approvals_missing(),
-                    request: request.clone(),
-                    effect: None,
-                };
-                Some(event("request", &view))
-            }
-        }
+        let view = if self.own(&request.wish.identity) {
+            RequestView::of(request, self.gate.clock.now())
+        } else {
+            self.gate.service.request(&self.caller, &request.id).await.ok()?
+        };
+        Some(event("request", &view))
     }
 
     /// Returns the event of a grant for its owner, and for those who may revoke it or have approved it.
     async fn grant(&self, view: &GrantView) -> Option<Event> {
-        let seen = match &self.caller {
-            Caller::Person(person, _) if !self.own(view.grant.identity()) => {
-                self.gate.service.grant(person, view.grant.id()).await.is_ok()
-            }
-            _ => true,
-        };
+        let seen = self.own(view.grant.identity()) || self.gate.service.grant(&self.caller, view.grant.id()).await.is_ok();
         seen.then(|| event("grant", view))
     }
 
@@ -159,7 +146,7 @@ mod tests {
     use tokio::sync::{broadcast, watch};
 
     use super::*;
-    use crate::control::caller::tests::person;
+    use crate::control::authenticate::tests::person;
     use crate::control::tests::Served;
 
     fn session(identity: &str, state: &str) -> SessionView {
@@ -183,17 +170,14 @@ mod tests {
             let limiter = LongPollLimiter::new(stopped, 10);
             let subscriber = EventSubscriber {
                 all: matches!(caller, Caller::Admin { .. }),
-                changes: served.gate.ledger.changes(),
+                changes: served.gate.service.changes(),
                 sessions,
                 // What a token proves is not asked here.
-                standing: CallerStanding::of(
-                    &Caller::Admin {
-                        operator: "ops".to_owned(),
-                    },
-                    &served.gate,
-                ),
+                standing: served.gate.service.standing(&Caller::Admin {
+                    operator: "ops".to_owned(),
+                }),
                 first: VecDeque::new(),
-                _place: limiter.subscribe(&caller).unwrap(),
+                _place: limiter.subscribers.enter(&caller).unwrap(),
                 gate: Arc::clone(&served.gate),
                 caller,
                 limiter,

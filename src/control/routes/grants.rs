@@ -1,65 +1,56 @@
 //! `/v1/grants`: created and changed by operators, used by their owners.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
-use super::{JsonAnswer, TakenAway, body, named, query, taken};
+use super::{JsonAnswer, TakenAway, body, cut, named, query, taken};
 use crate::access::AccessError;
-use crate::access::policy::Action;
-use crate::control::ControlContext;
-use crate::control::caller::Caller;
+use crate::control::authenticate::Call;
 use crate::control::model::{
-    DEFAULT_ACTIVATE_WITHIN_SECONDS, DEFAULT_MAX_SESSIONS, EmptyBody, ExtendBody, GrantLoginBody, GrantView, Grants, GrantsQuery,
-    Issued, MAX_PAGE_ROWS, NewGrantBody, ReasonBody, ShortenBody,
+    EmptyBody, ExtendBody, GrantLoginBody, GrantView, Grants, GrantsQuery, Issued, MAX_PAGE_ROWS, NewGrantBody, ReasonBody,
+    ShortenBody,
 };
 use crate::control::problem::ApiError;
 use crate::ledger::GrantFilter;
-use crate::model::grant::{GrantChange, Terms};
+use crate::model::grant::{DEFAULT_ACTIVATE_WITHIN, DEFAULT_SESSIONS, GrantChange, Terms};
 use crate::model::ids::GrantId;
-use crate::model::names::{ProfileName, TargetName};
+use crate::model::names::TargetName;
 
 #[utoipa::path(post, path = "/v1/grants", tag = "grants", summary = "Creates a grant without a request (operators)", request_body = NewGrantBody, responses((status = 201, description = "The grant and its secret", body = Issued)))]
-pub(in crate::control) async fn create(
-    State(gate): State<Arc<ControlContext>>,
-    caller: Caller,
-    bytes: Bytes,
-) -> Result<Response, ApiError> {
-    caller.may(&gate, Action::Administer).await?;
+pub(in crate::control) async fn create(Call { gate, caller }: Call, bytes: Bytes) -> Result<Response, ApiError> {
+    let admin = gate.service.administer(&caller).await?;
     let body: NewGrantBody = body(&bytes)?;
-    if caller.is(&body.identity) {
-        return Err(ApiError::ForOneself);
-    }
-    known(&gate, &body.target, body.profile.as_ref())?;
     let terms = Terms {
         identity: body.identity,
         target: body.target,
         reason: body.reason,
         window: Duration::from_secs(body.window_seconds),
-        activate_within: Duration::from_secs(body.activate_within_seconds.unwrap_or(DEFAULT_ACTIVATE_WITHIN_SECONDS)),
+        activate_within: body
+            .activate_within_seconds
+            .map_or(DEFAULT_ACTIVATE_WITHIN, Duration::from_secs),
         deadline: body.deadline,
-        max_sessions: body.max_sessions.unwrap_or(DEFAULT_MAX_SESSIONS),
+        max_sessions: body.max_sessions.unwrap_or(DEFAULT_SESSIONS),
         client_network: body.client_network,
         profile: body.profile,
         request: None,
     };
-    let (grant, secret) = gate.ledger.create(terms, caller.name()).await?;
-    let secret = secret.expose().clone();
+    let (view, secret) = admin.create_grant(terms).await.map_err(with_all_targets)?;
+    let (grant, secret) = (&view.grant, secret.expose().clone());
     let issued = Issued {
         connection_string: connection_string(grant.id().as_str(), &secret, grant.target(), &gate.advertise),
         secret,
-        grant: gate.ledger.grant(grant.id()).await?,
+        grant: view,
     };
     Ok((StatusCode::CREATED, Json(issued)).into_response())
 }
 
 #[utoipa::path(get, path = "/v1/grants", tag = "grants", summary = "The grants", params(GrantsQuery), responses((status = 200, description = "A page of the caller's own grants and those it may revoke or approve; with `administer` or `read-log`, all", body = Grants)))]
-pub(in crate::control) async fn list(State(gate): State<Arc<ControlContext>>, caller: Caller, uri: Uri) -> JsonAnswer<Grants> {
+pub(in crate::control) async fn list(Call { gate, caller }: Call, uri: Uri) -> JsonAnswer<Grants> {
     let wanted: GrantsQuery = query(&uri)?;
     let limit = wanted.limit.unwrap_or(MAX_PAGE_ROWS).clamp(1, MAX_PAGE_ROWS) as usize;
     let filter = GrantFilter {
@@ -70,40 +61,25 @@ pub(in crate::control) async fn list(State(gate): State<Arc<ControlContext>>, ca
         // One more than the page shows, to detect a next page.
         limit: limit + 1,
     };
-    let mut grants = match &caller {
-        Caller::Admin { .. } => gate.ledger.grants(&filter).await?,
-        Caller::Person(person, _) => gate.service.grants(person, filter).await?,
-    };
-    let more = grants.len() > limit;
-    grants.truncate(limit);
-    let next = grants.last().filter(|_| more).map(|view| view.grant.id().clone());
+    let mut grants = gate.service.grants(&caller, filter).await?;
+    let next = cut(&mut grants, limit, |view| view.grant.id());
     Ok(Json(Grants { grants, next }))
 }
 
 #[utoipa::path(get, path = "/v1/grants/{id}", tag = "grants", summary = "One grant", params(("id" = String, Path, description = "The grant")), responses((status = 200, description = "The grant", body = GrantView)))]
-pub(in crate::control) async fn show(
-    State(gate): State<Arc<ControlContext>>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> JsonAnswer<GrantView> {
-    let id = named(&id)?;
-    Ok(Json(match &caller {
-        Caller::Admin { .. } => gate.ledger.grant(&id).await?,
-        Caller::Person(person, _) => gate.service.grant(person, &id).await?,
-    }))
+pub(in crate::control) async fn show(Call { gate, caller }: Call, Path(id): Path<String>) -> JsonAnswer<GrantView> {
+    Ok(Json(gate.service.grant(&caller, &named(&id)?).await?))
 }
 
 #[utoipa::path(post, path = "/v1/grants/{id}/login", tag = "grants", summary = "Creates a login for a grant of the caller", params(("id" = String, Path, description = "The grant")), request_body = EmptyBody, responses((status = 200, description = "Connection settings for a client", body = GrantLoginBody)))]
 pub(in crate::control) async fn login(
-    State(gate): State<Arc<ControlContext>>,
-    caller: Caller,
+    Call { gate, caller }: Call,
     Path(id): Path<String>,
     bytes: Bytes,
 ) -> JsonAnswer<GrantLoginBody> {
     let EmptyBody {} = body(&bytes)?;
     let id: GrantId = named(&id)?;
-    let login = gate.service.login(caller.person()?, &id).await?;
-    let grant = gate.ledger.grant(&id).await?.grant;
+    let (target, login) = gate.service.login(caller.person()?, &id).await?;
     let secret = login.secret.expose().clone();
     let (host, port) = host_and_port(&gate.advertise);
     let certificate = gate.tls.current();
@@ -115,10 +91,10 @@ pub(in crate::control) async fn login(
     Ok(Json(GrantLoginBody {
         certificate: certificate.anchor().map(str::to_owned),
         sslmode: sslmode.to_owned(),
-        connection_string: connection_string(&login.user, &secret, grant.target(), &gate.advertise),
+        connection_string: connection_string(&login.user, &secret, &target, &gate.advertise),
         host,
         port,
-        database: grant.target().to_string(),
+        database: target.to_string(),
         user: login.user,
         secret,
     }))
@@ -126,8 +102,7 @@ pub(in crate::control) async fn login(
 
 #[utoipa::path(post, path = "/v1/grants/{id}/extend", tag = "grants", summary = "Extends the window of a grant", params(("id" = String, Path, description = "The grant")), request_body = ExtendBody, responses((status = 200, description = "The grant", body = GrantView)))]
 pub(in crate::control) async fn extend(
-    State(gate): State<Arc<ControlContext>>,
-    caller: Caller,
+    Call { gate, caller }: Call,
     Path(id): Path<String>,
     bytes: Bytes,
 ) -> JsonAnswer<GrantView> {
@@ -135,24 +110,18 @@ pub(in crate::control) async fn extend(
     if by_seconds == 0 {
         return Err(ApiError::Malformed("by_seconds must be at least 1".to_owned()));
     }
-    let by = Duration::from_secs(by_seconds);
-    match &caller {
-        Caller::Admin { operator } => change(&gate, &id, GrantChange::Extend(by), operator, reason).await,
-        Caller::Person(person, _) => {
-            let extended = gate.service.extend(person, &named(&id)?, by, reason.as_deref()).await;
-            Ok(Json(extended?))
-        }
-    }
+    let (id, by) = (named(&id)?, Duration::from_secs(by_seconds));
+    let extended = gate.service.extend(&caller, &id, by, reason.as_deref());
+    Ok(Json(extended.await?))
 }
 
 #[utoipa::path(post, path = "/v1/grants/{id}/shorten", tag = "grants", summary = "Shortens the window of a grant (operators)", params(("id" = String, Path, description = "The grant")), request_body = ShortenBody, responses((status = 200, description = "The grant", body = GrantView), (status = 202, description = "In effect; `effect` shows what is not stored or recorded yet", body = GrantView)))]
 pub(in crate::control) async fn shorten(
-    State(gate): State<Arc<ControlContext>>,
-    caller: Caller,
+    Call { gate, caller }: Call,
     Path(id): Path<String>,
     bytes: Bytes,
 ) -> TakenAway<GrantView> {
-    caller.may_take_away(&gate, Action::Administer).await?;
+    let admin = gate.service.administer_at_once(&caller).await?;
     let ShortenBody {
         by_seconds,
         until,
@@ -165,55 +134,30 @@ pub(in crate::control) async fn shorten(
             return Err(ApiError::Malformed("set either by_seconds (at least 1) or until".to_owned()));
         }
     };
-    take(&gate, &id, shorter, caller.name(), reason).await
+    let view = admin.change(&named(&id)?, shorter, reason.as_deref()).await?;
+    Ok(taken(view.effect, view))
 }
 
 #[utoipa::path(post, path = "/v1/grants/{id}/release", tag = "grants", summary = "Releases a grant of the caller", params(("id" = String, Path, description = "The grant")), request_body = EmptyBody, responses((status = 200, description = "The grant", body = GrantView), (status = 202, description = "In effect; `effect` shows what is not stored or recorded yet", body = GrantView)))]
 pub(in crate::control) async fn release(
-    State(gate): State<Arc<ControlContext>>,
-    caller: Caller,
+    Call { gate, caller }: Call,
     Path(id): Path<String>,
     bytes: Bytes,
 ) -> TakenAway<GrantView> {
     let EmptyBody {} = body(&bytes)?;
     let view = gate.service.release(caller.person()?, &named(&id)?).await?;
-    let effect = view.effect;
-    Ok(taken(view, effect))
+    Ok(taken(view.effect, view))
 }
 
 #[utoipa::path(post, path = "/v1/grants/{id}/revoke", tag = "grants", summary = "Ends a grant and its sessions immediately", params(("id" = String, Path, description = "The grant")), request_body = ReasonBody, responses((status = 200, description = "The grant", body = GrantView), (status = 202, description = "In effect; `effect` shows what is not stored or recorded yet", body = GrantView)))]
 pub(in crate::control) async fn revoke(
-    State(gate): State<Arc<ControlContext>>,
-    caller: Caller,
+    Call { gate, caller }: Call,
     Path(id): Path<String>,
     bytes: Bytes,
 ) -> TakenAway<GrantView> {
     let ReasonBody { reason } = body(&bytes)?;
-    match &caller {
-        Caller::Admin { operator } => {
-            let revoke = GrantChange::Revoke {
-                by: operator.clone(),
-                reason: reason.clone(),
-            };
-            take(&gate, &id, revoke, operator, reason).await
-        }
-        Caller::Person(person, _) => {
-            let view = gate.service.revoke(person, &named(&id)?, reason.as_deref()).await?;
-            let effect = view.effect;
-            Ok(taken(view, effect))
-        }
-    }
-}
-
-async fn change(gate: &ControlContext, id: &str, change: GrantChange, by: &str, reason: Option<String>) -> JsonAnswer<GrantView> {
-    let view = gate.ledger.change(&named(id)?, change, by, reason.as_deref()).await?;
-    Ok(Json(view))
-}
-
-async fn take(gate: &ControlContext, id: &str, change: GrantChange, by: &str, reason: Option<String>) -> TakenAway<GrantView> {
-    let view = gate.ledger.change(&named(id)?, change, by, reason.as_deref()).await?;
-    let effect = view.effect;
-    Ok(taken(view, effect))
+    let view = gate.service.revoke(&caller, &named(&id)?, reason.as_deref()).await?;
+    Ok(taken(view.effect, view))
 }
 
 /// Returns the connection string for a client. The gate always offers TLS, and `require` works also with its own certificate.
@@ -232,24 +176,18 @@ fn host_and_port(advertise: &str) -> (String, u16) {
     (host.to_owned(), port.unwrap_or(5432))
 }
 
-/// Checks that the target and the profile exist: a grant for unknown ones could never be used.
-fn known(gate: &ControlContext, asked: &TargetName, profile: Option<&ProfileName>) -> Result<(), ApiError> {
-    let rules = gate.rules.borrow();
-    if let Some(profiles) = rules.targets.get(asked) {
-        return match profile.filter(|profile| !profiles.contains(profile)) {
-            None => Ok(()),
-            Some(unknown) => Err(ApiError::Access(AccessError::NoSuchProfile {
-                target: asked.clone(),
-                asked: unknown.to_string(),
-                known: profiles.clone(),
-            })),
-        };
+/// Converts the error; for an unknown target, its remedy names all targets.
+fn with_all_targets(error: AccessError) -> ApiError {
+    match error {
+        AccessError::NoSuchTarget { asked, known, .. } => {
+            let names: Vec<&str> = known.iter().map(TargetName::as_str).collect();
+            ApiError::NoSuchTarget {
+                asked,
+                known: format!("configured targets: {}", names.join(", ")),
+            }
+        }
+        error => error.into(),
     }
-    let names: Vec<&str> = rules.targets.keys().map(TargetName::as_str).collect();
-    Err(ApiError::NoSuchTarget {
-        asked: asked.to_string(),
-        known: format!("configured targets: {}", names.join(", ")),
-    })
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Paths of the control API, one file per resource: each handler parses its request, makes one call, and answers with a body of
 //! [`super::model`].
 //!
-//! The caller is identified before a handler runs ([`super::caller`]); the policies and the ledger decide what is permitted.
+//! The caller is identified before a handler runs ([`mod@super::authenticate`]); the access service decides what is permitted.
 
 pub(super) mod audit;
 pub(super) mod clock;
@@ -14,17 +14,15 @@ pub(super) mod sessions;
 pub(super) mod targets;
 pub(super) mod users;
 
-use std::sync::Arc;
-
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::Query;
 use axum::http::{StatusCode, Uri};
 use serde::de::DeserializeOwned;
 
-use super::ControlContext;
-use super::caller::Caller;
+use super::authenticate::Call;
 use super::model::Me;
 use super::problem::ApiError;
+use crate::access::policy::Action;
 use crate::ledger::ChangeEffect;
 
 type JsonAnswer<T> = Result<Json<T>, ApiError>;
@@ -32,7 +30,7 @@ type JsonAnswer<T> = Result<Json<T>, ApiError>;
 /// still to come.
 type TakenAway<T> = Result<(StatusCode, Json<T>), ApiError>;
 
-fn taken<T>(view: T, effect: Option<ChangeEffect>) -> (StatusCode, Json<T>) {
+fn taken<T>(effect: Option<ChangeEffect>, view: T) -> (StatusCode, Json<T>) {
     let status = match effect {
         Some(effect) if !effect.is_done() => StatusCode::ACCEPTED,
         _ => StatusCode::OK,
@@ -41,7 +39,7 @@ fn taken<T>(view: T, effect: Option<ChangeEffect>) -> (StatusCode, Json<T>) {
 }
 
 #[utoipa::path(get, path = "/v1/me", tag = "me", summary = "Identity of the caller", responses((status = 200, description = "The caller", body = Me)))]
-pub(super) async fn me(State(gate): State<Arc<ControlContext>>, caller: Caller) -> JsonAnswer<Me> {
+pub(super) async fn me(Call { gate, caller }: Call) -> JsonAnswer<Me> {
     Ok(Json(Me {
         name: caller.name().to_owned(),
         groups: caller
@@ -49,8 +47,18 @@ pub(super) async fn me(State(gate): State<Arc<ControlContext>>, caller: Caller) 
             .map(|person| person.identity.groups.clone())
             .unwrap_or_default(),
         source: caller.source().to_owned(),
-        admin: caller.sees_all(&gate),
+        admin: gate.service.would(&caller, Action::Administer),
     }))
+}
+
+/// Cuts a list, which has one row more than a page if there is a next page. Returns the id of the page's last row in that case.
+fn cut<T, I>(rows: &mut Vec<T>, limit: usize, id: impl Fn(&T) -> &I) -> Option<I>
+where
+    I: Clone,
+{
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    rows.last().filter(|_| more).map(|row| id(row).clone())
 }
 
 /// Parses an id or a name in a path.

@@ -1,30 +1,22 @@
 //! `/v1/policy/explain`: the answer that the policies would give, and the changes that would alter it. Nothing is changed.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::State;
 
 use super::requests::wanted;
 use super::{JsonAnswer, body};
 use crate::access::policy::Action;
 use crate::access::{HypotheticalQuestion, QuestionSubject};
-use crate::control::ControlContext;
-use crate::control::caller::Caller;
+use crate::control::authenticate::Call;
 use crate::control::model::{ExplainBody, ExplanationBody};
 use crate::control::problem::ApiError;
 
 #[utoipa::path(post, path = "/v1/policy/explain", tag = "policy", summary = "Decision of the policies, and the changes that would permit it",
     description = "Everyone may ask about themselves; about others only with `read-log` or `administer`.",
     request_body = ExplainBody, responses((status = 200, description = "The decision, without effect", body = ExplanationBody)))]
-pub(in crate::control) async fn explain(
-    State(gate): State<Arc<ControlContext>>,
-    caller: Caller,
-    bytes: Bytes,
-) -> JsonAnswer<ExplanationBody> {
+pub(in crate::control) async fn explain(Call { gate, caller }: Call, bytes: Bytes) -> JsonAnswer<ExplanationBody> {
     let question: ExplainBody = body(&bytes)?;
-    let person = caller.person()?;
+    caller.person()?;
     let about = about(&question)?;
     let hypothesis = HypotheticalQuestion {
         identity: question.identity,
@@ -33,7 +25,7 @@ pub(in crate::control) async fn explain(
         client: question.client,
         about,
     };
-    Ok(Json(gate.service.explain(person, hypothesis).await?.into()))
+    Ok(Json(gate.service.explain(&caller, hypothesis).await?))
 }
 
 fn about(question: &ExplainBody) -> Result<QuestionSubject, ApiError> {

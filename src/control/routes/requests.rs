@@ -1,18 +1,16 @@
 //! `/v1/requests`: submitted, viewed, awaited and settled by persons; operators can only view.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 
-use super::{JsonAnswer, TakenAway, body, named, query, taken};
-use crate::access::policy::Action;
-use crate::access::{AccessError, EntryDecision, NarrowedRequest, RequestArgs};
-use crate::control::caller::{Caller, CallerStanding};
+use super::{JsonAnswer, TakenAway, body, cut, named, query, taken};
+use crate::access::{Approvers, EntryDecision, NarrowedRequest, RequestArgs};
+use crate::control::authenticate::Call;
 use crate::control::long_poll::LongPollLimiter;
 use crate::control::model::{
     AccessBody, ApproveBody, Briefing, CommentBody, DEFAULT_PAGE_ROWS, EmptyBody, MAX_PAGE_ROWS, MAX_WAIT_SECONDS,
@@ -22,28 +20,25 @@ use crate::control::problem::ApiError;
 use crate::control::{ControlContext, IDEMPOTENCY_HEADER};
 use crate::ledger::{RequestFilter, RequestView};
 use crate::model::ids::RequestId;
-use crate::model::request::{RequestOutcome, RequestState};
+use crate::model::request::RequestState;
 
 #[utoipa::path(post, path = "/v1/requests", tag = "requests", summary = "Requests access", request_body = NewRequestBody,
     params(("Idempotency-Key" = Option<String>, Header, description = "Key chosen by the caller; a repeated call with the same key returns the same request")),
     responses((status = 201, description = "Approved, or waiting for approvers", body = RequestBody)))]
 pub(in crate::control) async fn submit(
-    State(gate): State<Arc<ControlContext>>,
-    caller: Caller,
+    Call { gate, caller }: Call,
     headers: HeaderMap,
     bytes: Bytes,
 ) -> Result<Response, ApiError> {
     let view = gate.service.submit(caller.person()?, asked(&headers, &bytes)?).await?;
-    let request = not_denied(view)?;
-    Ok((StatusCode::CREATED, Json(with_approvers(&gate, request).await)).into_response())
+    Ok((StatusCode::CREATED, Json(with_approvers(&gate, view).await)).into_response())
 }
 
 #[utoipa::path(post, path = "/v1/access", tag = "requests", summary = "Joins a live grant that covers the request, or requests access", request_body = NewRequestBody,
     params(("Idempotency-Key" = Option<String>, Header, description = "Key chosen by the caller; a repeated call with the same key returns the same request")),
     responses((status = 200, description = "A live grant of the caller", body = AccessBody), (status = 201, description = "A request, approved or waiting for approvers", body = AccessBody)))]
 pub(in crate::control) async fn enter(
-    State(gate): State<Arc<ControlContext>>,
-    caller: Caller,
+    Call { gate, caller }: Call,
     headers: HeaderMap,
     bytes: Bytes,
 ) -> Result<Response, ApiError> {
@@ -53,7 +48,7 @@ pub(in crate::control) async fn enter(
             (StatusCode::OK, AccessBody { joined, request: None })
         }
         EntryDecision::Request(view) => {
-            let request = Some(with_approvers(&gate, not_denied(*view)?).await);
+            let request = Some(with_approvers(&gate, *view).await);
             (StatusCode::CREATED, AccessBody { joined: None, request })
         }
     };
@@ -64,7 +59,7 @@ fn asked(headers: &HeaderMap, bytes: &[u8]) -> Result<RequestArgs, ApiError> {
     Ok(wanted(body(bytes)?, key(headers)?))
 }
 
-/// Converts a body to the type that the desk takes.
+/// Converts a body to the type that the access service takes.
 pub(super) fn wanted(body: NewRequestBody, key: Option<String>) -> RequestArgs {
     RequestArgs {
         target: body.target,
@@ -78,24 +73,8 @@ pub(super) fn wanted(body: NewRequestBody, key: Option<String>) -> RequestArgs {
     }
 }
 
-/// Returns an error if the request was denied: a request repeated under its key may be one that was.
-fn not_denied(view: RequestView) -> Result<RequestView, AccessError> {
-    match &view.request.outcome {
-        Some(RequestOutcome::Denied { why, .. }) => Err(AccessError::Denied {
-            action: Action::Request,
-            why: why.clone(),
-            policies: Vec::new(),
-        }),
-        _ => Ok(view),
-    }
-}
-
 #[utoipa::path(get, path = "/v1/requests", tag = "requests", summary = "The requests", params(RequestsQuery), responses((status = 200, description = "A page of the caller's own requests and those it may approve", body = RequestsBody)))]
-pub(in crate::control) async fn list(
-    State(gate): State<Arc<ControlContext>>,
-    caller: Caller,
-    uri: Uri,
-) -> JsonAnswer<RequestsBody> {
+pub(in crate::control) async fn list(Call { gate, caller }: Call, uri: Uri) -> JsonAnswer<RequestsBody> {
     let wanted: RequestsQuery = query(&uri)?;
     let limit = wanted.limit.unwrap_or(DEFAULT_PAGE_ROWS).clamp(1, MAX_PAGE_ROWS) as usize;
     let filter = RequestFilter {
@@ -107,21 +86,15 @@ pub(in crate::control) async fn list(
         // One more than the page shows, to detect a next page.
         limit: limit + 1,
     };
-    let mut requests = match &caller {
-        Caller::Admin { .. } => gate.ledger.requests(filter).await?,
-        Caller::Person(person, _) => gate.service.requests(person, filter).await?,
-    };
-    let more = requests.len() > limit;
-    requests.truncate(limit);
-    let next = requests.last().filter(|_| more).map(|view| view.request.id.clone());
+    let mut requests = gate.service.requests(&caller, filter).await?;
+    let next = cut(&mut requests, limit, |view| &view.request.id);
     Ok(Json(RequestsBody { requests, next }))
 }
 
 #[utoipa::path(get, path = "/v1/requests/{id}", tag = "requests", summary = "One request, immediately or after its next change", params(("id" = String, Path, description = "The request"), WaitQuery), responses((status = 200, description = "The request", body = RequestBody)))]
 pub(in crate::control) async fn show(
-    State(gate): State<Arc<ControlContext>>,
+    Call { gate, caller }: Call,
     Extension(mut limiter): Extension<LongPollLimiter>,
-    caller: Caller,
     Path(id): Path<String>,
     uri: Uri,
 ) -> JsonAnswer<RequestBody> {
@@ -129,13 +102,13 @@ pub(in crate::control) async fn show(
     let id: RequestId = named(&id)?;
     let wait = Duration::from_secs(wait_seconds.unwrap_or(0).min(MAX_WAIT_SECONDS));
     // Subscribe before reading, so that a change in between is not missed.
-    let watched = (!wait.is_zero()).then(|| gate.ledger.watch_request(&id)).flatten();
-    let mut view = see(&gate, &caller, &id).await?;
+    let watched = (!wait.is_zero()).then(|| gate.service.watch_request(&id)).flatten();
+    let mut view = gate.service.request(&caller, &id).await?;
     if let Some(mut watched) = watched
         && pending(&gate, &view)
     {
-        let _place = limiter.wait(&caller)?;
-        let standing = CallerStanding::of(&caller, &gate);
+        let _place = limiter.waiters.enter(&caller)?;
+        let standing = gate.service.standing(&caller);
         let changed = async {
             tokio::select! {
                 _ = watched.changed() => {}
@@ -145,18 +118,17 @@ pub(in crate::control) async fn show(
             }
         };
         let _ = tokio::time::timeout(wait, changed).await;
-        if !caller.is_as_before(&gate) {
+        if !gate.service.is_as_before(&caller) {
             return Err(ApiError::Unauthorized);
         }
-        view = see(&gate, &caller, &id).await?;
+        view = gate.service.request(&caller, &id).await?;
     }
     Ok(Json(with_approvers(&gate, view).await))
 }
 
 #[utoipa::path(post, path = "/v1/requests/{id}/approve", tag = "requests", summary = "Approves a request in full or in part", params(("id" = String, Path, description = "The request")), request_body = ApproveBody, responses((status = 200, description = "The request", body = RequestBody)))]
 pub(in crate::control) async fn approve(
-    State(gate): State<Arc<ControlContext>>,
-    caller: Caller,
+    Call { gate, caller }: Call,
     Path(id): Path<String>,
     bytes: Bytes,
 ) -> JsonAnswer<RequestBody> {
@@ -174,36 +146,31 @@ pub(in crate::control) async fn approve(
 
 #[utoipa::path(post, path = "/v1/requests/{id}/reject", tag = "requests", summary = "Rejects a request", params(("id" = String, Path, description = "The request")), request_body = CommentBody, responses((status = 200, description = "The request", body = RequestBody), (status = 202, description = "In effect; `effect` shows what is not stored or recorded yet", body = RequestBody)))]
 pub(in crate::control) async fn reject(
-    State(gate): State<Arc<ControlContext>>,
-    caller: Caller,
+    Call { gate, caller }: Call,
     Path(id): Path<String>,
     bytes: Bytes,
 ) -> TakenAway<RequestBody> {
     let person = caller.person()?;
     let CommentBody { comment } = body(&bytes)?;
     let view = gate.service.reject(person, &named(&id)?, comment).await?;
-    let effect = view.effect;
-    Ok(taken(with_approvers(&gate, view).await, effect))
+    Ok(taken(view.effect, with_approvers(&gate, view).await))
 }
 
 #[utoipa::path(post, path = "/v1/requests/{id}/withdraw", tag = "requests", summary = "Withdraws a request of the caller", params(("id" = String, Path, description = "The request")), request_body = EmptyBody, responses((status = 200, description = "The request", body = RequestBody), (status = 202, description = "In effect; `effect` shows what is not stored or recorded yet", body = RequestBody)))]
 pub(in crate::control) async fn withdraw(
-    State(gate): State<Arc<ControlContext>>,
-    caller: Caller,
+    Call { gate, caller }: Call,
     Path(id): Path<String>,
     bytes: Bytes,
 ) -> TakenAway<RequestBody> {
     let person = caller.person()?;
     let EmptyBody {} = body(&bytes)?;
     let view = gate.service.withdraw(person, &named(&id)?).await?;
-    let effect = view.effect;
-    Ok(taken(with_approvers(&gate, view).await, effect))
+    Ok(taken(view.effect, with_approvers(&gate, view).await))
 }
 
 #[utoipa::path(post, path = "/v1/requests/{id}/review", tag = "requests", summary = "Records the result of the review of a break-glass access", params(("id" = String, Path, description = "The request")), request_body = CommentBody, responses((status = 200, description = "The request", body = RequestBody)))]
 pub(in crate::control) async fn review(
-    State(gate): State<Arc<ControlContext>>,
-    caller: Caller,
+    Call { gate, caller }: Call,
     Path(id): Path<String>,
     bytes: Bytes,
 ) -> JsonAnswer<RequestBody> {
@@ -216,29 +183,22 @@ pub(in crate::control) async fn review(
 }
 
 #[utoipa::path(get, path = "/v1/requests/{id}/briefing", tag = "requests", summary = "Details of a request for approvers", params(("id" = String, Path, description = "The request")), responses((status = 200, description = "The request, the rights of its profile, earlier requests and open sessions", body = Briefing)))]
-pub(in crate::control) async fn briefing(
-    State(gate): State<Arc<ControlContext>>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> JsonAnswer<Briefing> {
-    let view = see(&gate, &caller, &named(&id)?).await?;
+pub(in crate::control) async fn briefing(Call { gate, caller }: Call, Path(id): Path<String>) -> JsonAnswer<Briefing> {
+    let view = gate.service.request(&caller, &named(&id)?).await?;
     let wish = view.request.wish.clone();
     let filter = RequestFilter {
         identity: Some(wish.identity.clone()),
         limit: MAX_EARLIER_REQUESTS + 1,
         ..RequestFilter::default()
     };
-    let mut earlier = match &caller {
-        Caller::Admin { .. } => gate.ledger.requests(filter).await?,
-        Caller::Person(person, _) => gate.service.requests(person, filter).await?,
-    };
+    let mut earlier = gate.service.requests(&caller, filter).await?;
     earlier.retain(|other| other.request.id != view.request.id);
     earlier.truncate(MAX_EARLIER_REQUESTS);
     let mut sessions = gate.registry.list();
     sessions.retain(|session| {
         session.who.target == wish.target && (!caller.is(&wish.identity) || session.who.identity == wish.identity)
     });
-    let words = gate.rules.borrow().words(&wish.target, &wish.profile);
+    let words = gate.service.rules().words(&wish.target, &wish.profile);
     Ok(Json(Briefing {
         profile: ProfileBody::new(wish.profile, words),
         earlier,
@@ -250,31 +210,20 @@ pub(in crate::control) async fn briefing(
 /// Number of earlier requests of the same identity in a briefing.
 const MAX_EARLIER_REQUESTS: usize = 5;
 
-/// Returns the request, if the caller may see it.
-async fn see(gate: &ControlContext, caller: &Caller, id: &RequestId) -> Result<RequestView, ApiError> {
-    Ok(match caller {
-        Caller::Admin { .. } => gate.ledger.request(id).await?,
-        Caller::Person(person, _) => gate.service.request(person, id).await?,
-    })
-}
-
 fn pending(gate: &ControlContext, view: &RequestView) -> bool {
     view.request.status(gate.clock.now()) == RequestState::Pending
 }
 
 async fn with_approvers(gate: &ControlContext, request: RequestView) -> RequestBody {
-    let (approvers, waits_for_nobody) = if pending(gate, &request) {
-        (
-            gate.service.approvers(&request).await,
-            gate.service.waits_for_nobody(&request).await,
-        )
+    let approvers = if pending(gate, &request) {
+        gate.service.approvers(&request).await
     } else {
-        (Vec::new(), false)
+        Approvers::default()
     };
     RequestBody {
         request,
-        approvers,
-        waits_for_nobody,
+        approvers: approvers.names,
+        waits_for_nobody: approvers.nobody,
     }
 }
 

@@ -1,16 +1,14 @@
 //! `/v1/sessions`: lists the running sessions and ends one. A person sees and ends only their own.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::http::Uri;
 
 use super::{JsonAnswer, TakenAway, body, named, query, taken};
+use crate::access::Caller;
 use crate::access::policy::Action;
-use crate::control::ControlContext;
-use crate::control::caller::Caller;
+use crate::control::authenticate::Call;
 use crate::control::model::{ReasonBody, Sessions, SessionsQuery};
 use crate::control::problem::ApiError;
 use crate::gate::session::SessionView;
@@ -18,9 +16,9 @@ use crate::model::ending::EndedBy;
 use crate::model::ids::SessionId;
 
 #[utoipa::path(get, path = "/v1/sessions", tag = "sessions", summary = "The running sessions", params(SessionsQuery), responses((status = 200, description = "The caller's own; with `administer`, all", body = Sessions)))]
-pub(in crate::control) async fn list(State(gate): State<Arc<ControlContext>>, caller: Caller, uri: Uri) -> JsonAnswer<Sessions> {
+pub(in crate::control) async fn list(Call { gate, caller }: Call, uri: Uri) -> JsonAnswer<Sessions> {
     let wanted: SessionsQuery = query(&uri)?;
-    let all = caller.sees_all(&gate);
+    let all = gate.service.would(&caller, Action::Administer);
     let mut sessions = gate.registry.list();
     sessions.retain(|SessionView { who, .. }| {
         (all || caller.is(&who.identity))
@@ -33,8 +31,7 @@ pub(in crate::control) async fn list(State(gate): State<Arc<ControlContext>>, ca
 
 #[utoipa::path(post, path = "/v1/sessions/{id}/kill", tag = "sessions", summary = "Ends a session immediately", params(("id" = String, Path, description = "The session")), request_body = ReasonBody, responses((status = 200, description = "The session before its end", body = SessionView), (status = 202, description = "In effect; `effect` shows what is not stored or recorded yet", body = SessionView)))]
 pub(in crate::control) async fn kill(
-    State(gate): State<Arc<ControlContext>>,
-    caller: Caller,
+    Call { gate, caller }: Call,
     Path(id): Path<String>,
     bytes: Bytes,
 ) -> TakenAway<SessionView> {
@@ -43,12 +40,11 @@ pub(in crate::control) async fn kill(
     let view = gate.registry.list().into_iter().find(|view| view.who.session == id);
     let own = view.as_ref().is_some_and(|view| caller.is(&view.who.identity));
     if !own {
-        caller.may_take_away(&gate, Action::Administer).await?;
+        gate.service.may_take_away(&caller, Action::Administer).await?;
     }
     let killed = gate.registry.kill(&id, ended_by(&caller, own), reason).await;
     let view = killed.ok_or(ApiError::NoSuchSession(id))?;
-    let effect = view.effect;
-    Ok(taken(view, effect))
+    Ok(taken(view.effect, view))
 }
 
 fn ended_by(caller: &Caller, own: bool) -> EndedBy {

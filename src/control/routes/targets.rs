@@ -3,59 +3,36 @@
 //! It changes nothing.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 
 use super::{JsonAnswer, named};
 use crate::access::policy::Action;
-use crate::control::ControlContext;
-use crate::control::caller::Caller;
+use crate::control::authenticate::Call;
 use crate::control::model::{ProfileBody, RoleBody, TargetBody, TargetStatus, Targets};
 use crate::control::problem::ApiError;
 use crate::model::ids::GrantId;
-use crate::model::names::{ProfileName, TargetName};
+use crate::model::names::TargetName;
 
 #[utoipa::path(get, path = "/v1/targets", tag = "targets", summary = "Targets and profiles that can be requested", responses((status = 200, description = "All targets", body = Targets)))]
-pub(in crate::control) async fn list(State(gate): State<Arc<ControlContext>>, caller: Caller) -> JsonAnswer<Targets> {
-    let details: BTreeMap<TargetName, Vec<ProfileBody>> = match &caller {
-        Caller::Person(person, _) => {
-            let offers = gate.service.offers(person).into_iter();
-            offers
-                .map(|(target, offers)| (target, offers.into_iter().map(ProfileBody::from).collect()))
-                .collect()
-        }
-        // An operator cannot request access, so there is no verdict.
-        Caller::Admin { .. } => {
-            let rules = gate.rules.borrow();
-            let details = |(target, profiles): (&TargetName, &Vec<ProfileName>)| {
-                let of = |profile: &ProfileName| ProfileBody::new(profile.clone(), rules.words(target, profile));
-                (target.clone(), profiles.iter().map(of).collect())
-            };
-            rules.targets.iter().map(details).collect()
-        }
-    };
+pub(in crate::control) async fn list(Call { gate, caller }: Call) -> JsonAnswer<Targets> {
     let target = |(name, details): (TargetName, Vec<ProfileBody>)| TargetBody {
         name,
         profiles: details.iter().map(|detail| detail.profile.clone()).collect(),
         details,
     };
     Ok(Json(Targets {
-        targets: details.into_iter().map(target).collect(),
+        targets: gate.service.offers(&caller).into_iter().map(target).collect(),
     }))
 }
 
 #[utoipa::path(get, path = "/v1/targets/{name}/status", tag = "targets", summary = "Roles of a target's grants at its server", params(("name" = String, Path, description = "The target")), responses((status = 200, description = "Current state", body = TargetStatus)))]
-pub(in crate::control) async fn status(
-    State(gate): State<Arc<ControlContext>>,
-    caller: Caller,
-    Path(name): Path<String>,
-) -> JsonAnswer<TargetStatus> {
-    caller.may(&gate, Action::Administer).await?;
+pub(in crate::control) async fn status(Call { gate, caller }: Call, Path(name): Path<String>) -> JsonAnswer<TargetStatus> {
+    gate.service.may(&caller, Action::Administer).await?;
     let target: TargetName = named(&name)?;
     let Some(target_state) = (gate.target_state)(&target) else {
-        let names: Vec<String> = gate.rules.borrow().targets.keys().map(ToString::to_string).collect();
+        let names: Vec<String> = gate.service.rules().targets.keys().map(ToString::to_string).collect();
         return Err(ApiError::NoSuchTarget {
             asked: name,
             known: names.join(", "),
@@ -88,7 +65,7 @@ pub(in crate::control) async fn status(
             continue;
         }
         // The status of a role whose grant is not in this gate's store is `unknown`.
-        let grant = gate.ledger.grant(&role.grant).await.ok();
+        let grant = gate.service.grant(&caller, &role.grant).await.ok();
         status.roles.push(RoleBody {
             sessions: sessions.get(&role.grant).copied().unwrap_or_default(),
             backends: u32::try_from(role.backends.len()).unwrap_or(u32::MAX),

@@ -293,14 +293,14 @@ async fn a_head_takes_little_memory_and_one_that_is_too_long_is_refused() {
 
 #[tokio::test]
 async fn one_identity_reads_the_log_so_many_times_at_once() {
-    let caller = caller::tests::person("sam");
+    let caller = authenticate::tests::person("sam");
     let limiter = long_poll::LongPollLimiter::new(watch::channel(false).1, 10);
     let readings: Vec<_> = (0..long_poll::MAX_READINGS_PER_IDENTITY)
-        .map(|_| limiter.read(&caller).unwrap())
+        .map(|_| limiter.readings.enter(&caller).unwrap())
         .collect();
-    assert!(matches!(limiter.read(&caller), Err(ApiError::HoldsTooMany { .. })));
+    assert!(matches!(limiter.readings.enter(&caller), Err(ApiError::HoldsTooMany { .. })));
     drop(readings);
-    assert!(limiter.read(&caller).is_ok());
+    assert!(limiter.readings.enter(&caller).is_ok());
 }
 
 #[tokio::test]

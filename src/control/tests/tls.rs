@@ -13,7 +13,9 @@ fn certificate() -> ServerTls {
 /// What `/healthz` answers whoever trusts only the gate with that certificate.
 async fn health(address: SocketAddr, certificate: &ServerTls) -> std::io::Result<String> {
     let tcp = TcpStream::connect(address).await?;
-    let mut stream = tls::connect(tcp, "localhost", &GateTrust::Pin(certificate.fingerprint())).await?;
+    let config = tls::gate_client(Some(&GateTrust::Pin(certificate.fingerprint()))).unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let mut stream = connector.connect("localhost".try_into().unwrap(), tcp).await?;
     let request = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     stream.write_all(request).await?;
     let mut answer = String::new();

@@ -35,6 +35,7 @@ pub(super) struct GuardedTransport {
 }
 
 /// Parser of the server's message stream, fed with bytes as they arrive.
+#[derive(Default)]
 struct ServerFrames {
     /// Check of the login; `None` once the login is over.
     door: Option<LoginGuard>,
@@ -87,11 +88,7 @@ impl ServerFrames {
                 tls,
                 asked: false,
             }),
-            header: [0; REQUEST_BYTES],
-            filled: 0,
-            skip: 0,
-            answered: 0,
-            settings: 0,
+            ..Self::default()
         }
     }
 
@@ -157,7 +154,7 @@ impl LoginGuard {
             _ => return Err(GuardError::NotAllowed("an unknown method")),
         };
         let in_clear = method == AuthMethod::Password && !self.tls;
-        if in_clear || !self.target.auth.allow(method) {
+        if in_clear || !self.target.auth.contains(&method) {
             return Err(GuardError::NotAllowed(method.name()));
         }
         self.asked = true;
@@ -213,7 +210,7 @@ mod tests {
         let mode = ClientTls::new(TlsMode::Disable, None).unwrap();
         let name = "orders".parse().unwrap();
         let mut target = Target::new(name, "localhost".to_owned(), "db".to_owned(), "app".to_owned(), mode);
-        target.auth = allowed.iter().copied().collect();
+        target.auth = allowed.to_vec();
         ServerFrames::new(Arc::new(target), tls)
     }
 

@@ -8,8 +8,6 @@
 
 mod connection;
 mod guard;
-mod order;
-mod owned;
 pub mod profiles;
 mod roles;
 mod terminator;
@@ -27,12 +25,11 @@ use crate::database::rights;
 use crate::database::upstream::Target;
 use crate::ledger::OpenSession;
 use crate::model::ids::SessionId;
-use order::{BackendKind, TerminateOrder, UnansweredOrder};
 pub use roles::{
     FoundRole, GrantRoles, ReconcileResult, RoleCounts, RoleError, RoleFault, RoleProfile, TargetFinding, inspect_roles,
     inspect_shared,
 };
-use terminator::{CROWD_ORDERS, TerminatorTask};
+use terminator::{BackendKind, CROWD_ORDERS, TerminateOrder, TerminatorTask, UnansweredOrder};
 
 /// Time within which a signalled backend has to be gone. After that it is reported as not confirmed.
 pub const TERMINATE_TIMEOUT: Duration = Duration::from_secs(5);

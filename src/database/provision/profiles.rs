@@ -2,29 +2,32 @@
 //!
 //! It does not decide what rights mean; `rights` does. INVARIANT: all changes are one transaction, so there is all of them or
 //! nothing; one apply at a time runs on a server; the result is read again before the commit, and anything short of the
-//! definition is rolled back.
+//! definition is rolled back; a setting that a grant's role could not get is reported when profiles are planned, not when
+//! somebody connects.
+//!
+//! The lock that serializes applies is a role that is created first and dropped last in the transaction, so that it is never
+//! visible. The end of the transaction ends the lock. Only accounts that may create roles can hold it. (An advisory lock is
+//! open to everybody, so anybody could block every apply. The second transaction that inserts a name into the unique index of
+//! `pg_authid` waits until the first commits or aborts, `_bt_check_unique` in access/nbtree/nbtinsert.c, and finds no role then
+//! either way.)
 
-mod catalogue;
+pub(super) mod catalogue;
 mod error;
-mod lift;
-mod lock;
-mod settings;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
-use super::connection::{self, ConnectionDriver};
+use super::connection::{ProvisionConnection, within};
 use crate::base::backoff::Backoff;
 use crate::base::error_chain::display_chain;
 pub use crate::database::rights::PlanStep;
-use crate::database::rights::catalogue::CatalogSnapshot;
-use crate::database::rights::{PlannedProfile, ProfilePlan, Rights, RoleMarker, RoleName, everybody, plan, profile_role, quoted};
+use crate::database::rights::{PlannedProfile, ProfilePlan, Rights, RoleMarker, everybody, plan, profile_role, quoted};
 use crate::database::upstream::Target;
 use crate::model::names::{ProfileName, TargetName};
 pub use error::ProfilesError;
-pub use lift::lift;
 
 /// Maximum number of attempts when a concurrent change or a restart of the server interferes.
 const MAX_ATTEMPTS: u32 = 6;
@@ -41,6 +44,38 @@ const LOOK: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 const PROFILES: &str = "
     SELECT rolname, shobj_description(oid, 'pg_authid') FROM pg_roles
     WHERE shobj_description(oid, 'pg_authid') LIKE 'tidegate profile %' ORDER BY rolname";
+
+/// Query that returns true if the account may create roles.
+const MAY_CREATE_ROLES: &str = "SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user";
+/// Statement that takes the lock.
+const TAKE_LOCK: &str = "CREATE ROLE \"tidegate applies\" NOLOGIN";
+/// Statement that drops the lock before the commit.
+const DROP_LOCK: &str = "DROP ROLE \"tidegate applies\"";
+/// Holders of the lock: transactions that have changed roles and are still open, which keep the lock on the table until they
+/// end.
+const LOCK_HOLDERS: &str = "
+    SELECT format('process %s, user %s, application %s', a.pid, a.usename, quote_literal(a.application_name))
+    FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid
+    WHERE l.locktype = 'relation' AND l.relation = 'pg_authid'::regclass AND l.mode = 'RowExclusiveLock' AND l.granted
+        AND l.pid <> pg_backend_pid()
+    ORDER BY a.xact_start";
+
+/// Facts about a setting: which accounts may set it for a role, and if it can only be set at login. A setting without a row
+/// belongs to an extension or does not exist. Since version 15 the right to set one can be granted.
+const SETTING: &str = "
+    SELECT s.context IN ('internal', 'postmaster', 'sighup') AS nobody,
+        s.context IN ('superuser', 'superuser-backend') AND NOT coalesce(a.rolsuper OR GRANTED, false) AS superuser,
+        s.context IN ('backend', 'superuser-backend') AS at_start
+    FROM pg_settings AS s LEFT JOIN pg_roles AS a ON a.rolname = $2 WHERE s.name = lower($1)";
+const SETTING_GRANTED: &str = "has_parameter_privilege(a.oid, s.name, 'SET')";
+
+/// Views that the gate created, by their own comment, in a schema that it created, by the schema's comment.
+const MASK_VIEWS: &str = "
+    SELECT format('%I.%I', n.nspname, v.relname)
+    FROM unnest($1::text[], $2::text[]) AS p (role, marker)
+    JOIN pg_namespace AS n ON n.nspname = p.role AND obj_description(n.oid, 'pg_namespace') = p.marker
+    JOIN pg_class AS v ON v.relnamespace = n.oid AND v.relkind = 'v' AND obj_description(v.oid, 'pg_class') LIKE 'tidegate mask %'
+    ORDER BY 1";
 
 /// Definition of one profile.
 #[derive(Debug, Clone)]
@@ -66,10 +101,15 @@ pub struct ProfileDefinitions {
 
 impl ProfileDefinitions {
     /// Returns the roles of the profiles, in their order.
-    fn roles(&self) -> impl Iterator<Item = RoleName> {
-        self.profiles
-            .iter()
-            .map(|definition| profile_role(&self.target, &definition.name))
+    fn roles(&self) -> Vec<String> {
+        let role = |definition: &ProfileDefinition| profile_role(&self.target, &definition.name).to_string();
+        self.profiles.iter().map(role).collect()
+    }
+
+    /// Returns the comment on a profile's role.
+    fn marker(&self, definition: &ProfileDefinition) -> String {
+        let (target, profile) = (self.target.clone(), definition.name.clone());
+        RoleMarker::Profile { target, profile }.to_string()
     }
 }
 
@@ -133,27 +173,6 @@ impl TargetComparison {
     }
 }
 
-/// Connection for a comparison or an apply.
-struct ProfilesConnection {
-    client: Client,
-    driver: ConnectionDriver,
-}
-
-impl Drop for ProfilesConnection {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
-}
-
-/// Result of comparing a database again.
-#[derive(Debug)]
-pub enum DriftLook {
-    /// The catalogue has not changed since the last comparison.
-    AsBefore,
-    /// New comparison, with the fingerprint of its catalogue.
-    Changed(String, TargetComparison),
-}
-
 /// Compares the database with the definitions, over a connection as `target` configures it; changes nothing.
 pub async fn compare(target: &Arc<Target>, definitions: &ProfileDefinitions) -> Result<TargetComparison, ProfilesError> {
     let session = open(target).await?;
@@ -163,24 +182,23 @@ pub async fn compare(target: &Arc<Target>, definitions: &ProfileDefinitions) -> 
     Ok(compared)
 }
 
-/// Compares as [`compare`] does, unless the catalogue still has the fingerprint `known`.
+/// Compares as [`compare`] does, and returns the comparison with the fingerprint of its catalogue; `None` if that is still
+/// `known`.
 pub async fn compare_if_changed(
     target: &Arc<Target>,
     definitions: &ProfileDefinitions,
     known: Option<&str>,
-) -> Result<DriftLook, ProfilesError> {
+) -> Result<Option<(String, TargetComparison)>, ProfilesError> {
     let session = open(target).await?;
     session.client.batch_execute(LOOK).await?;
-    let roles: Vec<RoleName> = definitions.roles().collect();
-    let roles: Vec<&str> = roles.iter().map(RoleName::as_str).collect();
-    let fingerprint = catalogue::fingerprint(&session.client, &roles, &definitions.account).await?;
-    let looked = if known == Some(fingerprint.as_str()) {
-        DriftLook::AsBefore
+    let fingerprint = catalogue::fingerprint(&session.client, &definitions.roles(), &definitions.account).await?;
+    let changed = if known == Some(fingerprint.as_str()) {
+        None
     } else {
-        DriftLook::Changed(fingerprint, look(&session.client, definitions).await?)
+        Some((fingerprint, look(&session.client, definitions).await?))
     };
     session.client.batch_execute("COMMIT").await?;
-    Ok(looked)
+    Ok(changed)
 }
 
 /// Makes the changes that [`compare`] returns, in one transaction, and reports each step to `progress`. Returns the comparison
@@ -194,16 +212,17 @@ pub async fn apply(
     mut progress: impl FnMut(&ProfileName, &PlanStep),
 ) -> Result<TargetComparison, ProfilesError> {
     let mut backoff = RETRY_BACKOFF;
-    for _ in 1..MAX_ATTEMPTS {
+    let mut tries = 1;
+    loop {
         match attempt(target, definitions, &mut progress).await {
-            Err(error) if error.may_pass() => {
+            Err(error) if error.may_pass() && tries < MAX_ATTEMPTS => {
                 tracing::debug!(error = %display_chain(&error), "cannot compare or apply the profiles; retrying");
             }
             done => return done,
         }
         tokio::time::sleep(backoff.next_wait()).await;
+        tries += 1;
     }
-    attempt(target, definitions, &mut progress).await
 }
 
 async fn attempt(
@@ -213,7 +232,7 @@ async fn attempt(
 ) -> Result<TargetComparison, ProfilesError> {
     let session = open(target).await?;
     let client = &session.client;
-    let locked = lock::begin(client).await?;
+    let locked = begin(client).await?;
     let todo = look(client, definitions).await?;
     let nothing = todo.profiles.iter().all(|compared| compared.plan.steps.is_empty());
     if nothing && todo.blocked().is_empty() {
@@ -232,8 +251,31 @@ async fn attempt(
     if !left.is_empty() {
         return Err(ProfilesError::NotReached(left));
     }
-    lock::commit(client).await?;
+    commit(client).await?;
     Ok(todo)
+}
+
+/// Drops the views with masks, in one transaction, so that the tables they read can be changed or created anew; returns their
+/// names as written in SQL. [`apply`] restores them.
+///
+/// No profile can read more because of it: a profile has no right on a table that it sees with masks, so without the view it
+/// sees nothing of the table. The salts stay, so that hashes are the same afterwards.
+pub async fn lift(target: &Arc<Target>, definitions: &ProfileDefinitions) -> Result<Vec<String>, ProfilesError> {
+    let session = open(target).await?;
+    let client = &session.client;
+    let locked = begin(client).await?;
+    // An account that could not apply afterwards must not lift.
+    look(client, definitions).await?.may_be_done(locked)?;
+    let markers = definitions.profiles.iter().map(|definition| definitions.marker(definition));
+    let markers: Vec<String> = markers.collect();
+    let mut lifted = Vec::new();
+    for row in client.query(MASK_VIEWS, &[&definitions.roles(), &markers]).await? {
+        let view: String = row.try_get(0)?;
+        run_step(client, &format!("DROP VIEW {view}")).await?;
+        lifted.push(view);
+    }
+    commit(client).await?;
+    Ok(lifted)
 }
 
 /// Runs one statement of a change; an error names it.
@@ -245,35 +287,110 @@ async fn run_step(client: &Client, sql: &str) -> Result<(), ProfilesError> {
     client.batch_execute(sql).await.map_err(failed)
 }
 
-async fn open(target: &Arc<Target>) -> Result<ProfilesConnection, ProfilesError> {
-    let connect = connection::client(target, "tidegate (profiles)", OPTIONS);
-    let (client, driver) = tokio::time::timeout(target.connect_timeout, connect)
-        .await
-        .map_err(|_| ProfilesError::Timeout(target.connect_timeout))??;
-    Ok(ProfilesConnection { client, driver })
+/// Begins a transaction and takes the lock in it; see [`take_lock`].
+async fn begin(client: &Client) -> Result<bool, ProfilesError> {
+    // Each statement has to see the changes of the previous holder.
+    client
+        .batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+        .await?;
+    take_lock(client).await
+}
+
+/// Takes the lock within a transaction, waiting for earlier holders. Returns `false` if the account may not create roles; it
+/// has no lock then and can change nothing.
+async fn take_lock(client: &Client) -> Result<bool, ProfilesError> {
+    if !client.query_one(MAY_CREATE_ROLES, &[]).await?.try_get::<_, bool>(0)? {
+        return Ok(false);
+    }
+    match client.batch_execute(TAKE_LOCK).await {
+        Ok(()) => Ok(true),
+        Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+            client.batch_execute("ROLLBACK").await?;
+            let holders = client.query(LOCK_HOLDERS, &[]).await?;
+            let holders = holders.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+            Err(ProfilesError::Busy(holders))
+        }
+        Err(error) => Err(ProfilesError::Step {
+            sql: TAKE_LOCK.to_owned(),
+            error,
+        }),
+    }
+}
+
+/// Commits the transaction, which releases the lock.
+async fn commit(client: &Client) -> Result<(), ProfilesError> {
+    client.batch_execute(DROP_LOCK).await?;
+    Ok(client.batch_execute("COMMIT").await?)
+}
+
+async fn open(target: &Arc<Target>) -> Result<ProvisionConnection, ProfilesError> {
+    let connect = ProvisionConnection::open(target, &target.database, "tidegate (profiles)", OPTIONS);
+    Ok(within(target.connect_timeout, connect).await?)
 }
 
 async fn look(client: &Client, definitions: &ProfileDefinitions) -> Result<TargetComparison, ProfilesError> {
-    let names: Vec<RoleName> = definitions.roles().collect();
-    let texts: Vec<&str> = names.iter().map(RoleName::as_str).collect();
+    let account = definitions.account.as_str();
     let owners = definitions
         .profiles
         .iter()
         .filter_map(|profile| profile.rights.owner.as_deref());
     let owners: Vec<&str> = owners.collect();
-    let snapshot = catalogue::read(client, &texts, &owners, &definitions.account).await?;
+    let snapshot = catalogue::read(client, &definitions.roles(), &owners, account).await?;
     let mut profiles = Vec::new();
-    for (definition, role) in definitions.profiles.iter().zip(&names) {
-        let mut compared = one(definitions, definition, role, &snapshot)?;
-        let wrong = settings::wrong(client, snapshot.version, &definitions.account, &definition.settings);
-        compared.plan.blocked.extend(wrong.await?);
-        profiles.push(compared);
+    for definition in &definitions.profiles {
+        let role = profile_role(&definitions.target, &definition.name);
+        let planned = PlannedProfile {
+            role: &role,
+            marker: &definitions.marker(definition),
+            rights: &definition.rights,
+            account,
+        };
+        let mut plan = plan(&planned, &snapshot)?;
+        let wrong = wrong_settings(client, snapshot.version, account, &definition.settings);
+        plan.blocked.extend(wrong.await?);
+        profiles.push(ProfileComparison {
+            profile: definition.name.clone(),
+            role: role.to_string(),
+            plan,
+        });
     }
     Ok(TargetComparison {
         profiles,
         everybody: everybody(&snapshot),
         left: left(client, definitions).await?,
     })
+}
+
+/// Returns the settings that this account cannot give a role, with the reasons. Must be called within a transaction.
+async fn wrong_settings(
+    client: &Client,
+    version: u32,
+    account: &str,
+    settings: &[(String, String)],
+) -> Result<Vec<String>, ProfilesError> {
+    let known = SETTING.replace("GRANTED", if version >= 150_000 { SETTING_GRANTED } else { "false" });
+    let mut wrong = Vec::new();
+    for (name, value) in settings {
+        let line = format!("`settings`: {name} cannot be '{value}'");
+        let row = client.query_opt(&known, &[name, &account]).await?;
+        let is = |column: &str| row.as_ref().map_or(Ok(false), |row| row.try_get::<_, bool>(column));
+        if is("nobody")? {
+            wrong.push(format!("{line}: it is the whole server's, not a session's; leave it out"));
+        } else if is("superuser")? {
+            let remedy = "leave it out, or, from PostgreSQL 15 on, GRANT SET ON PARAMETER";
+            wrong.push(format!("{line}: {account} may not set it; {remedy} {name} TO {account}"));
+        } else if !is("at_start")? {
+            client.batch_execute("SAVEPOINT setting").await?;
+            let tried = client.query_one("SELECT set_config($1, $2, true)", &[name, value]).await;
+            client.batch_execute("ROLLBACK TO SAVEPOINT setting").await?;
+            match tried {
+                Err(error) if error.as_db_error().is_none() => return Err(error.into()),
+                Err(error) => wrong.push(format!("{line}: {}", display_chain(&error))),
+                Ok(_) => {}
+            }
+        }
+    }
+    Ok(wrong)
 }
 
 /// Returns the roles of this target's profiles that have no definition. They are not dropped here: another gate may define them.
@@ -292,29 +409,6 @@ async fn left(client: &Client, definitions: &ProfileDefinitions) -> Result<Vec<S
         }
     }
     Ok(left)
-}
-
-fn one(
-    definitions: &ProfileDefinitions,
-    definition: &ProfileDefinition,
-    role: &RoleName,
-    snapshot: &CatalogSnapshot,
-) -> Result<ProfileComparison, ProfilesError> {
-    let marker = RoleMarker::Profile {
-        target: definitions.target.clone(),
-        profile: definition.name.clone(),
-    };
-    let profile = PlannedProfile {
-        role,
-        marker: &marker.to_string(),
-        rights: &definition.rights,
-        account: &definitions.account,
-    };
-    Ok(ProfileComparison {
-        profile: definition.name.clone(),
-        role: role.to_string(),
-        plan: plan(&profile, snapshot)?,
-    })
 }
 
 #[cfg(test)]

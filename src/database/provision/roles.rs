@@ -7,19 +7,13 @@
 
 mod connection;
 mod create;
-mod drop;
-mod finding;
 mod inspect;
 mod lifecycle;
-mod lost_host;
 mod owned_objects;
-mod powers;
 mod reconcile;
-mod search_path;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -39,8 +33,7 @@ use crate::model::ids::{GrantId, LogId};
 use crate::model::names::ProfileName;
 
 pub use connection::RoleFault;
-pub use finding::TargetFinding;
-pub use inspect::{inspect_roles, inspect_shared};
+pub use inspect::{TargetFinding, inspect_roles, inspect_shared};
 pub use reconcile::{FoundRole, ReconcileResult};
 
 use connection::RoleConnection;
@@ -85,7 +78,7 @@ struct GrantRolesInner {
     slots: Mutex<HashMap<GrantId, Arc<RoleSlot>>>,
     /// Backends without a session, with the time each was first seen.
     strangers: Mutex<HashMap<i32, Instant>>,
-    counts: RoleCounters,
+    counts: Mutex<RoleCounts>,
 }
 
 /// Parts that a reload replaces.
@@ -115,16 +108,8 @@ struct RoleState {
     failed: Option<(Instant, RoleError)>,
 }
 
-#[derive(Debug, Default)]
-struct RoleCounters {
-    made: AtomicU64,
-    retired: AtomicU64,
-    left: AtomicU64,
-    intruders: AtomicU64,
-}
-
 /// Counters of the roles of grants at a target, since the start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RoleCounts {
     /// Number of roles that exist now, as far as this gate knows.
     pub present: u64,
@@ -184,20 +169,17 @@ impl RoleError {
     pub fn ending(&self, grant: &Grant, now: Timestamp) -> Ending {
         let target = grant.target().clone();
         match self {
-            Self::Over => match grant.status(now) {
-                GrantState::Revoked { at } if grant.given_back() => Ending::LoginExpired {
-                    grant: grant.id().clone(),
-                    until: at,
-                },
-                GrantState::Revoked { at } => Ending::LoginRevoked {
-                    grant: grant.id().clone(),
-                    at,
-                },
-                _ => Ending::LoginExpired {
-                    grant: grant.id().clone(),
-                    until: grant.until().unwrap_or(now),
-                },
-            },
+            Self::Over => {
+                let id = grant.id().clone();
+                match grant.status(now) {
+                    GrantState::Revoked { at } if grant.given_back() => Ending::LoginExpired { grant: id, until: at },
+                    GrantState::Revoked { at } => Ending::LoginRevoked { grant: id, at },
+                    _ => Ending::LoginExpired {
+                        grant: id,
+                        until: grant.until().unwrap_or(now),
+                    },
+                }
+            }
             Self::NoProfile { asked, known } => Ending::NoSuchProfile {
                 target,
                 asked: asked.clone(),
@@ -225,14 +207,14 @@ impl GrantRoles {
             place: Mutex::new(Arc::new(RoleTarget { target, profiles })),
             gate: journal.log().clone(),
             journal,
-            clock,
             runtime: Handle::current(),
-            making: RoleConnection::new("tidegate (makes roles)"),
-            ending: RoleConnection::new("tidegate (ends roles)"),
+            making: RoleConnection::new("tidegate (makes roles)", clock.clone()),
+            ending: RoleConnection::new("tidegate (ends roles)", clock.clone()),
+            clock,
             legacies: tokio::sync::Mutex::default(),
             slots: Mutex::default(),
             strangers: Mutex::default(),
-            counts: RoleCounters::default(),
+            counts: Mutex::default(),
         }))
     }
 
@@ -240,15 +222,10 @@ impl GrantRoles {
     /// port, database and provisioning account are the same.
     #[must_use]
     pub fn renew(&self, target: &Arc<Target>, profiles: &[RoleProfile]) -> bool {
-        let place = |target: &Target| {
-            (
-                target.host.clone(),
-                target.port,
-                target.database.clone(),
-                target.provisioner().user.clone(),
-            )
-        };
-        let same = place(target) == place(&self.0.place().target);
+        let place = self.0.place();
+        let old = &place.target;
+        let same =
+            old.same_server(target) && old.database == target.database && old.provisioner().user == target.provisioner().user;
         if same {
             *self.0.place.lock() = Arc::new(RoleTarget {
                 target: Arc::clone(target),
@@ -262,7 +239,10 @@ impl GrantRoles {
     /// role. A creation that has begun is completed even if its callers are gone.
     pub async fn account(&self, grant: watch::Receiver<Arc<Grant>>) -> Result<Arc<TargetAccount>, RoleError> {
         let asked = self.0.clock.moment().instant;
-        let slot = self.0.slot(&grant.borrow());
+        let slot = {
+            let grant = grant.borrow();
+            self.0.slot(grant.id(), || grant_role(grant.identity(), grant.id()))
+        };
         {
             let state = slot.turn.lock().await;
             if let Some(account) = &state.account {
@@ -297,13 +277,9 @@ impl GrantRoles {
     /// Returns the counters.
     #[must_use]
     pub fn counted(&self) -> RoleCounts {
-        let counts = &self.0.counts;
         RoleCounts {
             present: u64::try_from(self.0.slots.lock().len()).unwrap_or(u64::MAX),
-            made: counts.made.load(Ordering::Relaxed),
-            retired: counts.retired.load(Ordering::Relaxed),
-            left: counts.left.load(Ordering::Relaxed),
-            intruders: counts.intruders.load(Ordering::Relaxed),
+            ..*self.0.counts.lock()
         }
     }
 }
@@ -313,15 +289,15 @@ impl GrantRolesInner {
         Arc::clone(&self.place.lock())
     }
 
-    fn slot(&self, grant: &Grant) -> Arc<RoleSlot> {
+    fn slot(&self, grant: &GrantId, role: impl FnOnce() -> RoleName) -> Arc<RoleSlot> {
         let slot = || {
             Arc::new(RoleSlot {
-                grant: grant.id().clone(),
-                role: grant_role(grant.identity(), grant.id()),
+                grant: grant.clone(),
+                role: role(),
                 turn: tokio::sync::Mutex::default(),
             })
         };
-        Arc::clone(self.slots.lock().entry(grant.id().clone()).or_insert_with(slot))
+        Arc::clone(self.slots.lock().entry(grant.clone()).or_insert_with(slot))
     }
 
     fn marker(&self, grant: &GrantId) -> RoleMarker {

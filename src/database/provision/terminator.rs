@@ -5,42 +5,20 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
+use tokio_postgres::Statement;
+use tokio_postgres::types::ToSql;
 
-use super::connection::{BackendQuery, BackendSeen, ProvisionConnectError, ProvisionConnection};
-use super::order::{BackendKind, LateBackend, PendingOrder, TerminateOrder};
-use super::{BackendGoneness, GoneLater, TERMINATE_TIMEOUT};
+use super::connection::{ProvisionConnectError, ProvisionConnection, within};
+use super::{Backend, BackendGoneness, GoneLater, TERMINATE_TIMEOUT};
 use crate::base::clock::Clock;
 use crate::base::error_chain::display_chain;
 use crate::database::upstream::Target;
 use crate::model::names::TargetName;
-
-pub(super) struct TerminatorTask {
-    /// Target to connect to; a reload may change it.
-    target: watch::Receiver<Arc<Target>>,
-    clock: Clock,
-    orders: mpsc::UnboundedReceiver<TerminateOrder>,
-    link: Option<ProvisionConnection>,
-    /// True while there is a connection, for observers.
-    connected: watch::Sender<bool>,
-    /// True if the last attempt to connect failed, so that the failure is logged once.
-    failing: bool,
-    pending: Vec<PendingOrder>,
-    /// Time of the last order.
-    newest: Instant,
-    /// Interval until the next question about backends that have been signalled.
-    pause: Duration,
-    /// Time of that question.
-    next_look: Instant,
-    /// Backends that were answered as not confirmed at [`TERMINATE_TIMEOUT`] and are not seen gone yet; signalled again every [`LATE_INTERVAL`]. The
-    /// oldest first.
-    late: VecDeque<LateBackend>,
-    /// Time of the last attempt to signal them.
-    late_told: Option<Instant>,
-}
 
 /// Maximum number of orders that are signalled at once without batching. The end of a backend costs a millisecond of processor
 /// time and more, so with hundreds of them all other work waits for the processor.
@@ -65,6 +43,181 @@ const MAX_LATE_BACKENDS: usize = 4096;
 const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval of queries on an idle connection: they keep it from being cut as idle, and detect a dead one before it is needed.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
+/// Retry interval of the signal; the first one may have arrived while the backend was starting something.
+const RESIGNAL_INTERVAL: Duration = Duration::from_secs(1);
+/// Time limit of connecting and of an answer, which is a scan of shared memory.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+const OPTIONS: &str = "-c search_path=pg_catalog -c statement_timeout=0 -c lock_timeout=0";
+
+/// Query that looks at backends and ends them. A backend's age is compared with the session's age: each side measures with its
+/// own clock, so the clocks need not agree, and 5 seconds of drift or of a step of the server's clock are tolerated. A younger
+/// process has the process id of one that is gone. Only processes of the session's role or of the target's own account are
+/// considered; others are not the gate's to end. (If the account may not see the start of a process, which takes
+/// `pg_read_all_stats`, the process counts as the session's.)
+const BACKEND_QUERY: &str = "
+    SELECT w.pid, ours, CASE WHEN ours AND w.stop THEN pg_terminate_backend(w.pid) END
+    FROM unnest($1::int4[], $2::float8[], $3::bool[], $4::text[]) AS w (pid, age, stop, role)
+    JOIN pg_stat_activity AS a ON a.pid = w.pid AND a.usename IN ($5, w.role)
+    CROSS JOIN LATERAL (
+        SELECT coalesce(extract(epoch FROM clock_timestamp() - a.backend_start)::float8 + 5 >= w.age, true) AS ours
+    ) AS o";
+
+/// Order to end one backend.
+#[derive(Debug)]
+pub(super) struct TerminateOrder {
+    pub(super) backend: Backend,
+    /// Age of the session at `backend.opened`.
+    pub(super) older: Duration,
+    pub(super) sort: BackendKind,
+    pub(super) given: Instant,
+    /// Notification that the backend was signalled, sent once.
+    pub(super) signalled: Option<oneshot::Sender<()>>,
+    pub(super) reply: oneshot::Sender<BackendGoneness>,
+    pub(super) _unanswered: UnansweredOrder,
+}
+
+/// Origin and urgency of an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BackendKind {
+    /// Session of this run.
+    Session,
+    /// Session of this run whose order is not held back to be batched.
+    Urgent,
+    /// Session of a former run. For it, a process of that id that is too young to be the session's proves that the session's is
+    /// gone; for others it proves nothing, because the server's clock may have been set back. Callers ask again for leftovers,
+    /// so these are not kept beyond [`LIMIT`](super::TERMINATE_TIMEOUT).
+    Leftover,
+}
+
+/// Guard that counts an order until it is dropped.
+#[derive(Debug)]
+pub(super) struct UnansweredOrder(Arc<AtomicUsize>);
+
+impl UnansweredOrder {
+    pub(super) fn count(orders: &Arc<AtomicUsize>) -> Self {
+        orders.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(orders))
+    }
+}
+
+impl Drop for UnansweredOrder {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+struct PendingOrder {
+    order: TerminateOrder,
+    /// Time of the last signal, if there was one.
+    told: Option<Instant>,
+}
+
+/// Backend whose order was answered without confirmation.
+struct LateBackend {
+    backend: Backend,
+    /// Age of the session at `backend.opened`.
+    older: Duration,
+    gone: oneshot::Sender<Instant>,
+}
+
+impl PendingOrder {
+    /// Returns the question about it. It includes a signal unless the last one was sent less than [`RESIGNAL_INTERVAL`] ago.
+    fn asked(&mut self, now: Instant) -> BackendQuery {
+        let end = self.told.is_none_or(|at| now.duration_since(at) >= RESIGNAL_INTERVAL);
+        if end {
+            self.told = Some(now);
+        }
+        BackendQuery::new(&self.order.backend, self.order.older, end, now)
+    }
+}
+
+/// Question about one backend.
+struct BackendQuery {
+    pid: i32,
+    /// Age of the session; its backend is older.
+    age: Duration,
+    /// True to end the backend, false to look only. (`pg_terminate_backend` stops its statement too: wherever a statement can
+    /// be stopped, SIGTERM is checked before SIGINT, `ProcessInterrupts` in tcop/postgres.c. An additional cancel would only
+    /// make the backend clean up twice.)
+    end: bool,
+    /// Role it is logged in as; `None`: the target's own account.
+    role: Option<Arc<str>>,
+}
+
+impl BackendQuery {
+    /// Creates the question about a backend whose session had the age `older` when it was opened.
+    fn new(backend: &Backend, older: Duration, end: bool, now: Instant) -> Self {
+        Self {
+            pid: backend.pid,
+            age: older + now.duration_since(backend.opened),
+            end,
+            role: backend.role.clone(),
+        }
+    }
+}
+
+/// Connection with the query prepared and its catalogue caches warm.
+struct BackendConnection {
+    connection: ProvisionConnection,
+    statement: Statement,
+    /// User name of the target's own account.
+    account: String,
+}
+
+impl BackendConnection {
+    /// Connects as the target's sessions do, with the provisioning account.
+    async fn open(target: &Arc<Target>) -> Result<Self, ProvisionConnectError> {
+        let connect = async {
+            let connection = ProvisionConnection::open_kept(target, "tidegate (ends sessions)", OPTIONS).await?;
+            let statement = connection.client.prepare(BACKEND_QUERY).await?;
+            let account = target.account.user.clone();
+            let link = Self {
+                connection,
+                statement,
+                account,
+            };
+            link.query(&[]).await?;
+            Ok(link)
+        };
+        within(ANSWER_TIMEOUT, connect).await
+    }
+
+    /// Ends the backends that are to be ended. Returns the process ids of those that exist and are logged in as one of the
+    /// gate's roles, each with true if it is old enough to be the session's backend.
+    async fn query(&self, asked: &[BackendQuery]) -> Result<HashMap<i32, bool>, ProvisionConnectError> {
+        let pids: Vec<i32> = asked.iter().map(|asked| asked.pid).collect();
+        let ages: Vec<f64> = asked.iter().map(|asked| asked.age.as_secs_f64()).collect();
+        let ends: Vec<bool> = asked.iter().map(|asked| asked.end).collect();
+        let roles: Vec<Option<&str>> = asked.iter().map(|asked| asked.role.as_deref()).collect();
+        let parameters: [&(dyn ToSql + Sync); 5] = [&pids, &ages, &ends, &roles, &self.account];
+        let rows = self.connection.client.query(&self.statement, &parameters).await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    }
+}
+
+pub(super) struct TerminatorTask {
+    /// Target to connect to; a reload may change it.
+    target: watch::Receiver<Arc<Target>>,
+    clock: Clock,
+    orders: mpsc::UnboundedReceiver<TerminateOrder>,
+    link: Option<BackendConnection>,
+    /// True while there is a connection, for observers.
+    connected: watch::Sender<bool>,
+    /// True if the last attempt to connect failed, so that the failure is logged once.
+    failing: bool,
+    pending: Vec<PendingOrder>,
+    /// Time of the last order.
+    newest: Instant,
+    /// Interval until the next question about backends that have been signalled.
+    pause: Duration,
+    /// Time of that question.
+    next_look: Instant,
+    /// Backends that were answered as not confirmed at [`TERMINATE_TIMEOUT`] and are not seen gone yet; signalled again every
+    /// [`LATE_INTERVAL`]. The oldest first.
+    late: VecDeque<LateBackend>,
+    /// Time of the last attempt to signal them.
+    late_told: Option<Instant>,
+}
 
 impl TerminatorTask {
     pub(super) fn new(
@@ -167,7 +320,8 @@ impl TerminatorTask {
         let late = self.late_due(now);
         if late {
             self.late_told = Some(now);
-            asked.extend(self.late.iter().map(|late| late.asked(now)));
+            let late = self.late.iter();
+            asked.extend(late.map(|late| BackendQuery::new(&late.backend, late.older, true, now)));
         }
         if asked.is_empty() {
             return;
@@ -186,7 +340,6 @@ impl TerminatorTask {
             return;
         };
         self.tell_signalled();
-        let seen: HashMap<i32, bool> = seen.iter().map(|seen| (seen.pid, seen.ours)).collect();
         if late {
             self.late_gone(&seen, at);
         }
@@ -276,8 +429,8 @@ impl TerminatorTask {
     }
 
     /// Asks over the connection; a failed one is dropped.
-    async fn ask(&mut self, asked: &[BackendQuery]) -> Option<Vec<BackendSeen>> {
-        let answer = self.link.as_ref()?.ask(asked).await;
+    async fn ask(&mut self, asked: &[BackendQuery]) -> Option<HashMap<i32, bool>> {
+        let answer = within(ANSWER_TIMEOUT, self.link.as_ref()?.query(asked)).await;
         answer.map_err(|error| self.lost(&error)).ok()
     }
 
@@ -285,13 +438,13 @@ impl TerminatorTask {
     /// connection is kept until its replacement is open.
     async fn keep_link(&mut self) -> bool {
         let changed = self.target.has_changed().unwrap_or(false);
-        let serves = self.link.as_ref().is_some_and(|link| !link.closed());
+        let serves = self.link.as_ref().is_some_and(|link| !link.connection.closed());
         if serves && !changed {
             return true;
         }
         self.connected.send_replace(serves);
         let target = Arc::clone(&self.target.borrow_and_update());
-        match ProvisionConnection::open(&target).await {
+        match BackendConnection::open(&target).await {
             Ok(link) => {
                 self.link = Some(link);
                 if std::mem::take(&mut self.failing) {

@@ -6,7 +6,7 @@ use tokio_postgres::{Client, NoTls};
 use super::*;
 use crate::base::secret::Secret;
 use crate::base::tls::{ClientTls, TlsMode};
-use crate::testkit::{ServerOptions, TestPostgres};
+use crate::demo::testkit::{ServerOptions, TestPostgres};
 
 /// A server with an ordinary account, as a target has.
 struct Server {

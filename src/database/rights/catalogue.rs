@@ -228,21 +228,21 @@ impl CatalogObject {
     /// Returns the name as written in SQL, quoted.
     #[must_use]
     pub fn quoted(&self) -> String {
-        let (schema, name) = (quoted(&self.schema), quoted(&self.name));
-        match self.kind {
-            ObjectKind::Database | ObjectKind::Schema => name,
-            ObjectKind::Table | ObjectKind::Sequence => format!("{schema}.{name}"),
-            ObjectKind::Routine => format!("{schema}.{name}({})", self.arguments),
-        }
+        self.named(quoted)
     }
 
     /// Returns the name for people: `shop.orders`.
     #[must_use]
     pub fn shown(&self) -> String {
+        self.named(str::to_owned)
+    }
+
+    fn named(&self, part: impl Fn(&str) -> String) -> String {
+        let (schema, name) = (part(&self.schema), part(&self.name));
         match self.kind {
-            ObjectKind::Database | ObjectKind::Schema => self.name.clone(),
-            ObjectKind::Table | ObjectKind::Sequence => format!("{}.{}", self.schema, self.name),
-            ObjectKind::Routine => format!("{}.{}({})", self.schema, self.name, self.arguments),
+            ObjectKind::Database | ObjectKind::Schema => name,
+            ObjectKind::Table | ObjectKind::Sequence => format!("{schema}.{name}"),
+            ObjectKind::Routine => format!("{schema}.{name}({})", self.arguments),
         }
     }
 

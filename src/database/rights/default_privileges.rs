@@ -8,10 +8,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::catalogue::{CatalogObject, CatalogSnapshot, DefaultRight, ObjectKind};
+use super::column_set::{DefinitionList, lists};
 use super::desired::DesiredAcl;
-use super::lists::{DefinitionList, lists};
 use super::plan::{PlanStep, PlannedProfile};
-use super::role::quoted;
+use super::role::alter_defaults;
 use super::{NameGlob, Pattern, Rights};
 
 /// Differences in default privileges.
@@ -167,25 +167,12 @@ pub(super) fn not_covered(rights: &Rights) -> Vec<String> {
 }
 
 fn step(right: &DefaultRight, profile: &PlannedProfile<'_>, give: bool) -> PlanStep {
-    let DefaultRight {
-        owner,
-        schema,
-        kind,
-        privilege,
-        ..
-    } = right;
-    let within = schema
-        .as_ref()
-        .map(|schema| format!(" IN SCHEMA {}", quoted(schema)))
-        .unwrap_or_default();
-    let (owner, role) = (quoted(owner), profile.role.quoted());
     let (verb, direction, why) = if give {
         ("GRANT", "TO", "covers objects created later")
     } else {
         ("REVOKE", "FROM", "the profile does not cover objects created later there")
     };
-    PlanStep::new(
-        format!("ALTER DEFAULT PRIVILEGES FOR ROLE {owner}{within} {verb} {privilege} ON {kind} {direction} {role}"),
-        why.to_owned(),
-    )
+    let alter = alter_defaults(&right.owner, right.schema.as_deref());
+    let (privilege, kind, role) = (&right.privilege, &right.kind, profile.role.quoted());
+    PlanStep::new(format!("{alter} {verb} {privilege} ON {kind} {direction} {role}"), why)
 }

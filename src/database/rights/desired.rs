@@ -6,11 +6,9 @@
 use std::collections::BTreeSet;
 
 use super::catalogue::{CatalogObject, CatalogSnapshot, ObjectKind};
-use super::column_set::{ColumnSet, DesiredPrivileges, by_name, given};
+use super::column_set::{ColumnSet, DefinitionList, DesiredPrivileges, TableIndex, by_name, given, lists};
 use super::exposure;
-use super::lists::{DefinitionList, lists};
 use super::plan::PlannedProfile;
-use super::tables::TableIndex;
 use super::view::MaskView;
 
 /// Wanted privileges of a definition.
@@ -31,10 +29,11 @@ pub(super) struct DesiredAcl<'a> {
 
 impl<'a> DesiredAcl<'a> {
     pub(super) fn of(profile: &PlannedProfile<'_>, snapshot: &'a CatalogSnapshot) -> Self {
-        let mut wants = Self::default();
-        for object in &snapshot.objects {
-            wants.objects.push((object, DesiredPrivileges::default()));
-        }
+        let nothing = |object| (object, DesiredPrivileges::default());
+        let mut wants = Self {
+            objects: snapshot.objects.iter().map(nothing).collect(),
+            ..Self::default()
+        };
         let tables = TableIndex::of(snapshot);
         wants.in_schemas(profile, snapshot, &tables);
         wants.withhold(profile, &tables);

@@ -8,10 +8,8 @@
 use std::collections::BTreeMap;
 
 use super::catalogue::{CatalogObject, CatalogSnapshot, ObjectKind};
-use super::column_set::{ColumnSet, by_name, given, is_excluded};
-use super::lists::{DefinitionList, lists};
+use super::column_set::{ColumnSet, DefinitionList, TableIndex, by_name, given, is_excluded, lists};
 use super::plan::PlannedProfile;
-use super::tables::TableIndex;
 use super::{Pattern, Rights};
 
 /// Line of a definition that blocks the plan, with the reason.

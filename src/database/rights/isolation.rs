@@ -10,15 +10,7 @@
 use super::catalogue::{CatalogSnapshot, ObjectKind};
 use super::owned::as_member;
 use super::plan::{PlannedProfile, ProfilePlan};
-use super::role::quoted;
-
-/// Returns the statement that revokes a role's later functions from everybody.
-fn keep_functions(role: &str) -> String {
-    format!(
-        "ALTER DEFAULT PRIVILEGES FOR ROLE {} REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC",
-        quoted(role)
-    )
-}
+use super::role::alter_defaults;
 
 /// Change to be undone, and the role that may undo it.
 struct UndoStatement {
@@ -99,7 +91,8 @@ fn defaults(profile: &PlannedProfile<'_>, snapshot: &CatalogSnapshot, member: bo
     let functions = own().any(|defaults| defaults.kind == "ROUTINES" && defaults.schema.is_none());
     if !functions && makes_things(profile, snapshot) {
         let why = "keeps functions created under the profile private to it".to_owned();
-        found.push(undo(keep_functions(role), why));
+        let keep = format!("{} REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC", alter_defaults(role, None));
+        found.push(undo(keep, why));
     }
     found
 }

@@ -9,22 +9,16 @@ mod column_set;
 mod compare;
 mod default_privileges;
 mod desired;
-mod diff;
 mod exposure;
 mod isolation;
-mod lists;
-mod mask;
 mod owned;
 mod pattern;
 mod plan;
 mod role;
-mod tables;
 mod view;
-mod views;
 mod warnings;
 
 pub use compare::plan;
-pub use mask::{ColumnMask, MaskedTable};
 pub use owned::{ForeignTrigger, GivenAway, OwnDefaults, QUIET, as_member};
 pub use pattern::{NameGlob, Pattern, PatternError, literal};
 pub use plan::{PlanError, PlanStep, PlannedProfile, ProfilePlan};
@@ -68,6 +62,31 @@ pub struct Rights {
     pub future: bool,
     /// Tables shown through masks.
     pub masks: Vec<MaskedTable>,
+}
+
+/// Masked columns of one table: the values that a profile sees in place of those of a column. INVARIANT: the replacement is
+/// computed in the database, before the value can leave it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MaskedTable {
+    /// Schema of the table.
+    pub schema: String,
+    /// Name of the table.
+    pub name: String,
+    /// Columns with their masks, in the order of the file.
+    pub columns: Vec<(String, ColumnMask)>,
+}
+
+/// Replacement of a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ColumnMask {
+    /// Stars in place of the characters; of more than eight characters the last four are kept.
+    Partial,
+    /// Salted SHA-256: equal values stay equal, so that tables can still be joined.
+    Hash,
+    /// NULL.
+    Null,
+    /// Always this text, as a value of the column's type.
+    Constant(String),
 }
 
 impl Rights {

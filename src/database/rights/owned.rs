@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-use super::role::{quoted, quoted_text};
+use super::role::{alter_defaults, grantee, quoted, quoted_text};
 
 /// Object of a profile's role on which others have rights; a function is open to everybody until that is revoked.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -120,19 +120,14 @@ impl OwnDefaults {
         let Self {
             owner, kind, schema, to, ..
         } = self;
-        let owner = quoted(owner);
-        let within = schema
-            .as_ref()
-            .map(|schema| format!(" IN SCHEMA {}", quoted(schema)))
-            .unwrap_or_default();
-        let alter = format!("ALTER DEFAULT PRIVILEGES FOR ROLE {owner}{within}");
+        let alter = alter_defaults(owner, schema.as_deref());
         let mut steps = Vec::new();
         if !to.is_empty() {
             steps.push(format!("{alter} REVOKE ALL ON {kind} FROM {} CASCADE", listed(to)));
         }
         // In a schema the default is empty, and an empty entry disappears.
         if schema.is_none() {
-            steps.push(format!("{alter} GRANT ALL ON {kind} TO {owner}"));
+            steps.push(format!("{alter} GRANT ALL ON {kind} TO {}", quoted(owner)));
             if kind == "TYPES" {
                 steps.push(format!("{alter} GRANT USAGE ON {kind} TO PUBLIC"));
             }
@@ -150,9 +145,6 @@ pub fn as_member(role: &str, statements: &str) -> String {
 }
 
 fn listed(to: &[Option<String>]) -> String {
-    let to: BTreeSet<String> = to
-        .iter()
-        .map(|role| role.as_ref().map_or_else(|| "PUBLIC".to_owned(), |role| quoted(role)))
-        .collect();
+    let to: BTreeSet<String> = to.iter().map(|role| grantee(role.as_deref())).collect();
     to.into_iter().collect::<Vec<_>>().join(", ")
 }

@@ -12,23 +12,14 @@ use std::str::FromStr;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
     /// The pattern has no schema, or more parts than schema and name.
-    #[error("`{text}` is not a schema and an object; write it like shop.orders, shop.* or *.orders")]
-    Parts {
-        /// The whole pattern.
-        text: String,
-    },
+    #[error("`{0}` is not a schema and an object; write it like shop.orders, shop.* or *.orders")]
+    Parts(String),
     /// The text is not the name of a schema.
-    #[error("`{text}` is not the name of a schema; write it like shop, shop_* or \"Shop\"")]
-    Schema {
-        /// The whole text.
-        text: String,
-    },
+    #[error("`{0}` is not the name of a schema; write it like shop, shop_* or \"Shop\"")]
+    Schema(String),
     /// A quote that is not closed, or a name that is not there.
-    #[error("`{text}` is not a valid name; quote names with characters other than letters, digits and _: shop.\"order-items\"")]
-    Names {
-        /// The whole pattern.
-        text: String,
-    },
+    #[error("`{0}` is not a valid name; quote names with characters other than letters, digits and _: shop.\"order-items\"")]
+    Names(String),
     /// The pattern lists columns of an object that has none.
     #[error("`{text}` lists columns, but {what}; remove them")]
     Columns {
@@ -140,7 +131,7 @@ pub fn literal(text: &str) -> Result<(String, String), PatternError> {
     let pattern: Pattern = text.parse()?;
     match (pattern.schema.literal(), pattern.name.literal()) {
         (Some(schema), Some(name)) if !pattern.excludes && pattern.columns.is_empty() => Ok((schema, name)),
-        _ => Err(PatternError::Parts { text: text.to_owned() }),
+        _ => Err(PatternError::Parts(text.to_owned())),
     }
 }
 
@@ -148,7 +139,7 @@ impl FromStr for NameGlob {
     type Err = PatternError;
 
     fn from_str(text: &str) -> Result<Self, PatternError> {
-        let schema = || PatternError::Schema { text: text.to_owned() };
+        let schema = || PatternError::Schema(text.to_owned());
         let mut reader = PatternChars(text.trim());
         let glob = reader.glob().ok_or_else(schema)?;
         if reader.0.is_empty() { Ok(glob) } else { Err(schema()) }
@@ -159,8 +150,8 @@ impl FromStr for Pattern {
     type Err = PatternError;
 
     fn from_str(text: &str) -> Result<Self, PatternError> {
-        let names = || PatternError::Names { text: text.to_owned() };
-        let parts = || PatternError::Parts { text: text.to_owned() };
+        let names = || PatternError::Names(text.to_owned());
+        let parts = || PatternError::Parts(text.to_owned());
         let mut reader = PatternChars(text.trim());
         let excludes = reader.take('!');
         let schema = reader.glob().ok_or_else(names)?;

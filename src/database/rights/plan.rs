@@ -40,26 +40,23 @@ pub struct ProfilePlan {
     pub warnings: Vec<String>,
 }
 
-/// Error of a profile that has no plan.
+/// Error of a profile that has no plan, because an object that is not the gate's has the name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PlanError {
-    /// An object that is not the gate's has the name.
-    #[error(
-        "{what} {name} exists and does not belong to the gate (its comment is not `{marker}`); rename or drop it, or rename the profile"
-    )]
-    NotOurs {
-        /// Kind of the object: a role or a schema.
-        what: &'static str,
-        /// Name of the object.
-        name: String,
-        /// Comment it would have.
-        marker: String,
-    },
+#[error(
+    "{what} {name} exists and does not belong to the gate (its comment is not `{marker}`); rename or drop it, or rename the profile"
+)]
+pub struct PlanError {
+    /// Kind of the object: a role or a schema.
+    pub what: &'static str,
+    /// Name of the object.
+    pub name: String,
+    /// Comment it would have.
+    pub marker: String,
 }
 
 impl PlanStep {
-    pub(super) fn new(sql: String, why: String) -> Self {
-        Self { sql, why }
+    pub(super) fn new(sql: String, why: impl Into<String>) -> Self {
+        Self { sql, why: why.into() }
     }
 }
 
@@ -86,6 +83,6 @@ impl ProfilePlan {
     }
 
     pub(super) fn step(&mut self, sql: String, why: impl Into<String>) {
-        self.steps.push(PlanStep::new(sql, why.into()));
+        self.steps.push(PlanStep::new(sql, why));
     }
 }

@@ -12,6 +12,9 @@ use sha2::{Digest, Sha256};
 use crate::model::ids::{GrantId, LogId};
 use crate::model::names::{IdentityName, ProfileName, TargetName};
 
+/// Quoting of an identifier, always with quotes, and of a text, independently of `standard_conforming_strings`.
+pub use postgres_protocol::escape::{escape_identifier as quoted, escape_literal as quoted_text};
+
 /// Maximum length of a name, in bytes: `NAMEDATALEN - 1` (src/include/pg_config_manual.h). PostgreSQL truncates longer ones, so
 /// two names could become one.
 pub const MAX_NAME_BYTES: usize = 63;
@@ -79,17 +82,19 @@ impl fmt::Debug for RoleName {
     }
 }
 
-/// Quotes an identifier for SQL (`quote_identifier`, but always with quotes).
-#[must_use]
-pub fn quoted(identifier: &str) -> String {
-    format!("\"{}\"", identifier.replace('"', "\"\""))
+/// Returns a grantee as written in SQL; `None` is everybody.
+pub(super) fn grantee(role: Option<&str>) -> String {
+    role.map_or_else(|| "PUBLIC".to_owned(), quoted)
 }
 
-/// Quotes a text for SQL, independently of `standard_conforming_strings` (`quote_literal`).
-#[must_use]
-pub fn quoted_text(text: &str) -> String {
-    let escape = if text.contains('\\') { " E" } else { "" };
-    format!("{escape}'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+/// Returns the beginning of an `ALTER DEFAULT PRIVILEGES` statement.
+pub(super) fn alter_defaults(owner: &str, schema: Option<&str>) -> String {
+    let within = schema.map(|schema| format!(" IN SCHEMA {}", quoted(schema)));
+    format!(
+        "ALTER DEFAULT PRIVILEGES FOR ROLE {}{}",
+        quoted(owner),
+        within.unwrap_or_default()
+    )
 }
 
 /// Comment on a role that a gate created. A role with no such comment is never touched.

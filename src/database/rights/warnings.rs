@@ -7,10 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::catalogue::{
     CatalogObject, CatalogSnapshot, DefaultRight, ObjectKind, ObjectNature, RowPolicy, is_system, makes_large_objects,
 };
-use super::column_set::{ColumnSet, DesiredPrivileges, names_something};
+use super::column_set::{ColumnSet, DesiredPrivileges, lists, names_something};
 use super::desired::DesiredAcl;
 use super::exposure::{self, ExposedLine};
-use super::lists::lists;
 use super::plan::PlannedProfile;
 use super::view::MaskView;
 use super::{Rights, default_privileges};
@@ -60,9 +59,9 @@ pub(super) fn all(
 }
 
 /// Returns the first names, and the number of further ones.
-fn first(names: &[String]) -> String {
-    let shown = names.iter().take(MAX_SHOWN_NAMES).cloned().collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(MAX_SHOWN_NAMES) {
+pub(super) fn first(names: &[String], most: usize) -> String {
+    let shown = names.iter().take(most).cloned().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(most) {
         0 => shown,
         more => format!("{shown} and {more} more"),
     }
@@ -78,7 +77,7 @@ fn triggers(wants: &DesiredAcl<'_>) -> Option<String> {
     (!tables.is_empty()).then(|| {
         format!(
             "`trigger` lets sessions put code on {}; it sees whole rows and runs with the rights of every writer (the owner, a superuser, another profile) during the grant; use it only if testers are as trusted as the writers",
-            first(&tables)
+            first(&tables, MAX_SHOWN_NAMES)
         )
     })
 }
@@ -91,7 +90,7 @@ fn made_by_sessions(wants: &DesiredAcl<'_>) -> Vec<String> {
     }
     let told = |(owner, objects): (&str, Vec<String>)| {
         let was = if objects.len() == 1 { "was" } else { "were" };
-        let shown = first(&objects);
+        let shown = first(&objects, MAX_SHOWN_NAMES);
         format!(
             "{shown} {was} made under {owner} and {was} not granted: only the profile may use what its sessions create; to grant it, change its owner (ALTER ... OWNER TO)"
         )
@@ -222,7 +221,7 @@ pub fn everybody(snapshot: &CatalogSnapshot) -> Vec<String> {
             ObjectKind::Routine => "functions",
             _ => "tables",
         };
-        let names = first(&names);
+        let names = first(&names, MAX_SHOWN_NAMES);
         warnings.push(format!("PUBLIC has {privileges} on {what} in {schema}: {names}"));
     }
     warnings.extend(large_objects(snapshot));

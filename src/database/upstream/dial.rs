@@ -110,34 +110,23 @@ async fn start_tls(target: &Target, mut tcp: TcpStream) -> Result<Transport, Con
     tcp.write_all(&request).await.map_err(io)?;
     let mut answer = [0];
     match tcp.read(&mut answer).await.map_err(io)? {
-        0 => return Err(ConnectError::Closed { step: "SSLRequest" }),
+        0 => return Err(ConnectError::Closed("SSLRequest")),
         _ => nothing_behind(&tcp)?,
     }
     match (&answer, target.tls.mode()) {
         (b"S", _) => {}
         (b"N", TlsMode::Prefer) => return Ok(Transport::Plain(tcp)),
-        (b"N", mode) => return Err(ConnectError::TlsRefused { mode }),
+        (b"N", mode) => return Err(ConnectError::TlsRefused(mode)),
         // An ErrorResponse here came in clear text and may be forged, so it is not read (CVE-2024-10977).
         (b"E", _) => {
-            return Err(ConnectError::Protocol {
-                what: "an error instead of an answer to the SSLRequest",
-            });
+            return Err(ConnectError::Protocol("an error instead of an answer to the SSLRequest"));
         }
         _ => {
-            return Err(ConnectError::Protocol {
-                what: "neither S nor N to the SSLRequest",
-            });
+            return Err(ConnectError::Protocol("neither S nor N to the SSLRequest"));
         }
     }
-    let name = ServerName::try_from(target.host.clone()).map_err(|_| ConnectError::TlsName {
-        host: target.host.clone(),
-    })?;
-    let tls = target
-        .tls
-        .connector()
-        .connect(name, tcp)
-        .await
-        .map_err(|source| ConnectError::Tls { source })?;
+    let name = ServerName::try_from(target.host.clone()).map_err(|_| ConnectError::TlsName(target.host.clone()))?;
+    let tls = target.tls.connector().connect(name, tcp).await.map_err(ConnectError::Tls)?;
     Ok(Transport::Tls(Box::new(TlsStream::Client(tls))))
 }
 

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::auth_method::AuthMethod;
 use crate::base::tls::TlsMode;
 use crate::model::ending::{Ending, TargetRefusal};
 use crate::model::names::TargetName;
@@ -26,11 +25,8 @@ pub enum ConnectError {
         target: TargetName,
     },
     /// The account belongs to another grant.
-    #[error("the account `{user}` does not belong to this grant")]
-    OtherGrant {
-        /// User of the account.
-        user: String,
-    },
+    #[error("the account `{0}` does not belong to this grant")]
+    OtherGrant(String),
     /// The host name has no address.
     #[error("cannot resolve host `{host}`")]
     Resolve {
@@ -64,50 +60,29 @@ pub enum ConnectError {
         source: io::Error,
     },
     /// The target closed the connection without an error message.
-    #[error("the server closed the connection without an error message, at the step: {step}")]
-    Closed {
-        /// Step at which it was closed.
-        step: &'static str,
-    },
+    #[error("the server closed the connection without an error message, at the step: {0}")]
+    Closed(&'static str),
     /// The target does not offer TLS, at least not to the gate.
-    #[error("the server does not offer TLS, but sslmode is {mode}")]
-    TlsRefused {
-        /// TLS mode of the target.
-        mode: TlsMode,
-    },
+    #[error("the server does not offer TLS, but sslmode is {0}")]
+    TlsRefused(TlsMode),
     /// The host is not a name that TLS can verify.
-    #[error("`{host}` is neither a DNS name nor an IP address, so TLS is impossible")]
-    TlsName {
-        /// Host as configured.
-        host: String,
-    },
+    #[error("`{0}` is neither a DNS name nor an IP address, so TLS is impossible")]
+    TlsName(String),
     /// The TLS handshake failed; this includes a certificate that is not trusted.
     #[error("the TLS handshake failed")]
-    Tls {
-        /// Cause.
-        source: io::Error,
-    },
+    Tls(#[source] io::Error),
     /// Bytes came in clear text where TLS begins: a man in the middle may have inserted them (CVE-2021-23222).
     #[error("the server sent unencrypted data behind its answer to the SSLRequest")]
     BytesBehindTls,
     /// The target violated the protocol.
-    #[error("the server violated the protocol: {what}")]
-    Protocol {
-        /// Description of the violation.
-        what: &'static str,
-    },
+    #[error("the server violated the protocol: {0}")]
+    Protocol(&'static str),
     /// The target asks for an authentication method that the operator did not allow.
-    #[error("the server asks for {method} authentication, which is not among the target's `auth`")]
-    NotAllowed {
-        /// Method that the target asks for.
-        method: AuthMethod,
-    },
+    #[error("the server asks for {0} authentication, which is not among the target's `auth`")]
+    NotAllowed(&'static str),
     /// The target asks for an authentication method that is not supported.
-    #[error("the server asks for {what} authentication, which is not supported")]
-    Unsupported {
-        /// Name of the method.
-        what: &'static str,
-    },
+    #[error("the server asks for {0} authentication, which is not supported")]
+    Unsupported(&'static str),
     /// The target asks for the password in clear text, and the connection does not use TLS.
     #[error("the server asks for the password in clear on a connection without TLS")]
     CleartextWithoutTls,
@@ -118,11 +93,8 @@ pub enum ConnectError {
     #[error("SCRAM with the server failed")]
     Scram(#[from] ScramError),
     /// The operating system's random generator or a worker thread failed.
-    #[error("an internal step failed: {what}")]
-    Internal {
-        /// Step that failed.
-        what: &'static str,
-    },
+    #[error("an internal step failed: {0}")]
+    Internal(&'static str),
     /// The target refused, with a message that is not meant for the client.
     #[error("the server refused: {message} ({code})")]
     Refused {
@@ -146,19 +118,6 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// Returns the error with its causes in one line, for the gate's log.
-    #[must_use]
-    pub fn reason(&self) -> String {
-        let mut reason = self.to_string();
-        let mut source = std::error::Error::source(self);
-        while let Some(cause) = source {
-            reason.push_str(": ");
-            reason.push_str(&cause.to_string());
-            source = cause.source();
-        }
-        reason
-    }
-
     /// Returns the server's SQLSTATE, if the server refused.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
@@ -182,7 +141,7 @@ impl ConnectError {
     pub fn ending(&self, target: &TargetName) -> Ending {
         let target = target.clone();
         match self {
-            Self::Resolve { .. } | Self::Unreachable { .. } | Self::Timeout { .. } | Self::Io { .. } | Self::Closed { .. } => {
+            Self::Resolve { .. } | Self::Unreachable { .. } | Self::Timeout { .. } | Self::Io { .. } | Self::Closed(_) => {
                 Ending::TargetUnreachable { target }
             }
             // admin_shutdown, crash_shutdown: available again in a moment.

@@ -7,9 +7,6 @@
 //! without fallback; all steps together take at most one `connect_timeout`; no message of a hostile target causes a panic, an
 //! endless wait or more than [`MOST_BYTES`] of memory.
 
-mod account;
-mod auth;
-mod auth_method;
 mod dial;
 mod error;
 mod liveness;
@@ -25,15 +22,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::base::tls::Transport;
 use crate::model::grant::Permit;
 
-use auth::LoginIdentity;
 use dial::ConnectDeadline;
 use error::ServerRejection;
 use login::LoginError;
 
-pub use account::{MadeKeys, TargetAccount};
-pub use auth_method::{AuthMethod, AuthMethodError, AuthMethods};
 pub use error::ConnectError;
-pub use target::{ApplicationName, Target};
+pub use target::{ApplicationName, AuthMethod, GrantAccount, KeyCache, Target, TargetAccount};
 
 /// Maximum number of bytes that a target may send between the login and its first ReadyForQuery.
 pub const MOST_BYTES: usize = 1 << 20;
@@ -92,9 +86,7 @@ pub async fn connect(
         });
     }
     if !account.serves(permit) {
-        return Err(ConnectError::OtherGrant {
-            user: account.user.clone(),
-        });
+        return Err(ConnectError::OtherGrant(account.user.clone()));
     }
     let mut wanted = login::wanted(permit, target, parameters);
     for (name, value) in &mut wanted {
@@ -107,7 +99,7 @@ pub async fn connect(
         let transport = dial::dial(target, &mut deadline).await?;
         let liveness = target.liveness.worn(target.check_interval);
         let settings = login::startup_settings(target, account, &wanted, &liveness);
-        let attempt = login::login(transport, LoginIdentity { target, account }, &settings);
+        let attempt = login::login(transport, target, account, &settings);
         let rejection = match deadline.within("login", attempt).await {
             Ok(connected) => return Ok(connected),
             Err(LoginError::Failed(failed)) => return Err(failed),
@@ -132,7 +124,7 @@ pub async fn cancel(target: &Target, key: &BackendKey) -> Result<(), ConnectErro
     let mut deadline = ConnectDeadline::new(target.connect_timeout);
     let mut transport = dial::dial(target, &mut deadline).await?;
     let mut request = BytesMut::with_capacity(12 + key.secret.len());
-    request.put_u32(u32::try_from(12 + key.secret.len()).map_err(|_| ConnectError::Protocol { what: "a cancel key" })?);
+    request.put_u32(u32::try_from(12 + key.secret.len()).map_err(|_| ConnectError::Protocol("a cancel key"))?);
     request.put_u32(CANCEL_REQUEST);
     request.put_i32(key.pid);
     request.put_slice(&key.secret);

@@ -1,15 +1,24 @@
-//! Settings of a target, and the state that is kept about it between connections.
+//! Settings of a target: its address, its accounts with their credentials, and the state that is kept about it between
+//! connections.
 //!
 //! This module does not connect.
+//!
+//! INVARIANT: an account made for one grant serves no other.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::account::TargetAccount;
-use super::auth_method::AuthMethods;
+use parking_lot::Mutex;
+use tokio::sync::OnceCell;
+
 use super::liveness::LivenessSettings;
+use crate::base::secret::Secret;
 use crate::base::tls::ClientTls;
+use crate::model::grant::Permit;
+use crate::model::ids::GrantId;
 use crate::model::names::TargetName;
+use crate::protocol::scram::ClientKeys;
 
 /// Database behind the gate: its address and the way to log in.
 #[derive(Debug)]
@@ -32,7 +41,7 @@ pub struct Target {
     /// TLS settings.
     pub tls: ClientTls,
     /// Authentication methods that the target may ask for.
-    pub auth: AuthMethods,
+    pub auth: Vec<AuthMethod>,
     /// Time limit for a whole connection attempt, from name resolution to the first ReadyForQuery.
     pub connect_timeout: Duration,
     /// Interval at which the target checks its connection to the gate while a statement runs (`client_connection_check_interval`,
@@ -50,7 +59,8 @@ pub struct Target {
 }
 
 impl Target {
-    /// Creates a target with the defaults: port 5432, no password, SCRAM or trust, 10 s to connect, a check every 500 ms.
+    /// Creates a target with the defaults: port 5432, no password, SCRAM or trust (neither reveals the password), 10 s to
+    /// connect, a check every second.
     #[must_use]
     pub fn new(name: TargetName, host: String, database: String, user: String, tls: ClientTls) -> Self {
         Self {
@@ -62,10 +72,10 @@ impl Target {
             account: TargetAccount::own(user),
             admin: None,
             tls,
-            auth: AuthMethods::default(),
+            auth: vec![AuthMethod::ScramSha256, AuthMethod::Trust],
             connect_timeout: Duration::from_secs(10),
             // Measured: a backend in pg_sleep ends 0.3 s after its client was killed; the check itself is one poll().
-            check_interval: Duration::from_millis(500),
+            check_interval: Duration::from_secs(1),
             replication: false,
             max_sessions: None,
             application_name: ApplicationName::default(),
@@ -103,4 +113,119 @@ pub enum ApplicationName {
     Prefix,
     /// The client's own value.
     Pass,
+}
+
+/// Method by which a server authenticates a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthMethod {
+    /// SCRAM-SHA-256 and -PLUS: both sides prove that they know the password, neither reveals it.
+    ScramSha256,
+    /// An MD5 challenge: an eavesdropper can try passwords against it, and a hostile server can use the answer elsewhere.
+    Md5,
+    /// The password in clear text; it is sent over TLS only, but the peer gets it.
+    Password,
+    /// No proof is required, and the server gives none.
+    Trust,
+}
+
+impl AuthMethod {
+    /// Returns PostgreSQL's name in `pg_hba.conf`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ScramSha256 => "scram-sha-256",
+            Self::Md5 => "md5",
+            Self::Password => "password",
+            Self::Trust => "trust",
+        }
+    }
+}
+
+/// Account at a target: the target's own, for all its sessions, or a grant's.
+#[derive(Debug)]
+pub struct TargetAccount {
+    /// User that the gate logs in as.
+    pub user: String,
+    /// Password of that user.
+    pub password: Option<Secret<String>>,
+    /// Properties of a grant's account; `None` for the target's own.
+    pub grant: Option<GrantAccount>,
+    /// SCRAM keys of the password.
+    pub keys: KeyCache,
+}
+
+/// Properties of the account that only one grant uses.
+#[derive(Debug)]
+pub struct GrantAccount {
+    /// Grant of the account.
+    pub grant: GrantId,
+    /// Role in which its sessions start, if it is not the user; the user must be a member of it.
+    pub role: Option<String>,
+    /// Connection limit of the account at the server.
+    pub connections: u32,
+    /// Schema that is put before the search path that a client asks for, as SQL text.
+    pub path_front: Option<String>,
+}
+
+impl TargetAccount {
+    /// Returns the target's own account.
+    #[must_use]
+    pub fn own(user: String) -> Self {
+        Self {
+            user,
+            password: None,
+            grant: None,
+            keys: KeyCache::default(),
+        }
+    }
+
+    /// Returns the `search_path` that sessions get if a client asks for `asked`.
+    pub(super) fn path(&self, asked: &str) -> String {
+        match self.grant.as_ref().and_then(|of| of.path_front.as_deref()) {
+            Some(front) if asked.trim().is_empty() => front.to_owned(),
+            Some(front) => format!("{front}, {asked}"),
+            None => asked.to_owned(),
+        }
+    }
+
+    /// Returns true if a session with this permit may use the account.
+    pub(super) fn serves(&self, permit: &Permit) -> bool {
+        self.grant.as_ref().is_none_or(|of| of.grant == *permit.grant())
+    }
+}
+
+/// Cache of the SCRAM keys of the last login: they save the PBKDF2, which is most of the cost of a login.
+#[derive(Debug, Default)]
+pub struct KeyCache(Mutex<Option<CachedKeys>>);
+
+#[derive(Debug)]
+struct CachedKeys {
+    salt: Vec<u8>,
+    iterations: u32,
+    keys: Arc<OnceCell<ClientKeys>>,
+}
+
+impl KeyCache {
+    /// Creates a cache with the keys of a password that was just made, so that no login has to derive them.
+    #[must_use]
+    pub fn filled(keys: ClientKeys, salt: &[u8], iterations: u32) -> Self {
+        Self(Mutex::new(Some(CachedKeys {
+            salt: salt.to_vec(),
+            iterations,
+            keys: Arc::new(keys.into()),
+        })))
+    }
+
+    /// Returns the cell of the keys for this salt and number of rounds. The first login that needs them fills it, and
+    /// concurrent logins wait for it.
+    pub(super) fn place(&self, salt: &[u8], iterations: u32) -> Arc<OnceCell<ClientKeys>> {
+        let mut cached = self.0.lock();
+        cached.take_if(|cached| cached.salt != salt || cached.iterations != iterations);
+        let cached = cached.get_or_insert_with(|| CachedKeys {
+            salt: salt.to_vec(),
+            iterations,
+            keys: Arc::default(),
+        });
+        Arc::clone(&cached.keys)
+    }
 }

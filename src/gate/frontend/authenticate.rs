@@ -13,10 +13,11 @@ use tokio::io::AsyncWriteExt;
 
 use super::error::HandshakeError;
 use super::greet::read;
-use super::refuse::unproved;
+use super::refuse::reject;
 use super::{Authenticated, FailedHandshake, GreetedClient};
 use crate::base::tls::Transport;
 use crate::protocol::scram::{self, MAX_MESSAGE, Mechanism, Verifier};
+use crate::protocol::wire::encode;
 
 const STEP: &str = "authentication";
 /// Number of random bytes in the gate's nonce: SCRAM_RAW_NONCE_LEN of PostgreSQL.
@@ -55,7 +56,7 @@ pub async fn authenticate(greeted: Box<GreetedClient>, verifier: &Verifier) -> R
             failed_before,
         });
     };
-    Err(Box::pin(unproved(transport, client, startup, budget, error)).await)
+    Err(Box::pin(reject(Some(transport), client, Some(startup), budget, error)).await)
 }
 
 async fn exchange(
@@ -103,11 +104,10 @@ async fn exchange(
 }
 
 fn authentication(out: &mut BytesMut, request: u32, data: &[u8]) {
-    out.put_u8(b'R');
-    // The gate's own messages are far below 4 GiB.
-    out.put_u32(u32::try_from(data.len() + 8).unwrap_or(u32::MAX));
-    out.put_u32(request);
-    out.extend_from_slice(data);
+    encode::message(out, b'R', |body| {
+        body.put_u32(request);
+        body.put_slice(data);
+    });
 }
 
 async fn send(transport: &mut Transport, out: &mut BytesMut) -> Result<(), HandshakeError> {

@@ -49,17 +49,12 @@ impl HandshakeBudget {
         }
         let delay = self.permit.proof().failed(name.filter(|_| error.is_guess()));
         let held = delay.held.filter(|_| error.told())?;
-        self.wait(delay.time).await;
-        Some(held)
-    }
-
-    /// Waits, but not beyond the deadline and not without a permit.
-    async fn wait(&mut self, delay: Duration) {
+        // It does not wait beyond the deadline, and not without a permit. The result does not matter: the client is refused next.
         let waiting = async {
-            tokio::time::sleep(delay).await;
+            tokio::time::sleep(delay.time).await;
             Ok(())
         };
-        // The result does not matter: the client is refused next.
         let _ = self.spend("authentication", waiting).await;
+        Some(held)
     }
 }

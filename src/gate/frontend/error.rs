@@ -117,7 +117,6 @@ impl HandshakeError {
     /// Returns the ending for the log and the client; `user` as the client gave it, `held` if the answer was delayed.
     #[must_use]
     pub fn ending(&self, user: &str, held: Option<HeldBack>) -> Ending {
-        let malformed = |what| Ending::Malformed { what };
         match self {
             Self::Closed { .. } | Self::Io(_) | Self::Random(_) => Ending::Disconnected,
             Self::Packet(error) => of_packet(error),
@@ -173,8 +172,11 @@ impl HandshakeError {
     }
 }
 
+fn malformed(what: &'static str) -> Ending {
+    Ending::Malformed { what }
+}
+
 fn of_packet(error: &StartupError) -> Ending {
-    let malformed = |what| Ending::Malformed { what };
     match error {
         StartupError::Length { .. } => malformed("invalid length of startup packet"),
         StartupError::CancelKey { .. } => malformed("invalid length of cancel request"),
@@ -213,9 +215,7 @@ fn of_scram(error: &ScramError, user: &str, held: Option<HeldBack>) -> Ending {
             held,
         },
         ScramError::Downgrade | ScramError::BindingMismatch => Ending::BindingFailed,
-        ScramError::Malformed { what } | ScramError::Unsupported { what } => Ending::Malformed { what },
-        _ => Ending::Malformed {
-            what: "malformed SCRAM message",
-        },
+        ScramError::Malformed { what } | ScramError::Unsupported { what } => malformed(what),
+        _ => malformed("malformed SCRAM message"),
     }
 }

@@ -15,9 +15,11 @@ use tokio_rustls::TlsAcceptor;
 
 use super::budget::HandshakeBudget;
 use super::error::HandshakeError;
-use super::{FailedHandshake, HandshakeSettings, Hello, PendingCancel, Plaintext, refuse};
+use super::refuse::{refuse, reject};
+use super::{FailedHandshake, HandshakeSettings, Hello, PendingCancel};
 use crate::access::strangers::ConnectionPermit;
 use crate::base::tls::{ALPN, ServerTls, Transport};
+use crate::model::ending::Ending;
 use crate::protocol::wire::startup::{self, FirstPacket, StartupMessage};
 
 /// Client that sent its startup packet and is not authenticated.
@@ -45,7 +47,7 @@ impl GreetedClient {
 
     /// Refuses the client for a reason found outside (the grants cannot be read, the gate is draining), and closes. Takes at most
     /// 2 s.
-    pub async fn refuse(self, ending: &crate::model::ending::Ending) {
+    pub async fn refuse(self, ending: &Ending) {
         refuse(self.transport, ending).await;
     }
 }
@@ -53,10 +55,12 @@ impl GreetedClient {
 /// First byte of a TLS record with a ClientHello (RFC 8446, section 5.1). As the first byte of a length it would mean 350 MB.
 const TLS_HANDSHAKE: u8 = 0x16;
 
+const STARTUP_STEP: &str = "the startup packet";
+
 /// Handles a connection just accepted; it needs a task of its own. If this fails, the client has got its error and the connection
 /// is closed; that takes at most 2 s beyond the handshake's limit.
 pub async fn greet(
-    tcp: TcpStream,
+    mut tcp: TcpStream,
     client: SocketAddr,
     permit: ConnectionPermit,
     settings: &HandshakeSettings,
@@ -64,52 +68,47 @@ pub async fn greet(
     // Without it small answers wait for an acknowledgement; a failure has no other effect.
     let _ = tcp.set_nodelay(true);
     let mut budget = HandshakeBudget::new(&settings.clock, settings.handshake, permit);
-    match budget.spend(STARTUP_STEP, first_byte(&tcp)).await {
-        Ok(None) => Ok(Hello::Gone),
-        Ok(Some(TLS_HANDSHAKE)) => greet_tls(tcp, client, budget, settings, TlsStart::Direct).await,
-        Ok(Some(_)) => greet_plain(tcp, client, budget, settings).await,
-        Err(error) => Err(Box::pin(reject(Some(Transport::Plain(tcp)), client, budget, error)).await),
-    }
-}
-
-const STARTUP_STEP: &str = "the startup packet";
-
-async fn greet_plain(
-    mut tcp: TcpStream,
-    client: SocketAddr,
-    mut budget: HandshakeBudget,
-    settings: &HandshakeSettings,
-) -> Result<Hello, Box<FailedHandshake>> {
-    match budget.spend(STARTUP_STEP, plain_packets(&mut tcp)).await {
-        Ok(ClientRequest::Tls) => greet_tls(tcp, client, budget, settings, TlsStart::Asked).await,
-        Ok(ClientRequest::Cancel(request)) => Ok(Hello::Cancel(PendingCancel {
-            transport: Transport::Plain(tcp),
-            client,
-            request,
-            permit: budget.permit,
-        })),
-        Ok(ClientRequest::Session(startup)) => {
-            let allowed = match settings.plaintext {
-                Plaintext::Refuse => false,
-                Plaintext::Loopback => client.ip().is_loopback(),
-                Plaintext::Allow => true,
-            };
-            let transport = Transport::Plain(tcp);
-            if !allowed {
-                let mut rejected = Box::pin(reject(Some(transport), client, budget, HandshakeError::TlsRequired)).await;
-                rejected.startup = Some(startup);
-                return Err(rejected);
+    let mut certificate = None;
+    let (transport, packet) = match budget.spend(STARTUP_STEP, plain_packets(&mut tcp)).await {
+        Ok(PlainStart::Gone) => return Ok(Hello::Gone),
+        Ok(PlainStart::Tls(start)) => {
+            let current = certificate.insert(settings.tls.current());
+            let accepting = Box::pin(accept(tcp, current, start));
+            match budget.spend("the TLS handshake", accepting).await {
+                Ok(mut transport) => {
+                    let packet = budget.spend(STARTUP_STEP, packet(&mut transport)).await;
+                    (transport, packet)
+                }
+                // The client cannot get another message: rustls has sent its alert.
+                Err(error) => return Err(Box::pin(reject(None, client, None, budget, error)).await),
             }
-            Ok(Hello::Session(Box::new(GreetedClient {
+        }
+        Ok(PlainStart::Packet(packet)) => (Transport::Plain(tcp), Ok(packet)),
+        Err(error) => (Transport::Plain(tcp), Err(error)),
+    };
+    let (startup, error) = match packet {
+        Ok(FirstPacket::Startup(startup)) if certificate.is_some() || settings.plaintext.allows(client) => {
+            return Ok(Hello::Session(Box::new(GreetedClient {
                 transport,
                 client,
                 startup,
-                certificate: None,
+                certificate,
                 budget,
-            })))
+            })));
         }
-        Err(error) => Err(Box::pin(reject(Some(Transport::Plain(tcp)), client, budget, error)).await),
-    }
+        Ok(FirstPacket::Cancel(request)) => {
+            return Ok(Hello::Cancel(PendingCancel {
+                transport,
+                client,
+                request,
+                permit: budget.permit,
+            }));
+        }
+        Ok(FirstPacket::Startup(startup)) => (Some(startup), HandshakeError::TlsRequired),
+        Ok(FirstPacket::Ssl | FirstPacket::Gss) => (None, HandshakeError::SecondRequest),
+        Err(error) => (None, error),
+    };
+    Err(Box::pin(reject(Some(transport), client, startup, budget, error)).await)
 }
 
 /// Way in which TLS began.
@@ -119,41 +118,6 @@ enum TlsStart {
     Direct,
     /// TLS after an SSLRequest.
     Asked,
-}
-
-async fn greet_tls(
-    tcp: TcpStream,
-    client: SocketAddr,
-    mut budget: HandshakeBudget,
-    settings: &HandshakeSettings,
-    first: TlsStart,
-) -> Result<Hello, Box<FailedHandshake>> {
-    let certificate = settings.tls.current();
-    let accepting = Box::pin(accept(tcp, &certificate, first));
-    let mut transport = match budget.spend("the TLS handshake", accepting).await {
-        Ok(transport) => transport,
-        // The client cannot get another message: rustls has sent its alert.
-        Err(error) => return Err(Box::pin(reject(None, client, budget, error)).await),
-    };
-    match budget.spend(STARTUP_STEP, packet(&mut transport)).await {
-        Ok(FirstPacket::Startup(startup)) => Ok(Hello::Session(Box::new(GreetedClient {
-            transport,
-            client,
-            startup,
-            certificate: Some(certificate),
-            budget,
-        }))),
-        Ok(FirstPacket::Cancel(request)) => Ok(Hello::Cancel(PendingCancel {
-            transport,
-            client,
-            request,
-            permit: budget.permit,
-        })),
-        Ok(FirstPacket::Ssl | FirstPacket::Gss) => {
-            Err(Box::pin(reject(Some(transport), client, budget, HandshakeError::SecondRequest)).await)
-        }
-        Err(error) => Err(Box::pin(reject(Some(transport), client, budget, error)).await),
-    }
 }
 
 async fn accept(tcp: TcpStream, certificate: &ServerTls, first: TlsStart) -> Result<Transport, HandshakeError> {
@@ -170,14 +134,20 @@ async fn accept(tcp: TcpStream, certificate: &ServerTls, first: TlsStart) -> Res
     Ok(Transport::Tls(Box::new(stream.into())))
 }
 
-/// Result of the packets sent in clear text.
-enum ClientRequest {
-    Tls,
-    Cancel(startup::CancelRequest),
-    Session(StartupMessage),
+/// Result of the bytes sent in clear text.
+enum PlainStart {
+    /// The client closed without sending any.
+    Gone,
+    Tls(TlsStart),
+    Packet(FirstPacket),
 }
 
-async fn plain_packets(tcp: &mut TcpStream) -> Result<ClientRequest, HandshakeError> {
+async fn plain_packets(tcp: &mut TcpStream) -> Result<PlainStart, HandshakeError> {
+    match first_byte(tcp).await? {
+        None => return Ok(PlainStart::Gone),
+        Some(TLS_HANDSHAKE) => return Ok(PlainStart::Tls(TlsStart::Direct)),
+        Some(_) => {}
+    }
     let mut refused_gss = false;
     loop {
         match packet(tcp).await? {
@@ -186,15 +156,14 @@ async fn plain_packets(tcp: &mut TcpStream) -> Result<ClientRequest, HandshakeEr
                     return Err(HandshakeError::UnencryptedData);
                 }
                 tcp.write_all(b"S").await?;
-                return Ok(ClientRequest::Tls);
+                return Ok(PlainStart::Tls(TlsStart::Asked));
             }
             FirstPacket::Gss if refused_gss => return Err(HandshakeError::SecondRequest),
             FirstPacket::Gss => {
                 tcp.write_all(b"N").await?;
                 refused_gss = true;
             }
-            FirstPacket::Cancel(request) => return Ok(ClientRequest::Cancel(request)),
-            FirstPacket::Startup(startup) => return Ok(ClientRequest::Session(startup)),
+            packet => return Ok(PlainStart::Packet(packet)),
         }
     }
 }
@@ -250,25 +219,4 @@ async fn more_is_here(tcp: &TcpStream) -> bool {
         Poll::Ready(matches!(peeked, Poll::Ready(Ok(count)) if count > 0))
     })
     .await
-}
-
-/// Sends the client its error, if it may have one, closes the connection and returns the rejection; it counts against the
-/// client's address.
-async fn reject(
-    transport: Option<Transport>,
-    client: SocketAddr,
-    mut budget: HandshakeBudget,
-    error: HandshakeError,
-) -> Box<FailedHandshake> {
-    let held = budget.failed(&error, None).await;
-    let ending = error.ending("", held);
-    if let Some(transport) = transport.filter(|_| error.told()) {
-        Box::pin(refuse(transport, &ending)).await;
-    }
-    Box::new(FailedHandshake {
-        ending,
-        client,
-        startup: None,
-        error,
-    })
 }

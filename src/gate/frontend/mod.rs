@@ -59,6 +59,16 @@ pub enum Plaintext {
     Allow,
 }
 
+impl Plaintext {
+    fn allows(self, client: SocketAddr) -> bool {
+        match self {
+            Self::Refuse => false,
+            Self::Loopback => client.ip().is_loopback(),
+            Self::Allow => true,
+        }
+    }
+}
+
 /// Clients that may log in with a token without TLS. (A grant's secret never crosses the network, with or without TLS.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenInClear {

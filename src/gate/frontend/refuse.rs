@@ -6,7 +6,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use futures_util::FutureExt as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -27,10 +26,8 @@ const MAX_DISCARDED_BYTES: u64 = 64 * 1024;
 /// Sends the client the reason as FATAL, if the ending has a text, and closes. Takes at most 2 s.
 pub async fn refuse(mut transport: Transport, ending: &Ending) {
     if let Some(words) = ending.words() {
-        let mut out = BytesMut::new();
-        error_response::fatal(&mut out, &words);
         let telling = async {
-            transport.write_all(&out).await?;
+            transport.write_all(&error_response::fatal(&words)).await?;
             transport.flush().await
         };
         if !matches!(timeout(FAREWELL_TIMEOUT, telling).await, Ok(Ok(()))) {
@@ -44,36 +41,38 @@ pub async fn refuse(mut transport: Transport, ending: &Ending) {
 /// connection already has the permit.
 fn mention(mut transport: Transport, ending: &Ending) {
     let Some(words) = ending.words() else { return };
-    let mut out = BytesMut::new();
-    error_response::fatal(&mut out, &words);
     let telling = async {
-        transport.write_all(&out).await?;
+        transport.write_all(&error_response::fatal(&words)).await?;
         transport.shutdown().await
     };
     // The connection is dropped next, with or without success.
     let _ = telling.now_or_never();
 }
 
-/// Refuses a client that is not authenticated: when this returns, the client has got its error and the connection is closed. The
-/// failure counts against its address. After many failures the answer is delayed, but never beyond the handshake's limit.
-pub(super) async fn unproved(
-    transport: Transport,
+/// Refuses a client that is not authenticated: when this returns, the client has got the error it may have, and the connection (if it
+/// was not lost with the TLS handshake) is closed. The failure counts against its address. After many failures the answer is delayed,
+/// but never beyond the handshake's limit.
+pub(super) async fn reject(
+    transport: Option<Transport>,
     client: SocketAddr,
-    startup: StartupMessage,
+    startup: Option<StartupMessage>,
     mut budget: HandshakeBudget,
     error: HandshakeError,
 ) -> Box<FailedHandshake> {
-    let held = budget.failed(&error, Some(&startup.user)).await;
-    let ending = error.ending(&startup.user, held);
-    if error.told() {
-        Box::pin(refuse(transport, &ending)).await;
-    } else if matches!(error, HandshakeError::Displaced(_)) {
-        mention(transport, &ending);
+    let user = startup.as_ref().map(|startup| startup.user.as_str());
+    let held = budget.failed(&error, user).await;
+    let ending = error.ending(user.unwrap_or_default(), held);
+    if let Some(transport) = transport {
+        if error.told() {
+            Box::pin(refuse(transport, &ending)).await;
+        } else if matches!(error, HandshakeError::Displaced(_)) && startup.is_some() {
+            mention(transport, &ending);
+        }
     }
     Box::new(FailedHandshake {
         ending,
         client,
-        startup: Some(startup),
+        startup,
         error,
     })
 }

@@ -194,9 +194,9 @@ async fn log_in(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), secret: &[u8
     let (kind, challenge) = message(stream).await;
     assert_eq!((kind, &challenge[..4]), (b'R', &[0, 0, 0, 11][..]));
     let challenged = exchange.challenge(&challenge[4..]).unwrap();
-    let keys = ClientKeys::derive(secret, challenged.salt(), challenged.iterations());
+    let keys = ClientKeys::derive(secret, &challenged.salt, challenged.iterations);
     let answered = challenged.answer(&keys);
-    stream.write_all(&response(answered.message())).await.unwrap();
+    stream.write_all(&response(&answered.message)).await.unwrap();
     stream.flush().await.unwrap();
     let (kind, last) = message(stream).await;
     if kind != b'R' {
@@ -542,8 +542,8 @@ async fn a_replayed_exchange_does_not_log_in() {
     client.write_all(&initial("SCRAM-SHA-256", &exchange.first())).await.unwrap();
     let challenge = message(&mut client).await.1;
     let challenged = exchange.challenge(&challenge[4..]).unwrap();
-    let keys = ClientKeys::derive(SECRET, challenged.salt(), challenged.iterations());
-    let proof = response(challenged.answer(&keys).message());
+    let keys = ClientKeys::derive(SECRET, &challenged.salt, challenged.iterations);
+    let proof = response(&challenged.answer(&keys).message);
 
     let (mut client, outcome) = gate.connect().await;
     client.write_all(&startup(0, "gr_known", b"")).await.unwrap();
@@ -866,7 +866,7 @@ async fn an_unknown_user_takes_the_time_of_a_wrong_secret() {
         let challenged = exchange.challenge(&message(&mut client).await.1[4..]).unwrap();
         let answered = challenged.answer(&keys);
         let asked = gate.settings.clock.moment().instant;
-        client.write_all(&response(answered.message())).await.unwrap();
+        client.write_all(&response(&answered.message)).await.unwrap();
         message(&mut client).await;
         times[round % 2].push(gate.settings.clock.moment().instant.duration_since(asked));
         drop(client);

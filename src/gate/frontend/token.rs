@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::error::{HandshakeError, TokenRefusalError};
-use super::refuse::unproved;
+use super::refuse::reject;
 use super::{Authenticated, FailedHandshake, GreetedClient, TokenInClear};
 use crate::base::secret::Secret;
 use crate::base::tls::Transport;
@@ -79,7 +79,7 @@ where
         }
         Err(error) => error,
     };
-    Err(Box::pin(unproved(transport, client, startup, budget, error)).await)
+    Err(Box::pin(reject(Some(transport), client, Some(startup), budget, error)).await)
 }
 
 async fn ask(transport: &mut Transport, mut out: BytesMut) -> Result<Secret<String>, HandshakeError> {

@@ -1,6 +1,6 @@
 //! Admission: gives an authenticated client a permit, a slot of the target, a connection to it, and the record of its start.
 //!
-//! This module does not decide: the ledger does. [`super::refusal`] handles refusals.
+//! This module does not decide: the access service does. [`super::refusal`] handles refusals.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -16,8 +16,8 @@ use super::refusal::{RefusalReason, RefusedLogin};
 use super::registry::ArrivingLogin;
 use super::target_state::TargetState;
 use super::{SessionRules, SharedState, random};
-use crate::access::Attribution;
 use crate::access::strangers::FailedLogins;
+use crate::access::{Admission, Attribution};
 use crate::audit::event::{ConnectionRefused, Event, SessionStarted, TlsVersion, Who};
 use crate::base::clock::Moment;
 use crate::base::error_chain::display_chain;
@@ -152,17 +152,14 @@ async fn open(
         return Err(Ending::ClockDoubted { ahead }.into());
     }
     wait_for_leftovers(&id, rules, shared).await?;
-    let recheck = shared.service.recheck(&id, client).await;
-    let admission = match shared.ledger.admit(&id, pass.database.as_deref(), client, recheck).await {
-        Ok(admission) => admission,
-        Err(ending) => {
-            // The secret was proved, so the record may name the identity; the name stays empty if the store cannot be read.
-            if let Ok(view) = shared.ledger.grant(&id).await {
-                record.identity = Some(view.grant.identity().clone());
-            }
-            return Err(ending.into());
-        }
-    };
+    let admitted = shared.service.admit(&id, pass.database.as_deref(), client).await;
+    let Admission {
+        session: admission,
+        attribution,
+    } = admitted.map_err(|refused| {
+        record.identity = refused.identity.or_else(|| record.identity.take());
+        refused.ending
+    })?;
     let permit = &admission.permit;
     let target = permit.target();
     record.identity = Some(permit.identity().clone());
@@ -176,10 +173,6 @@ async fn open(
         limit: target_state.limit,
     };
     let place = Arc::clone(&target_state.places).try_acquire_owned().map_err(full)?;
-    let origin = shared.service.origin(permit.grant()).await.map_err(|error| {
-        tracing::error!(error = %display_chain(&error), "cannot read the request of a grant; refusing the login");
-        Ending::LedgerFailed
-    })?;
     let (connected, role) = connect(target_state, &admission, &parameters, shared).await?;
     let Some(backend) = connected.backend.clone() else {
         // A backend without a known process id cannot be ended on time.
@@ -205,7 +198,7 @@ async fn open(
         backend,
         role,
     };
-    Ok((opened, origin))
+    Ok((opened, attribution))
 }
 
 /// Waits until the sessions of a previous run at the grant's target are ended, before its window opens. (An unknown grant is
@@ -214,12 +207,11 @@ async fn wait_for_leftovers(id: &GrantId, rules: &SessionRules, shared: &SharedS
     if rules.targets.values().all(|target_state| target_state.leftovers.settled()) {
         return Ok(());
     }
-    let Ok(view) = shared.ledger.grant(id).await else {
+    let Some(target) = shared.service.target_of(id).await else {
         return Ok(());
     };
-    let target = view.grant.target();
-    match rules.targets.get(target) {
-        Some(target_state) if !target_state.leftovers.wait().await => Err(Ending::LeftoversPending { target: target.clone() }),
+    match rules.targets.get(&target) {
+        Some(target_state) if !target_state.leftovers.wait().await => Err(Ending::LeftoversPending { target }),
         _ => Ok(()),
     }
 }
@@ -246,7 +238,7 @@ async fn connect(
             Ok(connected) => return Ok((connected, Some(account.user.as_str().into()))),
             Err(error) => error,
         };
-        match (error.code(), account.connections()) {
+        match (error.code(), account.grant.as_ref().map(|of| of.connections)) {
             // invalid_password, invalid_authorization_specification: the role was dropped or has another password.
             (Some("28P01" | "28000"), _) if !std::mem::replace(&mut fresh, true) => {
                 roles.distrust(permit.grant(), &account).await;
@@ -300,7 +292,7 @@ fn parameters(startup: &StartupMessage, target: &Target) -> Result<StartupParame
 }
 
 fn not_connected(error: ConnectError, target: &TargetName) -> RefusalReason {
-    let reason = error.reason();
+    let reason = display_chain(&error);
     tracing::warn!(target_name = %target, reason, "refused a session: cannot log in at the target");
     let ending = error.ending(target);
     let words = if let ConnectError::Startup { frame, .. } = error {
@@ -321,7 +313,6 @@ fn masked_tables(opened: &OpenedTarget) -> u64 {
     opened.target_state.masked.get(&profile).map_or(0, |masked| masked.count())
 }
 
-/// Records the start: first in the log, then in the store (where the next start looks for sessions of a crashed gate).
 fn tls_version(transport: &Transport) -> TlsVersion {
     match transport.tls_version() {
         None => TlsVersion::None,
@@ -330,6 +321,7 @@ fn tls_version(transport: &Transport) -> TlsVersion {
     }
 }
 
+/// Records the start: first in the log, then in the store (where the next start looks for sessions of a crashed gate).
 async fn put_on_record(started: &SessionStarted, since: Moment, shared: &SharedState) -> Result<(), Ending> {
     if let Err(error) = shared.journal.record(&Event::SessionStarted(Cow::Borrowed(started))).await {
         tracing::error!(error = %display_chain(&error), "refused a login: cannot write its audit record");

@@ -1,7 +1,6 @@
 //! Arrival of a client: authentication by a grant's secret or an identity's token, and the choice of the grant.
 //!
-//! This module does not decide: the ledger has the verifiers, and the access service knows the holder of a token and decides on
-//! requests.
+//! This module does not decide: the access service has the verifiers, knows the holder of a token and decides on requests.
 //!
 //! INVARIANT: an identity is known only by a token that was proved, and enters only under a grant of its own.
 
@@ -17,11 +16,11 @@ use crate::audit::event::ConnectionRefused;
 use crate::base::error_chain::display_chain;
 use crate::base::secret::Secret;
 use crate::gate::frontend::{self, Authenticated, GreetedClient, TokenRefusalError};
-use crate::ledger::{LedgerError, RequestView};
+use crate::ledger::LedgerError;
 use crate::model::ending::{Ending, LimitScope};
 use crate::model::grant::Grant;
 use crate::model::ids::GrantId;
-use crate::model::names::{IdentityName, ProfileName};
+use crate::model::names::{IdentityName, ProfileName, TargetName};
 use crate::model::request::Request;
 use crate::protocol::wire::startup::Replication;
 
@@ -58,7 +57,7 @@ pub(super) async fn arrive(
 ) -> Result<AuthorizedClient, LoginFailure> {
     let by_grant = frontend::names_grant(&greeted.startup().user);
     let (mut client, principal) = if by_grant {
-        let verifier = shared.ledger.verifier(&greeted.startup().user).await;
+        let verifier = shared.service.verifier(&greeted.startup().user).await;
         (frontend::authenticate(greeted, &verifier).await?, None)
     } else {
         let (client, principal) = by_token(greeted, rules, shared).await?;
@@ -128,20 +127,19 @@ async fn by_token(
 async fn own(client: &mut Authenticated, rules: &SessionRules, shared: &SharedState) -> Result<GrantPass, Ending> {
     let startup = &mut client.startup;
     let options = StartupOptions::take(&mut startup.settings)?;
-    let grant = shared.ledger.grant_of_login(&startup.user);
+    let grant = GrantId::of_login(&startup.user);
     let grant = grant.ok_or_else(|| Ending::BadSecret {
         user: startup.user.clone(),
         held: None,
     })?;
     let named = startup.database.is_some() || options.profile.is_some();
     // A grant that cannot be read is refused at admission, with the reason.
-    let view = shared.ledger.grant(&grant).await.ok();
+    let granted = shared.service.target_of(&grant).await;
     if startup.replication == Replication::Physical {
         // Physical replication has no database: the server ignores the name, and libpq's tools send their own (`replication`).
         startup.database = None;
     }
-    let granted = view.as_ref().map(|view| view.grant.target().as_str());
-    let destination = options.destination(startup, &target_names(rules), granted)?;
+    let destination = options.destination(startup, &target_names(rules), granted.as_ref().map(TargetName::as_str))?;
     Ok(GrantPass {
         grant,
         database: named.then(|| destination.database()),
@@ -196,10 +194,13 @@ async fn of_visitor(
     if let Some(answer) = waiting::answer(&view.request) {
         return answer.map(|grant| pass(grant, false, narrowed(&view.request)));
     }
+    let request = shared.service.watch_request(&view.request.id).ok_or_else(|| {
+        tracing::error!(request = %view.request.id, "refused a login: its pending request is not in memory");
+        Ending::LedgerFailed
+    })?;
     let wait = ApprovalWait {
-        request: watched(&view, shared)?,
+        request: request.clone(),
         approvers: shared.service.approvers(&view).await,
-        nobody: shared.service.waits_for_nobody(&view).await,
         limit,
         repeat: settings.repeat,
     };
@@ -208,9 +209,8 @@ async fn of_visitor(
     }
     let waiter = shared.waiters.enter(principal.name(), settings)?;
     tracing::info!(request = %view.request.id, identity = %principal.name(), client = %client.client, "a login waits for approval");
-    let watched = wait.request.clone();
     let grant = wait.run(&mut client.transport, &waiter, &shared.clock).await?;
-    let note = narrowed(&watched.borrow());
+    let note = narrowed(&request.borrow());
     Ok(pass(grant, true, note))
 }
 
@@ -226,16 +226,6 @@ fn joined(grant: &Grant, request: Option<&Request>, profile: Option<&str>) -> Ar
 /// Returns the note about a request for which an approver granted less than it asked for.
 fn narrowed(request: &Request) -> Option<ArrivalNote> {
     waiting::narrowed(request).map(ArrivalNote::Narrowed)
-}
-
-type Watched = tokio::sync::watch::Receiver<std::sync::Arc<Request>>;
-
-fn watched(view: &RequestView, shared: &SharedState) -> Result<Watched, Ending> {
-    let id = &view.request.id;
-    shared.ledger.watch_request(id).ok_or_else(|| {
-        tracing::error!(request = %id, "refused a login: its pending request is not in memory");
-        Ending::LedgerFailed
-    })
 }
 
 /// Returns the ending of a client whose request was refused at once.

@@ -1,11 +1,17 @@
-//! Pool of read buffers for sessions. A session holds a buffer only while it transfers bytes, so an idle session holds none.
+//! Pool of read buffers for sessions, and the chunk of bytes that is read into one. A session holds a buffer only while it transfers
+//! bytes, so an idle session holds none.
 //!
-//! This module does not read or write.
+//! This module does not look at the bytes, and does not write them.
 
 use std::ops::Range;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use parking_lot::Mutex;
+use tokio::io::{AsyncRead as _, ReadBuf};
+
+use crate::base::tls::Transport;
 
 /// Size of a buffer for short messages, in bytes.
 const SMALL_BUFFER_BYTES: usize = 16 * 1024;
@@ -57,6 +63,8 @@ pub(super) struct BufferChunk {
     pub(super) sent: usize,
     /// True if the last read filled the buffer, so the next one may be larger.
     bulk: bool,
+    /// True if the last read found nothing, neither in the socket nor in TLS.
+    dry: bool,
 }
 
 impl BufferChunk {
@@ -79,7 +87,7 @@ impl BufferChunk {
     }
 
     /// Returns an empty buffer to read into.
-    pub(super) fn empty(&mut self, pool: &BufferPool) -> &mut [u8] {
+    fn empty(&mut self, pool: &BufferPool) -> &mut [u8] {
         self.filled = 0;
         self.sent = 0;
         let wanted = if self.bulk { LARGE_BUFFER_BYTES } else { SMALL_BUFFER_BYTES };
@@ -90,8 +98,42 @@ impl BufferChunk {
         self.buffer.as_deref_mut().unwrap_or_default()
     }
 
-    /// Notes that `n` bytes were read into the buffer.
-    pub(super) fn fill(&mut self, n: usize) {
+    /// Reads the next bytes, which follow those `carried` over from the chunk before, and returns their number; `None` at the end of
+    /// the connection. No buffer is held while there are none.
+    pub(super) fn poll_fill(
+        &mut self,
+        from: &mut Transport,
+        carried: &mut Vec<u8>,
+        pool: &BufferPool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<usize>> {
+        if self.dry {
+            // Nothing was left to read, so the socket must be readable before a buffer is borrowed.
+            let _ = ready!(from.tcp().poll_read_ready(cx));
+            self.dry = false;
+        }
+        let (before, rest) = self.empty(pool).split_at_mut_checked(carried.len()).unwrap_or_default();
+        let mut rest = ReadBuf::new(rest);
+        let read = Pin::new(from).poll_read(cx, &mut rest);
+        let n = rest.filled().len();
+        match read {
+            Poll::Pending => {
+                self.release(pool);
+                self.dry = true;
+                Poll::Pending
+            }
+            Poll::Ready(Ok(())) if n > 0 => {
+                before.copy_from_slice(carried);
+                self.fill(carried.len() + n);
+                carried.clear();
+                Poll::Ready(Some(n))
+            }
+            Poll::Ready(_) => Poll::Ready(None),
+        }
+    }
+
+    /// Notes that the buffer has `n` bytes.
+    fn fill(&mut self, n: usize) {
         let size = self.buffer.as_ref().map_or(0, |buffer| buffer.len());
         self.filled = n.min(size);
         self.sent = 0;

@@ -11,7 +11,6 @@
 
 use std::time::Duration;
 
-use bytes::BytesMut;
 use futures_util::future::OptionFuture;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::oneshot;
@@ -19,12 +18,12 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::recorder::{SessionTotals, StatementRecorder, TargetLastWord};
-use super::relay::{ClientToTarget, Relay, TargetToClient};
-use super::tail::UnfinishedMessage;
+use super::registry::SessionHandle;
+use super::relay::{ClientToTarget, Relay, TargetToClient, UnfinishedMessage};
 use crate::base::clock::{Clock, Moment};
 use crate::base::tls::Transport;
-use crate::database::provision::{Backend, BackendGoneness, Terminator};
-use crate::database::upstream::{self, BackendKey, Target};
+use crate::database::provision::{BackendGoneness, Terminator};
+use crate::database::upstream;
 use crate::gate::frontend;
 use crate::model::ending::{Ending, EndingText, Fate};
 use crate::protocol::wire::error_response;
@@ -58,18 +57,8 @@ pub(super) struct SessionEnd {
     pub(super) closing: Option<JoinHandle<()>>,
 }
 
-/// Objects of the target that are needed to end a session.
-pub(super) struct EndingTarget<'a> {
-    pub(super) target: &'a Target,
-    pub(super) terminator: &'a Terminator,
-    pub(super) backend: Backend,
-    pub(super) key: &'a BackendKey,
-    /// Time for a client to take the last message.
-    pub(super) grace: Duration,
-}
-
-/// Ends the session for the reason `ending`.
-pub(super) async fn end(relay: Relay, ending: &Ending, backstage: EndingTarget<'_>) -> SessionEnd {
+/// Ends the session for the reason `ending`. The client has the time `grace` to take the last message.
+pub(super) async fn end(relay: Relay, ending: &Ending, grace: Duration) -> SessionEnd {
     let Relay {
         client,
         mut target,
@@ -79,44 +68,41 @@ pub(super) async fn end(relay: Relay, ending: &Ending, backstage: EndingTarget<'
         clock,
         journal,
         pool,
+        live,
         ..
     } = relay;
+    let terminator = &live.target_state.terminator;
     let kill = !matches!(ending, Ending::Quit | Ending::TargetClosed { .. });
     recorder.stopping();
     let mut tail = down.tail();
-    recorder.not_sent(down.rows_left(&recorder));
+    recorder.extended.not_sent(down.rows_left(&recorder));
     if kill && !tail.whole {
-        let pipelined = recorder.pipelined();
+        let pipelined = recorder.extended.pipelined();
         let wait = if pipelined { PIPELINED_FRAME_TIMEOUT } else { FRAME_TIMEOUT };
         let _ = timeout(wait, down.finish_message(&mut target, &mut recorder, &mut tail)).await;
     }
-    down.release(&pool);
+    down.chunk.release(&pool);
     let (stopped, wait_for_stop) = oneshot::channel();
     // The backend would run its next statement, or the client waits for the rest of a message that the backend sends only when it
     // ends.
-    let urgent = recorder.pipelined() || !tail.whole;
+    let urgent = recorder.extended.pipelined() || !tail.whole;
     let gone = async {
-        let gone = OptionFuture::from(kill.then(|| stop_backend(&backstage, urgent))).await;
+        let gone = OptionFuture::from(kill.then(|| stop_backend(&live, urgent))).await;
         // The receiver may have stopped waiting.
         let _ = stopped.send(());
         gone
     };
     let farewell = async {
         let known = if kill {
-            let crowded = backstage.terminator.crowded();
+            let crowded = terminator.crowded();
             first_word((&mut down, &mut target, &mut recorder), &mut tail, crowded).await
         } else {
             Some(false)
         };
         let said = known.map_or(Fate::Stopping, |cut| recorder.fate(cut));
-        let record = let_go(
-            target,
-            (&mut down, &mut recorder),
-            known.map(|_| said),
-            wait_for_stop,
-            backstage.terminator,
-        );
-        let ((told, closing), fate) = tokio::join!(tell(client, tail, ending, said, backstage.grace), record);
+        let (sides, known) = ((&mut down, &mut recorder), known.map(|_| said));
+        let record = let_go(target, sides, known, wait_for_stop, terminator);
+        let ((told, closing), fate) = tokio::join!(tell(client, tail, ending, said, grace), record);
         (fate, told, closing)
     };
     let (gone, (fate, told, closing)) = tokio::join!(gone, farewell);
@@ -175,30 +161,30 @@ pub(super) fn due(ending: &Ending, clock: &Clock, noticed: Moment) -> Instant {
 
 /// Cancels the backend's statement by the session's own key, repeatedly, if the provisioning connection is slow or down. The
 /// gate's side of its connection is closed by then, so the backend ends after that.
-async fn cancel_alone(backstage: &EndingTarget<'_>) {
+async fn cancel_alone(live: &SessionHandle) {
     tokio::select! {
         () = sleep(TERMINATE_TIMEOUT) => {}
-        () = backstage.terminator.cut_off() => {}
+        () = live.target_state.terminator.cut_off() => {}
     }
     loop {
-        let _ = upstream::cancel(backstage.target, backstage.key).await;
+        let _ = upstream::cancel(&live.target_state.target, &live.backend_key).await;
         sleep(CANCEL_INTERVAL).await;
     }
 }
 
-async fn stop_backend(backstage: &EndingTarget<'_>, urgent: bool) -> BackendGoneness {
-    let mut order = backstage.terminator.end_watched(backstage.backend.clone(), urgent);
+async fn stop_backend(live: &SessionHandle, urgent: bool) -> BackendGoneness {
+    let mut order = live.target_state.terminator.end_watched(live.backend.clone(), urgent);
     // Once the backend is signalled, a cancel has no further effect and costs the target a process. If many end at once, none is
     // cancelled.
     tokio::select! {
         biased;
         () = order.signalled() => {}
-        () = cancel_alone(backstage) => {}
+        () = cancel_alone(live) => {}
     }
     let gone = order.gone().await;
     if !gone.confirmed {
         tracing::error!(
-            target_name = %backstage.target.name, backend = backstage.backend.pid,
+            target_name = %live.who.target, backend = live.backend.pid,
             "cannot confirm that a backend is gone; closed its connection and cancelled its statement; check pg_stat_activity"
         );
     }
@@ -213,10 +199,10 @@ async fn first_word(
     crowded: bool,
 ) -> Option<bool> {
     let patience = if crowded { Duration::ZERO } else { CLIENT_FATE_TIMEOUT };
-    match timeout(patience, hear_out(down, target, recorder, tail)).await {
+    match timeout(patience, read_out(down, target, recorder, tail)).await {
         Ok(cut) => Some(cut),
         Err(_) if tail.whole => None,
-        Err(_) => Some(hear_out(down, target, recorder, tail).await),
+        Err(_) => Some(read_out(down, target, recorder, tail).await),
     }
 }
 
@@ -226,30 +212,30 @@ async fn late_word(down: &mut TargetToClient, target: &mut Transport, recorder: 
         whole: true,
         ..UnfinishedMessage::default()
     };
-    let cut = hear_out(down, target, recorder, &mut nothing).await;
+    let cut = read_out(down, target, recorder, &mut nothing).await;
     recorder.fate(cut)
 }
 
 /// Reads until the target has answered or closed: for the record, and for the rest of the current message (a backend that runs on
 /// with part of a result in its buffer sends that only when it is stopped). Returns true if it broke off within a message.
-async fn hear_out(
+async fn read_out(
     down: &mut TargetToClient,
     target: &mut Transport,
     recorder: &mut StatementRecorder,
     tail: &mut UnfinishedMessage,
 ) -> bool {
-    if !recorder.executing() && tail.whole {
+    if !recorder.extended.executing() && tail.whole {
         return false;
     }
-    let heard = timeout(FATE_TIMEOUT, async {
-        while recorder.executing() || tail.wanted() {
+    let answered = timeout(FATE_TIMEOUT, async {
+        while recorder.extended.executing() || tail.wanted() {
             let wanted = tail.wanted();
-            if !down.hear(target, recorder, wanted.then_some(&mut *tail)).await && (!wanted || tail.wanted()) {
+            if !down.read_unsent(target, recorder, wanted.then_some(&mut *tail)).await && (!wanted || tail.wanted()) {
                 break;
             }
         }
     });
-    heard.await.is_ok() && !down.at_boundary()
+    answered.await.is_ok() && !down.at_boundary()
 }
 
 /// Sends the client the last message, and begins to close its connection if that is possible in order.
@@ -263,13 +249,13 @@ async fn tell(
     if matches!(ending, Ending::Disconnected | Ending::Quit) {
         return (None, None);
     }
-    let mut last = BytesMut::from(tail.bytes.as_slice());
+    let mut last = tail.bytes;
     let words = ending.words().map(|words| with_fate(words, ending, fate));
     let mut due = None;
     if let Some(words) = words {
         due = Some(tail.whole);
         if tail.whole {
-            error_response::fatal(&mut last, &words);
+            last.extend(error_response::fatal(&words));
         } else {
             // The client could not parse a FATAL inside a message.
             last.clear();

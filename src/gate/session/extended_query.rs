@@ -7,40 +7,32 @@
 //! server's ParseComplete or BindComplete. Before that it counts only within its own Sync group, because the server skips the
 //! rest of the group if it fails. A name that depends on an unfinished earlier group is answered with [`NameLookup::Wait`].
 
-mod answer;
-mod flight;
-mod limits;
-mod lookup;
-mod names;
+mod answers;
 mod pending;
-mod settling;
-mod work;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::time::Instant;
 
-use answer::AnswerState;
-pub(super) use answer::{FailingMessage, SettledStatement};
-use flight::InFlightCount;
-use names::StatementNames;
-use pending::{PendingMessage, settle};
-pub(super) use work::RolledBackRange;
-use work::TransactionWork;
+use pending::PendingMessage;
+pub(super) use pending::{AnswerState, FailingMessage, NamedObject, PendingKind, SettledStatement, server_name};
 
-use super::pace::ForwardingPace;
-use super::statement::{MemoryUse, Portal, PreparedStatement};
+use super::pace::{ForwardingPace, MAX_STATEMENTS_IN_FLIGHT};
+use super::statement::{FoundWords, Portal, PreparedStatement};
 use crate::access::quota::Quota;
-use crate::audit::event::{StatementKind, StatementResult};
-use crate::gate::sql_filter::StatementRefusal;
-use crate::protocol::wire::backend::{self, TransactionState};
+use crate::gate::sql_filter::{FilterRule, StatementRefusal};
+use crate::protocol::wire::backend::TransactionStatus;
 
 /// Maximum number of unanswered messages of one session; at this number the gate stops reading from the client. Each answer has
 /// at least five bytes and the server's output buffer has 8 KiB (`PQ_SEND_BUFFER_SIZE`, libpq/pqcomm.c), so by then the server
 /// must have sent some answers.
 const MAX_PENDING_MESSAGES: usize = 4096;
+/// Maximum number of prepared statements of one session, and of portals.
+const MAX_NAMES: usize = 50_000;
+const TOO_MANY_HINT: &str =
+    "give up prepared statements that are not needed any more (DEALLOCATE, or a smaller statement cache of the driver)";
 
 /// Result of resolving a name.
 #[derive(Debug)]
@@ -65,22 +57,37 @@ enum AfterCopy {
     Lost,
 }
 
+/// Statements that were recorded as run, and that a later error undid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RolledBackRange {
+    pub(super) first: u64,
+    pub(super) last: u64,
+    pub(super) sqlstate: Vec<u8>,
+}
+
 /// State of the extended query protocol in one session.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that do not depend on each other")]
 pub(super) struct ExtendedQueryState {
     statements: StatementNames<PreparedStatement>,
     portals: StatementNames<Portal>,
     pending: VecDeque<PendingMessage>,
-    /// Messages in `pending` that the guard rails refuse, by the number of their statement: they are certain to fail.
-    refused: VecDeque<(u64, Arc<StatementRefusal>)>,
-    /// Messages that deallocate a prepared statement, by the number of their statement.
-    deallocating: VecDeque<(u64, Box<[u8]>)>,
-    held: MemoryUse,
-    /// Messages in `pending` that execute something.
-    flight: InFlightCount,
+    /// Usage of its identity, which the bytes of every [`PreparedStatement`] and [`Portal`] are added to. It must be set before
+    /// anything is held.
+    pub(super) quota: Arc<Quota>,
+    /// Pace that the remaining time allows.
+    pub(super) pace: ForwardingPace,
+    /// Number of messages in `pending` that execute something.
+    in_flight: usize,
+    /// True if so many were in flight that the client waits until half of them are answered. Then it continues with many at once
+    /// instead of one for each answer.
+    crowded: bool,
+    /// True if an Execute is unanswered and no later message makes the server send its answers: it must be asked for them (protocol:
+    /// Flush) before anything may wait for them.
+    pub(super) unflushed: bool,
     answer: AnswerState,
     /// True if the server drops everything until the next Sync, which the client has not sent yet.
-    skipping: bool,
+    pub(super) skipping: bool,
     /// True during a COPY from the client that the client has not ended: Sync and Flush are part of it.
     copying_in: bool,
     /// True if the server reads COPY data, according to its last answer.
@@ -89,14 +96,22 @@ pub(super) struct ExtendedQueryState {
     /// COPY.
     after_copy: AfterCopy,
     copy_in_bytes: u64,
-    transaction: TransactionState,
+    /// Transaction status of the last ReadyForQuery.
+    pub(super) transaction: TransactionStatus,
     settled: u64,
-    /// Last settled statement, if the transaction status changed after it and no statement's record has the new status.
-    changed: Option<u64>,
-    /// Work done in the current transaction.
-    work: TransactionWork,
-    /// Number of times that SQL may have reassigned names; texts parsed before are uncertain.
-    renamed: u64,
+    /// Last settled statement, if the transaction status changed after it and no statement's record has the new status; to be taken.
+    pub(super) changed: Option<u64>,
+    /// First and last statement that ran since the last end of a transaction. The statements of a pipeline are one transaction up to
+    /// its Sync (protocol: "Pipelining"), and a deferred constraint or a conflict fails only at its end.
+    ran: Option<(u64, u64)>,
+    /// First error since the last ReadyForQuery.
+    first_error: Option<Vec<u8>>,
+    /// Statements that were recorded as done and then undone because the end of the transaction failed; to be taken. Transactions
+    /// that clients roll back themselves are not among them: their `ROLLBACK` is a statement on record.
+    pub(super) undone: Option<RolledBackRange>,
+    /// Number of times that SQL may have reassigned names; texts parsed before are uncertain. A [`PreparedStatement`] stores the
+    /// number at its Parse.
+    pub(super) renamed: u64,
 }
 
 // Messages from the client.
@@ -107,156 +122,132 @@ impl ExtendedQueryState {
     }
 
     /// Returns true if a message of this type must wait until the server has answered the earlier ones.
-    pub(super) fn waits(&mut self, tag: u8, pace: ForwardingPace) -> bool {
-        match pace {
-            ForwardingPace::Pipelined => matches!(tag, b'Q' | b'E' | b'F') && self.flight.is_full(),
+    pub(super) fn waits(&mut self, tag: u8) -> bool {
+        match self.pace {
+            ForwardingPace::Pipelined => matches!(tag, b'Q' | b'E' | b'F') && self.is_crowded(),
             // A Sync ends a transaction, so it counts as work too.
             ForwardingPace::OneByOne => {
+                let is_sync = |pending: &PendingMessage| matches!(pending.kind, PendingKind::Sync { perhaps: false });
                 matches!(tag, b'Q' | b'E' | b'F' | b'P' | b'B' | b'D' | b'C')
-                    && (self.flight.statements() > 0
-                        || self
-                            .pending
-                            .iter()
-                            .any(|pending| matches!(pending, PendingMessage::Sync { perhaps: false })))
+                    && (self.in_flight > 0 || self.pending.iter().any(is_sync))
             }
             ForwardingPace::Still => !matches!(tag, b'd' | b'X'),
         }
     }
 
-    /// Returns true if the server must be asked to send answers (protocol: Flush) before anything may wait for them.
-    pub(super) fn unflushed(&self) -> bool {
-        self.flight.unflushed
+    fn is_crowded(&mut self) -> bool {
+        let most = if self.crowded {
+            MAX_STATEMENTS_IN_FLIGHT / 2 + 1
+        } else {
+            MAX_STATEMENTS_IN_FLIGHT
+        };
+        self.crowded = self.in_flight >= most;
+        self.crowded
     }
 
     /// Returns true if the next message will wait for the answer to the last one, and nothing makes the server send that answer.
-    pub(super) fn needs_flush(&self, pace: ForwardingPace) -> bool {
-        self.flight.needs_flush(pace)
+    pub(super) fn needs_flush(&self) -> bool {
+        self.unflushed && (self.pace != ForwardingPace::Pipelined || self.in_flight >= MAX_STATEMENTS_IN_FLIGHT)
     }
 
     /// Notes that a Flush goes to the server: the client's, or one of the gate's own.
     pub(super) fn flush(&mut self) {
-        self.flight.unflushed = false;
+        self.unflushed = false;
     }
 
     /// Returns true if more than one statement is at the server: it continues with the next when one is stopped.
     pub(super) fn pipelined(&self) -> bool {
-        self.flight.statements() > 1
+        self.in_flight > 1
     }
 
     /// Returns the number of the first statement without an answer.
     pub(super) fn unanswered(&self) -> Option<u64> {
-        self.pending.iter().find_map(PendingMessage::statement)
+        self.pending.iter().find_map(|pending| pending.statement)
     }
 
-    /// Counts the bytes held together with those of the identity's other sessions; it must be called before anything is held.
-    pub(super) fn share(&mut self, quota: Arc<Quota>) {
-        self.held = MemoryUse::sharing(quota);
+    /// Returns the refusal if a Parse or Bind (by its tag) must not be forwarded now, because the session or all sessions of the
+    /// identity hold too much. A Parse is refused slightly earlier than a Bind, so that statements that are already prepared can
+    /// still be executed. Executing, closing and SQL (`DEALLOCATE`) are always allowed, so a client can always get below the limit
+    /// again.
+    pub(super) fn over_limit(&self, tag: u8) -> Option<Arc<StatementRefusal>> {
+        let (names, bytes) = match tag {
+            b'P' => (self.statements.len(), self.quota.full_for_statements()),
+            b'B' => (self.portals.len(), self.quota.full_for_portals()),
+            _ => return None,
+        };
+        let (rule, message, detail) = if let Some(limit) = bytes {
+            (
+                FilterRule::PreparedBytes,
+                "your sessions hold as many bytes of prepared statements and portals as they may",
+                format!(
+                    "All your sessions together may hold {limit} bytes; the last eighth is for portals. The session goes on."
+                ),
+            )
+        } else if names >= MAX_NAMES {
+            (
+                FilterRule::PreparedNames,
+                "this session holds as many prepared statements or portals as it may",
+                format!("It may hold {MAX_NAMES} of each. The session goes on."),
+            )
+        } else {
+            return None;
+        };
+        Some(Arc::new(StatementRefusal {
+            rule,
+            message: message.to_owned(),
+            detail,
+            hint: TOO_MANY_HINT.to_owned(),
+        }))
     }
 
-    /// Notes that the text of this statement, just taken, deallocates a prepared statement.
-    pub(super) fn deallocates(&mut self, statement: u64, name: Box<[u8]>) {
-        self.deallocating.push_back((statement, name));
-    }
-
-    /// Returns the counter of held bytes, which every [`PreparedStatement`] and [`Portal`] is added to.
-    pub(super) fn held(&self) -> &MemoryUse {
-        &self.held
-    }
-
-    /// Returns true if the server is known to drop all messages up to the next Sync.
-    pub(super) fn skipping(&self) -> bool {
-        self.skipping
-    }
-
-    /// Notes that SQL text with words like `DEALLOCATE`, `PREPARE` or `DISCARD` is on its way, which share the protocol's name
-    /// space: names parsed until now may be reassigned to other texts.
-    pub(super) fn names_may_change(&mut self) {
-        self.renamed += 1;
-    }
-
-    /// Returns true if there are named portals, or if one is about to be created.
-    pub(super) fn has_named_portals(&self) -> bool {
-        let coming = |pending: &PendingMessage| matches!(pending, PendingMessage::Bind { name, .. } if !name.is_empty());
-        self.portals.named().next().is_some() || self.pending.iter().any(coming)
-    }
-
-    /// Notes that SQL text is on its way that may replace a portal by a cursor.
-    pub(super) fn portals_may_change(&mut self) {
-        let coming = self.pending.iter().filter_map(|pending| match pending {
-            PendingMessage::Bind { name, portal, .. } if !name.is_empty() => Some(portal),
-            _ => None,
-        });
-        for portal in self.portals.named().chain(coming) {
-            portal.uncertain.store(true, Ordering::Relaxed);
+    /// Notes that SQL text with these words is on its way. Words like `DEALLOCATE`, `PREPARE` or `DISCARD` share the protocol's name
+    /// space: names parsed until now may be reassigned to other texts, and a portal may be replaced by a cursor. A text that the
+    /// server itself assembles is not visible at all.
+    pub(super) fn names_may_change(&mut self, words: FoundWords) {
+        self.renamed += u64::from(words.renames);
+        if words.renames || words.reopens {
+            self.named_portals()
+                .for_each(|portal| portal.uncertain.store(true, Ordering::Relaxed));
         }
     }
 
-    /// Returns the number of times that names may have changed; a [`PreparedStatement`] stores the number at its Parse.
-    pub(super) fn renamed(&self) -> u64 {
-        self.renamed
+    fn named_portals(&self) -> impl Iterator<Item = &Arc<Portal>> {
+        let coming = self.pending.iter().filter_map(|pending| match &pending.kind {
+            PendingKind::Bind { name, portal } if !name.is_empty() => Some(portal),
+            _ => None,
+        });
+        self.portals.named.values().chain(coming)
     }
 
-    pub(super) fn query(&mut self, statement: u64, since: Instant) {
-        self.flight.begin(false);
-        self.pending.push_back(PendingMessage::Query { statement, since });
-    }
-
-    pub(super) fn call(&mut self, statement: u64, since: Instant) {
-        self.flight.begin(false);
-        self.pending.push_back(PendingMessage::Call { statement, since });
-    }
-
-    pub(super) fn parse(&mut self, statement: u64, since: Instant, name: &[u8], prepared: Arc<PreparedStatement>) {
-        self.pending.push_back(PendingMessage::Parse {
+    /// Notes that a message goes to the server: with its statement's number, if it is one, and with the refusal if it goes in a
+    /// form that must fail.
+    pub(super) fn send(
+        &mut self,
+        since: Instant,
+        statement: Option<u64>,
+        refused: Option<Arc<StatementRefusal>>,
+        kind: PendingKind,
+    ) {
+        if kind.executes() {
+            self.in_flight += 1;
+            self.unflushed = matches!(kind, PendingKind::Execute(_));
+        }
+        self.pending.push_back(PendingMessage {
+            kind,
             statement,
             since,
-            name: name.into(),
-            prepared,
+            refused,
         });
     }
 
-    pub(super) fn bind(&mut self, since: Instant, name: &[u8], portal: Arc<Portal>) {
-        self.pending.push_back(PendingMessage::Bind {
-            since,
-            name: name.into(),
-            portal,
-        });
-    }
-
-    pub(super) fn execute(&mut self, statement: u64, since: Instant, portal: Option<Arc<Portal>>) {
-        self.flight.begin(true);
-        self.pending.push_back(PendingMessage::Execute {
-            statement,
-            since,
-            portal,
-        });
-    }
-
-    pub(super) fn describe(&mut self, since: Instant, (portal, name): (bool, &[u8]), prepared: Option<Arc<PreparedStatement>>) {
-        self.pending.push_back(PendingMessage::Describe {
-            since,
-            portal,
-            name: name.into(),
-            prepared,
-        });
-    }
-
-    pub(super) fn close(&mut self, since: Instant, (portal, name): (bool, &[u8])) {
-        let name = name.into();
-        self.pending.push_back(if portal {
-            PendingMessage::ClosePortal { since, name }
-        } else {
-            PendingMessage::CloseStatement { since, name }
-        });
-    }
-
-    pub(super) fn sync(&mut self) {
+    pub(super) fn sync(&mut self, since: Instant) {
         let perhaps = self.copying_in;
-        self.flight.unflushed = false;
+        self.unflushed = false;
         if perhaps {
             // During a COPY from the client the server ignores Sync (protocol: "COPY Operations"), but the COPY may have failed
             // before the server reads this one. Several of them count as one: an extra ReadyForQuery is ignored.
-            if matches!(self.pending.back(), Some(PendingMessage::Sync { perhaps: true })) {
+            let last = self.pending.back().map(|last| &last.kind);
+            if matches!(last, Some(PendingKind::Sync { perhaps: true })) {
                 return;
             }
         } else {
@@ -265,7 +256,7 @@ impl ExtendedQueryState {
                 self.after_copy = AfterCopy::Known;
             }
         }
-        self.pending.push_back(PendingMessage::Sync { perhaps });
+        self.send(since, None, None, PendingKind::Sync { perhaps });
     }
 
     /// Returns true if a message is not allowed now. If the server reads COPY data, it is an error that ends the session
@@ -278,206 +269,116 @@ impl ExtendedQueryState {
         }
     }
 
-    /// Notes that the message of this statement, just taken, is refused: the server gets it in a form that must fail.
-    pub(super) fn refuse(&mut self, statement: u64, refused: Arc<StatementRefusal>) {
-        self.refused.push_back((statement, refused));
-    }
-
-    /// Notes that a Parse, with its statement's number, or a Bind is refused by a limit.
-    pub(super) fn refuse_at_limit(&mut self, statement: Option<u64>, since: Instant, refused: Arc<StatementRefusal>) {
-        self.pending.push_back(PendingMessage::Refused {
-            statement,
-            since,
-            refused,
-        });
-    }
-
-    /// Notes a message that the server is certain to refuse.
-    pub(super) fn malformed(&mut self, since: Instant, kind: StatementKind) {
-        self.pending.push_back(PendingMessage::Malformed { since, kind });
-    }
-
     pub(super) fn copy_data(&mut self, bytes: u64) {
         self.copy_in_bytes += bytes;
     }
 
-    pub(super) fn copy_end(&mut self) {
+    pub(super) fn copy_end(&mut self, since: Instant) {
         if self.copying_in {
             self.copying_in = false;
         } else if !self.pending.is_empty() {
-            self.pending.push_back(PendingMessage::CopyEnd);
+            self.send(since, None, None, PendingKind::CopyEnd);
         }
         // A Flush sent before was part of the COPY.
-        self.flight.unflushed = self
-            .pending
-            .iter()
-            .any(|pending| matches!(pending, PendingMessage::Execute { .. }));
+        let is_execute = |pending: &PendingMessage| matches!(pending.kind, PendingKind::Execute(_));
+        self.unflushed = self.pending.iter().any(is_execute);
     }
 }
 
-// Answers of the server.
+// Meaning of a name at the current point of the client's stream.
 impl ExtendedQueryState {
-    /// Counts bytes of an answer; calls `now` at the first.
-    pub(super) fn answered(&mut self, bytes: u64, now: impl FnOnce() -> Instant) {
-        self.answer.bytes += bytes;
-        self.answer.first.get_or_insert_with(now);
-    }
-
-    /// Counts a row sent to the client if it is `whole`.
-    pub(super) fn row(&mut self, whole: bool) {
-        self.answer.rows_sent += u64::from(whole);
-    }
-
-    /// Counts COPY data to the client; a message is a row if it is `whole`.
-    pub(super) fn copied_out(&mut self, bytes: u64, whole: bool) {
-        *self.answer.copy_out.get_or_insert(0) += bytes;
-        self.answer.rows_copied += u64::from(whole);
-    }
-
-    /// Subtracts rows, or messages of a COPY, that were counted but not sent to the client.
-    pub(super) fn not_sent(&mut self, rows: u64) {
-        let answer = &mut self.answer;
-        let counted = if answer.rows_copied > 0 {
-            &mut answer.rows_copied
-        } else {
-            &mut answer.rows_sent
+    /// Returns the prepared statement that a name stands for.
+    pub(super) fn statement(&self, name: &[u8]) -> NameLookup<PreparedStatement> {
+        let meaning = |kind: &PendingKind| match kind {
+            PendingKind::Parse { name: defined, prepared } if **defined == *name => Some(NameLookup::Known(Arc::clone(prepared))),
+            PendingKind::Close(closed) if !closed.portal && *closed.name == *name => Some(NameLookup::Unknown),
+            _ => None,
         };
-        *counted = counted.saturating_sub(rows);
+        self.look_up(meaning, self.statements.get(name))
     }
 
-    /// Returns true if the server is answering a Query, which ends with its ReadyForQuery and not with each command.
-    pub(super) fn answers_query(&self) -> bool {
-        matches!(self.pending.front(), Some(PendingMessage::Query { .. }))
-    }
-
-    /// Returns the refusal that the next error belongs to.
-    pub(super) fn refusal(&self) -> Option<&Arc<StatementRefusal>> {
-        let head = self.pending.iter().find(|pending| !pending.has_no_answer())?;
-        let refused = if let PendingMessage::Refused { refused, .. } = head {
-            refused
-        } else {
-            let (statement, refused) = self.refused.front()?;
-            (head.statement() == Some(*statement)).then_some(refused)?
+    /// Returns the portal that a name stands for.
+    pub(super) fn portal(&self, name: &[u8]) -> NameLookup<Portal> {
+        let meaning = |kind: &PendingKind| match kind {
+            PendingKind::Bind { name: defined, portal } if **defined == *name => Some(NameLookup::Known(Arc::clone(portal))),
+            PendingKind::Close(closed) if closed.portal && *closed.name == *name => Some(NameLookup::Unknown),
+            _ => None,
         };
-        self.answer.error.is_none().then_some(refused)
+        self.look_up(meaning, self.portals.get(name))
     }
 
-    /// Processes one answer message, whose body is complete as far as it matters, and passes each statement it settles to
-    /// `settled`. Returns the refusal that replaces an error for the client.
-    pub(super) fn answer(
-        &mut self,
-        tag: u8,
-        body: &[u8],
-        mut settled: impl FnMut(SettledStatement),
-    ) -> Option<Arc<StatementRefusal>> {
-        // These messages get no (further) answer: the answer belongs to the next message.
-        if tag != b'Z' {
-            self.pass_over();
-            self.answer.begun = true;
-        }
-        match tag {
-            b'1' | b'2' | b'3' => self.defined(),
-            b'C' => self.command_complete(backend::command_tag(body), settled),
-            b'I' => self.finish_execute(StatementResult::Completed, &mut settled),
-            b's' => self.finish_execute(StatementResult::Suspended, &mut settled),
-            b't' => self.described(Some(backend::parameter_types(body))),
-            b'T' | b'n' => self.described(None),
-            b'G' | b'W' => self.copy_in_begins(),
-            b'H' => self.answer.copy_out = Some(0),
-            b'E' => return self.error(backend::error_code(body), settled),
-            b'Z' => self.ready(TransactionState::of(body), settled),
-            _ => {}
-        }
-        None
-    }
-
-    /// Returns the transaction status of the last ReadyForQuery.
-    pub(super) fn transaction(&self) -> TransactionState {
-        self.transaction
-    }
-
-    /// Returns the statement described at [`ExtendedQueryState::changed`], once.
-    pub(super) fn transaction_changed(&mut self) -> Option<u64> {
-        self.changed.take()
-    }
-
-    /// Returns the statements that were recorded as done and then undone because the end of the transaction failed; once.
-    pub(super) fn undone(&mut self) -> Option<RolledBackRange> {
-        self.work.undone()
-    }
-
-    /// Returns true if the server still owes answers to messages that execute something.
-    pub(super) fn executing(&self) -> bool {
-        self.pending.iter().any(|pending| !pending.has_no_answer())
-    }
-
-    /// Returns true if an error has arrived that belongs to the current transaction.
-    pub(super) fn failed(&self) -> bool {
-        self.answer.error.is_some() || self.skipping
-    }
-
-    /// Settles the remaining messages at the end of the session.
-    pub(super) fn abandon(&mut self, mut settled: impl FnMut(SettledStatement)) {
-        loop {
-            if let Some(rule) = self.refusal().map(|refused| refused.rule) {
-                // The server cannot have executed it, with or without time to report the error.
-                self.answer.refused(rule);
-            }
-            let Some(head) = self.take_head() else { break };
-            self.forget_refusals(head.statement().unwrap_or_default());
-            let done = if self.answer.error.is_some() {
-                StatementResult::Failed
-            } else {
-                StatementResult::Unknown
-            };
-            let answer = std::mem::take(&mut self.answer);
-            let failing = self.failing(&head, done);
-            if let Some(record) = settle(&head, done, failing, answer, &mut self.copy_in_bytes) {
-                settled(record);
+    /// Searches the unanswered messages backwards for one that gives the name a `meaning`, then the entries `settled` before them.
+    fn look_up<T>(&self, meaning: impl Fn(&PendingKind) -> Option<NameLookup<T>>, settled: Option<&Arc<T>>) -> NameLookup<T> {
+        let mut own_group = true;
+        for pending in self.pending.iter().rev() {
+            match (meaning(&pending.kind), &pending.kind) {
+                (Some(_), _) if !own_group => return NameLookup::Wait,
+                (Some(found), _) => return found,
+                (None, PendingKind::Sync { .. }) => own_group = false,
+                // The server skips the rest of the group.
+                (None, PendingKind::OverLimit) if own_group => return NameLookup::Unknown,
+                // A simple query drops the unnamed statement, and its SQL may rename the others.
+                (None, PendingKind::Query { .. }) => return NameLookup::Wait,
+                _ => {}
             }
         }
+        settled.map_or(NameLookup::Unknown, |thing| NameLookup::Known(Arc::clone(thing)))
     }
+}
 
-    /// Removes messages without an answer of their own from the head.
-    fn pass_over(&mut self) {
-        while self.pending.pop_front_if(|pending| pending.has_no_answer()).is_some() {}
-        if self.pending.is_empty() && !self.copying_in {
-            // COPY data outside any COPY: the server ignores it.
-            self.copy_in_bytes = 0;
+/// Map from names to values. The unnamed one is by far the most used, and needs no hashing.
+#[derive(Debug)]
+struct StatementNames<T> {
+    unnamed: Option<Arc<T>>,
+    named: HashMap<Box<[u8]>, Arc<T>>,
+}
+
+impl<T> Default for StatementNames<T> {
+    fn default() -> Self {
+        Self {
+            unnamed: None,
+            named: HashMap::new(),
+        }
+    }
+}
+
+impl<T> StatementNames<T> {
+    fn get(&self, name: &[u8]) -> Option<&Arc<T>> {
+        if name.is_empty() {
+            self.unnamed.as_ref()
+        } else {
+            self.named.get(name)
         }
     }
 
-    fn settle_head(&mut self, done: StatementResult, settled: &mut impl FnMut(SettledStatement)) {
-        let answer = std::mem::take(&mut self.answer);
-        let committed = answer.committed;
-        let Some(head) = self.take_head() else { return };
-        self.forget_refusals(head.statement().unwrap_or_default());
-        let failing = self.failing(&head, done);
-        if let Some(record) = settle(&head, done, failing, answer, &mut self.copy_in_bytes) {
-            if record.failing.is_none() {
-                self.settled = record.statement;
-            }
-            self.work.settled(record.statement, record.done, committed);
-            settled(record);
+    fn insert(&mut self, name: Box<[u8]>, value: Arc<T>) {
+        if name.is_empty() {
+            self.unnamed = Some(value);
+        } else {
+            self.named.insert(name, value);
         }
     }
 
-    fn take_head(&mut self) -> Option<PendingMessage> {
-        let head = self.pending.pop_front()?;
-        if head.executes() {
-            self.flight.end();
+    fn remove(&mut self, name: &[u8]) {
+        if name.is_empty() {
+            self.unnamed = None;
+        } else {
+            self.named.remove(name);
         }
-        Some(head)
     }
 
-    /// Removes the refusal and the deallocation of statements that are answered or skipped.
-    fn forget_refusals(&mut self, answered: u64) {
-        while self.refused.pop_front_if(|(statement, _)| *statement <= answered).is_some() {}
-        while self
-            .deallocating
-            .pop_front_if(|(statement, _)| *statement <= answered)
-            .is_some()
-        {}
+    fn clear(&mut self) {
+        self.unnamed = None;
+        self.named.clear();
+    }
+
+    fn clear_named(&mut self) {
+        // This frees the capacity too: a session that had thousands once may live for hours.
+        self.named = HashMap::new();
+    }
+
+    fn len(&self) -> usize {
+        self.named.len() + usize::from(self.unnamed.is_some())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Applies the guard rails to each text of a client as soon as it is complete, and determines which bytes must not be forwarded.
 //!
 //! This module answers and forwards nothing: the relay puts [`Replacement`] in the place of a refused message, and replaces the
-//! target's own error for it by the gate's ([`super::extended_query::ExtendedQueryState::refuse`]). So the target is in the same state as after any
+//! target's own error for it by the gate's ([`super::extended_query::ExtendedQueryState::refusal`]). So the target is in the same state as after any
 //! error, and no state must be kept in step.
 //!
 //! INVARIANT: when a message is refused, the end of its text has not been forwarded. If no part of the text was forwarded, it is
@@ -145,7 +145,7 @@ impl SessionFilter {
             self.text.extend_from_slice(bytes);
             if self.text.len() > self.rails.longest() {
                 return match self.rails.judge_long(&self.text) {
-                    FilterVerdict::Allowed if self.rails.refuses_unloggable() => self.counted(self.text.len()),
+                    None if self.rails.refuses_unloggable() => self.counted(self.text.len()),
                     judged => verdict(judged),
                 };
             }
@@ -179,14 +179,11 @@ impl SessionFilter {
             &self.text
         };
         let judge = || {
-            let judged = self.rails.judge(text, settings.of(text));
-            let unloggable = || unloggable(text, self.max_logged, settings.of(text));
-            match judged {
-                FilterVerdict::Allowed if self.rails.refuses_unloggable() => {
-                    unloggable().map_or(judged, |why| self.rails.judge_unloggable(why))
-                }
-                judged => judged,
-            }
+            self.rails.judge(text, settings.of(text)).or_else(|| {
+                let refuses = self.rails.refuses_unloggable();
+                let why = refuses.then(|| unloggable(text, self.max_logged, settings.of(text)))??;
+                self.rails.judge_unloggable(why)
+            })
         };
         verdict(if text.len() > MAX_CACHED_TEXT_BYTES {
             aside(judge)
@@ -207,10 +204,7 @@ fn aside<T>(long: impl FnOnce() -> T) -> T {
 }
 
 fn verdict(verdict: FilterVerdict) -> FilterProgress {
-    match verdict {
-        FilterVerdict::Allowed => FilterProgress::Passed,
-        FilterVerdict::Refused(refused) => FilterProgress::Refused(refused),
-    }
+    verdict.map_or(FilterProgress::Passed, FilterProgress::Refused)
 }
 
 #[cfg(test)]

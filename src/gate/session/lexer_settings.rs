@@ -12,7 +12,7 @@ use crate::protocol::lexer::{Backslashes, Encoding, LexerSettings};
 /// Settings, and the statement that may have changed them since.
 #[derive(Debug)]
 pub(super) struct TrackedSettings {
-    told: LexerSettings,
+    reported: LexerSettings,
     /// Last statement whose answer is not complete.
     waits_for: Option<u64>,
 }
@@ -21,22 +21,22 @@ impl TrackedSettings {
     /// Creates settings of which the target has reported nothing yet.
     pub(super) fn new() -> Self {
         Self {
-            told: LexerSettings::UNSETTLED,
+            reported: LexerSettings::UNSETTLED,
             waits_for: None,
         }
     }
 
     /// Takes a setting that the target reports, at login or later.
-    pub(super) fn told(&mut self, name: &[u8], value: &[u8]) {
+    pub(super) fn reported(&mut self, name: &[u8], value: &[u8]) {
         match name {
             b"standard_conforming_strings" => {
-                self.told.strings = match value {
+                self.reported.strings = match value {
                     b"on" => Backslashes::Ordinary,
                     b"off" => Backslashes::Escape,
                     _ => Backslashes::Unsettled,
                 };
             }
-            b"client_encoding" => self.told.encoding = Encoding::of_name(value),
+            b"client_encoding" => self.reported.encoding = Encoding::of_name(value),
             _ => {}
         }
     }
@@ -44,7 +44,7 @@ impl TrackedSettings {
     /// Returns the settings under which the target reads this text, if it is sent now.
     pub(super) fn of(&self, text: &[u8]) -> LexerSettings {
         if self.waits_for.is_none() || LexerSettings::are_all_alike_to(text) {
-            self.told
+            self.reported
         } else {
             LexerSettings::UNSETTLED
         }
@@ -52,7 +52,7 @@ impl TrackedSettings {
 
     /// Returns the encoding of the session, as the target reported it last.
     pub(super) fn encoding(&self) -> Encoding {
-        self.told.encoding
+        self.reported.encoding
     }
 
     /// Returns true if no statement is on its way that may have changed the reported settings.
@@ -89,9 +89,9 @@ mod tests {
     fn after_login() -> TrackedSettings {
         let mut tracked = TrackedSettings::new();
         assert_eq!(tracked.of(TEXT), LexerSettings::UNSETTLED);
-        tracked.told(b"client_encoding", b"UTF8");
-        tracked.told(b"standard_conforming_strings", b"on");
-        tracked.told(b"TimeZone", b"off");
+        tracked.reported(b"client_encoding", b"UTF8");
+        tracked.reported(b"standard_conforming_strings", b"on");
+        tracked.reported(b"TimeZone", b"off");
         assert_eq!(tracked.of(TEXT), LexerSettings::default());
         tracked
     }
@@ -106,7 +106,7 @@ mod tests {
             tracked.of("select '\\d', 'Köln', '日本', E'\\''".as_bytes()),
             LexerSettings::default()
         );
-        tracked.told(b"standard_conforming_strings", b"off");
+        tracked.reported(b"standard_conforming_strings", b"off");
         tracked.ready(|| Some(2));
         assert_eq!(tracked.of(TEXT), LexerSettings::UNSETTLED, "an earlier one was answered");
         tracked.ready(|| Some(3));
@@ -116,8 +116,8 @@ mod tests {
     #[test]
     fn what_is_not_known_is_unsettled() {
         let mut tracked = after_login();
-        tracked.told(b"client_encoding", b"EBCDIC");
-        tracked.told(b"standard_conforming_strings", b"sometimes");
+        tracked.reported(b"client_encoding", b"EBCDIC");
+        tracked.reported(b"standard_conforming_strings", b"sometimes");
         assert_eq!(tracked.of(b""), LexerSettings::UNSETTLED);
     }
 }

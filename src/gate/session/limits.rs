@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use bytes::BytesMut;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
@@ -37,7 +36,7 @@ pub(super) enum ArrivalNote {
 /// Limits of one session.
 #[derive(Debug)]
 pub(super) struct SessionLimits {
-    permit: Permit,
+    pub(super) permit: Permit,
     /// Times before the deadline at which warnings are due, longest last; those in the past are removed.
     warnings: Vec<Duration>,
     idle: Option<Duration>,
@@ -47,35 +46,22 @@ pub(super) struct SessionLimits {
 
 impl SessionLimits {
     pub(super) fn new(permit: Permit, warnings: &[Duration], idle: Option<Duration>, renew: Option<String>) -> Self {
-        let mut limits = Self {
+        Self {
             permit,
-            warnings: Vec::new(),
+            warnings: sorted(warnings),
             idle,
             renew,
-        };
-        limits.arm(warnings);
-        limits
-    }
-
-    /// Returns the current permit.
-    pub(super) fn permit(&self) -> &Permit {
-        &self.permit
+        }
     }
 
     /// Takes the permit of a changed grant: the deadline moves, and the warnings with it.
     pub(super) fn moved(&mut self, permit: Permit, warnings: &[Duration]) {
         self.permit = permit;
-        self.arm(warnings);
-    }
-
-    fn arm(&mut self, warnings: &[Duration]) {
-        self.warnings = warnings.to_vec();
-        self.warnings.sort_unstable();
-        self.warnings.dedup();
+        self.warnings = sorted(warnings);
     }
 
     /// Returns the time of the next event, and the event.
-    pub(super) fn next(&mut self, clock: &Clock, heard: Instant) -> (Instant, DueEvent) {
+    pub(super) fn next(&mut self, clock: &Clock, idle_since: Instant) -> (Instant, DueEvent) {
         let until = self.permit.until();
         let now = clock.now();
         // Warnings whose time had passed when they were set are not sent late: the welcome has already said it.
@@ -83,15 +69,15 @@ impl SessionLimits {
         while self.warnings.last().is_some_and(|before| left < signed(*before)) {
             self.warnings.pop();
         }
-        let mut next = (clock.instant_at(until), DueEvent::Deadline);
-        if let Some(before) = self.warnings.last() {
+        let deadline = (clock.instant_at(until), DueEvent::Deadline);
+        let warning = self.warnings.last().map(|before| {
             let at = until.checked_sub(*before).unwrap_or(Timestamp::MIN);
-            next = earlier(next, (clock.instant_at(at), DueEvent::Warning));
-        }
-        if let Some(limit) = self.idle {
-            next = earlier(next, (heard + limit, DueEvent::Idle(limit)));
-        }
-        next
+            (clock.instant_at(at), DueEvent::Warning)
+        });
+        let idle = self.idle.map(|limit| (idle_since + limit, DueEvent::Idle(limit)));
+        // Of several at one time, the first of these.
+        let others = [warning, idle].into_iter().flatten();
+        others.fold(deadline, |next, other| if other.0 < next.0 { other } else { next })
     }
 
     /// Returns the warning that is due now, as a message; it is not sent again.
@@ -102,15 +88,12 @@ impl SessionLimits {
 
     /// Returns the notice for a client at login.
     pub(super) fn welcome(&self, grant: &Grant, note: Option<&ArrivalNote>, now: Timestamp) -> Vec<u8> {
-        let left = self.permit.until().duration_since(now);
-        let left = Duration::try_from(left).unwrap_or_default();
         let message = format!(
-            "you are {} on {} under grant {}, until {} (in {})",
+            "you are {} on {} under grant {}, until {}",
             self.permit.identity(),
             self.permit.target().with(grant.profile()),
             self.permit.grant(),
-            self.permit.until().strftime("%Y-%m-%d %H:%M:%S UTC"),
-            length(left)
+            self.end(now)
         );
         let detail = match note {
             Some(ArrivalNote::Joined(Some(reason))) => Some(format!("A grant that you had already, for: {}.", visible(reason))),
@@ -122,14 +105,13 @@ impl SessionLimits {
 
     /// Returns the notice for a client whose deadline has moved.
     pub(super) fn moved_notice(&self, now: Timestamp) -> Vec<u8> {
-        let left = Duration::try_from(self.permit.until().duration_since(now)).unwrap_or_default();
-        let message = format!(
-            "grant {} now ends at {} (in {})",
-            self.permit.grant(),
-            self.permit.until().strftime("%Y-%m-%d %H:%M:%S UTC"),
-            length(left)
-        );
-        self.notice(&message, None)
+        self.notice(&format!("grant {} now ends at {}", self.permit.grant(), self.end(now)), None)
+    }
+
+    fn end(&self, now: Timestamp) -> String {
+        let until = self.permit.until();
+        let left = Duration::try_from(until.duration_since(now)).unwrap_or_default();
+        format!("{} (in {})", until.strftime("%Y-%m-%d %H:%M:%S UTC"), length(left))
     }
 
     fn notice(&self, message: &str, detail: Option<String>) -> Vec<u8> {
@@ -137,20 +119,20 @@ impl SessionLimits {
             let prolonging = ending::prolonging(self.permit.grant(), self.permit.requested());
             format!("every statement is on record; at the end the running one is stopped. To go on: {prolonging}")
         });
-        let words = EndingText {
+        error_response::notice(&EndingText {
             code: "01000",
             message: message.to_owned(),
             detail,
             hint: Some(hint),
-        };
-        let mut out = BytesMut::new();
-        error_response::notice(&mut out, &words);
-        out.to_vec()
+        })
     }
 }
 
-fn earlier(a: (Instant, DueEvent), b: (Instant, DueEvent)) -> (Instant, DueEvent) {
-    if b.0 < a.0 { b } else { a }
+fn sorted(warnings: &[Duration]) -> Vec<Duration> {
+    let mut warnings = warnings.to_vec();
+    warnings.sort_unstable();
+    warnings.dedup();
+    warnings
 }
 
 fn signed(duration: Duration) -> SignedDuration {

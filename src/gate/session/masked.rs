@@ -4,6 +4,7 @@
 
 use bytes::{BufMut as _, BytesMut};
 
+use crate::protocol::wire::encode;
 use crate::protocol::wire::frontend::Fields;
 
 /// SQLSTATE insufficient_privilege.
@@ -32,7 +33,7 @@ impl MaskedTables {
 
     /// Returns the target's ErrorResponse with a hint added, if it refuses one of the tables; `body` is the complete body of the
     /// original.
-    pub(super) fn with_hint(&self, body: &[u8]) -> Option<BytesMut> {
+    pub(super) fn with_hint(&self, body: &[u8]) -> Option<Vec<u8>> {
         let (mut fields, mut refused, mut table) = (Fields::of(body), false, None);
         while let Some((kind, text)) = fields.text().and_then(<[u8]>::split_first) {
             match kind {
@@ -51,13 +52,13 @@ impl MaskedTables {
         );
         let fields = body.strip_suffix(&[0])?;
         let mut message = BytesMut::with_capacity(body.len() + hint.len() + 7);
-        message.put_u8(b'E');
-        message.put_u32(u32::try_from(body.len() + hint.len() + 2 + 4).ok()?);
-        message.put_slice(fields);
-        message.put_u8(b'H');
-        message.put_slice(hint.as_bytes());
-        message.put_slice(&[0, 0]);
-        Some(message)
+        encode::message(&mut message, b'E', |out| {
+            out.put_slice(fields);
+            out.put_u8(b'H');
+            encode::text(out, &hint);
+            out.put_u8(0);
+        });
+        Some(message.into())
     }
 }
 

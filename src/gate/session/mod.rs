@@ -1,8 +1,8 @@
 //! Life of one connection from accept to ending, as a sequence of owned stages; each consumes the previous one.
 //!
-//! This module composes others: the frontend authenticates the client, the ledger gives a permit (if an identity has no grant
-//! yet, the access service makes a request, and the login may wait for it), upstream connects to the target, the relay forwards,
-//! and `end` ends. It makes no access decisions of its own.
+//! This module composes others: the frontend authenticates the client, the access service gives a permit (if an identity has no
+//! grant yet, it makes a request, and the login may wait for it), upstream connects to the target, the relay forwards, and `end`
+//! ends. It makes no access decisions of its own.
 //!
 //! INVARIANT: no message of a client reaches its target before the session's start is on record. However a session ends, its
 //! ending is on record, and its backend is gone or recorded as not confirmed gone.
@@ -15,7 +15,6 @@ mod destination;
 mod end;
 mod extended_query;
 mod filter;
-mod leftovers;
 mod lexer_settings;
 mod limits;
 mod masked;
@@ -27,7 +26,6 @@ mod relay;
 mod start;
 mod startup_options;
 mod statement;
-mod tail;
 mod target_state;
 #[cfg(test)]
 mod tests;
@@ -45,13 +43,13 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 pub use buffer::BufferPool;
-pub use leftovers::TargetLeftovers;
 pub use masked::MaskedTables;
 pub use registry::{SessionRegistry, SessionView};
 pub use statement::RecordLimits;
-pub use target_state::TargetState;
+pub use target_state::{TargetLeftovers, TargetState};
 pub use waiting::{ApprovalWaiters, WaitSettings};
 #[cfg(test)]
 pub(crate) use waiting::{narrowed, waits};
@@ -107,7 +105,7 @@ pub struct SharedState {
     pub clock: Clock,
     /// Journal of the audit log.
     pub journal: Journal,
-    /// Grants.
+    /// Store of the open sessions, which the next start looks for; logins ask the access service.
     pub ledger: Ledger,
     /// Records of clients that are refused before they are authenticated.
     pub refusals: RefusalLog,
@@ -249,6 +247,11 @@ impl SharedState {
             tracing::error!(error = %display_chain(&error), "cannot write an event to the audit log");
         }
     }
+}
+
+/// Returns a length of time in microseconds.
+fn micros(from: Instant, to: Instant) -> u64 {
+    u64::try_from(to.saturating_duration_since(from).as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Returns bytes from the operating system's random generator.

@@ -7,26 +7,20 @@
 //! [`StatementRecorder::intents`]; the relay holds that last byte back until the log has it.
 
 mod answers;
-mod asked;
-mod follow;
-mod named;
 mod records;
-mod refusing;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::extended_query::{ExtendedQueryState, NameLookup};
-use named::{as_the_server_does, portal_or_statement};
 pub(super) use records::TargetLastWord;
 use records::{blank, no_outcome, of_portal};
 
-use super::filter::SessionFilter;
+use super::extended_query::{ExtendedQueryState, NameLookup, NamedObject, PendingKind, server_name};
+use super::filter::{Replacement, SessionFilter};
 use super::lexer_settings::TrackedSettings;
 use super::masked::MaskedTables;
 use super::pace::ForwardingPace;
-use super::statement::{self, Portal, PreparedStatement, RecordLimits, TextFollower, ValuesFollower};
-use crate::access::quota::Quota;
+use super::statement::{self, EntryWeight, Portal, PreparedStatement, ReadingManner, RecordLimits, TextFollower, ValuesFollower};
 use crate::audit::RecordBatch;
 use crate::audit::event::{Event, OutsideText, Statement, StatementKind, StatementOutcome, StatementResult, Who};
 use crate::audit::redact::SecretParameters;
@@ -46,7 +40,7 @@ const MAX_ANSWER_BYTES: usize = 256 * 1024;
 pub(super) enum MessageFlow {
     /// The message may be forwarded.
     Go,
-    /// Its last byte must wait until the target has answered the earlier messages; then call [`StatementRecorder::held`].
+    /// Its last byte must wait until the target has answered the earlier messages; then call [`StatementRecorder::retry_held`].
     Hold,
     /// The client sent Terminate.
     Quit,
@@ -72,35 +66,28 @@ pub(super) struct StatementRecorder {
     who: Arc<Who>,
     keep: RecordLimits,
     clock: Clock,
-    extended: ExtendedQueryState,
-    /// Pace that the remaining time allows.
-    pub(super) pace: ForwardingPace,
+    pub(super) extended: ExtendedQueryState,
     /// Guard rails of the profile, if it has any.
     pub(super) guard: Option<SessionFilter>,
     /// Tables that its profile sees through masks, if there are any.
     pub(super) masked: Option<Arc<MaskedTables>>,
     /// Settings under which the target reads texts.
     pub(super) settings: TrackedSettings,
-    /// Number of the last statement.
-    number: u64,
-    /// Last number whose intent the journal has taken.
-    written: u64,
-    /// Number of statements after `written` that `totals.statements` includes.
+    numbers: StatementNumbers,
+    /// Number of statements after `numbers.written` that `totals.statements` includes.
     unwritten: u64,
-    /// Statements after `written` that the target drops.
+    /// Statements after `numbers.written` that the target drops.
     skipped: Vec<(u64, Moment)>,
-    /// Numbers after `written` of messages that failed: they got their number when they failed.
-    failed: Vec<u64>,
     from_client: BodyBuffer,
     from_target: BodyBuffer,
-    follow: Option<TextFollower>,
+    follow_text: Option<TextFollower>,
     follow_values: Option<ValuesFollower>,
     /// True if a text with secret parameters has come: an SQL `EXECUTE` may have the secrets.
     wary: bool,
     /// Refusal of the current message by a limit.
     over_limit: Option<Arc<StatementRefusal>>,
     /// Message whose last byte waits: its type and body.
-    held: Option<(u8, Vec<u8>)>,
+    pub(super) held: Option<(u8, Vec<u8>)>,
     /// Intents to be written before anything is forwarded.
     pub(super) intents: RecordBatch,
     /// Outcomes to be written soon.
@@ -112,6 +99,30 @@ pub(super) struct StatementRecorder {
     finished_since_stop: Option<bool>,
 }
 
+/// Numbers of a session's statements.
+#[derive(Debug, Default)]
+struct StatementNumbers {
+    last: u64,
+    /// Last number whose intent the journal has taken.
+    written: u64,
+    /// Numbers after `written` of messages that failed: they got their number when they failed.
+    failed: Vec<u64>,
+}
+
+impl StatementNumbers {
+    /// Assigns a number to a message because it failed. It has been forwarded, so its record need not wait.
+    fn late(&mut self) -> u64 {
+        let all_written = self.written == self.last;
+        self.last += 1;
+        if all_written {
+            self.written = self.last;
+        } else {
+            self.failed.push(self.last);
+        }
+        self.last
+    }
+}
+
 impl StatementRecorder {
     pub(super) fn new(who: Arc<Who>, keep: RecordLimits, clock: Clock) -> Self {
         Self {
@@ -119,18 +130,15 @@ impl StatementRecorder {
             keep,
             clock,
             extended: ExtendedQueryState::default(),
-            pace: ForwardingPace::default(),
             guard: None,
             masked: None,
             settings: TrackedSettings::new(),
-            number: 0,
-            written: 0,
+            numbers: StatementNumbers::default(),
             unwritten: 0,
             skipped: Vec::new(),
-            failed: Vec::new(),
             from_client: BodyBuffer::default(),
             from_target: BodyBuffer::default(),
-            follow: None,
+            follow_text: None,
             follow_values: None,
             wary: false,
             over_limit: None,
@@ -146,34 +154,20 @@ impl StatementRecorder {
 
 // Messages from the client.
 impl StatementRecorder {
-    /// Counts the bytes held together with those of the identity's other sessions.
-    pub(super) fn share(&mut self, quota: &Arc<Quota>) {
-        self.extended.share(Arc::clone(quota));
-    }
-
-    /// Returns true if a message of this type must wait as a whole until the target has answered the earlier ones.
-    pub(super) fn waits(&mut self, tag: u8) -> bool {
-        self.extended.waits(tag, self.pace)
-    }
-
-    /// Returns true if the target must be asked for its answers before anything can wait for them.
-    pub(super) fn unflushed(&self) -> bool {
-        self.extended.unflushed()
-    }
-
-    /// Returns true if the target must be asked directly after the message just taken.
-    pub(super) fn needs_flush(&self) -> bool {
-        self.extended.needs_flush(self.pace)
-    }
-
-    /// Notes that a Flush of the gate's own is on its way.
-    pub(super) fn flush(&mut self) {
-        self.extended.flush();
-    }
-
-    /// Returns true if the target would continue with another statement when the current one is stopped.
-    pub(super) fn pipelined(&self) -> bool {
-        self.extended.pipelined()
+    /// Inspects a piece before [`StatementRecorder::client`] takes it. Returns its replacement if the guard rails or a limit refuse the
+    /// message.
+    pub(super) fn refuses(&mut self, piece: &BodyPiece<'_>) -> Option<Replacement> {
+        if piece.first {
+            self.over_limit = self.extended.over_limit(piece.tag);
+        }
+        let settings = &self.settings;
+        let by_rails = self.guard.as_mut().and_then(|guard| guard.refuses(piece, settings));
+        if self.over_limit.is_some() {
+            // From the first byte on, because a message refused by a limit must have no effect: it may not even drop the unnamed
+            // statement.
+            return Some(Replacement::Unreadable);
+        }
+        by_rails
     }
 
     /// Processes the next piece of the client's stream.
@@ -189,8 +183,7 @@ impl StatementRecorder {
             b'Q' => self.keep.sql + 1,
             _ => MAX_BIND_BYTES.max(self.keep.sql),
         };
-        self.follow_text(piece);
-        self.follow_values(piece, bound);
+        self.follow(piece, bound);
         let mut gather = std::mem::take(&mut self.from_client);
         let flow = match gather.add(piece, bound) {
             Some(body) => self.message(piece.tag, body, now),
@@ -204,11 +197,35 @@ impl StatementRecorder {
         flow
     }
 
+    /// Follows the text or the values of a message that is too long to be held.
+    fn follow(&mut self, piece: &BodyPiece<'_>, bound: usize) {
+        if piece.first {
+            let (length, most, key) = (piece.length as usize, self.keep.parameter, &self.keep.key);
+            let long = piece.whole().is_none() || length > self.keep.sql;
+            self.follow_text = match piece.tag {
+                b'Q' if long => Some(TextFollower::new(0, key)),
+                b'P' if long => Some(TextFollower::new(1, key)),
+                _ => None,
+            };
+            self.follow_values = match piece.tag {
+                b'B' if length > bound => Some(ValuesFollower::of_bind(most, key)),
+                b'F' if length > bound => Some(ValuesFollower::of_call(most, key)),
+                _ => None,
+            };
+        }
+        if let Some(follow) = &mut self.follow_text {
+            follow.feed(piece.bytes);
+        }
+        if let Some(follow) = &mut self.follow_values {
+            follow.feed(piece.bytes);
+        }
+    }
+
     /// Tries a held message again.
     ///
     /// # Errors
     /// The same as those of [`StatementRecorder::client`].
-    pub(super) fn held(&mut self, now: Moment) -> Result<MessageFlow, Ending> {
+    pub(super) fn retry_held(&mut self, now: Moment) -> Result<MessageFlow, Ending> {
         match self.held.take() {
             Some((tag, body)) if self.must_wait(tag) => {
                 self.held = Some((tag, body));
@@ -219,10 +236,14 @@ impl StatementRecorder {
         }
     }
 
+    fn hold(&mut self, tag: u8, body: &[u8]) -> MessageFlow {
+        self.held = Some((tag, body.to_vec()));
+        MessageFlow::Hold
+    }
+
     fn message(&mut self, tag: u8, body: &[u8], now: Moment) -> Result<MessageFlow, Ending> {
         if self.extended.full() {
-            self.held = Some((tag, body.to_vec()));
-            return Ok(MessageFlow::Hold);
+            return Ok(self.hold(tag, body));
         }
         if self.extended.out_of_place(tag) {
             return Err(Ending::Malformed {
@@ -230,8 +251,7 @@ impl StatementRecorder {
             });
         }
         if self.must_wait(tag) {
-            self.held = Some((tag, body.to_vec()));
-            return Ok(MessageFlow::Hold);
+            return Ok(self.hold(tag, body));
         }
         match tag {
             b'Q' => self.query(body, now),
@@ -239,19 +259,15 @@ impl StatementRecorder {
             b'B' => return self.bind(body, now),
             b'E' => return Ok(self.execute(body, now)),
             b'F' => self.call(body, now),
-            b'D' => self.describe(body, now),
-            b'C' if !self.extended.skipping() => match portal_or_statement(body) {
-                Some(subject) => self.extended.close(now.instant, subject),
-                None => self.extended.malformed(now.instant, StatementKind::Close),
-            },
+            b'D' | b'C' if !self.extended.skipping => self.describe_or_close(tag, body, now),
             // PostgreSQL's error for these would be answered out of step with the Syncs around it.
             b'S' | b'H' if !body.is_empty() => {
                 return Err(Ending::Malformed {
                     what: "a Sync or Flush with content",
                 });
             }
-            b'S' => self.extended.sync(),
-            b'c' | b'f' => self.extended.copy_end(),
+            b'S' => self.extended.sync(now.instant),
+            b'c' | b'f' => self.extended.copy_end(now.instant),
             b'X' => return Ok(MessageFlow::Quit),
             b'H' => self.extended.flush(),
             _ => {}
@@ -259,30 +275,45 @@ impl StatementRecorder {
         Ok(MessageFlow::Go)
     }
 
-    /// Decides as [`StatementRecorder::waits`], for the last byte of a message whose beginning was forwarded: it cannot wait for answers that
-    /// the target was not asked for.
+    /// Decides as [`ExtendedQueryState::waits`], for the last byte of a message whose beginning was forwarded: it cannot wait for
+    /// answers that the target was not asked for.
     fn must_wait(&mut self, tag: u8) -> bool {
-        self.extended.waits(tag, self.pace) && (self.pace == ForwardingPace::Still || !self.extended.unflushed())
+        self.extended.waits(tag) && (self.extended.pace == ForwardingPace::Still || !self.extended.unflushed)
+    }
+
+    /// Returns the conditions under which a text sent now is analysed.
+    fn manner(&self, text: &[u8]) -> ReadingManner {
+        ReadingManner {
+            settings: self.settings.of(text),
+            settled: self.settings.are_settled(),
+            wary: self.wary,
+        }
+    }
+
+    /// Returns the refusal of the current message by the guard rails, if they refuse it.
+    fn refusal(&mut self) -> Option<Arc<StatementRefusal>> {
+        self.guard.as_mut().and_then(SessionFilter::refusal)
+    }
+
+    /// Gives a statement its number. It `counts` if it is executed; even if it is not, its error ends a transaction.
+    fn number(&mut self, counts: bool) -> u64 {
+        self.numbers.last += 1;
+        self.totals.statements += u64::from(counts);
+        self.unwritten += u64::from(counts);
+        self.settings.sent(self.numbers.last);
+        self.numbers.last
     }
 
     fn query(&mut self, body: &[u8], now: Moment) {
         let text = Fields::of(body).text_or_rest();
         let manner = self.manner(text);
-        let read = statement::read(text, self.follow.take(), &self.keep, manner);
+        let read = statement::read(text, self.follow_text.take(), &self.keep, manner);
         self.wary |= read.secrets != SecretParameters::NONE;
         let refused = self.refusal();
-        if read.words.renames && refused.is_none() {
-            self.extended.names_may_change();
-        }
-        if (read.words.renames || read.words.reopens) && refused.is_none() && self.extended.has_named_portals() {
-            self.extended.portals_may_change();
-        }
-        let number = self.next_number();
         if refused.is_none() {
-            self.count();
+            self.extended.names_may_change(read.words);
         }
-        // This includes a refused one: its error ends a transaction.
-        self.settings.sent(number);
+        let number = self.number(refused.is_none());
         let intent = Statement {
             sql: Some(read.sql),
             opaque: read.opaque,
@@ -290,24 +321,21 @@ impl StatementRecorder {
         };
         self.intents.push(now.time, &Event::Statement(intent));
         if self.runs(number, now) {
-            self.extended.query(number, now.instant);
-            if let Some(name) = statement::deallocated(text).filter(|_| refused.is_none()) {
-                self.extended.deallocates(number, name);
-            }
-            self.refuse(number, refused);
+            let deallocates = statement::deallocated(text).filter(|_| refused.is_none());
+            let kind = PendingKind::Query { deallocates };
+            self.extended.send(now.instant, Some(number), refused, kind);
         }
     }
 
     fn parse(&mut self, body: &[u8], now: Moment) -> Result<(), Ending> {
-        let (follow, over_limit, refused) = (self.follow.take(), self.over_limit.take(), self.refusal());
+        let (follow, over_limit, refused) = (self.follow_text.take(), self.over_limit.take(), self.refusal());
         let Some(parse) = Parse::of(body) else {
             return self.unreadable(body, StatementKind::Parse, now);
         };
-        let number = self.next_number();
         let manner = self.manner(parse.text);
         let read = statement::read(parse.text, follow, &self.keep, manner).into_owned();
-        // The statement is not executed yet, but an error ends a transaction.
-        self.settings.sent(number);
+        // The statement is not executed yet.
+        let number = self.number(false);
         self.wary |= read.secrets != SecretParameters::NONE;
         let intent = Statement {
             sql: Some(read.sql.borrowed()),
@@ -319,19 +347,17 @@ impl StatementRecorder {
         if !self.runs(number, now) {
             return Ok(());
         }
-        if let Some(refused) = over_limit {
-            self.extended.refuse_at_limit(Some(number), now.instant, refused);
+        let (refused, kind) = if over_limit.is_some() {
+            (over_limit, PendingKind::OverLimit)
         } else {
-            let prepared = Arc::new(PreparedStatement::new(
-                read,
-                self.extended.renamed(),
-                parse.types,
-                self.extended.held(),
-            ));
-            self.extended
-                .parse(number, now.instant, as_the_server_does(parse.name), prepared);
-            self.refuse(number, refused);
-        }
+            let prepared = PreparedStatement::new(read, self.extended.renamed, parse.types, &self.extended.quota);
+            let kind = PendingKind::Parse {
+                name: server_name(parse.name).into(),
+                prepared: Arc::new(prepared),
+            };
+            (refused, kind)
+        };
+        self.extended.send(now.instant, Some(number), refused, kind);
         Ok(())
     }
 
@@ -342,8 +368,8 @@ impl StatementRecorder {
                 what: "a name of more than a megabyte",
             });
         }
-        if !self.extended.skipping() {
-            self.extended.malformed(now.instant, kind);
+        if !self.extended.skipping {
+            self.extended.send(now.instant, None, None, PendingKind::Malformed(kind));
         }
         Ok(())
     }
@@ -353,18 +379,15 @@ impl StatementRecorder {
         let Some(bind) = Bind::of(body) else {
             return self.unreadable(body, StatementKind::Bind, now).map(|()| MessageFlow::Go);
         };
-        if self.extended.skipping() {
+        if self.extended.skipping {
             return Ok(MessageFlow::Go);
         }
-        if let Some(refused) = over_limit {
-            self.extended.refuse_at_limit(None, now.instant, refused);
+        if over_limit.is_some() {
+            self.extended.send(now.instant, None, over_limit, PendingKind::OverLimit);
             return Ok(MessageFlow::Go);
         }
-        let prepared = match self.extended.statement(as_the_server_does(bind.statement)) {
-            NameLookup::Wait => {
-                self.held = Some((b'B', body.to_vec()));
-                return Ok(MessageFlow::Hold);
-            }
+        let prepared = match self.extended.statement(server_name(bind.statement)) {
+            NameLookup::Wait => return Ok(self.hold(b'B', body)),
             NameLookup::Known(prepared) => Some(prepared),
             NameLookup::Unknown => None,
         };
@@ -376,35 +399,33 @@ impl StatementRecorder {
         // SQL cannot rename the unnamed statement.
         let uncertain = prepared
             .as_ref()
-            .is_some_and(|p| !bind.statement.is_empty() && p.renamed != self.extended.renamed());
+            .is_some_and(|p| !bind.statement.is_empty() && p.renamed != self.extended.renamed);
         let portal = Portal {
-            name: as_the_server_does(bind.statement).into(),
+            name: server_name(bind.statement).into(),
             prepared,
             uncertain: uncertain.into(),
-            _weight: self.extended.held().weigh(statement::size(&parameters)),
+            _weight: EntryWeight::new(&self.extended.quota, statement::size(&parameters)),
             parameters,
             parameter_count,
             executed: false.into(),
             rows_sent: 0.into(),
         };
-        self.extended
-            .bind(now.instant, as_the_server_does(bind.portal), Arc::new(portal));
+        let kind = PendingKind::Bind {
+            name: server_name(bind.portal).into(),
+            portal: Arc::new(portal),
+        };
+        self.extended.send(now.instant, None, None, kind);
         Ok(MessageFlow::Go)
     }
 
     fn execute(&mut self, body: &[u8], now: Moment) -> MessageFlow {
         let name = Fields::of(body).text_or_rest();
-        let portal = match self.extended.portal(as_the_server_does(name)) {
-            NameLookup::Wait if !self.extended.skipping() => {
-                self.held = Some((b'E', body.to_vec()));
-                return MessageFlow::Hold;
-            }
+        let portal = match self.extended.portal(server_name(name)) {
+            NameLookup::Wait if !self.extended.skipping => return self.hold(b'E', body),
             NameLookup::Known(portal) => Some(portal),
             NameLookup::Unknown | NameLookup::Wait => None,
         };
-        let number = self.next_number();
-        self.count();
-        self.settings.sent(number);
+        let number = self.number(true);
         let mut intent = Statement {
             portal: Some(OutsideText::of_encoded(name, self.settings.encoding())),
             ..blank(&self.who, number, StatementKind::Execute)
@@ -415,24 +436,15 @@ impl StatementRecorder {
         }
         self.intents.push(now.time, &Event::Statement(intent));
         if let Some(prepared) = portal.as_deref().and_then(|portal| portal.prepared.as_ref()) {
-            let words = prepared.read.words;
-            if words.renames {
-                self.extended.names_may_change();
-            }
-            // A text that the server itself assembles is not visible at all.
-            if (words.renames || words.reopens) && self.extended.has_named_portals() {
-                self.extended.portals_may_change();
-            }
+            self.extended.names_may_change(prepared.read.words);
         }
         if self.runs(number, now) {
             if let Some(portal) = &portal {
                 // A pipelined Execute continues where this one stops; the answer shows whether the portal is finished.
                 portal.executed.store(true, Ordering::Relaxed);
-                if let Some(name) = portal.prepared.as_ref().and_then(|prepared| prepared.deallocated()) {
-                    self.extended.deallocates(number, name);
-                }
             }
-            self.extended.execute(number, now.instant, portal);
+            self.extended
+                .send(now.instant, Some(number), None, PendingKind::Execute(portal));
         }
         MessageFlow::Go
     }
@@ -446,11 +458,7 @@ impl StatementRecorder {
             None => (Vec::new(), None),
         };
         let refused = self.refusal();
-        let number = self.next_number();
-        if refused.is_none() {
-            self.count();
-        }
-        self.settings.sent(number);
+        let number = self.number(refused.is_none());
         let intent = Statement {
             parameters,
             parameter_count,
@@ -459,64 +467,57 @@ impl StatementRecorder {
         };
         self.intents.push(now.time, &Event::Statement(intent));
         if self.runs(number, now) {
-            self.extended.call(number, now.instant);
-            self.refuse(number, refused);
+            self.extended.send(now.instant, Some(number), refused, PendingKind::Call);
         }
     }
 
-    fn describe(&mut self, body: &[u8], now: Moment) {
-        if self.extended.skipping() {
-            return;
-        }
-        let Some((portal, name)) = portal_or_statement(body) else {
-            return self.extended.malformed(now.instant, StatementKind::Describe);
+    fn describe_or_close(&mut self, tag: u8, body: &[u8], now: Moment) {
+        let kind = match (tag, NamedObject::of(body)) {
+            (b'D', None) => PendingKind::Malformed(StatementKind::Describe),
+            (_, None) => PendingKind::Malformed(StatementKind::Close),
+            (b'D', Some(subject)) => {
+                let prepared = match self.extended.statement(&subject.name) {
+                    NameLookup::Known(prepared) if !subject.portal => Some(prepared),
+                    _ => None,
+                };
+                PendingKind::Describe(subject, prepared)
+            }
+            (_, Some(subject)) => PendingKind::Close(subject),
         };
-        let prepared = match self.extended.statement(name) {
-            NameLookup::Known(prepared) if !portal => Some(prepared),
-            _ => None,
-        };
-        self.extended.describe(now.instant, (portal, name), prepared);
-    }
-
-    fn next_number(&mut self) -> u64 {
-        self.number += 1;
-        self.number
-    }
-
-    fn count(&mut self) {
-        self.totals.statements += 1;
-        self.unwritten += 1;
+        self.extended.send(now.instant, None, None, kind);
     }
 
     /// Notes that the journal has taken all of [`StatementRecorder::intents`]: their outcomes may be recorded.
     pub(super) fn written(&mut self) {
-        self.written = self.number;
-        self.failed.clear();
+        self.numbers.written = self.numbers.last;
+        self.numbers.failed.clear();
         self.unwritten = 0;
-        for (number, now) in self.skipped.drain(..) {
-            let outcome = StatementOutcome {
-                result: StatementResult::Skipped,
-                ..no_outcome(&self.who, number)
-            };
-            self.outcomes.push(now.time, &Event::Outcome(outcome));
+        for (number, now) in std::mem::take(&mut self.skipped) {
+            self.skip(number, now);
         }
     }
 
     /// Notes that the journal has taken all of [`StatementRecorder::intents`], but too late to forward them: none of them runs.
     pub(super) fn not_forwarded(&mut self, now: Moment) {
         self.skipped.clear();
-        for number in (self.written + 1..=self.number).filter(|number| !self.failed.contains(number)) {
-            let outcome = StatementOutcome {
-                result: StatementResult::Skipped,
-                ..no_outcome(&self.who, number)
-            };
-            self.outcomes.push(now.time, &Event::Outcome(outcome));
+        for number in self.numbers.written + 1..=self.numbers.last {
+            if !self.numbers.failed.contains(&number) {
+                self.skip(number, now);
+            }
         }
+    }
+
+    fn skip(&mut self, number: u64, now: Moment) {
+        let outcome = StatementOutcome {
+            result: StatementResult::Skipped,
+            ..no_outcome(&self.who, number)
+        };
+        self.outcomes.push(now.time, &Event::Outcome(outcome));
     }
 
     /// Returns false if the target is known to drop the message; its outcome then follows its intent.
     fn runs(&mut self, number: u64, now: Moment) -> bool {
-        if !self.extended.skipping() {
+        if !self.extended.skipping {
             return true;
         }
         self.skipped.push((number, now));

@@ -142,8 +142,8 @@ impl Drop for ArrivingLogin {
 /// Registration of a session until [`RegistryEntry::leave`]; the session counts as unfinished as long as it is held.
 #[derive(Debug)]
 pub(crate) struct RegistryEntry {
-    registry: Arc<SessionRegistry>,
     live: Arc<SessionHandle>,
+    unfinished: ArrivingLogin,
 }
 
 impl SessionHandle {
@@ -199,13 +199,10 @@ impl SessionRegistry {
     /// Registers a session until its entry leaves or is dropped.
     pub(crate) fn enter(self: &Arc<Self>, live: SessionHandle) -> RegistryEntry {
         let live = Arc::new(live);
-        self.unfinished.fetch_add(1, Ordering::Relaxed);
+        let unfinished = self.arriving();
         self.sessions.insert(live.who.session.clone(), Arc::clone(&live));
         self.tell(&live, None);
-        RegistryEntry {
-            registry: Arc::clone(self),
-            live,
-        }
+        RegistryEntry { live, unfinished }
     }
 
     /// Returns the begins and ends of sessions from now on; the state of an ended session is `ended`. A listener that is too slow
@@ -332,9 +329,9 @@ impl RegistryEntry {
 
     /// Removes the session, which is being ended: it takes no more orders, and its cancel key is invalid.
     pub(crate) fn leave(&self) {
-        let left = self.registry.sessions.remove(&self.live.who.session);
-        if let Some((_, live)) = left {
-            self.registry.tell(&live, Some("ended"));
+        let ArrivingLogin(registry) = &self.unfinished;
+        if let Some((_, live)) = registry.sessions.remove(&self.live.who.session) {
+            registry.tell(&live, Some("ended"));
         }
     }
 }
@@ -342,6 +339,5 @@ impl RegistryEntry {
 impl Drop for RegistryEntry {
     fn drop(&mut self) {
         self.leave();
-        self.registry.unfinished.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -10,32 +10,30 @@
 //! avoids copying or flushing per message.
 
 mod down;
-mod records;
-mod up;
 
 use std::convert::Infallible;
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep};
+use tokio::io::AsyncWrite as _;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use down::DownStep;
-pub(super) use down::TargetToClient;
-pub(super) use up::ClientToTarget;
-use up::{FLUSH_MESSAGE, IntentsState};
+pub(super) use down::{TargetToClient, UnfinishedMessage};
+use futures_util::FutureExt as _;
 
-use super::buffer::BufferPool;
+use super::buffer::{BufferChunk, BufferPool};
 use super::pace::ForwardingPace;
 use super::recorder::{MessageFlow, StatementRecorder};
 use super::registry::SessionHandle;
 use crate::access::quota::Quota;
-use crate::audit::{AuditError, Journal};
+use crate::audit::{AuditError, Journal, SubmissionFuture, SubmissionResult};
 use crate::base::clock::{Clock, Moment};
 use crate::base::tls::Transport;
 use crate::model::ending::Ending;
+use crate::protocol::wire::frame::{FrameError, Framer};
+use crate::protocol::wire::frontend;
 
 /// Reason for which the relay stopped.
 #[derive(Debug)]
@@ -65,8 +63,61 @@ const STEPS_PER_TURN: usize = 16;
 /// Bytes of a Terminate.
 const TERMINATE_BYTES: usize = 5;
 
+/// Flush message, which makes the target send the answers it has (protocol: Flush). It has no answer itself.
+const FLUSH_MESSAGE: &[u8] = b"H\0\0\0\x04";
+
 /// One step of one direction: `Ready` if it made progress.
 type RelayPoll = fn(&mut Relay, &mut Context<'_>) -> Poll<Result<(), RelayStop>>;
+
+/// State of the direction from the client to the target.
+pub(super) struct ClientToTarget {
+    chunk: BufferChunk,
+    framer: Framer,
+    /// Number of bytes inspected so far.
+    seen: usize,
+    /// Number of bytes that may be written so far.
+    cleared: usize,
+    intents: IntentsState,
+    /// Rest to be written of a [`FLUSH_MESSAGE`] of the gate's own, which follows the cleared bytes.
+    flush: &'static [u8],
+    unflushed: bool,
+    /// True if the client sent Terminate: it is forwarded, and no more is read.
+    pub(super) quit: bool,
+}
+
+/// State of the intents of bytes that were inspected and are not cleared.
+enum IntentsState {
+    /// There are none: all are in the log, and the bytes that they announce are cleared.
+    None,
+    /// They are on their way to the log.
+    Underway(SubmissionFuture),
+    /// They are in the log, but it has become too late to begin anything.
+    Withheld,
+}
+
+impl ClientToTarget {
+    pub(super) fn new() -> Self {
+        Self {
+            chunk: BufferChunk::default(),
+            framer: Framer::new(frontend::limit),
+            seen: 0,
+            cleared: 0,
+            intents: IntentsState::None,
+            flush: &[],
+            unflushed: false,
+            quit: false,
+        }
+    }
+
+    /// Returns true if the log has intents of which nothing was forwarded: the session ended while they were on their way.
+    pub(super) fn written_in_vain(self) -> bool {
+        match self.intents {
+            IntentsState::None => false,
+            IntentsState::Underway(waiting) => waiting.now_or_never().is_some_and(|written| written.is_ok()),
+            IntentsState::Withheld => true,
+        }
+    }
+}
 
 /// Both directions of a session.
 pub(super) struct Relay {
@@ -79,7 +130,7 @@ pub(super) struct Relay {
     pub(super) clock: Clock,
     pub(super) journal: Journal,
     /// Time from which the client counts as idle: its last message, or a later check that found a statement running.
-    pub(super) heard: Instant,
+    pub(super) idle_since: Instant,
     /// Instant from which no statement is forwarded any more.
     pub(super) deadline: Instant,
     /// True to stop as soon as nothing is running: the gate drains.
@@ -99,31 +150,21 @@ impl Relay {
         }
     }
 
-    /// Inserts a message of the gate's own into the client's stream, at the next message boundary.
-    pub(super) fn insert(&mut self, bytes: Vec<u8>) {
-        self.down.insert(bytes);
-    }
-
     /// Takes bytes that the target sent after its login.
     pub(super) fn came_with_login(&mut self, bytes: &[u8]) {
-        self.down.preset(&self.pool, bytes);
+        self.down.chunk.preset(&self.pool, bytes);
         // A protocol violation is found again with the next chunk.
         let _ = self.look_down();
     }
 
     /// Returns true if nothing is running: no statement, no transaction, no byte on its way.
     pub(super) fn idle(&self) -> bool {
-        !self.recorder.executing()
+        !self.recorder.extended.executing()
             && !self.recorder.in_transaction()
-            && self.down.is_done()
+            && self.down.chunk.is_done()
             && self.down.at_boundary()
             && self.up.chunk.is_done()
             && self.up.framer.at_boundary()
-    }
-
-    /// Returns true if the client has sent Terminate.
-    pub(super) fn client_quit(&self) -> bool {
-        self.up.quit
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Infallible, RelayStop>> {
@@ -166,7 +207,8 @@ impl Relay {
     fn look_down(&mut self) -> Result<(), RelayStop> {
         self.down.look(&mut self.recorder)?;
         self.defer_outcomes();
-        self.live.note(self.recorder.totals.statements, self.recorder.executing());
+        self.live
+            .note(self.recorder.totals.statements, self.recorder.extended.executing());
         Ok(())
     }
 
@@ -184,7 +226,7 @@ impl Relay {
         {
             self.up.unflushed = false;
         }
-        if self.recorder.holds() {
+        if self.recorder.held.is_some() {
             return self.poll_held();
         }
         if self.up.quit {
@@ -235,29 +277,15 @@ impl Relay {
     }
 
     fn poll_read_client(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RelayStop>> {
-        if self.up.dry {
-            let _ = ready!(self.client.tcp().poll_read_ready(cx));
-            self.up.dry = false;
-        }
-        let buffer = self.up.chunk.empty(&self.pool);
-        match read(&mut self.client, cx, buffer) {
-            Poll::Pending => {
-                self.up.dry = true;
-                self.up.chunk.release(&self.pool);
-                self.up.seen = 0;
-                self.up.cleared = 0;
-                Poll::Pending
-            }
-            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(RelayStop::ClientGone)),
-            Poll::Ready(Ok(n)) => {
-                self.up.chunk.fill(n);
-                self.up.seen = 0;
-                self.up.cleared = 0;
-                self.recorder.totals.bytes_in += n as u64;
-                self.look_up()?;
-                Poll::Ready(Ok(()))
-            }
-        }
+        self.up.seen = 0;
+        self.up.cleared = 0;
+        let read = self.up.chunk.poll_fill(&mut self.client, &mut Vec::new(), &self.pool, cx);
+        let Some(n) = ready!(read) else {
+            return Poll::Ready(Err(RelayStop::ClientGone));
+        };
+        self.recorder.totals.bytes_in += n as u64;
+        self.look_up()?;
+        Poll::Ready(Ok(()))
     }
 
     fn poll_forward(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RelayStop>> {
@@ -287,8 +315,8 @@ impl Relay {
     /// Tries a held message again; only an answer of the target can have changed the result.
     fn poll_held(&mut self) -> Poll<Result<(), RelayStop>> {
         let now = self.in_time()?;
-        self.recorder.pace = ForwardingPace::at(now.instant, self.deadline);
-        match self.recorder.held(now).map_err(RelayStop::Client)? {
+        self.recorder.extended.pace = ForwardingPace::at(now.instant, self.deadline);
+        match self.recorder.retry_held(now).map_err(RelayStop::Client)? {
             MessageFlow::Hold => Poll::Pending,
             MessageFlow::Go => {
                 self.flush_if_needed();
@@ -307,7 +335,7 @@ impl Relay {
     /// false if the first message must wait: an answer of the target, or another deadline, releases it.
     fn look_up(&mut self) -> Result<bool, RelayStop> {
         let now = self.in_time()?;
-        self.recorder.pace = ForwardingPace::at(now.instant, self.deadline);
+        self.recorder.extended.pace = ForwardingPace::at(now.instant, self.deadline);
         let up = &mut self.up;
         let (all, seen) = (up.chunk.bytes().len(), up.seen);
         let mut whole = true;
@@ -319,11 +347,11 @@ impl Relay {
             .next(&mut rest)
             .map_err(|error| RelayStop::Client(malformed(error)))?
         {
-            if piece.first && before.at_boundary() && self.recorder.waits(piece.tag) {
+            if piece.first && before.at_boundary() && self.recorder.extended.waits(piece.tag) {
                 up.framer = before;
                 whole = false;
-                if self.recorder.pace != ForwardingPace::Still && self.recorder.unflushed() {
-                    self.recorder.flush();
+                if self.recorder.extended.pace != ForwardingPace::Still && self.recorder.extended.unflushed {
+                    self.recorder.extended.flush();
                     up.flush = FLUSH_MESSAGE;
                 }
                 break;
@@ -334,7 +362,9 @@ impl Relay {
             match flow {
                 _ if instead.is_some() => refused = instead.map(|instead| (instead, up.seen - piece.bytes.len()..up.seen)),
                 // A record can be thousands of times as long as its message, so records are written in bounded batches.
-                MessageFlow::Go if self.recorder.records_size() < MAX_UNWRITTEN_BYTES && !self.recorder.needs_flush() => {
+                MessageFlow::Go
+                    if self.recorder.records_size() < MAX_UNWRITTEN_BYTES && !self.recorder.extended.needs_flush() =>
+                {
                     before = up.framer;
                     continue;
                 }
@@ -354,7 +384,7 @@ impl Relay {
         self.flush_if_needed();
         let got_on = self.up.seen > seen || !self.up.flush.is_empty();
         if got_on {
-            self.heard = now.instant;
+            self.idle_since = now.instant;
         }
         self.submit()?;
         Ok(got_on)
@@ -362,8 +392,8 @@ impl Relay {
 
     /// Asks the target for its answers, after the messages inspected so far, if the next message must wait for them.
     fn flush_if_needed(&mut self) {
-        if self.recorder.needs_flush() && !self.recorder.holds() {
-            self.recorder.flush();
+        if self.recorder.extended.needs_flush() && self.recorder.held.is_none() {
+            self.recorder.extended.flush();
             self.up.flush = FLUSH_MESSAGE;
         }
     }
@@ -379,14 +409,55 @@ impl Relay {
     }
 }
 
-fn read(from: &mut Transport, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-    let mut buffer = ReadBuf::new(buffer);
-    ready!(Pin::new(from).poll_read(cx, &mut buffer))?;
-    Poll::Ready(Ok(buffer.filled().len()))
+// Records on their way to the log: intents before their bytes are forwarded, outcomes deferred.
+impl Relay {
+    /// Submits the intents, and clears the bytes that they cover.
+    fn submit(&mut self) -> Result<(), RelayStop> {
+        self.defer_outcomes();
+        if self.recorder.intents.is_empty() {
+            self.up.cleared = self.clear_to();
+            return Ok(());
+        }
+        self.live.note(self.recorder.totals.statements, true);
+        self.charge(self.recorder.intents.size());
+        match self.journal.submit(&mut self.recorder.intents) {
+            SubmissionResult::Done(Ok(())) => self.written(),
+            SubmissionResult::Done(Err(error)) => return Err(RelayStop::Audit(error)),
+            SubmissionResult::Waiting(waiting) => self.up.intents = IntentsState::Underway(waiting),
+        }
+        Ok(())
+    }
+
+    /// Passes the current outcomes to the journal, which writes them soon.
+    fn defer_outcomes(&mut self) {
+        if !self.recorder.outcomes.is_empty() {
+            self.charge(self.recorder.outcomes.size());
+            self.journal.defer(&mut self.recorder.outcomes);
+        }
+    }
+
+    /// Counts bytes of the log for the identity. If there are too many, the client has to wait: no record is omitted.
+    pub(super) fn charge(&mut self, bytes: usize) {
+        if let Some(until) = self.quota.log(bytes, self.clock.moment().instant) {
+            self.pause = Some(Box::pin(sleep_until(until)));
+        }
+    }
+
+    /// Notes that the log has the intents: the statements that they announce may be forwarded.
+    fn written(&mut self) {
+        self.recorder.written();
+        self.defer_outcomes();
+        self.up.cleared = self.clear_to();
+    }
+
+    /// Returns the position up to which the client's bytes may be written: all that were inspected, except the last byte of a
+    /// held message.
+    fn clear_to(&self) -> usize {
+        self.up.seen - usize::from(self.recorder.held.is_some() && self.up.seen > 0)
+    }
 }
 
-fn malformed(error: crate::protocol::wire::frame::FrameError) -> Ending {
-    use crate::protocol::wire::frame::FrameError;
+fn malformed(error: FrameError) -> Ending {
     // PostgreSQL's own texts.
     Ending::Malformed {
         what: match error {

@@ -37,15 +37,10 @@ pub(super) struct StartedSession {
     pub(super) changes: watch::Receiver<Arc<Grant>>,
     pub(super) rules: Arc<SessionRules>,
     pub(super) since: Moment,
-    pub(super) places: SessionPermits,
+    /// Slots under its grant and on the target, free again when dropped.
+    pub(super) places: (SessionPermit, OwnedSemaphorePermit),
     /// Slot among the connections: held until the client's connection is closed.
     pub(super) connection: OwnedSemaphorePermit,
-}
-
-/// Slots under its grant and on the target, free again when dropped.
-pub(super) struct SessionPermits {
-    _grant: SessionPermit,
-    _target: OwnedSemaphorePermit,
 }
 
 /// Registers a session and prepares its relay, with its welcome already on the way to the client.
@@ -92,7 +87,7 @@ pub(super) fn start(
     let quota = shared.quotas.of(&live.who.identity, since.instant);
     let mut recorder = recorder(live, (&settings.keep, &quota), shared);
     for (name, value) in &connected.parameters {
-        recorder.settings.told(name.as_bytes(), value.as_bytes());
+        recorder.settings.reported(name.as_bytes(), value.as_bytes());
     }
     let came_with_login = std::mem::take(&mut connected.leftover);
     let mut relay = Relay {
@@ -105,20 +100,16 @@ pub(super) fn start(
         pool: shared.pool.clone(),
         clock: shared.clock.clone(),
         journal: shared.journal.clone(),
-        heard: since.instant,
-        deadline: shared.clock.instant_at(limits.permit().until()),
+        idle_since: since.instant,
+        deadline: shared.clock.instant_at(limits.permit.until()),
         live: Arc::clone(live),
         quota,
         pause: None,
     };
     // Charged for the records of its start and its end; a client that connects and disconnects endlessly is not even read then.
     relay.charge(2 * RECORD_BYTES);
-    relay.insert(welcome);
+    relay.down.insert(welcome);
     relay.came_with_login(&came_with_login);
-    let places = SessionPermits {
-        _grant: slot,
-        _target: opened.place,
-    };
     StartedSession {
         relay,
         entry,
@@ -126,7 +117,7 @@ pub(super) fn start(
         changes,
         rules,
         since,
-        places,
+        places: (slot, opened.place),
         connection: gate,
     }
 }
@@ -138,7 +129,7 @@ fn recorder(live: &SessionHandle, (keep, quota): (&RecordLimits, &Arc<Quota>), s
         ..keep.clone()
     };
     let mut recorder = StatementRecorder::new(Arc::clone(&live.who), keep, shared.clock.clone());
-    recorder.share(quota);
+    recorder.extended.quota = Arc::clone(quota);
     recorder.guard = guard(live, &shared.metrics, max_logged);
     recorder.masked = live.target_state.masked.get(&live.grant.borrow().profile().cloned()).cloned();
     recorder
@@ -201,9 +192,7 @@ fn notices(failed: Option<FailedLogins>, note: Option<ArrivalNote>, welcoming: O
     let mut notices = failed.map(failed_before).unwrap_or_default();
     // A client with less than it asked for gets a notice of that even without a welcome.
     if let Some(ArrivalNote::Narrowed(words)) = note {
-        let mut out = BytesMut::new();
-        error_response::notice(&mut out, &words);
-        notices.extend_from_slice(&out);
+        notices.extend(error_response::notice(&words));
     }
     notices.extend(welcoming.unwrap_or_default());
     notices
@@ -216,7 +205,7 @@ fn failed_before(failed: FailedLogins) -> Vec<u8> {
         from_address,
         since,
     } = failed;
-    let words = EndingText {
+    error_response::notice(&EndingText {
         code: "01000",
         message: format!(
             "failed logins since {}: {under_name} under this name, {from_address} from this address under any name",
@@ -227,10 +216,7 @@ fn failed_before(failed: FailedLogins) -> Vec<u8> {
             "none of them came in; if they were not yours, tell the gate's operator: the log says where they came from"
                 .to_owned(),
         ),
-    };
-    let mut out = BytesMut::new();
-    error_response::notice(&mut out, &words);
-    out.to_vec()
+    })
 }
 
 /// Returns a new cancel key: 4 bytes up to protocol 3.1, 32 from 3.2 on (protocol: BackendKeyData).

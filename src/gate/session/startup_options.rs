@@ -99,10 +99,10 @@ impl StartupOptions {
             Destination::read(database, targets, granted)
         };
         match (&self.profile, &destination.profile) {
-            (Some(wished), Some(named)) if wished != named => {
+            (Some(wanted), Some(named)) if wanted != named => {
                 return Err(invalid("profile", "the profile that the database name has too"));
             }
-            (Some(wished), None) => destination.profile = Some(wished.clone()),
+            (Some(wanted), None) => destination.profile = Some(wanted.clone()),
             _ => {}
         }
         Ok(destination)

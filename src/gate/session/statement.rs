@@ -2,22 +2,16 @@
 //!
 //! This module limits the kept parts, redacts secrets, and marks both in the record; it does not know the order of events.
 
-mod bound;
-mod deallocate;
 mod follow;
-mod portal;
 mod words;
 
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use bound::BoundValue;
-pub(super) use bound::ValuesFollower;
-pub(super) use deallocate::deallocated;
-pub(super) use follow::TextFollower;
-pub(super) use portal::Portal;
-use words::FoundWords;
+use follow::BoundValue;
+pub(super) use follow::{TextFollower, ValuesFollower};
+pub(super) use words::{FoundWords, deallocated};
 
 use crate::access::quota::Quota;
 use crate::audit::event::{OutsideText, ParameterValue, SqlText};
@@ -54,59 +48,34 @@ pub struct RecordLimits {
     pub key: ValueKey,
 }
 
-/// Bytes of a session's prepared statements and portals in total, confirmed and pending ones; they count for its identity.
-#[derive(Debug, Clone, Default)]
-pub(super) struct MemoryUse(Arc<Quota>);
+/// Share of one prepared statement or portal in the bytes that its identity holds, confirmed and pending ones together, for as long
+/// as it lives.
+#[derive(Debug)]
+pub(super) struct EntryWeight {
+    quota: Arc<Quota>,
+    bytes: AtomicUsize,
+}
 
-impl MemoryUse {
-    /// Creates a counter that includes the identity's other sessions.
-    pub(super) fn sharing(quota: Arc<Quota>) -> Self {
-        Self(quota)
-    }
-
-    /// Returns the limit if it is reached, see [`Quota::full_for_statements`].
-    pub(super) fn full_for_statements(&self) -> Option<usize> {
-        self.0.full_for_statements()
-    }
-
-    /// Returns the limit if it is reached, see [`Quota::full_for_portals`].
-    pub(super) fn full_for_portals(&self) -> Option<usize> {
-        self.0.full_for_portals()
-    }
-
-    #[cfg(test)]
-    pub(super) fn bytes(&self) -> usize {
-        self.0.held()
-    }
-
-    /// Counts an entry of `bytes` as long as the result lives, so that the code that drops the entry needs no bookkeeping.
-    pub(super) fn weigh(&self, bytes: usize) -> EntryWeight {
-        let weight = EntryWeight {
-            held: self.clone(),
+impl EntryWeight {
+    /// Counts an entry with `bytes` of texts.
+    pub(super) fn new(quota: &Arc<Quota>, bytes: usize) -> Self {
+        let weight = Self {
+            quota: Arc::clone(quota),
             bytes: AtomicUsize::new(0),
         };
         weight.add(bytes + ENTRY_BYTES);
         weight
     }
-}
 
-/// Share of one entry in [`MemoryUse`].
-#[derive(Debug)]
-pub(super) struct EntryWeight {
-    held: MemoryUse,
-    bytes: AtomicUsize,
-}
-
-impl EntryWeight {
     fn add(&self, bytes: usize) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.held.0.hold(bytes);
+        self.quota.hold(bytes);
     }
 }
 
 impl Drop for EntryWeight {
     fn drop(&mut self) {
-        self.held.0.release(*self.bytes.get_mut());
+        self.quota.release(*self.bytes.get_mut());
     }
 }
 
@@ -180,7 +149,7 @@ impl ReadText<'_> {
 #[derive(Debug)]
 pub(super) struct PreparedStatement {
     pub(super) read: ReadText<'static>,
-    /// Number of times that names might have changed before its Parse ([`super::extended_query::ExtendedQueryState::renamed`]).
+    /// Number of times that names might have changed before its Parse ([`super::extended_query::ExtendedQueryState`]).
     pub(super) renamed: u64,
     /// Parameter types of its Parse, four bytes each; a zero leaves the type to the server.
     given: Box<[u8]>,
@@ -190,9 +159,9 @@ pub(super) struct PreparedStatement {
 }
 
 impl PreparedStatement {
-    pub(super) fn new(read: ReadText<'static>, renamed: u64, types: &[u8], held: &MemoryUse) -> Self {
+    pub(super) fn new(read: ReadText<'static>, renamed: u64, types: &[u8], quota: &Arc<Quota>) -> Self {
         Self {
-            weight: held.weigh(read.sql.text.0.len() + types.len() + read.secrets.found() * 2),
+            weight: EntryWeight::new(quota, read.sql.text.0.len() + types.len() + read.secrets.found() * 2),
             read,
             renamed,
             given: types.into(),
@@ -220,6 +189,32 @@ impl PreparedStatement {
         let types = self.described.get().unwrap_or(&self.given);
         let (whole, _) = types.as_chunks::<4>();
         whole.get(index).map_or(0, |oid| u32::from_be_bytes(*oid))
+    }
+}
+
+/// Portal: a statement with its parameters.
+#[derive(Debug)]
+pub(super) struct Portal {
+    /// Name of the statement, cut as the server does.
+    pub(super) name: Box<[u8]>,
+    pub(super) prepared: Option<Arc<PreparedStatement>>,
+    pub(super) uncertain: AtomicBool,
+    pub(super) parameters: Vec<ParameterValue<'static>>,
+    /// Number of parameters, if not all are listed.
+    pub(super) parameter_count: Option<u32>,
+    /// True if it was executed in part, and more rows are available.
+    pub(super) executed: AtomicBool,
+    /// Number of rows that were sent from it.
+    pub(super) rows_sent: AtomicU64,
+    /// Share of the counted memory, returned on drop.
+    pub(super) _weight: EntryWeight,
+}
+
+impl Portal {
+    /// Counts rows that one of its Executes sent. Returns the total over all of them, if there is more than one or will be.
+    pub(super) fn sent(&self, rows: u64, suspended: bool) -> Option<u64> {
+        let before = self.rows_sent.fetch_add(rows, Ordering::Relaxed);
+        (before > 0 || suspended).then(|| before.saturating_add(rows))
     }
 }
 
@@ -267,37 +262,22 @@ pub(super) fn list(
     prepared: Option<&PreparedStatement>,
     (keep, encoding): (&RecordLimits, Encoding),
 ) -> (Vec<ParameterValue<'static>>, Option<u32>) {
+    let count = u32::from(values.count);
     if matches!(keep.show, ParameterDisplay::None) {
-        return (Vec::new(), (values.count > 0).then(|| u32::from(values.count)));
+        return (Vec::new(), (count > 0).then_some(count));
     }
-    let listed = match followed {
+    let mut whole = values.iter();
+    let each = (0..).map_while(|index| match followed {
         Some(followed) => {
-            let all = followed.values.iter().enumerate();
-            list_each(
-                all.map(|(index, part)| (values.is_binary(index), part.as_ref().map(SentValue::of))),
-                prepared,
-                (keep, encoding),
-            )
+            let part = followed.values.get(index)?;
+            Some((values.is_binary(index), part.as_ref().map(SentValue::of)))
         }
-        None => list_each(
-            values.iter().map(|(binary, value)| (binary, value.map(SentValue::Whole))),
-            prepared,
-            (keep, encoding),
-        ),
-    };
-    let all = listed.len() == usize::from(values.count);
-    (listed, (!all).then(|| u32::from(values.count)))
-}
-
-fn list_each<'a>(
-    values: impl Iterator<Item = (bool, Option<SentValue<'a>>)>,
-    prepared: Option<&PreparedStatement>,
-    (keep, encoding): (&RecordLimits, Encoding),
-) -> Vec<ParameterValue<'static>> {
+        None => whole.next().map(|(binary, value)| (binary, value.map(SentValue::Whole))),
+    });
     let secrets = prepared.map(|prepared| &prepared.read.secrets);
-    let mut listed = Vec::with_capacity(values.size_hint().0.min(64));
+    let mut listed = Vec::new();
     let (mut room, mut hashed) = (MAX_SHOWN_BYTES, 0);
-    for (number, (binary, value)) in (1..).zip(values) {
+    for (number, (binary, value)) in (1..).zip(each) {
         let shown = |value: SentValue<'_>| usize::try_from(value.length()).unwrap_or(usize::MAX).min(keep.parameter) + 16;
         let left = room.checked_sub(value.map_or(8, shown));
         hashed += usize::from(left.is_none());
@@ -321,7 +301,8 @@ fn list_each<'a>(
             Some(SentValue::Whole(value)) => show(value, binary, oid, (keep, encoding)),
         });
     }
-    listed
+    let all = listed.len() == usize::from(values.count);
+    (listed, (!all).then_some(count))
 }
 
 fn blank(value: SentValue<'_>, keep: &RecordLimits) -> ParameterValue<'static> {
@@ -468,7 +449,7 @@ mod tests {
             read(text.as_bytes(), None, keep, ReadingManner::default()).into_owned(),
             0,
             &types,
-            &MemoryUse::default(),
+            &Arc::default(),
         );
         let body = bound(values);
         let values = WireValues::of(crate::protocol::wire::frontend::Fields::of(&body)).unwrap();

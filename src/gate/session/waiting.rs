@@ -6,17 +6,17 @@
 //! INVARIANT: a waiting login has no target, no buffer and no slot among handshakes or connections, only a permit to wait; these
 //! permits are limited, in total and per identity, and returned when dropped.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::limits::length;
+use crate::access::Approvers;
+use crate::access::identity_limiter::{IdentityLimiter, IdentityPermit, ReachedLimit};
 use crate::base::clock::Clock;
 use crate::base::visible::visible;
 use crate::model::ending::{Ending, EndingText, LimitScope};
@@ -46,21 +46,15 @@ pub struct WaitSettings {
 /// Logins that wait for approval.
 #[derive(Debug, Default)]
 pub struct ApprovalWaiters {
-    seats: Mutex<WaiterCounts>,
+    permits: IdentityLimiter,
     closed: watch::Sender<bool>,
-}
-
-#[derive(Debug, Default)]
-struct WaiterCounts {
-    taken: u32,
-    of: HashMap<IdentityName, u32>,
 }
 
 /// Permit of a login to wait for approval. Dropping it returns it.
 #[derive(Debug)]
 pub(super) struct ApprovalWaiter {
-    waiters: Arc<ApprovalWaiters>,
-    identity: IdentityName,
+    _permit: IdentityPermit,
+    closed: watch::Receiver<bool>,
 }
 
 impl ApprovalWaiters {
@@ -72,40 +66,24 @@ impl ApprovalWaiters {
     /// Returns the number of waiting logins.
     #[must_use]
     pub fn waiting(&self) -> u32 {
-        self.seats.lock().taken
+        u32::try_from(self.permits.in_use()).unwrap_or(u32::MAX)
     }
 
     /// Returns a permit to wait if one is left.
-    pub(super) fn enter(self: &Arc<Self>, identity: &IdentityName, settings: &WaitSettings) -> Result<ApprovalWaiter, Ending> {
-        let mut seats = self.seats.lock();
-        let of_one = seats.of.get(identity).copied().unwrap_or_default();
-        let full = |scope, limit| Err(Ending::TooMany { scope, limit });
-        if of_one >= settings.of_one {
-            return full(LimitScope::WaitingOf(identity.clone()), settings.of_one);
-        }
-        if seats.taken >= settings.logins {
-            return full(LimitScope::Waiting, settings.logins);
-        }
-        seats.taken = seats.taken.saturating_add(1);
-        seats.of.insert(identity.clone(), of_one.saturating_add(1));
-        drop(seats);
+    pub(super) fn enter(&self, identity: &IdentityName, settings: &WaitSettings) -> Result<ApprovalWaiter, Ending> {
+        let (of_one, in_all) = (settings.of_one, settings.logins);
+        let permit = self.permits.enter(Some(identity), of_one as usize, in_all as usize);
+        let permit = permit.map_err(|reached| {
+            let (scope, limit) = match reached {
+                ReachedLimit::OfOne => (LimitScope::WaitingOf(identity.clone()), of_one),
+                ReachedLimit::InAll => (LimitScope::Waiting, in_all),
+            };
+            Ending::TooMany { scope, limit }
+        })?;
         Ok(ApprovalWaiter {
-            waiters: Arc::clone(self),
-            identity: identity.clone(),
+            _permit: permit,
+            closed: self.closed.subscribe(),
         })
-    }
-}
-
-impl Drop for ApprovalWaiter {
-    fn drop(&mut self) {
-        let mut seats = self.waiters.seats.lock();
-        seats.taken = seats.taken.saturating_sub(1);
-        if let Some(count) = seats.of.get_mut(&self.identity) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                seats.of.remove(&self.identity);
-            }
-        }
     }
 }
 
@@ -114,9 +92,7 @@ pub(super) struct ApprovalWait {
     /// Request, now and after every change.
     pub(super) request: watch::Receiver<Arc<Request>>,
     /// Identities that can approve it.
-    pub(super) approvers: Vec<IdentityName>,
-    /// True if, as far as is known, no identity can approve it.
-    pub(super) nobody: bool,
+    pub(super) approvers: Approvers,
     /// Maximum time that this client waits.
     pub(super) limit: Duration,
     /// Interval between notices to the client.
@@ -141,7 +117,7 @@ impl ApprovalWait {
         waiter: &ApprovalWaiter,
         clock: &Clock,
     ) -> Result<GrantId, Ending> {
-        let mut closed = waiter.waiters.closed.subscribe();
+        let mut closed = waiter.closed.clone();
         let began = clock.moment().instant;
         let enough = began.checked_add(self.limit).unwrap_or(began);
         let mut next = began.checked_add(self.repeat).unwrap_or(enough);
@@ -197,26 +173,26 @@ impl ApprovalWait {
     pub(super) fn pending(&self, request: &RequestId, waited: Duration) -> Ending {
         Ending::ApprovalPending {
             request: request.clone(),
-            approvers: self.approvers.clone(),
-            nobody: self.nobody,
+            approvers: self.approvers.names.clone(),
+            nobody: self.approvers.nobody,
             waited,
         }
     }
 
     pub(super) fn notice(&self, out: &mut BytesMut, request: &Request, what: &str) {
-        error_response::notice(out, &waits(request, what, &self.approvers, self.nobody));
+        out.extend(error_response::notice(&waits(request, what, &self.approvers)));
     }
 }
 
 /// The words for a client that waits.
-pub(crate) fn waits(request: &Request, what: &str, approvers: &[IdentityName], nobody: bool) -> EndingText {
+pub(crate) fn waits(request: &Request, what: &str, approvers: &Approvers) -> EndingText {
     let id = &request.id;
     let message = match (request.approvals.len(), request.approvals_needed) {
         (0, 0 | 1) => format!("{what}: {id}"),
         (have, needed) => format!("{what}: {id} ({have} of {needed} approvals)"),
     };
-    let hint = match approvers {
-        [] if nobody => "no enabled user of this gate may approve it: tell its operator".to_owned(),
+    let hint = match approvers.names.as_slice() {
+        [] if approvers.nobody => "no enabled user of this gate may approve it: tell its operator".to_owned(),
         [] => format!("somebody the policies let approve it can: tidegate approve {id}"),
         names => {
             let names: Vec<_> = names.iter().take(10).map(ToString::to_string).collect();

@@ -11,13 +11,13 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::end::{self, EndingTarget, SessionEnd};
+use super::end::{self, SessionEnd};
 use super::limits::{DueEvent, SessionLimits};
 use super::recorder::{SessionTotals, TargetLastWord};
 use super::registry::{SessionCommand, SessionHandle};
 use super::relay::{Relay, RelayStop};
 use super::start::StartedSession;
-use super::{SessionSettings, SharedState};
+use super::{SessionSettings, SharedState, micros};
 use crate::audit::event::{BackendGone, Event as Recorded, SessionEnded};
 use crate::audit::{AuditError, RecordBatch};
 use crate::base::error_chain::display_chain;
@@ -48,21 +48,10 @@ pub(super) async fn run(started: StartedSession, shared: &Arc<SharedState>) {
     let live = Arc::clone(entry.live());
     // The cancel key is invalid from here on. The entry itself is held until the end, because a shutdown waits for it.
     entry.leave();
-    let backstage = EndingTarget {
-        target: &live.target_state.target,
-        terminator: &live.target_state.terminator,
-        backend: live.backend.clone(),
-        key: &live.backend_key,
-        grace: settings.end_grace,
-    };
     // Boxed, so that a running session does not hold the memory for its end.
-    let mut ended = Box::pin(end::end(relay, &ending, backstage)).await;
+    let mut ended = Box::pin(end::end(relay, &ending, settings.end_grace)).await;
     drop(places);
-    Box::pin(put_on_record(&live, &ending, &ended, (since.instant, ordered), shared)).await;
-    let later = ended.gone.as_mut().and_then(|gone| gone.later.take());
-    if let Some(later) = later {
-        tokio::spawn(gone_late(later, live, ordered, Arc::clone(shared)));
-    }
+    Box::pin(put_on_record(&live, &ending, &mut ended, (since.instant, ordered), shared)).await;
     let closing = ended.closing;
     if let Some(closing) = closing {
         // It has its own time limit; a failure needs no report.
@@ -82,10 +71,7 @@ pub(super) async fn broke_off(live: &Arc<SessionHandle>, shared: &Arc<SharedStat
         gone: Some(live.end_backend().await),
         closing: None,
     };
-    put_on_record(live, &Ending::GateFault, &ended, (live.backend.opened, noticed), shared).await;
-    if let Some(later) = ended.gone.as_mut().and_then(|gone| gone.later.take()) {
-        tokio::spawn(gone_late(later, Arc::clone(live), noticed, Arc::clone(shared)));
-    }
+    put_on_record(live, &Ending::GateFault, &mut ended, (live.backend.opened, noticed), shared).await;
 }
 
 /// Runs the relay until there is a reason to end. Limits take precedence over the target, the target over the client.
@@ -99,8 +85,8 @@ async fn until_it_ends(
     let clock = &shared.clock;
     let mut steps = clock.steps();
     loop {
-        relay.deadline = clock.instant_at(limits.permit().until());
-        let (at, due) = limits.next(clock, relay.heard);
+        relay.deadline = clock.instant_at(limits.permit.until());
+        let (at, due) = limits.next(clock, relay.idle_since);
         // Polled only if one of them was woken, not with every byte: that saves a tenth of the gate's own work per statement.
         let mut events = FuturesUnordered::from_iter([wait(&mut steps, orders, changes, at)]);
         let event = tokio::select! {
@@ -124,10 +110,10 @@ async fn until_it_ends(
             }
             SessionEvent::Change => {
                 let grant = changes.borrow_and_update().clone();
-                match limits.permit().renew(&grant, clock.now()) {
-                    Ok(permit) if permit.until() != limits.permit().until() => {
+                match limits.permit.renew(&grant, clock.now()) {
+                    Ok(permit) if permit.until() != limits.permit.until() => {
                         limits.moved(permit, &settings.warnings);
-                        relay.insert(limits.moved_notice(clock.now()));
+                        relay.down.insert(limits.moved_notice(clock.now()));
                     }
                     Ok(_) => {}
                     Err(refusal) => return refusal.in_session(&grant),
@@ -137,12 +123,12 @@ async fn until_it_ends(
                 // The change is handled in the next iteration.
                 DueEvent::Deadline if is_moved(changes) => {}
                 DueEvent::Deadline => return deadline(limits),
-                DueEvent::Warning => relay.insert(limits.warning().unwrap_or_default()),
+                DueEvent::Warning => relay.down.insert(limits.warning().unwrap_or_default()),
                 // The timer was set at an earlier message of the client; another may have come since.
-                DueEvent::Idle(limit) if clock.moment().instant < relay.heard + limit => {}
+                DueEvent::Idle(limit) if clock.moment().instant < relay.idle_since + limit => {}
                 DueEvent::Idle(limit) if relay.idle() => return Ending::Idle { limit },
                 // A statement runs: its time does not count.
-                DueEvent::Idle(_) => relay.heard = clock.moment().instant,
+                DueEvent::Idle(_) => relay.idle_since = clock.moment().instant,
             },
         }
     }
@@ -185,7 +171,7 @@ fn obey(order: &SessionCommand, relay: &mut Relay, limits: &SessionLimits) -> Op
     match order {
         SessionCommand::None => None,
         SessionCommand::Kill { by, reason } => Some(Ending::Killed {
-            grant: limits.permit().grant().clone(),
+            grant: limits.permit.grant().clone(),
             by: by.clone(),
             reason: reason.clone(),
         }),
@@ -198,7 +184,7 @@ fn obey(order: &SessionCommand, relay: &mut Relay, limits: &SessionLimits) -> Op
 }
 
 fn deadline(limits: &SessionLimits) -> Ending {
-    let permit = limits.permit();
+    let permit = &limits.permit;
     Ending::Expired {
         grant: permit.grant().clone(),
         until: permit.until(),
@@ -211,12 +197,12 @@ fn reason(stop: RelayStop, relay: &Relay, limits: &SessionLimits) -> Ending {
     match stop {
         // Only the end of the target's connection shows that it received Terminate: a client that disconnects may have left a
         // statement running.
-        RelayStop::TargetGone if relay.client_quit() => Ending::Quit,
+        RelayStop::TargetGone if relay.up.quit => Ending::Quit,
         RelayStop::ClientGone => Ending::Disconnected,
         RelayStop::Client(ending) => ending,
         RelayStop::TargetGone => target_gone(relay.recorder.last_word.as_ref(), limits),
         RelayStop::TargetBroken => Ending::TargetLost {
-            target: limits.permit().target().clone(),
+            target: limits.permit.target().clone(),
         },
         RelayStop::Audit(error) => {
             tracing::error!(error = %display_chain(&error), "refused a statement: cannot write its audit record");
@@ -237,7 +223,7 @@ fn target_gone(last: Option<&TargetLastWord>, limits: &SessionLimits) -> Ending 
             message: last.message.clone(),
         },
         None => Ending::TargetLost {
-            target: limits.permit().target().clone(),
+            target: limits.permit.target().clone(),
         },
     }
 }
@@ -260,12 +246,13 @@ fn detail(ending: &Ending, last: Option<&TargetLastWord>) -> Option<String> {
     }
 }
 
+/// Records the end, and later that of a backend that could not be confirmed by then.
 async fn put_on_record(
-    live: &SessionHandle,
+    live: &Arc<SessionHandle>,
     ending: &Ending,
-    ended: &SessionEnd,
+    ended: &mut SessionEnd,
     (since, ordered): (Instant, Instant),
-    shared: &SharedState,
+    shared: &Arc<SharedState>,
 ) {
     let confirmed = ended.gone.as_ref().map(|gone| gone.confirmed);
     let overshoot = ended
@@ -294,11 +281,13 @@ async fn put_on_record(
         .session_ended(&live.who.target, ending.name(), ended.totals.statements, overshoot);
     tracing::info!(session = %live.who.session, grant = %live.who.grant, identity = %live.who.identity, ending = ending.name(), "session ended");
     let kept = has_happened(&Recorded::SessionEnded(Cow::Owned(record)), live, shared).await;
-    if !kept || confirmed == Some(false) {
-        // The session stays open in the store: the next start ends the backend, if it lives that long.
-        return;
+    // Otherwise the session stays open in the store: the next start ends the backend, if it lives that long.
+    if kept && confirmed != Some(false) {
+        close(live, shared).await;
     }
-    close(live, shared).await;
+    if let Some(later) = ended.gone.as_mut().and_then(|gone| gone.later.take()) {
+        tokio::spawn(gone_late(later, Arc::clone(live), ordered, Arc::clone(shared)));
+    }
 }
 
 /// Records the end of a backend that could not be confirmed at the end of its session.
@@ -336,8 +325,4 @@ async fn close(live: &SessionHandle, shared: &SharedState) {
     if let Err(error) = shared.ledger.session_closed(&live.who.session).await {
         tracing::error!(session = %live.who.session, error = %display_chain(&error), "cannot store the end of a session");
     }
-}
-
-fn micros(from: Instant, to: Instant) -> u64 {
-    u64::try_from(to.saturating_duration_since(from).as_micros()).unwrap_or(u64::MAX)
 }

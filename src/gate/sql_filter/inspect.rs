@@ -105,7 +105,7 @@ impl Visitor for FilterFindings {
 
     fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Infallible> {
         if select.into.is_some() {
-            self.kind(CommandClass::Ddl.name());
+            self.kind(CommandClass::Ddl.as_str());
         }
         ControlFlow::Continue(())
     }
@@ -118,7 +118,7 @@ fn kind(statement: &Statement, class: CommandClass) -> &'static str {
         Statement::LISTEN { .. } | Statement::UNLISTEN { .. } => LISTEN,
         Statement::Lock(lock) if lock.lock_mode == Some(LockTableMode::AccessShare) => LOCK_SHARED,
         _ if class == CommandClass::Ddl && parse::drops(statement) => DROP,
-        _ => class.name(),
+        _ => class.as_str(),
     }
 }
 
@@ -190,15 +190,15 @@ pub(super) fn kinds_by_words(text: &[u8], settings: LexerSettings) -> Vec<&'stat
         } else if begins {
             first = Some(kind);
             kinds.push(kind);
-        } else if first == Some(CommandClass::Call.name()) {
+        } else if first == Some(CommandClass::Call.as_str()) {
             kinds.extend(changes_anywhere(token.text));
         } else if token.kind == TokenKind::Word && may_begin(first, before, kind) {
             kinds.push(kind);
         } else if token.is("into") && !before.is_some_and(|before| before.is("insert") || before.is("merge")) {
             // The `INTO` of a SELECT, which creates a table.
-            kinds.push(CommandClass::Ddl.name());
-        } else if first == Some(CommandClass::Ddl.name()) && ["role", "user", "group"].into_iter().any(|word| token.is(word)) {
-            kinds.push(CommandClass::Privilege.name());
+            kinds.push(CommandClass::Ddl.as_str());
+        } else if first == Some(CommandClass::Ddl.as_str()) && ["role", "user", "group"].into_iter().any(|word| token.is(word)) {
+            kinds.push(CommandClass::Privilege.as_str());
         }
         before = Some(token);
     }
@@ -210,7 +210,8 @@ pub(super) fn kinds_by_words(text: &[u8], settings: LexerSettings) -> Vec<&'stat
 fn may_begin(first: Option<&str>, before: Option<Lexeme<'_>>, kind: &str) -> bool {
     let other = |word| before.is_some_and(|before| before.is(word));
     let explained = || {
-        first == Some(CommandClass::Explain.name()) && [CommandClass::Ddl.name(), CommandClass::Execute.name()].contains(&kind)
+        first == Some(CommandClass::Explain.as_str())
+            && [CommandClass::Ddl.as_str(), CommandClass::Execute.as_str()].contains(&kind)
     };
     (NESTABLE_KINDS.contains(&kind) && !["for", "key", "on"].into_iter().any(other)) || explained()
 }
@@ -225,6 +226,6 @@ fn changes_anywhere(text: &[u8]) -> Vec<&'static str> {
 fn kind_of_word(word: &[u8]) -> &'static str {
     match CommandClass::of_word(&String::from_utf8_lossy(word)) {
         CommandClass::Ddl if word.eq_ignore_ascii_case(DROP.as_bytes()) => DROP,
-        class => class.name(),
+        class => class.as_str(),
     }
 }

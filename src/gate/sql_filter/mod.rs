@@ -49,14 +49,8 @@ const KINDS_FOUND_BY_WORDS: [&str; 7] = [
     "other",
 ];
 
-/// Result of judging a text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FilterVerdict {
-    /// The text may be forwarded.
-    Allowed,
-    /// The text may not be forwarded.
-    Refused(Arc<StatementRefusal>),
-}
+/// Refusal of a text or a call; `None` if it may be forwarded.
+pub type FilterVerdict = Option<Arc<StatementRefusal>>;
 
 /// Rules of one profile, ready to judge. All sessions of the profile share them.
 #[derive(Debug)]
@@ -129,7 +123,7 @@ impl SqlFilter {
             return self.judge_long(text);
         }
         if !self.reads() {
-            return FilterVerdict::Allowed;
+            return None;
         }
         let usual = settings == LexerSettings::default() || LexerSettings::do_not_matter_to(text);
         if text.len() > MAX_CACHED_TEXT_BYTES || !usual {
@@ -147,7 +141,7 @@ impl SqlFilter {
     #[must_use]
     pub fn judge_long(&self, beginning: &[u8]) -> FilterVerdict {
         let broken = match self.longest {
-            Some(most) => Some(BrokenRule::long(most)),
+            Some(most) => Some(BrokenRule::Long(most)),
             None => self.unknown(
                 &format!("it is longer than {MAX_SQL_BYTES} bytes"),
                 beginning,
@@ -166,14 +160,14 @@ impl SqlFilter {
     /// Judges a text that could not be recorded completely, if such texts are refused.
     #[must_use]
     pub fn judge_unloggable(&self, unloggable: UnloggableText) -> FilterVerdict {
-        self.verdict(Some(BrokenRule::unloggable(unloggable)))
+        self.verdict(Some(BrokenRule::Unloggable(unloggable)))
     }
 
     /// Judges a FunctionCall, which names a function by its OID and has no text.
     #[must_use]
     pub fn judge_call(&self) -> FilterVerdict {
-        let broken = self.kinds(&[CommandClass::Call.name()]);
-        self.verdict(broken.or_else(|| self.opaque(&[CommandClass::Call.name()])))
+        let broken = self.kinds(&[CommandClass::Call.as_str()]);
+        self.verdict(broken.or_else(|| self.opaque(&[CommandClass::Call.as_str()])))
     }
 
     /// Returns true if any rule needs more than the length of the text.
@@ -182,10 +176,7 @@ impl SqlFilter {
     }
 
     fn verdict(&self, broken: Option<BrokenRule>) -> FilterVerdict {
-        match broken {
-            None => FilterVerdict::Allowed,
-            Some(broken) => FilterVerdict::Refused(Arc::new(StatementRefusal::new(&self.profile, broken))),
-        }
+        broken.map(|broken| Arc::new(StatementRefusal::new(&self.profile, &broken)))
     }
 
     /// Returns the first rule that a text breaks.
@@ -195,7 +186,7 @@ impl SqlFilter {
             Err(unparsed) => return self.unknown(why(unparsed), text, settings),
         };
         if let Some(setting) = inspect::set_config(&tokens) {
-            return Some(BrokenRule::setting(setting));
+            return Some(BrokenRule::Setting(setting));
         }
         let statements = match parse::statements(tokens) {
             Ok(statements) => statements,
@@ -203,12 +194,12 @@ impl SqlFilter {
         };
         let found = FilterFindings::of(&statements);
         if let Some(setting) = found.setting {
-            return Some(BrokenRule::setting(setting));
+            return Some(BrokenRule::Setting(setting));
         }
         let broken = self.kinds(&found.kinds).or_else(|| self.opaque(&found.kinds));
         broken
             .or_else(|| self.tables(&statements, &found, text))
-            .or_else(|| found.without_where.filter(|_| self.need_where).map(BrokenRule::without_where))
+            .or_else(|| found.without_where.filter(|_| self.need_where).map(BrokenRule::WithoutWhere))
     }
 
     /// Checks the tables that the statements name; for kinds whose tables are not all found, the words of the text.
@@ -224,27 +215,28 @@ impl SqlFilter {
         let by_words = || found.kinds.iter().any(|kind| KINDS_FOUND_BY_WORDS.contains(kind));
         match denied {
             None if by_words() => self.tables_by_words(text),
-            denied => denied.map(|denied| BrokenRule::table(&denied.written)),
+            denied => denied.map(|denied| BrokenRule::Table(denied.written.clone())),
         }
     }
 
-    fn kinds(&self, kinds: &[&str]) -> Option<BrokenRule> {
-        let refused = kinds.iter().find(|kind| !self.allowed.has(kind))?;
-        Some(BrokenRule::kind(refused, &self.allowed.listed()))
+    fn kinds(&self, kinds: &[&'static str]) -> Option<BrokenRule> {
+        let kind = kinds.iter().find(|kind| !self.allowed.has(kind))?;
+        let allowed = self.allowed.listed();
+        Some(BrokenRule::Kind { kind, allowed })
     }
 
     /// Refuses `DO` and `CALL`, which run code that their text does not show. SQL's `EXECUTE` runs a statement that was judged
     /// when it was prepared.
     fn opaque(&self, kinds: &[&str]) -> Option<BrokenRule> {
-        let call = CommandClass::Call.name();
+        let call = CommandClass::Call.as_str();
         let refused = self.refuse_unknown && kinds.contains(&call) && !self.allowed.names(call);
-        refused.then(|| BrokenRule::unknown("DO, CALL and function calls run what their text does not show"))
+        refused.then(|| BrokenRule::Unknown("DO, CALL and function calls run what their text does not show".to_owned()))
     }
 
     /// Judges a text that cannot be parsed: it is refused, or judged by its words as far as possible.
     fn unknown(&self, why: &str, text: &[u8], settings: LexerSettings) -> Option<BrokenRule> {
         if self.refuse_unknown {
-            return Some(BrokenRule::unknown(why));
+            return Some(BrokenRule::Unknown(why.to_owned()));
         }
         let kinds = inspect::kinds_by_words(text, settings);
         let broken = self.kinds(&kinds).or_else(|| self.rows_by_words(&kinds));
@@ -255,8 +247,8 @@ impl SqlFilter {
     fn rows_by_words(&self, kinds: &[&str]) -> Option<BrokenRule> {
         let changes = kinds
             .iter()
-            .any(|kind| [CommandClass::Update.name(), CommandClass::Delete.name()].contains(kind));
-        (self.need_where && changes).then(BrokenRule::where_unseen)
+            .any(|kind| [CommandClass::Update.as_str(), CommandClass::Delete.as_str()].contains(kind));
+        (self.need_where && changes).then_some(BrokenRule::WhereUnseen)
     }
 
     /// Checks denied tables by words. It finds too many rather than too few: words in comments and literals count as well.
@@ -268,7 +260,7 @@ impl SqlFilter {
         let words: HashSet<String> = words(&sql).map(str::to_lowercase).collect();
         let hidden = hides_names(&sql);
         let denied = self.denied.iter().find(|denied| hidden || denied.may_be_in(&words));
-        denied.map(|denied| BrokenRule::table(&denied.written))
+        denied.map(|denied| BrokenRule::Table(denied.written.clone()))
     }
 }
 

@@ -75,12 +75,12 @@ pub struct StatementRefusal {
 }
 
 impl StatementRefusal {
-    pub(super) fn new(profile: &ProfileName, broken: BrokenRule) -> Self {
-        let BrokenRule { rule, what, instead } = broken;
+    pub(super) fn new(profile: &ProfileName, broken: &BrokenRule) -> Self {
+        let (rule, instead) = broken.rule();
         Self {
             rule,
             message: format!("the guard rails of profile \"{profile}\" do not allow this statement"),
-            detail: format!("Rule \"{}\": {what}", rule.name()),
+            detail: format!("Rule \"{}\": {broken}", rule.name()),
             hint: format!("{instead}; or ask for another profile (tidegate request), or the gate's operator for other rules"),
         }
     }
@@ -98,99 +98,57 @@ impl StatementRefusal {
 }
 
 /// Reason why a text could not be recorded completely.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UnloggableText {
     /// The text is longer than the part that the log keeps.
+    #[error("the log keeps {max} bytes of a text, and this one is longer.")]
     Long {
         /// Number of bytes that the log keeps.
         max: usize,
     },
     /// The ends of its literals cannot be determined, and one of them may contain a secret.
+    #[error("it speaks of a secret, and where its literals end cannot be told, so the log could not show what it does.")]
     Unclear,
 }
 
-/// Rule that a statement breaks.
-#[derive(Debug)]
-pub(super) struct BrokenRule {
-    pub(super) rule: FilterRule,
-    /// Description of the violation, one sentence.
-    what: String,
-    /// Remedy.
-    instead: &'static str,
+/// Rule that a statement breaks, with the part that breaks it; its Display is one sentence for the client.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BrokenRule {
+    #[error("statements of kind \"{kind}\" are not allowed. {allowed}")]
+    Kind { kind: &'static str, allowed: String },
+    #[error("{0} without WHERE would change every row.")]
+    WithoutWhere(&'static str),
+    #[error("UPDATE or DELETE is in a text that the gate cannot read, so whether it has its WHERE cannot be told.")]
+    WhereUnseen,
+    #[error("\"{0}\" may not be named.")]
+    Table(String),
+    #[error("the text is longer than {0} bytes.")]
+    Long(u64),
+    #[error("{0} decides how statements are read, and must stay as it is.")]
+    Setting(&'static str),
+    #[error(transparent)]
+    Unloggable(UnloggableText),
+    #[error("what the statement does cannot be told: {0}.")]
+    Unknown(String),
 }
 
 impl BrokenRule {
-    pub(super) fn kind(kind: &str, allowed: &str) -> Self {
-        Self {
-            rule: FilterRule::Statements,
-            what: format!("statements of kind \"{kind}\" are not allowed. {allowed}"),
-            instead: "do it another way",
-        }
-    }
-
-    pub(super) fn without_where(command: &str) -> Self {
-        Self {
-            rule: FilterRule::NeedWhere,
-            what: format!("{command} without WHERE would change every row."),
-            instead: "say which rows with WHERE",
-        }
-    }
-
-    pub(super) fn where_unseen() -> Self {
-        Self {
-            rule: FilterRule::NeedWhere,
-            what: "UPDATE or DELETE is in a text that the gate cannot read, so whether it has its WHERE cannot be told."
-                .to_owned(),
-            instead: "write it in another way",
-        }
-    }
-
-    pub(super) fn table(written: &str) -> Self {
-        Self {
-            rule: FilterRule::DenyTables,
-            what: format!("\"{written}\" may not be named."),
-            instead: "leave it out",
-        }
-    }
-
-    pub(super) fn long(most: u64) -> Self {
-        Self {
-            rule: FilterRule::MaxSqlBytes,
-            what: format!("the text is longer than {most} bytes."),
-            instead: "send less at once",
-        }
-    }
-
-    pub(super) fn setting(name: &str) -> Self {
-        Self {
-            rule: FilterRule::Settings,
-            what: format!("{name} decides how statements are read, and must stay as it is."),
-            instead: "leave it as it is",
-        }
-    }
-
-    pub(super) fn unloggable(unloggable: UnloggableText) -> Self {
-        Self {
-            rule: FilterRule::Unloggable,
-            what: match unloggable {
-                UnloggableText::Long { max } => format!("the log keeps {max} bytes of a text, and this one is longer."),
-                UnloggableText::Unclear => {
-                    "it speaks of a secret, and where its literals end cannot be told, so the log could not show what it does."
-                        .to_owned()
-                }
-            },
-            instead: match unloggable {
-                UnloggableText::Long { .. } => "send less at once, or bind long values as parameters",
-                UnloggableText::Unclear => "write its literals without backslashes, or as E'...'",
-            },
-        }
-    }
-
-    pub(super) fn unknown(why: &str) -> Self {
-        Self {
-            rule: FilterRule::Unknown,
-            what: format!("what the statement does cannot be told: {why}."),
-            instead: "write it in another way",
+    /// Returns the rule, and the remedy.
+    pub(super) fn rule(&self) -> (FilterRule, &'static str) {
+        match self {
+            Self::Kind { .. } => (FilterRule::Statements, "do it another way"),
+            Self::WithoutWhere(_) => (FilterRule::NeedWhere, "say which rows with WHERE"),
+            Self::WhereUnseen => (FilterRule::NeedWhere, "write it in another way"),
+            Self::Table(_) => (FilterRule::DenyTables, "leave it out"),
+            Self::Long(_) => (FilterRule::MaxSqlBytes, "send less at once"),
+            Self::Setting(_) => (FilterRule::Settings, "leave it as it is"),
+            Self::Unloggable(UnloggableText::Long { .. }) => {
+                (FilterRule::Unloggable, "send less at once, or bind long values as parameters")
+            }
+            Self::Unloggable(UnloggableText::Unclear) => {
+                (FilterRule::Unloggable, "write its literals without backslashes, or as E'...'")
+            }
+            Self::Unknown(_) => (FilterRule::Unknown, "write it in another way"),
         }
     }
 }

@@ -83,7 +83,11 @@ pub enum FilterRulesError {
 /// Returns the names of all kinds of statements.
 pub fn kinds() -> impl Iterator<Item = &'static str> {
     let parts = PARTS.iter().map(|(part, _)| *part);
-    CommandClass::ALL.iter().map(|class| class.name()).chain([DROP]).chain(parts)
+    CommandClass::ALL
+        .iter()
+        .map(|class| class.as_str())
+        .chain([DROP])
+        .chain(parts)
 }
 
 /// Kinds that are allowed.

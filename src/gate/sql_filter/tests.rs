@@ -20,10 +20,8 @@ fn only(statements: &[&str]) -> FilterRules {
 
 /// The rule that refuses a text.
 fn rule(rails: &SqlFilter, sql: &str) -> Option<&'static str> {
-    match rails.judge(sql.as_bytes(), LexerSettings::default()) {
-        FilterVerdict::Allowed => None,
-        FilterVerdict::Refused(refused) => Some(refused.rule.name()),
-    }
+    let refused = rails.judge(sql.as_bytes(), LexerSettings::default());
+    refused.map(|refused| refused.rule.name())
 }
 
 #[track_caller]
@@ -267,20 +265,20 @@ fn what_cannot_be_told_is_refused_where_the_profile_is_restricted() {
     });
     all(&open, Some("unknown"), &texts);
     let no_text = |text: &[u8]| open.judge(text, LexerSettings::default());
-    assert!(matches!(no_text(b"select * from \xff"), FilterVerdict::Refused(refused) if refused.rule == FilterRule::Unknown));
+    assert!(matches!(no_text(b"select * from \xff"), Some(refused) if refused.rule == FilterRule::Unknown));
     assert_eq!(
         no_text(b"select '\xff'"),
-        FilterVerdict::Allowed,
+        None,
         "the target refuses it, or takes it for what it is"
     );
-    assert!(matches!(open.judge_call(), FilterVerdict::Refused(refused) if refused.rule == FilterRule::Unknown));
+    assert!(matches!(open.judge_call(), Some(refused) if refused.rule == FilterRule::Unknown));
     // Who names it wants it.
     let calls = rails(&FilterRules {
         refuse_unknown: true,
         ..only(&["call"])
     });
     all(&calls, None, &["call clean_up()"]);
-    assert_eq!(calls.judge_call(), FilterVerdict::Allowed);
+    assert_eq!(calls.judge_call(), None);
     let deep = |levels| format!("select {}1", "1 + ".repeat(levels));
     assert_eq!(rule(&open, &deep(600)), Some("unknown"));
     assert_eq!(rule(&open, &deep(490)), None);
@@ -289,10 +287,7 @@ fn what_cannot_be_told_is_refused_where_the_profile_is_restricted() {
 /// A FunctionCall is of the kind `call`, and what it runs is not known.
 #[test]
 fn function_calls_are_calls() {
-    let rule = |rules: &FilterRules| match rails(rules).judge_call() {
-        FilterVerdict::Allowed => None,
-        FilterVerdict::Refused(refused) => Some(refused.rule.name()),
-    };
+    let rule = |rules: &FilterRules| rails(rules).judge_call().map(|refused| refused.rule.name());
     let restricted = |rules| FilterRules {
         refuse_unknown: true,
         ..rules
@@ -344,7 +339,7 @@ fn where_it_is_not_restricted_words_are_judged_as_far_as_they_go() {
         ],
     );
     let call = rails.judge_call();
-    assert_eq!(call, FilterVerdict::Allowed);
+    assert_eq!(call, None);
 }
 
 /// Lets pass what cannot be read, if its words say nothing else.
@@ -415,9 +410,9 @@ fn words_find_kinds_and_tables_where_texts_cannot_be_read() {
     ];
     all(&rails, None, &texts);
     // Where not even words are sure, all count.
-    let unsettled = |text: &str| match rails.judge(text.as_bytes(), LexerSettings::UNSETTLED) {
-        FilterVerdict::Allowed => None,
-        FilterVerdict::Refused(refused) => Some(refused.rule.name()),
+    let unsettled = |text: &str| {
+        let refused = rails.judge(text.as_bytes(), LexerSettings::UNSETTLED);
+        refused.map(|refused| refused.rule.name())
     };
     assert_eq!(unsettled(r"select '\'' ; drop table x --'"), Some("statements"));
     assert_eq!(unsettled(r"select '\'' ; delete from x --'"), Some("need_where"));
@@ -588,10 +583,7 @@ fn a_length_is_a_rule_by_itself() {
         need_where: true,
         ..FilterRules::default()
     };
-    assert_eq!(
-        self::rails(&lenient).judge_long(&behind.as_bytes()[..MAX_SQL_BYTES]),
-        FilterVerdict::Allowed
-    );
+    assert_eq!(self::rails(&lenient).judge_long(&behind.as_bytes()[..MAX_SQL_BYTES]), None);
     let short = FilterRules {
         max_sql_bytes: Some(MAX_SQL_BYTES as u64),
         ..lenient
@@ -629,7 +621,7 @@ fn an_empty_list_allows_transactions_only() {
 
 #[test]
 fn a_refusal_says_which_rule_and_how_to_ask_for_more() {
-    let FilterVerdict::Refused(refused) = restricted().judge(b"drop table orders", LexerSettings::default()) else {
+    let Some(refused) = restricted().judge(b"drop table orders", LexerSettings::default()) else {
         panic!("it passed")
     };
     let words = refused.words();
@@ -686,7 +678,7 @@ async fn what_only_the_database_can_stop() {
         r"select shop.run('set standard_conforming_' || 'strings = off')",
         r"select 'a\' || $$x'; delete from shop.orders --$$",
     ];
-    let server = crate::testkit::TestPostgres::start(&crate::testkit::ServerOptions::default()).unwrap();
+    let server = crate::demo::testkit::TestPostgres::start(&crate::demo::testkit::ServerOptions::default()).unwrap();
     let client = server.client("postgres").await.unwrap();
     client.batch_execute(MADE).await.unwrap();
     for text in texts {
@@ -714,10 +706,8 @@ fn texts_are_judged_as_the_session_reads_them() {
     });
     let judged = |strings: Backslashes, encoding: &str, text: &[u8]| {
         let encoding = Encoding::of_name(encoding.as_bytes());
-        match rails.judge(text, LexerSettings { strings, encoding }) {
-            FilterVerdict::Allowed => None,
-            FilterVerdict::Refused(refused) => Some(refused.rule.name()),
-        }
+        let refused = rails.judge(text, LexerSettings { strings, encoding });
+        refused.map(|refused| refused.rule.name())
     };
     let (on, off, unsettled) = (Backslashes::Ordinary, Backslashes::Escape, Backslashes::Unsettled);
     // Continued on the next line, it still has escapes.
@@ -855,9 +845,7 @@ fn judged_once() {
     assert_eq!(rails.known.len(), 2);
     // However much comes, what is remembered is bounded.
     for n in 0..100_000 {
-        rails
-            .known
-            .insert(format!("select {n}").into_bytes().into(), FilterVerdict::Allowed);
+        rails.known.insert(format!("select {n}").into_bytes().into(), None);
     }
     assert!(rails.known.weight() <= CACHE_BYTES, "{}", rails.known.weight());
     let long = format!("select '{}'", "x".repeat(MAX_CACHED_TEXT_BYTES));

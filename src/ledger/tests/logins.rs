@@ -1,6 +1,6 @@
 use super::workflow::new;
 use super::*;
-use crate::ledger::logins::MAX_LOGINS;
+use crate::ledger::cache::MAX_LOGINS;
 use crate::model::request::ApprovedBy;
 
 #[tokio::test]
@@ -16,7 +16,7 @@ async fn several_logins_are_good_at_once_and_the_oldest_goes_first() {
     for _ in 0..MAX_LOGINS {
         let login = ledger.issue_login(id, "ana@example.com").await.unwrap();
         assert_eq!(login.secret.expose().len(), 32);
-        assert_eq!(ledger.grant_of_login(&login.user).as_ref(), Some(id));
+        assert_eq!(GrantId::of_login(&login.user).as_ref(), Some(id));
         users.push(login.user);
     }
     let mut distinct = Vec::new();

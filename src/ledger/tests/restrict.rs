@@ -82,7 +82,7 @@ async fn what_takes_away_waits_for_no_turn_that_something_hanging_holds() {
     let (ledger, hung) = (bench.ledger.clone(), id.clone());
     let extend = tokio::spawn(async move { ledger.extend(&hung, Duration::from_mins(9), "olga", None).await });
     let entry = bench.ledger.0.entry(&id).unwrap();
-    while entry.committing.try_lock().is_ok() {
+    while entry.turn.try_lock().is_ok() {
         tokio::task::yield_now().await;
     }
     let view = bench
@@ -146,7 +146,7 @@ async fn an_extension_that_comes_after_the_end_is_refused_and_leaves_nothing() {
     let (ledger, hung) = (bench.ledger.clone(), id.clone());
     let extend = tokio::spawn(async move { ledger.extend(&hung, Duration::from_mins(9), "olga", None).await });
     let entry = bench.ledger.0.entry(&id).unwrap();
-    while entry.committing.try_lock().is_ok() {
+    while entry.turn.try_lock().is_ok() {
         tokio::task::yield_now().await;
     }
     // The end comes while it is put on record.

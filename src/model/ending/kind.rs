@@ -2,7 +2,6 @@
 //!
 //! This module has no texts for people.
 
-use super::{Ending, Fate};
 use crate::model::names::vocabulary;
 
 vocabulary! {
@@ -85,85 +84,5 @@ vocabulary! {
         Committed = "committed",
         /// The target's answer did not arrive. The database must be checked.
         Unknown = "unknown",
-    }
-}
-
-impl Ending {
-    /// Returns a stable name for the log, metrics and scripts.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        self.kind().as_str()
-    }
-
-    /// Returns the kind.
-    #[must_use]
-    pub fn kind(&self) -> EndingKind {
-        match self {
-            Self::Quit => EndingKind::Quit,
-            Self::Disconnected => EndingKind::Disconnected,
-            Self::Malformed { .. } => EndingKind::Malformed,
-            Self::ProtocolUnsupported { .. } => EndingKind::ProtocolUnsupported,
-            Self::TlsRequired => EndingKind::TlsRequired,
-            Self::NoUser => EndingKind::NoUser,
-            Self::ParameterRefused { .. } => EndingKind::ParameterRefused,
-            Self::OptionsUnreadable { .. } => EndingKind::OptionsUnreadable,
-            Self::ReplicationRefused { .. } => EndingKind::ReplicationRefused,
-            Self::HandshakeTimeout { .. } => EndingKind::HandshakeTimeout,
-            Self::BadSecret { .. } => EndingKind::BadSecret,
-            Self::BadToken { .. } => EndingKind::BadToken,
-            Self::TokenInClear => EndingKind::TokenInClear,
-            Self::BindingFailed => EndingKind::BindingFailed,
-            Self::WrongDatabase { .. } => EndingKind::WrongDatabase,
-            Self::WrongProfile { .. } => EndingKind::WrongProfile,
-            Self::AddressRefused { .. } => EndingKind::AddressRefused,
-            Self::Lapsed { .. } => EndingKind::Lapsed,
-            Self::LoginExpired { .. } => EndingKind::LoginExpired,
-            Self::LoginRevoked { .. } => EndingKind::LoginRevoked,
-            Self::PolicyRefused { .. } => EndingKind::PolicyRefused,
-            Self::IdentityDisabled { .. } => EndingKind::IdentityDisabled,
-            Self::UnknownOption { .. } => EndingKind::UnknownOption,
-            Self::InvalidOption { .. } => EndingKind::InvalidOption,
-            Self::NoSuchTarget { .. } => EndingKind::NoSuchTarget,
-            Self::NoSuchProfile { .. } => EndingKind::NoSuchProfile,
-            Self::InvalidRequest { .. } => EndingKind::InvalidRequest,
-            Self::AccessDenied { .. } => EndingKind::AccessDenied,
-            Self::ApprovalPending { .. } => EndingKind::ApprovalPending,
-            Self::RequestRejected { .. } => EndingKind::RequestRejected,
-            Self::RequestWithdrawn { .. } => EndingKind::RequestWithdrawn,
-            Self::RequestLapsed { .. } => EndingKind::RequestLapsed,
-            Self::TooMany { scope, .. } => scope.kind(),
-            Self::TargetUnreachable { .. } => EndingKind::TargetUnreachable,
-            Self::TargetRefused { .. } => EndingKind::TargetRefused,
-            Self::LeftoversPending { .. } => EndingKind::LeftoversPending,
-            Self::TargetSaysNo { refusal, .. } => refusal.kind(),
-            Self::RoleNotMade { .. } => EndingKind::RoleNotMade,
-            Self::LedgerFailed => EndingKind::LedgerFailed,
-            Self::ClockDoubted { .. } => EndingKind::ClockDoubted,
-            Self::Draining => EndingKind::Draining,
-            Self::Expired { .. } => EndingKind::Expired,
-            Self::Revoked { .. } => EndingKind::Revoked,
-            Self::Released { .. } => EndingKind::Released,
-            Self::Killed { .. } => EndingKind::Killed,
-            Self::Idle { .. } => EndingKind::Idle,
-            Self::Drained => EndingKind::Drained,
-            Self::AuditFailed { .. } => EndingKind::AuditFailed,
-            Self::TargetClosed { .. } => EndingKind::TargetClosed,
-            Self::TargetLost { .. } => EndingKind::TargetLost,
-            Self::GateFault => EndingKind::GateFault,
-            Self::GateDied => EndingKind::GateDied,
-        }
-    }
-}
-
-impl Fate {
-    /// Returns the fate as the log has it.
-    #[must_use]
-    pub fn kind(self) -> FateKind {
-        match self {
-            Self::None => FateKind::None,
-            Self::RolledBack | Self::Stopped => FateKind::RolledBack,
-            Self::Committed => FateKind::Committed,
-            Self::Unknown | Self::Stopping => FateKind::Unknown,
-        }
     }
 }

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use super::EndingKind;
-use super::words::span;
+use super::EndingKind as Kind;
+use super::words::{EndingEntry, say, span};
 use crate::model::ids::GrantId;
 use crate::model::names::{IdentityName, TargetName};
 
@@ -54,54 +54,49 @@ pub enum HeldBackBy {
 }
 
 impl LimitScope {
-    /// Returns the kind of ending.
-    pub(super) fn kind(&self) -> EndingKind {
-        match self {
-            Self::Gate => EndingKind::TooManyConnections,
-            Self::Unfinished => EndingKind::TooManyUnfinishedLogins,
-            Self::UnfinishedOfAddress => EndingKind::TooManyUnfinishedLoginsOfAddress,
-            Self::Target(_) => EndingKind::TooManySessionsOfTarget,
-            Self::Grant(_) => EndingKind::TooManySessionsOfGrant,
-            Self::Waiting => EndingKind::TooManyWaitingLogins,
-            Self::WaitingOf(_) => EndingKind::TooManyWaitingLoginsOfIdentity,
-            Self::Requests { .. } => EndingKind::TooManyRequests,
-        }
-    }
-
-    /// Returns message, detail and hint.
-    pub(super) fn words(&self, limit: u32) -> (String, Option<String>, Option<String>) {
-        let message = match self {
-            Self::Gate => "the gate has no connection slot left".to_owned(),
-            Self::Unfinished => "too many unfinished logins at the gate".to_owned(),
-            Self::UnfinishedOfAddress => "too many unfinished logins from your address".to_owned(),
-            Self::Target(target) => format!("too many sessions on \"{target}\""),
-            Self::Grant(grant) => format!("too many sessions under grant {grant}"),
-            Self::Waiting => "too many logins wait for approval".to_owned(),
-            Self::WaitingOf(identity) => format!("too many logins of {identity} wait for approval"),
-            Self::Requests { identity, .. } => format!("too many requests of {identity} within a minute"),
+    /// Returns the entry of the ending that the limit makes.
+    pub(super) fn entry(&self, limit: u32) -> EndingEntry {
+        let say = |kind, message: String| say(kind, "53300", message);
+        let entry = match self {
+            Self::Gate => say(Kind::TooManyConnections, "the gate has no connection slot left".to_owned())
+                .hint("connect again when others have left; the gate's operator can raise limits.connections"),
+            Self::Unfinished => say(
+                Kind::TooManyUnfinishedLogins,
+                "too many unfinished logins at the gate".to_owned(),
+            )
+            .hint("connect again now, and log in without a pause"),
+            Self::UnfinishedOfAddress => {
+                let message = "too many unfinished logins from your address".to_owned();
+                say(Kind::TooManyUnfinishedLoginsOfAddress, message).hint(
+                    "connect again now, and log in without a pause; other clients behind your address (a proxy, say) leave \
+                     logins unfinished",
+                )
+            }
+            Self::Target(target) => say(Kind::TooManySessionsOfTarget, format!("too many sessions on \"{target}\""))
+                .hint("close another session, or connect again when others have left"),
+            Self::Grant(grant) => say(Kind::TooManySessionsOfGrant, format!("too many sessions under grant {grant}"))
+                .hint("close another session under it, or ask for a grant of more sessions"),
+            Self::Waiting => say(Kind::TooManyWaitingLogins, "too many logins wait for approval".to_owned())
+                .hint("connect again later; a request that is pending stays so"),
+            Self::WaitingOf(identity) => {
+                let message = format!("too many logins of {identity} wait for approval");
+                say(Kind::TooManyWaitingLoginsOfIdentity, message).hint(
+                    "close another login that waits, or connect again when it is settled; a request that is pending stays so",
+                )
+            }
+            Self::Requests { identity, .. } => {
+                let message = format!("too many requests of {identity} within a minute");
+                say(Kind::TooManyRequests, message)
+                    .hint("wait so long, then ask again; what is pending already is found again and does not count")
+            }
         };
-        let detail = match self {
+        entry.detail(match self {
             Self::Unfinished | Self::UnfinishedOfAddress => {
                 format!("At most {limit} at once; the newest takes the place of the oldest, which this one was.")
             }
             Self::Requests { wait, .. } => format!("At most {limit} in a minute; the next one is taken in {}.", span(*wait)),
             _ => format!("At most {limit} at once."),
-        };
-        let hint = match self {
-            Self::Unfinished => "connect again now, and log in without a pause",
-            Self::UnfinishedOfAddress => {
-                "connect again now, and log in without a pause; other clients behind your address (a proxy, say) leave logins unfinished"
-            }
-            Self::Gate => "connect again when others have left; the gate's operator can raise limits.connections",
-            Self::Target(_) => "close another session, or connect again when others have left",
-            Self::Grant(_) => "close another session under it, or ask for a grant of more sessions",
-            Self::Waiting => "connect again later; a request that is pending stays so",
-            Self::WaitingOf(_) => {
-                "close another login that waits, or connect again when it is settled; a request that is pending stays so"
-            }
-            Self::Requests { .. } => "wait so long, then ask again; what is pending already is found again and does not count",
-        };
-        (message, Some(detail), Some(hint.to_owned()))
+        })
     }
 }
 

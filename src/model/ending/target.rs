@@ -41,33 +41,29 @@ impl TargetRefusal {
     /// Returns the SQLSTATE, as the server reports it (PostgreSQL: "Error Codes").
     #[must_use]
     pub fn sqlstate(self) -> &'static str {
-        match self {
-            Self::NoDatabase => "3D000",
-            Self::NoConnections => "55000",
-            Self::Full => "53300",
-            Self::NotReady => "57P03",
-        }
+        self.entry().0
     }
 
-    /// Returns the kind of ending.
-    pub(super) fn kind(self) -> EndingKind {
+    /// Returns the SQLSTATE, the kind of ending, and the remedy for the client.
+    pub(super) fn entry(self) -> (&'static str, EndingKind, &'static str) {
         match self {
-            Self::NoDatabase => EndingKind::TargetMissing,
-            Self::NoConnections => EndingKind::TargetLocked,
-            Self::Full => EndingKind::TargetFull,
-            Self::NotReady => EndingKind::TargetNotReady,
-        }
-    }
-
-    /// Returns the remedy for the client.
-    pub(super) fn hint(self) -> &'static str {
-        match self {
-            Self::NoDatabase => "connect again when it has been made; if nobody is at it, tell the gate's operator",
-            Self::NoConnections => "connect again when it takes connections; if nobody is at it, tell the gate's operator",
-            Self::Full => {
-                "try again when others have finished; the gate's operator can keep `max_sessions` of the target below the server's limit"
-            }
-            Self::NotReady => "connect again in a moment",
+            Self::NoDatabase => (
+                "3D000",
+                EndingKind::TargetMissing,
+                "connect again when it has been made; if nobody is at it, tell the gate's operator",
+            ),
+            Self::NoConnections => (
+                "55000",
+                EndingKind::TargetLocked,
+                "connect again when it takes connections; if nobody is at it, tell the gate's operator",
+            ),
+            Self::Full => (
+                "53300",
+                EndingKind::TargetFull,
+                "try again when others have finished; the gate's operator can keep `max_sessions` of the target below the \
+                 server's limit",
+            ),
+            Self::NotReady => ("57P03", EndingKind::TargetNotReady, "connect again in a moment"),
         }
     }
 }

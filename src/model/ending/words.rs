@@ -1,4 +1,4 @@
-//! Texts that clients read: message, detail and hint of each ending.
+//! The one table of endings: kind, SQLSTATE and the texts that clients read (message, detail and hint).
 //!
 //! This module does not choose endings and does not encode messages.
 
@@ -6,306 +6,366 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{EndedBy, Ending, EndingText, IDENTITY_DISABLED, OptionsFault, ParameterRule};
+use super::EndingKind as Kind;
+use super::{EndedBy, Ending, EndingText, HeldBack, IDENTITY_DISABLED, OptionsFault, ParameterRule};
 use crate::base::visible::visible;
 use crate::model::ids::GrantId;
+
+/// SQLSTATE of an unknown setting, as the server reports it.
+const UNDEFINED_OBJECT: &str = "42704";
+/// Remedy of a revocation.
+const ASK_REVOKER: &str = "ask the person who revoked it, or request a new grant";
+/// Remedy of a connection in clear text.
+const USE_TLS: &str = "connect with sslmode=require or stronger";
+
+/// Entry of the table: an ending's kind, and its text for the client.
+pub(super) struct EndingEntry {
+    pub(super) kind: Kind,
+    pub(super) text: EndingText,
+}
+
+/// Returns an entry without detail and hint.
+pub(super) fn say(kind: Kind, code: &'static str, message: impl Into<String>) -> EndingEntry {
+    let text = EndingText {
+        code,
+        message: message.into(),
+        detail: None,
+        hint: None,
+    };
+    EndingEntry { kind, text }
+}
+
+impl EndingEntry {
+    /// Adds a detail.
+    pub(super) fn detail(self, detail: impl Into<String>) -> Self {
+        self.details(Some(detail.into()))
+    }
+
+    /// Adds a detail, if there is one.
+    fn details(mut self, detail: Option<String>) -> Self {
+        self.text.detail = detail;
+        self
+    }
+
+    /// Adds a hint.
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.text.hint = Some(hint.into());
+        self
+    }
+}
 
 impl Ending {
     /// Returns the text for the client; `None` if the client already has it or is no longer connected.
     #[must_use]
-    #[expect(clippy::too_many_lines, reason = "one entry for each ending: a table, not a procedure")]
     pub fn words(&self) -> Option<EndingText> {
-        let (message, detail, hint) = match self {
-            Self::Quit | Self::Disconnected | Self::TargetClosed { .. } | Self::GateFault | Self::GateDied => return None,
-            Self::Malformed { what } => ((*what).to_owned(), None, None),
-            Self::ProtocolUnsupported { major, minor } => {
-                (format!("unsupported frontend protocol {major}.{minor}: this gate speaks 3.0 to 3.2"), None, None)
+        match self {
+            Self::Quit | Self::Disconnected | Self::TargetClosed { .. } | Self::GateFault | Self::GateDied => None,
+            told => Some(told.entry().text),
+        }
+    }
+
+    /// Returns the entry. Its SQLSTATE is `00000` if the gate has none of its own.
+    #[expect(clippy::too_many_lines, reason = "one entry for each ending: a table, not a procedure")]
+    pub(super) fn entry(&self) -> EndingEntry {
+        match self {
+            // No client reads the text of these.
+            Self::Quit => say(Kind::Quit, "00000", ""),
+            Self::TargetClosed { .. } => say(Kind::TargetClosed, "00000", ""),
+            Self::Disconnected => say(Kind::Disconnected, "08006", ""),
+            Self::GateFault => say(Kind::GateFault, "XX000", ""),
+            Self::GateDied => say(Kind::GateDied, "57P01", ""),
+
+            Self::Malformed { what } => say(Kind::Malformed, "08P01", *what),
+            Self::ProtocolUnsupported { major, minor } => say(
+                Kind::ProtocolUnsupported,
+                "0A000",
+                format!("unsupported frontend protocol {major}.{minor}: this gate speaks 3.0 to 3.2"),
+            ),
+            Self::TlsRequired => say(Kind::TlsRequired, "28000", "connection requires TLS").hint(USE_TLS),
+            Self::NoUser => {
+                say(Kind::NoUser, "28000", "no user name in the startup packet").hint("give the grant id as user name")
             }
-            Self::TlsRequired => (
-                "connection requires TLS".to_owned(),
-                None,
-                Some("connect with sslmode=require or stronger".to_owned()),
+            Self::ParameterRefused { name, rule } => parameter_refused(name, *rule),
+            Self::OptionsUnreadable { word, fault } => options_unreadable(word, *fault),
+            Self::ReplicationRefused { target } => {
+                let message = format!("replication connections to \"{target}\" are not allowed through this gate");
+                say(Kind::ReplicationRefused, "42501", message)
+                    .hint("ask the gate's operator to set `replication = true` on the target if they are wanted")
+            }
+            Self::HandshakeTimeout { step, limit } => {
+                let message = format!("{step} took longer than {}", span(*limit));
+                // query_canceled, as PostgreSQL itself reports an authentication timeout.
+                say(Kind::HandshakeTimeout, "57014", message).hint("connect again")
+            }
+            Self::BadSecret { user, held } => not_authenticated(Kind::BadSecret, user, *held)
+                .hint("user is the grant id (gr_…), password is the secret shown when the grant was made"),
+            Self::BadToken { user, held } => not_authenticated(Kind::BadToken, user, *held).hint(
+                "user is your name at the gate, password is your token (tg_…) or the token of your CI job; or log in with a grant \
+                 id (gr_…) and its secret",
             ),
-            Self::NoUser => (
-                "no user name in the startup packet".to_owned(),
-                None,
-                Some("give the grant id as user name".to_owned()),
+            Self::TokenInClear => say(Kind::TokenInClear, "28000", "a token is not taken without TLS").hint(USE_TLS),
+            Self::BindingFailed => say(Kind::BindingFailed, "28000", "SCRAM channel binding check failed").hint(
+                "somebody may stand between you and the gate: check its address and certificate (sslmode=verify-full)",
             ),
-            Self::ParameterRefused { name, rule } => (
-                format!("startup parameter \"{name}\" is not allowed through this gate"),
-                Some(match rule {
-                    ParameterRule::SetByGate => "The gate sets it itself, so that the database notices a connection that is gone.",
-                    ParameterRule::GivenByGrant => "A session begins in the role of its grant.",
-                    ParameterRule::PacketField => "It is a field of the startup packet and not a setting.",
-                }.to_owned()),
-                Some(match rule {
-                    ParameterRule::PacketField => "leave it out of `options` (or PGOPTIONS); the connection string has a keyword of its own for it",
-                    _ => "leave it out of the connection string (or PGOPTIONS)",
-                }.to_owned()),
-            ),
-            Self::OptionsUnreadable { word, fault } => (
-                match fault {
-                    OptionsFault::Switch => format!("the switch \"{word}\" in `options` is not taken by this gate"),
-                    OptionsFault::StrayWord => format!("\"{word}\" in `options` is neither a switch nor part of a value"),
-                    OptionsFault::NotNameValue => format!("\"{word}\" in `options` is not name=value"),
-                },
-                None,
-                Some(match fault {
-                    OptionsFault::Switch => "write settings as -c name=value",
-                    OptionsFault::StrayWord => r"a space in options is written `\ `: options='-c tidegate.reason=fix\ the\ totals'",
-                    OptionsFault::NotNameValue => r"write settings as -c name=value; a space in options is written `\ `",
-                }.to_owned()),
-            ),
-            Self::ReplicationRefused { target } => (
-                format!("replication connections to \"{target}\" are not allowed through this gate"),
-                None,
-                Some("ask the gate's operator to set `replication = true` on the target if they are wanted".to_owned()),
-            ),
-            Self::HandshakeTimeout { step, limit } => (
-                format!("{step} took longer than {}", span(*limit)),
-                None,
-                Some("connect again".to_owned()),
-            ),
-            Self::BadSecret { user, held } => (
-                format!("password authentication failed for user \"{user}\""),
-                held.map(|held| held.told()),
-                Some("user is the grant id (gr_…), password is the secret shown when the grant was made".to_owned()),
-            ),
-            Self::BadToken { user, held } => (
-                format!("password authentication failed for user \"{user}\""),
-                held.map(|held| held.told()),
-                Some("user is your name at the gate, password is your token (tg_…) or the token of your CI job; or log in with a grant id (gr_…) and its secret".to_owned()),
-            ),
-            Self::TokenInClear => (
-                "a token is not taken without TLS".to_owned(),
-                None,
-                Some("connect with sslmode=require or stronger".to_owned()),
-            ),
-            Self::BindingFailed => (
-                "SCRAM channel binding check failed".to_owned(),
-                None,
-                Some("somebody may stand between you and the gate: check its address and certificate (sslmode=verify-full)".to_owned()),
-            ),
-            Self::WrongDatabase { grant, target, asked } => (
-                format!("grant {grant} is not for database \"{asked}\""),
-                Some(format!("It is for \"{target}\".")),
-                Some(format!("connect with dbname={target}")),
-            ),
-            Self::WrongProfile { grant, target, profile, asked } => (
-                format!("grant {grant} is not for profile \"{asked}\""),
-                profile.as_ref().map(|profile| format!("It is for \"{profile}\".")),
-                Some(match profile {
-                    Some(profile) => format!("connect with dbname={target}.{profile}, or ask for another grant"),
-                    None => format!("connect with dbname={target}, or ask for another grant"),
-                }),
-            ),
-            Self::UnknownOption { name, nearest } => (
-                format!("unknown setting \"tidegate.{name}\""),
-                None,
-                Some(format!("did you mean tidegate.{nearest}?")),
-            ),
-            Self::InvalidOption { name, wanted } => (
-                format!("invalid value of \"tidegate.{name}\": it has to be {wanted}"),
-                None,
-                None,
-            ),
-            Self::NoSuchTarget { asked, nearest, known } => (
-                format!("there is no database \"{asked}\" at this gate"),
-                (!known.is_empty()).then(|| format!("It has: {}.", listed(known))),
+            Self::WrongDatabase { grant, target, asked } => {
+                let message = format!("grant {grant} is not for database \"{asked}\"");
+                say(Kind::WrongDatabase, "28000", message)
+                    .detail(format!("It is for \"{target}\"."))
+                    .hint(format!("connect with dbname={target}"))
+            }
+            Self::WrongProfile { grant, target, profile, asked } => {
+                let of_profile = profile.as_ref().map(|profile| format!(".{profile}")).unwrap_or_default();
+                say(Kind::WrongProfile, "28000", format!("grant {grant} is not for profile \"{asked}\""))
+                    .details(profile.as_ref().map(|profile| format!("It is for \"{profile}\".")))
+                    .hint(format!("connect with dbname={target}{of_profile}, or ask for another grant"))
+            }
+            Self::UnknownOption { name, nearest } => {
+                say(Kind::UnknownOption, UNDEFINED_OBJECT, format!("unknown setting \"tidegate.{name}\""))
+                    .hint(format!("did you mean tidegate.{nearest}?"))
+            }
+            Self::InvalidOption { name, wanted } => {
+                let message = format!("invalid value of \"tidegate.{name}\": it has to be {wanted}");
+                say(Kind::InvalidOption, "22023", message)
+            }
+            Self::NoSuchTarget { asked, nearest, known } => {
+                let entry = say(Kind::NoSuchTarget, "3D000", format!("there is no database \"{asked}\" at this gate"))
+                    .details((!known.is_empty()).then(|| format!("It has: {}.", listed(known))));
                 match (nearest, known.first()) {
-                    (Some(nearest), _) => Some(format!("did you mean dbname={nearest}?")),
-                    (None, Some(first)) => Some(format!("name one of them, like dbname={first}")),
-                    (None, None) => None,
-                },
+                    (Some(nearest), _) => entry.hint(format!("did you mean dbname={nearest}?")),
+                    (None, Some(first)) => entry.hint(format!("name one of them, like dbname={first}")),
+                    (None, None) => entry,
+                }
+            }
+            Self::NoSuchProfile { target, asked, known } => {
+                let message = format!("database \"{target}\" has no profile \"{asked}\"");
+                let entry = say(Kind::NoSuchProfile, "3D000", message).detail(format!("It has: {}.", listed(known)));
+                match known.first() {
+                    Some(first) => entry.hint(format!("connect with dbname={target}.{first}")),
+                    None => entry,
+                }
+            }
+            Self::InvalidRequest { why } => say(Kind::InvalidRequest, "22023", why).hint(
+                "say why and for how long: options='-c tidegate.reason=TEXT -c tidegate.for=30m' (in TEXT a backslash before each \
+                 space)",
             ),
-            Self::NoSuchProfile { target, asked, known } => (
-                format!("database \"{target}\" has no profile \"{asked}\""),
-                Some(format!("It has: {}.", listed(known))),
-                known.first().map(|first| format!("connect with dbname={target}.{first}")),
-            ),
-            Self::InvalidRequest { why } => (
-                why.clone(),
-                None,
-                Some("say why and for how long: options='-c tidegate.reason=TEXT -c tidegate.for=30m' (in TEXT a backslash before each space)".to_owned()),
-            ),
-            Self::AccessDenied { why, policies } => (
-                format!("access denied: {}", visible(why)),
-                (!policies.is_empty()).then(|| format!("Decided by: {}.", policies.join(", "))),
-                Some("a reason goes with options='-c tidegate.reason=TEXT' (in TEXT a backslash before each space); what else would have to change: tidegate policy explain --target NAME".to_owned()),
-            ),
-            Self::ApprovalPending { request, approvers, nobody, waited } => (
-                if waited.is_zero() {
+            Self::AccessDenied { why, policies } => {
+                say(Kind::AccessDenied, "28000", format!("access denied: {}", visible(why)))
+                    .details((!policies.is_empty()).then(|| format!("Decided by: {}.", policies.join(", "))))
+                    .hint(
+                        "a reason goes with options='-c tidegate.reason=TEXT' (in TEXT a backslash before each space); what else \
+                         would have to change: tidegate policy explain --target NAME",
+                    )
+            }
+            Self::ApprovalPending { request, approvers, nobody, waited } => {
+                let message = if waited.is_zero() {
                     format!("request {request} has to be approved first")
                 } else {
                     format!("request {request} was not approved within {}", span(*waited))
-                },
-                (!approvers.is_empty()).then(|| format!("It can be approved by: {}.", listed(approvers))),
-                Some(if *nobody {
+                };
+                let hint = if *nobody {
                     "no enabled user of this gate may approve it: tell its operator; until then it stays pending".to_owned()
                 } else {
                     format!("it stays pending: have it approved (tidegate approve {request}), then connect again")
-                }),
-            ),
-            Self::RequestRejected { request, by, comment } => (
-                format!("request {request} was rejected by {by}"),
-                comment.as_ref().map(|comment| format!("They say: {}", visible(comment))),
-                Some("talk to them, then connect again with another reason or a shorter time".to_owned()),
-            ),
-            Self::RequestWithdrawn { request } => (
-                format!("request {request} was withdrawn"),
-                None,
-                Some("connect again to ask anew".to_owned()),
-            ),
-            Self::RequestLapsed { request, until } => (
-                format!("request {request} lapsed at {}: it did not get its approvals in time", clock_time(*until)),
-                None,
-                Some("connect again to ask anew".to_owned()),
-            ),
-            Self::AddressRefused { grant } => (
-                format!("grant {grant} is not valid from this address"),
-                None,
-                Some("connect from the network the grant was made for, or ask for a grant for this one".to_owned()),
-            ),
-            Self::Lapsed { grant, activate_by } => (
-                format!("grant {grant} has lapsed"),
-                Some(format!("It had to be used first by {}.", clock_time(*activate_by))),
-                Some("ask for a new grant".to_owned()),
-            ),
-            Self::LoginExpired { grant, until } => (
-                format!("grant {grant} ended at {}", clock_time(*until)),
-                None,
-                Some("ask for a new grant".to_owned()),
-            ),
-            Self::LoginRevoked { grant, at } => (
-                format!("grant {grant} was revoked at {}", clock_time(*at)),
-                None,
-                Some("ask the person who revoked it, or request a new grant".to_owned()),
-            ),
-            Self::PolicyRefused { grant, why } => (
-                format!("grant {grant} cannot be used now: the policies do not allow it any more"),
-                Some(format!("Policies: {}.", visible(why))),
-                Some("ask again for what you need".to_owned()),
-            ),
-            Self::IdentityDisabled { grant } => (
-                format!("grant {grant} cannot be used: the identity it is for has been disabled"),
-                None,
-                Some("ask the gate's operator".to_owned()),
-            ),
-            Self::TooMany { scope, limit } => scope.words(*limit),
-            Self::TargetUnreachable { target } => (
-                format!("database \"{target}\" cannot be reached"),
-                None,
-                Some("the gate is up, the database behind it is not: try again, then tell its operator".to_owned()),
-            ),
-            Self::TargetRefused { target } => (
-                format!("database \"{target}\" does not let the gate in"),
-                None,
-                Some("tell the gate's operator: the gate's log has the reason (credentials, TLS or connection limit of the target)".to_owned()),
-            ),
-            Self::LeftoversPending { target } => (
-                format!("database \"{target}\" is not open yet: sessions that a former run of the gate left there are still being ended"),
-                None,
-                Some("connect again in a few seconds; if it stays so, tell the gate's operator".to_owned()),
-            ),
-            Self::TargetSaysNo { target, refusal, message } => (
-                message.clone(),
-                Some(format!("The server behind \"{target}\" says so; it is not a limit of your grant or of the gate.")),
-                Some(refusal.hint().to_owned()),
-            ),
-            Self::RoleNotMade { target, read_only: true } => (
-                format!("database \"{target}\" is read-only at present, so no role can be made for this grant, and without its own role no session begins"),
-                None,
-                Some("tell the gate's operator: the target's server is a standby, or is set to be read-only; the target has to lead to the primary".to_owned()),
-            ),
-            Self::RoleNotMade { target, .. } => (
-                format!("no role could be made for this grant on database \"{target}\", and without its own role no session begins"),
-                None,
-                Some("tell the gate's operator: the gate's log has the reason, and `tidegate check` says what the gate's account lacks".to_owned()),
-            ),
-            Self::LedgerFailed => (
-                "the gate cannot read or write its grants, so it lets nobody in".to_owned(),
-                None,
-                Some("tell the gate's operator".to_owned()),
-            ),
-            Self::ClockDoubted { ahead } => (
-                "the gate's clock is in doubt: nobody new is let in".to_owned(),
-                Some(format!(
-                    "The machine's clock is {} ahead of gate time, and a window that is over must not be taken for open. Sessions go on to their deadlines.",
+                };
+                say(Kind::ApprovalPending, "28000", message)
+                    .details((!approvers.is_empty()).then(|| format!("It can be approved by: {}.", listed(approvers))))
+                    .hint(hint)
+            }
+            Self::RequestRejected { request, by, comment } => {
+                say(Kind::RequestRejected, "28000", format!("request {request} was rejected by {by}"))
+                    .details(comment.as_ref().map(|comment| format!("They say: {}", visible(comment))))
+                    .hint("talk to them, then connect again with another reason or a shorter time")
+            }
+            Self::RequestWithdrawn { request } => {
+                let message = format!("request {request} was withdrawn");
+                say(Kind::RequestWithdrawn, "28000", message).hint("connect again to ask anew")
+            }
+            Self::RequestLapsed { request, until } => {
+                let until = clock_time(*until);
+                let message = format!("request {request} lapsed at {until}: it did not get its approvals in time");
+                say(Kind::RequestLapsed, "28000", message).hint("connect again to ask anew")
+            }
+            Self::AddressRefused { grant } => {
+                say(Kind::AddressRefused, "28000", format!("grant {grant} is not valid from this address"))
+                    .hint("connect from the network the grant was made for, or ask for a grant for this one")
+            }
+            Self::Lapsed { grant, activate_by } => say(Kind::Lapsed, "28000", format!("grant {grant} has lapsed"))
+                .detail(format!("It had to be used first by {}.", clock_time(*activate_by)))
+                .hint("ask for a new grant"),
+            Self::LoginExpired { grant, until } => {
+                let message = format!("grant {grant} ended at {}", clock_time(*until));
+                say(Kind::LoginExpired, "28000", message).hint("ask for a new grant")
+            }
+            Self::LoginRevoked { grant, at } => {
+                let message = format!("grant {grant} was revoked at {}", clock_time(*at));
+                say(Kind::LoginRevoked, "28000", message).hint(ASK_REVOKER)
+            }
+            Self::PolicyRefused { grant, why } => {
+                let message = format!("grant {grant} cannot be used now: the policies do not allow it any more");
+                say(Kind::PolicyRefused, "28000", message)
+                    .detail(format!("Policies: {}.", visible(why)))
+                    .hint("ask again for what you need")
+            }
+            Self::IdentityDisabled { grant } => {
+                let message = format!("grant {grant} cannot be used: the identity it is for has been disabled");
+                say(Kind::IdentityDisabled, "28000", message).hint("ask the gate's operator")
+            }
+            Self::TooMany { scope, limit } => scope.entry(*limit),
+            Self::TargetUnreachable { target } => {
+                say(Kind::TargetUnreachable, "08001", format!("database \"{target}\" cannot be reached"))
+                    .hint("the gate is up, the database behind it is not: try again, then tell its operator")
+            }
+            Self::TargetRefused { target } => {
+                say(Kind::TargetRefused, "08006", format!("database \"{target}\" does not let the gate in")).hint(
+                    "tell the gate's operator: the gate's log has the reason (credentials, TLS or connection limit of the target)",
+                )
+            }
+            Self::LeftoversPending { target } => {
+                let message = format!(
+                    "database \"{target}\" is not open yet: sessions that a former run of the gate left there are still being ended"
+                );
+                say(Kind::LeftoversPending, "57P03", message)
+                    .hint("connect again in a few seconds; if it stays so, tell the gate's operator")
+            }
+            Self::TargetSaysNo { target, refusal, message } => {
+                let (code, kind, hint) = refusal.entry();
+                let detail = format!("The server behind \"{target}\" says so; it is not a limit of your grant or of the gate.");
+                say(kind, code, message).detail(detail).hint(hint)
+            }
+            Self::RoleNotMade { target, read_only: true } => {
+                let message = format!(
+                    "database \"{target}\" is read-only at present, so no role can be made for this grant, and without its own \
+                     role no session begins"
+                );
+                // read_only_sql_transaction, as the server reports it.
+                say(Kind::RoleNotMade, "25006", message).hint(
+                    "tell the gate's operator: the target's server is a standby, or is set to be read-only; the target has to \
+                     lead to the primary",
+                )
+            }
+            Self::RoleNotMade { target, .. } => {
+                let message = format!(
+                    "no role could be made for this grant on database \"{target}\", and without its own role no session begins"
+                );
+                say(Kind::RoleNotMade, "08006", message).hint(
+                    "tell the gate's operator: the gate's log has the reason, and `tidegate check` says what the gate's account \
+                     lacks",
+                )
+            }
+            Self::LedgerFailed => {
+                let message = "the gate cannot read or write its grants, so it lets nobody in";
+                say(Kind::LedgerFailed, "58030", message).hint("tell the gate's operator")
+            }
+            Self::ClockDoubted { ahead } => {
+                let detail = format!(
+                    "The machine's clock is {} ahead of gate time, and a window that is over must not be taken for open. Sessions \
+                     go on to their deadlines.",
                     span(*ahead)
-                )),
-                Some("connect again in some minutes, or tell the gate's operator: `tidegate clock` says what to do".to_owned()),
-            ),
-            Self::Draining => (
-                "the gate is shutting down".to_owned(),
-                None,
-                Some("connect again in a moment".to_owned()),
-            ),
-            Self::Expired { grant, until, requested } => (
-                format!("grant {grant} ended at {}: the session is closed", clock_time(*until)),
-                None,
-                Some(if *requested {
-                    "to go on, ask for a new grant: connect again under your own name, or tidegate request TARGET".to_owned()
+                );
+                say(Kind::ClockDoubted, "57P03", "the gate's clock is in doubt: nobody new is let in")
+                    .detail(detail)
+                    .hint("connect again in some minutes, or tell the gate's operator: `tidegate clock` says what to do")
+            }
+            Self::Draining => say(Kind::Draining, "57P03", "the gate is shutting down").hint("connect again in a moment"),
+            Self::Expired { grant, until, requested } => {
+                let message = format!("grant {grant} ended at {}: the session is closed", clock_time(*until));
+                say(Kind::Expired, "57P01", message).hint(if *requested {
+                    "to go on, ask for a new grant: connect again under your own name, or tidegate request TARGET"
                 } else {
-                    "to go on, ask the gate's operator for a new grant".to_owned()
-                }),
-            ),
-            Self::Released { grant, at } => (
-                format!("grant {grant} was given back at {}: the session is closed", clock_time(*at)),
-                None,
-                Some("to go on, ask for a new grant".to_owned()),
-            ),
-            Self::Revoked { grant, at, by, reason } => (
-                format!("grant {grant} was revoked at {}: the session is closed", clock_time(*at)),
-                by.as_ref().map(|by| match reason {
-                    Some(reason) => format!("Revoked by {}; reason: {}.", visible(by), visible(reason)),
-                    None => format!("Revoked by {}.", visible(by)),
-                }),
-                Some(match reason.as_deref() {
-                    Some(IDENTITY_DISABLED) => "ask the gate's operator: the identity gets no grant before it is enabled again",
-                    _ => "ask the person who revoked it, or request a new grant",
-                }.to_owned()),
-            ),
-            Self::Killed { grant, by, reason } => (
-                match by {
-                    EndedBy::Owner(by) => format!("{by} ended this session under their own grant {grant}"),
-                    EndedBy::Person(by) => format!("{by} ended this session under grant {grant}"),
-                    EndedBy::Operator(by) => format!("operator {} ended this session under grant {grant}", visible(by)),
-                },
-                reason.as_ref().map(|reason| format!("Reason: {}.", visible(reason))),
-                Some(match by {
-                    EndedBy::Owner(_) => "the grant itself is still valid: connect again".to_owned(),
-                    EndedBy::Person(by) => format!("the grant itself is still valid: connect again, or ask {by}"),
-                    EndedBy::Operator(_) => "the grant itself is still valid: connect again, or ask the operator".to_owned(),
-                }),
-            ),
-            Self::Idle { limit } => (
-                format!("the session was idle for more than {}", span(*limit)),
-                None,
-                Some("connect again".to_owned()),
-            ),
-            Self::Drained => (
-                "the gate is shutting down: the session is closed".to_owned(),
-                None,
-                Some("connect again in a moment".to_owned()),
-            ),
-            Self::AuditFailed { disk_full } => (
-                "nothing was run: it could not be put on record".to_owned(),
-                Some(if *disk_full { "The disk of the audit log is full." } else { "The audit log cannot be written." }.to_owned()),
-                Some("tell the gate's operator; connect again when the log can be written".to_owned()),
-            ),
-            Self::TargetLost { target } => (
-                format!("the connection to database \"{target}\" was lost"),
-                None,
-                Some("connect again".to_owned()),
-            ),
-        };
-        Some(EndingText {
-            code: self.code(),
-            message,
-            detail,
-            hint,
-        })
+                    "to go on, ask the gate's operator for a new grant"
+                })
+            }
+            Self::Released { grant, at } => {
+                let message = format!("grant {grant} was given back at {}: the session is closed", clock_time(*at));
+                say(Kind::Released, "57P01", message).hint("to go on, ask for a new grant")
+            }
+            Self::Revoked { grant, at, by, reason } => {
+                let message = format!("grant {grant} was revoked at {}: the session is closed", clock_time(*at));
+                let reason_given = reason.as_ref().map(|reason| format!("; reason: {}", visible(reason)));
+                let reason_given = reason_given.unwrap_or_default();
+                say(Kind::Revoked, "57P01", message)
+                    .details(by.as_ref().map(|by| format!("Revoked by {}{reason_given}.", visible(by))))
+                    .hint(match reason.as_deref() {
+                        Some(IDENTITY_DISABLED) => "ask the gate's operator: the identity gets no grant before it is enabled again",
+                        _ => ASK_REVOKER,
+                    })
+            }
+            Self::Killed { grant, by, reason } => {
+                let (by, own, or_ask) = match by {
+                    EndedBy::Owner(by) => (by.to_string(), " their own", String::new()),
+                    EndedBy::Person(by) => (by.to_string(), "", format!(", or ask {by}")),
+                    EndedBy::Operator(by) => (format!("operator {}", visible(by)), "", ", or ask the operator".to_owned()),
+                };
+                say(Kind::Killed, "57P01", format!("{by} ended this session under{own} grant {grant}"))
+                    .details(reason.as_ref().map(|reason| format!("Reason: {}.", visible(reason))))
+                    .hint(format!("the grant itself is still valid: connect again{or_ask}"))
+            }
+            Self::Idle { limit } => {
+                let message = format!("the session was idle for more than {}", span(*limit));
+                say(Kind::Idle, "57P05", message).hint("connect again")
+            }
+            Self::Drained => {
+                let message = "the gate is shutting down: the session is closed";
+                say(Kind::Drained, "57P01", message).hint("connect again in a moment")
+            }
+            Self::AuditFailed { disk_full } => {
+                let (code, detail) = if *disk_full {
+                    ("53100", "The disk of the audit log is full.")
+                } else {
+                    ("58030", "The audit log cannot be written.")
+                };
+                say(Kind::AuditFailed, code, "nothing was run: it could not be put on record")
+                    .detail(detail)
+                    .hint("tell the gate's operator; connect again when the log can be written")
+            }
+            Self::TargetLost { target } => {
+                let message = format!("the connection to database \"{target}\" was lost");
+                say(Kind::TargetLost, "08006", message).hint("connect again")
+            }
+        }
     }
+}
+
+fn parameter_refused(name: &str, rule: ParameterRule) -> EndingEntry {
+    const LEAVE_OUT: &str = "leave it out of the connection string (or PGOPTIONS)";
+    let (code, detail, hint) = match rule {
+        ParameterRule::SetByGate => (
+            "42501",
+            "The gate sets it itself, so that the database notices a connection that is gone.",
+            LEAVE_OUT,
+        ),
+        ParameterRule::GivenByGrant => ("42501", "A session begins in the role of its grant.", LEAVE_OUT),
+        ParameterRule::PacketField => (
+            UNDEFINED_OBJECT,
+            "It is a field of the startup packet and not a setting.",
+            "leave it out of `options` (or PGOPTIONS); the connection string has a keyword of its own for it",
+        ),
+    };
+    let message = format!("startup parameter \"{name}\" is not allowed through this gate");
+    say(Kind::ParameterRefused, code, message).detail(detail).hint(hint)
+}
+
+fn options_unreadable(word: &str, fault: OptionsFault) -> EndingEntry {
+    let (message, hint) = match fault {
+        OptionsFault::Switch => (
+            format!("the switch \"{word}\" in `options` is not taken by this gate"),
+            "write settings as -c name=value",
+        ),
+        OptionsFault::StrayWord => (
+            format!("\"{word}\" in `options` is neither a switch nor part of a value"),
+            r"a space in options is written `\ `: options='-c tidegate.reason=fix\ the\ totals'",
+        ),
+        OptionsFault::NotNameValue => (
+            format!("\"{word}\" in `options` is not name=value"),
+            r"write settings as -c name=value; a space in options is written `\ `",
+        ),
+    };
+    say(Kind::OptionsUnreadable, "42601", message).hint(hint)
+}
+
+fn not_authenticated(kind: Kind, user: &str, held: Option<HeldBack>) -> EndingEntry {
+    let message = format!("password authentication failed for user \"{user}\"");
+    say(kind, "28P01", message).details(held.map(|held| held.told()))
 }
 
 /// Joins names for a person to read; a long list is shortened.

@@ -16,6 +16,12 @@ pub const MIN_WINDOW: Duration = Duration::from_secs(1);
 /// Maximum length of a window, extensions included: the gate is for short-lived grants.
 pub const MAX_WINDOW: Duration = Duration::from_hours(31 * 24);
 
+/// Time that a grant waits for its first connect, if nothing else is said.
+pub const DEFAULT_ACTIVATE_WITHIN: Duration = Duration::from_hours(1);
+/// Number of simultaneous sessions, if nothing else is said: enough for a database tool with several windows or a small test
+/// suite.
+pub const DEFAULT_SESSIONS: u32 = 10;
+
 /// Terms of a new grant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Terms {

@@ -8,14 +8,16 @@
 mod lifecycle;
 mod permit;
 
-pub use lifecycle::{ChangeError, GrantChange, MAX_WINDOW, MIN_WINDOW, Terms, TermsError, apply, create};
+pub use lifecycle::{
+    ChangeError, DEFAULT_ACTIVATE_WITHIN, DEFAULT_SESSIONS, GrantChange, MAX_WINDOW, MIN_WINDOW, Terms, TermsError, apply, create,
+};
 pub use permit::{Permit, PermitError, PermitQuery, permit};
 
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 use jiff::Timestamp;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::model::ids::{GrantId, RequestId};
@@ -39,7 +41,7 @@ pub struct Grant {
     /// Latest time of the first connection.
     pub(crate) activate_by: Timestamp,
     /// Length of the window in seconds.
-    #[serde(rename = "window_seconds", serialize_with = "as_seconds", deserialize_with = "from_seconds")]
+    #[serde(rename = "window_seconds", with = "crate::model::seconds")]
     #[schema(value_type = u64)]
     pub(crate) window: Duration,
     /// Latest end of the window.
@@ -268,14 +270,6 @@ impl Grant {
     pub fn request(&self) -> Option<&RequestId> {
         self.request.as_ref()
     }
-}
-
-fn as_seconds<S: Serializer>(window: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u64(window.as_secs())
-}
-
-fn from_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    u64::deserialize(deserializer).map(Duration::from_secs)
 }
 
 #[cfg(test)]

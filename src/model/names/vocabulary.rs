@@ -15,12 +15,12 @@ pub trait Vocabulary: Copy + Eq {
     fn from_name(name: &str) -> Option<Self>;
 }
 
-/// Defines an enum whose members have names, and its [`Vocabulary`].
+/// Defines an enum whose members have names, also for serde, and its [`Vocabulary`].
 macro_rules! vocabulary {
     ($(#[$meta:meta])* pub enum $Set:ident { $($(#[$doc:meta])* $Member:ident = $name:literal,)+ }) => {
         $(#[$meta])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum $Set { $($(#[$doc])* $Member,)+ }
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+        pub enum $Set { $($(#[$doc])* #[serde(rename = $name)] $Member,)+ }
 
         impl $Set {
             /// All members.

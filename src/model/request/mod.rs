@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 use utoipa::ToSchema;
 
@@ -72,7 +72,7 @@ pub struct RequestSpec {
     /// Profile whose privileges are requested.
     pub profile: ProfileName,
     /// Length of the window in seconds, from the first connection.
-    #[serde(rename = "window_seconds", serialize_with = "as_seconds", deserialize_with = "from_seconds")]
+    #[serde(rename = "window_seconds", with = "crate::model::seconds")]
     #[schema(value_type = u64)]
     pub window: Duration,
     /// Reason for the access.
@@ -95,7 +95,7 @@ pub struct RequestExtent {
     /// Profile whose privileges are requested.
     pub profile: ProfileName,
     /// Length of the window in seconds.
-    #[serde(rename = "window_seconds", serialize_with = "as_seconds", deserialize_with = "from_seconds")]
+    #[serde(rename = "window_seconds", with = "crate::model::seconds")]
     #[schema(value_type = u64)]
     pub window: Duration,
 }
@@ -273,14 +273,6 @@ impl Request {
         let have = u32::try_from(self.approvals.len()).unwrap_or(u32::MAX);
         self.approvals_needed.saturating_sub(have)
     }
-}
-
-fn as_seconds<S: Serializer>(window: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u64(window.as_secs())
-}
-
-fn from_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    u64::deserialize(deserializer).map(Duration::from_secs)
 }
 
 #[cfg(test)]

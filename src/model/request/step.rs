@@ -83,32 +83,26 @@ impl Request {
     /// Creates a request that the policies deny.
     #[must_use]
     pub fn denied(id: RequestId, wish: RequestSpec, why: String, now: Timestamp) -> Self {
-        Self::settled(id, wish, RequestOutcome::Denied { at: now, why }, now)
+        Self::new(id, wish, Some(RequestOutcome::Denied { at: now, why }), now)
     }
 
     /// Creates a request that is approved without an approver.
     #[must_use]
     pub fn granted(id: RequestId, wish: RequestSpec, how: ApprovedBy, grant: GrantId, now: Timestamp) -> Self {
-        Self::settled(id, wish, RequestOutcome::Approved { at: now, how, grant }, now)
+        Self::new(id, wish, Some(RequestOutcome::Approved { at: now, how, grant }), now)
     }
 
     /// Creates a request that waits for `approvals` (at least one) until `expires_at`.
     #[must_use]
     pub fn waiting(id: RequestId, wish: RequestSpec, approvals: u32, expires_at: Timestamp, now: Timestamp) -> Self {
         Self {
-            id,
-            wish,
-            submitted_at: now,
             expires_at,
             approvals_needed: approvals.max(1),
-            approvals: Vec::new(),
-            outcome: None,
-            narrowed_from: None,
-            review: None,
+            ..Self::new(id, wish, None, now)
         }
     }
 
-    fn settled(id: RequestId, wish: RequestSpec, outcome: RequestOutcome, now: Timestamp) -> Self {
+    fn new(id: RequestId, wish: RequestSpec, outcome: Option<RequestOutcome>, now: Timestamp) -> Self {
         Self {
             id,
             wish,
@@ -116,7 +110,7 @@ impl Request {
             expires_at: now,
             approvals_needed: 0,
             approvals: Vec::new(),
-            outcome: Some(outcome),
+            outcome,
             narrowed_from: None,
             review: None,
         }

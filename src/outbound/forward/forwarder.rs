@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use super::position::{LogPosition, PositionFile};
+use super::position::{self, LogPosition};
 use super::syslog::SyslogOrigin;
 use super::tailer::LogTailer;
 use super::{ForwardPace, ForwardState, SyslogReceiver};
@@ -36,7 +36,8 @@ pub(super) struct LogForwarder {
     pub(super) tls: Option<CollectorTls>,
     pub(super) origin: SyslogOrigin,
     pub(super) dir: PathBuf,
-    pub(super) position: PositionFile,
+    /// Path of the file with the position.
+    pub(super) position: PathBuf,
     pub(super) clock: Clock,
     pub(super) pace: ForwardPace,
     pub(super) state: Arc<ForwardState>,
@@ -69,7 +70,7 @@ impl LogForwarder {
     /// Sends lines until it is dropped; reconnects with back-off after an error.
     pub(super) async fn run(&self) {
         let file = self.position.clone();
-        let loaded = tokio::task::spawn_blocking(move || file.load()).await;
+        let loaded = tokio::task::spawn_blocking(move || position::load(&file)).await;
         // The runtime is shutting down.
         let Ok(mut settled) = loaded else { return };
         let mut backoff = self.pace.backoff;
@@ -179,7 +180,7 @@ impl LogForwarder {
 
     async fn save(&self, position: LogPosition) {
         let file = self.position.clone();
-        let saved = tokio::task::spawn_blocking(move || file.save(position)).await;
+        let saved = tokio::task::spawn_blocking(move || position::save(&file, position)).await;
         if let Ok(Err(error)) = saved {
             tracing::warn!(error = %display_chain(&error), "cannot save the forwarding position; after a restart some audit records are sent twice");
         }

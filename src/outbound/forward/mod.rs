@@ -8,7 +8,6 @@
 //! network and then lost is lost. A line therefore counts as sent only when its connection is still good 15 seconds later;
 //! after a failure or a restart, forwarding continues after the last such line.
 
-mod checkpoints;
 mod forwarder;
 mod position;
 mod syslog;
@@ -16,7 +15,6 @@ mod tailer;
 #[cfg(test)]
 mod tests;
 
-pub use checkpoints::checkpoints;
 pub use syslog::{SyslogOrigin, hostname};
 
 use std::path::PathBuf;
@@ -28,12 +26,14 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use crate::audit::verify::SavedCheckpoint;
 use crate::base::backoff::Backoff;
 use crate::base::clock::Clock;
+use crate::base::error_chain::display_chain;
 use crate::base::supervision::restarted;
 use crate::base::tls::{CollectorTls, TlsError};
+use crate::outbound::notify::Notifier;
 use forwarder::LogForwarder;
-use position::PositionFile;
 
 /// Settings of `[audit.forward]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,7 +126,7 @@ impl ForwarderHandle {
             tls,
             origin: SyslogOrigin::new(&settings.hostname, std::process::id()),
             dir,
-            position: PositionFile::at(position),
+            position,
             clock: clock.clone(),
             pace,
             state: Arc::clone(&state),
@@ -183,5 +183,32 @@ impl ForwardState {
 impl Drop for ForwarderHandle {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// Reads the newest checkpoint that the journal keeps beside the log every `every`, and enqueues it for the webhooks that want
+/// checkpoints, so that it can be kept elsewhere. The outbox remembers what was sent, so each one is sent once. Returns only when
+/// the runtime shuts down.
+pub async fn checkpoints(dir: PathBuf, every: Duration, notifier: Notifier) {
+    let mut clock = tokio::time::interval(every);
+    clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // The first tick fires at once: a gate that stops early has then sent at least the checkpoint of its last start.
+    loop {
+        clock.tick().await;
+        let folder = dir.clone();
+        let Ok(found) = tokio::task::spawn_blocking(move || SavedCheckpoint::beside(&folder)).await else {
+            return;
+        };
+        match found {
+            // No checkpoint has been signed yet.
+            Ok(None) => {}
+            Ok(Some(kept)) => {
+                let checkpoint = &kept.checkpoint;
+                notifier
+                    .checkpoint(&kept.line, &checkpoint.log, checkpoint.covers, kept.time)
+                    .await;
+            }
+            Err(error) => tracing::warn!(folder = %dir.display(), error = %display_chain(&error), "cannot forward a checkpoint"),
+        }
     }
 }

@@ -3,8 +3,9 @@
 //! This module does not know what was sent. A file that cannot be read counts as absent: the log is then sent from its
 //! beginning, which is more than needed and never less.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -33,42 +34,31 @@ pub(super) struct LogPosition {
 /// Number of bytes that are read of the file; a valid one is shorter.
 const MAX_FILE_BYTES: u64 = 4096;
 
-/// Path of the position file.
-#[derive(Debug, Clone)]
-pub(super) struct PositionFile(PathBuf);
-
-impl PositionFile {
-    pub(super) fn at(path: PathBuf) -> Self {
-        Self(path)
-    }
-
-    /// Returns the saved position, or the beginning of the log if there is none that can be read. Blocks.
-    pub(super) fn load(&self) -> LogPosition {
-        let mut text = Vec::new();
-        let read = std::fs::File::open(&self.0).and_then(|file| file.take(MAX_FILE_BYTES).read_to_end(&mut text));
-        let text = match read.map(|_| text) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return LogPosition::default(),
-            Err(error) => {
-                tracing::warn!(path = %self.0.display(), error = %display_chain(&error), "cannot read the forwarding position; forwarding the whole audit log again");
-                return LogPosition::default();
-            }
-        };
-        serde_json::from_slice(&text).unwrap_or_else(|error| {
-            tracing::warn!(path = %self.0.display(), error = %display_chain(&error), "the forwarding position is damaged; forwarding the whole audit log again");
+/// Returns the position saved in a file, or the beginning of the log if there is none that can be read. Blocks.
+pub(super) fn load(path: &Path) -> LogPosition {
+    let mut text = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_FILE_BYTES).read_to_end(&mut text));
+    match read {
+        Ok(_) => serde_json::from_slice(&text).unwrap_or_else(|error| {
+            tracing::warn!(path = %path.display(), error = %display_chain(&error), "the forwarding position is damaged; forwarding the whole audit log again");
             LogPosition::default()
-        })
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => LogPosition::default(),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), error = %display_chain(&error), "cannot read the forwarding position; forwarding the whole audit log again");
+            LogPosition::default()
+        }
     }
+}
 
-    /// Replaces the file. Blocks.
-    pub(super) fn save(&self, position: LogPosition) -> io::Result<()> {
-        let folder = self.0.parent().unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(&serde_json::to_vec(&position)?)?;
-        file.as_file().sync_data()?;
-        file.persist(&self.0)?;
-        Ok(())
-    }
+/// Replaces the file with one that has this position. Blocks.
+pub(super) fn save(path: &Path, position: LogPosition) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(&serde_json::to_vec(&position)?)?;
+    file.as_file().sync_data()?;
+    file.persist(path)?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -79,19 +69,18 @@ mod tests {
     fn it_is_there_again_and_damage_begins_anew() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("forward.position");
-        let file = PositionFile::at(path.clone());
-        assert_eq!(file.load(), LogPosition::default());
+        assert_eq!(load(&path), LogPosition::default());
         let position = LogPosition {
             segment: 3,
             offset: 4711,
             length: 300,
             seq: 99,
-            chain: "0123456789abcdef".to_owned().try_into().unwrap(),
-            began: "fedcba9876543210".to_owned().try_into().unwrap(),
+            chain: "0123456789abcdef".parse().unwrap(),
+            began: "fedcba9876543210".parse().unwrap(),
         };
-        file.save(position).unwrap();
-        assert_eq!(PositionFile::at(path.clone()).load(), position);
+        save(&path, position).unwrap();
+        assert_eq!(load(&path), position);
         std::fs::write(&path, b"{").unwrap();
-        assert_eq!(file.load(), LogPosition::default());
+        assert_eq!(load(&path), LogPosition::default());
     }
 }

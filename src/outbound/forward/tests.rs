@@ -167,9 +167,9 @@ async fn after_a_restart_it_goes_on_where_it_was() {
     let forwarder = house.forward(port, None);
     let mut stream = accept(&listener).await;
     up_to(&mut stream, "first").await;
-    let position = PositionFile::at(house.dir.path().join("forward.position"));
-    eventually("the position is kept", || position.load().seq >= 2).await;
-    let kept = position.load();
+    let position = house.dir.path().join("forward.position");
+    eventually("the position is kept", || position::load(&position).seq >= 2).await;
+    let kept = position::load(&position);
     drop(forwarder);
     drop(stream);
     house.note("meanwhile").await;
@@ -247,7 +247,7 @@ async fn before_the_gate_goes_the_last_lines_are_sent() {
 
 #[tokio::test]
 async fn the_newest_checkpoint_is_put_into_the_outbox() {
-    use crate::outbound::notify::{EventKind, MessageFormat, Notifier, NotifySettings, Webhook};
+    use crate::outbound::notify::{EventKind, MessageFormat, NotifySettings, Webhook};
     let house = House::new();
     let (received, mut bodies) = tokio::sync::mpsc::unbounded_channel();
     let app = axum::Router::new().fallback(move |body: String| {
@@ -272,8 +272,7 @@ async fn the_newest_checkpoint_is_put_into_the_outbox() {
     house.note("something").await;
     let body = timeout(PATIENCE, bodies.recv()).await.unwrap().unwrap();
     let body: serde_json::Value = serde_json::from_str(&body).unwrap();
-    let kept =
-        crate::audit::verify::SavedCheckpoint::parse(body["line"].as_str().unwrap().as_bytes()).expect("a genuine checkpoint");
+    let kept = SavedCheckpoint::parse(body["line"].as_str().unwrap().as_bytes()).expect("a genuine checkpoint");
     assert!(body["id"] == format!("{}.{}.checkpoint", kept.checkpoint.log, kept.checkpoint.covers));
     task.abort();
 }

@@ -10,16 +10,19 @@ use std::time::Duration;
 use data_encoding::HEXLOWER;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use jiff::{SignedDuration, Timestamp};
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use reqwest::{Client, StatusCode, Url};
 use sha2::Sha256;
 use tokio::sync::Notify;
 
 use super::outbox::{Outbox, OutboxError, OutboxMessage};
-use super::retry_after::retry_after;
 use super::{DeliveryPace, Webhook};
 use crate::base::clock::Clock;
 use crate::base::error_chain::display_chain;
 use crate::base::tls::{web_address, web_client};
+
+/// Longest wait that a receiver can ask for. A longer one would hold up its other messages for too long.
+const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
 /// Delivery task of one webhook.
 pub(super) struct WebhookSender {
@@ -33,19 +36,10 @@ pub(super) struct WebhookSender {
 }
 
 enum DeliveryError {
-    /// Failure that may pass; the next attempt is not before `retry_after`, if the receiver sent it.
-    Passing { reason: String, retry_after: Option<Duration> },
-    /// Permanent refusal of this message.
+    /// Failure that may pass, with its reason; the next attempt is not before the time that the receiver asks for, if it does.
+    Passing(String, Option<Duration>),
+    /// Permanent refusal of this message, with its reason.
     Lasting(String),
-}
-
-impl DeliveryError {
-    fn passing(reason: String) -> Self {
-        Self::Passing {
-            reason,
-            retry_after: None,
-        }
-    }
 }
 
 impl WebhookSender {
@@ -75,7 +69,7 @@ impl WebhookSender {
         let (hook, notice, now) = (&self.hook.name, &message.id, self.clock.now());
         match trouble {
             DeliveryError::Lasting(reason) => tracing::error!(hook, %notice, reason, "a webhook was refused and is given up"),
-            DeliveryError::Passing { reason, retry_after } => {
+            DeliveryError::Passing(reason, retry_after) => {
                 let wait = self.wait(message.attempts, retry_after);
                 let next_at = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
                 if next_at.duration_since(message.made_at) <= self.pace.give_up {
@@ -90,9 +84,10 @@ impl WebhookSender {
     }
 
     async fn deliver(&self, way: &mut Option<(Client, Url)>, message: &OutboxMessage) -> Result<(), DeliveryError> {
+        let passing = |reason| DeliveryError::Passing(reason, None);
         let (client, url) = match way {
             Some((client, url)) => (client.clone(), url.clone()),
-            None => way.insert(self.find_way().await.map_err(DeliveryError::passing)?).clone(),
+            None => way.insert(self.find_way().await.map_err(passing)?).clone(),
         };
         let response = client
             .post(url)
@@ -105,7 +100,7 @@ impl WebhookSender {
             .body(message.body.clone())
             .send()
             .await;
-        let response = response.map_err(|error| DeliveryError::passing(display_chain(&error.without_url())))?;
+        let response = response.map_err(|error| passing(display_chain(&error.without_url())))?;
         match response.status() {
             status if status.is_success() => Ok(()),
             // These statuses say that the message was understood and refused. All others, even 404, may be a passing problem of
@@ -115,24 +110,19 @@ impl WebhookSender {
             | StatusCode::PAYLOAD_TOO_LARGE
             | StatusCode::UNSUPPORTED_MEDIA_TYPE
             | StatusCode::UNPROCESSABLE_ENTITY) => Err(DeliveryError::Lasting(format!("it answers {status}"))),
-            status => Err(DeliveryError::Passing {
-                reason: format!("it answers {status}"),
-                retry_after: retry_after(status, response.headers(), self.clock.now()),
-            }),
+            status => {
+                let retry_after = retry_after(status, response.headers(), self.clock.now());
+                Err(DeliveryError::Passing(format!("it answers {status}"), retry_after))
+            }
         }
     }
 
     async fn find_way(&self) -> Result<(Client, Url), String> {
         let url = web_address(self.hook.url.expose())?;
         let timeout = self.pace.timeout;
-        let client = {
-            let url = url.clone();
-            tokio::task::spawn_blocking(move || web_client(&url, timeout)).await
-        };
-        let client = client
-            .map_err(|error| error.to_string())?
-            .map_err(|error| error.to_string())?;
-        Ok((client, url))
+        let find = move || web_client(&url, timeout).map(|client| (client, url));
+        let found = tokio::task::spawn_blocking(find).await.map_err(|error| error.to_string())?;
+        found.map_err(|error| error.to_string())
     }
 
     /// Returns the wait that the receiver asked for, but no less than the one after a first failure; without one, the back-off.
@@ -162,4 +152,77 @@ pub(super) fn signature(hook: &Webhook, seconds: i64, body: &str) -> String {
     };
     mac.update(format!("{seconds}.{body}").as_bytes());
     format!("t={seconds},v1={}", HEXLOWER.encode(&mac.finalize().into_bytes()))
+}
+
+/// Returns the wait that an overloaded receiver asks for (`Retry-After`, RFC 9110 section 10.2.3), if the status is one that may
+/// carry it (429, 503).
+///
+/// An HTTP date is compared with the `Date` header of the same response, if there is one, else with the local clock.
+fn retry_after(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    if !matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        return None;
+    }
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() {
+        // A number that is too large to parse counts as the longest wait.
+        text.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs)
+    } else {
+        let at = time(text)?;
+        let sent_at = headers.get(DATE).and_then(|date| time(date.to_str().ok()?));
+        let wait = at.duration_since(sent_at.unwrap_or(now));
+        Duration::try_from(wait.max(SignedDuration::ZERO)).ok()?
+    };
+    Some(wait.min(MAX_RETRY_AFTER))
+}
+
+fn time(date: &str) -> Option<Timestamp> {
+    Timestamp::try_from(httpdate::parse_http_date(date).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::HeaderName;
+
+    use super::*;
+
+    fn asked(status: u16, headers: &[(HeaderName, &str)]) -> Option<u64> {
+        let now = "2026-11-28T12:00:00Z".parse().unwrap();
+        let headers = headers.iter().map(|(name, value)| (name.clone(), value.parse().unwrap()));
+        let wait = retry_after(StatusCode::from_u16(status).unwrap(), &headers.collect(), now);
+        wait.map(|wait| wait.as_secs())
+    }
+
+    #[test]
+    fn seconds_and_dates_within_bounds() {
+        for (value, expected) in [
+            ("20", Some(20)),
+            (" 0 ", Some(0)),
+            ("86400", Some(3_600)),
+            ("99999999999999999999999", Some(3_600)),
+            ("Sat, 28 Nov 2026 12:00:45 GMT", Some(45)),
+            // The two older forms of a date.
+            ("Saturday, 28-Nov-26 12:00:45 GMT", Some(45)),
+            ("Sat Nov 28 12:00:45 2026", Some(45)),
+            ("Sat, 28 Nov 2026 11:00:00 GMT", Some(0)),
+            ("Sat, 28 Nov 2099 11:00:00 GMT", Some(3_600)),
+            ("soon", None),
+            ("-1", None),
+            ("1.5", None),
+            ("", None),
+        ] {
+            assert_eq!(asked(429, &[(RETRY_AFTER, value)]), expected, "{value:?}");
+            assert_eq!(asked(503, &[(RETRY_AFTER, value)]), expected, "{value:?}");
+        }
+        assert_eq!(asked(500, &[(RETRY_AFTER, "20")]), None);
+        assert_eq!(asked(429, &[]), None);
+    }
+
+    #[test]
+    fn a_date_is_one_of_the_receivers_clock() {
+        let headers = [
+            (RETRY_AFTER, "Sat, 28 Nov 2026 15:00:30 GMT"),
+            (DATE, "Sat, 28 Nov 2026 15:00:00 GMT"),
+        ];
+        assert_eq!(asked(503, &headers), Some(30));
+    }
 }

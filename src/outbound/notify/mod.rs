@@ -11,7 +11,6 @@ mod deliver;
 mod notice;
 mod outbox;
 mod payload;
-mod retry_after;
 #[cfg(test)]
 mod tests;
 
@@ -169,7 +168,7 @@ impl Notifier {
     /// Enqueues a checkpoint of the audit log: its line, the id of the log, the sequence number of the line it covers, and the
     /// time of signing.
     pub async fn checkpoint(&self, line: &str, log: &LogId, covers: u64, at: Timestamp) {
-        let id = format!("{log}.{covers}.{}", EventKind::Checkpoint.name());
+        let id = format!("{log}.{covers}.{}", EventKind::Checkpoint);
         let body = |hook: &Webhook, _: Option<&str>| payload::checkpoint(line, &id, at, hook.format);
         self.put(EventKind::Checkpoint, id.clone(), body).await;
     }

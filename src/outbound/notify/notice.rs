@@ -4,64 +4,37 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use crate::model::names::vocabulary;
 use crate::model::request::{ApprovedBy, Request, RequestOutcome};
 
-/// Kind of event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum EventKind {
-    /// The request waits for approval.
-    RequestPending,
-    /// The request waits for approval, and no enabled user may approve it.
-    RequestWithoutApprover,
-    /// The request became a grant.
-    RequestApproved,
-    /// The policies denied the request.
-    RequestDenied,
-    /// An approver rejected the request.
-    RequestRejected,
-    /// The requester withdrew the request.
-    RequestWithdrawn,
-    /// The request was granted by break-glass, without approval; it has to be reviewed.
-    BreakGlass,
-    /// A break-glass access was reviewed.
-    BreakGlassReviewed,
-    /// A checkpoint of the audit log, to be kept elsewhere; sent only to receivers that subscribe to it by name.
-    Checkpoint,
+vocabulary! {
+    /// Kind of event.
+    pub enum EventKind {
+        /// The request waits for approval.
+        RequestPending = "request_pending",
+        /// The request waits for approval, and no enabled user may approve it.
+        RequestWithoutApprover = "request_without_approver",
+        /// The request became a grant.
+        RequestApproved = "request_approved",
+        /// The policies denied the request.
+        RequestDenied = "request_denied",
+        /// An approver rejected the request.
+        RequestRejected = "request_rejected",
+        /// The requester withdrew the request.
+        RequestWithdrawn = "request_withdrawn",
+        /// The request was granted by break-glass, without approval; it has to be reviewed.
+        BreakGlass = "break_glass",
+        /// A break-glass access was reviewed.
+        BreakGlassReviewed = "break_glass_reviewed",
+        /// A checkpoint of the audit log, to be kept elsewhere; sent only to receivers that subscribe to it by name.
+        Checkpoint = "checkpoint",
+    }
 }
 
 impl EventKind {
-    /// All kinds of events.
-    pub const ALL: [Self; 9] = [
-        Self::RequestPending,
-        Self::RequestWithoutApprover,
-        Self::RequestApproved,
-        Self::RequestDenied,
-        Self::RequestRejected,
-        Self::RequestWithdrawn,
-        Self::BreakGlass,
-        Self::BreakGlassReviewed,
-        Self::Checkpoint,
-    ];
-
     /// Returns the events of a receiver that names none: all that concern requests.
     pub fn usual() -> impl Iterator<Item = Self> {
-        Self::ALL.into_iter().filter(|event| *event != Self::Checkpoint)
-    }
-
-    /// Returns the stable name for settings and receivers.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::RequestPending => "request_pending",
-            Self::RequestWithoutApprover => "request_without_approver",
-            Self::RequestApproved => "request_approved",
-            Self::RequestDenied => "request_denied",
-            Self::RequestRejected => "request_rejected",
-            Self::RequestWithdrawn => "request_withdrawn",
-            Self::BreakGlass => "break_glass",
-            Self::BreakGlassReviewed => "break_glass_reviewed",
-            Self::Checkpoint => "checkpoint",
-        }
+        Self::ALL.iter().copied().filter(|event| *event != Self::Checkpoint)
     }
 }
 
@@ -111,6 +84,6 @@ impl RequestNotice {
     /// Returns an id that is the same each time the same notice is made.
     #[must_use]
     pub fn id(&self) -> String {
-        format!("{}.{}", self.request.id, self.event.name())
+        format!("{}.{}", self.request.id, self.event)
     }
 }

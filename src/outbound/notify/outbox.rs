@@ -14,6 +14,8 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::sync::oneshot;
 
+use crate::base::supervision;
+
 /// Error of the outbox.
 #[derive(Debug, thiserror::Error)]
 pub enum OutboxError {
@@ -89,22 +91,19 @@ impl Outbox {
             .open(path)
             .map_err(told)?;
         file.set_permissions(Permissions::from_mode(0o600)).map_err(told)?;
-        let connection = Connection::open(path)?;
+        let mut connection = Connection::open(path)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.execute_batch(OUTBOX_SCHEMA)?;
         let (jobs, queue) = mpsc::channel::<OutboxJob>();
-        let mut connection = connection;
-        std::thread::Builder::new()
-            .name("outbox".to_owned())
-            .spawn(move || {
-                while let Ok(job) = queue.recv() {
-                    // A panic fails that job: its transaction is rolled back, and the caller gets [`OutboxError::Stopped`].
-                    let _ = catch_unwind(AssertUnwindSafe(|| job(&mut connection)));
-                }
-            })
-            .map_err(told)?;
+        let work = move || {
+            while let Ok(job) = queue.recv() {
+                // A panic fails that job: its transaction is rolled back, and the caller gets [`OutboxError::Stopped`].
+                let _ = catch_unwind(AssertUnwindSafe(|| job(&mut connection)));
+            }
+        };
+        supervision::thread("outbox", work).map_err(told)?;
         Ok(Self { jobs })
     }
 
@@ -114,11 +113,8 @@ impl Outbox {
         self.call(move |connection| {
             let at = now.as_microsecond();
             let transaction = connection.transaction()?;
-            let old = now
-                .saturating_sub(NOTICE_RETENTION)
-                .unwrap_or(Timestamp::MIN)
-                .as_microsecond();
-            transaction.execute("DELETE FROM messages WHERE made_at < ?1", [old])?;
+            let old = now.saturating_sub(NOTICE_RETENTION).unwrap_or(Timestamp::MIN);
+            transaction.execute("DELETE FROM messages WHERE made_at < ?1", [old.as_microsecond()])?;
             let mut full = 0;
             for (hook, body) in messages {
                 let waiting: i64 = transaction.query_row(

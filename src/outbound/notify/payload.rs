@@ -12,7 +12,7 @@ use super::{EventKind, MessageFormat, RequestNotice};
 use crate::base::duration;
 use crate::base::visible;
 use crate::model::names::ProfileName;
-use crate::model::request::{ApprovedBy, Request, RequestOutcome};
+use crate::model::request::{Approval, ApprovedBy, Request, RequestOutcome};
 
 /// Number of characters of a user's text that a chat message shows; Slack takes 3000.
 const MAX_TEXT_CHARS: usize = 500;
@@ -31,7 +31,7 @@ pub(crate) fn body(notice: &RequestNotice, format: MessageFormat, link: Option<&
 /// Returns the body of a message with a checkpoint: the line as the log has it, which proves the checkpoint.
 pub(super) fn checkpoint(line: &str, id: &str, at: Timestamp, format: MessageFormat) -> String {
     match format {
-        MessageFormat::Json => json!({ "event": EventKind::Checkpoint.name(), "id": id, "time": at, "line": line }),
+        MessageFormat::Json => json!({ "event": EventKind::Checkpoint.as_str(), "id": id, "time": at, "line": line }),
         MessageFormat::Slack => {
             let text = format!("Checkpoint of the audit log {id}:\n```{}```", escaped(line));
             json!({ "text": format!("Checkpoint of the audit log {id}"), "blocks": [{"type": "section", "text": {"type": "mrkdwn", "text": text}}] })
@@ -51,7 +51,7 @@ fn command(notice: &RequestNotice) -> Option<String> {
 
 fn json(notice: &RequestNotice, link: Option<&str>) -> Value {
     json!({
-        "event": notice.event.name(),
+        "event": notice.event.as_str(),
         "id": notice.id(),
         "time": notice.at,
         "request": *notice.request,
@@ -136,11 +136,8 @@ fn answers(request: &Request) -> Vec<String> {
         (Some(RequestOutcome::Denied { why, .. }), _) => vec![why.clone()],
         (Some(RequestOutcome::Rejected { comment, .. }), _) => comment.iter().cloned().collect(),
         (Some(RequestOutcome::Approved { .. }), _) => {
-            let comments = request.approvals.iter().filter_map(|approval| {
-                let comment = approval.comment.as_ref()?;
-                Some(format!("{}: {comment}", approval.by))
-            });
-            comments.collect()
+            let comment = |approval: &Approval| approval.comment.as_ref().map(|comment| format!("{}: {comment}", approval.by));
+            request.approvals.iter().filter_map(comment).collect()
         }
         _ => Vec::new(),
     }
@@ -170,16 +167,10 @@ fn quoted(text: &str) -> String {
 
 /// Returns a text in one line, with `&`, `<` and `>` escaped as Slack requires ("Formatting text for app surfaces").
 fn escaped(text: &str) -> String {
-    let mut quoted = String::new();
-    for c in visible::visible(text).chars() {
-        match c {
-            '&' => quoted.push_str("&amp;"),
-            '<' => quoted.push_str("&lt;"),
-            '>' => quoted.push_str("&gt;"),
-            c => quoted.push(c),
-        }
-    }
-    quoted
+    visible::visible(text)
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }
 
 fn extent(request: &Request, profile: &ProfileName, window: Duration) -> String {

@@ -1,13 +1,17 @@
-//! Boundaries of characters in a client's encoding, as far as an ASCII byte can be the second byte of a character.
+//! Encodings of a client: the boundaries of characters, as far as an ASCII byte can be the second byte of a character, and the
+//! conversion to text, so that a record shows the characters that a person typed.
 //!
-//! It converts nothing: [`decode`](super::decode) does, for records. PostgreSQL converts a text to the server's encoding before
-//! it scans it, and no server has one of those encodings. So a byte that belongs to a character there must not be taken for a
-//! quote here (`src/common/wchar.c`).
+//! PostgreSQL converts a text to the server's encoding before it scans it, and no server has one of the encodings that overlap
+//! ASCII. So a byte that belongs to a character there must not be taken for a quote here (`src/common/wchar.c`). Nothing is decided
+//! by converted text. PostgreSQL's conversions are those of the Encoding Standard, except where noted here.
 //!
-//! INVARIANT: the boundaries of characters are either those that PostgreSQL finds, or reported as unknown.
+//! INVARIANT: the boundaries of characters are either those that PostgreSQL finds, or reported as unknown. A byte that is not valid
+//! in its encoding appears in converted text as `\xNN`, and is counted.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
+use encoding_rs::{DecoderResult, Encoding as Standard};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Encoding that a client may have chosen (`client_encoding`).
@@ -15,6 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct Encoding {
     name: &'static str,
     scheme: Scheme,
+    conversion: Conversion,
 }
 
 /// Rule that determines the length of a character in bytes.
@@ -36,55 +41,82 @@ enum Scheme {
     Unsettled,
 }
 
+/// Decoded text, and the number of its invalid bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decoded<'a> {
+    /// Text, with `\xNN` for each invalid byte.
+    pub text: Cow<'a, str>,
+    /// Number of invalid bytes.
+    pub escaped: u32,
+}
+
+/// Method of conversion from bytes to characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Conversion {
+    /// UTF-8, as far as the bytes are valid.
+    Utf8,
+    /// ISO 8859: each byte of 0x80 to 0x9f is the character of its number.
+    Iso(&'static Standard),
+    /// Windows code page: bytes of 0x80 to 0x9f without a character are invalid.
+    Windows(&'static Standard),
+    /// Conversion exactly as the Encoding Standard defines it.
+    Standard(&'static Standard),
+    /// Unknown conversion: only ASCII is text.
+    Ascii,
+}
+
 /// Schemes under which an ASCII byte can be part of a longer character.
 const OVERLAPPING: [Scheme; 4] = [Scheme::ShiftJis, Scheme::Two, Scheme::Four, Scheme::Euc];
 
-/// PostgreSQL's encodings, by the names that a server reports.
-const ENCODINGS: [(&str, Scheme); 43] = [
-    ("UTF8", Scheme::Utf8),
-    ("SQL_ASCII", Scheme::Utf8),
-    ("SJIS", Scheme::ShiftJis),
-    ("SHIFT_JIS_2004", Scheme::ShiftJis),
-    ("BIG5", Scheme::Two),
-    ("GBK", Scheme::Two),
-    ("UHC", Scheme::Two),
-    ("GB18030", Scheme::Four),
-    ("JOHAB", Scheme::Euc),
-    ("EUC_JP", Scheme::Apart),
-    ("EUC_CN", Scheme::Apart),
-    ("EUC_KR", Scheme::Apart),
-    ("EUC_TW", Scheme::Apart),
-    ("EUC_JIS_2004", Scheme::Apart),
-    ("MULE_INTERNAL", Scheme::Apart),
-    ("LATIN1", Scheme::Apart),
-    ("LATIN2", Scheme::Apart),
-    ("LATIN3", Scheme::Apart),
-    ("LATIN4", Scheme::Apart),
-    ("LATIN5", Scheme::Apart),
-    ("LATIN6", Scheme::Apart),
-    ("LATIN7", Scheme::Apart),
-    ("LATIN8", Scheme::Apart),
-    ("LATIN9", Scheme::Apart),
-    ("LATIN10", Scheme::Apart),
-    ("WIN1256", Scheme::Apart),
-    ("WIN1258", Scheme::Apart),
-    ("WIN866", Scheme::Apart),
-    ("WIN874", Scheme::Apart),
-    ("KOI8R", Scheme::Apart),
-    ("WIN1251", Scheme::Apart),
-    ("WIN1252", Scheme::Apart),
-    ("ISO_8859_5", Scheme::Apart),
-    ("ISO_8859_6", Scheme::Apart),
-    ("ISO_8859_7", Scheme::Apart),
-    ("ISO_8859_8", Scheme::Apart),
-    ("WIN1250", Scheme::Apart),
-    ("WIN1253", Scheme::Apart),
-    ("WIN1254", Scheme::Apart),
-    ("WIN1255", Scheme::Apart),
-    ("WIN1257", Scheme::Apart),
-    ("KOI8U", Scheme::Apart),
+/// PostgreSQL's encodings, by the names that a server reports. In those that the Encoding Standard does not have, only ASCII is text.
+static ENCODINGS: [(&str, Scheme, Conversion); 43] = [
+    ("UTF8", Scheme::Utf8, Conversion::Utf8),
+    ("SQL_ASCII", Scheme::Utf8, Conversion::Utf8),
+    ("SJIS", Scheme::ShiftJis, Conversion::Standard(encoding_rs::SHIFT_JIS)),
+    ("SHIFT_JIS_2004", Scheme::ShiftJis, Conversion::Ascii),
+    ("BIG5", Scheme::Two, Conversion::Standard(encoding_rs::BIG5)),
+    ("GBK", Scheme::Two, Conversion::Standard(encoding_rs::GBK)),
+    // UHC is a superset of EUC_KR, and the standard has only UHC.
+    ("UHC", Scheme::Two, Conversion::Standard(encoding_rs::EUC_KR)),
+    ("GB18030", Scheme::Four, Conversion::Standard(encoding_rs::GB18030)),
+    ("JOHAB", Scheme::Euc, Conversion::Ascii),
+    ("EUC_JP", Scheme::Apart, Conversion::Standard(encoding_rs::EUC_JP)),
+    ("EUC_CN", Scheme::Apart, Conversion::Standard(encoding_rs::GBK)),
+    ("EUC_KR", Scheme::Apart, Conversion::Standard(encoding_rs::EUC_KR)),
+    ("EUC_TW", Scheme::Apart, Conversion::Ascii),
+    ("EUC_JIS_2004", Scheme::Apart, Conversion::Ascii),
+    ("MULE_INTERNAL", Scheme::Apart, Conversion::Ascii),
+    // ISO 8859-1; the standard has only the code page instead, which has more characters below 0xa0.
+    ("LATIN1", Scheme::Apart, Conversion::Iso(encoding_rs::WINDOWS_1252)),
+    ("LATIN2", Scheme::Apart, Conversion::Iso(encoding_rs::ISO_8859_2)),
+    ("LATIN3", Scheme::Apart, Conversion::Iso(encoding_rs::ISO_8859_3)),
+    ("LATIN4", Scheme::Apart, Conversion::Iso(encoding_rs::ISO_8859_4)),
+    // ISO 8859-9, for which the same holds.
+    ("LATIN5", Scheme::Apart, Conversion::Iso(encoding_rs::WINDOWS_1254)),
+    ("LATIN6", Scheme::Apart, Conversion::Iso(encoding_rs::ISO_8859_10)),
+    ("LATIN7", Scheme::Apart, Conversion::Iso(encoding_rs::ISO_8859_13)),
+    ("LATIN8", Scheme::Apart, Conversion::Iso(encoding_rs::ISO_8859_14)),
+    ("LATIN9", Scheme::Apart, Conversion::Iso(encoding_rs::ISO_8859_15)),
+    ("LATIN10", Scheme::Apart, Conversion::Iso(encoding_rs::ISO_8859_16)),
+    ("WIN1256", Scheme::Apart, Conversion::Windows(encoding_rs::WINDOWS_1256)),
+    ("WIN1258", Scheme::Apart, Conversion::Windows(encoding_rs::WINDOWS_1258)),
+    ("WIN866", Scheme::Apart, Conversion::Standard(encoding_rs::IBM866)),
+    ("WIN874", Scheme::Apart, Conversion::Windows(encoding_rs::WINDOWS_874)),
+    ("KOI8R", Scheme::Apart, Conversion::Standard(encoding_rs::KOI8_R)),
+    ("WIN1251", Scheme::Apart, Conversion::Windows(encoding_rs::WINDOWS_1251)),
+    ("WIN1252", Scheme::Apart, Conversion::Windows(encoding_rs::WINDOWS_1252)),
+    ("ISO_8859_5", Scheme::Apart, Conversion::Iso(encoding_rs::ISO_8859_5)),
+    ("ISO_8859_6", Scheme::Apart, Conversion::Iso(encoding_rs::ISO_8859_6)),
+    ("ISO_8859_7", Scheme::Apart, Conversion::Iso(encoding_rs::ISO_8859_7)),
+    ("ISO_8859_8", Scheme::Apart, Conversion::Iso(encoding_rs::ISO_8859_8)),
+    ("WIN1250", Scheme::Apart, Conversion::Windows(encoding_rs::WINDOWS_1250)),
+    ("WIN1253", Scheme::Apart, Conversion::Windows(encoding_rs::WINDOWS_1253)),
+    ("WIN1254", Scheme::Apart, Conversion::Windows(encoding_rs::WINDOWS_1254)),
+    ("WIN1255", Scheme::Apart, Conversion::Windows(encoding_rs::WINDOWS_1255)),
+    ("WIN1257", Scheme::Apart, Conversion::Windows(encoding_rs::WINDOWS_1257)),
+    ("KOI8U", Scheme::Apart, Conversion::Standard(encoding_rs::KOI8_U)),
     // Not an encoding of a server: the name in a record if the encoding could not be determined.
-    (UNSETTLED, Scheme::Unsettled),
+    (UNSETTLED, Scheme::Unsettled, Conversion::Utf8),
 ];
 
 /// Name of an encoding that is not known.
@@ -101,20 +133,25 @@ impl Encoding {
     pub const UTF8: Self = Self {
         name: "UTF8",
         scheme: Scheme::Utf8,
+        conversion: Conversion::Utf8,
     };
     /// Unknown encoding, which may be any.
     pub const UNSETTLED: Self = Self {
         name: UNSETTLED,
         scheme: Scheme::Unsettled,
+        conversion: Conversion::Utf8,
     };
 
     /// Returns the encoding of this name, as a server reports it; [`Self::UNSETTLED`] for any other name.
     #[must_use]
     pub fn of_name(name: &[u8]) -> Self {
-        let known = ENCODINGS
-            .iter()
-            .find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()));
-        known.map_or(Self::UNSETTLED, |(name, scheme)| Self { name, scheme: *scheme })
+        let mut known = ENCODINGS.iter();
+        let known = known.find(|(known, ..)| name.eq_ignore_ascii_case(known.as_bytes()));
+        known.map_or(Self::UNSETTLED, |&(name, scheme, conversion)| Self {
+            name,
+            scheme,
+            conversion,
+        })
     }
 
     /// Returns the encoding's name.
@@ -133,6 +170,62 @@ impl Encoding {
     #[must_use]
     pub fn overlaps_ascii(self) -> bool {
         !matches!(self.scheme, Scheme::Utf8 | Scheme::Apart)
+    }
+
+    /// Returns true if [`Encoding::decode`] knows this encoding and converts its bytes beyond ASCII differently from UTF-8.
+    #[must_use]
+    pub fn is_converted(self) -> bool {
+        !matches!(self.conversion, Conversion::Utf8 | Conversion::Ascii)
+    }
+
+    /// Returns bytes as text. If they are a prefix (not `whole`), an incomplete character at the end is left out.
+    #[must_use]
+    pub fn decode(self, bytes: &[u8], whole: bool) -> Decoded<'_> {
+        if let Ok(text) = std::str::from_utf8(bytes)
+            && (self.is_utf8() || bytes.is_ascii() || self == Self::UNSETTLED)
+        {
+            return Decoded {
+                text: Cow::Borrowed(text),
+                escaped: 0,
+            };
+        }
+        let mut decoding = Decoding::default();
+        match self.conversion {
+            Conversion::Utf8 => bytes.utf8_chunks().for_each(|chunk| {
+                decoding.text.push_str(chunk.valid());
+                decoding.escape(chunk.invalid());
+            }),
+            Conversion::Iso(standard) => decoding.iso(standard, bytes),
+            Conversion::Windows(standard) => decoding.windows(standard, bytes),
+            Conversion::Standard(standard) => decoding.standard(standard, bytes, whole),
+            Conversion::Ascii => {
+                bytes
+                    .chunk_by(|a, b| a.is_ascii() == b.is_ascii())
+                    .for_each(|run| match std::str::from_utf8(run) {
+                        Ok(text) if text.is_ascii() => decoding.text.push_str(text),
+                        _ => decoding.escape(run),
+                    });
+            }
+        }
+        Decoded {
+            text: Cow::Owned(decoding.text),
+            escaped: decoding.escaped,
+        }
+    }
+
+    /// Returns the same as [`Encoding::decode`] for bytes that may be owned.
+    #[must_use]
+    pub fn decode_own(self, bytes: Cow<'_, [u8]>, whole: bool) -> Decoded<'_> {
+        match bytes {
+            Cow::Borrowed(bytes) => self.decode(bytes, whole),
+            Cow::Owned(bytes) => {
+                let Decoded { text, escaped } = self.decode(&bytes, whole);
+                Decoded {
+                    text: Cow::Owned(text.into_owned()),
+                    escaped,
+                }
+            }
+        }
     }
 
     /// Masks a text, see [`super::LexerSettings::mask`].
@@ -198,6 +291,147 @@ impl Scheme {
             (Self::Euc, [0x8f, second, third, ..]) if euc(&[*second, *third]) => Some(3),
             (Self::Euc, [0x80..=0x8e | 0x90..=0xff, second, ..]) if euc(&[*second]) => Some(2),
             _ => None,
+        }
+    }
+}
+
+/// Text under construction, and the number of its invalid bytes.
+#[derive(Default)]
+struct Decoding {
+    text: String,
+    escaped: u32,
+}
+
+impl Decoding {
+    fn escape(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            let _ = write!(self.text, "\\x{byte:02x}");
+            self.escaped = self.escaped.saturating_add(1);
+        }
+    }
+
+    fn iso(&mut self, standard: &'static Standard, bytes: &[u8]) {
+        let is_control = |byte: &u8| matches!(byte, 0x80..=0x9f);
+        for run in bytes.chunk_by(|a, b| is_control(a) == is_control(b)) {
+            if run.first().is_some_and(is_control) {
+                self.text.extend(run.iter().copied().map(char::from));
+            } else {
+                self.standard(standard, run, true);
+            }
+        }
+    }
+
+    fn windows(&mut self, standard: &'static Standard, bytes: &[u8]) {
+        let mut decoded = Self::default();
+        decoded.standard(standard, bytes, true);
+        self.escaped = self.escaped.saturating_add(decoded.escaped);
+        for character in decoded.text.chars() {
+            match u8::try_from(u32::from(character)) {
+                // The standard maps the byte to the character of its number; PostgreSQL has no character there.
+                Ok(byte @ 0x80..=0x9f) => self.escape(&[byte]),
+                _ => self.text.push(character),
+            }
+        }
+    }
+
+    fn standard(&mut self, standard: &'static Standard, bytes: &[u8], whole: bool) {
+        let mut decoder = standard.new_decoder_without_bom_handling();
+        let mut at = 0;
+        loop {
+            let rest = bytes.get(at..).unwrap_or_default();
+            let room = decoder.max_utf8_buffer_length_without_replacement(rest.len());
+            self.text.reserve(room.unwrap_or(rest.len()));
+            let (result, read) = decoder.decode_to_string_without_replacement(rest, &mut self.text, whole);
+            at += read;
+            match result {
+                DecoderResult::InputEmpty => return,
+                DecoderResult::OutputFull => {}
+                DecoderResult::Malformed(length, behind) => {
+                    let end = at.saturating_sub(usize::from(behind));
+                    let start = end.saturating_sub(usize::from(length));
+                    self.escape(bytes.get(start..end).unwrap_or_default());
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn decode<'a>(name: &str, bytes: &'a [u8]) -> (Cow<'a, str>, u32) {
+        let decoded = Encoding::of_name(name.as_bytes()).decode(bytes, true);
+        (decoded.text, decoded.escaped)
+    }
+
+    #[test]
+    fn texts_are_what_was_typed() {
+        for (name, bytes, text) in [
+            ("UTF8", "€ é".as_bytes(), "€ é"),
+            ("LATIN1", b"\xa4 \xe9 \x80", "¤ é \u{80}"),
+            ("LATIN9", b"\xa4", "€"),
+            ("LATIN2", b"\xb1\x9f", "ą\u{9f}"),
+            ("LATIN5", b"\xfe \x80", "ş \u{80}"),
+            ("WIN1252", b"\x80 \xe4", "€ ä"),
+            ("WIN1254", b"\xfe \x80", "ş €"),
+            ("WIN1251", b"\xcf\xf0\xe8", "При"),
+            ("KOI8R", b"\xf0\xd2\xc9", "При"),
+            ("WIN866", b"\x8f\xe0\xa8", "При"),
+            ("ISO_8859_5", b"\xbf\xe0\xd8", "При"),
+            // The second byte of the first character is a backslash.
+            ("SJIS", b"\x95\x5c\x93\xfa", "表日"),
+            ("EUC_JP", b"\xc6\xfc", "日"),
+            ("GBK", b"\xc8\xd5", "日"),
+            ("GB18030", b"\x81\x30\x81\x30\xc8\xd5", "\u{80}日"),
+            ("BIG5", b"\xa4\xe9", "日"),
+            ("UHC", b"\xc7\xd1", "한"),
+        ] {
+            assert_eq!(decode(name, bytes), (text.into(), 0), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_text_is_told_from_what_looks_like_it() {
+        assert_eq!(decode("UTF8", b"\\xa4"), ("\\xa4".into(), 0));
+        assert_eq!(decode("UTF8", b"\xa4"), ("\\xa4".into(), 1));
+        assert_eq!(decode("UTF8", b"a\xffb\xfe"), ("a\\xffb\\xfe".into(), 2));
+        // What PostgreSQL has no character for.
+        assert_eq!(decode("WIN1252", b"a\x81\xe4"), ("a\\x81ä".into(), 1));
+        assert_eq!(decode("SJIS", b"\x95\x5c\xff!"), ("表\\xff!".into(), 1));
+        assert_eq!(decode("EUC_JP", b"\xc6!"), ("\\xc6!".into(), 1));
+        // Of these no character is known.
+        for name in ["EUC_TW", "JOHAB", "MULE_INTERNAL", "SHIFT_JIS_2004"] {
+            assert_eq!(decode(name, "aé".as_bytes()), ("a\\xc3\\xa9".into(), 2), "{name}");
+        }
+        assert_eq!(decode("unsettled", "é".as_bytes()), ("é".into(), 0));
+    }
+
+    #[test]
+    fn a_character_that_is_cut_is_left_out() {
+        let sjis = Encoding::of_name(b"SJIS");
+        assert_eq!(sjis.decode(b"a\x95", false).text, "a");
+        assert_eq!(sjis.decode(b"a\x95", true).text, "a\\x95");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_text_in_any_encoding(
+            name in proptest::sample::select(vec![
+                "UTF8", "SQL_ASCII", "LATIN1", "LATIN5", "LATIN9", "WIN1252", "WIN874", "SJIS", "EUC_JP", "GB18030", "BIG5", "UHC",
+                "JOHAB", "unsettled",
+            ]),
+            bytes in proptest::collection::vec(any::<u8>(), 0..40),
+            whole in any::<bool>(),
+        ) {
+            let decoded = Encoding::of_name(name.as_bytes()).decode(&bytes, whole);
+            prop_assert!(decoded.text.matches("\\x").count() >= decoded.escaped as usize);
+            prop_assert!(decoded.escaped as usize <= bytes.len());
+            if bytes.is_ascii() {
+                prop_assert_eq!(decoded.text.as_bytes(), &bytes[..]);
+            }
         }
     }
 }

@@ -5,7 +5,7 @@
 //! INVARIANT: the exchange succeeds only if the server's own signature is verified.
 
 use super::ScramError;
-use super::keys::{ClientKeys, KeyBytes, hmac, same};
+use super::keys::{ClientKeys, KeyBytes, auth_message, hmac, same};
 use super::message::{self, MessageAttributes, malformed};
 use super::server::BINDING_TYPE;
 
@@ -24,13 +24,16 @@ pub struct Challenged {
     server_first: String,
     binding: Vec<u8>,
     nonce: String,
-    salt: Vec<u8>,
-    iterations: u32,
+    /// Salt to derive [`ClientKeys`] with.
+    pub salt: Vec<u8>,
+    /// Number of PBKDF2 rounds to derive [`ClientKeys`] with: 1 to [`MAX_ITERATIONS`](super::MAX_ITERATIONS).
+    pub iterations: u32,
 }
 
 /// Exchange whose last message is to be sent.
 pub struct Answered {
-    message: Vec<u8>,
+    /// Last message.
+    pub message: Vec<u8>,
     signature: KeyBytes,
 }
 
@@ -120,44 +123,20 @@ fn read_iterations(text: &str) -> Result<u32, ScramError> {
 }
 
 impl Challenged {
-    /// Returns the salt to derive [`ClientKeys`] with.
-    #[must_use]
-    pub fn salt(&self) -> &[u8] {
-        &self.salt
-    }
-
-    /// Returns the number of PBKDF2 rounds to derive [`ClientKeys`] with: 1 to [`MAX_ITERATIONS`](super::MAX_ITERATIONS).
-    #[must_use]
-    pub fn iterations(&self) -> u32 {
-        self.iterations
-    }
-
     /// Makes the last message.
     #[must_use]
     pub fn answer(self, keys: &ClientKeys) -> Answered {
         let without_proof = format!("c={},r={}", message::encode(&self.binding), self.nonce);
-        let auth_message = [
-            self.client_first_bare.as_bytes(),
-            b",",
-            self.server_first.as_bytes(),
-            b",",
-            without_proof.as_bytes(),
-        ];
+        let auth_message = auth_message(&self.client_first_bare, &self.server_first, &without_proof);
         let proof = keys.proof(&auth_message);
         Answered {
-            signature: hmac(keys.server_key(), &auth_message),
+            signature: hmac(&keys.server_key, &auth_message),
             message: format!("{without_proof},p={}", message::encode(&proof)).into_bytes(),
         }
     }
 }
 
 impl Answered {
-    /// Returns the last message.
-    #[must_use]
-    pub fn message(&self) -> &[u8] {
-        &self.message
-    }
-
     /// Verifies the server's last message: only a server that knows the verifier can produce it.
     pub fn verify(self, server_final: &[u8]) -> Result<(), ScramError> {
         let mut attributes = MessageAttributes::new(message::text(server_final)?);

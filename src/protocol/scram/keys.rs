@@ -24,7 +24,7 @@ pub(super) type KeyBytes = [u8; KEY_BYTES];
 #[derive(Clone)]
 pub struct ClientKeys {
     client_key: KeyBytes,
-    server_key: KeyBytes,
+    pub(super) server_key: KeyBytes,
 }
 
 impl ClientKeys {
@@ -43,10 +43,6 @@ impl ClientKeys {
 
     pub(super) fn stored_key(&self) -> KeyBytes {
         hash(&self.client_key)
-    }
-
-    pub(super) fn server_key(&self) -> &KeyBytes {
-        &self.server_key
     }
 
     /// Computes `ClientKey XOR HMAC(StoredKey, AuthMessage)`.
@@ -75,6 +71,11 @@ fn prepare(password: &[u8]) -> Zeroizing<Vec<u8>> {
         .ok()
         .and_then(|text| stringprep::saslprep(text).ok());
     Zeroizing::new(prepared.map_or_else(|| password.to_vec(), |text| text.as_bytes().to_vec()))
+}
+
+/// Returns the text that proof and signature are computed over, in parts (RFC 5802 section 3: `AuthMessage`).
+pub(super) fn auth_message<'m>(client_first_bare: &'m str, server_first: &'m str, without_proof: &'m str) -> [&'m [u8]; 5] {
+    [client_first_bare, ",", server_first, ",", without_proof].map(str::as_bytes)
 }
 
 /// Computes HMAC-SHA-256 over the concatenated parts.

@@ -6,7 +6,7 @@
 //! INVARIANT: only a correct proof over exactly these messages succeeds, and a mock verifier never does, with the same work done
 //! for it.
 
-use super::keys::{KeyBytes, hash, hmac, same, xor};
+use super::keys::{KeyBytes, auth_message, hash, hmac, same, xor};
 use super::message::{self, MessageAttributes, malformed};
 use super::verifier::Verifier;
 use super::{Mechanism, ScramError};
@@ -137,17 +137,11 @@ impl ServerExchange {
         let proof = message::decode(proof, "the proof is not base 64")?;
         let proof = KeyBytes::try_from(proof).map_err(|_| malformed("the proof has a wrong length"))?;
 
-        let auth_message = [
-            self.client_first_bare.as_bytes(),
-            b",",
-            self.server_first.as_bytes(),
-            b",",
-            without_proof.as_bytes(),
-        ];
-        let client_key = xor(&proof, &hmac(self.verifier.stored_key(), &auth_message));
-        let right = same(&hash(&client_key), self.verifier.stored_key());
-        let signature = hmac(self.verifier.server_key(), &auth_message);
-        if !right || self.verifier.is_mock() {
+        let auth_message = auth_message(&self.client_first_bare, &self.server_first, without_proof);
+        let client_key = xor(&proof, &hmac(&self.verifier.stored_key, &auth_message));
+        let right = same(&hash(&client_key), &self.verifier.stored_key);
+        let signature = hmac(&self.verifier.server_key, &auth_message);
+        if !right || self.verifier.mock {
             return Err(ScramError::BadProof);
         }
         Ok(format!("v={}", message::encode(&signature)).into_bytes())

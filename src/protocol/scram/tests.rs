@@ -40,16 +40,16 @@ fn rfc_7677_as_client() {
     let exchange = client_start(None, CLIENT_NONCE);
     assert_eq!(exchange.first(), b"n,,n=,r=rOprNGfwEbeRWgbNEkqO");
     let challenged = exchange.challenge(SERVER_FIRST.as_bytes()).unwrap();
-    assert_eq!(encode(challenged.salt()), "W22ZaJ0SNY7soEsUEjb6gQ==");
-    assert_eq!(challenged.iterations(), 4096);
-    let keys = ClientKeys::derive(b"pencil", challenged.salt(), 4096);
+    assert_eq!(encode(&challenged.salt), "W22ZaJ0SNY7soEsUEjb6gQ==");
+    assert_eq!(challenged.iterations, 4096);
+    let keys = ClientKeys::derive(b"pencil", &challenged.salt, 4096);
     let auth = format!("n=user,r={CLIENT_NONCE},{SERVER_FIRST},c=biws,r={CLIENT_NONCE}{SERVER_NONCE}");
     assert_eq!(
         encode(&keys.proof(&[auth.as_bytes()])),
         "dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
     );
     assert_eq!(
-        format!("v={}", encode(&keys::hmac(keys.server_key(), &[auth.as_bytes()]))),
+        format!("v={}", encode(&keys::hmac(&keys.server_key, &[auth.as_bytes()]))),
         SERVER_FINAL
     );
 }
@@ -64,9 +64,9 @@ fn run(password: &[u8], verifier: &Verifier, client: Option<&[u8]>, server: Opti
     let exchange = client_start(client, "abcdefghijklmnopqrstuvwx");
     let (server, first) = server_start(mechanism, &exchange.first(), verifier, server, &[7; 18])?;
     let challenged = exchange.challenge(&first)?;
-    let keys = ClientKeys::derive(password, challenged.salt(), challenged.iterations());
+    let keys = ClientKeys::derive(password, &challenged.salt, challenged.iterations);
     let answered = challenged.answer(&keys);
-    let last = server.finish(answered.message())?;
+    let last = server.finish(&answered.message)?;
     answered.verify(&last)
 }
 
@@ -112,10 +112,10 @@ fn downgrade_is_noticed() {
     let exchange = client_start(None, "abc").binding_not_offered();
     let (server, answer) = server_start(Mechanism::ScramSha256, &first, &verifier, None, &[0; 18]).unwrap();
     let challenged = exchange.challenge(&answer).unwrap();
-    let keys = ClientKeys::derive(b"pw", challenged.salt(), challenged.iterations());
+    let keys = ClientKeys::derive(b"pw", &challenged.salt, challenged.iterations);
     let answered = challenged.answer(&keys);
-    assert_eq!(answered.message().get(..6), Some(&b"c=eSws"[..]));
-    let last = server.finish(answered.message()).unwrap();
+    assert_eq!(answered.message.get(..6), Some(&b"c=eSws"[..]));
+    let last = server.finish(&answered.message).unwrap();
     assert_eq!(answered.verify(&last), Ok(()));
 }
 
@@ -236,7 +236,7 @@ fn odd_servers() {
     }
     let answered = || {
         let challenged = client_start(None, "abc").challenge(b"r=abcdef,s=QUJD,i=1").unwrap();
-        let keys = ClientKeys::derive(b"pw", challenged.salt(), 1);
+        let keys = ClientKeys::derive(b"pw", &challenged.salt, 1);
         challenged.answer(&keys)
     };
     assert_eq!(answered().verify(b"v=AAAA"), Err(ScramError::BadSignature));

@@ -22,10 +22,10 @@ const MAX_ITERATIONS: u32 = i32::MAX.unsigned_abs();
 pub struct Verifier {
     iterations: u32,
     salt: Vec<u8>,
-    stored_key: KeyBytes,
-    server_key: KeyBytes,
+    pub(super) stored_key: KeyBytes,
+    pub(super) server_key: KeyBytes,
     /// True for the verifier of a user that does not exist: no proof is right.
-    mock: bool,
+    pub(super) mock: bool,
 }
 
 /// Error of a text that is not a verifier. It does not contain the text, which is a secret.
@@ -47,7 +47,7 @@ impl Verifier {
             iterations,
             salt: salt.to_vec(),
             stored_key: keys.stored_key(),
-            server_key: *keys.server_key(),
+            server_key: keys.server_key,
             mock: false,
         }
     }
@@ -76,18 +76,6 @@ impl Verifier {
     #[must_use]
     pub fn salt(&self) -> &[u8] {
         &self.salt
-    }
-
-    pub(super) fn stored_key(&self) -> &KeyBytes {
-        &self.stored_key
-    }
-
-    pub(super) fn server_key(&self) -> &KeyBytes {
-        &self.server_key
-    }
-
-    pub(super) fn is_mock(&self) -> bool {
-        self.mock
     }
 }
 

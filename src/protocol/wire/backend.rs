@@ -2,6 +2,8 @@
 //!
 //! It reads the fields that the audit record needs: tags, codes, states. It never looks into rows.
 
+use crate::model::names::vocabulary;
+
 use super::frame::MAX_MESSAGE_BYTES;
 use super::frontend::Fields;
 
@@ -66,19 +68,21 @@ pub fn tag_rows(tag: &[u8]) -> u64 {
         .fold(0_u64, |n, d| n.saturating_mul(10).saturating_add(u64::from(d - b'0')))
 }
 
-/// Transaction status in a ReadyForQuery body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum TransactionState {
-    /// No transaction is open.
-    #[default]
-    Idle,
-    /// A transaction is open.
-    Open,
-    /// A transaction is open, has failed, and waits for its end (COMMIT or ROLLBACK).
-    Failed,
+vocabulary! {
+    /// Transaction status of a session, in a ReadyForQuery body and in records.
+    #[derive(Default)]
+    pub enum TransactionStatus {
+        /// No transaction is open.
+        #[default]
+        Idle = "idle",
+        /// A transaction is open.
+        Open = "open",
+        /// A transaction is open, has failed, and waits for its end (COMMIT or ROLLBACK).
+        Failed = "failed",
+    }
 }
 
-impl TransactionState {
+impl TransactionStatus {
     /// Reads the status byte. An unknown status counts as an open transaction, which is the cautious choice.
     #[must_use]
     pub fn of(body: &[u8]) -> Self {
@@ -93,11 +97,7 @@ impl TransactionState {
 /// Returns the parameter types of a ParameterDescription body, four bytes each.
 #[must_use]
 pub fn parameter_types(body: &[u8]) -> &[u8] {
-    let mut fields = Fields::of(body);
-    match fields.int16() {
-        Some(count) => fields.bytes(usize::from(count) * 4).unwrap_or_default(),
-        None => &[],
-    }
+    Fields::of(body).oids()
 }
 
 #[cfg(test)]
@@ -144,7 +144,7 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_bodies_never_panic(body in proptest::collection::vec(any::<u8>(), 0..60)) {
-            let _ = (error_code(&body), tag_rows(command_tag(&body)), TransactionState::of(&body), parameter_types(&body));
+            let _ = (error_code(&body), tag_rows(command_tag(&body)), TransactionStatus::of(&body), parameter_types(&body));
         }
     }
 }

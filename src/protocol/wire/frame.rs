@@ -95,16 +95,6 @@ impl Framer {
         usize::from(self.have) % HEADER_BYTES
     }
 
-    /// Returns the number of bytes of the current body still to come; 0 at a boundary and while the header is incomplete.
-    #[must_use]
-    pub fn left(&self) -> u32 {
-        if usize::from(self.have) == HEADER_BYTES {
-            self.left
-        } else {
-            0
-        }
-    }
-
     /// Takes the next piece off `chunk`. Returns `None` if the chunk is used up.
     ///
     /// # Errors

@@ -60,6 +60,12 @@ impl<'a> Fields<'a> {
         Some(u32::from_be_bytes(*bytes))
     }
 
+    /// Reads a list of OIDs after their number: four bytes each, none if it is not complete.
+    pub fn oids(&mut self) -> &'a [u8] {
+        let count = self.int16().map_or(0, usize::from);
+        self.bytes(count * 4).unwrap_or_default()
+    }
+
     /// Returns the bytes that are left.
     #[must_use]
     pub fn rest(&self) -> &'a [u8] {
@@ -85,10 +91,7 @@ impl<'a> Parse<'a> {
         let mut fields = Fields::of(body);
         let name = fields.text()?;
         let text = fields.text_or_rest();
-        let types = match fields.int16() {
-            Some(count) => fields.bytes(usize::from(count) * 4).unwrap_or_default(),
-            None => &[],
-        };
+        let types = fields.oids();
         Some(Self { name, text, types })
     }
 }

@@ -13,6 +13,10 @@ use bytes::{BufMut, BytesMut};
 
 pub use options::OptionsError;
 
+use super::encode;
+use super::frontend::Fields;
+use crate::protocol::lexer::Encoding;
+
 /// Newest minor version of protocol 3 that the gate speaks.
 pub const NEWEST_MINOR: u16 = 2;
 
@@ -215,13 +219,12 @@ impl StartupMessage {
             replication: Replication::No,
             extensions: Vec::new(),
         };
-        let mut settings = StartupSettings::default();
         let mut own = Vec::new();
         for (name, value) in pairs(body)? {
             match name {
                 b"user" => startup.user = name_of(value, MAX_USER_BYTES),
                 b"database" => startup.database = Some(name_of(value, MAX_DATABASE_BYTES)).filter(|name| !name.is_empty()),
-                b"options" => options::parse(text(value)?, |name, value| settings.set(name, value))?,
+                b"options" => options::parse(text(value)?, |name, value| set(&mut startup.settings, name, value))?,
                 b"replication" => startup.replication = Replication::parse(value)?,
                 b"application_name" => own.push(("application_name".to_owned(), name_of(value, MAX_NAME_BYTES))),
                 _ if name.starts_with(EXTENSION_PREFIX) => startup.extensions.push(text(name)?.to_owned()),
@@ -231,12 +234,11 @@ impl StartupMessage {
         // A setting of the packet overrides one inside `options`, wherever `options` stands in the packet
         // (src/backend/utils/init/postinit.c).
         for (name, value) in own {
-            settings.set(name, value)?;
+            set(&mut startup.settings, name, value)?;
         }
         if startup.user.is_empty() {
             return Err(StartupError::NoUser);
         }
-        startup.settings = settings.0;
         Ok(startup)
     }
 
@@ -261,17 +263,12 @@ impl StartupMessage {
         if self.version() == self.minor && self.extensions.is_empty() {
             return;
         }
-        let names: usize = self.extensions.iter().map(|name| name.len() + 1).sum();
-        out.put_u8(b'v');
-        // Both fit: a packet has at most LONGEST_BODY bytes.
-        out.put_u32(u32::try_from(12 + names).unwrap_or(u32::MAX));
-        out.put_u16(3);
-        out.put_u16(self.version());
-        out.put_u32(u32::try_from(self.extensions.len()).unwrap_or(u32::MAX));
-        for name in &self.extensions {
-            out.extend_from_slice(name.as_bytes());
-            out.put_u8(0);
-        }
+        encode::message(out, b'v', |body| {
+            body.put_u16(3);
+            body.put_u16(self.version());
+            body.put_u32(u32::try_from(self.extensions.len()).unwrap_or(u32::MAX));
+            self.extensions.iter().for_each(|name| encode::text(body, name));
+        });
     }
 }
 
@@ -294,23 +291,18 @@ impl Replication {
     }
 }
 
-/// Settings with one value per name, in the order of first appearance.
-#[derive(Default)]
-struct StartupSettings(Vec<(String, String)>);
-
-impl StartupSettings {
-    fn set(&mut self, name: String, value: String) -> Result<(), StartupError> {
-        // PostgreSQL compares names of settings without regard to case (guc_name_compare).
-        if let Some(held) = self.0.iter_mut().find(|(held, _)| held.eq_ignore_ascii_case(&name)) {
-            *held = (name, value);
-            return Ok(());
-        }
-        if self.0.len() == MAX_SETTINGS {
-            return Err(StartupError::TooMany { limit: MAX_SETTINGS });
-        }
-        self.0.push((name, value));
-        Ok(())
+/// Sets a setting, which has one value per name, in the order of first appearance.
+fn set(settings: &mut Vec<(String, String)>, name: String, value: String) -> Result<(), StartupError> {
+    // PostgreSQL compares names of settings without regard to case (guc_name_compare).
+    if let Some(held) = settings.iter_mut().find(|(held, _)| held.eq_ignore_ascii_case(&name)) {
+        *held = (name, value);
+        return Ok(());
     }
+    if settings.len() == MAX_SETTINGS {
+        return Err(StartupError::TooMany { limit: MAX_SETTINGS });
+    }
+    settings.push((name, value));
+    Ok(())
 }
 
 type SettingPair<'a> = (&'a [u8], &'a [u8]);
@@ -319,17 +311,17 @@ type SettingPair<'a> = (&'a [u8], &'a [u8]);
 fn pairs(body: &[u8]) -> Result<Vec<SettingPair<'_>>, StartupError> {
     let mut pairs = Vec::new();
     let mut seen = HashSet::new();
-    let mut rest = body;
+    let mut fields = Fields::of(body);
     loop {
-        let (name, behind) = string(rest)?;
+        let name = fields.text().ok_or(StartupError::Layout)?;
         if name.is_empty() {
-            return if behind.is_empty() {
+            return if fields.rest().is_empty() {
                 Ok(pairs)
             } else {
                 Err(StartupError::Layout)
             };
         }
-        let (value, behind) = string(behind)?;
+        let value = fields.text().ok_or(StartupError::Layout)?;
         if pairs.len() == MAX_SETTINGS {
             return Err(StartupError::TooMany { limit: MAX_SETTINGS });
         }
@@ -339,38 +331,18 @@ fn pairs(body: &[u8]) -> Result<Vec<SettingPair<'_>>, StartupError> {
             });
         }
         pairs.push((name, value));
-        rest = behind;
     }
-}
-
-/// Returns the string up to a NUL, and the bytes after it.
-fn string(bytes: &[u8]) -> Result<(&[u8], &[u8]), StartupError> {
-    let end = bytes.iter().position(|byte| *byte == 0).ok_or(StartupError::Layout)?;
-    let (string, rest) = bytes.split_at_checked(end).ok_or(StartupError::Layout)?;
-    Ok((string, rest.get(1..).unwrap_or_default()))
 }
 
 fn text(bytes: &[u8]) -> Result<&str, StartupError> {
     std::str::from_utf8(bytes).map_err(|_| StartupError::NotUtf8)
 }
 
-/// Returns the bytes as text, with `\xNN` for those that are not UTF-8.
-fn escaped(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        text.push_str(chunk.valid());
-        for byte in chunk.invalid() {
-            use std::fmt::Write as _;
-            let _ = write!(text, "\\x{byte:02x}");
-        }
-    }
-    text
-}
-
-/// Returns a name cut between characters, as PostgreSQL cuts it.
+/// Returns a name cut between characters, as PostgreSQL cuts it, with `\xNN` for bytes that are not UTF-8.
 fn name_of(bytes: &[u8], max_bytes: usize) -> String {
     // A character that begins within the limit ends at most three bytes after it.
-    let mut name = escaped(bytes.get(..max_bytes + 3).unwrap_or(bytes));
+    let bytes = bytes.get(..max_bytes + 3).unwrap_or(bytes);
+    let mut name = Encoding::UTF8.decode(bytes, true).text.into_owned();
     name.truncate(name.floor_char_boundary(max_bytes));
     name
 }

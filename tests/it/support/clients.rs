@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use tidegate::testkit::{DriverConnection, LabError, TestGate, TestLogin};
+use tidegate::demo::testkit::{DriverConnection, TestGate, TestLogin};
 use tokio_postgres::Config;
 
 use super::{TARGET, database};
@@ -52,12 +52,12 @@ pub(crate) fn psql(gate: &TestGate, login: &TestLogin, sslmode: &str, arguments:
 }
 
 /// Opens a test suite's connection over TLS.
-pub(crate) async fn suite(gate: &TestGate, login: &TestLogin) -> Result<DriverConnection, LabError> {
+pub(crate) async fn suite(gate: &TestGate, login: &TestLogin) -> anyhow::Result<DriverConnection> {
     DriverConnection::connect(gate.address(), &config(login), true).await
 }
 
 /// Opens a test suite's connection in clear (the default allows it from this machine).
-pub(crate) async fn suite_in_clear(gate: &TestGate, login: &TestLogin) -> Result<DriverConnection, LabError> {
+pub(crate) async fn suite_in_clear(gate: &TestGate, login: &TestLogin) -> anyhow::Result<DriverConnection> {
     DriverConnection::connect(gate.address(), &config(login), false).await
 }
 

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use serde_json::Value;
-use tidegate::testkit::{ServerOptions, ShopFixture, TestGate, TestLogin, TestPostgres};
+use tidegate::demo::testkit::{ServerOptions, ShopFixture, TestGate, TestLogin, TestPostgres};
 
 pub(crate) use clients::{Said, psql, suite, suite_in_clear};
 pub(crate) use disk::{ReadOnly, SmallDisk, Unkept};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::Value;
-use tidegate::testkit::{TestGate, TestLogin};
+use tidegate::demo::testkit::{TestGate, TestLogin};
 
 use super::{Raw, Told, audit, database, records};
 

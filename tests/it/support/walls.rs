@@ -2,7 +2,7 @@
 //!
 //! It asserts nothing about the gate. The roles of the profiles are created here as `tidegate target apply` would.
 
-use tidegate::testkit::{DriverConnection, LabError, ServerOptions, TestGate, TestLogin, TestPostgres};
+use tidegate::demo::testkit::{DriverConnection, ServerOptions, TestGate, TestLogin, TestPostgres};
 use tokio_postgres::SimpleQueryMessage;
 
 use super::{TARGET, binary, eventually, suite};
@@ -85,7 +85,7 @@ impl Walls {
     /// Returns the first value of a query by the superuser; waits for a server that restarts.
     pub(crate) async fn asks(&self, sql: &str) -> String {
         let answer = async || match value(&self.server.client("shop").await.ok()?, sql).await {
-            Err(LabError::Sql(error)) if error.as_db_error().is_some_and(|said| !said.code().code().starts_with("57P")) => {
+            Err(error) if error.as_db_error().is_some_and(|said| !said.code().code().starts_with("57P")) => {
                 panic!("{sql}: {error:?}")
             }
             answer => answer.ok(),
@@ -137,7 +137,7 @@ fn gate_with_profiles(server: &TestPostgres, profiles: &str) -> TestGate {
 }
 
 /// Returns the first value of the first row; empty if there is none.
-pub(crate) async fn value(client: &tokio_postgres::Client, sql: &str) -> Result<String, LabError> {
+pub(crate) async fn value(client: &tokio_postgres::Client, sql: &str) -> Result<String, tokio_postgres::Error> {
     let messages = client.simple_query(sql).await?;
     let row = messages.iter().rev().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 use rustix::fs::OFlags;
 use tempfile::TempDir;
-use tidegate::testkit::TestGate;
+use tidegate::demo::testkit::TestGate;
 
 use super::{Database, TARGET, binary, built};
 

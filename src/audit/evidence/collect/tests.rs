@@ -66,8 +66,11 @@ fn what_went_wrong_is_told() {
         .map(|denial| (denial.identity.as_str(), &*denial.by))
         .collect();
     assert_eq!(denied, [("fay", "policies"), ("fay", "lea"), ("ana", "policies")]);
-    assert_eq!(report.refusals.len(), 2);
-    assert_eq!((report.refusals[0].count, &*report.refusals[0].why), (2, "bad_secret"));
+    assert_eq!(report.refusals.items.len(), 2);
+    assert_eq!(
+        (report.refusals.items[0].count, &*report.refusals.items[0].of.why),
+        (2, "bad_secret")
+    );
     assert_eq!(report.endings, [("expired".to_owned(), 1), ("killed".to_owned(), 1)].into());
     assert_eq!((report.lost_sessions, report.open_sessions), (1, 0));
     let late = &report.overshoots;
@@ -147,7 +150,7 @@ fn what_could_not_be_read_is_counted_by_whose_it_was_and_why() {
         .unread
         .items
         .iter()
-        .map(|kind| (kind.why, kind.count, kind.first, kind.last))
+        .map(|kind| (kind.of.why, kind.count, kind.first, kind.last))
         .collect();
     assert_eq!(
         found,
@@ -156,7 +159,7 @@ fn what_could_not_be_read_is_counted_by_whose_it_was_and_why() {
             (ParseFailure::Contradicted, 1, at(2), at(2))
         ]
     );
-    assert_eq!((report.statements.executed, report.unread.statements()), (4, 3));
+    assert_eq!((report.statements.executed, report.unread.total()), (4, 3));
 }
 
 #[test]
@@ -173,11 +176,12 @@ fn what_rails_refused_is_counted_and_was_not_executed() {
     let report = collect(&records(events), 0, 60, Ok(whole()));
     let found: Vec<_> = report
         .rails
+        .items
         .iter()
-        .map(|refusals| (&*refusals.rule, refusals.count, refusals.first, refusals.last))
+        .map(|refusals| (&*refusals.of.rule, refusals.count, refusals.first, refusals.last))
         .collect();
     assert_eq!(found, [("need_where", 2, at(1), at(3)), ("statements", 1, at(2), at(2))]);
-    assert_eq!(report.rails[0].profile.as_ref().unwrap().as_str(), "read-only");
+    assert_eq!(report.rails.items[0].of.profile.as_ref().unwrap().as_str(), "read-only");
     assert_eq!((report.statements.executed, report.statements.failed), (0, 0));
     let undone = &report.undone.items[0];
     assert_eq!((undone.first, undone.last, &*undone.sqlstate), (1, 3, "23503"));
@@ -197,7 +201,7 @@ fn only_the_period_counts_but_what_was_before_it_is_known() {
     assert!(!ana.is_unused(), "it was opened before the period");
     assert_eq!(report.grants.len(), 1, "{:?}", report.grants);
     assert_eq!(
-        (report.denials.count(), report.refusals.len(), report.identities.count()),
+        (report.denials.count(), report.refusals.items.len(), report.identities.count()),
         (0, 0, 0)
     );
     let before = collect(&day(), 34, 35, Ok(whole()));

@@ -70,7 +70,7 @@ fn long_tables_are_cut_on_paper_only() {
         name: "grants",
         title: "Grants",
         note: String::new(),
-        head: &["a"],
+        head: vec!["a"],
         rows: (0..1_005).map(|_| row()).collect(),
         more: 3,
     };

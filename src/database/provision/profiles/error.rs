@@ -10,6 +10,8 @@ use crate::database::provision::connection::ProvisionConnectError;
 use crate::database::rights::PlanError;
 use crate::database::upstream::ConnectError;
 
+const READ_ONLY_REMEDY: &str = "; the server is read-only: set the primary server as the target's address";
+
 /// Error of comparing the roles of profiles or bringing them in step. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfilesError {
@@ -101,23 +103,17 @@ fn said(error: &tokio_postgres::Error) -> String {
         }
         return told;
     };
-    let code = said.code();
     // A standby reports this already when a transaction wants to write (check_transaction_read_only in commands/variable.c).
-    let standby = *code == SqlState::FEATURE_NOT_SUPPORTED && said.message().ends_with("during recovery");
-    let remedy = if standby || *code == SqlState::READ_ONLY_SQL_TRANSACTION {
-        "; the server is read-only: set the primary server as the target's address"
-    } else if *code == SqlState::CANNOT_CONNECT_NOW || *code == SqlState::ADMIN_SHUTDOWN {
-        "; the server is starting or stopping: try again"
-    } else if *code == SqlState::LOCK_NOT_AVAILABLE {
-        "; a long statement or transaction blocks the change: try again"
-    } else if *code == SqlState::INSUFFICIENT_PRIVILEGE {
-        "; use an account with this right (--user)"
-    } else if *code == SqlState::DUPLICATE_OBJECT {
-        "; it was created concurrently: drop it, or try again"
-    } else if *code == SqlState::DEPENDENT_OBJECTS_STILL_EXIST {
-        "; an object depends on a view with masks: drop it first"
-    } else {
-        ""
+    let standby = *said.code() == SqlState::FEATURE_NOT_SUPPORTED && said.message().ends_with("during recovery");
+    let remedy = match *said.code() {
+        _ if standby => READ_ONLY_REMEDY,
+        SqlState::READ_ONLY_SQL_TRANSACTION => READ_ONLY_REMEDY,
+        SqlState::CANNOT_CONNECT_NOW | SqlState::ADMIN_SHUTDOWN => "; the server is starting or stopping: try again",
+        SqlState::LOCK_NOT_AVAILABLE => "; a long statement or transaction blocks the change: try again",
+        SqlState::INSUFFICIENT_PRIVILEGE => "; use an account with this right (--user)",
+        SqlState::DUPLICATE_OBJECT => "; it was created concurrently: drop it, or try again",
+        SqlState::DEPENDENT_OBJECTS_STILL_EXIST => "; an object depends on a view with masks: drop it first",
+        _ => "",
     };
     let detail = said.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
     format!("the target reports: {}{detail}{remedy}", said.message())

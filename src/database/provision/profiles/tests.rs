@@ -6,7 +6,7 @@ use super::*;
 use crate::base::secret::Secret;
 use crate::base::tls::{ClientTls, TlsMode};
 use crate::database::rights::{ColumnMask, MaskedTable};
-use crate::testkit::{ServerOptions, TestPostgres};
+use crate::demo::testkit::{ServerOptions, TestPostgres};
 
 const SHOP: &str = "
 CREATE ROLE owner LOGIN CREATEROLE PASSWORD 'p';
@@ -479,14 +479,14 @@ async fn who_stands_still_keeps_nobody_from_applying() {
     let limit = Duration::from_secs(10);
     let applied = tokio::time::timeout(limit, server.apply(&only)).await.unwrap();
     assert_eq!(applied.profiles[0].plan.steps.len(), 1);
-    for sql in [lock::TAKE, "ALTER ROLE \"tg_orders_read-only\" CREATEROLE"] {
+    for sql in [TAKE_LOCK, "ALTER ROLE \"tg_orders_read-only\" CREATEROLE"] {
         assert_eq!(tried(&reader, sql).await, "42501", "{sql}");
     }
     // Who may make roles can hold it, and is named.
-    server.admin.batch_execute(&format!("BEGIN; {}", lock::TAKE)).await.unwrap();
+    server.admin.batch_execute(&format!("BEGIN; {TAKE_LOCK}")).await.unwrap();
     let impatient = server.postgres.client("shop").await.unwrap();
     impatient.batch_execute("SET lock_timeout = '50ms'; BEGIN").await.unwrap();
-    let busy = lock::take(&impatient).await.unwrap_err().to_string();
+    let busy = take_lock(&impatient).await.unwrap_err().to_string();
     let pid: i32 = server.admin.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
     assert!(busy.contains(&format!("process {pid}, user postgres, application")), "{busy}");
     server.admin.batch_execute("ROLLBACK").await.unwrap();

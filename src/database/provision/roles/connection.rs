@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Mutex;
-use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
+use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
 use crate::base::clock::Clock;
-use crate::database::provision::connection;
+use crate::base::error_chain::display_chain;
+use crate::database::provision::connection::{ProvisionConnectError, ProvisionConnection, within};
 use crate::database::upstream::{Target, TargetAccount};
 
 /// Time limit of one step, connecting included.
@@ -78,7 +79,7 @@ impl RoleFault {
 impl From<tokio_postgres::Error> for RoleFault {
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(said) = error.as_db_error() else {
-            return Self::Unreachable(crate::base::error_chain::display_chain(&error));
+            return Self::Unreachable(display_chain(&error));
         };
         let detail = said.detail().map(|detail| format!(": {}", detail.replace('\n', ", ")));
         Self::Server {
@@ -88,55 +89,63 @@ impl From<tokio_postgres::Error> for RoleFault {
     }
 }
 
+impl From<ProvisionConnectError> for RoleFault {
+    fn from(error: ProvisionConnectError) -> Self {
+        match error {
+            ProvisionConnectError::Postgres(error) => error.into(),
+            other => Self::Unreachable(display_chain(&other)),
+        }
+    }
+}
+
 /// Shared connection, opened on demand.
 pub(super) struct RoleConnection {
     name: &'static str,
+    clock: Clock,
     /// Open connection; locked while it is opened.
     open: Mutex<Option<Arc<OpenConnection>>>,
 }
 
-/// Result of a login.
-type LoginResult = Result<(Client, connection::ConnectionDriver), connection::ProvisionConnectError>;
-
 /// Open connection.
 pub(super) struct OpenConnection {
-    client: Client,
-    driver: connection::ConnectionDriver,
+    connection: ProvisionConnection,
     target: Arc<Target>,
     /// Difference of the server's clock to gate time; positive if it is ahead.
     ahead: SignedDuration,
 }
 
 impl RoleConnection {
-    pub(super) fn new(name: &'static str) -> Self {
+    pub(super) fn new(name: &'static str, clock: Clock) -> Self {
         Self {
             name,
+            clock,
             open: Mutex::new(None),
         }
     }
 
     /// Returns the connection, and opens it if necessary.
-    pub(super) async fn session(&self, target: &Arc<Target>, clock: &Clock) -> Result<Arc<OpenConnection>, RoleFault> {
+    pub(super) async fn session(&self, target: &Arc<Target>) -> Result<Arc<OpenConnection>, RoleFault> {
         let mut open = self.open.lock().await;
-        if let Some(session) = open.as_ref().filter(|session| session.good(target)) {
+        let good = |session: &&Arc<OpenConnection>| Arc::ptr_eq(&session.target, target) && !session.connection.closed();
+        if let Some(session) = open.as_ref().filter(good) {
             return Ok(Arc::clone(session));
         }
         *open = None;
-        let session = Arc::new(OpenConnection::open_kept(target, self.name, clock).await?);
+        let session = Arc::new(OpenConnection::open_kept(target, self.name, &self.clock).await?);
         *open = Some(Arc::clone(&session));
         Ok(session)
     }
 
     /// Runs statements in one transaction. If the connection turns out to be dead before it has returned anything, runs them once
     /// more on a new one.
-    pub(super) async fn run(&self, target: &Arc<Target>, clock: &Clock, sql: &str) -> Result<Vec<SimpleQueryRow>, RoleFault> {
-        let session = self.session(target, clock).await?;
+    pub(super) async fn run(&self, target: &Arc<Target>, sql: &str) -> Result<Vec<SimpleQueryRow>, RoleFault> {
+        let session = self.session(target).await?;
         let answer = session.run(sql).await;
-        if !session.client.is_closed() {
+        if !session.connection.closed() {
             return answer;
         }
         match answer {
-            Err(fault) if fault.unreachable() => self.session(target, clock).await?.run(sql).await,
+            Err(fault) if fault.unreachable() => self.session(target).await?.run(sql).await,
             answer => answer,
         }
     }
@@ -145,36 +154,29 @@ impl RoleConnection {
 impl OpenConnection {
     /// Opens a connection to any database of the server, for one task.
     pub(super) async fn open_in(target: &Arc<Target>, database: &str, name: &str, clock: &Clock) -> Result<Self, RoleFault> {
-        Self::open(target, connection::client_in(target, database, name, OPTIONS), clock).await
+        let login = ProvisionConnection::open(target, database, name, OPTIONS);
+        within(STEP_TIMEOUT, Self::set_up(target, login, clock)).await
     }
 
     /// Opens a connection that may stay open.
     pub(super) async fn open_kept(target: &Arc<Target>, name: &str, clock: &Clock) -> Result<Self, RoleFault> {
-        Self::open(target, connection::kept_client(target, name, OPTIONS), clock).await
+        let login = ProvisionConnection::open_kept(target, name, OPTIONS);
+        within(STEP_TIMEOUT, Self::set_up(target, login, clock)).await
     }
 
     /// Logs in as an account, and out again.
     pub(super) async fn try_login(target: &Arc<Target>, account: &TargetAccount, name: &str) -> Result<(), RoleFault> {
-        let login = connection::login(target, account, &target.database, name, OPTIONS);
-        let (client, driver) = tokio::time::timeout(STEP_TIMEOUT, login)
-            .await
-            .map_err(|_| late())?
-            .map_err(not_opened)?;
-        drop(client);
-        driver.abort();
-        Ok(())
+        let login = ProvisionConnection::open_as(account, target, &target.database, name, OPTIONS);
+        Ok(within(STEP_TIMEOUT, login).await.map(drop)?)
     }
 
-    async fn open(target: &Arc<Target>, login: impl Future<Output = LoginResult>, clock: &Clock) -> Result<Self, RoleFault> {
-        let opened = tokio::time::timeout(STEP_TIMEOUT, Self::set_up(target, login, clock)).await;
-        opened.unwrap_or_else(|_| Err(late()))
-    }
-
-    async fn set_up(target: &Arc<Target>, login: impl Future<Output = LoginResult>, clock: &Clock) -> Result<Self, RoleFault> {
-        let (client, driver) = login.await.map_err(not_opened)?;
+    async fn set_up(
+        target: &Arc<Target>,
+        login: impl Future<Output = Result<ProvisionConnection, ProvisionConnectError>>,
+        clock: &Clock,
+    ) -> Result<Self, RoleFault> {
         let mut session = Self {
-            client,
-            driver,
+            connection: login.await?,
             target: Arc::clone(target),
             ahead: SignedDuration::ZERO,
         };
@@ -192,10 +194,10 @@ impl OpenConnection {
 
     /// Runs statements as one string: one transaction, and one round trip (protocol: "Multiple Statements in a Simple Query").
     pub(super) async fn run(&self, sql: &str) -> Result<Vec<SimpleQueryRow>, RoleFault> {
-        let Ok(answer) = tokio::time::timeout(STEP_TIMEOUT, self.client.simple_query(sql)).await else {
+        let Ok(answer) = tokio::time::timeout(STEP_TIMEOUT, self.connection.client.simple_query(sql)).await else {
             // A hanging connection is not used again.
-            self.driver.abort();
-            return Err(late());
+            self.connection.abort();
+            return Err(ProvisionConnectError::Timeout(STEP_TIMEOUT).into());
         };
         let row = |message| match message {
             SimpleQueryMessage::Row(row) => Some(row),
@@ -208,25 +210,4 @@ impl OpenConnection {
     pub(super) fn theirs(&self, time: Timestamp) -> Timestamp {
         time.checked_add(self.ahead).unwrap_or(time)
     }
-
-    fn good(&self, target: &Arc<Target>) -> bool {
-        Arc::ptr_eq(&self.target, target) && !self.client.is_closed() && !self.driver.is_finished()
-    }
-}
-
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
-}
-
-fn not_opened(error: connection::ProvisionConnectError) -> RoleFault {
-    match error {
-        connection::ProvisionConnectError::Postgres(error) => RoleFault::from(error),
-        other => RoleFault::Unreachable(crate::base::error_chain::display_chain(&other)),
-    }
-}
-
-fn late() -> RoleFault {
-    RoleFault::Unreachable(format!("no answer within {STEP_TIMEOUT:?}"))
 }

@@ -1,11 +1,10 @@
-//! Creation of a grant's role, in one round trip; a role that a former run of this gate left is taken over.
+//! Creation of a grant's role, in one round trip, with the settings of its sessions; a role that a former run of this gate left
+//! is taken over.
 //!
 //! It does not drop roles. INVARIANT: the server never sees the password, only its verifier; a role is created completely or not
-//! at all.
+//! at all; no element of the `search_path` that holds without masks is lost.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
@@ -13,19 +12,17 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{GrantRoles, GrantRolesInner, RoleError, RoleFault, RoleProfile, RoleSlot, RoleState, search_path};
+use super::{GrantRoles, GrantRolesInner, RoleError, RoleFault, RoleProfile, RoleSlot, RoleState};
 use crate::audit::event::RoleChangeKind;
 use crate::base::backoff::Backoff;
 use crate::base::error_chain::display_chain;
 use crate::base::secret::Secret;
 use crate::database::rights::{RoleMarker, RoleName, profile_role, quoted, quoted_text};
-use crate::database::upstream::{MadeKeys, Target, TargetAccount};
+use crate::database::upstream::{GrantAccount, KeyCache, Target, TargetAccount};
 use crate::model::grant::{Grant, GrantState};
-use crate::protocol::scram::{ClientKeys, Verifier};
+use crate::protocol::scram::{ClientKeys, ITERATIONS, SALT_BYTES, Verifier};
 
-/// Number of SCRAM iterations: PostgreSQL's default (RFC 7677, section 4). Guessing 256 random bits is hopeless with any number.
-const ITERATIONS: u32 = 4096;
-const SALT_BYTES: usize = 16;
+/// Number of random bytes of a password; guessing it is hopeless with any number of SCRAM iterations.
 const PASSWORD_BYTES: usize = 32;
 /// Factor between connections and sessions: as many sessions may be closing as are open.
 const CONNECTIONS_PER_SESSION: u32 = 2;
@@ -36,6 +33,27 @@ const RETRY_BACKOFF: Backoff = Backoff::new(Duration::from_millis(20), Duration:
 
 /// `duplicate_object`.
 const DUPLICATE_OBJECT: &str = "42710";
+
+/// Statement that returns the initial `search_path` of sessions in a database without a setting for their role
+/// (`process_settings`, utils/init/postinit.c): the setting of the database, of all roles, or of the server. The last is the
+/// initial value of the asking session itself, unless a setting for it alone overrides that.
+///
+/// A setting for the profile's role is ignored: any session of the profile may change it (`ALTER ROLE CURRENT_USER`), and it
+/// would redirect the sessions of others.
+const EFFECTIVE_PATH: &str = "
+    WITH said AS (
+        SELECT substr(c.setting, 13) AS path, s.setdatabase, s.setrole
+        FROM pg_db_role_setting AS s CROSS JOIN unnest(s.setconfig) AS c (setting) WHERE c.setting LIKE 'search_path=%')
+    SELECT coalesce(
+        (SELECT path FROM said
+         WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = $database)) AND setrole = 0
+         ORDER BY setdatabase <> 0 DESC LIMIT 1),
+        (SELECT CASE WHEN EXISTS (
+            SELECT FROM said
+            WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+              AND setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = current_user)))
+            THEN boot_val ELSE reset_val END
+         FROM pg_settings WHERE name = 'search_path'))";
 
 impl GrantRoles {
     /// Creates the role unless it exists by now.
@@ -58,14 +76,14 @@ impl GrantRoles {
             Ok(account) => {
                 state.account = Some(Arc::clone(&account));
                 state.failed = None;
-                self.keep(&slot, grant, &mut state);
+                self.keep(&slot, Some(grant), &mut state);
                 Ok(account)
             }
             Err(error) => {
                 state.failed = Some((self.0.clock.moment().instant, error.clone()));
                 if matches!(&error, RoleError::Fault(fault) if fault.unreachable()) {
                     // The role may exist all the same, if only the answer was lost.
-                    self.keep(&slot, grant, &mut state);
+                    self.keep(&slot, Some(grant), &mut state);
                 }
                 if !state.kept {
                     self.0.slots.lock().remove(&slot.grant);
@@ -97,7 +115,7 @@ impl GrantRolesInner {
             asked: grant.profile().map_or_else(String::new, ToString::to_string),
             known: place.profiles.iter().map(|profile| profile.name.clone()).collect(),
         })?;
-        let (password, made, verifier) = fresh_password().await?;
+        let (password, keys, verifier) = fresh_password().await?;
         let holder = profile_role(&place.target.name, &profile.name);
         self.record(slot, RoleChangeKind::Made, Some(until), None).await?;
         let settings = match self.session_settings(&place.target, profile).await {
@@ -122,16 +140,19 @@ impl GrantRolesInner {
             return Err(error);
         }
         state.until = Some(until);
-        self.counts.made.fetch_add(1, Ordering::Relaxed);
-        let account = TargetAccount::own(slot.role.to_string())
-            .for_grant(
-                slot.grant.clone(),
-                profile.creates.then(|| holder.to_string()),
-                wanted.connections,
-            )
-            .behind(profile.views.as_ref().map(RoleName::quoted))
-            .with(password, made);
-        Ok(Arc::new(account))
+        self.counts.lock().made += 1;
+        let grant = GrantAccount {
+            grant: slot.grant.clone(),
+            role: profile.creates.then(|| holder.to_string()),
+            connections: wanted.connections,
+            path_front: profile.views.as_ref().map(RoleName::quoted),
+        };
+        Ok(Arc::new(TargetAccount {
+            user: slot.role.to_string(),
+            password: Some(password),
+            grant: Some(grant),
+            keys,
+        }))
     }
 
     /// Returns the settings of the role: those of the profile and, with masks, a `search_path` that puts the views before the
@@ -143,12 +164,12 @@ impl GrantRolesInner {
         };
         let is_path = |(name, _): &&mut (String, String)| name.eq_ignore_ascii_case("search_path");
         if let Some((_, path)) = settings.iter_mut().find(is_path) {
-            *path = search_path::behind(views, path);
+            *path = behind(views, path);
         } else {
-            let asked = search_path::effective(&target.database);
-            let rows = self.making.run(target, &self.clock, &asked).await?;
+            let asked = EFFECTIVE_PATH.replace("$database", &quoted_text(&target.database));
+            let rows = self.making.run(target, &asked).await?;
             let path = rows.first().and_then(|row| row.get(0)).unwrap_or_default();
-            settings.push(("search_path".to_owned(), search_path::behind(views, path)));
+            settings.push(("search_path".to_owned(), behind(views, path)));
         }
         Ok(settings)
     }
@@ -157,14 +178,9 @@ impl GrantRolesInner {
         let place = self.place();
         let mut backoff = RETRY_BACKOFF;
         for attempt in 1.. {
-            let session = self.making.session(&place.target, &self.clock).await?;
+            let session = self.making.session(&place.target).await?;
             let sql = wanted.create(session.theirs(until));
-            let mut done = self
-                .making
-                .run(&place.target, &self.clock, &sql)
-                .await
-                .map(drop)
-                .map_err(RoleError::from);
+            let mut done = self.making.run(&place.target, &sql).await.map(drop).map_err(RoleError::from);
             if matches!(&done, Err(RoleError::Fault(fault)) if fault.code() == DUPLICATE_OBJECT) {
                 done = self.take_over(wanted, session.theirs(until)).await;
             }
@@ -189,7 +205,7 @@ impl GrantRolesInner {
             .map(|role| role.name.as_str())
             .filter(|name| *name != wanted.holder.as_str());
         let sql = wanted.alter(until, former);
-        self.making.run(&self.place().target, &self.clock, &sql).await?;
+        self.making.run(&self.place().target, &sql).await?;
         Ok(())
     }
 }
@@ -213,54 +229,46 @@ impl NewRole<'_> {
     /// be seen and ended, and its objects handed over, with the same statements on every version.
     fn create(&self, until: Timestamp) -> String {
         let (role, holder) = (self.role.quoted(), self.holder.quoted());
-        let mut sql = format!(
+        format!(
             "CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS {} \
-             CONNECTION LIMIT {} PASSWORD '{}' VALID UNTIL '{until}' IN ROLE {holder} ROLE CURRENT_USER; \
-             COMMENT ON ROLE {role} IS {};",
-            self.inheritance(),
-            self.connections,
-            self.verifier,
-            quoted_text(&self.marker.to_string())
-        );
-        self.set(&mut sql);
-        sql
+             IN ROLE {holder} ROLE CURRENT_USER; COMMENT ON ROLE {role} IS {};{}",
+            self.attributes(until),
+            quoted_text(&self.marker.to_string()),
+            self.set()
+        )
     }
 
     /// Returns the SQL that changes an existing role to the same properties, also one that the target's former account created,
     /// with `former` profiles. Its backends stay: they may be sessions of this run, and the reaper ends those that are not.
     fn alter<'n>(&self, until: Timestamp, former: impl Iterator<Item = &'n str>) -> String {
         let (role, holder) = (self.role.quoted(), self.holder.quoted());
-        let mut sql = format!(
-            "ALTER ROLE {role} LOGIN {} CONNECTION LIMIT {} PASSWORD '{}' VALID UNTIL '{until}'; \
-             ALTER ROLE {role} RESET ALL; GRANT {role} TO CURRENT_USER; REVOKE {holder} FROM {role}; GRANT {holder} TO {role};",
-            self.inheritance(),
+        let former: Vec<String> = former
+            .map(|former| format!(" REVOKE {} FROM {role};", quoted(former)))
+            .collect();
+        format!(
+            "ALTER ROLE {role} LOGIN {}; ALTER ROLE {role} RESET ALL; GRANT {role} TO CURRENT_USER; \
+             REVOKE {holder} FROM {role}; GRANT {holder} TO {role};{}{}",
+            self.attributes(until),
+            former.concat(),
+            self.set()
+        )
+    }
+
+    fn attributes(&self, until: Timestamp) -> String {
+        format!(
+            "{} CONNECTION LIMIT {} PASSWORD '{}' VALID UNTIL '{until}'",
+            if self.inherits { "INHERIT" } else { "NOINHERIT" },
             self.connections,
             self.verifier
-        );
-        for former in former {
-            // Writing to a String cannot fail.
-            let _ = write!(sql, " REVOKE {} FROM {role};", quoted(former));
-        }
-        self.set(&mut sql);
-        sql
+        )
     }
 
-    fn inheritance(&self) -> &'static str {
-        if self.inherits { "INHERIT" } else { "NOINHERIT" }
-    }
-
-    fn set(&self, sql: &mut String) {
-        for (name, value) in self.settings {
-            let name: Vec<_> = name.split('.').map(quoted).collect();
-            // Writing to a String cannot fail.
-            let _ = write!(
-                sql,
-                " ALTER ROLE {} SET {} = {};",
-                self.role.quoted(),
-                name.join("."),
-                setting(&name.join("."), value)
-            );
-        }
+    fn set(&self) -> String {
+        let set = |(name, value): &(String, String)| {
+            let name = name.split('.').map(quoted).collect::<Vec<_>>().join(".");
+            format!(" ALTER ROLE {} SET {name} = {};", self.role.quoted(), setting(&name, value))
+        };
+        self.settings.iter().map(set).collect::<Vec<_>>().concat()
     }
 }
 
@@ -276,12 +284,64 @@ fn setting(name: &str, value: &str) -> String {
     if !lists.contains(&name.to_ascii_lowercase().as_str()) {
         return quoted_text(value);
     }
-    let elements = search_path::elements(value);
+    let elements = elements(value).into_iter();
     elements
-        .iter()
         .map(|element| quoted_text(&element.text))
         .collect::<Vec<_>>()
         .join(", ")
+}
+
+/// Returns a path with the views in front. As in PostgreSQL, only quoted names keep their capitals.
+fn behind(views: &RoleName, path: &str) -> String {
+    let rest = elements(path).into_iter().filter(|element| !element.text.is_empty());
+    let rest = rest.map(|element| {
+        if element.in_quotes {
+            quoted(&element.text)
+        } else {
+            quoted(&element.text.to_ascii_lowercase())
+        }
+    });
+    std::iter::once(views.quoted()).chain(rest).collect::<Vec<_>>().join(", ")
+}
+
+/// Element of a list.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Element {
+    /// Text without its quotes.
+    text: String,
+    in_quotes: bool,
+}
+
+impl Element {
+    fn trimmed(mut self) -> Self {
+        if !self.in_quotes {
+            self.text = self.text.trim().to_owned();
+        }
+        self
+    }
+}
+
+/// Parses the elements of a list; one in double quotes may contain commas and quotes (`SplitIdentifierString`,
+/// utils/adt/varlena.c).
+fn elements(list: &str) -> Vec<Element> {
+    let (mut elements, mut element, mut within) = (Vec::new(), Element::default(), false);
+    let mut characters = list.chars().peekable();
+    while let Some(character) = characters.next() {
+        match character {
+            '"' if within && characters.next_if_eq(&'"').is_some() => element.text.push('"'),
+            '"' => {
+                within = !within;
+                if !std::mem::replace(&mut element.in_quotes, true) {
+                    element.text.clear();
+                }
+            }
+            ',' if !within => elements.push(std::mem::take(&mut element).trimmed()),
+            other if within || !element.in_quotes => element.text.push(other),
+            _ => {}
+        }
+    }
+    elements.push(element.trimmed());
+    elements
 }
 
 /// Returns the connection limit: the profile's, or one derived from the grant's number of sessions.
@@ -297,7 +357,7 @@ fn connections(profile: &RoleProfile, grant: &Grant) -> u32 {
 
 /// Returns a new password with its keys and verifier. Deriving takes about a millisecond of processor time, so it runs on a
 /// blocking thread.
-async fn fresh_password() -> Result<(Secret<String>, MadeKeys, Verifier), RoleError> {
+async fn fresh_password() -> Result<(Secret<String>, KeyCache, Verifier), RoleError> {
     let mut bytes = [0; PASSWORD_BYTES];
     let mut salt = [0; SALT_BYTES];
     getrandom::fill(&mut bytes)
@@ -308,12 +368,7 @@ async fn fresh_password() -> Result<(Secret<String>, MadeKeys, Verifier), RoleEr
     let derived = tokio::task::spawn_blocking(move || ClientKeys::derive(given.expose().as_bytes(), &salt, ITERATIONS));
     let keys = derived.await.map_err(|_| RoleError::Internal("deriving keys"))?;
     let verifier = Verifier::of(&keys, &salt, ITERATIONS);
-    let made = MadeKeys {
-        keys,
-        salt: salt.to_vec(),
-        iterations: ITERATIONS,
-    };
-    Ok((password, made, verifier))
+    Ok((password, KeyCache::filled(keys, &salt, ITERATIONS), verifier))
 }
 
 #[cfg(test)]
@@ -331,5 +386,29 @@ mod tests {
             setting("\"statement_timeout\"", "'; DROP TABLE t; --"),
             "'''; DROP TABLE t; --'"
         );
+    }
+
+    #[test]
+    fn elements_are_what_postgresql_takes_them_for() {
+        for (list, meant) in [
+            ("app, public", &["app", "public"][..]),
+            ("\"$user\",public", &["$user", "public"]),
+            ("$user, public", &["$user", "public"]),
+            (" \"a, b\" , c", &["a, b", "c"]),
+            ("\"say \"\"hi\"\"\", x", &["say \"hi\"", "x"]),
+            ("\"\"", &[""]),
+            ("", &[""]),
+        ] {
+            let found: Vec<String> = elements(list).into_iter().map(|element| element.text).collect();
+            assert_eq!(found, meant, "{list}");
+        }
+    }
+
+    #[test]
+    fn the_views_come_first_and_nothing_is_lost() {
+        let views = RoleName::found("tg_shop_masked");
+        assert_eq!(behind(&views, "app, \"$user\""), "\"tg_shop_masked\", \"app\", \"$user\"");
+        assert_eq!(behind(&views, "\"\""), "\"tg_shop_masked\"");
+        assert_eq!(behind(&views, "App, \"App\""), "\"tg_shop_masked\", \"app\", \"App\"");
     }
 }

@@ -10,9 +10,8 @@ use serde::de::DeserializeOwned;
 use tokio_postgres::SimpleQueryRow;
 
 use super::connection::OpenConnection;
-use super::drop::{RelatedRole, RoleAtEnd};
 use super::{GrantRolesInner, RoleFault};
-use crate::database::provision::owned;
+use crate::database::provision::profiles::catalogue;
 use crate::database::rights::{ForeignTrigger, GivenAway, OwnDefaults, RoleName, as_member, quoted, quoted_text};
 
 /// Application name in the server's `pg_stat_activity`.
@@ -63,6 +62,37 @@ const PREPARED: &str = "
           AND (l.relation = 'pg_authid'::regclass AND l.mode = 'RowExclusiveLock'
                OR l.classid = 'pg_authid'::regclass AND l.objid = $role))";
 
+/// Facts about a role that is to be dropped.
+pub(super) struct RoleAtEnd {
+    pub(super) oid: String,
+    pub(super) can_login: bool,
+    pub(super) backends: bool,
+    /// True if the server has prepared transactions; they outlive their session and keep its locks.
+    pub(super) prepared: bool,
+    pub(super) comment: String,
+    pub(super) member_of: Vec<RelatedRole>,
+}
+
+/// Role that is related to the one to be dropped.
+pub(super) struct RelatedRole {
+    pub(super) name: String,
+    /// Comment on the role.
+    pub(super) comment: String,
+    /// True if the account has its rights.
+    inherited: bool,
+}
+
+impl RelatedRole {
+    /// Reads its name, the comment on it and its inheritance, from the column `first` on.
+    pub(super) fn read(row: &SimpleQueryRow, first: usize) -> Option<Self> {
+        Some(Self {
+            name: row.get(first)?.to_owned(),
+            comment: row.get(first + 1).unwrap_or_default().to_owned(),
+            inherited: row.get(first + 2) == Some("t"),
+        })
+    }
+}
+
 impl GrantRolesInner {
     /// Rolls back prepared transactions that hold the role. Only the role that prepared one may do it, in the same database and
     /// outside a transaction block, so the account becomes that role on a separate connection.
@@ -82,13 +112,10 @@ impl GrantRolesInner {
                 "rolling back a prepared transaction that blocks the role of an ended grant"
             );
             let session = OpenConnection::open_in(&place.target, database, NAME, &self.clock).await?;
-            let mut joined = JoinedRoles::default();
-            joined.add(&owner);
-            session
-                .run(&format!("{}SET ROLE {}", joined.join(), quoted(&owner.name)))
-                .await?;
+            let (join, leave) = membership([&owner]);
+            session.run(&format!("{join}SET ROLE {}", quoted(&owner.name))).await?;
             let done = session.run(&format!("ROLLBACK PREPARED {}", quoted_text(gid))).await;
-            session.run(&format!("RESET ROLE; {}", joined.leave())).await?;
+            session.run(&format!("RESET ROLE; {leave}")).await?;
             done?;
         }
         Ok(())
@@ -136,12 +163,12 @@ impl GrantRolesInner {
         } in gifts_of(&session, &holder.name).await?
         {
             for (sql, as_holder) in [(sql, as_holder)].into_iter().chain(otherwise.map(|sql| (sql, true))) {
-                let done = if as_holder && !holder.inherited {
-                    session.run(&as_member(&holder.name, &sql)).await
+                let statements = if as_holder && !holder.inherited {
+                    as_member(&holder.name, &sql)
                 } else {
-                    session.run(&sql).await
+                    sql.clone()
                 };
-                match done {
+                match session.run(&statements).await {
                     Ok(_) => {
                         undone.statements.push(sql);
                         break;
@@ -158,30 +185,26 @@ impl GrantRolesInner {
     /// Returns the SQL that frees the role in one database. To hand objects over, the account has to be a member of the profile's
     /// role, and to revoke rights a member of the grantor's; it becomes one for the duration.
     async fn freeing(&self, session: &OpenConnection, role: &RoleName, found: &RoleAtEnd) -> Result<String, RoleFault> {
-        let (mut joined, mut taken) = (JoinedRoles::default(), String::new());
+        let (mut joined, mut taken) = (Vec::new(), String::new());
+        let role = role.quoted();
         for row in session.run(&GIFTS.replace("$role", &found.oid)).await? {
             let Some(giver) = RelatedRole::read(&row, 0).filter(|giver| self.knows(giver)) else {
                 continue;
             };
-            joined.add(&giver);
             if let Some(thing) = row.get(3) {
+                let giver = quoted(&giver.name);
                 // Writing to a String cannot fail.
                 let _ = write!(
                     taken,
-                    "SET LOCAL ROLE {}; REVOKE ALL ON {thing} FROM {} CASCADE; SET LOCAL ROLE NONE; ",
-                    quoted(&giver.name),
-                    role.quoted()
+                    "SET LOCAL ROLE {giver}; REVOKE ALL ON {thing} FROM {role} CASCADE; SET LOCAL ROLE NONE; "
                 );
             }
+            joined.push(giver);
         }
         // Without its profile the role's objects are dropped: functions and views owned by the account would run with the
         // account's rights.
-        let heir = found
-            .member_of
-            .iter()
-            .find(|holder| self.is_profile(holder))
-            .inspect(|heir| joined.add(heir));
-        let (role, join, leave) = (role.quoted(), joined.join(), joined.leave());
+        let heir = found.member_of.iter().find(|holder| self.is_profile(holder));
+        let (join, leave) = membership(joined.iter().chain(heir));
         let reassign = heir.map(|heir| format!("REASSIGN OWNED BY {role} TO {}; ", quoted(&heir.name)));
         let reassign = reassign.unwrap_or_default();
         Ok(format!("{join}{taken}{reassign}DROP OWNED BY {role}; {leave}"))
@@ -210,19 +233,10 @@ struct GiftStatements {
 /// others, in the session's database. Each trigger is a transaction of its own: dropping it takes a lock on the table, which
 /// others may hold for long. Triggers come first: a trigger that loses a right it uses would make the writes on its table fail.
 async fn gifts_of(session: &OpenConnection, holder: &str) -> Result<Vec<GiftStatements>, RoleFault> {
-    let holders = format!("ARRAY[{}]::text[]", quoted_text(holder));
-    let query = |query: &str| query.replace("$1", &holders);
-    let defaults = session.run(&query(owned::DEFAULTS)).await?;
-    let given = session.run(&query(&owned::given_away())).await?;
-    let triggers = session.run(&query(&owned::foreign_triggers())).await?;
-    let defaults = read::<OwnDefaults>(&defaults)?.into_iter().filter(|own| !own.is_ours);
-    // Objects of another grant's role are handled when that grant ends.
-    let given = read::<GivenAway>(&given)?.into_iter().filter(|given| given.maker == holder);
-    let given: Vec<String> = defaults
-        .map(|own| own.undo())
-        .chain(given.map(|given| given.undo()))
-        .collect();
-    let triggers = read::<ForeignTrigger>(&triggers)?.into_iter();
+    let defaults: Vec<OwnDefaults> = rows(session, catalogue::OWN_DEFAULTS, holder).await?;
+    let given: Vec<GivenAway> = rows(session, &catalogue::given_away(), holder).await?;
+    let triggers: Vec<ForeignTrigger> = rows(session, &catalogue::foreign_triggers(), holder).await?;
+    let triggers = triggers.into_iter();
     let triggers = triggers.filter(|trigger| trigger.maker == holder && !trigger.is_the_table_owners());
     let mut undo: Vec<GiftStatements> = triggers
         .map(|trigger| GiftStatements {
@@ -231,9 +245,13 @@ async fn gifts_of(session: &OpenConnection, holder: &str) -> Result<Vec<GiftStat
             otherwise: trigger.quiet(),
         })
         .collect();
-    if !given.is_empty() {
+    let defaults = defaults.iter().filter(|own| !own.is_ours).map(OwnDefaults::undo);
+    // Objects of another grant's role are handled when that grant ends.
+    let given = given.iter().filter(|given| given.maker == holder).map(GivenAway::undo);
+    let statements: Vec<String> = defaults.chain(given).collect();
+    if !statements.is_empty() {
         undo.push(GiftStatements {
-            sql: given.join("; "),
+            sql: statements.join("; "),
             as_holder: true,
             otherwise: None,
         });
@@ -241,37 +259,25 @@ async fn gifts_of(session: &OpenConnection, holder: &str) -> Result<Vec<GiftStat
     Ok(undo)
 }
 
-fn read<T: DeserializeOwned>(rows: &[SimpleQueryRow]) -> Result<Vec<T>, RoleFault> {
+/// Runs a query about what a role owns, and parses its rows.
+async fn rows<T: DeserializeOwned>(session: &OpenConnection, query: &str, role: &str) -> Result<Vec<T>, RoleFault> {
+    let roles = format!("ARRAY[{}]::text[]", quoted_text(role));
+    let rows = session.run(&query.replace("$1", &roles)).await?;
     let texts = rows.iter().filter_map(|row| row.get(0));
     let read = texts.map(serde_json::from_str).collect::<Result<_, _>>();
     read.map_err(|error| RoleFault::Unreachable(format!("cannot read its catalogue: {error}")))
 }
 
-/// Roles that the account joins for a while.
-#[derive(Default)]
-struct JoinedRoles(BTreeSet<String>);
-
-impl JoinedRoles {
-    fn add(&mut self, role: &RelatedRole) {
-        if !role.inherited {
-            self.0.insert(quoted(&role.name));
-        }
+/// Returns the statements by which the account becomes a member of the roles whose rights it lacks, and leaves them again.
+fn membership<'a>(roles: impl IntoIterator<Item = &'a RelatedRole>) -> (String, String) {
+    let roles = roles.into_iter().filter(|role| !role.inherited);
+    let roles: BTreeSet<String> = roles.map(|role| quoted(&role.name)).collect();
+    if roles.is_empty() {
+        return (String::new(), String::new());
     }
-
-    fn join(&self) -> String {
-        self.with(|roles| format!("GRANT {roles} TO CURRENT_USER; "))
-    }
-
-    fn leave(&self) -> String {
-        self.with(|roles| format!("REVOKE {roles} FROM CURRENT_USER GRANTED BY CURRENT_USER; "))
-    }
-
-    fn with(&self, sql: impl Fn(String) -> String) -> String {
-        let roles: Vec<&str> = self.0.iter().map(String::as_str).collect();
-        if roles.is_empty() {
-            String::new()
-        } else {
-            sql(roles.join(", "))
-        }
-    }
+    let roles = roles.into_iter().collect::<Vec<_>>().join(", ");
+    (
+        format!("GRANT {roles} TO CURRENT_USER; "),
+        format!("REVOKE {roles} FROM CURRENT_USER GRANTED BY CURRENT_USER; "),
+    )
 }

@@ -5,7 +5,6 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -94,6 +93,7 @@ impl GrantRoles {
             let Ok(RoleMarker::Grant { grant, target, gate }) = row.get(1)?.parse() else {
                 return None;
             };
+            let pids = row.get(4).unwrap_or_default();
             // A role whose name does not match its grant was not created by a gate, whatever its comment says.
             role.starts_with(grant.as_str()).then(|| FoundRole {
                 role,
@@ -102,8 +102,12 @@ impl GrantRoles {
                 gate,
                 can_login: row.get(2) == Some("t"),
                 valid_until: row.get(3).map(str::to_owned),
-                backends: words(row.get(4)).filter_map(|pid| pid.parse().ok()).collect(),
-                given_to: row.get(5).map(names).unwrap_or_default(),
+                backends: pids.split_whitespace().filter_map(|pid| pid.parse().ok()).collect(),
+                // As JSON: a name can contain any character, line breaks included.
+                given_to: row
+                    .get(5)
+                    .and_then(|names| serde_json::from_str(names).ok())
+                    .unwrap_or_default(),
             })
         });
         Ok(found.collect())
@@ -131,15 +135,12 @@ impl GrantRoles {
         };
         let mut unheld = Vec::new();
         for found in &roles {
-            let slot = self.slot_of(found);
-            if let Some(grant) = live(&found.grant) {
-                // A locked slot belongs to a task that is creating or ending the role.
-                if let Ok(mut state) = slot.turn.try_lock() {
-                    self.keep(&slot, grant, &mut state);
-                }
-            } else if let Ok(mut state) = slot.turn.try_lock() {
-                reaped.over += usize::from(!state.kept);
-                self.dispose(&slot, &mut state);
+            let slot = self.0.slot(&found.grant, || RoleName::found(&found.role));
+            let grant = live(&found.grant);
+            // A locked slot belongs to a task that is creating or ending the role.
+            if let Ok(mut state) = slot.turn.try_lock() {
+                reaped.over += usize::from(grant.is_none() && !state.kept);
+                self.keep(&slot, grant, &mut state);
             }
             // Includes backends of ended grants, whose role may exist, and accept logins, for as long as it cannot be dropped.
             let backends = found.backends.iter().filter(|pid| start || !held.contains(pid));
@@ -154,18 +155,6 @@ impl GrantRoles {
         }
         self.judge(unheld, start, &mut reaped).await?;
         Ok(reaped)
-    }
-
-    fn slot_of(&self, found: &FoundRole) -> Arc<RoleSlot> {
-        let mut slots = self.0.slots.lock();
-        let slot = || {
-            Arc::new(RoleSlot {
-                grant: found.grant.clone(),
-                role: RoleName::found(&found.role),
-                turn: tokio::sync::Mutex::default(),
-            })
-        };
-        Arc::clone(slots.entry(found.grant.clone()).or_insert_with(slot))
     }
 
     /// Ends the backends that have had no session for long enough.
@@ -192,7 +181,7 @@ impl GrantRoles {
             self.0.ask(&sql).await?;
             reaped.intruders += 1;
             if !former {
-                self.0.counts.intruders.fetch_add(1, Ordering::Relaxed);
+                self.0.counts.lock().intruders += 1;
                 tracing::error!(
                     role = %slot.role, backend = pid, target_name = %self.0.place().target.name,
                     "ended a login as a grant role that bypassed the gate; allow these roles only from the gate in pg_hba.conf"
@@ -216,13 +205,4 @@ impl GrantRoles {
             }
         }
     }
-}
-
-/// Parses names from JSON: a name can contain any character, line breaks included.
-fn names(json: &str) -> Vec<String> {
-    serde_json::from_str(json).unwrap_or_default()
-}
-
-fn words(text: Option<&str>) -> impl Iterator<Item = &str> {
-    text.unwrap_or_default().split(' ').filter(|word| !word.is_empty())
 }

@@ -9,8 +9,8 @@ use super::*;
 use crate::audit;
 use crate::base::tls::{ClientTls, TlsMode};
 use crate::database::rights::quoted;
+use crate::demo::testkit::{ServerOptions, TestPostgres};
 use crate::model::grant::{self, GrantChange, Terms};
-use crate::testkit::{ServerOptions, TestPostgres};
 
 mod stubborn;
 
@@ -150,6 +150,7 @@ impl House {
 
     /// A session as the gate opens it.
     async fn login(&self, account: &TargetAccount) -> Client {
+        let role = account.grant.as_ref().and_then(|of| of.role.as_ref());
         let mut config = tokio_postgres::Config::new();
         config
             .host("127.0.0.1")
@@ -157,7 +158,7 @@ impl House {
             .user(&account.user)
             .password(account.password.as_ref().unwrap().expose())
             .dbname("postgres")
-            .options(account.role().map(|role| format!("-c role={role}")).unwrap_or_default());
+            .options(role.map(|role| format!("-c role={role}")).unwrap_or_default());
         let (client, connection) = config.connect(NoTls).await.unwrap();
         tokio::spawn(connection);
         client
@@ -393,7 +394,7 @@ async fn a_role_that_cannot_be_made_is_not_made_in_part() {
     house.text("ALTER SYSTEM SET default_transaction_read_only = on").await;
     house.text("SELECT pg_reload_conf()").await;
     house.wait_for("read-only", "SHOW default_transaction_read_only", "on").await;
-    drop(roles.0.making.session(&house.target(), &house.clock).await);
+    drop(roles.0.making.session(&house.target()).await);
     assert_eq!(house.roles_there().await, "0", "nothing in part");
     house
         .server

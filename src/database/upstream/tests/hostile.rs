@@ -167,7 +167,7 @@ async fn what_does_not_belong() {
         assert!(
             matches!(failed, ConnectError::Protocol { .. }),
             "{start:?}: {}",
-            failed.reason()
+            display_chain(&failed)
         );
         assert_eq!(ending, "target_refused");
     }
@@ -197,7 +197,11 @@ async fn odd_errors() {
             matches!(&failed, ConnectError::Refused { code: got, .. } if got == code),
             "{failed}"
         );
-        assert!(!failed.reason().chars().any(char::is_control), "{}", failed.reason());
+        assert!(
+            !display_chain(&failed).chars().any(char::is_control),
+            "{}",
+            display_chain(&failed)
+        );
     }
     let starting = error("57P03", "the database system is starting up");
     assert_eq!(failure(&answering(starting).await, &[]).await.1, "target_not_ready");
@@ -314,7 +318,7 @@ async fn a_binding_taken_out_on_the_way_is_noticed_by_the_server() {
     assert!(
         matches!(&failed, ConnectError::Refused { message, .. } if message == "saw y"),
         "{}",
-        failed.reason()
+        display_chain(&failed)
     );
 }
 

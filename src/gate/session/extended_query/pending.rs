@@ -1,4 +1,4 @@
-//! Client messages that the server has to answer, and the records that result from the answers.
+//! Client messages that the server has to answer, the answer to the first of them so far, and the record that results.
 //!
 //! This module does not know the order of the answers.
 
@@ -6,58 +6,45 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::answer::{AnswerState, FailingMessage, SettledStatement};
 use crate::audit::event::{StatementKind, StatementResult};
 use crate::gate::session::statement::{Portal, PreparedStatement};
-use crate::gate::sql_filter::StatementRefusal;
+use crate::gate::sql_filter::{FilterRule, StatementRefusal};
+use crate::protocol::wire::backend::TransactionStatus;
+use crate::protocol::wire::frontend::Fields;
 
 /// Client message that the server has to answer.
 #[derive(Debug)]
-pub(super) enum PendingMessage {
+pub(super) struct PendingMessage {
+    pub(super) kind: PendingKind,
+    /// Number of the statement in its record, if it is one.
+    pub(super) statement: Option<u64>,
+    /// Time at which it was forwarded.
+    pub(super) since: Instant,
+    /// Refusal by the guard rails or a limit: the server gets it in a form that must fail.
+    pub(super) refused: Option<Arc<StatementRefusal>>,
+}
+
+/// Kind of a message, with the parts that its answer gives a meaning to.
+#[derive(Debug)]
+pub(in crate::gate::session) enum PendingKind {
     Query {
-        statement: u64,
-        since: Instant,
+        /// Name of the prepared statement that its text deallocates.
+        deallocates: Option<Box<[u8]>>,
     },
-    Call {
-        statement: u64,
-        since: Instant,
-    },
+    Call,
     Parse {
-        statement: u64,
-        since: Instant,
         name: Box<[u8]>,
         prepared: Arc<PreparedStatement>,
     },
     Bind {
-        since: Instant,
         name: Box<[u8]>,
         portal: Arc<Portal>,
     },
-    Execute {
-        statement: u64,
-        since: Instant,
-        portal: Option<Arc<Portal>>,
-    },
-    Describe {
-        since: Instant,
-        /// True for a portal of this name, false for a prepared statement.
-        portal: bool,
-        name: Box<[u8]>,
-        prepared: Option<Arc<PreparedStatement>>,
-    },
-    CloseStatement {
-        since: Instant,
-        name: Box<[u8]>,
-    },
-    ClosePortal {
-        since: Instant,
-        name: Box<[u8]>,
-    },
+    Execute(Option<Arc<Portal>>),
+    Describe(NamedObject, Option<Arc<PreparedStatement>>),
+    Close(NamedObject),
     /// A message that the server is certain to refuse.
-    Malformed {
-        since: Instant,
-        kind: StatementKind,
-    },
+    Malformed(StatementKind),
     Sync {
         /// True if it came in a COPY from the client, or directly before one: the server has either ignored it as a part of the
         /// COPY or answered it, and if the COPY fails it is unknown which.
@@ -67,46 +54,38 @@ pub(super) enum PendingMessage {
     CopyEnd,
     /// A Parse (which is a statement) or a Bind that a limit refuses. The server gets it in a form that it cannot parse, so it
     /// defines and deallocates nothing, and no part of it is kept here.
-    Refused {
-        statement: Option<u64>,
-        since: Instant,
-        refused: Arc<StatementRefusal>,
-    },
+    OverLimit,
 }
 
-impl PendingMessage {
-    /// Returns the number of the statement in its record.
-    pub(super) fn statement(&self) -> Option<u64> {
-        match self {
-            Self::Query { statement, .. }
-            | Self::Call { statement, .. }
-            | Self::Parse { statement, .. }
-            | Self::Execute { statement, .. } => Some(*statement),
-            Self::Refused { statement, .. } => *statement,
-            _ => None,
-        }
-    }
+/// Statement or portal that a Describe or Close names.
+#[derive(Debug)]
+pub(in crate::gate::session) struct NamedObject {
+    /// True for a portal of this name, false for a prepared statement.
+    pub(in crate::gate::session) portal: bool,
+    pub(in crate::gate::session) name: Box<[u8]>,
+}
 
-    /// Returns the time at which it was forwarded.
-    fn since(&self) -> Option<Instant> {
-        match self {
-            Self::Query { since, .. }
-            | Self::Call { since, .. }
-            | Self::Parse { since, .. }
-            | Self::Bind { since, .. }
-            | Self::Execute { since, .. }
-            | Self::Describe { since, .. }
-            | Self::CloseStatement { since, .. }
-            | Self::ClosePortal { since, .. }
-            | Self::Malformed { since, .. }
-            | Self::Refused { since, .. } => Some(*since),
-            Self::Sync { .. } | Self::CopyEnd => None,
-        }
+impl NamedObject {
+    /// Reads the body of a Describe or Close.
+    pub(in crate::gate::session) fn of(body: &[u8]) -> Option<Self> {
+        let (kind, rest) = body.split_first()?;
+        Some(Self {
+            portal: *kind == b'P',
+            name: server_name(Fields::of(rest).text_or_rest()).into(),
+        })
     }
+}
 
+/// Cuts a name to the length that the server distinguishes: it keeps names in tables of fixed-length strings (`HASH_STRINGS` with
+/// `NAMEDATALEN`, commands/prepare.c and utils/mmgr/portalmem.c), so two long names may be the same one.
+pub(in crate::gate::session) fn server_name(name: &[u8]) -> &[u8] {
+    name.get(..63).unwrap_or(name)
+}
+
+impl PendingKind {
     /// Returns true if the server executes something for it.
     pub(super) fn executes(&self) -> bool {
-        matches!(self, Self::Query { .. } | Self::Call { .. } | Self::Execute { .. })
+        matches!(self, Self::Query { .. } | Self::Call | Self::Execute(_))
     }
 
     /// Returns true if no (further) answer belongs to it.
@@ -115,50 +94,98 @@ impl PendingMessage {
     }
 }
 
-/// Returns the record of an answered message, if it is a statement or failed. A Parse that succeeds has none: nothing was
-/// executed.
-pub(super) fn settle(
-    head: &PendingMessage,
-    done: StatementResult,
-    failing: Option<Box<FailingMessage>>,
-    mut answer: AnswerState,
-    copy_in_bytes: &mut u64,
-) -> Option<SettledStatement> {
-    let (statement, since) = match head {
-        PendingMessage::Query { statement, since }
-        | PendingMessage::Call { statement, since }
-        | PendingMessage::Execute { statement, since, .. } => (*statement, *since),
-        PendingMessage::Parse { statement, since, .. }
-        | PendingMessage::Refused {
-            statement: Some(statement),
-            since,
-            ..
-        } if done != StatementResult::Completed => (*statement, *since),
-        _ if failing.is_some() => (0, head.since()?),
-        _ => return None,
-    };
-    let copy_in = answer.copy_in.then(|| std::mem::take(copy_in_bytes));
-    let (rows, rows_sent) = answer.rows();
-    Some(SettledStatement {
-        statement,
-        failing,
-        done,
-        rule: answer.rule,
-        sqlstate: if done == StatementResult::Failed { answer.error } else { None },
-        tags: answer.tags,
-        rows,
-        rows_sent,
-        portal_rows_sent: match head {
-            PendingMessage::Execute { portal, .. } => portal
-                .as_ref()
-                .and_then(|portal| portal.sent(rows_sent, done == StatementResult::Suspended)),
-            _ => None,
-        },
-        bytes: answer.bytes,
-        copy_in,
-        copy_out: answer.copy_out,
-        since,
-        first: answer.first,
-        transaction: answer.ready,
-    })
+/// Answered (or skipped) statement, or another message that failed.
+#[derive(Debug)]
+pub(in crate::gate::session) struct SettledStatement {
+    /// Number of the statement in the session; 0 for a message that has a record only because it failed.
+    pub(in crate::gate::session) statement: u64,
+    /// Details of a message that is not a statement and failed.
+    pub(in crate::gate::session) failing: Option<Box<FailingMessage>>,
+    pub(in crate::gate::session) done: StatementResult,
+    pub(in crate::gate::session) since: Instant,
+    /// Number of rows sent by all Executes of its portal, if there are several.
+    pub(in crate::gate::session) portal_rows_sent: Option<u64>,
+    pub(in crate::gate::session) answer: AnswerState,
+}
+
+/// Message that is not a statement by itself, and failed.
+#[derive(Debug)]
+pub(in crate::gate::session) struct FailingMessage {
+    pub(in crate::gate::session) kind: StatementKind,
+    /// Name of the portal that it creates or refers to.
+    pub(in crate::gate::session) portal_name: Option<Box<[u8]>>,
+    /// Portal that it creates.
+    pub(in crate::gate::session) portal: Option<Arc<Portal>>,
+    /// Name of the statement that it refers to.
+    pub(in crate::gate::session) name: Option<Box<[u8]>>,
+    /// That statement, if known.
+    pub(in crate::gate::session) prepared: Option<Arc<PreparedStatement>>,
+}
+
+impl FailingMessage {
+    /// Creates a message of which only the kind is known.
+    pub(super) fn of(kind: StatementKind) -> Self {
+        Self {
+            kind,
+            portal_name: None,
+            portal: None,
+            name: None,
+            prepared: None,
+        }
+    }
+}
+
+/// Answer to a message, while it arrives and when it is complete.
+#[derive(Debug, Default)]
+pub(in crate::gate::session) struct AnswerState {
+    /// True if something other than ReadyForQuery has arrived.
+    pub(super) begun: bool,
+    /// Time of the first byte.
+    pub(in crate::gate::session) first: Option<Instant>,
+    /// Transaction status of the ReadyForQuery that ends the answer.
+    pub(in crate::gate::session) transaction: Option<TransactionStatus>,
+    /// SQLSTATE of the error, if it failed.
+    pub(in crate::gate::session) sqlstate: Option<Vec<u8>>,
+    /// Guard rail or limit that refused the message, if the error belongs to a refusal.
+    pub(in crate::gate::session) rule: Option<FilterRule>,
+    /// True if the server could not read a refused message, and did not even do the work that precedes the processing of any text.
+    pub(super) unread: bool,
+    /// True if one of its commands has committed or prepared a transaction.
+    pub(super) committed: bool,
+    pub(in crate::gate::session) tags: Vec<Vec<u8>>,
+    /// Number of rows of the commands that have ended: the number in their tags, or that of the rows sent if it is larger.
+    pub(in crate::gate::session) rows: u64,
+    /// Number of rows sent to the client.
+    pub(in crate::gate::session) rows_sent: u64,
+    /// Number of rows sent by commands that have ended.
+    rows_ended: u64,
+    /// Number of messages of the current COPY to the client: each is a row, except the header and the end that some formats have.
+    pub(super) rows_copied: u64,
+    pub(in crate::gate::session) bytes: u64,
+    pub(in crate::gate::session) copy_in: Option<u64>,
+    pub(in crate::gate::session) copy_out: Option<u64>,
+}
+
+impl AnswerState {
+    /// Ends a command whose tag counts `counted` rows.
+    pub(super) fn command_ended(&mut self, counted: u64) {
+        let sent = self.rows_sent - self.rows_ended;
+        self.rows = self.rows.saturating_add(counted.max(sent));
+        if std::mem::take(&mut self.rows_copied) > 0 {
+            self.rows_sent = self.rows_sent.saturating_add(counted);
+        }
+        self.rows_ended = self.rows_sent;
+    }
+
+    /// Ends the answer, wherever its command was.
+    pub(super) fn end(&mut self) {
+        self.rows_sent += std::mem::take(&mut self.rows_copied);
+        self.rows = self.rows.saturating_add(self.rows_sent - self.rows_ended);
+    }
+
+    /// Replaces the error by the one for a refusal.
+    pub(super) fn refused(&mut self, rule: FilterRule) {
+        self.sqlstate = Some(rule.sqlstate().into());
+        self.rule = Some(rule);
+    }
 }

@@ -1,6 +1,58 @@
 use super::*;
+use crate::audit::event::{StatementKind, StatementResult};
+use crate::gate::session::statement::EntryWeight;
 use crate::gate::sql_filter::FilterRule;
 use proptest::prelude::*;
+
+/// Messages as the recorder passes them on.
+impl ExtendedQueryState {
+    fn query(&mut self, statement: u64, since: Instant) {
+        self.send(since, Some(statement), None, PendingKind::Query { deallocates: None });
+    }
+
+    fn parse(&mut self, statement: u64, since: Instant, name: &[u8], prepared: Arc<PreparedStatement>) {
+        let name = name.into();
+        self.send(since, Some(statement), None, PendingKind::Parse { name, prepared });
+    }
+
+    fn bind(&mut self, since: Instant, name: &[u8], portal: Arc<Portal>) {
+        let name = name.into();
+        self.send(since, None, None, PendingKind::Bind { name, portal });
+    }
+
+    fn execute(&mut self, statement: u64, since: Instant, portal: Option<Arc<Portal>>) {
+        self.send(since, Some(statement), None, PendingKind::Execute(portal));
+    }
+
+    fn describe(&mut self, since: Instant, (portal, name): (bool, &[u8]), prepared: Option<Arc<PreparedStatement>>) {
+        let name = name.into();
+        self.send(
+            since,
+            None,
+            None,
+            PendingKind::Describe(NamedObject { portal, name }, prepared),
+        );
+    }
+
+    fn close(&mut self, since: Instant, (portal, name): (bool, &[u8])) {
+        let name = name.into();
+        self.send(since, None, None, PendingKind::Close(NamedObject { portal, name }));
+    }
+
+    fn malformed(&mut self, since: Instant, kind: StatementKind) {
+        self.send(since, None, None, PendingKind::Malformed(kind));
+    }
+
+    fn refuse_at_limit(&mut self, statement: Option<u64>, since: Instant, refused: Arc<StatementRefusal>) {
+        self.send(since, statement, Some(refused), PendingKind::OverLimit);
+    }
+
+    /// The message of this statement, just sent, is refused.
+    fn refuse(&mut self, statement: u64, refused: Arc<StatementRefusal>) {
+        let last = self.pending.back_mut().filter(|last| last.statement == Some(statement));
+        last.unwrap().refused = Some(refused);
+    }
+}
 
 fn now() -> Instant {
     Instant::now()
@@ -19,7 +71,7 @@ fn prepared(text: &'static str) -> Arc<PreparedStatement> {
         &keep,
         crate::gate::session::statement::ReadingManner::default(),
     );
-    Arc::new(PreparedStatement::new(read.into_owned(), 0, &[], &MemoryUse::default()))
+    Arc::new(PreparedStatement::new(read.into_owned(), 0, &[], &Arc::default()))
 }
 
 fn portal() -> Arc<Portal> {
@@ -31,14 +83,16 @@ fn portal() -> Arc<Portal> {
         parameter_count: None,
         executed: false.into(),
         rows_sent: 0.into(),
-        _weight: MemoryUse::default().weigh(0),
+        _weight: EntryWeight::new(&Arc::default(), 0),
     })
 }
 
 /// Answers a message and returns what it settled: number, what happened, rows.
 fn answer(extended: &mut ExtendedQueryState, tag: u8, body: &[u8]) -> Vec<(u64, StatementResult, u64)> {
     let mut all = Vec::new();
-    extended.answer(tag, body, |settled| all.push((settled.statement, settled.done, settled.rows)));
+    extended.answer(tag, body, |settled| {
+        all.push((settled.statement, settled.done, settled.answer.rows));
+    });
     all
 }
 
@@ -81,7 +135,7 @@ fn a_failed_query_says_so_and_its_tags_before_the_error_stay() {
     extended.answer(b'Z', b"I", |settled| got = Some(settled));
     let got = got.unwrap();
     assert_eq!(
-        (got.done, got.sqlstate.as_deref(), got.tags.len()),
+        (got.done, got.answer.sqlstate.as_deref(), got.answer.tags.len()),
         (StatementResult::Failed, Some(&b"22012"[..]), 1)
     );
 }
@@ -93,7 +147,7 @@ fn an_error_skips_to_sync_and_no_further() {
     extended.bind(now(), b"", portal());
     extended.execute(2, now(), None);
     extended.execute(3, now(), None);
-    extended.sync();
+    extended.sync(now());
     extended.query(4, now());
     answer(&mut extended, b'1', b"");
     answer(&mut extended, b'2', b"");
@@ -111,9 +165,9 @@ fn what_comes_while_the_server_skips_is_known_to_be_skipped() {
     let mut extended = ExtendedQueryState::default();
     extended.execute(1, now(), None);
     answer(&mut extended, b'E', ERROR);
-    assert!(extended.skipping());
-    extended.sync();
-    assert!(!extended.skipping());
+    assert!(extended.skipping);
+    extended.sync(now());
+    assert!(!extended.skipping);
     extended.query(2, now());
     assert!(answer(&mut extended, b'Z', b"I").is_empty());
     answer(&mut extended, b'C', b"SET\0");
@@ -124,7 +178,7 @@ fn what_comes_while_the_server_skips_is_known_to_be_skipped() {
 fn a_parse_counts_only_once_it_succeeded() {
     let mut extended = ExtendedQueryState::default();
     extended.parse(1, now(), b"s", prepared("delete"));
-    extended.sync();
+    extended.sync(now());
     assert_eq!(text_of(&extended.statement(b"s")), "wait");
     answer(&mut extended, b'1', b"");
     answer(&mut extended, b'Z', b"I");
@@ -136,7 +190,7 @@ fn a_parse_counts_only_once_it_succeeded() {
         "select 1",
         "within its own group: if it fails, what follows is skipped"
     );
-    extended.sync();
+    extended.sync(now());
     assert_eq!(
         text_of(&extended.statement(b"s")),
         "wait",
@@ -151,12 +205,12 @@ fn a_parse_counts_only_once_it_succeeded() {
 fn a_skipped_parse_of_the_unnamed_statement_leaves_the_old_one() {
     let mut extended = ExtendedQueryState::default();
     extended.parse(1, now(), b"", prepared("delete"));
-    extended.sync();
+    extended.sync(now());
     answer(&mut extended, b'1', b"");
     answer(&mut extended, b'Z', b"I");
     extended.execute(2, now(), None);
     extended.parse(3, now(), b"", prepared("select 1"));
-    extended.sync();
+    extended.sync(now());
     assert_eq!(text_of(&extended.statement(b"")), "wait");
     assert_eq!(
         answer(&mut extended, b'E', ERROR),
@@ -170,7 +224,7 @@ fn a_skipped_parse_of_the_unnamed_statement_leaves_the_old_one() {
 fn a_simple_query_drops_the_unnamed_statement() {
     let mut extended = ExtendedQueryState::default();
     extended.parse(1, now(), b"", prepared("delete"));
-    extended.sync();
+    extended.sync(now());
     answer(&mut extended, b'1', b"");
     answer(&mut extended, b'Z', b"I");
     extended.query(2, now());
@@ -194,10 +248,10 @@ fn a_portal_in_parts_is_continued_and_ends_with_its_transaction() {
         answer(&mut extended, b'C', b"SELECT 4\0"),
         [(2, StatementResult::Completed, 4)]
     );
-    extended.sync();
+    extended.sync(now());
     answer(&mut extended, b'Z', b"T");
     assert!(matches!(extended.portal(b"p"), NameLookup::Known(_)));
-    extended.sync();
+    extended.sync(now());
     answer(&mut extended, b'Z', b"I");
     assert!(matches!(extended.portal(b"p"), NameLookup::Unknown));
 }
@@ -207,16 +261,16 @@ fn a_copy_swallows_the_syncs_before_its_end() {
     let mut extended = ExtendedQueryState::default();
     // As libpq does it: Execute and Sync at once, then data, CopyDone, Sync.
     extended.execute(1, now(), None);
-    extended.sync();
+    extended.sync(now());
     answer(&mut extended, b'G', b"");
     extended.copy_data(10);
     extended.copy_data(5);
-    extended.copy_end();
-    extended.sync();
+    extended.copy_end(now());
+    extended.sync(now());
     let mut got = None;
     extended.answer(b'C', b"COPY 2\0", |settled| got = Some(settled));
     let got = got.unwrap();
-    assert_eq!((got.statement, got.rows, got.copy_in), (1, 2, Some(15)));
+    assert_eq!((got.statement, got.answer.rows, got.answer.copy_in), (1, 2, Some(15)));
     answer(&mut extended, b'Z', b"I");
     assert!(!extended.executing());
 }
@@ -226,7 +280,7 @@ fn a_pipelined_simple_copy_ends_in_step() {
     let mut extended = ExtendedQueryState::default();
     extended.query(1, now());
     extended.copy_data(4);
-    extended.copy_end();
+    extended.copy_end(now());
     extended.query(2, now());
     answer(&mut extended, b'G', b"");
     answer(&mut extended, b'C', b"COPY 1\0");
@@ -240,7 +294,7 @@ fn a_copy_that_fails_before_its_data_ends_in_step() {
     let mut extended = ExtendedQueryState::default();
     extended.query(1, now());
     extended.copy_data(4);
-    extended.copy_end();
+    extended.copy_end(now());
     extended.query(2, now());
     answer(&mut extended, b'E', ERROR);
     assert_eq!(answer(&mut extended, b'Z', b"I"), [(1, StatementResult::Failed, 0)]);
@@ -256,12 +310,12 @@ fn syncs_in_a_copy_that_fails_do_not_shift_what_comes_after() {
         extended.query(1, now());
         answer(&mut extended, b'G', b"");
         extended.copy_data(4);
-        extended.sync();
-        extended.sync();
-        extended.copy_end();
+        extended.sync(now());
+        extended.sync(now());
+        extended.copy_end(now());
         extended.close(now(), (false, b"s"));
         extended.parse(2, now(), b"s", prepared("delete"));
-        extended.sync();
+        extended.sync(now());
         answer(&mut extended, b'E', ERROR);
         assert_eq!(answer(&mut extended, b'Z', b"I"), [(1, StatementResult::Failed, 0)]);
         if answered {
@@ -285,16 +339,16 @@ fn syncs_in_a_copy_that_fails_do_not_shift_what_comes_after() {
 fn after_an_extended_copy_that_fails_only_a_sync_may_come() {
     let mut extended = ExtendedQueryState::default();
     extended.execute(1, now(), None);
-    extended.sync();
+    extended.sync(now());
     answer(&mut extended, b'G', b"");
     assert!(extended.out_of_place(b'P') && !extended.out_of_place(b'S'));
     answer(&mut extended, b'E', ERROR);
     assert!(extended.out_of_place(b'P'));
-    extended.copy_end();
-    extended.sync();
+    extended.copy_end(now());
+    extended.sync(now());
     assert!(!extended.out_of_place(b'P'));
     extended.parse(2, now(), b"s", prepared("delete"));
-    extended.sync();
+    extended.sync(now());
     // The server answers one Sync, or two.
     answer(&mut extended, b'Z', b"I");
     answer(&mut extended, b'Z', b"I");
@@ -304,7 +358,7 @@ fn after_an_extended_copy_that_fails_only_a_sync_may_come() {
     assert!(!extended.executing());
     // What was forwarded behind a Sync nobody knows the fate of cannot be told apart any more.
     extended.execute(3, now(), None);
-    extended.sync();
+    extended.sync(now());
     extended.parse(4, now(), b"s", prepared("select 1"));
     answer(&mut extended, b'G', b"");
     answer(&mut extended, b'E', ERROR);
@@ -315,7 +369,7 @@ fn after_an_extended_copy_that_fails_only_a_sync_may_come() {
 fn the_error_of_a_refused_message_is_answered_as_ours_and_no_other() {
     let mut extended = ExtendedQueryState::default();
     extended.execute(1, now(), None);
-    extended.sync();
+    extended.sync(now());
     extended.query(2, now());
     extended.refuse(2, refusal());
     assert!(extended.refusal().is_none(), "another is answered first");
@@ -334,7 +388,10 @@ fn the_error_of_a_refused_message_is_answered_as_ours_and_no_other() {
     let mut got = None;
     extended.answer(b'Z', b"I", |settled| got = Some(settled));
     let got = got.unwrap();
-    assert_eq!((got.done, got.rule), (StatementResult::Failed, Some(FilterRule::NeedWhere)));
+    assert_eq!(
+        (got.done, got.answer.rule),
+        (StatementResult::Failed, Some(FilterRule::NeedWhere))
+    );
 }
 
 #[test]
@@ -343,7 +400,7 @@ fn a_refused_message_that_is_skipped_is_not_answered() {
     extended.execute(1, now(), None);
     extended.parse(2, now(), b"s", prepared("drop"));
     extended.refuse(2, refusal());
-    extended.sync();
+    extended.sync(now());
     extended.query(3, now());
     extended.refuse(3, refusal());
     let mut all = Vec::new();
@@ -352,7 +409,7 @@ fn a_refused_message_that_is_skipped_is_not_answered() {
             .answer(b'E', ERROR, |settled| all.push((
                 settled.statement,
                 settled.done,
-                settled.rule
+                settled.answer.rule
             )))
             .is_none()
     );
@@ -360,7 +417,7 @@ fn a_refused_message_that_is_skipped_is_not_answered() {
     answer(&mut extended, b'Z', b"I");
     assert!(extended.refusal().is_some());
     // It cannot have been executed, whether the server had the time to say so or not.
-    extended.abandon(|settled| all.push((settled.statement, settled.done, settled.rule)));
+    extended.abandon(|settled| all.push((settled.statement, settled.done, settled.answer.rule)));
     assert_eq!(all.last(), Some(&(3, StatementResult::Failed, Some(FilterRule::NeedWhere))));
 }
 
@@ -394,8 +451,8 @@ proptest! {
                 3 => { extended.execute(number, now(), Some(portal())); expected.push(number); }
                 4 => extended.describe(now(), (false, b"x"), Some(prepared("x"))),
                 5 => extended.close(now(), (false, b"s")),
-                6 => extended.sync(),
-                _ => extended.copy_end(),
+                6 => extended.sync(now()),
+                _ => extended.copy_end(now()),
             }
             if refuse && kind < 2 {
                 extended.refuse(number, refusal());
@@ -406,7 +463,7 @@ proptest! {
             extended.answer(tag, &body, |s| settled.push(s.statement));
         }
         extended.abandon(|s| settled.push(s.statement));
-        prop_assert!(extended.refused.is_empty());
+        prop_assert!(extended.pending.is_empty());
         settled.retain(|n| expected.contains(n));
         prop_assert_eq!(settled, expected);
     }
@@ -417,7 +474,7 @@ fn undone(extended: &mut ExtendedQueryState, answers: &[(u8, &[u8])]) -> Option<
     for (tag, body) in answers {
         answer(extended, *tag, body);
     }
-    let undone = extended.undone()?;
+    let undone = extended.undone.take()?;
     Some((undone.first, undone.last, String::from_utf8(undone.sqlstate).unwrap()))
 }
 
@@ -429,7 +486,7 @@ fn what_a_failed_end_of_a_transaction_undid_is_known() {
         for number in numbers {
             extended.execute(*number, now(), None);
         }
-        extended.sync();
+        extended.sync(now());
     };
     // Its outcome has been told when the Sync fails.
     execute(&mut extended, &[1]);
@@ -471,7 +528,7 @@ fn with_rows(extended: &mut ExtendedQueryState, answers: &[(u64, u8, &[u8])]) ->
     for (rows, tag, body) in answers {
         (0..*rows).for_each(|_| extended.row(true));
         extended.answer(*tag, body, |settled| {
-            all.push((settled.rows, settled.rows_sent, settled.portal_rows_sent));
+            all.push((settled.answer.rows, settled.answer.rows_sent, settled.portal_rows_sent));
         });
     }
     all
@@ -548,7 +605,7 @@ fn rows_that_came_before_the_end_are_told_of_what_has_no_answer() {
     extended.row(false);
     extended.not_sent(2);
     let mut all = Vec::new();
-    extended.abandon(|settled| all.push((settled.done, settled.rows, settled.rows_sent)));
+    extended.abandon(|settled| all.push((settled.done, settled.answer.rows, settled.answer.rows_sent)));
     assert_eq!(all, [(StatementResult::Unknown, 3, 3)]);
 }
 
@@ -559,7 +616,7 @@ fn an_error_is_that_of_the_message_that_caused_it() {
         let mut all = Vec::new();
         extended.answer(b'E', ERROR, |settled| {
             let kind = settled.failing.map(|failing| failing.kind);
-            all.push((settled.statement, kind, settled.done, settled.sqlstate.is_some()));
+            all.push((settled.statement, kind, settled.done, settled.answer.sqlstate.is_some()));
         });
         answer(extended, b'Z', b"I");
         all
@@ -583,14 +640,14 @@ fn an_error_is_that_of_the_message_that_caused_it() {
             _ => extended.malformed(now(), StatementKind::Parse),
         }
         extended.execute(2, now(), None);
-        extended.sync();
+        extended.sync(now());
         assert_eq!(
             failing(&mut extended),
             [(0, Some(kind), StatementResult::Failed, true), skipped]
         );
     }
     extended.refuse_at_limit(None, now(), refusal());
-    extended.sync();
+    extended.sync(now());
     assert_eq!(
         failing(&mut extended),
         [(0, Some(StatementKind::Bind), StatementResult::Failed, true)]

@@ -38,8 +38,8 @@ fn pass_under(
     mut cuts: Vec<usize>,
 ) -> (Vec<u8>, Option<&'static str>) {
     let mut settings = TrackedSettings::new();
-    settings.told(b"client_encoding", b"UTF8");
-    settings.told(b"standard_conforming_strings", conforming.as_bytes());
+    settings.reported(b"client_encoding", b"UTF8");
+    settings.reported(b"standard_conforming_strings", conforming.as_bytes());
     cuts = cuts.into_iter().map(|cut| cut.min(body.len())).collect();
     cuts.extend([0, body.len()]);
     cuts.sort_unstable();

@@ -1,4 +1,4 @@
-//! Answers of the target, message by message: statements that they settle are recorded.
+//! Answers of the target, message by message: statements that they settle are recorded; at the end, the fate of the transaction.
 //!
 //! This module does not know which message an answer belongs to: [`extended`](crate::gate::session::extended_query) does.
 
@@ -10,14 +10,12 @@ use crate::audit::event::StatementResult;
 use crate::base::clock::Moment;
 use crate::gate::session::extended_query::SettledStatement;
 use crate::gate::sql_filter::StatementRefusal;
+use crate::model::ending::Fate;
+use crate::protocol::wire::backend::TransactionStatus;
 use crate::protocol::wire::frame::BodyPiece;
+use crate::protocol::wire::frontend::Fields;
 
 impl StatementRecorder {
-    /// Returns true if the next error of the target belongs to a refused message: then the error must be complete.
-    pub(in crate::gate::session) fn refusal_due(&self) -> bool {
-        self.extended.refusal().is_some()
-    }
-
     /// Processes the next piece of the target's stream; `now` is read at most once per chunk. Returns the refusal that replaces
     /// this message for the client.
     pub(in crate::gate::session) fn target(
@@ -36,7 +34,7 @@ impl StatementRecorder {
                 self.extended.copied_out(piece.bytes.len() as u64, piece.last);
             }
             // These arrive at any time and answer nothing.
-            b'S' => self.told(piece),
+            b'S' => self.setting_reported(piece),
             b'N' => self.noticed(piece),
             b'A' | b'K' => {}
             _ => return self.answer(piece, now),
@@ -50,11 +48,6 @@ impl StatementRecorder {
             b'D' | b'd' => self.answered(piece, now),
             _ => drop(self.target(piece, now)),
         }
-    }
-
-    /// Subtracts rows, or messages of a COPY, that were counted but not sent to the client.
-    pub(in crate::gate::session) fn not_sent(&mut self, rows: u64) {
-        self.extended.not_sent(rows);
     }
 
     /// Returns true if a message of this type is the last one of an answer, and settles it.
@@ -88,9 +81,7 @@ impl StatementRecorder {
             who,
             clock,
             finished_since_stop,
-            number,
-            written,
-            failed,
+            numbers,
             skipped,
             settings,
             ..
@@ -98,9 +89,9 @@ impl StatementRecorder {
         let refused = extended.answer(tag, body, |mut settled| {
             let now = *now.get_or_insert_with(|| clock.moment());
             if let Some(message) = settled.failing.take() {
-                settled.statement = late_number(number, written, failed);
+                settled.statement = numbers.late();
                 failing(outcomes, who, (settled.statement, &message), settings.encoding(), now);
-            } else if settled.statement > *written {
+            } else if settled.statement > numbers.written {
                 // Its intent is still on its way to the log, so it has not been forwarded. An earlier error makes the target drop
                 // it on arrival. Its outcome must not precede its intent.
                 skipped.push((settled.statement, now));
@@ -114,19 +105,27 @@ impl StatementRecorder {
         if tag == b'Z' {
             settings.ready(|| extended.unanswered());
         }
-        let undone = extended.undone();
+        let undone = extended.undone.take();
         if let Some(finished) = finished_since_stop.as_mut().filter(|_| undone.is_some()) {
             *finished = false;
         }
-        let changed = extended.transaction_changed().or(undone.as_ref().map(|undone| undone.last));
+        let changed = extended.changed.take().or(undone.as_ref().map(|undone| undone.last));
         if let Some(statement) = changed {
             let now = *now.get_or_insert_with(|| clock.moment());
-            transaction(outcomes, who, (statement, extended.transaction()), undone.as_ref(), now);
+            transaction(outcomes, who, (statement, extended.transaction), undone.as_ref(), now);
         }
         if !piece.first {
             self.from_target.release();
         }
         refused
+    }
+
+    /// Takes a setting that the target reports: some determine how it reads texts.
+    fn setting_reported(&mut self, piece: &BodyPiece<'_>) {
+        if let Some(body) = self.from_target.add(piece, MAX_ANSWER_BYTES) {
+            let mut fields = Fields::of(body);
+            self.settings.reported(fields.text_or_rest(), fields.text_or_rest());
+        }
     }
 
     /// Keeps the warning of a server that stops at once, which sends no further message.
@@ -138,23 +137,73 @@ impl StatementRecorder {
             self.last_word = Some(last);
         }
     }
+
+    /// Returns the number of bytes of records that wait to be written.
+    pub(in crate::gate::session) fn records_size(&self) -> usize {
+        self.intents.size() + self.outcomes.size()
+    }
+
+    /// Returns true if a transaction is open, according to the target's last message on that.
+    pub(in crate::gate::session) fn in_transaction(&self) -> bool {
+        self.extended.transaction != TransactionStatus::Idle
+    }
+
+    /// Starts to track whether the running statement completes.
+    pub(in crate::gate::session) fn stopping(&mut self) {
+        if self.extended.executing() {
+            self.finished_since_stop = Some(false);
+        }
+    }
+
+    /// Returns the fate of the transaction, judging by all messages until now. `cut` means that the target's last message was cut
+    /// off: then the statement had not finished.
+    pub(in crate::gate::session) fn fate(&self, cut: bool) -> Fate {
+        let open = self.in_transaction();
+        let said_fatal = self.last_word.as_ref().is_some_and(|last| last.fatal);
+        let undone = if open { Fate::RolledBack } else { Fate::Stopped };
+        match self.finished_since_stop {
+            None if open => Fate::RolledBack,
+            None => Fate::None,
+            Some(_) if said_fatal || self.extended.failed() || cut => undone,
+            Some(true) if open => Fate::RolledBack,
+            Some(true) => Fate::Committed,
+            Some(false) if self.extended.executing() => Fate::Unknown,
+            // Answered with an error, and ready again.
+            Some(false) => undone,
+        }
+    }
+
+    /// Records the statements without an answer at the end of the session. A statement without a recorded intent was never
+    /// forwarded: it is dropped and not counted.
+    pub(in crate::gate::session) fn abandon(&mut self) {
+        let now = self.clock.moment();
+        self.skipped.clear();
+        self.totals.statements -= std::mem::take(&mut self.unwritten);
+        let Self {
+            extended,
+            outcomes,
+            who,
+            numbers,
+            totals,
+            settings,
+            ..
+        } = self;
+        extended.abandon(|mut settled| {
+            if let Some(message) = settled.failing.take() {
+                settled.statement = numbers.late();
+                failing(outcomes, who, (settled.statement, &message), settings.encoding(), now);
+            } else if settled.statement > numbers.written {
+                return;
+            }
+            totals.add(&settled);
+            record(outcomes, who, &settled, now);
+        });
+    }
 }
 
 impl super::SessionTotals {
     pub(super) fn add(&mut self, settled: &SettledStatement) {
-        self.rows = self.rows.saturating_add(settled.rows);
-        self.rows_sent = self.rows_sent.saturating_add(settled.rows_sent);
+        self.rows = self.rows.saturating_add(settled.answer.rows);
+        self.rows_sent = self.rows_sent.saturating_add(settled.answer.rows_sent);
     }
-}
-
-/// Assigns a number to a message because it failed. It has been forwarded, so its record need not wait.
-pub(super) fn late_number(number: &mut u64, written: &mut u64, failed: &mut Vec<u64>) -> u64 {
-    let all_written = written == number;
-    *number += 1;
-    if all_written {
-        *written = *number;
-    } else {
-        failed.push(*number);
-    }
-    *number
 }

@@ -5,18 +5,17 @@
 use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 
-use tokio::time::Instant;
-
 use crate::audit::RecordBatch;
 use crate::audit::event::{
     Event, OutsideText, ParameterValue, RolledBack, Statement, StatementKind, StatementOutcome, StatementResult,
-    TransactionChanged, TransactionStatus, Who,
+    TransactionChanged, Who,
 };
 use crate::base::clock::Moment;
 use crate::gate::session::extended_query::{FailingMessage, RolledBackRange, SettledStatement};
+use crate::gate::session::micros;
 use crate::gate::session::statement::Portal;
 use crate::protocol::lexer::Encoding;
-use crate::protocol::wire::backend::{self, TransactionState};
+use crate::protocol::wire::backend::{self, TransactionStatus};
 
 /// Maximum number of bytes that are kept of a target's last message.
 const MAX_LAST_WORD_BYTES: usize = 1024;
@@ -59,20 +58,21 @@ impl TargetLastWord {
 }
 
 pub(super) fn record(outcomes: &mut RecordBatch, who: &Who, settled: &SettledStatement, now: Moment) {
+    let SettledStatement { answer, since, .. } = settled;
     let outcome = StatementOutcome {
         result: settled.done,
-        sqlstate: settled.sqlstate.as_deref().map(OutsideText::of),
-        rule: settled.rule.map(|rule| OutsideText(Cow::Borrowed(rule.name()))),
-        tags: settled.tags.iter().map(|tag| OutsideText::of(tag)).collect(),
-        rows: settled.rows,
-        rows_sent: settled.rows_sent,
+        sqlstate: answer.sqlstate.as_deref().map(OutsideText::of),
+        rule: answer.rule.map(|rule| OutsideText(Cow::Borrowed(rule.name()))),
+        tags: answer.tags.iter().map(|tag| OutsideText::of(tag)).collect(),
+        rows: answer.rows,
+        rows_sent: answer.rows_sent,
         portal_rows_sent: settled.portal_rows_sent,
-        bytes: settled.bytes,
-        copy_in_bytes: settled.copy_in,
-        copy_out_bytes: settled.copy_out,
-        first_byte_us: settled.first.map(|first| micros(settled.since, first)),
-        duration_us: micros(settled.since, now.instant),
-        transaction: settled.transaction.map(status),
+        bytes: answer.bytes,
+        copy_in_bytes: answer.copy_in,
+        copy_out_bytes: answer.copy_out,
+        first_byte_us: answer.first.map(|first| micros(*since, first)),
+        duration_us: micros(*since, now.instant),
+        transaction: answer.transaction,
         ..no_outcome(who, settled.statement)
     };
     outcomes.push(now.time, &Event::Outcome(outcome));
@@ -115,14 +115,14 @@ pub(super) fn of_portal<'p>(statement: &mut Statement<'p>, portal: &'p Portal, e
 pub(super) fn transaction(
     outcomes: &mut RecordBatch,
     who: &Who,
-    (statement, is): (u64, TransactionState),
+    (statement, transaction): (u64, TransactionStatus),
     undone: Option<&RolledBackRange>,
     now: Moment,
 ) {
     let changed = TransactionChanged {
         who: Cow::Borrowed(who),
         statement,
-        transaction: status(is),
+        transaction,
         rolled_back: undone.map(|undone| RolledBack {
             first: undone.first,
             last: undone.last,
@@ -130,14 +130,6 @@ pub(super) fn transaction(
         }),
     };
     outcomes.push(now.time, &Event::TransactionChanged(changed));
-}
-
-fn status(transaction: TransactionState) -> TransactionStatus {
-    match transaction {
-        TransactionState::Idle => TransactionStatus::Idle,
-        TransactionState::Open => TransactionStatus::Open,
-        TransactionState::Failed => TransactionStatus::Failed,
-    }
 }
 
 pub(super) fn no_outcome(who: &Who, statement: u64) -> StatementOutcome<'_> {
@@ -175,8 +167,4 @@ pub(super) fn blank(who: &Who, statement: u64, kind: StatementKind) -> Statement
         parameter_count: None,
         function: None,
     }
-}
-
-fn micros(since: Instant, until: Instant) -> u64 {
-    u64::try_from(until.saturating_duration_since(since).as_micros()).unwrap_or(u64::MAX)
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::access::quota::Quota;
 use crate::audit::values::{ParameterDisplay, ValueKey};
 use crate::gate::session::pace::MAX_STATEMENTS_IN_FLIGHT;
 use crate::model::ending::{Fate, FateKind};
@@ -137,13 +138,13 @@ fn names_are_limited_by_bytes() {
     assert!(made > 800);
     // However many are refused, they take nothing.
     send(&mut recorder, b'B', &bind("", &format!("s{made}")), false).unwrap();
-    let held = recorder.extended.held().bytes();
+    let held = recorder.extended.quota.held();
     send(&mut recorder, b'S', b"", false).unwrap();
     for _ in 0..100 {
         prepare(&mut recorder, "more");
         send(&mut recorder, b'S', b"", false).unwrap();
     }
-    assert_eq!(recorder.extended.held().bytes(), held);
+    assert_eq!(recorder.extended.quota.held(), held);
     for _ in 0..101 {
         hear(&mut recorder, b'E', b"SERROR\0C08P01\0\0");
         hear(&mut recorder, b'Z', b"I");
@@ -190,16 +191,16 @@ fn what_is_given_back_does_not_count() {
         send(&mut recorder, b'B', &bind("", ""), false).unwrap();
         hear(&mut recorder, b'2', b"");
     }
-    assert!(recorder.extended.held().bytes() < 2 * MAX_SQL_BYTES);
+    assert!(recorder.extended.quota.held() < 2 * MAX_SQL_BYTES);
     send(&mut recorder, b'Q', b"select 1\0", false).unwrap();
     hear(&mut recorder, b'C', b"SELECT 1\0");
     hear(&mut recorder, b'Z', b"I");
-    assert_eq!(recorder.extended.held().bytes(), 0);
+    assert_eq!(recorder.extended.quota.held(), 0);
     // Those that fail and those that are skipped.
     send(&mut recorder, b'P', &parse("a", &text), false).unwrap();
     send(&mut recorder, b'P', &parse("b", &text), false).unwrap();
     hear(&mut recorder, b'E', b"C42601\0\0");
-    assert_eq!(recorder.extended.held().bytes(), 0);
+    assert_eq!(recorder.extended.quota.held(), 0);
 }
 
 #[test]
@@ -231,17 +232,17 @@ fn what_sql_gives_up_takes_no_memory() {
         }
         send(&mut recorder, b'S', b"", false).unwrap();
         hear(&mut recorder, b'Z', b"I");
-        assert_eq!(recorder.extended.held().bytes() > keep().sql, fails);
+        assert_eq!(recorder.extended.quota.held() > keep().sql, fails);
     }
     for sql in ["DEALLOCATE ALL", "DISCARD ALL"] {
         for n in 0..20 {
             parsed(&mut recorder, &format!("s{n}"), &text);
         }
-        assert!(recorder.extended.held().bytes() > 20 * keep().sql);
+        assert!(recorder.extended.quota.held() > 20 * keep().sql);
         send(&mut recorder, b'Q', format!("{sql}\0").as_bytes(), false).unwrap();
         hear(&mut recorder, b'C', format!("{sql}\0").as_bytes());
         hear(&mut recorder, b'Z', b"I");
-        assert_eq!(recorder.extended.held().bytes(), 0, "{sql}");
+        assert_eq!(recorder.extended.quota.held(), 0, "{sql}");
     }
 }
 
@@ -252,8 +253,8 @@ fn the_sessions_of_an_identity_share_their_memory() {
         ..Default::default()
     }));
     let (mut first, mut second) = (recorder(), recorder());
-    first.share(&quota);
-    second.share(&quota);
+    first.extended.quota = Arc::clone(&quota);
+    second.extended.quota = Arc::clone(&quota);
     let text = "x".repeat(keep().sql);
     let prepare = |recorder: &mut StatementRecorder, name: &str| {
         send(recorder, b'P', &parse(name, &text), false).unwrap();
@@ -284,9 +285,9 @@ fn types_the_server_tells_count() {
     send(&mut recorder, b'P', &parse("s", "select 1"), false).unwrap();
     send(&mut recorder, b'D', b"Ss\0", false).unwrap();
     hear(&mut recorder, b'1', b"");
-    let before = recorder.extended.held().bytes();
+    let before = recorder.extended.quota.held();
     hear(&mut recorder, b't', &[b"\0\x02", &[0, 0, 0, 23].repeat(2)[..]].concat());
-    assert_eq!(recorder.extended.held().bytes(), before + 8);
+    assert_eq!(recorder.extended.quota.held(), before + 8);
 }
 
 #[test]
@@ -392,19 +393,24 @@ fn a_lone_statement_that_is_stopped_is_no_transaction_rolled_back() {
 fn a_pipeline_is_bounded_and_goes_on_with_many_at_once() {
     let mut recorder = recorder();
     for _ in 0..MAX_STATEMENTS_IN_FLIGHT {
-        assert!(!recorder.waits(b'Q'));
+        assert!(!recorder.extended.waits(b'Q'));
         assert_eq!(send(&mut recorder, b'Q', b"select 1\0", false), Ok(MessageFlow::Go));
     }
-    assert!(recorder.waits(b'Q') && recorder.waits(b'E') && recorder.waits(b'F'));
+    assert!(recorder.extended.waits(b'Q') && recorder.extended.waits(b'E') && recorder.extended.waits(b'F'));
     // What executes nothing, and what ends a group.
-    assert!(!recorder.waits(b'S') && !recorder.waits(b'P') && !recorder.waits(b'd') && !recorder.waits(b'X'));
-    assert!(!recorder.needs_flush(), "each query has its answer sent");
+    assert!(
+        !recorder.extended.waits(b'S')
+            && !recorder.extended.waits(b'P')
+            && !recorder.extended.waits(b'd')
+            && !recorder.extended.waits(b'X')
+    );
+    assert!(!recorder.extended.needs_flush(), "each query has its answer sent");
     for left in (MAX_STATEMENTS_IN_FLIGHT / 2..MAX_STATEMENTS_IN_FLIGHT).rev() {
-        assert!(recorder.waits(b'Q'), "{left}");
+        assert!(recorder.extended.waits(b'Q'), "{left}");
         hear(&mut recorder, b'C', b"SELECT 1\0");
         hear(&mut recorder, b'Z', b"I");
     }
-    assert!(!recorder.waits(b'Q'));
+    assert!(!recorder.extended.waits(b'Q'));
 }
 
 #[test]
@@ -412,72 +418,72 @@ fn answers_that_are_waited_for_are_asked_for() {
     let mut recorder = recorder();
     for n in 1..=MAX_STATEMENTS_IN_FLIGHT {
         assert_eq!(send(&mut recorder, b'E', b"\0\0\0\0\0", false), Ok(MessageFlow::Go));
-        assert_eq!(recorder.needs_flush(), n == MAX_STATEMENTS_IN_FLIGHT, "{n}");
+        assert_eq!(recorder.extended.needs_flush(), n == MAX_STATEMENTS_IN_FLIGHT, "{n}");
     }
-    recorder.flush();
-    assert!(!recorder.needs_flush() && !recorder.unflushed());
+    recorder.extended.flush();
+    assert!(!recorder.extended.needs_flush() && !recorder.extended.unflushed);
     // A Sync of the client's makes it unnecessary.
     let mut recorder = self::recorder();
-    recorder.pace = ForwardingPace::OneByOne;
+    recorder.extended.pace = ForwardingPace::OneByOne;
     send(&mut recorder, b'E', b"\0\0\0\0\0", false).unwrap();
-    assert!(recorder.needs_flush());
+    assert!(recorder.extended.needs_flush());
     send(&mut recorder, b'S', b"", false).unwrap();
-    assert!(!recorder.needs_flush());
+    assert!(!recorder.extended.needs_flush());
 }
 
 #[test]
 fn in_the_last_seconds_one_statement_goes_after_the_other() {
     let mut recorder = recorder();
-    recorder.pace = ForwardingPace::OneByOne;
+    recorder.extended.pace = ForwardingPace::OneByOne;
     send(&mut recorder, b'Q', b"select 1\0", false).unwrap();
     for tag in *b"QPBEDCF" {
-        assert!(recorder.waits(tag), "{}", tag as char);
+        assert!(recorder.extended.waits(tag), "{}", tag as char);
     }
     for tag in *b"SHcdfX" {
-        assert!(!recorder.waits(tag), "{}", tag as char);
+        assert!(!recorder.extended.waits(tag), "{}", tag as char);
     }
     // One that had begun to be forwarded: its last byte waits.
     assert_eq!(send(&mut recorder, b'Q', b"select 2\0", true), Ok(MessageFlow::Hold));
     let now = recorder.clock.moment();
-    assert_eq!(recorder.held(now), Ok(MessageFlow::Hold));
+    assert_eq!(recorder.retry_held(now), Ok(MessageFlow::Hold));
     hear(&mut recorder, b'C', b"SELECT 1\0");
     hear(&mut recorder, b'Z', b"I");
-    assert_eq!(recorder.held(now), Ok(MessageFlow::Go));
+    assert_eq!(recorder.retry_held(now), Ok(MessageFlow::Go));
     assert_eq!(recorder.totals.statements, 2);
     // A group's next one does not wait for the Sync behind it; the next group does.
     hear(&mut recorder, b'C', b"SELECT 1\0");
     hear(&mut recorder, b'Z', b"I");
     send(&mut recorder, b'E', b"\0\0\0\0\0", false).unwrap();
-    assert!(recorder.waits(b'P'));
+    assert!(recorder.extended.waits(b'P'));
     hear(&mut recorder, b'C', b"SELECT 1\0");
-    assert!(!recorder.waits(b'P'));
+    assert!(!recorder.extended.waits(b'P'));
     send(&mut recorder, b'S', b"", false).unwrap();
-    assert!(recorder.waits(b'P'));
+    assert!(recorder.extended.waits(b'P'));
     hear(&mut recorder, b'Z', b"I");
-    assert!(!recorder.waits(b'P'));
+    assert!(!recorder.extended.waits(b'P'));
 }
 
 #[test]
 fn what_had_no_answer_asked_for_is_not_waited_for() {
     let mut recorder = recorder();
     send(&mut recorder, b'E', b"\0\0\0\0\0", false).unwrap();
-    recorder.pace = ForwardingPace::OneByOne;
+    recorder.extended.pace = ForwardingPace::OneByOne;
     assert_eq!(send(&mut recorder, b'P', &parse("", "select 1"), true), Ok(MessageFlow::Go));
 }
 
 #[test]
 fn right_before_the_deadline_nothing_begins() {
     let mut recorder = recorder();
-    recorder.pace = ForwardingPace::Still;
+    recorder.extended.pace = ForwardingPace::Still;
     for tag in *b"QPBEDCFSHcf" {
-        assert!(recorder.waits(tag), "{}", tag as char);
+        assert!(recorder.extended.waits(tag), "{}", tag as char);
     }
-    assert!(!recorder.waits(b'X') && !recorder.waits(b'd'));
+    assert!(!recorder.extended.waits(b'X') && !recorder.extended.waits(b'd'));
     assert_eq!(send(&mut recorder, b'Q', b"select 1\0", true), Ok(MessageFlow::Hold));
     assert!(recorder.intents.is_empty());
     // The deadline was moved.
-    recorder.pace = ForwardingPace::OneByOne;
-    assert_eq!(recorder.held(recorder.clock.moment()), Ok(MessageFlow::Go));
+    recorder.extended.pace = ForwardingPace::OneByOne;
+    assert_eq!(recorder.retry_held(recorder.clock.moment()), Ok(MessageFlow::Go));
     assert!(!recorder.intents.is_empty());
 }
 
@@ -488,27 +494,34 @@ fn what_failed_has_the_next_number_and_no_intent_that_waits() {
     send(&mut recorder, b'B', &bind("", "none"), false).unwrap();
     send(&mut recorder, b'S', b"", false).unwrap();
     hear(&mut recorder, b'E', b"SERROR\0VERROR\0C26000\0\0");
-    assert_eq!((recorder.number, recorder.written, recorder.failed.len()), (1, 1, 0));
+    assert_eq!(
+        (recorder.numbers.last, recorder.numbers.written, recorder.numbers.failed.len()),
+        (1, 1, 0)
+    );
     hear(&mut recorder, b'Z', b"I");
     send(&mut recorder, b'B', &bind("", "none"), false).unwrap();
     send(&mut recorder, b'S', b"", false).unwrap();
     send(&mut recorder, b'Q', b"select 1\0", false).unwrap();
     hear(&mut recorder, b'E', b"SERROR\0VERROR\0C26000\0\0");
     assert_eq!(
-        (recorder.number, recorder.written, recorder.failed.as_slice()),
+        (
+            recorder.numbers.last,
+            recorder.numbers.written,
+            recorder.numbers.failed.as_slice()
+        ),
         (3, 1, &[3][..])
     );
     let before = recorder.outcomes.size();
     recorder.not_forwarded(recorder.clock.moment());
     let one = recorder.outcomes.size() - before;
-    recorder.failed.clear();
+    recorder.numbers.failed.clear();
     recorder.not_forwarded(recorder.clock.moment());
     assert!(
         recorder.outcomes.size() - before > 2 * one,
         "the second would have told of the Bind, too"
     );
     recorder.written();
-    assert_eq!((recorder.written, recorder.failed.len()), (3, 0));
+    assert_eq!((recorder.numbers.written, recorder.numbers.failed.len()), (3, 0));
 }
 
 /// Only the last thing a target says is its last word.

@@ -10,20 +10,18 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::BytesMut;
 use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 
 use super::RelayStop;
 use crate::base::tls::Transport;
 use crate::gate::session::buffer::{BufferChunk, BufferPool};
 use crate::gate::session::recorder::StatementRecorder;
-use crate::gate::session::tail::UnfinishedMessage;
 use crate::protocol::wire::frame::{BodyPiece, Framer};
 use crate::protocol::wire::{backend, error_response};
 
 /// State of the direction from the target to the client.
 pub(in crate::gate::session) struct TargetToClient {
-    chunk: BufferChunk,
+    pub(in crate::gate::session) chunk: BufferChunk,
     framer: Framer,
     /// Framer at the start of the chunk, to find the boundaries in it again.
     before: Framer,
@@ -33,8 +31,6 @@ pub(in crate::gate::session) struct TargetToClient {
     /// that the error is replaced completely.
     carried: Vec<u8>,
     unflushed: bool,
-    /// True if the last read found nothing, neither in the socket nor in TLS.
-    dry: bool,
 }
 
 /// Maximum length of an error that is carried over, in bytes; those of a message that cannot be parsed are far shorter.
@@ -68,14 +64,13 @@ impl TargetToClient {
             inserted: None,
             carried: Vec::new(),
             unflushed: false,
-            dry: false,
         }
     }
 }
 
 impl TargetToClient {
     /// Inserts a message of the gate's own into the client's stream, at the next message boundary.
-    pub(super) fn insert(&mut self, bytes: Vec<u8>) {
+    pub(in crate::gate::session) fn insert(&mut self, bytes: Vec<u8>) {
         if bytes.is_empty() {
             return;
         }
@@ -86,16 +81,6 @@ impl TargetToClient {
         }
         let at = self.next_boundary().unwrap_or(NOT_IN_CHUNK);
         self.inserted = Some(NoticeInsert { at, bytes, sent: 0 });
-    }
-
-    /// Takes bytes that came with the login.
-    pub(super) fn preset(&mut self, pool: &BufferPool, bytes: &[u8]) {
-        self.chunk.preset(pool, bytes);
-    }
-
-    /// Returns true if everything read has been written.
-    pub(super) fn is_done(&self) -> bool {
-        self.chunk.is_done()
     }
 
     /// Runs one step: `Ready` if it made progress.
@@ -117,36 +102,8 @@ impl TargetToClient {
                 Err(_) => return Poll::Ready(Err(RelayStop::ClientGone)),
             }
         }
-        self.poll_read(target, pool, cx)
-    }
-
-    fn poll_read(
-        &mut self,
-        target: &mut Transport,
-        pool: &BufferPool,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<DownStep, RelayStop>> {
-        if self.dry {
-            // Nothing was left to read, so the socket must be readable before a buffer is borrowed.
-            let _ = ready!(target.tcp().poll_read_ready(cx));
-            self.dry = false;
-        }
-        let (carried, buffer) = (self.carried.len(), self.chunk.empty(pool));
-        let (before, buffer) = buffer.split_at_mut_checked(carried).unwrap_or_default();
-        match super::read(target, cx, buffer) {
-            Poll::Pending => {
-                self.chunk.release(pool);
-                self.dry = true;
-                Poll::Pending
-            }
-            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(RelayStop::TargetGone)),
-            Poll::Ready(Ok(n)) => {
-                before.copy_from_slice(&self.carried);
-                self.carried.clear();
-                self.chunk.fill(carried + n);
-                Poll::Ready(Ok(DownStep::Read))
-            }
-        }
+        let read = ready!(self.chunk.poll_fill(target, &mut self.carried, pool, cx));
+        Poll::Ready(read.map(|_| DownStep::Read).ok_or(RelayStop::TargetGone))
     }
 
     /// Passes a chunk to the statement recorder, message by message, and replaces an error for which it returns a refusal.
@@ -160,7 +117,7 @@ impl TargetToClient {
             let Some(piece) = self.framer.next(&mut rest).map_err(|_| RelayStop::TargetBroken)? else {
                 break;
             };
-            if piece.tag == b'E' && piece.first && !piece.last && recorder.refusal_due() {
+            if piece.tag == b'E' && piece.first && !piece.last && recorder.extended.refusal().is_some() {
                 carried = Some(begins);
                 break;
             }
@@ -169,11 +126,7 @@ impl TargetToClient {
                     // The error began before the message that it answers was sent.
                     return Err(RelayStop::TargetBroken);
                 }
-                Some(refused) => {
-                    let mut ours = BytesMut::new();
-                    error_response::error(&mut ours, &refused.words());
-                    ours
-                }
+                Some(refused) => error_response::error(&refused.words()),
                 None => match with_hint(&piece, recorder) {
                     Some(hinted) => hinted,
                     None => continue,
@@ -183,7 +136,7 @@ impl TargetToClient {
             all = self.chunk.bytes().len();
             rest = self.chunk.bytes().get(begins + ours.len()..).unwrap_or_default();
         }
-        if self.framer.header_begun() > 0 && recorder.refusal_due() {
+        if self.framer.header_begun() > 0 && recorder.extended.refusal().is_some() {
             carried = Some(all - self.framer.header_begun());
         }
         if let Some(at) = carried {
@@ -251,25 +204,43 @@ impl TargetToClient {
     }
 }
 
+/// Maximum number of bytes kept of a message that has to be completed for a client.
+const MAX_TAIL_BYTES: usize = 1 << 20;
+
+/// Rest of the message that was being sent when a session ended: bytes that must still be written so that the client's stream ends with a whole message.
+#[derive(Debug, Default)]
+pub(in crate::gate::session) struct UnfinishedMessage {
+    pub(in crate::gate::session) bytes: Vec<u8>,
+    /// True if the bytes end at a message boundary.
+    pub(in crate::gate::session) whole: bool,
+}
+
+impl UnfinishedMessage {
+    /// Returns true if the rest of the message is still needed.
+    pub(in crate::gate::session) fn wanted(&self) -> bool {
+        !self.whole && self.bytes.len() <= MAX_TAIL_BYTES
+    }
+
+    /// Adds more of the message; returns false if it is too long to be held.
+    pub(in crate::gate::session) fn add(&mut self, bytes: &[u8]) -> bool {
+        self.bytes.extend_from_slice(bytes);
+        self.bytes.len() <= MAX_TAIL_BYTES
+    }
+}
+
 // Methods for the end of a session.
 impl TargetToClient {
     /// Returns the bytes of the chunk that must still be written so that the client's stream ends with a whole message.
     pub(in crate::gate::session) fn tail(&self) -> UnfinishedMessage {
-        if let Some(insert) = self.inserted.as_ref().filter(|insert| insert.sent > 0) {
-            return UnfinishedMessage {
-                bytes: insert.bytes.get(insert.sent..).unwrap_or_default().to_vec(),
-                whole: true,
-            };
-        }
-        match self.next_boundary() {
-            Some(at) => UnfinishedMessage {
-                bytes: self.chunk.unsent(at).to_vec(),
-                whole: true,
-            },
-            None => UnfinishedMessage {
-                bytes: self.chunk.unsent(self.chunk.bytes().len()).to_vec(),
-                whole: false,
-            },
+        let begun = self.inserted.as_ref().filter(|insert| insert.sent > 0);
+        let (rest, whole) = match (begun, self.next_boundary()) {
+            (Some(insert), _) => (insert.bytes.get(insert.sent..).unwrap_or_default(), true),
+            (None, Some(at)) => (self.chunk.unsent(at), true),
+            (None, None) => (self.chunk.unsent(self.chunk.bytes().len()), false),
+        };
+        UnfinishedMessage {
+            bytes: rest.to_vec(),
+            whole,
         }
     }
 
@@ -299,11 +270,11 @@ impl TargetToClient {
         recorder: &mut StatementRecorder,
         tail: &mut UnfinishedMessage,
     ) {
-        while !tail.whole && self.hear(target, recorder, Some(tail)).await {}
+        while !tail.whole && self.read_unsent(target, recorder, Some(tail)).await {}
     }
 
     /// Reads once, for the record; the part that completes the current message goes into `tail`. Returns false at the end.
-    pub(in crate::gate::session) async fn hear(
+    pub(in crate::gate::session) async fn read_unsent(
         &mut self,
         target: &mut Transport,
         recorder: &mut StatementRecorder,
@@ -346,14 +317,10 @@ impl TargetToClient {
     pub(in crate::gate::session) fn at_boundary(&self) -> bool {
         self.framer.at_boundary() && self.carried.is_empty()
     }
-
-    pub(in crate::gate::session) fn release(&mut self, pool: &BufferPool) {
-        self.chunk.release(pool);
-    }
 }
 
 /// Returns an error of the target about a masked table with a hint added. An error that comes in pieces stays unchanged.
-fn with_hint(piece: &BodyPiece<'_>, recorder: &StatementRecorder) -> Option<BytesMut> {
+fn with_hint(piece: &BodyPiece<'_>, recorder: &StatementRecorder) -> Option<Vec<u8>> {
     let masked = recorder.masked.as_ref().filter(|_| piece.tag == b'E')?;
     masked.with_hint(piece.whole()?)
 }

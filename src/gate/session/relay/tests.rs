@@ -25,6 +25,7 @@ use crate::base::secret::Secret;
 use crate::base::tls::{ClientTls, TlsMode};
 use crate::database::provision::{Backend, Terminator};
 use crate::database::upstream::{BackendKey, Target};
+use crate::demo::testkit;
 use crate::gate::metrics::Metrics;
 use crate::gate::session::filter::SessionFilter;
 use crate::gate::session::registry::{SessionCommand, SessionProgress};
@@ -32,7 +33,6 @@ use crate::gate::session::{RecordLimits, TargetState};
 use crate::gate::sql_filter::{FilterRules, SqlFilter};
 use crate::model::grant::{Terms, create};
 use crate::model::ids::{GrantId, SessionId};
-use crate::testkit;
 
 /// The database all tests of this file share.
 fn server() -> &'static testkit::TestPostgres {
@@ -209,7 +209,7 @@ fn relay((client, address): (Transport, SocketAddr), target: Transport, folder: 
         up: ClientToTarget::new(),
         down: TargetToClient::new(),
         pool: BufferPool::default(),
-        heard: clock.moment().instant,
+        idle_since: clock.moment().instant,
         deadline: clock.moment().instant + Duration::from_hours(1),
         stop_when_idle: false,
         live: Arc::new(live(who, address, &clock)),

@@ -95,16 +95,16 @@ fn fields(message: &[u8]) -> String {
 }
 
 fn of_words(words: &EndingText) -> String {
-    let mut out = BytesMut::new();
-    error_response::notice(&mut out, words);
-    fields(&out)
+    fields(&error_response::notice(words))
 }
 
 fn of_login(request: &Request, approvers: &[&str], nobody: bool, what: &str) -> String {
     let wait = ApprovalWait {
         request: tokio::sync::watch::channel(std::sync::Arc::new(request.clone())).1,
-        approvers: approvers.iter().map(|name| name.parse().unwrap()).collect(),
-        nobody,
+        approvers: crate::access::Approvers {
+            names: approvers.iter().map(|name| name.parse().unwrap()).collect(),
+            nobody,
+        },
         limit: Duration::from_mins(5),
         repeat: Duration::from_secs(15),
     };

@@ -67,8 +67,10 @@ impl Stage {
         let (request, watched) = watch::channel(Arc::new(request));
         let wait = ApprovalWait {
             request: watched,
-            approvers: vec![name("ben@example.com"), name("lea@example.com")],
-            nobody: false,
+            approvers: Approvers {
+                names: vec![name("ben@example.com"), name("lea@example.com")],
+                nobody: false,
+            },
             limit,
             repeat: REPEAT,
         };

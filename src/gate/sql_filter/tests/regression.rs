@@ -24,7 +24,7 @@ async fn the_regression_files_are_judged() {
         println!("no regression files: `make regress` fetches them, REGRESS_SQL names them");
         return;
     }
-    let server = crate::testkit::TestPostgres::start(&crate::testkit::ServerOptions::default()).unwrap();
+    let server = crate::demo::testkit::TestPostgres::start(&crate::demo::testkit::ServerOptions::default()).unwrap();
     let client = server.client("postgres").await.unwrap();
     let rails = rails(&FilterRules {
         need_where: true,
@@ -44,7 +44,7 @@ async fn the_regression_files_are_judged() {
         valid += 1;
         times.push(took);
         let parsed = parse::tokens(text.as_bytes(), LexerSettings::default()).and_then(parse::statements);
-        let known = broken.is_none_or(|broken| broken.rule != FilterRule::Unknown) && parsed.is_ok();
+        let known = broken.is_none_or(|broken| broken.rule().0 != FilterRule::Unknown) && parsed.is_ok();
         read += u32::from(known);
         let Ok(parsed) = parsed else { continue };
         let kinds = FilterFindings::of(&parsed).kinds;

@@ -23,8 +23,8 @@ use std::io::{BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
 use super::corpus;
+use crate::demo::testkit;
 use crate::protocol::lexer::{Backslashes, Encoding, Lexer, LexerSettings, Token, TokenKind};
-use crate::testkit;
 
 /// Texts of each kind for each encoding and setting.
 const TEXTS: u64 = 1_500;
