@@ -90,7 +90,7 @@ fn issuer(table: &TableSection<'_>) -> Option<IssuerSettings> {
         identity_prefix = |key| key.text().required(NO_PREFIX).filter(named).unwrap_or_default();
         /// The claim that names the identity.
         identity_claim = |key| key.text().or("sub".to_owned());
-        /// Where the name is an address, its `email_verified` has to be true. With `"assumed"` it may be missing.
+        /// A name that is an address needs a true `email_verified`. With `"assumed"` it may be missing.
         email_verified = |key| key.one_of(EMAIL_VERIFIED).or(EmailVerified::default());
         /// The claim with the groups: a list, or one text with spaces or commas.
         groups_claim = |key| key.text().or_none("none");

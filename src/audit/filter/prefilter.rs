@@ -143,7 +143,7 @@ struct Line<'l> {
 }
 
 /// A statement by its session and its number there, as they are written.
-type StatementKey<'l> = (&'l [u8], &'l [u8]);
+type LineKey<'l> = (&'l [u8], &'l [u8]);
 
 /// Lines that are looked at together.
 struct Block<'p, 'l> {
@@ -151,7 +151,7 @@ struct Block<'p, 'l> {
     /// Each line, and whether it is left.
     lines: Vec<(Line<'l>, bool)>,
     /// Statements without an outcome so far; nothing for one that is left out.
-    unanswered: HashMap<StatementKey<'l>, Option<Unanswered>>,
+    unanswered: HashMap<LineKey<'l>, Option<Unanswered>>,
 }
 
 /// A statement that is left.
@@ -269,7 +269,7 @@ impl<'l> Block<'_, 'l> {
         }
     }
 
-    fn statement(&mut self, line: Line<'l>, time: &str, key: StatementKey<'l>) -> Result<bool, Foreign> {
+    fn statement(&mut self, line: Line<'l>, time: &str, key: LineKey<'l>) -> Result<bool, Foreign> {
         let prefilter = self.prefilter;
         // Where a result is asked for, the time of the outcome counts.
         let timely = prefilter.filter.asks_for_result() || prefilter.is_in_time(time);
@@ -284,7 +284,7 @@ impl<'l> Block<'_, 'l> {
         }
     }
 
-    fn outcome(&mut self, line: Line<'l>, time: &str, key: StatementKey<'l>) -> bool {
+    fn outcome(&mut self, line: Line<'l>, time: &str, key: LineKey<'l>) -> bool {
         let prefilter = self.prefilter;
         let Unanswered { at, is_enough } = match self.unanswered.remove(&key) {
             // Its statement was in front of these lines: the joiner knows whether it waits for this one.
@@ -307,7 +307,7 @@ impl<'l> Block<'_, 'l> {
 }
 
 /// Returns session and number in what stands behind the name of a statement's or an outcome's event.
-fn key(rest: &[u8]) -> Option<StatementKey<'_>> {
+fn key(rest: &[u8]) -> Option<LineKey<'_>> {
     let rest = rest.strip_prefix(br#"","session":""#)?;
     let (session, rest) = rest.split_at_checked(memchr::memchr(b'"', rest)?)?;
     Some((session, digits_field(rest, br#","statement":"#)?))

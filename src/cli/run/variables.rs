@@ -7,7 +7,7 @@ use super::verification::{SslMode, VerificationVariables};
 use crate::base::secret::Secret;
 use crate::control::model::GrantLoginBody;
 
-/// How variables are written.
+/// Notation of the variables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum VariableFormat {
     /// `export NAME='value'`: sh, bash, zsh
