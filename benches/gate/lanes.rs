@@ -17,6 +17,12 @@ use crate::process::wait_for;
 /// Name of the role and of the database that everything runs under.
 pub(crate) const BENCH: &str = "bench";
 
+/// Size of the gates' log segments, in bytes.
+const SEGMENT_BYTES: u32 = 4 << 20;
+
+/// Bytes of the log per second that the one identity of the bench may write: more than it can.
+const LOG_RATE: u32 = 1 << 30;
+
 /// What stands between client and server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Kind {
@@ -27,6 +33,12 @@ pub(crate) enum Kind {
     Gate,
     /// Each statement on the disk before it is forwarded.
     GatePower,
+    /// A role per grant, under a profile that may read.
+    GateRoles,
+    /// The same, with guard rails.
+    GateRails,
+    /// The log is forwarded to a receiver on this machine.
+    GateForward,
     /// Without a log: a gate of its own build, named by `--unlogged`.
     GateUnlogged,
     ForwarderTls,
@@ -43,6 +55,9 @@ impl Kind {
             Self::Haproxy => "haproxy",
             Self::Gate => "gate",
             Self::GatePower => "gate, power",
+            Self::GateRoles => "gate, roles",
+            Self::GateRails => "gate, guard rails",
+            Self::GateForward => "gate, forwarding",
             Self::GateUnlogged => "gate, no log",
             Self::ForwarderTls => "forwarder, TLS",
             Self::PgbouncerTls => "pgbouncer, TLS",
@@ -52,6 +67,24 @@ impl Kind {
 
     pub(crate) fn tls(self) -> bool {
         matches!(self, Self::ForwarderTls | Self::PgbouncerTls | Self::GateTls)
+    }
+
+    /// Returns true for a gate with a setting of its own, which is measured at eight clients only.
+    pub(crate) fn is_variant(self) -> bool {
+        matches!(
+            self,
+            Self::GatePower | Self::GateUnlogged | Self::GateRoles | Self::GateRails | Self::GateForward
+        )
+    }
+
+    /// Returns true if the lane is measured with this number of clients. Variants differ by a cost per statement, which eight clients
+    /// show; more than 64 show the gate beside the floor alone, in plaintext.
+    pub(crate) fn takes(self, clients: usize) -> bool {
+        match clients {
+            8 => true,
+            ..=64 => !self.is_variant(),
+            _ => matches!(self, Self::Direct | Self::Forwarder | Self::Pgbouncer | Self::Gate),
+        }
     }
 
     /// Returns the bare forwarder with the same TLS setting.
@@ -103,7 +136,13 @@ impl Lane {
             Kind::Forwarder | Kind::ForwarderTls => Process::Child(start(&mut forwarder(kind, stage, port)?, port)?),
             Kind::Pgbouncer | Kind::PgbouncerTls => Process::Child(start(&mut pgbouncer(stage, port)?, port)?),
             Kind::Haproxy => Process::Child(start(&mut haproxy(stage, port)?, port)?),
-            Kind::Gate | Kind::GatePower | Kind::GateUnlogged | Kind::GateTls => return gate(kind, stage),
+            Kind::Gate
+            | Kind::GatePower
+            | Kind::GateUnlogged
+            | Kind::GateRoles
+            | Kind::GateRails
+            | Kind::GateForward
+            | Kind::GateTls => return gate(kind, stage),
         };
         Ok(Self {
             kind,
@@ -253,9 +292,8 @@ fn haproxy(stage: &Stage, port: u16) -> Result<Command> {
     Ok(command)
 }
 
-/// Starts the gate with its default behaviour: every statement is recorded before it is forwarded.
+/// Starts a gate with its default behaviour, but for what its lane is about: every statement is recorded before it is forwarded.
 fn gate(kind: Kind, stage: &Stage) -> Result<Lane> {
-    let durability = if kind == Kind::GatePower { "power" } else { "process" };
     let program = match kind {
         Kind::GateUnlogged => stage
             .unlogged
@@ -263,18 +301,15 @@ fn gate(kind: Kind, stage: &Stage) -> Result<Lane> {
             .context("build one (cargo build --release --features unlogged), name a copy of it with --unlogged, and set TIDEGATE_NOTHING_ON_RECORD=yes")?,
         _ => &stage.gate,
     };
-    let config = format!(
-        "[audit]\ndurability = \"{durability}\"\n[tls]\ncert = \"{certificate}\"\nkey = \"{key}\"\nplaintext = \"loopback\"\n[limits]\nconnections = 4000\n\
-         handshakes = 1000\nhandshakes_per_address = 1000\n[targets.{BENCH}]\naddress = \"{server}\"\ndatabase = \"{BENCH}\"\n\
-         user = \"{BENCH}\"\npassword_file = \"target.password\"\nsslmode = \"disable\"\n",
-        certificate = stage.certificate.display(),
-        key = stage.key.display(),
-        server = stage.server.address(),
-    );
-    let gate = TestGate::start(program, &config, &[("target.password", &stage.password)])?;
+    let gate = TestGate::start(program, &gate_config(kind, stage)?, &[("target.password", &stage.password)])?;
     // Its connections are accepted a moment before its control API is ready.
     wait_for(|| gate.json(&["grant", "list"]).is_ok());
-    let login = gate.grant("bench", BENCH, "12h", &["--max-sessions", "2000"])?;
+    let mut terms = vec!["--max-sessions", "2000"];
+    if matches!(kind, Kind::GateRoles | Kind::GateRails) {
+        gate.json(&["target", "apply", BENCH])?;
+        terms.extend(["--profile", "reader"]);
+    }
+    let login = gate.grant("bench", BENCH, "12h", &terms)?;
     Ok(Lane {
         kind,
         port: gate.port(),
@@ -283,4 +318,48 @@ fn gate(kind: Kind, stage: &Stage) -> Result<Lane> {
         queries: Cell::new(0.0),
         process: Process::Gate(gate),
     })
+}
+
+/// Returns the configuration of a lane's gate. Small segments let the log be packed while it is measured; the limits on one
+/// identity and one address are out of the way, because there is only one of each.
+fn gate_config(kind: Kind, stage: &Stage) -> Result<String> {
+    let durability = if kind == Kind::GatePower { "power" } else { "process" };
+    let forward = match kind {
+        Kind::GateForward => format!("[audit.forward]\naddress = \"tcp://{}\"\n", receiver()?),
+        _ => String::new(),
+    };
+    let rails = match kind {
+        Kind::GateRails => "rails = { statements = [\"@read\"], max_sql_bytes = 65536 }\n",
+        _ => "",
+    };
+    let (user, profile) = match kind {
+        Kind::GateRoles | Kind::GateRails => (
+            stage.server.superuser(),
+            format!("[targets.{BENCH}.profiles.reader]\nselect = [\"public.*\"]\n{rails}"),
+        ),
+        _ => (BENCH, String::new()),
+    };
+    Ok(format!(
+        "[audit]\ndurability = \"{durability}\"\nsegment_bytes = {SEGMENT_BYTES}\n{forward}[tls]\ncert = \"{certificate}\"\nkey = \"{key}\"\n\
+         plaintext = \"loopback\"\n[limits]\nconnections = 4000\nhandshakes = 1000\nhandshakes_per_address = 1000\n\
+         log_bytes_per_second_per_identity = {LOG_RATE}\n[targets.{BENCH}]\naddress = \"{server}\"\ndatabase = \"{BENCH}\"\n\
+         user = \"{user}\"\npassword_file = \"target.password\"\nsslmode = \"disable\"\n{profile}",
+        certificate = stage.certificate.display(),
+        key = stage.key.display(),
+        server = stage.server.address(),
+    ))
+}
+
+/// Starts a receiver of the forwarded log that reads and discards, on a thread of its own, and returns its address.
+fn receiver() -> Result<std::net::SocketAddr> {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0))?;
+    let address = listener.local_addr()?;
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; 1 << 16];
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { continue };
+            while stream.read(&mut buffer).is_ok_and(|read| read > 0) {}
+        }
+    });
+    Ok(address)
 }

@@ -23,7 +23,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 
 use crate::lanes::{Kind, Lane, Stage};
-use crate::report::{BULK, LOGINS, QUERIES};
+use crate::report::{BULK, LOGINS, QUERIES, Samples};
 use crate::results::{Counted, Results};
 use crate::work::{BULK_ROW, BULK_WORK, Tools, bulk_commands, fill_bulk};
 
@@ -46,7 +46,7 @@ struct Arguments {
     /// pgbench's protocols.
     #[arg(long, value_delimiter = ',', default_values_t = ["simple", "extended", "prepared"].map(str::to_owned))]
     protocols: Vec<String>,
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 64])]
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 64, 256, 500])]
     clients: Vec<usize>,
     /// pgbench's scale.
     #[arg(long, default_value_t = 10)]
@@ -82,6 +82,8 @@ struct Arguments {
 enum Suite {
     Memory,
     Queries,
+    /// At half of direct's rate; needs the queries.
+    Latency,
     Logins,
     Bulk,
     Syscalls,
@@ -187,23 +189,30 @@ impl Arguments {
         let mut order: Vec<&Lane> = lanes.iter().collect();
         order.rotate_left(round % lanes.len().max(1));
         for &clients in self.clients.iter().filter(|_| self.does(Suite::Queries)) {
+            let at: Vec<&Lane> = order.iter().copied().filter(|lane| lane.kind.takes(clients)).collect();
             for protocol in &self.protocols {
-                for lane in &order {
-                    let sample = tools.queries(lane, protocol, clients, round);
-                    results.keep(sample, lane, &QUERIES);
-                }
+                let case = format!("{clients} {protocol}");
+                results.keep(&case, &QUERIES, &at, |lane| tools.queries(lane, protocol, clients, round));
             }
         }
-        for lane in order.iter().filter(|_| self.does(Suite::Logins)) {
-            results.keep(tools.logins(lane, round), lane, &LOGINS);
+        for protocol in self.protocols.iter().filter(|_| self.does(Suite::Latency)) {
+            let case = format!("8 {protocol}");
+            let Some(rate) = Samples(&results.queries).rate(&case, Kind::Direct) else {
+                continue;
+            };
+            let at: Vec<&Lane> = order.iter().copied().filter(|lane| !lane.kind.is_variant()).collect();
+            let measure = |lane: &Lane| tools.latencies(lane, protocol, rate / 2.0, round);
+            results.keep(&format!("{case} at half the rate"), &QUERIES, &at, measure);
+        }
+        if self.does(Suite::Logins) {
+            let at: Vec<&Lane> = order.iter().copied().filter(|lane| !lane.kind.is_variant()).collect();
+            results.keep("logins", &LOGINS, &at, |lane| tools.logins(lane, round));
         }
         let megabytes = f64::from(self.rows) * f64::from(BULK_ROW) / 1e6;
         for work in BULK_WORK.iter().filter(|_| self.does(Suite::Bulk)) {
             let commands = bulk_commands(work, bulk_file);
-            for lane in &order {
-                let sample = tools.bulk(lane, (work, &commands), megabytes, round);
-                results.keep(sample, lane, &BULK);
-            }
+            let at: Vec<&Lane> = order.iter().copied().filter(|lane| !lane.kind.is_variant()).collect();
+            results.keep(work, &BULK, &at, |lane| tools.bulk(lane, (work, &commands), megabytes, round));
         }
     }
 

@@ -1,7 +1,8 @@
-//! Process figures from the kernel: CPU time, resident memory, and system calls.
+//! Process figures from the kernel: CPU time, of each thread too, resident memory, and system calls.
 //!
 //! It starts nothing but `strace`, and judges nothing.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -25,6 +26,13 @@ impl Cpu {
         self.user + self.system
     }
 
+    fn plus(self, other: Self) -> Self {
+        Self {
+            user: self.user + other.user,
+            system: self.system + other.system,
+        }
+    }
+
     pub(crate) fn since(self, before: Self) -> Self {
         Self {
             user: (self.user - before.user).max(0.0),
@@ -36,22 +44,52 @@ impl Cpu {
 /// Returns the CPU time of a process so far; with `children`, also that of its children that have ended and been waited for.
 pub(crate) fn cpu(pid: i32, children: bool) -> Result<Cpu> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("process {pid} is gone"))?;
+    let (_, own, of_children) = times(&stat).with_context(|| format!("unexpected /proc/{pid}/stat"))?;
+    Ok(if children { own.plus(of_children) } else { own })
+}
+
+/// Returns the CPU time of each living thread of a process so far, summed up by name.
+pub(crate) fn cpu_of_threads(pid: i32) -> Result<BTreeMap<String, f64>> {
+    let mut threads = BTreeMap::new();
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        if let Some((name, cpu, _)) = times(&stat) {
+            *threads.entry(name.to_owned()).or_default() += cpu.total();
+        }
+    }
+    Ok(threads)
+}
+
+/// Reads the name, the CPU time and that of the ended children from the text of a `stat` file (proc_pid_stat(5)).
+fn times(stat: &str) -> Option<(&str, Cpu, Cpu)> {
     // The name, in parentheses, may contain anything; after it the state is field 3, utime 14, stime 15, cutime 16, cstime 17.
-    let (_, fields) = stat.rsplit_once(") ").context("no process name in /proc/pid/stat")?;
-    let ticks: Vec<f64> = fields
-        .split(' ')
-        .skip(11)
-        .take(4)
-        .filter_map(|field| field.parse().ok())
-        .collect();
-    let [user, system, child_user, child_system] = ticks[..] else {
-        bail!("unexpected /proc/{pid}/stat");
+    let (name, fields) = stat.rsplit_once(") ")?;
+    let (_, name) = name.split_once('(')?;
+    let mut times = fields.split(' ').skip(11).map(str::parse::<f64>);
+    let mut next = || Some(times.next()?.ok()? / TICKS_PER_SECOND);
+    let mut pair = || {
+        Some(Cpu {
+            user: next()?,
+            system: next()?,
+        })
     };
-    let (more_user, more_system) = if children { (child_user, child_system) } else { (0.0, 0.0) };
-    Ok(Cpu {
-        user: (user + more_user) / TICKS_PER_SECOND,
-        system: (system + more_system) / TICKS_PER_SECOND,
-    })
+    Some((name, pair()?, pair()?))
+}
+
+/// Waits until a process has used no CPU time to speak of for half a second, and returns its CPU time then; after a minute it
+/// fails.
+pub(crate) fn cpu_when_idle(pid: i32) -> Result<Cpu> {
+    const PAUSE: Duration = Duration::from_millis(500);
+    let mut before = cpu(pid, false)?;
+    for _ in 0..120 {
+        std::thread::sleep(PAUSE);
+        let now = cpu(pid, false)?;
+        if now.since(before).total() < 1.5 / TICKS_PER_SECOND {
+            return Ok(now);
+        }
+        before = now;
+    }
+    bail!("process {pid} is still busy a minute after the work")
 }
 
 /// Returns the CPU seconds of a server with its living and ended children: PostgreSQL has one process per session.

@@ -37,6 +37,9 @@ pub(crate) const BULK: Units = Units {
     scale: 100.0,
 };
 
+/// Thread that packs closed segments of the log, as the kernel names it (15 bytes).
+const BACKGROUND: &str = "audit-compactor";
+
 /// All samples of one kind of work.
 pub(crate) struct Samples<'a>(pub(crate) &'a [Sample]);
 
@@ -46,7 +49,14 @@ impl Sample {
     }
 
     fn cpu(&self) -> f64 {
-        self.middle.total() / self.amount
+        self.costs.middle.total() / self.amount
+    }
+}
+
+impl Sample {
+    /// Returns the settled CPU time of the process in the middle, in seconds per unit of amount.
+    fn settled(&self) -> f64 {
+        self.costs.settled / self.amount
     }
 }
 
@@ -69,6 +79,87 @@ impl Samples<'_> {
         self.ratio(case, lane, lane.floor(), Sample::cpu)
     }
 
+    /// Returns the CPU time until the process in the middle is idle again, relative to the floor's.
+    pub(crate) fn settled_to_floor(&self, case: &str, lane: Kind) -> Option<f64> {
+        self.ratio(case, lane, lane.floor(), Sample::settled)
+    }
+
+    /// Returns the CPU time that the process in the middle needs after the work, in seconds per unit of amount.
+    pub(crate) fn background(&self, case: &str, lane: Kind) -> Option<f64> {
+        let by_thread = |sample: &Sample| sample.costs.threads.get(BACKGROUND).map(|seconds| seconds / sample.amount);
+        median(self.of(case, lane).filter_map(by_thread))
+    }
+
+    /// Returns the settled CPU time relative to another lane's, in seconds per unit of amount: the cost of a setting.
+    pub(crate) fn settled_beyond(&self, case: &str, lane: Kind, other: Kind) -> Option<f64> {
+        let settled = |lane| median(self.of(case, lane).map(Sample::settled));
+        Some(settled(lane)? - settled(other)?)
+    }
+
+    /// Returns the median rate of a lane.
+    pub(crate) fn rate(&self, case: &str, lane: Kind) -> Option<f64> {
+        median(self.of(case, lane).map(Sample::rate))
+    }
+
+    /// Returns a table of the gate's threads: settled CPU time of each per unit of amount.
+    pub(crate) fn threads(&self, units: &Units, lanes: &[Kind]) -> String {
+        let mut text = format!(
+            "| {} | lane | {} in all | by thread |\n|---|---|---|---|\n",
+            units.case, units.cpu
+        );
+        for case in self.cases() {
+            for &lane in lanes {
+                let last = self.of(case, lane).filter(|sample| sample.costs.threads.len() > 1).last();
+                let Some(sample) = last else { continue };
+                let mut threads: Vec<_> = sample.costs.threads.iter().collect();
+                threads.sort_by(|left, right| right.1.total_cmp(left.1));
+                let most: Vec<String> = threads
+                    .iter()
+                    .map(|(name, seconds)| (name, *seconds / sample.amount * units.scale))
+                    .filter(|(_, cost)| *cost >= 0.01)
+                    .map(|(name, cost)| format!("{name} {cost:.2}"))
+                    .collect();
+                let settled = sample.settled() * units.scale;
+                let _ = writeln!(text, "| {case} | {} | {settled:.2} | {} |", lane.name(), most.join(", "));
+            }
+        }
+        text
+    }
+
+    /// Returns a table of latencies at a fixed rate.
+    pub(crate) fn latencies(&self, lanes: &[Kind]) -> String {
+        let mut text = String::from(
+            "| clients, protocol | lane | queries/s | median, ms | 99th percentile, ms | other load, cores |\n|---|---|---|---|---|---|\n",
+        );
+        for case in self.cases() {
+            for &lane in lanes {
+                let Some(rate) = self.rate(case, lane) else { continue };
+                let figure = |of: fn((f64, f64)) -> f64| median(self.of(case, lane).filter_map(|sample| sample.latency).map(of));
+                let _ = writeln!(
+                    text,
+                    "| {case} | {} | {} | {} | {} | {} |",
+                    lane.name(),
+                    thousands(rate),
+                    number(figure(|(median, _)| median), 3),
+                    number(figure(|(_, late)| late), 3),
+                    number(median(self.of(case, lane).map(|sample| sample.costs.others())), 2),
+                );
+            }
+        }
+        text
+    }
+
+    /// Returns the cases in the order of the first measurement.
+    fn cases(&self) -> Vec<&str> {
+        let mut cases: Vec<&str> = Vec::new();
+        for sample in self.0 {
+            if !cases.contains(&sample.case.as_str()) {
+                cases.push(&sample.case);
+            }
+        }
+        cases
+    }
+
     pub(crate) fn rate_to_floor(&self, case: &str, lane: Kind) -> Option<f64> {
         self.ratio(case, lane, lane.floor(), Sample::rate)
     }
@@ -80,18 +171,12 @@ impl Samples<'_> {
 
     /// Returns a table with one row per case and lane, in the order of the first measurement.
     pub(crate) fn table(&self, units: &Units, lanes: &[Kind]) -> String {
-        let mut cases: Vec<&str> = Vec::new();
-        for sample in self.0 {
-            if !cases.contains(&sample.case.as_str()) {
-                cases.push(&sample.case);
-            }
-        }
         let Units { case, rate, cpu, .. } = units;
         let mut text = format!(
             "| {case} | lane | {rate}, median (min–max) | to direct | to floor | CPU in the middle, {cpu} | of it user | CPU to floor | \
-             server CPU, {cpu} | other load, cores |\n|---|---|---|---|---|---|---|---|---|---|\n"
+             settled, {cpu} | settled to floor | server CPU, {cpu} | other load, cores |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n"
         );
-        for case in cases {
+        for case in self.cases() {
             for &lane in lanes {
                 self.row(&mut text, units, case, lane);
             }
@@ -110,7 +195,7 @@ impl Samples<'_> {
         let direct = lane == Kind::Direct;
         let _ = writeln!(
             text,
-            "| {case} | {} | {} ({}–{}) | {} | {} | {} | {} | {} | {} | {} |",
+            "| {case} | {} | {} ({}–{}) | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             lane.name(),
             thousands(rate),
             thousands(low),
@@ -118,10 +203,15 @@ impl Samples<'_> {
             number(self.ratio(case, lane, Kind::Direct, Sample::rate), 2),
             number(self.rate_to_floor(case, lane).filter(|_| !direct), 2),
             number(figure(Sample::cpu).filter(|_| !direct), 2),
-            number(figure(|sample| sample.middle.user / sample.amount).filter(|_| !direct), 2),
+            number(
+                figure(|sample| sample.costs.middle.user / sample.amount).filter(|_| !direct),
+                2
+            ),
             number(self.cpu_to_floor(case, lane).filter(|_| !direct), 2),
-            number(figure(|sample| sample.server / sample.amount), 2),
-            number(median(self.of(case, lane).map(|sample| sample.others)), 2),
+            number(figure(Sample::settled).filter(|_| !direct), 2),
+            number(self.settled_to_floor(case, lane).filter(|_| !direct), 2),
+            number(figure(|sample| sample.costs.server / sample.amount), 2),
+            number(median(self.of(case, lane).map(|sample| sample.costs.others())), 2),
         );
     }
 }

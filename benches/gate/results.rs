@@ -13,12 +13,23 @@ use crate::machine;
 use crate::report::{self, Aim, BULK, LOGINS, QUERIES, Samples, Units, number};
 use crate::work::{BULK_WORK, Sample};
 
+/// Protocols of pgbench.
+const PROTOCOLS: [&str; 3] = ["simple", "extended", "prepared"];
+
+/// Maximum foreign load of a round, in cores.
+const FOREIGN_LOAD: f64 = 0.2;
+
+/// Maximum number of attempts at a round without foreign load.
+const ATTEMPTS: usize = 3;
+
 /// All measurements of one run.
 #[derive(Default)]
 pub(crate) struct Results {
     pub(crate) queries: Vec<Sample>,
     pub(crate) logins: Vec<Sample>,
     pub(crate) bulk: Vec<Sample>,
+    /// Queries at a fixed rate.
+    pub(crate) latencies: Vec<Sample>,
     pub(crate) idle: Vec<Idle>,
     pub(crate) syscalls: Vec<Counted>,
     pub(crate) notes: Vec<String>,
@@ -39,23 +50,50 @@ impl Results {
         self.notes.push(note);
     }
 
-    /// Keeps a sample of the work with these units, or notes why there is none.
-    pub(crate) fn keep(&mut self, sample: Result<Sample>, lane: &Lane, units: &Units) {
-        let name = lane.kind.name();
-        let sample = match sample {
-            Ok(sample) => sample,
-            Err(error) => return self.note(format!("{name}: {error:#}")),
-        };
+    /// Keeps the samples of one case from all lanes, measured one after another so that they can be compared, or notes which there are
+    /// not. With foreign load above [`FOREIGN_LOAD`] they are discarded and measured again.
+    pub(crate) fn keep(&mut self, case: &str, units: &Units, lanes: &[&Lane], measure: impl Fn(&Lane) -> Result<Sample>) {
+        for attempt in 1..=ATTEMPTS {
+            let (samples, faults): (Vec<_>, Vec<_>) = lanes
+                .iter()
+                .map(|lane| (lane, measure(lane)))
+                .partition(|(_, sample)| sample.is_ok());
+            let samples: Vec<Sample> = samples.into_iter().filter_map(|(_, sample)| sample.ok()).collect();
+            let foreign = samples.iter().map(|sample| sample.costs.others()).fold(0.0, f64::max);
+            if foreign > FOREIGN_LOAD && attempt < ATTEMPTS {
+                println!("{case}: something else kept {foreign:.2} cores busy; measuring again");
+                continue;
+            }
+            if foreign > FOREIGN_LOAD {
+                self.note(format!(
+                    "{case}: something else kept {foreign:.2} cores busy in each of {ATTEMPTS} attempts: the round is discarded."
+                ));
+                return;
+            }
+            for (lane, fault) in faults {
+                let fault = fault.err().map(|error| format!("{error:#}")).unwrap_or_default();
+                self.note(format!("{}: {fault}", lane.kind.name()));
+            }
+            for sample in samples {
+                self.keep_sample(sample, units);
+            }
+            return;
+        }
+    }
+
+    fn keep_sample(&mut self, sample: Sample, units: &Units) {
         println!(
-            "round {} {name:<16} {:<20} {:>10.0} {}  {:>8.2} {}",
+            "round {} {:<16} {:<20} {:>10.0} {}  {:>8.2} {}, settled",
             sample.round + 1,
+            sample.lane.name(),
             sample.case,
             sample.amount / sample.seconds,
             units.rate,
-            sample.middle.total() / sample.amount * units.scale,
+            sample.costs.settled / sample.amount * units.scale,
             units.cpu
         );
         match units.rate {
+            _ if sample.latency.is_some() => self.latencies.push(sample),
             rate if rate == QUERIES.rate => self.queries.push(sample),
             rate if rate == LOGINS.rate => self.logins.push(sample),
             _ => self.bulk.push(sample),
@@ -66,11 +104,11 @@ impl Results {
     pub(crate) fn page(&self, gate: &Path, settings: &str, lanes: &[Kind]) -> String {
         let mut text = machine::heading(gate);
         let _ = writeln!(text, "{settings}\n");
+        let _ = writeln!(text, "## Aims\n\n{}", report::aims(&self.aims()));
         text.push_str(include_str!("method.md"));
         for note in &self.notes {
             let _ = writeln!(text, "- {note}");
         }
-        let _ = write!(text, "\n## Aims\n\n{}", report::aims(&self.aims()));
         for (title, samples, units) in [
             ("Queries: pgbench -S", &self.queries, QUERIES),
             ("Logins: pgbench -S -C, 8 clients", &self.logins, LOGINS),
@@ -79,6 +117,14 @@ impl Results {
             if !samples.is_empty() {
                 let _ = write!(text, "\n## {title}\n\n{}", Samples(samples).table(&units, lanes));
             }
+        }
+        if !self.queries.is_empty() {
+            let threads = Samples(&self.queries).threads(&QUERIES, lanes);
+            let _ = write!(text, "\n## Threads of the gate, settled, last round\n\n{threads}");
+        }
+        if !self.latencies.is_empty() {
+            let table = Samples(&self.latencies).latencies(lanes);
+            let _ = write!(text, "\n## Latency at half of direct's rate\n\n{table}");
         }
         self.memory(&mut text);
         self.system_calls(&mut text);
@@ -119,39 +165,70 @@ impl Results {
     fn aims(&self) -> Vec<Aim> {
         let (queries, logins, bulk) = (Samples(&self.queries), Samples(&self.logins), Samples(&self.bulk));
         let mut aims = Vec::new();
-        for (lane, memory) in [(Kind::Gate, 16.0), (Kind::GateTls, 32.0)] {
+        for (lane, memory, login) in [(Kind::Gate, 6.0, 0.7), (Kind::GateTls, 16.0, 1.2)] {
             let mut aim = |what: String, wanted: f64, got: Option<f64>, more: bool| {
                 let what = format!("{}: {what}", lane.name());
                 aims.push(Aim { what, wanted, got, more });
             };
-            for protocol in ["simple", "extended", "prepared"] {
+            for protocol in PROTOCOLS {
+                for (clients, path, settled) in [(1, 1.25, 1.25), (8, 1.12, 1.2), (64, 1.25, 1.25)] {
+                    let case = format!("{clients} {protocol}");
+                    let of = format!("to the floor's, {clients} clients, {protocol}");
+                    aim(format!("CPU per query {of}"), path, queries.cpu_to_floor(&case, lane), false);
+                    aim(
+                        format!("settled CPU per query {of}"),
+                        settled,
+                        queries.settled_to_floor(&case, lane),
+                        false,
+                    );
+                }
                 let case = format!("8 {protocol}");
-                let (cpu, rate) = (queries.cpu_to_floor(&case, lane), queries.rate_to_floor(&case, lane));
+                let background = queries.background(&case, lane).map(|seconds| seconds * 1e6);
                 aim(
-                    format!("CPU per query to the floor's, 8 clients, {protocol}"),
-                    1.25,
-                    cpu,
+                    format!("background, µs per query, 8 clients, {protocol}"),
+                    3.0,
+                    background,
                     false,
                 );
+                let rate = queries.rate_to_floor(&case, lane);
                 aim(format!("throughput to the floor's, 8 clients, {protocol}"), 0.95, rate, true);
             }
             for case in BULK_WORK {
-                aim(
-                    format!("CPU of {case} to the floor's"),
-                    1.2,
-                    bulk.cpu_to_floor(case, lane),
-                    false,
-                );
+                let cpu = bulk.cpu_to_floor(case, lane);
+                aim(format!("CPU of {case} to the floor's"), 1.2, cpu, false);
             }
             let idle = self.idle.iter().find(|idle| idle.lane == lane);
             aim("KiB per idle session".to_owned(), memory, idle.map(|idle| idle.fresh), false);
             let used = idle.map(|idle| idle.used);
             aim("KiB per idle session that fetched 1 MB".to_owned(), memory, used, false);
-            if lane.tls() {
-                let login = logins.cpu("login", lane).map(|seconds| seconds * 1e3);
-                aim("CPU per login (SCRAM) and query, ms".to_owned(), 2.0, login, false);
-            }
+            let cpu = logins.cpu("login", lane).map(|seconds| seconds * 1e3);
+            aim("CPU per login (SCRAM) and query, ms".to_owned(), login, cpu, false);
         }
+        aims.extend(self.setting_aims());
         aims
+    }
+
+    /// Returns the aims for what a setting may cost.
+    fn setting_aims(&self) -> impl Iterator<Item = Aim> {
+        let settings = [
+            (
+                Kind::GateRails,
+                Kind::GateRoles,
+                "8 simple",
+                "texts never seen, of a known shape",
+                3.0,
+            ),
+            (Kind::GateRails, Kind::GateRoles, "8 prepared", "texts seen before", 3.0),
+            (Kind::GateForward, Kind::Gate, "8 simple", "forwarding", 1.0),
+            (Kind::GateForward, Kind::Gate, "8 prepared", "forwarding", 1.0),
+        ];
+        settings.into_iter().map(|(lane, other, case, what, wanted)| Aim {
+            what: format!("{}: {what}, µs per query more, {case}", lane.name()),
+            wanted,
+            got: Samples(&self.queries)
+                .settled_beyond(case, lane, other)
+                .map(|seconds| seconds * 1e6),
+            more: false,
+        })
     }
 }

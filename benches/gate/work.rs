@@ -2,6 +2,7 @@
 //!
 //! It compares nothing: a sample is one measurement on one lane in one round.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -9,7 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::lanes::{Kind, Lane, Stage};
-use crate::process::{Cpu, cpu, cpu_of_family, cpu_of_machine};
+use crate::process::{Cpu, cpu, cpu_of_family, cpu_of_machine, cpu_of_threads, cpu_when_idle};
 
 /// One measurement.
 #[derive(Debug, Clone)]
@@ -22,12 +23,9 @@ pub(crate) struct Sample {
     pub(crate) amount: f64,
     /// Duration, in seconds.
     pub(crate) seconds: f64,
-    /// CPU time of the process in the middle.
-    pub(crate) middle: Cpu,
-    /// CPU seconds of PostgreSQL.
-    pub(crate) server: f64,
-    /// Number of cores kept busy by anything but client, middle and server: a measure of the sample's reliability.
-    pub(crate) others: f64,
+    pub(crate) costs: Costs,
+    /// Latencies in milliseconds at a fixed rate, the median and the 99th percentile, if they were measured.
+    pub(crate) latency: Option<(f64, f64)>,
 }
 
 /// Programs and duration of the measurements.
@@ -41,11 +39,20 @@ pub(crate) struct Tools {
 }
 
 /// CPU time of all processes, at one moment or between two.
-struct Costs {
-    middle: Cpu,
-    server: f64,
+#[derive(Debug, Clone)]
+pub(crate) struct Costs {
+    /// CPU time of the process in the middle while the work ran.
+    pub(crate) middle: Cpu,
+    /// CPU seconds of the process in the middle until it was idle again: with what it does later for this work.
+    pub(crate) settled: f64,
+    /// CPU seconds of its threads until then, by name.
+    pub(crate) threads: BTreeMap<String, f64>,
+    /// CPU seconds of PostgreSQL.
+    pub(crate) server: f64,
     client: f64,
     machine: f64,
+    /// Seconds that the work took.
+    wall: f64,
 }
 
 impl Tools {
@@ -76,41 +83,40 @@ impl Tools {
         let clients_text = clients.to_string();
         let arguments = ["-S", "-n", "-M", protocol, "-c", &clients_text, "-j", &threads];
         let (_, login) = self.costing(lane, || self.pgbench(lane, &[&arguments[..], &["-t", "1"]].concat()))?;
-        let before = Instant::now();
-        let (done, costs) = self.costing(lane, || {
+        let (done, mut costs) = self.costing(lane, || {
             self.pgbench(lane, &[&arguments[..], &["-T", &self.seconds.to_string()]].concat())
         })?;
-        let wall = before.elapsed().as_secs_f64();
+        costs.middle = costs.middle.since(login.middle);
+        costs.settled = (costs.settled - login.settled).max(0.0);
+        costs.server = (costs.server - login.server).max(0.0);
+        Ok(done.sample(lane, format!("{clients} {protocol}"), round, costs))
+    }
+
+    /// Measures latencies of eight clients that send `rate` transactions per second in all, whatever the answers take.
+    pub(crate) fn latencies(&self, lane: &Lane, protocol: &str, rate: f64, round: usize) -> Result<Sample> {
+        let logs = self.bulk_file.with_file_name("latencies");
+        std::fs::create_dir_all(&logs)?;
+        let (seconds, rate) = (self.seconds.to_string(), format!("{rate:.0}"));
+        let prefix = logs.join("log");
+        let arguments = ["-S", "-n", "-M", protocol, "-c", "8", "-j", "2", "-T", &seconds, "-R", &rate];
+        let (done, costs) = self.costing(lane, || {
+            let prefix = prefix.to_string_lossy();
+            self.pgbench(lane, &[&arguments[..], &["-l", "--log-prefix", &prefix]].concat())
+        })?;
+        let latency = percentiles(&logs);
+        std::fs::remove_dir_all(&logs)?;
         Ok(Sample {
-            case: format!("{clients} {protocol}"),
-            lane: lane.kind,
-            round,
-            amount: done.transactions,
-            seconds: done.transactions / done.rate,
-            middle: costs.middle.since(login.middle),
-            server: (costs.server - login.server).max(0.0),
-            others: costs.others(wall),
+            latency: Some(latency?),
+            ..done.sample(lane, format!("8 {protocol}"), round, costs)
         })
     }
 
     /// Measures `pgbench -S -C`: a new connection for every query, eight at a time.
     pub(crate) fn logins(&self, lane: &Lane, round: usize) -> Result<Sample> {
         let seconds = self.seconds.to_string();
-        let before = Instant::now();
-        let (done, costs) = self.costing(lane, || {
-            self.pgbench(lane, &["-S", "-n", "-C", "-c", "8", "-j", "2", "-T", &seconds])
-        })?;
-        let wall = before.elapsed().as_secs_f64();
-        Ok(Sample {
-            case: "login".to_owned(),
-            lane: lane.kind,
-            round,
-            amount: done.transactions,
-            seconds: done.transactions / done.rate,
-            middle: costs.middle,
-            server: costs.server,
-            others: costs.others(wall),
-        })
+        let arguments = ["-S", "-n", "-C", "-c", "8", "-j", "2", "-T", &seconds];
+        let (done, costs) = self.costing(lane, || self.pgbench(lane, &arguments))?;
+        Ok(done.sample(lane, "login".to_owned(), round, costs))
     }
 
     /// Measures a run of psql, repeated for about half the set time. `megabytes` is the volume of one run.
@@ -124,17 +130,11 @@ impl Tools {
             }
             Ok(())
         })?;
-        let wall = before.elapsed().as_secs_f64();
-        Ok(Sample {
-            case: case.to_owned(),
-            lane: lane.kind,
-            round,
-            amount: megabytes * times,
-            seconds: wall,
-            middle: costs.middle,
-            server: costs.server,
-            others: costs.others(wall),
-        })
+        let done = Done {
+            transactions: megabytes * times,
+            rate: megabytes * times / costs.wall,
+        };
+        Ok(done.sample(lane, case.to_owned(), round, costs))
     }
 
     /// Runs queries for `seconds` and returns their number.
@@ -162,16 +162,25 @@ impl Tools {
 
     fn costing<T>(&self, lane: &Lane, work: impl FnOnce() -> Result<T>) -> Result<(T, Costs)> {
         let before = self.costs(lane.pid())?;
+        let began = Instant::now();
         let done = work()?;
+        let took = began.elapsed();
         // The backends end just after the client; their time is counted once they are gone.
         std::thread::sleep(std::time::Duration::from_millis(100));
-        let after = self.costs(lane.pid())?;
-        let costs = Costs {
-            middle: after.middle.since(before.middle),
-            server: (after.server - before.server).max(0.0),
-            client: after.client - before.client,
-            machine: after.machine - before.machine,
-        };
+        let mut costs = self.costs(lane.pid())?;
+        costs.wall = took.as_secs_f64();
+        costs.middle = costs.middle.since(before.middle);
+        costs.settled = costs.middle.total();
+        costs.server = (costs.server - before.server).max(0.0);
+        costs.client -= before.client;
+        costs.machine -= before.machine;
+        if let Some(gate) = lane.pid().filter(|_| lane.audit_folder().is_some()) {
+            costs.settled = cpu_when_idle(gate)?.since(before.middle).total();
+            costs.threads = cpu_of_threads(gate)?;
+        }
+        for (name, seconds) in &mut costs.threads {
+            *seconds -= before.threads.get(name).copied().unwrap_or_default();
+        }
         Ok((done, costs))
     }
 
@@ -179,16 +188,20 @@ impl Tools {
         let ourselves = rustix::process::getpid().as_raw_nonzero().get();
         Ok(Costs {
             middle: middle.map_or(Ok(Cpu::default()), |pid| cpu(pid, false))?,
+            settled: 0.0,
+            threads: middle.map_or(Ok(BTreeMap::new()), cpu_of_threads)?,
             server: cpu_of_family(self.server)?,
             client: cpu(ourselves, true)?.total(),
             machine: cpu_of_machine()?,
+            wall: 0.0,
         })
     }
 }
 
 impl Costs {
-    fn others(&self, seconds: f64) -> f64 {
-        ((self.machine - self.middle.total() - self.server - self.client) / seconds).max(0.0)
+    /// Returns the number of cores kept busy by anything but client, middle and server: a measure of the sample's reliability.
+    pub(crate) fn others(&self) -> f64 {
+        ((self.machine - self.middle.total() - self.server - self.client) / self.wall).max(0.0)
     }
 }
 
@@ -200,6 +213,18 @@ struct Done {
 }
 
 impl Done {
+    fn sample(self, lane: &Lane, case: String, round: usize, costs: Costs) -> Sample {
+        Sample {
+            case,
+            lane: lane.kind,
+            round,
+            amount: self.transactions,
+            seconds: self.transactions / self.rate,
+            costs,
+            latency: None,
+        }
+    }
+
     fn read(text: &str) -> Option<Self> {
         let after = |label: &str| {
             let rest = text.lines().find_map(|line| line.strip_prefix(label))?;
@@ -210,6 +235,20 @@ impl Done {
             rate: after("tps =")?,
         })
     }
+}
+
+/// Returns the median and the 99th percentile of the latencies in pgbench's logs, in milliseconds. Both count from the moment a
+/// transaction was due (pgbench, option --rate).
+fn percentiles(logs: &Path) -> Result<(f64, f64)> {
+    let mut micros = Vec::new();
+    for file in std::fs::read_dir(logs)? {
+        let text = std::fs::read_to_string(file?.path())?;
+        // client_id transaction_no time script_no time_epoch time_us schedule_lag
+        micros.extend(text.lines().filter_map(|line| line.split(' ').nth(2)?.parse::<f64>().ok()));
+    }
+    micros.sort_by(f64::total_cmp);
+    let at = |hundredth: usize| micros.get(micros.len() * hundredth / 100).map(|micros| micros / 1e3);
+    at(50).zip(at(99)).context("pgbench logged no transaction")
 }
 
 /// Runs a command to its end and returns its standard output.
