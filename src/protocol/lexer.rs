@@ -10,10 +10,12 @@
 
 mod encoding;
 mod settings;
+mod shape;
 mod token;
 
 pub use encoding::{Decoded, Encoding};
 pub use settings::{Backslashes, LexerSettings};
+pub use shape::shape;
 pub(crate) use token::escape;
 pub use token::{Token, TokenKind, stored_name};
 

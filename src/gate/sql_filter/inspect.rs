@@ -27,6 +27,9 @@ const NESTABLE_KINDS: [&str; 4] = ["insert", "update", "delete", "merge"];
 /// Kinds of commands that take or change something.
 pub(super) const CHANGING_KINDS: [&str; 8] = ["insert", "update", "delete", "merge", "truncate", "ddl", DROP, "privilege"];
 
+/// Kinds of statements that may name a table in a place that is not analysed.
+const KINDS_FOUND_BY_WORDS: [&str; 7] = ["ddl", DROP, "privilege", "lock", LOCK_SHARED, "maintenance", "other"];
+
 /// Properties found in a text.
 #[derive(Debug, Default)]
 pub(super) struct FilterFindings {
@@ -44,6 +47,11 @@ impl FilterFindings {
         // The visitor never stops early.
         let _ = statements.visit(&mut found);
         found
+    }
+
+    /// Returns true if it names tables in places that are not analysed: its words count instead.
+    pub(super) fn by_words(&self) -> bool {
+        self.kinds.iter().any(|kind| KINDS_FOUND_BY_WORDS.contains(kind))
     }
 
     fn kind(&mut self, kind: &'static str) {

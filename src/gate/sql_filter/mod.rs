@@ -26,7 +26,7 @@ use rules::{AllowedKinds, DeniedTable};
 
 use crate::audit::sql_analysis::{CommandClass, ParseFailure, hides_names, parse, words};
 use crate::model::names::ProfileName;
-use crate::protocol::lexer::LexerSettings;
+use crate::protocol::lexer::{LexerSettings, shape};
 
 /// Maximum length of a text that is parsed, in bytes. An `INSERT` of that length takes some 11 ms in a release build, a text of
 /// only short statements 150 ms: the end of a session may not have to wait for much longer.
@@ -38,19 +38,16 @@ pub const MAX_CACHED_TEXT_BYTES: usize = 16 << 10;
 const CACHE_BYTES: u64 = 4 << 20;
 /// Bytes that a cached verdict takes in addition to its text.
 const ENTRY_BYTES: u64 = 256;
-/// Kinds of statements that may name a table in a place that is not analysed.
-const KINDS_FOUND_BY_WORDS: [&str; 7] = [
-    "ddl",
-    rules::DROP,
-    "privilege",
-    "lock",
-    rules::LOCK_SHARED,
-    "maintenance",
-    "other",
-];
 
 /// Refusal of a text or a call; `None` if it may be forwarded.
 pub type FilterVerdict = Option<Arc<StatementRefusal>>;
+
+/// Rule that a text breaks, if it breaks one.
+struct Judged {
+    broken: Option<BrokenRule>,
+    /// True if words in its literals may have counted: another text of its shape may be judged otherwise.
+    by_words: bool,
+}
 
 /// Rules of one profile, ready to judge. All sessions of the profile share them.
 #[derive(Debug)]
@@ -115,8 +112,8 @@ impl SqlFilter {
             .unwrap_or(MAX_SQL_BYTES)
     }
 
-    /// Judges the text of a Query or Parse message as the target reads it under the session's settings. A text that was judged
-    /// before is not parsed again, unless the settings differ from the defaults and matter to it.
+    /// Judges the text of a Query or Parse message as the target reads it under the session's settings. A text is not parsed if one
+    /// of its shape was judged before, unless the settings differ from the defaults and matter to it.
     #[must_use]
     pub fn judge(&self, text: &[u8], settings: LexerSettings) -> FilterVerdict {
         if text.len() > self.longest() {
@@ -127,13 +124,23 @@ impl SqlFilter {
         }
         let usual = settings == LexerSettings::default() || LexerSettings::do_not_matter_to(text);
         if text.len() > MAX_CACHED_TEXT_BYTES || !usual {
-            return self.verdict(self.broken(text, settings));
+            return self.verdict(self.broken(text, settings).broken);
         }
-        if let Some(verdict) = self.known.get(text) {
+        // A NUL, which no text has, keeps shapes apart from texts.
+        let shape = shape(text).map(|mut shape| {
+            shape.push(0);
+            shape
+        });
+        let known = shape.as_deref().and_then(|shape| self.known.get(shape));
+        if let Some(verdict) = known.or_else(|| self.known.get(text)) {
             return verdict;
         }
-        let verdict = self.verdict(self.broken(text, settings));
-        self.known.insert(text.into(), verdict.clone());
+        let judged = self.broken(text, settings);
+        let key = shape
+            .filter(|_| !judged.by_words)
+            .map_or_else(|| text.into(), Vec::into_boxed_slice);
+        let verdict = self.verdict(judged.broken);
+        self.known.insert(key, verdict.clone());
         verdict
     }
 
@@ -180,26 +187,38 @@ impl SqlFilter {
     }
 
     /// Returns the first rule that a text breaks.
-    fn broken(&self, text: &[u8], settings: LexerSettings) -> Option<BrokenRule> {
+    fn broken(&self, text: &[u8], settings: LexerSettings) -> Judged {
+        let unknown = |unparsed| Judged {
+            broken: self.unknown(why(unparsed), text, settings),
+            by_words: true,
+        };
+        let setting = |name| Judged {
+            broken: Some(BrokenRule::Setting(name)),
+            by_words: false,
+        };
         let tokens = match parse::tokens(text, settings) {
             Ok(tokens) => tokens,
-            Err(unparsed) => return self.unknown(why(unparsed), text, settings),
+            Err(unparsed) => return unknown(unparsed),
         };
-        if let Some(setting) = inspect::set_config(&tokens) {
-            return Some(BrokenRule::Setting(setting));
+        if let Some(name) = inspect::set_config(&tokens) {
+            return setting(name);
         }
         let statements = match parse::statements(tokens) {
             Ok(statements) => statements,
-            Err(unparsed) => return self.unknown(why(unparsed), text, settings),
+            Err(unparsed) => return unknown(unparsed),
         };
         let found = FilterFindings::of(&statements);
-        if let Some(setting) = found.setting {
-            return Some(BrokenRule::Setting(setting));
+        if let Some(name) = found.setting {
+            return setting(name);
         }
         let broken = self.kinds(&found.kinds).or_else(|| self.opaque(&found.kinds));
-        broken
+        let broken = broken
             .or_else(|| self.tables(&statements, &found, text))
-            .or_else(|| found.without_where.filter(|_| self.need_where).map(BrokenRule::WithoutWhere))
+            .or_else(|| found.without_where.filter(|_| self.need_where).map(BrokenRule::WithoutWhere));
+        Judged {
+            broken,
+            by_words: found.by_words(),
+        }
     }
 
     /// Checks the tables that the statements name; for kinds whose tables are not all found, the words of the text.
@@ -212,9 +231,8 @@ impl SqlFilter {
             .denied
             .iter()
             .find(|denied| tables.iter().any(|table| denied.may_be(table)));
-        let by_words = || found.kinds.iter().any(|kind| KINDS_FOUND_BY_WORDS.contains(kind));
         match denied {
-            None if by_words() => self.tables_by_words(text),
+            None if found.by_words() => self.tables_by_words(text),
             denied => denied.map(|denied| BrokenRule::Table(denied.written.clone())),
         }
     }

@@ -397,3 +397,36 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_shape_is_the_text_without_values() {
+    let of = |text: &str| shape(text.as_bytes()).map(|shape| String::from_utf8(shape).unwrap());
+    for (text, expected) in [
+        ("SELECT a FROM t WHERE id = 4711", "SELECT a FROM t WHERE id = 0"),
+        ("  select /* ' */ 'it''s'\n 'more',1.5,$1 -- end", "select '',1.5,$1"),
+        (
+            "insert into t values (1, 'a'), (22, 'b');",
+            "insert into t values (0, ''), (0, '');",
+        ),
+        ("select 1;\n((values (2)))", "select 0; ((values (0)))"),
+        (
+            "select E'a', B'1', 0x1F, 1234567890, 1e3",
+            "select E'a', B'1', 0x1F, 1234567890, 1e3",
+        ),
+        ("select 1..2", "select 0..0"),
+    ] {
+        assert_eq!(of(text).as_deref(), Some(expected), "{text}");
+    }
+    for text in [
+        "set client_encoding = 'utf8'",
+        "select 1; set client_encoding = 'latin1'",
+        "select set_config('client_encoding', 'x', false)",
+        "select pg_catalog.\"SET_CONFIG\"('a', 'b', false)",
+        "do 'begin end'",
+        "select U&'\\0061'",
+        "select 'no end",
+        "explain select 1",
+    ] {
+        assert_eq!(of(text), None, "{text}");
+    }
+}

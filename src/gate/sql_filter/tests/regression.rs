@@ -44,7 +44,7 @@ async fn the_regression_files_are_judged() {
         valid += 1;
         times.push(took);
         let parsed = parse::tokens(text.as_bytes(), LexerSettings::default()).and_then(parse::statements);
-        let known = broken.is_none_or(|broken| broken.rule().0 != FilterRule::Unknown) && parsed.is_ok();
+        let known = broken.broken.is_none_or(|broken| broken.rule().0 != FilterRule::Unknown) && parsed.is_ok();
         read += u32::from(known);
         let Ok(parsed) = parsed else { continue };
         let kinds = FilterFindings::of(&parsed).kinds;

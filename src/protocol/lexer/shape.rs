@@ -1,0 +1,56 @@
+//! Shape of a statement: its text without the values of its literals. What depends on the structure alone is found once per shape,
+//! however many values come.
+//!
+//! INVARIANT: two texts of one shape have the same tokens, but for the values of plain literals and of short whole numbers, and
+//! none of these is a name, a setting or code that the text runs.
+
+use super::{Lexer, LexerSettings, Token, TokenKind};
+
+/// First words of commands in whose structure no literal has a meaning. (`SET`, `DO`, `EXECUTE`, `CREATE FUNCTION` are others.)
+const SHAPED: [&str; 6] = ["select", "insert", "update", "delete", "with", "values"];
+
+/// Maximum number of digits of a blanked number: parsers hold it in 32 bits.
+const MAX_DIGITS: usize = 9;
+
+/// Returns the shape of a text that PostgreSQL reads under its default settings. Comments and white space become one space, plain
+/// literals are empty, and whole numbers are 0.
+///
+/// `None` if it has no shape: a command is of another kind, a literal may name a setting (`set_config`), a name or a literal has
+/// escapes by code points, or the ends of its tokens are not certain.
+#[must_use]
+pub fn shape(text: &[u8]) -> Option<Vec<u8>> {
+    let masked = LexerSettings::default().mask(text)?;
+    let mut lexer = Lexer::new(&masked);
+    let mut shape = Vec::with_capacity(text.len());
+    let (mut begins, mut end) = (true, 0);
+    while let Some(token) = lexer.next() {
+        if token.kind == TokenKind::Comment {
+            continue;
+        }
+        if token.start > end && !shape.is_empty() {
+            shape.push(b' ');
+        }
+        end = token.end();
+        if begins && !token.is_sign(b'(') && !token.is_sign(b';') {
+            SHAPED.into_iter().find(|word| token.is(word))?;
+            begins = false;
+        }
+        begins |= token.is_sign(b';');
+        shape.extend_from_slice(written(&token, text)?);
+    }
+    Some(shape)
+}
+
+/// Returns a token as the shape has it.
+fn written<'t>(token: &Token<'t>, text: &'t [u8]) -> Option<&'t [u8]> {
+    let is_plain = |token: &Token<'_>| token.text.first() == Some(&b'\'');
+    match token.kind {
+        TokenKind::Unfinished | TokenKind::Ambiguous => None,
+        _ if token.is_by_code_points() => None,
+        TokenKind::Word | TokenKind::Quoted if token.inner.eq_ignore_ascii_case(b"set_config") => None,
+        TokenKind::Literal if is_plain(token) => Some(b"''"),
+        TokenKind::Number if token.text.len() <= MAX_DIGITS && token.text.iter().all(u8::is_ascii_digit) => Some(b"0"),
+        // The mask keeps positions, so the token stands at the same place of the text.
+        _ => text.get(token.start..token.end()),
+    }
+}
