@@ -19,6 +19,9 @@ pub use shape::shape;
 pub(crate) use token::escape;
 pub use token::{Token, TokenKind, stored_name};
 
+/// Maximum number of operator characters in a row. The name of an operator has fewer than 64 bytes (`NAMEDATALEN`).
+const MAX_OPERATOR_RUN: usize = 256;
+
 /// Reader of tokens, front to back; a copy of it serves to look ahead.
 ///
 /// A text that is not ASCII must be masked first ([`LexerSettings::mask`]), unless its encoding is known to be one of a server's.
@@ -261,9 +264,9 @@ impl<'a> Lexer<'a> {
         self.rest(TokenKind::Unfinished, start)
     }
 
-    /// Reads a number. Letters after it begin a word: PostgreSQL before 15 reads them so, later versions refuse the text
-    /// (`integer_junk`). Only a number in another base or with `_` is one token for the versions that support those (16 on);
-    /// older versions read what follows the first digits as a name, which can only be an alias.
+    /// Reads a number. A word that touches it begins behind its first decimal digits: PostgreSQL before 15 reads it so, later
+    /// versions refuse the text (`integer_junk`). A number in another base or with `_` is one token for the versions that support
+    /// those (16 on), if no word touches it; older versions read what follows the first digits as a name, which can only be an alias.
     fn number(&self, start: usize) -> Token<'a> {
         let is_other: fn(u8) -> bool = match (self.byte(start), self.byte(start + 1)) {
             (Some(b'0'), Some(b'x' | b'X')) => |byte| byte.is_ascii_hexdigit(),
@@ -273,7 +276,8 @@ impl<'a> Lexer<'a> {
         };
         let from = start + 2 + usize::from(self.byte(start + 2) == Some(b'_'));
         let to_another_base = self.digits(from, is_other);
-        if to_another_base > from {
+        let touches_word = |end: usize| self.byte(end).is_some_and(in_word);
+        if to_another_base > from && !touches_word(to_another_base) {
             return self.token(TokenKind::Number, start, to_another_base);
         }
         let is_digit = |byte: u8| byte.is_ascii_digit();
@@ -286,6 +290,11 @@ impl<'a> Lexer<'a> {
             let from = end + 1 + usize::from(matches!(self.byte(end + 1), Some(b'+' | b'-')));
             let exponent = self.digits(from, is_digit);
             end = if exponent > from { exponent } else { end };
+        }
+        if touches_word(end)
+            && let Some(mark) = self.text.get(start..end).and_then(|number| memchr::memchr(b'_', number))
+        {
+            end = start + mark;
         }
         self.token(TokenKind::Number, start, end)
     }
@@ -300,11 +309,17 @@ impl<'a> Lexer<'a> {
     }
 
     /// Reads the longest operator, up to a comment. If it has only characters of SQL's own operators, a `+` or `-` at its end is
-    /// a separate operator (scan.l: `operator`).
+    /// a separate operator (scan.l: `operator`). A run of more than [`MAX_OPERATOR_RUN`] characters is not read: each of its tokens
+    /// would take the time of the whole run.
     fn operator(&self, start: usize) -> Token<'a> {
-        let run = self.run(TokenKind::Sign, start, is_operator).text;
-        let comment = run.windows(2).position(|two| two == b"/*" || two == b"--");
-        let mut operator = run.get(..comment.unwrap_or(run.len())).unwrap_or(run);
+        let rest = self.text.get(start..).unwrap_or_default();
+        let is_comment = |at: usize| matches!(rest.get(at..at + 2), Some(b"/*" | b"--"));
+        let run = rest.iter().take(MAX_OPERATOR_RUN + 1).enumerate();
+        let length = run.take_while(|(at, byte)| is_operator(**byte) && !is_comment(*at)).count();
+        if length > MAX_OPERATOR_RUN {
+            return self.rest(TokenKind::Ambiguous, start);
+        }
+        let mut operator = rest.get(..length).unwrap_or_default();
         if !operator.iter().any(|byte| b"~!@#^&|`?%".contains(byte)) {
             while let [shorter @ .., b'+' | b'-'] = operator
                 && !shorter.is_empty()

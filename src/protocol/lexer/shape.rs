@@ -4,7 +4,7 @@
 //! INVARIANT: two texts of one shape have the same tokens, but for the values of plain literals and of short whole numbers, and
 //! none of these is a name, a setting or code that the text runs.
 
-use super::{Lexer, LexerSettings, Token, TokenKind};
+use super::{Lexer, LexerSettings, Token, TokenKind, in_word};
 
 /// First words of commands in whose structure no literal has a meaning. (`SET`, `DO`, `EXECUTE`, `CREATE FUNCTION` are others.)
 const SHAPED: [&str; 6] = ["select", "insert", "update", "delete", "with", "values"];
@@ -41,6 +41,15 @@ pub fn shape(text: &[u8]) -> Option<Vec<u8>> {
     Some(shape)
 }
 
+fn is_short(number: &Token<'_>) -> bool {
+    number.text.len() <= MAX_DIGITS && number.text.iter().all(u8::is_ascii_digit)
+}
+
+/// Returns true if a word follows without a space: `1x1F` is a number and a name, and with a 0 in front it would be one number.
+fn touches_word(number: &Token<'_>, text: &[u8]) -> bool {
+    text.get(number.end()).is_some_and(|byte| in_word(*byte))
+}
+
 /// Returns a token as the shape has it.
 fn written<'t>(token: &Token<'t>, text: &'t [u8]) -> Option<&'t [u8]> {
     let is_plain = |token: &Token<'_>| token.text.first() == Some(&b'\'');
@@ -49,7 +58,7 @@ fn written<'t>(token: &Token<'t>, text: &'t [u8]) -> Option<&'t [u8]> {
         _ if token.is_by_code_points() => None,
         TokenKind::Word | TokenKind::Quoted if token.inner.eq_ignore_ascii_case(b"set_config") => None,
         TokenKind::Literal if is_plain(token) => Some(b"''"),
-        TokenKind::Number if token.text.len() <= MAX_DIGITS && token.text.iter().all(u8::is_ascii_digit) => Some(b"0"),
+        TokenKind::Number if is_short(token) && !touches_word(token, text) => Some(b"0"),
         // The mask keeps positions, so the token stands at the same place of the text.
         _ => text.get(token.start..token.end()),
     }

@@ -207,6 +207,28 @@ fn numbers_as_the_versions_that_take_them() {
     );
 }
 
+/// PostgreSQL before 15 reads a number and a name; later versions refuse these texts.
+#[test]
+fn a_word_that_touches_a_number_is_whole() {
+    is("0b0from", &[(Number, "0"), (Word, "b0from")]);
+    is("0x1where", &[(Number, "0"), (Word, "x1where")]);
+    is("1_0from", &[(Number, "1"), (Word, "_0from")]);
+    is("1e1_0from", &[(Number, "1e1"), (Word, "_0from")]);
+    is(
+        "0b1 from 0o7,",
+        &[(Number, "0b1"), (Word, "from"), (Number, "0o7"), (Sign, ",")],
+    );
+}
+
+#[test]
+fn a_run_of_operator_characters_has_an_end() {
+    let run = "+".repeat(MAX_OPERATOR_RUN);
+    let tokens = tokens(run.as_bytes(), LexerSettings::default());
+    assert_eq!(tokens.len(), MAX_OPERATOR_RUN, "each a sign");
+    is(&format!("1 {run}+"), &[(Number, "1"), (Ambiguous, &format!("{run}+"))]);
+    is("@/**/@", &[(Sign, "@"), (Comment, "/**/"), (Sign, "@")]);
+}
+
 #[test]
 fn dollar_tags_that_may_be_the_same_in_another_encoding() {
     is("$ä$ ; $ä$ x", &[(Dollar, "$ä$ ; $ä$"), (Word, "x")]);
@@ -414,6 +436,7 @@ fn a_shape_is_the_text_without_values() {
             "select E'a', B'1', 0x1F, 1234567890, 1e3",
         ),
         ("select 1..2", "select 0..0"),
+        ("select 1x1F, 0x1F, 1b0from, 12 b", "select 1x1F, 0x1F, 1b0from, 0 b"),
     ] {
         assert_eq!(of(text).as_deref(), Some(expected), "{text}");
     }
