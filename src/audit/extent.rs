@@ -118,6 +118,7 @@ impl SearchExtent {
             kept,
             bytes: 0,
             left_out: 0,
+            taken: 0,
         })
     }
 }
@@ -129,6 +130,8 @@ pub(super) struct RecordCollector {
     bytes: usize,
     /// Records that were asked for and let go of, for there was too much.
     left_out: u64,
+    /// Number of finds that were taken so far, sorted by a measure.
+    taken: u64,
 }
 
 type RecordResult = Result<LogRecord, ReadError>;
@@ -138,13 +141,13 @@ enum KeptRecords {
     /// Maximum number of records, their number, and the records with the errors between them.
     Newest(u32, u32, VecDeque<RecordResult>),
     /// Measure, maximum number, the statement that was found last, whose outcome is next, and the records by their measure; of
-    /// equal ones the latest is the least.
+    /// equal ones the latest is the least. A log may have a number twice, so each find has one of its own.
     Largest(
         SortKey,
         Option<EventName>,
         u32,
         Option<Box<LogRecord>>,
-        BTreeMap<(u64, Reverse<u64>), Vec<LogRecord>>,
+        BTreeMap<(u64, Reverse<u64>, Reverse<u64>), Vec<LogRecord>>,
     ),
 }
 
@@ -180,10 +183,11 @@ impl RecordCollector {
                     let of = |statement: &LogRecord| statement_of(&statement.event) == statement_of(&record.event);
                     let before = statement.take().map(|statement| *statement);
                     let mut records: Vec<_> = before.into_iter().filter(of).collect();
-                    let rank = (measure, Reverse(record.seq));
+                    self.taken += 1;
+                    let rank = (measure, Reverse(record.seq), Reverse(self.taken));
                     records.push(record);
                     self.bytes += records.iter().map(weight).sum::<usize>();
-                    sorted.entry(rank).or_default().append(&mut records);
+                    sorted.insert(rank, records);
                     while sorted.len() > *most as usize || (self.bytes > MAX_HELD_TEXT_BYTES && sorted.len() > 1) {
                         self.left_out += u64::from(sorted.len() <= *most as usize);
                         let (_, least) = sorted.pop_first().unwrap_or_default();

@@ -15,7 +15,7 @@ pub(super) fn literals(text: &[u8], settings: LexerSettings, depth: u8) -> Vec<R
     let (mut lexer, mut place, mut cuts) = (Lexer::under(text, settings), CodeTracker::default(), Vec::new());
     while let Some(token) = lexer.next_code() {
         match LiteralBody::of(&token, settings) {
-            Some(body) if place.is_code() && depth < MAX_DEPTH => {
+            Some(body) if place.is_code() && depth < MAX_DEPTH && !body.refused => {
                 let inner = literals(&body.text, settings, depth + 1);
                 cuts.extend(inner.iter().map(|cut| body.place(cut)));
             }
@@ -85,6 +85,8 @@ pub(super) struct LiteralBody<'a> {
     pub(super) text: Cow<'a, [u8]>,
     /// Place of the literal, with its quotes.
     pub(super) whole: RedactedRange,
+    /// True if it has an escape that PostgreSQL refuses: its content is not certain.
+    pub(super) refused: bool,
     /// Start and end of the content in the whole text.
     start: usize,
     end: usize,
@@ -115,13 +117,15 @@ impl<'a> LiteralBody<'a> {
         let end = token.text.len() - if open { 0 } else { behind };
         let inner = token.text.get(before..end).unwrap_or_default();
         let start = token.start + before;
-        let (text, from) = match escapes.map(|escapes| resolved(inner, start, escapes)) {
-            None => (Cow::Borrowed(inner), None),
-            Some((text, from)) => (Cow::Owned(text), Some(from)),
+        let (text, from, refused) = match escapes.map(|escapes| resolved(inner, start, escapes)) {
+            None => (Cow::Borrowed(inner), None, false),
+            Some((text, from, refused)) => (Cow::Owned(text), Some(from), refused),
         };
         Some(Self {
             text,
             whole: whole(token),
+            // A text that is cut may end within an escape.
+            refused: refused && !open,
             start,
             end: start + inner.len(),
             from,
@@ -143,9 +147,10 @@ impl<'a> LiteralBody<'a> {
     }
 }
 
-/// Resolves a quoted literal whose `inner` part begins at `start`; returns its bytes, and the offset from which each comes.
-fn resolved(inner: &[u8], start: usize, escapes: bool) -> (Vec<u8>, Vec<usize>) {
-    let (mut text, mut from, mut at) = (Vec::new(), Vec::new(), 0);
+/// Resolves a quoted literal whose `inner` part begins at `start`; returns its bytes, the offset from which each comes, and
+/// true if PostgreSQL refuses an escape in it.
+fn resolved(inner: &[u8], start: usize, escapes: bool) -> (Vec<u8>, Vec<usize>, bool) {
+    let (mut text, mut from, mut refused, mut at) = (Vec::new(), Vec::new(), false, 0);
     while let Some(byte) = inner.get(at).copied() {
         let behind = inner.get(at + 1..).unwrap_or_default();
         let length = match byte {
@@ -157,7 +162,7 @@ fn resolved(inner: &[u8], start: usize, escapes: bool) -> (Vec<u8>, Vec<usize>) 
             b'\'' => gap(behind) + 1,
             b'\\' if escapes => {
                 let rest = lexer::escape(behind, &mut text).unwrap_or_else(|| {
-                    // PostgreSQL refuses it.
+                    refused = true;
                     text.push(behind.first().copied().unwrap_or(byte));
                     behind.get(1..).unwrap_or_default()
                 });
@@ -171,7 +176,7 @@ fn resolved(inner: &[u8], start: usize, escapes: bool) -> (Vec<u8>, Vec<usize>) 
         from.resize(text.len(), start + at);
         at += length;
     }
-    (text, from)
+    (text, from, refused)
 }
 
 /// Returns the length of the text between the parts of a literal, with the quote after it (scan.l: `quotecontinue`).

@@ -419,7 +419,7 @@ impl<'a> SecretScan<'a> {
         let body = LiteralBody::of(token, self.settings);
         // Escapes hide its letters.
         let hidden = matches!(token.text, [b'u' | b'U', ..]);
-        let shown = body.as_ref().filter(|_| !hidden);
+        let shown = body.as_ref().filter(|body| !hidden && !body.refused);
         let cuts = shown.and_then(|body| self.within(&body.text, open, |cut| body.place(cut)));
         match (cuts, body) {
             (Some(cuts), _) => self.nest.cuts.extend(cuts),

@@ -165,6 +165,8 @@ fn a_hostile_text_does_not_use_up_the_stack() {
         format!("SELECT 1{}", " UNION SELECT 1,2".repeat(many)),
         format!("SELECT {}1", "NOT ".repeat(many)),
         format!("SELECT {}1", "- ".repeat(many)),
+        format!("SELECT {}1", "+".repeat(many)),
+        format!("SELECT {}1", "@/**/".repeat(many)),
         format!("SELECT 1 WHERE 1{}", " OR f(1, 2)".repeat(many)),
         format!("SELECT x{}", " COLLATE a".repeat(many)),
         format!("SELECT x{}", " IS NULL".repeat(many)),
@@ -231,4 +233,11 @@ fn no_text_is_thought_about_for_long() {
     // A second in a debug build; minutes to years without a budget.
     let unparsed = told.recv_timeout(std::time::Duration::from_mins(2)).expect("an answer");
     assert_eq!(unparsed, Some(ParseFailure::Deep));
+}
+
+/// pgvector's distance is not a comparison, although sqlparser takes it for MySQL's.
+#[test]
+fn an_operator_of_an_extension_binds_like_any_other() {
+    let text = "SELECT id FROM docs WHERE 0.3 BETWEEN emb <=> '[1]' AND 1";
+    assert_eq!(reading_of(text).unparsed, None);
 }

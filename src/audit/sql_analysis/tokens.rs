@@ -133,7 +133,9 @@ fn operator(text: &[u8]) -> Option<Token> {
     }
     let mut known = Tokenizer::new(&POSTGRES, text).tokenize().unwrap_or_default();
     match known.as_slice() {
-        [token] if !matches!(token, Token::Char(_)) => known.pop(),
+        // These two are sqlparser's with another precedence than PostgreSQL's "any other operator".
+        [Token::Char(_) | Token::Spaceship | Token::DoubleEq] => Some(Token::CustomBinaryOperator(text.to_owned())),
+        [_] => known.pop(),
         _ => Some(Token::CustomBinaryOperator(text.to_owned())),
     }
 }
