@@ -49,12 +49,14 @@ impl FromStr for ControlEndpoint {
         if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
             return Ok(Self::Unix(PathBuf::from(path.strip_prefix("//").unwrap_or(path))));
         }
+        // In a web address `@`, `?`, `#` and a backslash would make the host another one than the first that is read.
+        let is_of_host = |character: char| character.is_alphanumeric() || "-._:[]".contains(character);
         let host = |rest: &str| {
-            let host = rest.trim_end_matches('/');
-            let whole = host
-                .rsplit_once(':')
-                .is_some_and(|(name, port)| !name.is_empty() && port.parse::<u16>().is_ok());
-            (whole && !host.contains('/')).then(|| host.to_owned())
+            let (name, port) = rest.trim_end_matches('/').rsplit_once(':')?;
+            let port: u16 = port.parse().ok()?;
+            let bare = name.contains(':') && !name.starts_with('[');
+            let name = if bare { format!("[{name}]") } else { name.to_owned() };
+            (!name.is_empty() && name.chars().all(is_of_host)).then(|| format!("{name}:{port}"))
         };
         let found = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
             (Some(rest), _) => host(rest).map(Self::Tls),
@@ -87,8 +89,17 @@ mod tests {
             "https://gate.example.org:7433".parse().ok(),
             Some(ControlEndpoint::Tls("gate.example.org:7433".into()))
         );
+        assert_eq!(
+            "https://::1:7433".parse().ok(),
+            Some(ControlEndpoint::Tls("[::1]:7433".into()))
+        );
         for bad in [
             "",
+            "https://gate.example.org:7433@evil.example:443",
+            "https://evil.example:443?x.gate.example.org:7433",
+            "https://evil.example:443#x.gate.example.org:7433",
+            "https://evil.example:443\\x.gate.example.org:7433",
+            "http://localhost:7433@evil.example:80",
             "unix:",
             "https://h",
             "h:1",

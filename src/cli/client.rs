@@ -206,6 +206,9 @@ fn http(address: &ControlEndpoint, trust: Option<&GateTrust>) -> Result<Client, 
         .no_proxy()
         .redirect(redirect::Policy::none())
         .pool_max_idle_per_host(0)
+        // A quiet stream outlives a network that is away for a minute.
+        .tcp_keepalive(None)
+        .tcp_user_timeout(None)
         .connect_timeout(CONNECT_TIMEOUT);
     if let ControlEndpoint::Unix(path) = address {
         builder = builder.unix_socket(path.as_path());
