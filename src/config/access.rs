@@ -109,7 +109,9 @@ pub(super) fn policy(table: &TableSection<'_>) -> (PolicyLocation, Option<Arc<Po
         dir,
         zone: TimeZone::get(&zone).unwrap_or(TimeZone::UTC),
     };
-    let absent = place.dir == table.resolved(policies::DEFAULT_DIR) && !place.dir.exists();
+    // A folder that is named in any other way has to be there, or a reload would take all rules away for a mount that is late.
+    let written = table.value("dir").and_then(|dir| dir.get_ref().as_str());
+    let absent = written.is_none_or(|dir| dir == policies::DEFAULT_DIR) && !place.dir.exists();
     if absent || !table.opens("dir") {
         return (place, None);
     }

@@ -319,9 +319,11 @@ fn policies_are_read_with_the_file_and_every_mistake_in_them_is_told() {
         (none.access.default_window, none.access.requests_per_minute),
         (Duration::from_mins(30), 30)
     );
-    // A folder that is named has to be there.
-    let missing = load("[policy]\ndir = \"rules\"\n").unwrap_err();
-    assert!(missing.iter().all(ConfigMistake::is_of_policies), "{missing:?}");
+    // A folder that is named has to be there, also if it is the default one by another name.
+    for named in ["rules", "./policies"] {
+        let missing = load(&format!("[policy]\ndir = \"{named}\"\n")).unwrap_err();
+        assert!(missing.iter().all(ConfigMistake::is_of_policies), "{missing:?}");
+    }
     let folder = dir.path().join("policies");
     std::fs::create_dir(&folder).unwrap();
     std::fs::write(
