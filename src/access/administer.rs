@@ -20,7 +20,7 @@ pub struct Administration<'a> {
 }
 
 impl AccessService {
-    /// Returns the operations of an administrator if the caller may administer. The decision is on record.
+    /// Returns the operations of an administrator if the caller may administer. The decision on a person is on record.
     pub async fn administer<'a>(&'a self, caller: &'a Caller) -> Result<Administration<'a>, AccessError> {
         self.may(caller, Action::Administer).await?;
         Ok(Administration { service: self, caller })
@@ -57,6 +57,11 @@ impl Administration<'_> {
         let ledger = &self.service.0.ledger;
         let (grant, secret) = ledger.create(terms, self.caller.name()).await?;
         Ok((ledger.grant(grant.id()).await?, secret))
+    }
+
+    /// Returns a grant.
+    pub async fn grant(&self, id: &GrantId) -> Result<GrantView, AccessError> {
+        Ok(self.service.0.ledger.grant(id).await?)
     }
 
     /// Changes a grant.

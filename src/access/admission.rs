@@ -87,7 +87,7 @@ impl AccessService {
                 return Err(RefusedAdmission { ending, identity });
             }
         };
-        match self.attribution(session.permit.identity(), request) {
+        match self.attribution(session.permit.grant(), session.permit.identity(), request) {
             Ok(attribution) => Ok(Admission { session, attribution }),
             Err(ending) => Err(RefusedAdmission {
                 ending,
@@ -103,8 +103,8 @@ impl AccessService {
         }
     }
 
-    fn attribution(&self, identity: &IdentityName, request: RequestOfGrant) -> Result<Attribution, Ending> {
-        let Some(Request { wish, .. }) = request.map_err(|error| unreadable(&error))? else {
+    fn attribution(&self, grant: &GrantId, identity: &IdentityName, request: RequestOfGrant) -> Result<Attribution, Ending> {
+        let Some(Request { wish, .. }) = request.map_err(|error| unreadable(grant, &error))? else {
             let user = self.0.ledger.user(identity);
             return Ok(Attribution {
                 groups: user.map(|user| user.groups).unwrap_or_default(),
@@ -129,7 +129,7 @@ impl AccessService {
             grant: grant.id().clone(),
             why,
         };
-        let request = request.as_ref().map_err(|error| unreadable(error))?;
+        let request = request.as_ref().map_err(|error| unreadable(grant.id(), error))?;
         let outcome = request
             .as_ref()
             .and_then(|request| Some((request, request.outcome.as_ref()?)));
@@ -184,7 +184,7 @@ impl AccessService {
     }
 }
 
-fn unreadable(error: &LedgerError) -> Ending {
-    tracing::error!(error = %display_chain(error), "cannot read the request of a grant; refusing the login");
+fn unreadable(grant: &GrantId, error: &LedgerError) -> Ending {
+    tracing::error!(%grant, error = %display_chain(error), "cannot read the request of a grant; refusing the login");
     Ending::LedgerFailed
 }

@@ -1,6 +1,6 @@
 //! Use cases of operators, and the HTTP API.
 //!
-//! It keeps no state of its own: grants belong to the access service, sessions to the registry, records to the audit log.
+//! It keeps no state of its own: grants belong to the ledger, sessions to the registry, records to the audit log.
 //!
 //! INVARIANT: nothing under `/v1` is answered to an unauthenticated caller, and every change goes through the access service,
 //! which has it recorded first.

@@ -41,7 +41,7 @@ const SETTLE_WAIT: Duration = Duration::from_secs(2);
 /// Time after which a pending restriction is reported as trouble: a healthy store and log need a few milliseconds.
 const TROUBLE_AFTER: Duration = Duration::from_secs(1);
 
-/// Object of a restriction, as the restriction leaves it. Its entry stays in memory until then.
+/// Object of a restriction, as the restriction leaves it. Its entry stays in memory until that is stored and on record.
 pub(super) enum ChangeSubject {
     Grant(Arc<GrantEntry>, Grant),
     Request(Arc<RequestEntry>, Request),

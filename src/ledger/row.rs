@@ -51,6 +51,12 @@ pub(super) fn load(connection: &Connection, now: Timestamp) -> Result<Vec<GrantE
     all(connection, &sql, now, &mut entry)
 }
 
+/// Returns the same grants without their logins.
+pub(super) fn unended(connection: &Connection, now: Timestamp) -> Result<Vec<Grant>, StoreError> {
+    let sql = format!("SELECT {GRANT_COLUMNS} FROM grants WHERE coalesce(until, activate_by) > ?1");
+    all(connection, &sql, [now.as_microsecond()], read_grant)
+}
+
 /// Returns a grant with the verifiers of its logins.
 pub(super) fn recall(connection: &Connection, id: &GrantId) -> Result<Option<GrantEntry>, StoreError> {
     let sql = format!("SELECT {GRANT_COLUMNS} FROM grants WHERE id = ?1");

@@ -18,7 +18,7 @@ use super::pending::PendingChange;
 use super::sqlite::{execute, together};
 use super::{Ledger, LedgerError, LedgerInner, StoreError, row};
 use crate::audit::event::{ClockSet, Event};
-use crate::model::grant::{Grant, Revocation};
+use crate::model::grant::Revocation;
 use crate::model::names::IdentityName;
 use crate::model::request::{Request, RequestOutcome};
 
@@ -110,8 +110,7 @@ impl LedgerInner {
 fn set_back(connection: &Connection, (from, to): (Timestamp, Timestamp), by: &str) -> Result<(), StoreError> {
     together(connection, |connection| {
         if to < from {
-            for entry in row::load(connection, to)? {
-                let mut grant = Grant::clone(&entry.current());
+            for mut grant in row::unended(connection, to)? {
                 grant.revoked.get_or_insert(Revocation {
                     at: from,
                     by: by.to_owned(),

@@ -128,8 +128,9 @@ impl Ledger {
                 self.0.users_changed.send_modify(|changes| *changes += 1);
                 effect = Some(self.0.answer(&[item]).await);
             }
+            // Others may have changed the user while this waited.
             if effect.is_some() && now.groups == groups {
-                return Ok(UserView::of(&now, effect));
+                return Ok(UserView::of(&self.local_user(name)?, effect));
             }
         }
         let wanted = name.clone();

@@ -8,7 +8,6 @@ use axum::Json;
 use axum::extract::Path;
 
 use super::{JsonAnswer, named};
-use crate::access::policy::Action;
 use crate::control::authenticate::Call;
 use crate::control::model::{ProfileBody, RoleBody, TargetBody, TargetStatus, Targets};
 use crate::control::problem::ApiError;
@@ -29,7 +28,7 @@ pub(in crate::control) async fn list(Call { gate, caller }: Call) -> JsonAnswer<
 
 #[utoipa::path(get, path = "/v1/targets/{name}/status", tag = "targets", summary = "Roles of a target's grants at its server", params(("name" = String, Path, description = "The target")), responses((status = 200, description = "Current state", body = TargetStatus)))]
 pub(in crate::control) async fn status(Call { gate, caller }: Call, Path(name): Path<String>) -> JsonAnswer<TargetStatus> {
-    gate.service.may(&caller, Action::Administer).await?;
+    let admin = gate.service.administer(&caller).await?;
     let target: TargetName = named(&name)?;
     let Some(target_state) = (gate.target_state)(&target) else {
         let names: Vec<String> = gate.service.rules().targets.keys().map(ToString::to_string).collect();
@@ -65,7 +64,7 @@ pub(in crate::control) async fn status(Call { gate, caller }: Call, Path(name): 
             continue;
         }
         // The status of a role whose grant is not in this gate's store is `unknown`.
-        let grant = gate.service.grant(&caller, &role.grant).await.ok();
+        let grant = admin.grant(&role.grant).await.ok();
         status.roles.push(RoleBody {
             sessions: sessions.get(&role.grant).copied().unwrap_or_default(),
             backends: u32::try_from(role.backends.len()).unwrap_or(u32::MAX),

@@ -74,7 +74,7 @@ impl Target {
             tls,
             auth: vec![AuthMethod::ScramSha256, AuthMethod::Trust],
             connect_timeout: Duration::from_secs(10),
-            // Measured: a backend in pg_sleep ends 0.3 s after its client was killed; the check itself is one poll().
+            // A backend in pg_sleep ends within this time after its gate was killed; the check itself is one poll().
             check_interval: Duration::from_secs(1),
             replication: false,
             max_sessions: None,
