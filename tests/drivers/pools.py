@@ -99,7 +99,7 @@ def asyncpg():
 
 def sqlalchemy():
     import sqlalchemy
-    engine = sqlalchemy.create_engine("postgresql+psycopg2://", pool_size=3, max_overflow=0, pool_pre_ping=True, pool_recycle=1)
+    engine = sqlalchemy.create_engine("postgresql+psycopg2://", pool_size=3, max_overflow=0, pool_pre_ping=True, pool_recycle=3600)
     def borrow():
         import contextlib
         return contextlib.closing(engine.raw_connection())

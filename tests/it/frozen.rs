@@ -123,7 +123,15 @@ async fn a_backend_that_goes_late_is_on_record_when_it_goes() {
     .await;
     assert_eq!((&gone["session"], &gone["backend_pid"]), (&end["session"], &pid.into()));
     assert!(gone["overshoot_us"].as_u64().expect("measured") > 5_000_000, "{gone}");
-    // Nothing is left of it for the next start.
+    // Nothing is left of it for the next start, once the store knows.
+    let store = rusqlite::Connection::open(gate.folder().join("state/ledger.sqlite")).expect("the store");
+    let open = "SELECT count(*) FROM sessions";
+    eventually("the store has it closed", async || {
+        let open: i64 = store.query_row(open, [], |row| row.get(0)).ok()?;
+        (open == 0).then_some(())
+    })
+    .await;
+    drop(store);
     gate.kill().expect("killed");
     gate.start_again().expect("started again");
     assert_eq!(records_of(&gate, &login.grant, "session_ended").len(), 1);
