@@ -154,7 +154,10 @@ impl Arguments {
                 .args(["-i", "-q", "-s", &self.scale.to_string()]),
         )?;
         fill_bulk(&tools, &direct, self.rows, &tools.bulk_file)?;
-        let mut results = Results::default();
+        let mut results = Results {
+            keeps_noisy: self.smoke,
+            ..Results::default()
+        };
         if cfg!(debug_assertions) {
             results.note("**A debug build: none of this is to be believed.**".to_owned());
         }

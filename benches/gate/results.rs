@@ -33,6 +33,8 @@ pub(crate) struct Results {
     pub(crate) idle: Vec<Idle>,
     pub(crate) syscalls: Vec<Counted>,
     pub(crate) notes: Vec<String>,
+    /// Keeps rounds with foreign load: a smoke run measures nothing.
+    pub(crate) keeps_noisy: bool,
 }
 
 /// System calls of one lane.
@@ -60,11 +62,12 @@ impl Results {
                 .partition(|(_, sample)| sample.is_ok());
             let samples: Vec<Sample> = samples.into_iter().filter_map(|(_, sample)| sample.ok()).collect();
             let foreign = samples.iter().map(|sample| sample.costs.others()).fold(0.0, f64::max);
-            if foreign > FOREIGN_LOAD && attempt < ATTEMPTS {
+            let noisy = foreign > FOREIGN_LOAD && !self.keeps_noisy;
+            if noisy && attempt < ATTEMPTS {
                 println!("{case}: something else kept {foreign:.2} cores busy; measuring again");
                 continue;
             }
-            if foreign > FOREIGN_LOAD {
+            if noisy {
                 self.note(format!(
                     "{case}: something else kept {foreign:.2} cores busy in each of {ATTEMPTS} attempts: the round is discarded."
                 ));

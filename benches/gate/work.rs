@@ -164,11 +164,10 @@ impl Tools {
         let before = self.costs(lane.pid())?;
         let began = Instant::now();
         let done = work()?;
-        let took = began.elapsed();
         // The backends end just after the client; their time is counted once they are gone.
         std::thread::sleep(std::time::Duration::from_millis(100));
         let mut costs = self.costs(lane.pid())?;
-        costs.wall = took.as_secs_f64();
+        costs.wall = began.elapsed().as_secs_f64();
         costs.middle = costs.middle.since(before.middle);
         costs.settled = costs.middle.total();
         costs.server = (costs.server - before.server).max(0.0);
