@@ -5,7 +5,7 @@
 use crate::model::names::vocabulary;
 
 vocabulary! {
-    /// Kind of an [`Ending`], without its details.
+    /// Kind of an [`Ending`](super::Ending), without its details.
     #[expect(missing_docs, reason = "described at the variants of Ending, Scope and TargetRefusal")]
     pub enum EndingKind {
         Quit = "quit",
