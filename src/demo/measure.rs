@@ -12,6 +12,18 @@ use super::approval::{ApprovalLags, ChangeLag};
 use super::env::DemoEnv;
 use super::screen::DemoScreen;
 
+/// Verdict on a figure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FigureVerdict {
+    Kept,
+    /// In the right order, but later than promised: a busy machine does that, too.
+    Slow,
+    Broken,
+}
+
+/// Factor by which a busy machine may exceed a time limit before the promise counts as broken.
+const MAX_SLOWDOWN: u32 = 20;
+
 /// Limit from a request that a rule approves to its first row.
 const MAX_FIRST_ROW_DELAY: Duration = Duration::from_millis(300);
 /// Limit from an approval to the waiting client's prompt.
@@ -95,7 +107,7 @@ async fn count(env: &DemoEnv, pids: &[i32]) -> anyhow::Result<i64> {
     Ok(row.get(0))
 }
 
-/// Prints the figures; returns an error if one breaks its promise.
+/// Prints the figures; returns an error if one breaks its promise, and a word on the machine if one is only slow.
 pub(super) async fn report(
     screen: &DemoScreen,
     env: &DemoEnv,
@@ -103,71 +115,108 @@ pub(super) async fn report(
     steps: Option<&ApprovalLags>,
     left: usize,
 ) -> anyhow::Result<()> {
-    let mut all_good = true;
-    let mut finding = |good: bool, what: &str, figure: &str| {
-        all_good &= good;
-        screen.finding(good, what, figure)
+    let mut verdicts = Vec::new();
+    let mut finding = |verdict: FigureVerdict, what: &str, figure: &str| {
+        verdicts.push(verdict);
+        screen.finding(verdict, what, figure)
     };
-    let (grant, until, backends) = (&moments.grant, &moments.until, &moments.backends);
+    let (grant, backends) = (&moments.grant, &moments.backends);
     finding(
-        moments.first_row <= MAX_FIRST_ROW_DELAY,
+        FigureVerdict::of_delay(moments.first_row, MAX_FIRST_ROW_DELAY),
         "from the wish to the first row: request, rule, login, query",
         &milliseconds(moments.first_row),
     )?;
-    for (what, good, figure) in steps.map(changes).unwrap_or_default() {
-        finding(good, what, &figure)?;
+    for (what, verdict, figure) in steps.map(changes).unwrap_or_default() {
+        finding(verdict, what, &figure)?;
     }
-    let deadline = until.strftime("%H:%M:%S%.3f UTC");
+    let deadline = moments.until.strftime("%H:%M:%S%.3f UTC");
     screen.note(&format!("and at the deadline of the first grant, {deadline}:"))?;
     let expected = i64::try_from(SESSION_COUNT)?;
     let found = format!("{} of {expected}", backends.before);
     finding(
-        backends.before == expected,
+        FigureVerdict::of(backends.before == expected),
         "0.1 s before it, the tester's backends in the database",
         &found,
     )?;
-    for (what, at) in [
-        ("after it, until the client inside a query had its FATAL", moments.psql_told),
-        ("after it, until the idle client had its FATAL", moments.driver_told),
-        (
-            "after it, until pg_stat_activity had none of its backends left",
-            backends.gone,
-        ),
-    ] {
-        let (good, figure) = judge(*until, at, MAX_OVERSHOOT);
-        finding(good, what, &figure)?;
+    for (what, verdict, figure) in delays(moments) {
+        finding(verdict, what, &figure)?;
     }
     let ended = ended(env, grant).await?;
-    let overshoots: Vec<u64> = ended
-        .iter()
-        .filter_map(|record| record.get("overshoot_us")?.as_u64())
-        .collect();
-    let longest = overshoots.iter().max().copied().map(Duration::from_micros);
-    let good = overshoots.len() == SESSION_COUNT && longest.is_some_and(|longest| longest <= MAX_OVERSHOOT);
-    let figure = longest.map_or_else(|| "not known".to_owned(), milliseconds);
-    finding(good, "the same by the gate's own log (the later of both sessions)", &figure)?;
+    let (verdict, figure) = overshoot(&ended);
+    finding(
+        verdict,
+        "the same by the gate's own log (the later of both sessions)",
+        &figure,
+    )?;
     let statements = env.records(grant, "statement").await?.len();
     finding(
-        statements >= MIN_STATEMENTS,
+        FigureVerdict::of(statements >= MIN_STATEMENTS),
         "statements on record, each before it was forwarded",
         &statements.to_string(),
     )?;
     finding(
-        (moments.roles, left) == (1, 0),
+        FigureVerdict::of((moments.roles, left) == (1, 0)),
         "roles of grants in the database: while she worked, and left now",
         &format!("{}, {left}", moments.roles),
     )?;
-    if !all_good {
+    if verdicts.contains(&FigureVerdict::Broken) {
         bail!("the promise was not kept; the gate's own log says:\n{}", env.gate.log());
+    }
+    if verdicts.contains(&FigureVerdict::Slow) {
+        screen.note("SLOW: later than on a machine with nothing else to do. If yours has: please report it.")?;
     }
     Ok(())
 }
 
+impl FigureVerdict {
+    fn of(good: bool) -> Self {
+        if good { Self::Kept } else { Self::Broken }
+    }
+
+    fn of_delay(delay: Duration, limit: Duration) -> Self {
+        if delay <= limit {
+            Self::Kept
+        } else if delay <= limit * MAX_SLOWDOWN {
+            Self::Slow
+        } else {
+            Self::Broken
+        }
+    }
+}
+
+/// Returns the delay of each effect of the deadline, compared with its limit.
+fn delays(moments: &DeadlineMoments) -> [(&'static str, FigureVerdict, String); 3] {
+    [
+        ("after it, until the client inside a query had its FATAL", moments.psql_told),
+        ("after it, until the idle client had its FATAL", moments.driver_told),
+        (
+            "after it, until pg_stat_activity had none of its backends left",
+            moments.backends.gone,
+        ),
+    ]
+    .map(|(what, at)| {
+        let (verdict, figure) = judge(moments.until, at, MAX_OVERSHOOT);
+        (what, verdict, figure)
+    })
+}
+
+/// Returns the longest overshoot by the records of the ends, compared with its limit.
+fn overshoot(ended: &[Value]) -> (FigureVerdict, String) {
+    let overshoots = ended.iter().filter_map(|record| record.get("overshoot_us")?.as_u64());
+    let overshoots: Vec<_> = overshoots.map(Duration::from_micros).collect();
+    match overshoots.iter().max() {
+        Some(longest) if overshoots.len() == SESSION_COUNT => {
+            (FigureVerdict::of_delay(*longest, MAX_OVERSHOOT), milliseconds(*longest))
+        }
+        _ => (FigureVerdict::Broken, "not known".to_owned()),
+    }
+}
+
 /// Returns the delay of each change, compared with its limit.
-fn changes(steps: &ApprovalLags) -> Vec<(&'static str, bool, String)> {
+fn changes(steps: &ApprovalLags) -> Vec<(&'static str, FigureVerdict, String)> {
     let judged = |what, lag: &ChangeLag, limit| {
-        let (good, figure) = judge(lag.from, lag.to, limit);
-        (what, good, figure)
+        let (verdict, figure) = judge(lag.from, lag.to, limit);
+        (what, verdict, figure)
     };
     vec![
         judged(
@@ -188,15 +237,17 @@ fn changes(steps: &ApprovalLags) -> Vec<(&'static str, bool, String)> {
     ]
 }
 
-/// Returns true if the time is neither before `from` nor later than the limit, and the figure.
-fn judge(from: Timestamp, at: Option<Timestamp>, limit: Duration) -> (bool, String) {
+/// Returns the verdict on a time, which must not be before `from` nor much later than the limit, and the figure.
+fn judge(from: Timestamp, at: Option<Timestamp>, limit: Duration) -> (FigureVerdict, String) {
     let Some(at) = at else {
-        return (false, "never".to_owned());
+        return (FigureVerdict::Broken, "never".to_owned());
     };
     let after = at.duration_since(from);
-    let good = !after.is_negative() && after.unsigned_abs() <= limit;
-    let sign = if after.is_negative() { "-" } else { "" };
-    (good, format!("{sign}{}", milliseconds(after.unsigned_abs())))
+    let figure = milliseconds(after.unsigned_abs());
+    if after.is_negative() {
+        return (FigureVerdict::Broken, format!("-{figure}"));
+    }
+    (FigureVerdict::of_delay(after.unsigned_abs(), limit), figure)
 }
 
 fn milliseconds(duration: Duration) -> String {
@@ -208,12 +259,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn early_late_and_never_are_bad() {
+    fn early_much_too_late_and_never_are_broken() {
         let until = Timestamp::from_second(1_800_000_000).unwrap_or_default();
         let after = |millis| judge(until, Some(until + SignedDuration::from_millis(millis)), MAX_OVERSHOOT);
-        assert_eq!(after(12), (true, "12.0 ms".to_owned()));
-        assert_eq!(after(-3), (false, "-3.0 ms".to_owned()));
-        assert_eq!(after(251), (false, "251.0 ms".to_owned()));
-        assert_eq!(judge(until, None, MAX_OVERSHOOT), (false, "never".to_owned()));
+        assert_eq!(after(12), (FigureVerdict::Kept, "12.0 ms".to_owned()));
+        assert_eq!(after(251), (FigureVerdict::Slow, "251.0 ms".to_owned()));
+        assert_eq!(after(-3), (FigureVerdict::Broken, "-3.0 ms".to_owned()));
+        assert_eq!(after(5_001), (FigureVerdict::Broken, "5001.0 ms".to_owned()));
+        assert_eq!(judge(until, None, MAX_OVERSHOOT), (FigureVerdict::Broken, "never".to_owned()));
     }
 }

@@ -3,7 +3,7 @@
 //! It uses only what a user could: the program's own commands, `psql`, a driver. Everything it started ends with it, also on
 //! Ctrl-C and `kill -9` (by the lab's keepers).
 //!
-//! INVARIANT: every figure it prints was checked, and a broken promise makes it fail.
+//! INVARIANT: every figure it prints was checked, and a broken promise makes it fail. A figure that is only late is marked.
 
 mod approval;
 mod env;

@@ -3,6 +3,8 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
+use super::measure::FigureVerdict;
+
 const BOLD: &str = "1";
 const DIM: &str = "2";
 const RED: &str = "31";
@@ -78,11 +80,11 @@ impl DemoScreen {
     }
 
     /// Prints the result of a check.
-    pub(super) fn finding(&self, good: bool, what: &str, figure: &str) -> io::Result<()> {
-        let mark = if good {
-            self.paint(GREEN, "ok    ")
-        } else {
-            self.paint(RED, "FAILED")
+    pub(super) fn finding(&self, verdict: FigureVerdict, what: &str, figure: &str) -> io::Result<()> {
+        let mark = match verdict {
+            FigureVerdict::Kept => self.paint(GREEN, "ok    "),
+            FigureVerdict::Slow => self.paint(YELLOW, "SLOW  "),
+            FigureVerdict::Broken => self.paint(RED, "FAILED"),
         };
         self.line(&format!("   {mark}  {what:<64}{figure:>12}"))
     }

@@ -88,7 +88,9 @@ async fn it_keeps_its_promises_and_leaves_nothing() {
     assert!(folder.is_dir());
     let (status, seen) = demo.end().await;
     assert!(status.success(), "{seen}");
-    assert_eq!(seen.matches("   ok    ").count(), 11, "{seen}");
+    // The order of events is the promise; its milliseconds are for `make figures` on a quiet machine.
+    let figures = seen.matches("   ok    ").count() + seen.matches("   SLOW  ").count();
+    assert_eq!(figures, 11, "{seen}");
     assert!(!seen.contains("FAILED") && !seen.contains('\x1b'), "{seen}");
     assert!(
         seen.contains("FATAL:  grant gr_") && seen.contains("expired (57P01)"),
