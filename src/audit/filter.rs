@@ -312,8 +312,7 @@ impl Filter {
             statements.may_have(Field::Class, is_class) || outcomes.may_have(Field::Class, is_class)
         };
         // As `Reading::may_name` has it: a word of the name is one of the text.
-        let has_word = |word: &str| statements.may_have(Field::Word, |found| found.eq_ignore_ascii_case(word));
-        let has_table = |table: &TableName| words(&table.name).all(has_word);
+        let has_table = |table: &TableName| words(&table.name).all(|word| statements.may_have_word(word));
         self.is_before_until(outcomes)
             && self.is_since(outcomes)
             && (self.sqlstate.is_none() || outcomes.may_have(Field::Sqlstate, |code| self.wants_sqlstate(code)))

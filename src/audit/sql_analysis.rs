@@ -20,7 +20,7 @@ use sqlparser::ast::{Ident, ObjectName};
 
 use super::event::SqlText;
 use crate::model::names::vocabulary;
-use crate::protocol::lexer::LexerSettings;
+use crate::protocol::lexer::{LexerSettings, shape};
 
 mod budget;
 pub(crate) mod parse;
@@ -268,10 +268,11 @@ pub(crate) fn words(sql: &str) -> impl Iterator<Item = &str> {
     sql.split(move |character| !inside(character)).filter(|word| !word.is_empty())
 }
 
-/// Cache of results: most statements of a session have the same texts as others.
+/// Cache of results by [`shape`]: most statements of a session have the shape of others, whatever the values in them.
 #[derive(Debug, Default)]
 pub struct AnalysisCache {
-    known: HashMap<Box<str>, Arc<SqlAnalysis>>,
+    /// By shapes, each with a NUL behind it, which no text has; and by texts without a shape.
+    known: HashMap<Box<[u8]>, Arc<SqlAnalysis>>,
     bytes: usize,
 }
 
@@ -286,18 +287,28 @@ impl AnalysisCache {
             return Arc::new(SqlAnalysis::unparsed(text, ParseFailure::Ambiguous));
         };
         let usual = settings == LexerSettings::default();
-        if let Some(known) = self.known.get(text).filter(|_| usual) {
+        if !usual || text.len() > MAX_CACHED_TEXT_BYTES {
+            return Arc::new(SqlAnalysis::under(settings, text));
+        }
+        if let Some(known) = self.known.get(text.as_bytes()) {
+            return Arc::clone(known);
+        }
+        let mut key = shape(text.as_bytes()).unwrap_or_default();
+        if key.is_empty() {
+            key.extend_from_slice(text.as_bytes());
+        } else {
+            key.push(0);
+        }
+        if let Some(known) = self.known.get(&*key) {
             return Arc::clone(known);
         }
         let reading = Arc::new(SqlAnalysis::under(settings, text));
-        if usual && text.len() <= MAX_CACHED_TEXT_BYTES {
-            if self.bytes + text.len() > CACHE_BYTES {
-                self.known.clear();
-                self.bytes = 0;
-            }
-            self.bytes += text.len();
-            self.known.insert(text.into(), Arc::clone(&reading));
+        if self.bytes + key.len() > CACHE_BYTES {
+            self.known.clear();
+            self.bytes = 0;
         }
+        self.bytes += key.len();
+        self.known.insert(key.into(), Arc::clone(&reading));
         reading
     }
 }

@@ -26,7 +26,7 @@ mod builder;
 pub(super) use builder::SummaryBuilder;
 
 /// The version of the format and of the meaning of the values.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// The values of one set, with what JSON puts around them: a thousand sessions. A larger set is left out.
 const MAX_SET_BYTES: usize = 32 << 10;
 /// A larger file is not one of ours.
@@ -49,7 +49,8 @@ pub(super) enum Field {
     Sqlstate,
     /// The classes of statements, by their text and by the server's command tags.
     Class,
-    /// The words of statements' texts, in small ASCII letters: the names of tables are among them.
+    /// The words of statements' texts, in small ASCII letters: the names of tables are among them. Those that begin with a digit are
+    /// left out ([`is_listed`]): names seldom do, and numbers have no end.
     Word,
     /// The statements (session and number) whose outcome does not stand in the segment.
     Unanswered,
@@ -136,6 +137,11 @@ impl SegmentSummary {
         values.is_none_or(|values| values.iter().any(|value| is_wanted(value)))
     }
 
+    /// Returns whether a statement of the segment may have this word in its text.
+    pub(super) fn may_have_word(&self, word: &str) -> bool {
+        !is_listed(word) || self.may_have(Field::Word, |found| found.eq_ignore_ascii_case(word))
+    }
+
     /// Returns whether records with greater numbers may stand in it.
     pub(super) fn goes_beyond(&self, seq: u64) -> bool {
         self.last_seq > seq
@@ -184,6 +190,11 @@ impl SegmentSummary {
         let sum = HEXLOWER.encode(&Sha256::digest(&content));
         replace_private(&path(segment), &[sum.as_bytes(), &content].concat())
     }
+}
+
+/// Returns whether a summary lists a word.
+fn is_listed(word: &str) -> bool {
+    !word.starts_with(|first: char| first.is_ascii_digit())
 }
 
 /// Returns the place of a segment's summary.

@@ -16,6 +16,8 @@ mod token;
 pub use encoding::{Decoded, Encoding};
 pub use settings::{Backslashes, LexerSettings};
 pub use shape::shape;
+#[cfg(test)]
+pub(crate) use shape::texts_of_one_shape;
 pub(crate) use token::escape;
 pub use token::{Token, TokenKind, stored_name};
 

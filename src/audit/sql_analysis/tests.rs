@@ -3,9 +3,11 @@
 use std::borrow::Cow;
 
 use proptest::prelude::*;
+use sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::*;
-use crate::audit::event::OutsideText;
+use crate::audit::event::{OutsideText, SqlText};
+use crate::protocol::lexer::texts_of_one_shape;
 
 fn reading_of(sql: &str) -> SqlAnalysis {
     SqlAnalysis::under(LexerSettings::default(), sql)
@@ -240,4 +242,28 @@ fn no_text_is_thought_about_for_long() {
 fn an_operator_of_an_extension_binds_like_any_other() {
     let text = "SELECT id FROM docs WHERE 0.3 BETWEEN emb <=> '[1]' AND 1";
     assert_eq!(reading_of(text).unparsed, None);
+}
+
+/// The shortcut for everyday operators gives what sqlparser gives.
+#[test]
+fn everyday_operators_are_sqlparsers() {
+    let text = "a < b > c <= d >= e <> f != g + h - i / j % k || l";
+    let known = Tokenizer::new(&budget::POSTGRES, text).tokenize().unwrap();
+    let operators = |tokens: Vec<Token>| -> Vec<Token> {
+        let is_other = |token: &Token| matches!(token, Token::Word(_) | Token::Whitespace(_));
+        tokens.into_iter().filter(|token| !is_other(token)).collect()
+    };
+    let found = parse::tokens(text.as_bytes(), LexerSettings::default()).unwrap();
+    assert_eq!(operators(found), operators(known));
+}
+
+proptest! {
+    /// The analysis of one text of a shape is that of all: nothing but their literals differs.
+    #[test]
+    fn a_shape_is_analysed_once((one, other) in texts_of_one_shape()) {
+        let mut both = AnalysisCache::default();
+        let of = |readings: &mut AnalysisCache, text: &str| readings.of(&SqlText { text: OutsideText(Cow::Borrowed(text)), ..SqlText::default() });
+        of(&mut both, &one);
+        prop_assert_eq!(of(&mut both, &other), of(&mut AnalysisCache::default(), &other), "{} after {}", other, one);
+    }
 }

@@ -121,6 +121,17 @@ fn sign(text: &[u8]) -> Option<Token> {
         b"]" => Token::RBracket,
         b":" => Token::Colon,
         b":=" => Token::Assignment,
+        // Those that most statements have, without another tokenizer for each.
+        b"<" => Token::Lt,
+        b">" => Token::Gt,
+        b"<=" => Token::LtEq,
+        b">=" => Token::GtEq,
+        b"<>" | b"!=" => Token::Neq,
+        b"+" => Token::Plus,
+        b"-" => Token::Minus,
+        b"/" => Token::Div,
+        b"%" => Token::Mod,
+        b"||" => Token::StringConcat,
         _ => return operator(text),
     })
 }

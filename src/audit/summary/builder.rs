@@ -1,20 +1,22 @@
 //! Builder of summaries: takes the lines of a segment one after the other.
 //!
 //! It reads no file. Statements, outcomes and changes of transactions, which are most of a log, are read from their first bytes; other
-//! lines are parsed. Each text is analysed once, and only as long as there are few: a log with literals in its texts has no end of them.
+//! lines are parsed. One text of each shape is analysed, and only as long as there are few.
 //!
 //! INVARIANT: a line that is not a record makes the summary one that excludes nothing, for readers have to report that line.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::{Field, MAX_SET_BYTES, SegmentSummary};
+use super::{Field, MAX_SET_BYTES, SegmentSummary, is_listed};
 use crate::audit::chain::{number, split};
 use crate::audit::event::{Event, Statement, StatementKind, StatementOutcome};
 use crate::audit::record::{LogRecord, event_of, number_field, string_field, time_of};
 use crate::audit::sql_analysis::{AnalysisCache, CommandClass, hides_names, words};
 use crate::audit::text::written;
+use crate::protocol::lexer::shape;
 
-/// Texts that are analysed, at most, and the bytes of them that are remembered. A log with more of them has any class and any word.
+/// Texts and shapes that are analysed, at most, and the bytes of them that are remembered. A log with more has any class and any word.
 const MAX_TEXTS: usize = 1_000;
 const MAX_TEXT_BYTES: usize = 1 << 20;
 /// Sessions and statements that are followed, at most: of a segment with more it is not known which outcomes are elsewhere.
@@ -32,6 +34,8 @@ pub(in crate::audit) struct SummaryBuilder {
     sessions: HashMap<Box<str>, Session>,
     /// Statements of all sessions that have no outcome so far.
     unanswered: usize,
+    /// Statements that were analysed, as their lines have them from the kind up to the parameters; and the shapes of their texts, each
+    /// with a NUL behind it.
     texts: HashSet<Box<[u8]>>,
     text_bytes: usize,
     readings: AnalysisCache,
@@ -140,6 +144,12 @@ impl SummaryBuilder {
         if added.is_none() {
             self.give_up();
         }
+    }
+
+    /// Returns the number of texts and shapes that were analysed.
+    #[cfg(test)]
+    pub(super) fn analysed(&self) -> usize {
+        self.texts.len()
     }
 
     /// Returns the summary of what was added.
@@ -276,7 +286,7 @@ impl SummaryBuilder {
         }
     }
 
-    /// Analyses a statement's text, if there was none like it before.
+    /// Analyses a statement, if there was none like it before.
     fn add_text(&mut self, line: &[u8], rest: &[u8]) -> Option<()> {
         if !self.values.has(Field::Class) && !self.values.has(Field::Word) {
             return Some(());
@@ -284,25 +294,53 @@ impl SummaryBuilder {
         let end = memchr::memmem::find(rest, br#","parameters":["#).unwrap_or(rest.len());
         // Behind the statement's number, which differs each time.
         let start = memchr::memmem::find(rest, br#","kind":""#)?;
-        let text = rest.get(start..end)?;
-        if self.texts.contains(text) {
+        let written = rest.get(start..end)?;
+        if self.texts.contains(written) {
             return Some(());
         }
-        self.text_bytes += text.len();
-        if self.texts.len() >= MAX_TEXTS || self.text_bytes > MAX_TEXT_BYTES {
-            self.values.give_up(&[Field::Class, Field::Word]);
-            self.texts.clear();
+        let text = plain_text(written);
+        let shape = text.as_deref().and_then(|text| shape(text.as_bytes())).map(|mut shape| {
+            shape.push(0);
+            shape
+        });
+        if let (Some(text), Some(true)) = (&text, shape.as_deref().map(|shape| self.texts.contains(shape))) {
+            self.add_values_of(text);
             return Some(());
         }
-        self.texts.insert(text.into());
         let Event::Statement(statement) = LogRecord::parse(line).ok()?.event else {
             return None;
         };
-        self.add_analysis(&statement);
+        let is_complete = self.add_analysis(&statement);
+        // Where it is not, all words of each text count.
+        for key in shape.filter(|_| is_complete).as_deref().into_iter().chain([written]) {
+            self.text_bytes += key.len();
+            self.texts.insert(key.into());
+        }
+        if self.texts.len() >= MAX_TEXTS || self.text_bytes > MAX_TEXT_BYTES {
+            self.values.give_up(&[Field::Class, Field::Word]);
+            self.texts.clear();
+        }
         Some(())
     }
 
-    fn add_analysis(&mut self, statement: &Statement<'_>) {
+    /// Adds the words that a text may have and others of its shape have not: those of its literals and comments.
+    fn add_values_of(&mut self, text: &str) {
+        if text.contains(['\'', '/', '-']) {
+            self.add_words(text);
+        }
+    }
+
+    fn add_words(&mut self, text: &str) {
+        for word in words(text).filter(|word| is_listed(word)) {
+            if !self.values.has(Field::Word) {
+                return;
+            }
+            self.values.insert(Field::Word, &word.to_ascii_lowercase());
+        }
+    }
+
+    /// Adds the classes and the words of a statement; returns true if its tables are all that it can name.
+    fn add_analysis(&mut self, statement: &Statement<'_>) -> bool {
         let reading = self.readings.of_statement(statement);
         reading
             .classes
@@ -312,14 +350,12 @@ impl SummaryBuilder {
         if hides_names(text) {
             self.values.give_up(&[Field::Word]);
         }
+        self.add_words(text);
         // Of a name that is longer than PostgreSQL keeps, the text has another word than the analysis.
-        let tables = reading.tables.iter().flat_map(|table| words(&table.name));
-        for word in words(text).chain(tables) {
-            if !self.values.has(Field::Word) {
-                return;
-            }
-            self.values.insert(Field::Word, &word.to_ascii_lowercase());
+        for table in &reading.tables {
+            self.add_words(&table.name);
         }
+        reading.is_complete()
     }
 
     /// Adds the classes of an outcome's command tags.
@@ -346,6 +382,38 @@ impl SummaryBuilder {
     fn add_tags_of(&mut self, outcome: &StatementOutcome<'_>) {
         let tags = outcome.tags.iter();
         tags.for_each(|tag| self.values.insert(Field::Class, CommandClass::of_tag(&tag.0).as_str()));
+    }
+}
+
+/// Returns the text of a statement, as its line has it from the kind up to the parameters; `None` if more than the text determines how
+/// it is read.
+fn plain_text(written: &[u8]) -> Option<Cow<'_, str>> {
+    const START: &[u8] = br#","sql":{"text":"#;
+    let rest = written.get(memchr::memmem::find(written, START)? + START.len()..)?;
+    let mut end = 1 + memchr::memchr(b'"', rest.get(1..)?)?;
+    let is_escaped = memchr::memchr(b'\\', rest.get(..end)?).is_some();
+    if is_escaped {
+        end = string_end(rest)?;
+    }
+    let behind = rest.get(end + 1..)?.strip_prefix(b"}")?;
+    if memchr::memmem::find(behind, b"text_uncertain").is_some() {
+        return None;
+    }
+    if is_escaped {
+        return serde_json::from_slice(rest.get(..=end)?).ok().map(Cow::Owned);
+    }
+    str::from_utf8(rest.get(1..end)?).ok().map(Cow::Borrowed)
+}
+
+/// Returns the position of the quote that ends the JSON string at the start of these bytes.
+fn string_end(bytes: &[u8]) -> Option<usize> {
+    let mut at = 1;
+    loop {
+        at += memchr::memchr2(b'"', b'\\', bytes.get(at..)?)?;
+        if bytes.get(at) == Some(&b'"') {
+            return Some(at);
+        }
+        at += 2;
     }
 }
 

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::protocol::lexer::texts_of_one_shape;
 use crate::protocol::lexer::{Backslashes, Encoding};
 
 mod regression;
@@ -869,22 +870,7 @@ proptest! {
     /// Blanking literals changes no verdict: a text is judged alike whatever was judged before, also one that differs in its literals
     /// alone.
     #[test]
-    fn the_shape_decides(
-        start in proptest::sample::select(vec!["select", "update cards set", "insert into a", "delete from a", "with a as (", "values", ""]),
-        pieces in proptest::collection::vec(proptest::sample::select(vec![
-            "select", "from", "where", "insert into", "values", "update", "set", "delete from", "with", "as", "(", ")", ",", ";", "a", "cards",
-            "shop.cards", "=", "and", "into", "limit", "order by", "?", "?", "?", "#", "#", "set_config", "/* cards */", "-- cards\n", "\n", "::text",
-            "date", "interval", "in", "like", "join", "on", "E'cards'", "$$cards$$", "returning", "for update", "union", "set_config(?, ?, false)",
-            "select into a", "case when", "then", "end", "\"cards\"", "client_encoding", "1.5", "-", "cast", "varchar(#)", "exists", "#x1F", "0x1F", "#b0from from", "0b0from from", "#a",
-        ]), 0..24),
-        one in proptest::collection::vec(("('[a-z ;]{0,6}'|'cards'|'client_encoding'|'')", 0_u32..1_000_000_000), 24),
-        other in proptest::collection::vec(("('[a-z ;]{0,6}'|'shop\\.cards'|'utf8'|'search_path')", 0_u32..1_000_000_000), 24),
-    ) {
-        let filled = |with: &[(String, u32)]| {
-            let words = pieces.iter().zip(with).map(|(piece, (literal, number))| piece.replace('?', literal).replace('#', &number.to_string()));
-            format!("{start} {}", words.collect::<Vec<_>>().join(" "))
-        };
-        let (one, other) = (filled(&one), filled(&other));
+    fn the_shape_decides((one, other) in texts_of_one_shape()) {
         let loose = FilterRules { need_where: true, deny_tables: vec!["shop.cards".to_owned()], ..only(&["select", "insert", "update", "delete"]) };
         let strict = FilterRules { refuse_unknown: true, ..loose.clone() };
         for rules in [loose, strict] {

@@ -4,6 +4,9 @@
 //! INVARIANT: two texts of one shape have the same tokens, but for the values of plain literals and of short whole numbers, and
 //! none of these is a name, a setting or code that the text runs.
 
+#[cfg(test)]
+use proptest::prelude::*;
+
 use super::{Lexer, LexerSettings, Token, TokenKind, in_word};
 
 /// First words of commands in whose structure no literal has a meaning. (`SET`, `DO`, `EXECUTE`, `CREATE FUNCTION` are others.)
@@ -52,14 +55,44 @@ fn touches_word(number: &Token<'_>, text: &[u8]) -> bool {
 
 /// Returns a token as the shape has it.
 fn written<'t>(token: &Token<'t>, text: &'t [u8]) -> Option<&'t [u8]> {
-    let is_plain = |token: &Token<'_>| token.text.first() == Some(&b'\'');
     match token.kind {
         TokenKind::Unfinished | TokenKind::Ambiguous => None,
         _ if token.is_by_code_points() => None,
         TokenKind::Word | TokenKind::Quoted if token.inner.eq_ignore_ascii_case(b"set_config") => None,
-        TokenKind::Literal if is_plain(token) => Some(b"''"),
+        TokenKind::Literal if token.prefix().is_none() => Some(b"''"),
         TokenKind::Number if is_short(token) && !touches_word(token, text) => Some(b"0"),
         // The mask keeps positions, so the token stands at the same place of the text.
         _ => text.get(token.start..token.end()),
     }
+}
+
+/// Two texts that differ in their literals alone, as far as there are any.
+#[cfg(test)]
+pub(crate) fn texts_of_one_shape() -> impl Strategy<Value = (String, String)> {
+    let starts = [
+        "select",
+        "update cards set",
+        "insert into a",
+        "delete from a",
+        "with a as (",
+        "values",
+        "",
+    ];
+    let pieces = "select|from|where|insert into|values|update|set|delete from|with|as|(|)|,|;|a|cards|shop.cards|=|and|into|limit|order by|\
+                  ?|?|?|#|#|set_config|/* cards */|-- cards\n|\n|::text|date|interval|in|like|join|on|E'cards'|$$cards$$|returning|\
+                  for update|union|set_config(?, ?, false)|select into a|case when|then|end|\"cards\"|client_encoding|1.5|-|cast|\
+                  varchar(#)|exists|#x1F|0x1F|#b0from from|0b0from from|#a";
+    let pieces: Vec<_> = pieces.split('|').collect();
+    let pieces = proptest::collection::vec(proptest::sample::select(pieces), 0..24);
+    let literals = |texts: &'static str| proptest::collection::vec((texts, 0_u32..1_000_000_000), 24);
+    let one = literals("'[a-z ;]{0,6}'|'cards'|'client_encoding'|''");
+    let other = literals("'[a-z ;]{0,6}'|'shop\\.cards'|'utf8'|'search_path'");
+    (proptest::sample::select(starts.to_vec()), pieces, one, other).prop_map(|(start, pieces, one, other)| {
+        let filled = |with: &[(String, u32)]| {
+            let pieces = pieces.iter().zip(with);
+            let words = pieces.map(|(piece, (literal, number))| piece.replace('?', literal).replace('#', &number.to_string()));
+            format!("{start} {}", words.collect::<Vec<_>>().join(" "))
+        };
+        (filled(&one), filled(&other))
+    })
 }
