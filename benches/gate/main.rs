@@ -198,24 +198,24 @@ impl Arguments {
                 results.keep(&case, &QUERIES, &at, |lane| tools.queries(lane, protocol, clients, round));
             }
         }
+        let usual: Vec<&Lane> = order.into_iter().filter(|lane| !lane.kind.is_variant()).collect();
         for protocol in self.protocols.iter().filter(|_| self.does(Suite::Latency)) {
             let case = format!("8 {protocol}");
             let Some(rate) = Samples(&results.queries).rate(&case, Kind::Direct) else {
                 continue;
             };
-            let at: Vec<&Lane> = order.iter().copied().filter(|lane| !lane.kind.is_variant()).collect();
             let measure = |lane: &Lane| tools.latencies(lane, protocol, rate / 2.0, round);
-            results.keep(&format!("{case} at half the rate"), &QUERIES, &at, measure);
+            results.keep(&format!("{case} at half the rate"), &QUERIES, &usual, measure);
         }
         if self.does(Suite::Logins) {
-            let at: Vec<&Lane> = order.iter().copied().filter(|lane| !lane.kind.is_variant()).collect();
-            results.keep("logins", &LOGINS, &at, |lane| tools.logins(lane, round));
+            results.keep("logins", &LOGINS, &usual, |lane| tools.logins(lane, round));
         }
         let megabytes = f64::from(self.rows) * f64::from(BULK_ROW) / 1e6;
         for work in BULK_WORK.iter().filter(|_| self.does(Suite::Bulk)) {
             let commands = bulk_commands(work, bulk_file);
-            let at: Vec<&Lane> = order.iter().copied().filter(|lane| !lane.kind.is_variant()).collect();
-            results.keep(work, &BULK, &at, |lane| tools.bulk(lane, (work, &commands), megabytes, round));
+            results.keep(work, &BULK, &usual, |lane| {
+                tools.bulk(lane, (work, &commands), megabytes, round)
+            });
         }
     }
 

@@ -55,33 +55,25 @@ impl Results {
     /// Keeps the samples of one case from all lanes, measured one after another so that they can be compared, or notes which there are
     /// not. With foreign load above [`FOREIGN_LOAD`] they are discarded and measured again.
     pub(crate) fn keep(&mut self, case: &str, units: &Units, lanes: &[&Lane], measure: impl Fn(&Lane) -> Result<Sample>) {
-        for attempt in 1..=ATTEMPTS {
-            let (samples, faults): (Vec<_>, Vec<_>) = lanes
-                .iter()
-                .map(|lane| (lane, measure(lane)))
-                .partition(|(_, sample)| sample.is_ok());
-            let samples: Vec<Sample> = samples.into_iter().filter_map(|(_, sample)| sample.ok()).collect();
-            let foreign = samples.iter().map(|sample| sample.costs.others()).fold(0.0, f64::max);
-            let noisy = foreign > FOREIGN_LOAD && !self.keeps_noisy;
-            if noisy && attempt < ATTEMPTS {
-                println!("{case}: something else kept {foreign:.2} cores busy; measuring again");
-                continue;
-            }
-            if noisy {
-                self.note(format!(
-                    "{case}: something else kept {foreign:.2} cores busy in each of {ATTEMPTS} attempts: the round is discarded."
-                ));
+        let mut foreign = 0.0;
+        for _ in 0..ATTEMPTS {
+            let measured: Vec<_> = lanes.iter().map(|lane| (lane.kind, measure(lane))).collect();
+            let samples = measured.iter().filter_map(|(_, sample)| sample.as_ref().ok());
+            foreign = samples.map(|sample| sample.costs.others()).fold(0.0, f64::max);
+            if foreign <= FOREIGN_LOAD || self.keeps_noisy {
+                for (lane, sample) in measured {
+                    match sample {
+                        Ok(sample) => self.keep_sample(sample, units),
+                        Err(error) => self.note(format!("{}: {error:#}", lane.name())),
+                    }
+                }
                 return;
             }
-            for (lane, fault) in faults {
-                let fault = fault.err().map(|error| format!("{error:#}")).unwrap_or_default();
-                self.note(format!("{}: {fault}", lane.kind.name()));
-            }
-            for sample in samples {
-                self.keep_sample(sample, units);
-            }
-            return;
+            println!("{case}: something else kept {foreign:.2} cores busy; this attempt is discarded");
         }
+        self.note(format!(
+            "{case}: something else kept {foreign:.2} cores busy in the last of {ATTEMPTS} attempts: the round is discarded."
+        ));
     }
 
     fn keep_sample(&mut self, sample: Sample, units: &Units) {

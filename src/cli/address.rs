@@ -73,26 +73,16 @@ mod tests {
 
     #[test]
     fn addresses() {
-        assert_eq!(
-            "unix:/run/c.sock".parse().ok(),
-            Some(ControlEndpoint::Unix("/run/c.sock".into()))
-        );
-        assert_eq!(
-            "unix:///run/c.sock".parse().ok(),
-            Some(ControlEndpoint::Unix("/run/c.sock".into()))
-        );
-        assert_eq!(
-            "http://127.0.0.1:7480/".parse().ok(),
-            Some(ControlEndpoint::Tcp("127.0.0.1:7480".into()))
-        );
-        assert_eq!(
-            "https://gate.example.org:7433".parse().ok(),
-            Some(ControlEndpoint::Tls("gate.example.org:7433".into()))
-        );
-        assert_eq!(
-            "https://::1:7433".parse().ok(),
-            Some(ControlEndpoint::Tls("[::1]:7433".into()))
-        );
+        let (unix, tcp, tls) = (ControlEndpoint::Unix, ControlEndpoint::Tcp, ControlEndpoint::Tls);
+        for (text, endpoint) in [
+            ("unix:/run/c.sock", unix("/run/c.sock".into())),
+            ("unix:///run/c.sock", unix("/run/c.sock".into())),
+            ("http://127.0.0.1:7480/", tcp("127.0.0.1:7480".into())),
+            ("https://gate.example.org:7433", tls("gate.example.org:7433".into())),
+            ("https://::1:7433", tls("[::1]:7433".into())),
+        ] {
+            assert_eq!(text.parse().ok(), Some(endpoint), "{text}");
+        }
         for bad in [
             "",
             "https://gate.example.org:7433@evil.example:443",

@@ -46,15 +46,17 @@ pub(super) fn load(connection: &Connection, now: Timestamp) -> Result<Vec<GrantE
     for (grant, name, verifier) in all(connection, sql, now, read_login)? {
         logins.entry(grant).or_default().add(name, verifier);
     }
-    let sql = format!("SELECT {GRANT_COLUMNS} FROM grants WHERE coalesce(until, activate_by) > ?1");
     let mut entry = |row: &Row<'_>| read_entry(row, |grant| Ok(logins.remove(grant).unwrap_or_default()));
-    all(connection, &sql, now, &mut entry)
+    all(connection, &unended_query(), now, &mut entry)
 }
 
 /// Returns the same grants without their logins.
 pub(super) fn unended(connection: &Connection, now: Timestamp) -> Result<Vec<Grant>, StoreError> {
-    let sql = format!("SELECT {GRANT_COLUMNS} FROM grants WHERE coalesce(until, activate_by) > ?1");
-    all(connection, &sql, [now.as_microsecond()], read_grant)
+    all(connection, &unended_query(), [now.as_microsecond()], read_grant)
+}
+
+fn unended_query() -> String {
+    format!("SELECT {GRANT_COLUMNS} FROM grants WHERE coalesce(until, activate_by) > ?1")
 }
 
 /// Returns a grant with the verifiers of its logins.
