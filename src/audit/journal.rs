@@ -53,13 +53,28 @@ impl Journal {
     /// Opens a log whose end a ledger remembers. Missing lines do not keep the journal from going on: they are the first thing
     /// that it records.
     pub fn open_remembered(settings: &JournalSettings, remembered: &RememberedTip, clock: Clock) -> Result<Self, AuditError> {
+        Self::start(settings, remembered, clock, GroupCommit::run)
+    }
+
+    /// Opens the log without the thread of the journal: deferred records are written with the next submission only.
+    #[cfg(test)]
+    pub(crate) fn open_without_thread(settings: &JournalSettings, clock: Clock) -> Result<Self, AuditError> {
+        Self::start(settings, &RememberedTip::NotAsked, clock, |_| {})
+    }
+
+    fn start(
+        settings: &JournalSettings,
+        remembered: &RememberedTip,
+        clock: Clock,
+        work: impl FnOnce(&GroupCommit) + Send + 'static,
+    ) -> Result<Self, AuditError> {
         let mut first = LineBuffer::default();
         let writer = SegmentWriter::open(settings, remembered, clock.now(), &mut first)?;
         let (log, gap) = (writer.log.clone(), writer.gap.clone());
         let shared = Arc::new(GroupCommit::new(writer, settings.durability, clock, first));
-        let work = Arc::clone(&shared);
+        let of_thread = Arc::clone(&shared);
         let (thread, thread_end) =
-            supervision::thread("audit", move || work.run()).map_err(|error| AuditError::open(&settings.dir, error))?;
+            supervision::thread("audit", move || work(&of_thread)).map_err(|error| AuditError::open(&settings.dir, error))?;
         Ok(Self(Arc::new(JournalOwner {
             shared,
             log,

@@ -15,6 +15,8 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
+mod instructions;
+
 use super::*;
 use crate::access::quota::QuotaLimits;
 use crate::audit::event::StatementResult::{Completed, Failed, Skipped};
