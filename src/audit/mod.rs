@@ -35,13 +35,14 @@ pub mod render;
 pub mod rollbacks;
 pub mod saved_checkpoint;
 pub mod segment;
+pub(crate) mod session_line;
 pub mod sql_analysis;
 mod stats;
 mod summary;
 pub mod table_access;
 #[cfg(test)]
 pub(crate) mod testing;
-mod text;
+pub(crate) mod text;
 pub mod timeline;
 pub(crate) mod truncate;
 pub mod values;

@@ -26,7 +26,7 @@ pub(super) fn two(out: &mut Vec<u8>, value: u8) {
 }
 
 /// Appends a number in decimal.
-pub(super) fn decimal(out: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn decimal(out: &mut Vec<u8>, mut value: u64) {
     let mut digits = [0_u8; 20];
     let mut used = 0;
     for digit in digits.iter_mut().rev() {

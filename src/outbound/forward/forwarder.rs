@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use super::position::{self, LogPosition};
-use super::syslog::SyslogOrigin;
+use super::syslog::{self, SyslogOrigin};
 use super::tailer::LogTailer;
 use super::{ForwardPace, ForwardState, SyslogReceiver};
 use crate::base::clock::Clock;
@@ -201,17 +201,17 @@ impl LogForwarder {
 
 /// Reads and frames the next lines. Blocks.
 fn pack(origin: &SyslogOrigin, tailer: &mut LogTailer) -> io::Result<Option<ForwardBatch>> {
-    let mut batch: Option<ForwardBatch> = None;
-    while let Some(line) = tailer.next()? {
+    let (mut batch, mut line) = (None::<ForwardBatch>, Vec::new());
+    while let Some(position) = tailer.next(&mut line)? {
         let batch = batch.get_or_insert_with(|| ForwardBatch {
-            frames: Vec::new(),
+            frames: Vec::with_capacity(MAX_BATCH_BYTES),
             count: 0,
             since: None,
-            position: line.position,
+            position,
         });
-        let time = origin.frame(&mut batch.frames, &line.bytes);
-        batch.since = batch.since.or(time);
-        batch.position = line.position;
+        origin.frame(&mut batch.frames, &line);
+        batch.since = batch.since.or_else(|| syslog::time_of(&line));
+        batch.position = position;
         batch.count += 1;
         if batch.count >= MAX_BATCH_LINES as u64 || batch.frames.len() >= MAX_BATCH_BYTES {
             break;

@@ -9,6 +9,8 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::audit::EventName;
+use crate::audit::session_line::SessionLine;
+use crate::audit::text::decimal;
 
 /// Facility "log audit" (RFC 5424, table 1).
 const FACILITY: u8 = 13;
@@ -38,50 +40,66 @@ impl SyslogOrigin {
         }
     }
 
-    /// Appends a line as a framed message; returns the time of its record, if it is one.
-    pub(super) fn frame(&self, out: &mut Vec<u8>, line: &[u8]) -> Option<Timestamp> {
-        let head = serde_json::from_slice::<SyslogFields<'_>>(line).ok();
-        let time = head.as_ref().map(|head| head.time);
-        let message = self.header(head.as_ref());
-        // The count includes the space between header and text.
-        let length = message.len() + 1 + line.len();
-        out.extend_from_slice(length.to_string().as_bytes());
-        out.push(b' ');
-        out.extend_from_slice(message.as_bytes());
+    /// Appends a line as a framed message.
+    pub(super) fn frame(&self, out: &mut Vec<u8>, line: &[u8]) {
+        let start = out.len();
+        match SessionLine::of(line) {
+            Some(of) => {
+                let names = [of.session, of.grant, of.identity, of.target].map(Some);
+                self.header(out, SEVERITY_INFORMATIONAL, (of.time, of.event, of.seq), names);
+            }
+            None => self.parsed_header(out, line),
+        }
         out.push(b' ');
         out.extend_from_slice(line);
-        time
+        // The count includes the space between header and text.
+        let mut count = Vec::new();
+        decimal(&mut count, (out.len() - start) as u64);
+        count.push(b' ');
+        out.splice(start..start, count);
     }
 
-    /// Returns everything before the text. A line that is no record gets severity "error" and no structured data.
-    fn header(&self, head: Option<&SyslogFields<'_>>) -> String {
-        let Some(head) = head else {
-            return format!("<{}>1 - {} - -", FACILITY * 8 + SEVERITY_ERROR, self.words);
+    /// Appends everything before the text. A line that is no record gets severity "error" and no structured data.
+    fn parsed_header(&self, out: &mut Vec<u8>, line: &[u8]) {
+        let Some(fields) = SyslogFields::of(line) else {
+            let priority = FACILITY * 8 + SEVERITY_ERROR;
+            out.extend_from_slice(format!("<{priority}>1 - {} - -", self.words).as_bytes());
+            return;
         };
-        let severity = match head.event.parse() {
+        let severity = match fields.event.parse() {
             Ok(EventName::JournalHealed) => SEVERITY_ERROR,
             Ok(EventName::Refused | EventName::IdentityRefused) => SEVERITY_WARNING,
             _ => SEVERITY_INFORMATIONAL,
         };
-        let (priority, event) = (FACILITY * 8 + severity, printable(&head.event, MAX_MSGID_BYTES));
+        let event = printable(&fields.event, MAX_MSGID_BYTES);
         // Microseconds, as in the log; the standard allows up to six digits.
-        let mut text = format!(
-            "<{priority}>1 {:.6} {} {event} [{STRUCTURED_DATA_ID} seq=\"{}\"",
-            head.time, self.words, head.seq
-        );
-        for (name, value) in [
-            ("session", &head.session),
-            ("grant", &head.grant),
-            ("identity", &head.identity),
-            ("target", &head.target),
-        ] {
-            if let Some(value) = value {
-                text.extend([" ", name, "=\"", &escaped(value), "\""]);
+        let time = format!("{:.6}", fields.time);
+        let names = [&fields.session, &fields.grant, &fields.identity, &fields.target].map(Option::as_deref);
+        self.header(out, severity, (&time, &event, fields.seq), names);
+    }
+
+    /// Appends the header and the structured data of a record.
+    fn header(&self, out: &mut Vec<u8>, severity: u8, (time, event, seq): (&str, &str, u64), names: [Option<&str>; 4]) {
+        out.push(b'<');
+        decimal(out, u64::from(FACILITY * 8 + severity));
+        for text in [">1 ", time, " ", &self.words, " ", event, " [", STRUCTURED_DATA_ID, " seq=\""] {
+            out.extend_from_slice(text.as_bytes());
+        }
+        decimal(out, seq);
+        out.push(b'"');
+        for (name, value) in ["session", "grant", "identity", "target"].into_iter().zip(names) {
+            let Some(value) = value else { continue };
+            for text in [" ", name, "=\"", &escaped(value), "\""] {
+                out.extend_from_slice(text.as_bytes());
             }
         }
-        text.push(']');
-        text
+        out.push(b']');
     }
+}
+
+/// Returns the time of a line's record; `None` if it is no record.
+pub(super) fn time_of(line: &[u8]) -> Option<Timestamp> {
+    SyslogFields::of(line).map(|fields| fields.time)
 }
 
 /// Fields of a record that become header and structured data.
@@ -99,6 +117,12 @@ struct SyslogFields<'a> {
     identity: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     target: Option<Cow<'a, str>>,
+}
+
+impl<'a> SyslogFields<'a> {
+    fn of(line: &'a [u8]) -> Option<Self> {
+        serde_json::from_slice(line).ok()
+    }
 }
 
 /// Escapes a parameter's value: `"`, `\` and `]` get a backslash (RFC 5424, 6.3.3).
@@ -157,6 +181,23 @@ mod tests {
                  target=\"orders\"] {line}"
             )
         );
+    }
+
+    /// A line that is taken apart without parsing it has the same header as one that is parsed.
+    #[test]
+    fn both_ways_to_a_header_are_the_same() {
+        let origin = SyslogOrigin::new("gate", 42);
+        for identity in ["ana@example.com", "d]é", "a b"] {
+            let line = format!(
+                r#"{{"v":2,"seq":7,"time":"2026-11-23T09:05:07.000042Z","event":"outcome","session":"se_0","grant":"gr_0","identity":"{identity}","target":"orders","statement":1,"rows":0,"chain":"0123456789abcdef"}}"#
+            );
+            assert!(SessionLine::of(line.as_bytes()).is_some());
+            let (mut parsed, mut framed) = (Vec::new(), Vec::new());
+            origin.parsed_header(&mut parsed, line.as_bytes());
+            origin.frame(&mut framed, line.as_bytes());
+            let [parsed, framed] = [parsed, framed].map(|bytes| String::from_utf8(bytes).unwrap());
+            assert!(framed.contains(&parsed), "{framed} {parsed}");
+        }
     }
 
     #[test]

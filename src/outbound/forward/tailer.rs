@@ -19,15 +19,6 @@ use crate::audit::segment::{self, MAX_LINE_BYTES, Segment, SegmentReader};
 /// Number of positions that are remembered in case the newest lines are taken back; a batch of the journal has fewer lines.
 const MAX_REMEMBERED_LINES: usize = 4096;
 
-/// Line with the position after it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct TailedLine {
-    /// Bytes of the line without its newline.
-    pub(super) bytes: Vec<u8>,
-    /// Position after the line.
-    pub(super) position: LogPosition,
-}
-
 /// Reader that continues from a position.
 #[derive(Debug, Default)]
 pub(super) struct LogTailer {
@@ -66,8 +57,8 @@ impl LogTailer {
         self.gap.take()
     }
 
-    /// Returns the next line; `None` at the current end of the log.
-    pub(super) fn next(&mut self) -> io::Result<Option<TailedLine>> {
+    /// Reads the next line (without its newline) and returns the position after it; `None` at the current end of the log.
+    pub(super) fn next(&mut self, line: &mut Vec<u8>) -> io::Result<Option<LogPosition>> {
         loop {
             let Some(open) = &mut self.open else {
                 match self.find()? {
@@ -81,7 +72,7 @@ impl LogTailer {
                 continue;
             }
             let start = open.offset == 0;
-            let Some(bytes) = open.line()? else {
+            if !open.line(line)? {
                 open.paused = true;
                 if open.last_look {
                     self.leave();
@@ -91,15 +82,15 @@ impl LogTailer {
                     return Ok(None);
                 }
                 continue;
-            };
+            }
             let (segment, offset) = (open.segment.number, open.offset);
-            return Ok(Some(self.give(bytes, segment, offset, start)));
+            return Ok(Some(self.give(line, segment, offset, start)));
         }
     }
 
     /// Advances the position past a line of `segment` that ends at `offset`.
-    fn give(&mut self, bytes: Vec<u8>, segment: u32, offset: u64, start: bool) -> TailedLine {
-        let (found, chain) = (number(&bytes), mark(&bytes));
+    fn give(&mut self, line: &[u8], segment: u32, offset: u64, start: bool) -> LogPosition {
+        let (found, chain) = (number(line), mark(line));
         let due = self.position.seq + 1;
         if start
             && segment > self.position.segment.max(1)
@@ -110,7 +101,7 @@ impl LogTailer {
         self.position = LogPosition {
             segment,
             offset,
-            length: bytes.len() as u64 + 1,
+            length: line.len() as u64 + 1,
             // A line that is no record is sent as it is, so that a verification of the copy finds it.
             seq: found.unwrap_or(self.position.seq),
             chain,
@@ -120,10 +111,7 @@ impl LogTailer {
             self.given.pop_front();
         }
         self.given.push_back(self.position);
-        TailedLine {
-            bytes,
-            position: self.position,
-        }
+        self.position
     }
 
     /// Opens the segment of the position, or the first one after it.
@@ -144,8 +132,8 @@ impl LogTailer {
         if open.ends_with(&self.position)? {
             return Ok(Some(open));
         }
-        let mut open = OpenSegment::new(segment.clone(), 0)?;
-        if open.line()?.is_some_and(|first| mark(&first) == self.position.began) {
+        let (mut open, mut first) = (OpenSegment::new(segment.clone(), 0)?, Vec::new());
+        if open.line(&mut first)? && mark(&first) == self.position.began {
             tracing::warn!(
                 segment = segment.number,
                 "the audit segment does not match the forwarding position; sending the segment again"
@@ -239,21 +227,21 @@ impl OpenSegment {
 
     /// Reports whether the next line is the one of `position`.
     fn ends_with(&mut self, position: &LogPosition) -> io::Result<bool> {
-        let line = self.line()?;
-        Ok(self.offset == position.offset && line.is_some_and(|line| mark(&line) == position.chain))
+        let mut line = Vec::new();
+        Ok(self.line(&mut line)? && self.offset == position.offset && mark(&line) == position.chain)
     }
 
-    /// Returns the next whole line. A line without a newline is read again from its beginning, because it may be taken back
-    /// meanwhile.
-    fn line(&mut self) -> io::Result<Option<Vec<u8>>> {
-        let mut line = Vec::new();
-        let read = Read::take(&mut self.lines, MAX_LINE_BYTES).read_until(b'\n', &mut line)? as u64;
+    /// Reads the next whole line; returns false if there is none. A line without a newline is read again from its beginning, because
+    /// it may be taken back meanwhile.
+    fn line(&mut self, line: &mut Vec<u8>) -> io::Result<bool> {
+        line.clear();
+        let read = Read::take(&mut self.lines, MAX_LINE_BYTES).read_until(b'\n', line)? as u64;
         if line.pop_if(|byte| *byte == b'\n').is_some() {
             self.offset += read;
-            return Ok(Some(line));
+            return Ok(true);
         }
         self.go_to(self.offset)?;
-        Ok(None)
+        Ok(false)
     }
 }
 

@@ -18,10 +18,23 @@ fn lines(dir: &Path, segment: u32, seqs: std::ops::RangeInclusive<u64>) {
     seqs.for_each(|seq| append(dir, segment, &(line(seq, "a") + "\n")));
 }
 
+/// The next line, with the position after it.
+fn next(tailer: &mut LogTailer) -> Option<(String, LogPosition)> {
+    let mut line = Vec::new();
+    let position = tailer.next(&mut line).unwrap()?;
+    Some((String::from_utf8(line).unwrap(), position))
+}
+
+fn rest(tailer: &mut LogTailer) -> Vec<(String, LogPosition)> {
+    std::iter::from_fn(|| next(tailer)).collect()
+}
+
 fn all(tailer: &mut LogTailer) -> Vec<u64> {
-    std::iter::from_fn(|| tailer.next().unwrap())
-        .map(|line| line.position.seq)
-        .collect()
+    rest(tailer).iter().map(|(_, position)| position.seq).collect()
+}
+
+fn end(tailer: &mut LogTailer) -> LogPosition {
+    rest(tailer).last().unwrap().1
 }
 
 fn pack(dir: &Path, number: u32) {
@@ -35,8 +48,7 @@ fn lines_come_once_in_order_as_they_stand() {
     let mut tailer = LogTailer::new(dir.path(), LogPosition::default());
     assert_eq!(all(&mut tailer), [0_u64; 0]);
     lines(dir.path(), 1, 1..=2);
-    let first = tailer.next().unwrap().unwrap();
-    assert_eq!(String::from_utf8(first.bytes).unwrap(), line(1, "a"));
+    assert_eq!(next(&mut tailer).unwrap().0, line(1, "a"));
     assert_eq!(all(&mut tailer), [2]);
     append(dir.path(), 1, &line(3, "a"));
     assert_eq!(all(&mut tailer), [0_u64; 0], "it has no end yet");
@@ -53,10 +65,8 @@ fn it_goes_on_from_any_position_packed_or_not() {
     lines(dir.path(), 1, 1..=3);
     lines(dir.path(), 2, 4..=5);
     let mut positions = vec![LogPosition::default()];
-    let mut tailer = LogTailer::new(dir.path(), LogPosition::default());
-    while let Some(line) = tailer.next().unwrap() {
-        positions.push(line.position);
-    }
+    let given = rest(&mut LogTailer::new(dir.path(), LogPosition::default()));
+    positions.extend(given.iter().map(|(_, position)| *position));
     for packed in [false, true] {
         if packed {
             pack(dir.path(), 1);
@@ -74,8 +84,7 @@ fn it_goes_on_from_any_position_packed_or_not() {
 fn what_was_removed_before_it_was_read_is_said_once() {
     let dir = tempfile::tempdir().unwrap();
     lines(dir.path(), 1, 1..=3);
-    let mut tailer = LogTailer::new(dir.path(), LogPosition::default());
-    let last = std::iter::from_fn(|| tailer.next().unwrap()).last().unwrap().position;
+    let last = end(&mut LogTailer::new(dir.path(), LogPosition::default()));
     lines(dir.path(), 2, 4..=6);
     lines(dir.path(), 3, 7..=8);
     for gone in [1, 2] {
@@ -117,9 +126,7 @@ fn what_is_no_record_is_passed_on() {
     append(dir.path(), 1, "torn");
     lines(dir.path(), 2, 3..=3);
     let mut tailer = LogTailer::new(dir.path(), LogPosition::default());
-    let texts: Vec<String> = std::iter::from_fn(|| tailer.next().unwrap())
-        .map(|line| String::from_utf8(line.bytes).unwrap())
-        .collect();
+    let texts: Vec<_> = rest(&mut tailer).into_iter().map(|(line, _)| line).collect();
     assert_eq!(texts, [line(1, "a"), "garbage".to_owned(), line(2, "a"), line(3, "a")]);
 }
 
@@ -132,20 +139,17 @@ fn what_a_line_says_of_itself_leaves_none_out() {
     lines(dir.path(), 1, 4..=5);
     append(dir.path(), 1, "no record\n");
     let mut tailer = LogTailer::new(dir.path(), LogPosition::default());
-    let mut given: Vec<TailedLine> = std::iter::from_fn(|| tailer.next().unwrap()).collect();
+    let mut given = rest(&mut tailer);
     assert_eq!(given.len(), 7);
-    assert_eq!(tailer.next().unwrap(), None, "none is sent again and again");
+    assert_eq!(next(&mut tailer), None, "none is sent again and again");
     append(dir.path(), 1, "nor this\n");
     lines(dir.path(), 2, 6..=6);
-    given.extend(std::iter::from_fn(|| tailer.next().unwrap()));
+    given.extend(rest(&mut tailer));
     assert_eq!(given.len(), 9);
     assert_eq!(tailer.gap(), None);
     for (at, line) in given.iter().enumerate() {
-        let rest = std::iter::from_fn({
-            let mut tailer = LogTailer::new(dir.path(), line.position);
-            move || tailer.next().unwrap()
-        });
-        assert!(rest.eq(given[at + 1..].iter().cloned()), "from behind {line:?}");
+        let behind = rest(&mut LogTailer::new(dir.path(), line.1));
+        assert_eq!(behind, given[at + 1..], "from behind {line:?}");
     }
 }
 
@@ -154,11 +158,7 @@ fn another_log_in_its_place_is_sent_from_its_beginning() {
     let dir = tempfile::tempdir().unwrap();
     lines(dir.path(), 1, 1..=3);
     lines(dir.path(), 2, 4..=5);
-    let end = |from| {
-        let mut tailer = LogTailer::new(dir.path(), from);
-        std::iter::from_fn(move || tailer.next().unwrap()).last().unwrap().position
-    };
-    let last = end(LogPosition::default());
+    let last = end(&mut LogTailer::new(dir.path(), LogPosition::default()));
     for segments in 1..=3 {
         for number in 1..=3 {
             let _ = std::fs::remove_file(dir.path().join(format!("audit-{number:06}.jsonl")));
@@ -177,8 +177,7 @@ fn what_was_lost_with_the_power_is_not_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     lines(dir.path(), 1, 1..=2);
     lines(dir.path(), 2, 3..=9);
-    let mut tailer = LogTailer::new(dir.path(), LogPosition::default());
-    let last = std::iter::from_fn(|| tailer.next().unwrap()).last().unwrap().position;
+    let last = end(&mut LogTailer::new(dir.path(), LogPosition::default()));
     // The position was on the disk, its line was not.
     std::fs::remove_file(dir.path().join("audit-000002.jsonl")).unwrap();
     lines(dir.path(), 2, 3..=4);
