@@ -7,8 +7,8 @@
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, BufRead, Read, Write};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
 use std::thread::JoinHandle;
@@ -34,8 +34,6 @@ const MAX_CHECKED_IN_A_PASS: usize = 16;
 const BLOCK_BYTES: usize = 1 << 20;
 /// Half the time of zstd's default level, and smaller on this log.
 const ZSTD_LEVEL: i32 = 1;
-/// Number of bytes of a segment that are compared with its copy at once.
-const COMPARED_BYTES: usize = 128 << 10;
 /// Below the sessions' threads.
 const NICE: i32 = 10;
 
@@ -224,12 +222,11 @@ pub fn pack(segment: &Segment) -> Result<(), CompactionError> {
         let _ = std::fs::remove_file(&next);
         io_error(&next, error)
     };
-    let summary = compress(segment, &next).map_err(failed)?;
-    if !is_copy(&next, &segment.path).map_err(failed)? {
+    let Some(summary) = compress(segment, &next).map_err(failed)? else {
         return Err(CompactionError::Differs {
             path: segment.path.clone(),
         });
-    }
+    };
     let folder = segment.path.parent().unwrap_or(Path::new("."));
     std::fs::rename(&next, &packed.path)
         .and_then(|()| File::open(folder)?.sync_all())
@@ -238,18 +235,12 @@ pub fn pack(segment: &Segment) -> Result<(), CompactionError> {
         .map_err(|error| io_error(&packed.path, error))
 }
 
-/// Writes the packed copy, in blocks of whole lines, and summarises the lines on the way.
-fn compress(segment: &Segment, to: &Path) -> io::Result<SegmentSummary> {
+/// Writes the packed copy, in blocks of whole lines, reads it back, and summarises the lines on the way; `None` if what was read back
+/// is not the same.
+fn compress(segment: &Segment, to: &Path) -> io::Result<Option<SegmentSummary>> {
     let mut lines = segment.open()?;
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(to)?;
+    let mut copy = PackedCopy::create(to)?;
     let mut summary = SummaryBuilder::default();
-    let mut compressor = zstd::bulk::Compressor::new(ZSTD_LEVEL)?;
-    compressor.include_checksum(true)?;
     let mut block = Vec::with_capacity(BLOCK_BYTES + 64 * 1024);
     loop {
         // A longer line is not one of ours: it is packed in parts, and not held whole.
@@ -259,28 +250,56 @@ fn compress(segment: &Segment, to: &Path) -> io::Result<SegmentSummary> {
             summary.add(block.get(start..).unwrap_or_default());
         }
         if block.len() >= BLOCK_BYTES || (read == 0 && !block.is_empty()) {
-            file.write_all(&compressor.compress(&block)?)?;
+            if !copy.add(&block)? {
+                return Ok(None);
+            }
             block.clear();
         }
         if read == 0 {
-            file.sync_all()?;
-            return Ok(summary.finish());
+            copy.file.sync_all()?;
+            return Ok(Some(summary.finish()));
         }
     }
 }
 
-/// Returns whether a packed file unpacks to exactly this file.
-fn is_copy(packed: &Path, original: &Path) -> io::Result<bool> {
-    let mut copy = BufReader::with_capacity(COMPARED_BYTES, zstd::Decoder::new(File::open(packed)?)?);
-    let mut original = BufReader::with_capacity(COMPARED_BYTES, File::open(original)?);
-    loop {
-        let (left, right) = (copy.fill_buf()?, original.fill_buf()?);
-        let length = left.len().min(right.len());
-        if length == 0 || left.get(..length) != right.get(..length) {
-            return Ok(left.is_empty() && right.is_empty());
-        }
-        copy.consume(length);
-        original.consume(length);
+/// Packed copy that is being written, in frames with a checksum.
+struct PackedCopy {
+    file: File,
+    compressor: zstd::bulk::Compressor<'static>,
+    decompressor: zstd::bulk::Decompressor<'static>,
+    /// A frame as it was read back, and its content.
+    frame: Vec<u8>,
+    content: Vec<u8>,
+    length: u64,
+}
+
+impl PackedCopy {
+    fn create(path: &Path) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        let options = options.read(true).write(true).create(true).truncate(true).mode(0o600);
+        let mut compressor = zstd::bulk::Compressor::new(ZSTD_LEVEL)?;
+        compressor.include_checksum(true)?;
+        Ok(Self {
+            file: options.open(path)?,
+            compressor,
+            decompressor: zstd::bulk::Decompressor::new()?,
+            frame: Vec::new(),
+            content: Vec::new(),
+            length: 0,
+        })
+    }
+
+    /// Writes a block and returns whether it reads back as it is.
+    fn add(&mut self, block: &[u8]) -> io::Result<bool> {
+        let frame = self.compressor.compress(block)?;
+        self.file.write_all(&frame)?;
+        self.frame.resize(frame.len(), 0);
+        self.file.read_exact_at(&mut self.frame, self.length)?;
+        self.length += frame.len() as u64;
+        self.content.clear();
+        self.content.reserve(block.len());
+        self.decompressor.decompress_to_buffer(&self.frame, &mut self.content)?;
+        Ok(self.content == block)
     }
 }
 

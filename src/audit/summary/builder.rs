@@ -7,11 +7,14 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 
 use super::{Field, MAX_SET_BYTES, SegmentSummary, is_listed};
-use crate::audit::chain::{number, split};
 use crate::audit::event::{Event, Statement, StatementKind, StatementOutcome};
-use crate::audit::record::{LogRecord, event_of, number_field, string_field, time_of};
+use crate::audit::record::{LogRecord, string_field};
+use crate::audit::session_line::{SessionLine, take_string};
 use crate::audit::sql_analysis::{AnalysisCache, CommandClass, hides_names, words};
 use crate::audit::text::written;
 use crate::protocol::lexer::shape;
@@ -21,6 +24,9 @@ const MAX_TEXTS: usize = 1_000;
 const MAX_TEXT_BYTES: usize = 1 << 20;
 /// Sessions and statements that are followed, at most: of a segment with more it is not known which outcomes are elsewhere.
 const MAX_FOLLOWED: usize = 100_000;
+
+static PARAMETERS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#","parameters":["#));
+static UNCERTAIN: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#","text_uncertain":"#));
 
 /// Collects the values of one segment.
 #[derive(Debug, Default)]
@@ -85,61 +91,12 @@ impl Default for Values {
     }
 }
 
-/// A line of a session, taken apart without parsing it.
-struct SessionLine<'l> {
-    seq: u64,
-    time: &'l str,
-    event: &'l str,
-    /// Session, grant, identity and target, and the bytes they stand in.
-    names: [(Field, &'l str); 4],
-    names_text: &'l [u8],
-    /// The statement's number, and what stands behind the names up to the mark of the chain.
-    statement: u64,
-    rest: &'l [u8],
-}
-
-impl<'l> SessionLine<'l> {
-    /// Takes a line apart; `None` if it is of another kind, or not as a gate writes it.
-    fn of(line: &'l [u8]) -> Option<Self> {
-        let (body, _) = split(line)?;
-        let (time, rest) = time_of(body)?;
-        let (event, rest) = event_of(rest)?;
-        if !time.ends_with('Z') || !matches!(event, b"statement" | b"outcome" | b"transaction_changed") {
-            return None;
-        }
-        let start = rest.strip_prefix(b"\"")?;
-        let mut rest = start;
-        let mut name = |key: &[u8]| {
-            let value = rest.strip_prefix(key)?;
-            let (value, behind) = value.split_at_checked(memchr::memchr(b'"', value)?)?;
-            rest = behind.strip_prefix(b"\"")?;
-            // With an escape it is not the value itself.
-            str::from_utf8(value).ok().filter(|value| !value.contains('\\'))
-        };
-        let names = [
-            (Field::Session, name(br#","session":""#)?),
-            (Field::Grant, name(br#","grant":""#)?),
-            (Field::Identity, name(br#","identity":""#)?),
-            (Field::Target, name(br#","target":""#)?),
-        ];
-        Some(Self {
-            seq: number(line)?,
-            time,
-            event: str::from_utf8(event).ok()?,
-            names,
-            names_text: start.get(..start.len() - rest.len())?,
-            statement: number_field(rest, br#","statement":"#)?,
-            rest,
-        })
-    }
-}
-
 impl SummaryBuilder {
     /// Adds a line, with its newline.
     pub(in crate::audit) fn add(&mut self, line: &[u8]) {
-        let added = line.strip_suffix(b"\n").and_then(|line| match SessionLine::of(line) {
-            Some(taken) => self.add_session_line(line, &taken),
-            None => self.add_record(&LogRecord::parse(line).ok()?),
+        let added = line.strip_suffix(b"\n").and_then(|line| {
+            let taken = SessionLine::of(line).and_then(|taken| self.add_session_line(line, &taken));
+            taken.or_else(|| self.add_record(&LogRecord::parse(line).ok()?))
         });
         if added.is_none() {
             self.give_up();
@@ -193,30 +150,47 @@ impl SummaryBuilder {
     fn add_session_line(&mut self, line: &[u8], taken: &SessionLine<'_>) -> Option<()> {
         self.add_place(taken.seq, taken.time);
         self.values.insert(Field::Event, taken.event);
-        let [(_, session), ..] = taken.names;
+        let session = taken.session;
         let known = self.sessions.get(session);
         if known.is_none_or(|known| *known.names != *taken.names_text) {
-            taken.names.iter().for_each(|(field, name)| self.values.insert(*field, name));
+            for (field, name) in [
+                (Field::Session, session),
+                (Field::Grant, taken.grant),
+                (Field::Identity, taken.identity),
+                (Field::Target, taken.target),
+            ] {
+                self.values.insert(field, name);
+            }
             if let Some(session) = self.session(session) {
                 session.names = taken.names_text.into();
             }
         }
-        if taken.event == "statement" {
-            let only_parses = string_field(taken.rest, br#","kind":""#) == Some("parse");
-            self.statement(session, taken.statement, only_parses);
-            return self.add_text(line, taken.rest);
-        }
-        if let Some(code) = string_field(taken.rest, br#""sqlstate":""#) {
-            self.values.insert(Field::Sqlstate, code);
-            if code.contains('\\') {
-                self.values.give_up(&[Field::Sqlstate]);
+        match taken.event {
+            "statement" => {
+                let written = StatementFields::of(taken.rest)?;
+                self.statement(session, taken.statement, written.kind == b"parse");
+                self.add_text(line, &written)
+            }
+            "outcome" => {
+                let (sqlstate, tags) = result_of(taken.rest)?;
+                self.outcome(session, taken.statement);
+                self.add_sqlstate(sqlstate);
+                self.add_tags(tags);
+                Some(())
+            }
+            _ => {
+                self.add_sqlstate(string_field(taken.rest, br#""sqlstate":""#));
+                Some(())
             }
         }
-        if taken.event == "outcome" {
-            self.outcome(session, taken.statement);
-            self.add_tags(taken.rest);
+    }
+
+    fn add_sqlstate(&mut self, code: Option<&str>) {
+        let Some(code) = code else { return };
+        self.values.insert(Field::Sqlstate, code);
+        if code.contains('\\') {
+            self.values.give_up(&[Field::Sqlstate]);
         }
-        Some(())
     }
 
     fn add_record(&mut self, record: &LogRecord) -> Option<()> {
@@ -287,18 +261,15 @@ impl SummaryBuilder {
     }
 
     /// Analyses a statement, if there was none like it before.
-    fn add_text(&mut self, line: &[u8], rest: &[u8]) -> Option<()> {
+    fn add_text(&mut self, line: &[u8], fields: &StatementFields<'_>) -> Option<()> {
         if !self.values.has(Field::Class) && !self.values.has(Field::Word) {
             return Some(());
         }
-        let end = memchr::memmem::find(rest, br#","parameters":["#).unwrap_or(rest.len());
-        // Behind the statement's number, which differs each time.
-        let start = memchr::memmem::find(rest, br#","kind":""#)?;
-        let written = rest.get(start..end)?;
+        let written = fields.written;
         if self.texts.contains(written) {
             return Some(());
         }
-        let text = plain_text(written);
+        let text = fields.plain_text();
         let shape = text.as_deref().and_then(|text| shape(text.as_bytes())).map(|mut shape| {
             shape.push(0);
             shape
@@ -325,9 +296,13 @@ impl SummaryBuilder {
 
     /// Adds the words that a text may have and others of its shape have not: those of its literals and comments.
     fn add_values_of(&mut self, text: &str) {
-        if text.contains(['\'', '/', '-']) {
-            self.add_words(text);
+        if memchr::memchr3(b'\'', b'/', b'-', text.as_bytes()).is_none() {
+            return;
         }
+        if hides_names(text) {
+            self.values.give_up(&[Field::Word]);
+        }
+        self.add_words(text);
     }
 
     fn add_words(&mut self, text: &str) {
@@ -358,11 +333,8 @@ impl SummaryBuilder {
         reading.is_complete()
     }
 
-    /// Adds the classes of an outcome's command tags.
-    fn add_tags(&mut self, rest: &[u8]) {
-        const TAGS: &[u8] = br#","tags":["#;
-        let Some(at) = memchr::memmem::find(rest, TAGS) else { return };
-        let mut tags = rest.get(at + TAGS.len()..).unwrap_or_default();
+    /// Adds the classes of an outcome's command tags, from the first quote on.
+    fn add_tags(&mut self, mut tags: &[u8]) {
         while let Some(tag) = tags.strip_prefix(b"\"") {
             let end = memchr::memchr(b'"', tag).unwrap_or(tag.len());
             let text = tag
@@ -385,24 +357,57 @@ impl SummaryBuilder {
     }
 }
 
-/// Returns the text of a statement, as its line has it from the kind up to the parameters; `None` if more than the text determines how
-/// it is read.
-fn plain_text(written: &[u8]) -> Option<Cow<'_, str>> {
-    const START: &[u8] = br#","sql":{"text":"#;
-    let rest = written.get(memchr::memmem::find(written, START)? + START.len()..)?;
-    let mut end = 1 + memchr::memchr(b'"', rest.get(1..)?)?;
-    let is_escaped = memchr::memchr(b'\\', rest.get(..end)?).is_some();
-    if is_escaped {
-        end = string_end(rest)?;
+/// Fields of a statement's line behind its number, which differs each time.
+struct StatementFields<'l> {
+    kind: &'l [u8],
+    /// From the kind up to the parameters.
+    written: &'l [u8],
+    /// The text with its quotes; absent if more than it determines how it is read.
+    text: Option<&'l [u8]>,
+}
+
+impl<'l> StatementFields<'l> {
+    fn of(rest: &'l [u8]) -> Option<Self> {
+        let (kind, behind) = take_string(rest, br#","kind":""#)?;
+        let text = behind.strip_prefix(br#","sql":{"text":"#);
+        let text = text.and_then(|text| text.split_at_checked(string_end(text)? + 1));
+        let flags = text.map_or(behind, |(_, behind)| behind);
+        let parameters = PARAMETERS.find(flags).unwrap_or(flags.len());
+        let (flags, parameters) = flags.split_at_checked(parameters)?;
+        let is_plain = flags.starts_with(b"}") && UNCERTAIN.find(flags).is_none();
+        Some(Self {
+            kind,
+            written: rest.get(..rest.len() - parameters.len())?,
+            text: text.map(|(text, _)| text).filter(|_| is_plain),
+        })
     }
-    let behind = rest.get(end + 1..)?.strip_prefix(b"}")?;
-    if memchr::memmem::find(behind, b"text_uncertain").is_some() {
-        return None;
+
+    /// Returns the text; `None` if more determines how it is read.
+    fn plain_text(&self) -> Option<Cow<'l, str>> {
+        let text = self.text?;
+        if memchr::memchr(b'\\', text).is_some() {
+            return serde_json::from_slice(text).ok().map(Cow::Owned);
+        }
+        let inside = text.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+        str::from_utf8(inside).ok().map(Cow::Borrowed)
     }
-    if is_escaped {
-        return serde_json::from_slice(rest.get(..=end)?).ok().map(Cow::Owned);
+}
+
+/// Returns the SQLSTATE of an outcome, from its line behind the statement's number, and its tags from the first quote on; `None` if the line
+/// is not as a gate writes it.
+fn result_of(rest: &[u8]) -> Option<(Option<&str>, &[u8])> {
+    let (_, mut rest) = take_string(rest, br#","result":""#)?;
+    let mut sqlstate = None;
+    if let Some((code, behind)) = take_string(rest, br#","sqlstate":""#) {
+        (sqlstate, rest) = (Some(str::from_utf8(code).ok()?), behind);
     }
-    str::from_utf8(rest.get(1..end)?).ok().map(Cow::Borrowed)
+    if let Some((_, behind)) = take_string(rest, br#","rule":""#) {
+        rest = behind;
+    }
+    match rest.strip_prefix(br#","tags":["#) {
+        Some(tags) => Some((sqlstate, tags)),
+        None => rest.starts_with(br#","rows":"#).then_some((sqlstate, &[])),
+    }
 }
 
 /// Returns the position of the quote that ends the JSON string at the start of these bytes.
