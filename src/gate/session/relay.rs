@@ -205,8 +205,8 @@ impl Relay {
 
     /// Passes a chunk of the target to the statement recorder.
     fn look_down(&mut self) -> Result<(), RelayStop> {
-        self.down.look(&mut self.recorder)?;
-        self.defer_outcomes();
+        let now = self.down.look(&mut self.recorder)?;
+        self.defer_outcomes(now);
         self.live
             .note(self.recorder.totals.statements, self.recorder.extended.executing());
         Ok(())
@@ -320,12 +320,12 @@ impl Relay {
             MessageFlow::Hold => Poll::Pending,
             MessageFlow::Go => {
                 self.flush_if_needed();
-                self.submit()?;
+                self.submit(now)?;
                 Poll::Ready(Ok(()))
             }
             MessageFlow::Quit => {
                 self.up.quit = true;
-                self.submit()?;
+                self.submit(now)?;
                 Poll::Ready(Ok(()))
             }
         }
@@ -386,7 +386,7 @@ impl Relay {
         if got_on {
             self.idle_since = now.instant;
         }
-        self.submit()?;
+        self.submit(now)?;
         Ok(got_on)
     }
 
@@ -412,14 +412,14 @@ impl Relay {
 // Records on their way to the log: intents before their bytes are forwarded, outcomes deferred.
 impl Relay {
     /// Submits the intents, and clears the bytes that they cover.
-    fn submit(&mut self) -> Result<(), RelayStop> {
-        self.defer_outcomes();
+    fn submit(&mut self, now: Moment) -> Result<(), RelayStop> {
+        self.defer_outcomes(Some(now));
         if self.recorder.intents.is_empty() {
             self.up.cleared = self.clear_to();
             return Ok(());
         }
         self.live.note(self.recorder.totals.statements, true);
-        self.charge(self.recorder.intents.size());
+        self.charge(self.recorder.intents.size(), now.instant);
         match self.journal.submit(&mut self.recorder.intents) {
             SubmissionResult::Done(Ok(())) => self.written(),
             SubmissionResult::Done(Err(error)) => return Err(RelayStop::Audit(error)),
@@ -428,17 +428,18 @@ impl Relay {
         Ok(())
     }
 
-    /// Passes the current outcomes to the journal, which writes them soon.
-    fn defer_outcomes(&mut self) {
+    /// Passes the current outcomes to the journal, which writes them soon. Reads the clock only without `now`.
+    fn defer_outcomes(&mut self, now: Option<Moment>) {
         if !self.recorder.outcomes.is_empty() {
-            self.charge(self.recorder.outcomes.size());
+            let now = now.unwrap_or_else(|| self.clock.moment());
+            self.charge(self.recorder.outcomes.size(), now.instant);
             self.journal.defer(&mut self.recorder.outcomes);
         }
     }
 
     /// Counts bytes of the log for the identity. If there are too many, the client has to wait: no record is omitted.
-    pub(super) fn charge(&mut self, bytes: usize) {
-        if let Some(until) = self.quota.log(bytes, self.clock.moment().instant) {
+    pub(super) fn charge(&mut self, bytes: usize, now: Instant) {
+        if let Some(until) = self.quota.log(bytes, now) {
             self.pause = Some(Box::pin(sleep_until(until)));
         }
     }
@@ -446,7 +447,7 @@ impl Relay {
     /// Notes that the log has the intents: the statements that they announce may be forwarded.
     fn written(&mut self) {
         self.recorder.written();
-        self.defer_outcomes();
+        self.defer_outcomes(None);
         self.up.cleared = self.clear_to();
     }
 

@@ -107,7 +107,7 @@ pub(super) fn start(
         pause: None,
     };
     // Charged for the records of its start and its end; a client that connects and disconnects endlessly is not even read then.
-    relay.charge(2 * RECORD_BYTES);
+    relay.charge(2 * RECORD_BYTES, relay.clock.moment().instant);
     relay.down.insert(welcome);
     relay.came_with_login(&came_with_login);
     StartedSession {

@@ -13,6 +13,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 
 use super::RelayStop;
+use crate::base::clock::Moment;
 use crate::base::tls::Transport;
 use crate::gate::session::buffer::{BufferChunk, BufferPool};
 use crate::gate::session::recorder::StatementRecorder;
@@ -106,8 +107,9 @@ impl TargetToClient {
         Poll::Ready(read.map(|_| DownStep::Read).ok_or(RelayStop::TargetGone))
     }
 
-    /// Passes a chunk to the statement recorder, message by message, and replaces an error for which it returns a refusal.
-    pub(super) fn look(&mut self, recorder: &mut StatementRecorder) -> Result<(), RelayStop> {
+    /// Passes a chunk to the statement recorder, message by message, and replaces an error for which it returns a refusal. Returns the
+    /// time, if the recorder asked for it.
+    pub(super) fn look(&mut self, recorder: &mut StatementRecorder) -> Result<Option<Moment>, RelayStop> {
         self.before = self.framer;
         let (mut now, mut carried) = (None, None);
         let mut rest = self.chunk.bytes();
@@ -149,7 +151,7 @@ impl TargetToClient {
                 insert.at = at;
             }
         }
-        Ok(())
+        Ok(now)
     }
 
     /// Carries the bytes from here on over to the next chunk.
