@@ -171,13 +171,24 @@ impl LogRecord {
     /// Returns the record as one line of JSON without the newline, as in the file: safe to display.
     #[must_use]
     pub fn json(&self) -> String {
-        let mut lines = LineBuffer::default();
         let mut out = Vec::new();
-        // This cannot fail for an event; if it did, the line would be empty.
-        let _ = lines.push(self.time, &self.event);
-        lines.iter().for_each(|line| seal_as(&mut out, self.seq, line, self.chain));
+        RecordEncoder::default().push(&mut out, self);
         out.pop();
         String::from_utf8(out).unwrap_or_default()
+    }
+}
+
+/// Encoder of records as lines of JSON, one after the other.
+#[derive(Debug, Default)]
+pub struct RecordEncoder(LineBuffer);
+
+impl RecordEncoder {
+    /// Appends a record with its newline, as in the file: safe to display.
+    pub fn push(&mut self, out: &mut Vec<u8>, record: &LogRecord) {
+        self.0.clear();
+        // This cannot fail for an event; if it did, there would be no line.
+        let _ = self.0.push(record.time, &record.event);
+        self.0.iter().for_each(|line| seal_as(out, record.seq, line, record.chain));
     }
 }
 
