@@ -10,8 +10,8 @@ use jiff::tz::TimeZone;
 use super::filter::{Filter, Neighbours};
 use super::read::{read, read_whole};
 use super::record::LogRecord;
+use super::render::AnalysedEncoder;
 use super::saved_checkpoint::{RememberedTip, SavedCheckpoint};
-use super::sql_analysis::AnalysisCache;
 use super::timeline::SessionTimeline;
 use super::verify::{VerifyExpectation, verify_folder};
 use super::{recovery, render, summary};
@@ -25,7 +25,9 @@ pub(crate) fn show_hostile(line: &[u8]) -> Option<String> {
     let story = SessionTimeline::of(vec![record.clone()], vec![record.clone()])
         .lines(&TimeZone::UTC)
         .join("\n");
-    let json = render::json(&record, &mut AnalysisCache::default());
+    let mut json = Vec::new();
+    AnalysedEncoder::default().push(&mut json, &record);
+    let json = String::from_utf8(json).unwrap_or_default();
     Some([render::line(&record, &TimeZone::UTC), json, record.json(), story].join("\n"))
 }
 

@@ -57,7 +57,7 @@ pub use group_commit::{JournalHealth, SubmissionFuture, SubmissionResult};
 pub(crate) use hostile::{folder_hostile, packed_hostile, show_hostile, summary_hostile};
 pub use journal::Journal;
 pub use read::{LogRecords, ReadError, read, read_since, read_whole};
-pub use record::{EventName, EventNameError, LogRecord, RecordError, VERSION};
+pub use record::{EventName, EventNameError, LogRecord, RecordEncoder, RecordError, VERSION};
 pub use saved_checkpoint::{CHECKPOINT_FILE, LEDGER_CHECKPOINT_FILE, RememberedTip};
 pub use stats::{SignedTip, StatsSnapshot};
 

@@ -15,6 +15,8 @@ use super::text::TIME_BYTES;
 use crate::model::ids::{GrantId, SessionId};
 use crate::model::names::{IdentityName, ProfileName, TargetName, Vocabulary as _, vocabulary};
 
+mod one_pass;
+
 /// Version of the line format that this program writes and reads.
 pub const VERSION: u32 = 2;
 
@@ -138,6 +140,16 @@ impl LogRecord {
     /// Parses a line (without its newline). Does not check the chain.
     pub fn parse(line: &[u8]) -> Result<Self, RecordError> {
         is_modest(line)?;
+        let record = one_pass::parse(line).map_or_else(|| Self::parse_tagged(line), Ok)?;
+        // It would be displayed as another line.
+        if record.time.subsec_nanosecond() % 1_000 != 0 {
+            return Err(serde_json::Error::custom("a time finer than the microseconds of a record").into());
+        }
+        Ok(record)
+    }
+
+    /// Parses a line by the tag of its event, as serde does.
+    fn parse_tagged(line: &[u8]) -> Result<Self, RecordError> {
         // A line that begins like a record has the right version.
         if open(line).is_none() {
             let LineVersion { v } = serde_json::from_slice(line)?;
@@ -146,10 +158,6 @@ impl LogRecord {
             }
         }
         let RecordHead { v, seq, time, chain } = serde_json::from_slice(line)?;
-        // It would be displayed as another line.
-        if time.subsec_nanosecond() % 1_000 != 0 {
-            return Err(serde_json::Error::custom("a time finer than the microseconds of a record").into());
-        }
         let event = serde_json::from_slice(line)?;
         Ok(Self {
             v,
@@ -163,13 +171,24 @@ impl LogRecord {
     /// Returns the record as one line of JSON without the newline, as in the file: safe to display.
     #[must_use]
     pub fn json(&self) -> String {
-        let mut lines = LineBuffer::default();
         let mut out = Vec::new();
-        // This cannot fail for an event; if it did, the line would be empty.
-        let _ = lines.push(self.time, &self.event);
-        lines.iter().for_each(|line| seal_as(&mut out, self.seq, line, self.chain));
+        RecordEncoder::default().push(&mut out, self);
         out.pop();
         String::from_utf8(out).unwrap_or_default()
+    }
+}
+
+/// Encoder of records as lines of JSON, one after the other.
+#[derive(Debug, Default)]
+pub struct RecordEncoder(LineBuffer);
+
+impl RecordEncoder {
+    /// Appends a record with its newline, as in the file: safe to display.
+    pub fn push(&mut self, out: &mut Vec<u8>, record: &LogRecord) {
+        self.0.clear();
+        // This cannot fail for an event; if it did, there would be no line.
+        let _ = self.0.push(record.time, &record.event);
+        self.0.iter().for_each(|line| seal_as(out, record.seq, line, record.chain));
     }
 }
 

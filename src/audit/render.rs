@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::event::{Event, Who};
-use super::record::LogRecord;
+use super::record::{LogRecord, RecordEncoder};
 use super::sql_analysis::AnalysisCache;
 use crate::base::times;
 use crate::base::visible;
@@ -68,20 +68,29 @@ pub fn line(record: &LogRecord, zone: &TimeZone) -> String {
     .to_owned()
 }
 
-/// Returns a record as one line of JSON; a statement has the analysis of its text in `reading`, in addition to the fields of
-/// the log.
-#[must_use]
-pub fn json(record: &LogRecord, readings: &mut AnalysisCache) -> String {
-    let mut line = record.json();
-    let Event::Statement(statement) = &record.event else {
-        return line;
-    };
-    if let Ok(reading) = serde_json::to_string(&readings.of_statement(statement))
-        && line.pop().is_some()
-    {
-        line.extend([",\"reading\":", &visible::json(&reading), "}"]);
+/// Encoder of records as lines of JSON; a statement has the analysis of its text in `reading`, in addition to the fields of the log.
+#[derive(Debug, Default)]
+pub struct AnalysedEncoder {
+    encoder: RecordEncoder,
+    readings: AnalysisCache,
+}
+
+impl AnalysedEncoder {
+    /// Appends a record with its newline; safe for a terminal.
+    pub fn push(&mut self, out: &mut Vec<u8>, record: &LogRecord) {
+        self.encoder.push(out, record);
+        let Event::Statement(statement) = &record.event else {
+            return;
+        };
+        if let Ok(reading) = serde_json::to_string(&*self.readings.of_statement(statement))
+            && out.ends_with(b"}\n")
+        {
+            out.truncate(out.len() - 2);
+            for part in [",\"reading\":", &visible::json(&reading), "}\n"] {
+                out.extend_from_slice(part.as_bytes());
+            }
+        }
     }
-    line
 }
 
 /// Returns a session's target, with its profile if it has one.

@@ -49,9 +49,14 @@ pub fn start(text: &str, most: usize) -> String {
 
 /// Returns a text with every invisible character escaped except its line breaks, for the gate's own texts of several lines.
 #[must_use]
+#[expect(
+    clippy::needless_bitwise_bool,
+    reason = "without branches the compiler looks at many bytes at once"
+)]
 pub fn lines(text: &str) -> Cow<'_, str> {
     let unseen = |character: char| character != '\n' && is_unseen(character);
-    if !text.contains(unseen) {
+    let plain = |plain: bool, byte: u8| plain & (matches!(byte, b' '..=b'~') | (byte == b'\n'));
+    if text.bytes().fold(true, plain) || !text.contains(unseen) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len() + 16);

@@ -140,9 +140,12 @@ async fn rotate_key(config: &Path, remote: &RemoteArgs) -> anyhow::Result<()> {
 /// Returns the line of the gate's last checkpoint.
 async fn asked(config: &Path, place: &GatePlace) -> Result<String, ClientError> {
     let mut answer = String::new();
-    let line = |line: &[u8]| {
-        answer = String::from_utf8_lossy(line).into_owned();
-        false
+    let line = |line: Option<&[u8]>| match line {
+        Some(line) => {
+            answer = String::from_utf8_lossy(line).into_owned();
+            false
+        }
+        None => true,
     };
     place.operator(config)?.lines(CHECKPOINT_PATH, &(), line).await?;
     Ok(answer)

@@ -101,25 +101,16 @@ impl ControlClient {
         read(response).await
     }
 
-    /// Sends a GET request and passes each line of the answer to `each` as it arrives, until the end or until `each` returns
-    /// false.
+    /// Sends a GET request and passes each line of the answer to `each` as it arrives, and `None` after those that arrived
+    /// together, until the end or until `each` returns false.
     pub(super) async fn lines(
         &self,
         path: &str,
         query: &impl Serialize,
-        mut each: impl FnMut(&[u8]) -> bool,
+        mut each: impl FnMut(Option<&[u8]>) -> bool,
     ) -> Result<(), ClientError> {
-        let mut pending = Vec::new();
-        let take = |data: &[u8]| {
-            pending.extend_from_slice(data);
-            while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = pending.drain(..=end).collect();
-                if !each(line.trim_ascii_end()) {
-                    return false;
-                }
-            }
-            true
-        };
+        let mut begun = Vec::new();
+        let take = |piece: &[u8]| whole_lines(&mut begun, piece, &mut each) && each(None);
         self.bytes(path, query, take).await
     }
 
@@ -182,6 +173,26 @@ impl GatePlace {
     pub(super) fn operator(&self, config: &Path) -> Result<ControlClient, ClientError> {
         ControlClient::new(UsualCaller::Operator, config, self)
     }
+}
+
+/// Passes each line that ends in this piece to `each`, until that returns false, which it then returns. `begun` has the beginning of
+/// a line from the pieces before, and then that of the next.
+fn whole_lines(begun: &mut Vec<u8>, mut piece: &[u8], mut each: impl FnMut(Option<&[u8]>) -> bool) -> bool {
+    while let Some((line, rest)) = memchr::memchr(b'\n', piece).and_then(|end| piece.split_at_checked(end + 1)) {
+        piece = rest;
+        let go_on = if begun.is_empty() {
+            each(Some(line.trim_ascii_end()))
+        } else {
+            begun.extend_from_slice(line);
+            each(Some(begun.trim_ascii_end()))
+        };
+        begun.clear();
+        if !go_on {
+            return false;
+        }
+    }
+    begun.extend_from_slice(piece);
+    true
 }
 
 fn url(address: &ControlEndpoint, path: &str) -> String {
@@ -327,6 +338,22 @@ mod tests {
     use super::*;
     use crate::audit::Filter;
     use crate::control::model::{LogQuery, SearchExtent};
+
+    #[test]
+    fn lines_are_whole_however_they_arrive() {
+        for size in 1..20 {
+            let (mut begun, mut lines) = (Vec::new(), Vec::new());
+            let mut each = |line: Option<&[u8]>| {
+                lines.extend(line.map(|line| String::from_utf8(line.to_vec()).unwrap()));
+                lines.last().is_none_or(|line| line != "last")
+            };
+            let pieces = "one\n\ntwo, longer\r\nlast\nmore\n".as_bytes().chunks(size);
+            let go_on: Vec<_> = pieces.map(|piece| whole_lines(&mut begun, piece, &mut each)).collect();
+            assert!(go_on.contains(&false), "{size}");
+            let before_last = lines.iter().take_while(|line| *line != "last");
+            assert_eq!(before_last.collect::<Vec<_>>(), ["one", "", "two, longer"], "{size}");
+        }
+    }
 
     #[test]
     fn queries_are_escaped() {

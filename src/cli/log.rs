@@ -4,11 +4,14 @@
 
 use std::path::{Path, PathBuf};
 
+use futures_util::FutureExt as _;
+
 use super::args::OutputFormat;
 use super::client::ControlClient;
-use super::render::{print, print_line, print_words, visible};
+use super::render::{KeptLines, print, print_line, visible};
 use super::zone::{self, zone};
 use crate::audit::event::Event;
+use crate::audit::render::AnalysedEncoder;
 use crate::audit::rollbacks::Rollbacks;
 use crate::audit::sql_analysis::AnalysisCache;
 use crate::audit::table_access::TableAccessSums;
@@ -86,30 +89,38 @@ impl RecordSource {
         })
     }
 
-    /// Passes the line of each record to `each`, until it returns false; reports lines that cannot be read.
-    async fn lines(&self, filter: Filter, extent: SearchExtent, mut each: impl FnMut(&[u8]) -> bool) -> anyhow::Result<()> {
+    /// Passes each record to `each`, until it returns false; reports lines that cannot be read.
+    async fn search(
+        &self,
+        filter: Filter,
+        extent: SearchExtent,
+        mut each: impl FnMut(Arrival<'_>) -> bool,
+    ) -> anyhow::Result<()> {
         let mut unreadable = 0_u64;
-        let mut complain = |error: &str| {
-            unreadable += 1;
-            super::speech::complain(error);
-            true
+        let mut each = |arrival: Result<Arrival<'_>, String>| match arrival {
+            Ok(arrival) => each(arrival),
+            Err(error) => {
+                unreadable += 1;
+                let go_on = each(Arrival::Pause);
+                super::speech::complain(&error);
+                go_on
+            }
         };
         match self {
             Self::Gate(client) => {
-                let each = |line: &[u8]| match serde_json::from_slice(line) {
-                    Ok(UnreadableLine { error }) => complain(&error),
-                    Err(_) => each(line),
-                };
+                let each = |line: Option<&[u8]>| each(line.map_or(Ok(Arrival::Pause), answered));
                 client.lines("/v1/log", &LogQuery { filter, extent }, each).await?;
             }
             Self::Folder(dir) => {
                 let mut found = follow(dir, &filter, extent)?;
-                while let Some(item) = found.next().await {
-                    let go_on = match item {
-                        Ok(record) => each(record.json().as_bytes()),
-                        Err(error) => complain(&error.to_string()),
+                loop {
+                    let next = match found.next().now_or_never() {
+                        Some(next) => next,
+                        None if each(Ok(Arrival::Pause)) => found.next().await,
+                        None => break,
                     };
-                    if !go_on {
+                    let Some(item) = next else { break };
+                    if !each(item.map(Arrival::Record).map_err(|error| error.to_string())) {
                         break;
                     }
                 }
@@ -124,10 +135,10 @@ impl RecordSource {
     /// Returns the records that match.
     async fn records(&self, filter: Filter) -> anyhow::Result<Vec<LogRecord>> {
         let (mut records, mut room) = (Vec::new(), Some(MAX_STORY_BYTES));
-        self.lines(filter, SearchExtent::default(), |line| {
-            room = room.and_then(|room: usize| room.checked_sub(line.len()));
-            if room.is_some() {
-                records.extend(LogRecord::parse(line).ok());
+        self.search(filter, SearchExtent::default(), |arrival| {
+            if let Arrival::Record(record) = arrival {
+                room = room.and_then(|room: usize| room.checked_sub(record.json().len()));
+                records.push(record);
             }
             room.is_some()
         })
@@ -141,6 +152,27 @@ impl RecordSource {
     }
 }
 
+/// Arrival from a source of records.
+#[expect(clippy::large_enum_variant, reason = "it is taken at once, and most are records")]
+enum Arrival<'l> {
+    Record(LogRecord),
+    /// Line that this version cannot read.
+    Foreign(&'l [u8]),
+    /// Nothing more for now, so that what was found is to be shown.
+    Pause,
+}
+
+/// Takes a line of the gate's answer: a record, or the error of a line of the log.
+fn answered(line: &[u8]) -> Result<Arrival<'_>, String> {
+    match LogRecord::parse(line) {
+        Ok(record) => Ok(Arrival::Record(record)),
+        Err(_) => match serde_json::from_slice(line) {
+            Ok(UnreadableLine { error }) => Err(error),
+            Err(_) => Ok(Arrival::Foreign(line)),
+        },
+    }
+}
+
 async fn list(source: RecordSource, filter: Filter, part: &ExtentArgs, form: RecordFormat) -> anyhow::Result<()> {
     let extent = part.extent();
     // The selected records include the outcomes.
@@ -148,9 +180,11 @@ async fn list(source: RecordSource, filter: Filter, part: &ExtentArgs, form: Rec
     let mut shown = RecordPrinter {
         form,
         room: part.limit.filter(|_| extent.sort.is_none()),
+        out: KeptLines::default(),
+        encoder: AnalysedEncoder::default(),
         readings: AnalysisCache::default(),
-        open: KeptStatements::default(),
-        unread: KeptStatements::default(),
+        open: (joined && form == RecordFormat::Table).then(KeptStatements::default),
+        unread: filter.table.is_some().then(KeptStatements::default),
         gone: false,
         cut: false,
         last: None,
@@ -159,23 +193,26 @@ async fn list(source: RecordSource, filter: Filter, part: &ExtentArgs, form: Rec
         print_line(&table::csv_line(table::header())?);
     }
     let unread = filter.table.is_some().then(|| of_unread(&filter));
-    let read = source.lines(filter, extent, |line| shown.line(line)).await;
-    if joined && !shown.cut && form == RecordFormat::Table {
-        for (session, statement) in shown.open.iter() {
+    let read = source.search(filter, extent, |arrival| shown.take(arrival)).await;
+    shown.show();
+    if let Some(open) = shown.open.as_ref().filter(|_| !shown.cut) {
+        for (session, statement) in open.iter() {
             print_line(&format!("statement #{statement} of {session}: {OUTCOME_UNKNOWN}"));
         }
-        if shown.open.more > 0 {
+        if open.more > 0 {
             super::speech::complain(&format!(
                 "too many statements in progress: {} are not checked for an outcome.",
-                shown.open.more
+                open.more
             ));
         }
     }
     if let Some(filter) = unread.filter(|_| !part.follow && !shown.cut && !shown.gone) {
-        let mut count = UnreadCount::default();
+        let (mut count, known) = (UnreadCount::default(), shown.unread.unwrap_or_default());
         source
-            .lines(filter, SearchExtent::default(), |line| {
-                count.line(line, &shown.unread);
+            .search(filter, SearchExtent::default(), |arrival| {
+                if let Arrival::Record(record) = arrival {
+                    count.add(&record, &known);
+                }
                 true
             })
             .await?;
@@ -185,7 +222,7 @@ async fn list(source: RecordSource, filter: Filter, part: &ExtentArgs, form: Rec
                 count.statements
             ));
         }
-        let doubtful = count.doubtful(&shown.unread);
+        let doubtful = count.doubtful(&known);
         if doubtful > 0 {
             super::speech::complain(&format!(
                 "{doubtful} of these may also be shown above, or were not executed: there were too many to check."
@@ -200,11 +237,13 @@ struct RecordPrinter {
     form: RecordFormat,
     /// Number of records that may still be shown, if there is a limit.
     room: Option<u64>,
+    out: KeptLines,
+    encoder: AnalysedEncoder,
     readings: AnalysisCache,
-    /// Statements without an outcome so far.
-    open: KeptStatements,
-    /// Statements that could not be analysed.
-    unread: KeptStatements,
+    /// Statements without an outcome so far, if they are to be shown.
+    open: Option<KeptStatements>,
+    /// Statements that could not be analysed, if they are to be counted.
+    unread: Option<KeptStatements>,
     /// True if standard output is closed.
     gone: bool,
     /// True if there are more records than the limit.
@@ -214,42 +253,69 @@ struct RecordPrinter {
 }
 
 impl RecordPrinter {
-    /// Prints a record; returns false if standard output is closed, or if the limit is exceeded.
-    fn line(&mut self, line: &[u8]) -> bool {
-        let record = LogRecord::parse(line);
+    /// Takes what arrives, and prints it; returns false if standard output is closed, or if the limit is exceeded.
+    fn take(&mut self, arrival: Arrival<'_>) -> bool {
+        if matches!(arrival, Arrival::Pause) {
+            return self.show();
+        }
         if let Some(room) = &mut self.room {
             let Some(less) = room.checked_sub(1) else {
                 self.cut = true;
+                self.show();
                 let next = self.last.map(|last| format!(" To continue, add --after {last}"));
                 super::speech::complain(&format!("more records match.{}", next.unwrap_or_default()));
                 return false;
             };
             *room = less;
         }
-        let Ok(record) = record else {
-            return print_line(&visible(&String::from_utf8_lossy(line)));
-        };
-        self.last = Some(record.seq);
-        match &record.event {
-            // The preparation of a statement has an outcome only if it failed.
-            Event::Statement(statement) if !statement.kind.executes() => {}
-            Event::Statement(statement) => {
-                let key = (statement.who.session.clone(), statement.statement);
-                if !self.readings.of_statement(statement).is_read() {
-                    self.unread.insert(key.clone());
-                }
-                self.open.insert(key);
-            }
-            Event::Outcome(outcome) => drop(self.open.remove(&(outcome.who.session.clone(), outcome.statement))),
-            _ => {}
-        }
-        let printed = match self.form {
-            RecordFormat::Json => print_line(&words::json(&record, &mut self.readings)),
-            RecordFormat::Table => print_words(&words::line(&record, &zone())),
-            RecordFormat::Csv => table::csv_line(table::cells(&record, &mut self.readings)).is_ok_and(|line| print_line(&line)),
+        let printed = match arrival {
+            Arrival::Record(record) => self.record(&record),
+            Arrival::Foreign(line) => self.out.line(&visible(&String::from_utf8_lossy(line))),
+            Arrival::Pause => true,
         };
         self.gone |= !printed;
         printed
+    }
+
+    fn record(&mut self, record: &LogRecord) -> bool {
+        self.last = Some(record.seq);
+        self.keep(&record.event);
+        match self.form {
+            RecordFormat::Json => self.out.safe(|lines| self.encoder.push(lines, record)),
+            RecordFormat::Table => self.out.words(&words::line(record, &zone())),
+            RecordFormat::Csv => table::csv_line(table::cells(record, &mut self.readings)).is_ok_and(|line| self.out.line(&line)),
+        }
+    }
+
+    /// Remembers a statement for what is said at the end.
+    fn keep(&mut self, event: &Event<'_>) {
+        match event {
+            // The preparation of a statement has an outcome only if it failed.
+            Event::Statement(statement) if statement.kind.executes() => {
+                let key = || (statement.who.session.clone(), statement.statement);
+                if let Some(unread) = &mut self.unread
+                    && !self.readings.of_statement(statement).is_read()
+                {
+                    unread.insert(key());
+                }
+                if let Some(open) = &mut self.open {
+                    open.insert(key());
+                }
+            }
+            Event::Outcome(outcome) => {
+                if let Some(open) = &mut self.open {
+                    open.remove(&(outcome.who.session.clone(), outcome.statement));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Shows what was printed so far; returns false if standard output is closed.
+    fn show(&mut self) -> bool {
+        let shown = self.out.show();
+        self.gone |= !shown;
+        shown
     }
 }
 
@@ -306,24 +372,24 @@ async fn touched(source: RecordSource, mut filter: Filter, form: RecordFormat) -
         ..filter.clone()
     };
     let mut undone = Rollbacks::default();
-    let add = |line: &[u8]| {
-        if let Ok(record) = LogRecord::parse(line) {
+    let add = |arrival: Arrival<'_>| {
+        if let Arrival::Record(record) = arrival {
             undone.add(&record);
         }
         true
     };
-    source.lines(steps, SearchExtent::default(), add).await?;
+    source.search(steps, SearchExtent::default(), add).await?;
     let unread = of_unread(&filter);
     let mut touched = TableAccessSums::new(until, undone);
-    let read = source.lines(filter, SearchExtent::default(), |line| {
-        if let Ok(record) = LogRecord::parse(line) {
+    let read = source.search(filter, SearchExtent::default(), |arrival| {
+        if let Arrival::Record(record) = arrival {
             touched.add(&record);
         }
         true
     });
     let read = read.await;
-    let not_read = source.lines(unread, SearchExtent::default(), |line| {
-        if let Ok(record) = LogRecord::parse(line) {
+    let not_read = source.search(unread, SearchExtent::default(), |arrival| {
+        if let Arrival::Record(record) = arrival {
             touched.add_unread(&record);
         }
         true

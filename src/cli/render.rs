@@ -34,9 +34,50 @@ fn write(text: &str) -> io::Result<()> {
 }
 
 fn write_line(text: &str) -> io::Result<()> {
+    write_out(format!("{text}\n").as_bytes())
+}
+
+fn write_out(bytes: &[u8]) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(format!("{text}\n").as_bytes())?;
+    out.write_all(bytes)?;
     out.flush()
+}
+
+/// Size in bytes from which lines are written that were kept to be written together.
+const MAX_KEPT_BYTES: usize = 64 << 10;
+
+/// Lines that are written to standard output together. They are shown at [`KeptLines::show`] at the latest.
+#[derive(Debug, Default)]
+pub(super) struct KeptLines(Vec<u8>);
+
+impl KeptLines {
+    /// Adds one line; returns false if standard output is closed.
+    pub(super) fn line(&mut self, text: &str) -> bool {
+        self.0.extend_from_slice(visible::lines(text).as_bytes());
+        self.0.push(b'\n');
+        self.0.len() < MAX_KEPT_BYTES || self.show()
+    }
+
+    /// The same for a line that people read, as [`print_words`] has it.
+    pub(super) fn words(&mut self, text: &str) -> bool {
+        match width() {
+            Some(columns) => self.line(&terminal::wrapped(text, columns, terminal::CONTINUATION_INDENT)),
+            None => self.line(text),
+        }
+    }
+
+    /// The same for whole lines that are safe to show, which `push` adds.
+    pub(super) fn safe(&mut self, push: impl FnOnce(&mut Vec<u8>)) -> bool {
+        push(&mut self.0);
+        self.0.len() < MAX_KEPT_BYTES || self.show()
+    }
+
+    /// Writes the lines; returns false if standard output is closed.
+    pub(super) fn show(&mut self) -> bool {
+        let shown = self.0.is_empty() || write_out(&self.0).is_ok();
+        self.0.clear();
+        shown
+    }
 }
 
 /// Writes one line; returns false if standard output is closed.
@@ -115,4 +156,18 @@ pub(super) fn joined<T: Display>(things: impl IntoIterator<Item = T>, between: &
 pub(super) fn list(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     joined(rows.iter().map(|(name, value)| format!("{name:width$}  {value}")), "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kept_lines_are_safe_and_wait_to_be_shown() {
+        let mut lines = KeptLines::default();
+        assert!(lines.line("a\u{1b}[2J\u{202e}") && lines.safe(|out| out.extend_from_slice(b"{}\n")) && lines.line("b"));
+        assert_eq!(lines.0, b"a\\u{1b}[2J\\u{202e}\n{}\nb\n");
+        let long = "x".repeat(MAX_KEPT_BYTES);
+        assert!(lines.line(&long) && lines.0.is_empty(), "they are not kept without end");
+    }
 }

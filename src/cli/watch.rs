@@ -59,7 +59,7 @@ pub(super) async fn requests(client: &ControlClient, output: OutputFormat) -> an
         let told = client
             .lines("/v1/events", &(), |line| {
                 open = line
-                    .strip_prefix(DATA_PREFIX)
+                    .and_then(|line| line.strip_prefix(DATA_PREFIX))
                     .and_then(changed)
                     .is_none_or(|view| print(output, &view));
                 open

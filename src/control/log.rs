@@ -12,7 +12,7 @@ use super::model::{LogQuery, SearchExtent, UnreadableLine};
 use super::problem::ApiError;
 use super::routes::query;
 use crate::access::policy::Action;
-use crate::audit::{Filter, LogRecord, ReadError, RecordStream, follow};
+use crate::audit::{Filter, LogRecord, ReadError, RecordEncoder, RecordStream, follow};
 use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::http::{Uri, header};
@@ -72,11 +72,11 @@ fn wanted(uri: &Uri) -> Result<LogQuery, ApiError> {
 
 /// Returns the next line, together with all lines that are available without waiting.
 async fn chunk(found: &mut RecordStream) -> Option<Bytes> {
-    let mut lines = String::new();
-    push(&mut lines, found.next().await?);
+    let (mut lines, mut encoder) = (Vec::new(), RecordEncoder::default());
+    push(&mut lines, &mut encoder, found.next().await?);
     while lines.len() < CHUNK_BYTES {
         match found.next().now_or_never() {
-            Some(Some(item)) => push(&mut lines, item),
+            Some(Some(item)) => push(&mut lines, &mut encoder, item),
             _ => break,
         }
     }
@@ -85,12 +85,11 @@ async fn chunk(found: &mut RecordStream) -> Option<Bytes> {
 
 /// Appends a record. A line that cannot be read becomes an error line instead of being left out, so that a part is never taken
 /// for the whole.
-fn push(lines: &mut String, item: Result<LogRecord, ReadError>) {
+fn push(lines: &mut Vec<u8>, encoder: &mut RecordEncoder, item: Result<LogRecord, ReadError>) {
     match item {
-        Ok(record) => lines.push_str(&record.json()),
-        Err(error) => return lines.push_str(&unreadable(error.to_string())),
+        Ok(record) => encoder.push(lines, &record),
+        Err(error) => lines.extend_from_slice(unreadable(error.to_string()).as_bytes()),
     }
-    lines.push('\n');
 }
 
 /// Returns the line that stands for an unreadable record.

@@ -9,6 +9,7 @@
 //! and what is not printable.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use memchr::memmem::Finder;
 use serde::Serialize;
@@ -105,10 +106,40 @@ impl Condition {
         let any_case = code.bytes().any(|byte| byte.is_ascii_alphabetic());
         Self::new(Part::Result, any_case, &[&format!(r#""sqlstate":"{code}"#)])
     }
+}
 
-    fn may_be_in(&self, line: Line<'_>) -> bool {
-        let line = if self.any_case { line.small } else { line.text };
-        self.needles.iter().any(|needle| needle.find(line).is_some())
+/// Places of a condition's needles in a text, looked for from its beginning to its end.
+struct NeedlePlaces<'p, 'l> {
+    condition: &'p Condition,
+    /// The text, in small letters if the condition asks for these.
+    text: &'l [u8],
+    /// For each needle its first place behind what was asked about, if it was looked for: the length of the text if there is none.
+    next: Vec<Option<usize>>,
+}
+
+impl<'p, 'l> NeedlePlaces<'p, 'l> {
+    fn new(condition: &'p Condition, text: &'l [u8], small: &'l [u8]) -> Self {
+        Self {
+            condition,
+            text: if condition.any_case { small } else { text },
+            next: vec![None; condition.needles.len()],
+        }
+    }
+
+    /// Returns whether a needle stands in a line, which is behind those that were asked about before.
+    fn may_be_in(&mut self, line: &Range<usize>) -> bool {
+        let mut needles = self.condition.needles.iter().zip(&mut self.next);
+        needles.any(|(needle, next)| {
+            let place = match *next {
+                Some(place) if place >= line.start => place,
+                _ => {
+                    let rest = self.text.get(line.start..).unwrap_or_default();
+                    needle.find(rest).map_or(self.text.len(), |at| line.start + at)
+                }
+            };
+            *next = Some(place);
+            place < line.end
+        })
     }
 }
 
@@ -135,21 +166,16 @@ pub(in crate::audit) struct LinePrefilter {
     conditions: Vec<Condition>,
 }
 
-/// A line as it is, and in small letters where a condition asks for these.
-#[derive(Clone, Copy)]
-struct Line<'l> {
-    text: &'l [u8],
-    small: &'l [u8],
-}
-
 /// A statement by its session and its number there, as they are written.
 type LineKey<'l> = (&'l [u8], &'l [u8]);
 
 /// Lines that are looked at together.
 struct Block<'p, 'l> {
     prefilter: &'p LinePrefilter,
+    /// Places of the conditions in the lines.
+    places: Vec<NeedlePlaces<'p, 'l>>,
     /// Each line, and whether it is left.
-    lines: Vec<(Line<'l>, bool)>,
+    lines: Vec<(&'l [u8], bool)>,
     /// Statements without an outcome so far; nothing for one that is left out.
     unanswered: HashMap<LineKey<'l>, Option<Unanswered>>,
 }
@@ -190,33 +216,27 @@ impl LinePrefilter {
     pub(in crate::audit) fn apply(&self, text: &[u8], mut each: impl FnMut(u64, &[u8])) {
         let any_case = self.conditions.iter().any(|condition| condition.any_case);
         let small = if any_case { text.to_ascii_lowercase() } else { Vec::new() };
+        let places = |condition| NeedlePlaces::new(condition, text, &small);
         let mut block = Block {
             prefilter: self,
+            places: self.conditions.iter().map(places).collect(),
             lines: Vec::new(),
             unanswered: HashMap::new(),
         };
         let (mut start, mut foreign) = (0, false);
         let rest = (!text.ends_with(b"\n")).then_some(text.len());
         for end in memchr::memchr_iter(b'\n', text).map(|end| end + 1).chain(rest) {
-            let part = std::mem::replace(&mut start, end)..end;
-            let line = Line {
-                text: text.get(part.clone()).unwrap_or_default(),
-                small: small.get(part).unwrap_or_default(),
-            };
-            let left = block.look(line);
+            let place = std::mem::replace(&mut start, end)..end;
+            let line = text.get(place.clone()).unwrap_or_default();
+            let left = block.look(&place, line);
             foreign |= left.is_err();
             block.lines.push((line, left.unwrap_or(true)));
         }
         for (number, (line, left)) in (0..).zip(&block.lines) {
             if *left || foreign {
-                each(number, line.text);
+                each(number, line);
             }
         }
-    }
-
-    fn meets(&self, line: Line<'_>, parts: &[Part]) -> bool {
-        let mut conditions = self.conditions.iter().filter(|condition| parts.contains(&condition.part));
-        conditions.all(|condition| condition.may_be_in(line))
     }
 
     fn is_in_time(&self, time: &str) -> bool {
@@ -232,11 +252,35 @@ impl LinePrefilter {
         let rows = field(br#","rows":"#).max(field(br#","portal_rows_sent":"#));
         self.filter.has_measures(field(br#","duration_us":"#), rows)
     }
+}
+
+impl<'l> Block<'_, 'l> {
+    /// Returns whether the next line is left, for now: with a statement's outcome it may be left out.
+    fn look(&mut self, place: &Range<usize>, line: &'l [u8]) -> Result<bool, Foreign> {
+        let filter = &self.prefilter.filter;
+        let joins = filter.asks_for_content() || filter.asks_for_result();
+        let head = line.strip_suffix(b"}\n").and_then(time_of);
+        let head = head.and_then(|(time, rest)| Some((time, event_of(rest)?)));
+        let Some((time, (event, rest))) = head.filter(|(time, _)| time.ends_with('Z')) else {
+            return Ok(true);
+        };
+        match event {
+            b"statement" if joins => self.statement(place, line, time, key(rest).ok_or(Foreign)?),
+            b"outcome" if joins => Ok(self.outcome(place, line, time, key(rest).ok_or(Foreign)?)),
+            event => Ok(self.may_want(place, time, event)),
+        }
+    }
+
+    fn meets(&mut self, line: &Range<usize>, parts: &[Part]) -> bool {
+        let mut places = self.places.iter_mut().filter(|places| parts.contains(&places.condition.part));
+        places.all(|places| places.may_be_in(line))
+    }
 
     /// Returns whether a line of an event may be wanted for what stands in it: one that is neither statement nor outcome, or any where
     /// these are not looked at together.
-    fn may_want(&self, line: Line<'_>, time: &str, event: &[u8]) -> bool {
-        let filter = &self.filter;
+    fn may_want(&mut self, place: &Range<usize>, time: &str, event: &[u8]) -> bool {
+        let prefilter = self.prefilter;
+        let filter = &prefilter.filter;
         let Some(name) = str::from_utf8(event).ok().and_then(EventName::from_name) else {
             return true;
         };
@@ -247,36 +291,18 @@ impl LinePrefilter {
         filter.event.is_none_or(|wanted| wanted == name)
             && !filter.asks_for_statement()
             && !filter.asks_for_measures()
-            && self.is_in_time(time)
-            && self.meets(line, &[Part::Every, Part::Text, Part::Result])
-    }
-}
-
-impl<'l> Block<'_, 'l> {
-    /// Returns whether the next line is left, for now: with a statement's outcome it may be left out.
-    fn look(&mut self, line: Line<'l>) -> Result<bool, Foreign> {
-        let filter = &self.prefilter.filter;
-        let joins = filter.asks_for_content() || filter.asks_for_result();
-        let head = line.text.strip_suffix(b"}\n").and_then(time_of);
-        let head = head.and_then(|(time, rest)| Some((time, event_of(rest)?)));
-        let Some((time, (event, rest))) = head.filter(|(time, _)| time.ends_with('Z')) else {
-            return Ok(true);
-        };
-        match event {
-            b"statement" if joins => self.statement(line, time, key(rest).ok_or(Foreign)?),
-            b"outcome" if joins => Ok(self.outcome(line, time, key(rest).ok_or(Foreign)?)),
-            event => Ok(self.prefilter.may_want(line, time, event)),
-        }
+            && prefilter.is_in_time(time)
+            && self.meets(place, &[Part::Every, Part::Text, Part::Result])
     }
 
-    fn statement(&mut self, line: Line<'l>, time: &str, key: LineKey<'l>) -> Result<bool, Foreign> {
+    fn statement(&mut self, place: &Range<usize>, line: &[u8], time: &str, key: LineKey<'l>) -> Result<bool, Foreign> {
         let prefilter = self.prefilter;
         // Where a result is asked for, the time of the outcome counts.
         let timely = prefilter.filter.asks_for_result() || prefilter.is_in_time(time);
-        let may_be = timely && prefilter.meets(line, &[Part::Every, Part::Statement, Part::Text]);
-        let is_enough = may_be && prefilter.meets(line, &[Part::Pair]);
+        let may_be = timely && self.meets(place, &[Part::Every, Part::Statement, Part::Text]);
+        let is_enough = may_be && self.meets(place, &[Part::Pair]);
         // What is only prepared runs nothing that an outcome could tell.
-        let left = may_be && (is_enough || string_field(line.text, br#","kind":""#) != Some("parse"));
+        let left = may_be && (is_enough || string_field(line, br#","kind":""#) != Some("parse"));
         let at = self.lines.len();
         match self.unanswered.insert(key, left.then_some(Unanswered { at, is_enough })) {
             None => Ok(left),
@@ -284,18 +310,18 @@ impl<'l> Block<'_, 'l> {
         }
     }
 
-    fn outcome(&mut self, line: Line<'l>, time: &str, key: LineKey<'l>) -> bool {
+    fn outcome(&mut self, place: &Range<usize>, line: &[u8], time: &str, key: LineKey<'l>) -> bool {
         let prefilter = self.prefilter;
         let Unanswered { at, is_enough } = match self.unanswered.remove(&key) {
             // Its statement was in front of these lines: the joiner knows whether it waits for this one.
-            None => return prefilter.meets(line, &[Part::Every]),
+            None => return self.meets(place, &[Part::Every]),
             Some(None) => return false,
             Some(Some(statement)) => statement,
         };
         let left = prefilter.is_in_time(time)
-            && prefilter.meets(line, &[Part::Result])
-            && prefilter.measures(line.text)
-            && (is_enough || prefilter.meets(line, &[Part::Pair]));
+            && self.meets(place, &[Part::Result])
+            && prefilter.measures(line)
+            && (is_enough || self.meets(place, &[Part::Pair]));
         if !left
             && (prefilter.filter.asks_for_result() || !is_enough)
             && let Some((_, statement)) = self.lines.get_mut(at)

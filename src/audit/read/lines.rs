@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, BufRead, Read};
+use std::io::{self, Read};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -351,16 +351,32 @@ impl UnpackTask {
 
     /// Unpacks and filters the whole segment.
     fn all(&mut self, file: File) -> io::Result<()> {
-        let mut reader = io::BufReader::with_capacity(CHUNK_BYTES, zstd::Decoder::new(file)?);
-        let (mut chunk, mut lines) = (Vec::new(), 0);
+        let mut reader = zstd::Decoder::new(file)?;
+        let (mut chunk, mut used, mut lines) = (vec![0; 2 * CHUNK_BYTES], 0, 0);
         loop {
-            let read = Read::take(&mut reader, MAX_LINE_BYTES).read_until(b'\n', &mut chunk);
+            let read = match reader.read(chunk.get_mut(used..).unwrap_or_default()) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                read => read,
+            };
+            used += read.as_ref().map_or(0, |read| *read);
             // This is the end, or a damage: the lines before it are handed over.
             let over = !matches!(read, Ok(1..));
-            if chunk.len() >= CHUNK_BYTES || (over && !chunk.is_empty()) {
-                self.take(lines, &chunk)?;
-                lines += memchr::memchr_iter(b'\n', &chunk).count() as u64;
-                chunk.clear();
+            if used >= CHUNK_BYTES || (over && used > 0) {
+                let text = chunk.get(..used).unwrap_or_default();
+                let whole = match memchr::memrchr(b'\n', text) {
+                    Some(end) if !over => end + 1,
+                    None if !over && (used as u64) < MAX_LINE_BYTES => 0,
+                    // The rest of the file, or a line that is too long.
+                    _ => used,
+                };
+                let text = text.get(..whole).unwrap_or_default();
+                self.take(lines, text)?;
+                lines += memchr::memchr_iter(b'\n', text).count() as u64;
+                chunk.copy_within(whole..used, 0);
+                used -= whole;
+                if chunk.len() < used + CHUNK_BYTES {
+                    chunk.resize(used + CHUNK_BYTES, 0);
+                }
             }
             if over {
                 return read.map(drop);

@@ -126,6 +126,30 @@ fn lines_are_counted_that_are_left_out() {
     places(true);
 }
 
+/// However the lines lie in the pieces in which a segment is unpacked.
+#[test]
+fn a_packed_segment_has_the_lines_that_it_was_packed_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let ana = who(1, "ana");
+    let sizes = [10, 700_000, 3 << 20, 10, (1 << 20) - 300, 600_000, 100];
+    let texts = sizes.into_iter().map(|bytes| "x".repeat(bytes));
+    let records: Vec<_> = (1..)
+        .zip(texts)
+        .map(|(seq, sql)| record(seq, statement(&ana, seq, &sql, &[])))
+        .collect();
+    write(dir.path(), 1, &records);
+    append(dir.path(), 1, b"{\"v\":2");
+    crate::audit::compactor::pack(&segment::list(dir.path()).unwrap()[0]).unwrap();
+    let mut found: Vec<_> = read(dir.path(), &Filter::default()).unwrap().collect();
+    let last = found.pop();
+    assert!(
+        matches!(last, Some(Err(ReadError::Unfinished { line: 8, bytes: 6, .. }))),
+        "{last:?}"
+    );
+    let found: Vec<_> = found.into_iter().map(Result::unwrap).collect();
+    assert!(found == records, "{} records", found.len());
+}
+
 /// One flipped bit hides nothing behind its own segment, nor anything in front of it.
 #[test]
 fn a_packed_segment_that_is_damaged_is_told_and_the_next_is_read() {

@@ -26,6 +26,41 @@ fn a_line_reads_well() {
 }
 
 #[test]
+fn json_is_the_line_of_the_log_with_the_analysis_of_a_statement() {
+    let ana = who(1, "ana");
+    let events = all().into_iter().chain([
+        statement(&ana, 8, "DELETE FROM \"a\u{202e}b\" -- \u{1b}[2J", &[]),
+        statement(&ana, 9, "SELECT (", &["x"]),
+    ]);
+    // Times go back and forth, and so do the lengths of lines.
+    let records: Vec<_> = [3, 9, 3]
+        .into_iter()
+        .cycle()
+        .zip(events)
+        .map(|(seq, event)| record(seq, event))
+        .collect();
+    let (mut encoder, mut out) = (AnalysedEncoder::default(), Vec::new());
+    records.iter().for_each(|record| encoder.push(&mut out, record));
+    let out = String::from_utf8(out).unwrap();
+    assert!(out.ends_with('\n') && !out.contains(|character| character != '\n' && visible::is_unseen(character)));
+    assert_eq!(out.lines().count(), records.len());
+    for (line, record) in out.lines().zip(&records) {
+        let Event::Statement(statement) = &record.event else {
+            assert_eq!(line, record.json());
+            continue;
+        };
+        let reading: serde_json::Value = serde_json::from_str(line).unwrap();
+        let wanted = serde_json::to_value(&*AnalysisCache::default().of_statement(statement)).unwrap();
+        assert_eq!(reading["reading"], wanted);
+        assert!(line.starts_with(record.json().strip_suffix('}').unwrap()), "{line}");
+    }
+    assert!(
+        out.contains(r#""reading":{"tables":["a\u202eb"],"classes":["delete"]}}"#),
+        "{out}"
+    );
+}
+
+#[test]
 fn every_event_has_words() {
     for event in all() {
         let columns = columns(&record(1, event), &TimeZone::UTC);

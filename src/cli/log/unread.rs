@@ -74,13 +74,7 @@ impl UnreadCount {
         self.open.more + known.more
     }
 
-    pub(super) fn line(&mut self, line: &[u8], known: &KeptStatements) {
-        if let Ok(record) = LogRecord::parse(line) {
-            self.record(&record, known);
-        }
-    }
-
-    fn record(&mut self, record: &LogRecord, known: &KeptStatements) {
+    pub(super) fn add(&mut self, record: &LogRecord, known: &KeptStatements) {
         match &record.event {
             Event::Statement(statement) => {
                 let key = (statement.who.session.clone(), statement.statement);
@@ -114,11 +108,11 @@ mod tests {
         };
         let (ana, known) = (who(1, "ana"), KeptStatements::default());
         for number in 1..=4 {
-            count.record(&record(number, statement(&ana, number, "SELECT (", &[])), &known);
+            count.add(&record(number, statement(&ana, number, "SELECT (", &[])), &known);
         }
-        count.record(&record(5, outcome(&ana, 1, None)), &known);
-        count.record(&record(6, skipped(&ana, 2)), &known);
-        count.record(&record(7, skipped(&ana, 3)), &known);
+        count.add(&record(5, outcome(&ana, 1, None)), &known);
+        count.add(&record(6, skipped(&ana, 2)), &known);
+        count.add(&record(7, skipped(&ana, 3)), &known);
         assert_eq!(
             (count.statements, count.open.iter().count(), count.doubtful(&known)),
             (3, 0, 2)

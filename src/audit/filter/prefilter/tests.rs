@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::audit::testing::{all, ended, outcome, record, statement, time, who};
 
@@ -228,4 +230,28 @@ fn a_class_of_a_text_is_in_its_words() {
     };
     assert_eq!(left(&deletes, pair("SELECT 1")), [0; 0]);
     assert_eq!(left(&deletes, pair("DELETE 1")), [1, 2]);
+}
+
+proptest! {
+    #[test]
+    fn needles_are_found_in_the_lines_where_they_stand(
+        lines in proptest::collection::vec(("[abAB]{0,6}", any::<bool>()), 1..12),
+        needles in proptest::collection::vec("[ab]{1,3}", 0..3),
+        any_case in any::<bool>(),
+    ) {
+        let needles: Vec<_> = needles.iter().map(String::as_str).collect();
+        let condition = Condition::new(Part::Every, any_case, &needles);
+        let text: String = lines.iter().map(|(line, _)| format!("{line}\n")).collect();
+        let small = text.to_ascii_lowercase();
+        let mut places = NeedlePlaces::new(&condition, text.as_bytes(), small.as_bytes());
+        let mut start = 0;
+        for (line, is_asked) in &lines {
+            let place = start..start + line.len() + 1;
+            start = place.end;
+            let hay = if any_case { line.to_ascii_lowercase() } else { line.clone() };
+            if *is_asked {
+                prop_assert_eq!(places.may_be_in(&place), needles.iter().any(|needle| hay.contains(needle)));
+            }
+        }
+    }
 }
