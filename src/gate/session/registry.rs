@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 use subtle::ConstantTimeEq as _;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{SetOnce, broadcast, watch};
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
@@ -70,7 +70,7 @@ pub(crate) struct SessionProgress {
     statements: AtomicU64,
     busy: AtomicBool,
     /// True once the log has its end.
-    recorded: watch::Sender<bool>,
+    recorded: SetOnce<()>,
 }
 
 /// Running session as operators see it.
@@ -184,14 +184,13 @@ impl SessionHandle {
 
     /// Notes that the log has the session's end.
     pub(super) fn note_recorded(&self) {
-        self.progress.recorded.send_replace(true);
+        // It is set already if this is the record of a backend that was late.
+        let _ = self.progress.recorded.set(());
     }
 
     /// Waits until the log has the session's end.
     async fn recorded(&self) {
-        let mut recorded = self.progress.recorded.subscribe();
-        // The sender lives as long as `self`.
-        let _ = recorded.wait_for(|recorded| *recorded).await;
+        self.progress.recorded.wait().await;
     }
 }
 

@@ -50,7 +50,7 @@ pub(super) fn start(
     gate: OwnedSemaphorePermit,
     rules: Arc<SessionRules>,
     shared: &SharedState,
-) -> StartedSession {
+) -> Box<StartedSession> {
     let AdmittedConnection { opened, since, .. } = connection;
     let OpenedTarget {
         target_state,
@@ -110,7 +110,7 @@ pub(super) fn start(
     relay.charge(2 * RECORD_BYTES);
     relay.down.insert(welcome);
     relay.came_with_login(&came_with_login);
-    StartedSession {
+    Box::new(StartedSession {
         relay,
         entry,
         limits,
@@ -119,7 +119,7 @@ pub(super) fn start(
         since,
         places: (slot, opened.place),
         connection: gate,
-    }
+    })
 }
 
 fn recorder(live: &SessionHandle, (keep, quota): (&RecordLimits, &Arc<Quota>), shared: &SharedState) -> StatementRecorder {

@@ -17,7 +17,7 @@ use super::recorder::{SessionTotals, TargetLastWord};
 use super::registry::{SessionCommand, SessionHandle};
 use super::relay::{Relay, RelayStop};
 use super::start::StartedSession;
-use super::{SessionSettings, SharedState, micros};
+use super::{SharedState, micros};
 use crate::audit::event::{BackendGone, Event as Recorded, SessionEnded};
 use crate::audit::{AuditError, RecordBatch};
 use crate::base::error_chain::display_chain;
@@ -26,32 +26,33 @@ use crate::model::ending::{Ending, Fate};
 use crate::model::grant::Grant;
 
 /// Runs a session to its end and records the end.
-pub(super) async fn run(started: StartedSession, shared: &Arc<SharedState>) {
+///
+/// The session stays in its box until it ends: a future that takes it apart would hold the memory for it twice.
+pub(super) async fn run(mut started: Box<StartedSession>, shared: &Arc<SharedState>) {
+    let ending = until_it_ends(&mut started, shared).await;
+    // Boxed, so that a running session does not hold the memory for its end.
+    Box::pin(finish(*started, ending, shared)).await;
+}
+
+/// Ends a session for this reason and records its end.
+async fn finish(started: StartedSession, ending: Ending, shared: &Arc<SharedState>) {
     let StartedSession {
-        mut relay,
+        relay,
         entry,
-        mut limits,
-        mut changes,
         places,
         rules,
         since,
         connection: _until_closed,
+        ..
     } = started;
-    let settings = &rules.session;
-    let mut orders = entry.live().orders.subscribe();
-    // An order given before this moment counts too.
-    orders.mark_changed();
-    let ending = until_it_ends(&mut relay, &mut limits, &mut changes, &mut orders, (settings, shared)).await;
-
     let noticed = shared.clock.moment();
     let ordered = end::due(&ending, &shared.clock, noticed);
     let live = Arc::clone(entry.live());
     // The cancel key is invalid from here on. The entry itself is held until the end, because a shutdown waits for it.
     entry.leave();
-    // Boxed, so that a running session does not hold the memory for its end.
-    let mut ended = Box::pin(end::end(relay, &ending, settings.end_grace)).await;
+    let mut ended = end::end(relay, &ending, rules.session.end_grace).await;
     drop(places);
-    Box::pin(put_on_record(&live, &ending, &mut ended, (since.instant, ordered), shared)).await;
+    put_on_record(&live, &ending, &mut ended, (since.instant, ordered), shared).await;
     let closing = ended.closing;
     if let Some(closing) = closing {
         // It has its own time limit; a failure needs no report.
@@ -75,20 +76,26 @@ pub(super) async fn broke_off(live: &Arc<SessionHandle>, shared: &Arc<SharedStat
 }
 
 /// Runs the relay until there is a reason to end. Limits take precedence over the target, the target over the client.
-async fn until_it_ends(
-    relay: &mut Relay,
-    limits: &mut SessionLimits,
-    changes: &mut watch::Receiver<Arc<Grant>>,
-    orders: &mut watch::Receiver<SessionCommand>,
-    (settings, shared): (&SessionSettings, &SharedState),
-) -> Ending {
+async fn until_it_ends(started: &mut StartedSession, shared: &SharedState) -> Ending {
+    let StartedSession {
+        relay,
+        entry,
+        limits,
+        changes,
+        rules,
+        ..
+    } = started;
     let clock = &shared.clock;
     let mut steps = clock.steps();
+    let mut orders = entry.live().orders.subscribe();
+    // An order given before this moment counts too.
+    orders.mark_changed();
     loop {
         relay.deadline = clock.instant_at(limits.permit.until());
         let (at, due) = limits.next(clock, relay.idle_since);
         // Polled only if one of them was woken, not with every byte: that saves a tenth of the gate's own work per statement.
-        let mut events = FuturesUnordered::from_iter([wait(&mut steps, orders, changes, at)]);
+        // Boxed, because the set has room for two: the future, and none.
+        let mut events = FuturesUnordered::from_iter([Box::pin(wait(&mut steps, &mut orders, changes, at))]);
         let event = tokio::select! {
             biased;
             event = events.next() => Ok(event.unwrap_or(SessionEvent::Step)),
@@ -112,7 +119,7 @@ async fn until_it_ends(
                 let grant = changes.borrow_and_update().clone();
                 match limits.permit.renew(&grant, clock.now()) {
                     Ok(permit) if permit.until() != limits.permit.until() => {
-                        limits.moved(permit, &settings.warnings);
+                        limits.moved(permit, &rules.session.warnings);
                         relay.down.insert(limits.moved_notice(clock.now()));
                     }
                     Ok(_) => {}
