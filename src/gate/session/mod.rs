@@ -193,7 +193,7 @@ async fn begin(accepted: AcceptedConnection, shared: &SharedState) -> Option<Box
     let greeted = match frontend::greet(tcp, client, permit, &rules.frontend).await {
         Ok(Hello::Session(greeted)) => greeted,
         Ok(Hello::Cancel(request)) => {
-            cancel::run(request, shared).await;
+            Box::pin(cancel::run(request, shared)).await;
             return None;
         }
         Ok(Hello::Gone) => return None,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::relay::tests::live;
 use super::start::StartedSession;
-use super::{arrived, carry, run, watch};
+use super::{arrived, begin, carry, run, watch};
 use crate::app::RunningGate;
 use crate::audit;
 use crate::audit::event::{Event, Who};
@@ -86,11 +86,13 @@ fn future_size<A, B, F: Future>(_: impl FnOnce(A, B) -> F) -> usize {
 
 #[test]
 fn a_running_session_is_held_once_and_without_its_end() {
-    // The next classes of the allocator are 512 and 2560 bytes.
+    // Limits of the allocator's size classes, less the header of a task.
     let task = future_size(run);
     assert!(task <= 384, "the task of a connection takes {task} bytes");
     let supervision = future_size(watch::run);
     assert!(supervision <= 512, "the supervision takes {supervision} bytes");
     let session = size_of::<StartedSession>();
     assert!(session <= 2560, "a session takes {session} bytes");
+    let login = future_size(begin);
+    assert!(login <= 7168, "a login takes {login} bytes");
 }
