@@ -13,7 +13,7 @@ use super::admit::{AdmittedConnection, OpenedTarget};
 use super::filter::SessionFilter;
 use super::limits::{ArrivalNote, SessionLimits};
 use super::recorder::StatementRecorder;
-use super::registry::{RegistryEntry, SessionCommand, SessionHandle, SessionProgress};
+use super::registry::{RegistryEntry, SessionCommand, SessionHandle, SessionOrders, SessionProgress};
 use super::relay::{ClientToTarget, Relay, TargetToClient};
 use super::{RecordLimits, SharedState, random};
 use crate::access::quota::{Quota, RECORD_BYTES};
@@ -73,7 +73,7 @@ pub(super) fn start(
         backend_key: opened.backend,
         grant: changes.clone(),
         key: Secret::new(cancel_key(connection.version)),
-        orders: watch::Sender::new(SessionCommand::None),
+        orders: SessionOrders::default(),
         progress: SessionProgress::default(),
     };
     let entry = register(live, shared);
@@ -153,7 +153,7 @@ fn register(live: SessionHandle, shared: &SharedState) -> RegistryEntry {
     let live = entry.live();
     if shared.draining.load(Ordering::Relaxed) {
         // It began while the order to drain was sent to the other sessions.
-        live.orders.send_replace(SessionCommand::DrainNow);
+        live.orders.give(SessionCommand::DrainNow);
     }
     let Who {
         session,
