@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::end::{self, SessionEnd};
 use super::limits::{DueEvent, SessionLimits};
-use super::recorder::{SessionTotals, StatementRecorder, TargetLastWord};
+use super::recorder::{SessionTotals, TargetLastWord};
 use super::registry::{SessionCommand, SessionHandle, SessionOrders};
 use super::relay::{Relay, RelayStop};
 use super::start::StartedSession;
@@ -145,19 +145,18 @@ async fn until_it_ends(started: &mut StartedSession, shared: &SharedState) -> En
                 DueEvent::Idle(limit) if relay.idle() => return Ending::Idle { limit },
                 // A statement runs: its time does not count.
                 DueEvent::Idle(_) => relay.idle_since = clock.moment().instant,
-                DueEvent::Rest => {
-                    if limits.rests(relay.idle_since, clock.moment().instant) && relay.idle() {
-                        release_buffers(&mut relay.recorder);
-                    }
-                }
+                DueEvent::Rest => rest(relay, limits, clock.moment().instant),
             },
         }
     }
 }
 
-/// Releases the buffers that the next statement fills again.
-fn release_buffers(recorder: &mut StatementRecorder) {
-    for batch in [&mut recorder.intents, &mut recorder.outcomes] {
+/// Releases the buffers of an idle session, which its next statement fills again.
+fn rest(relay: &mut Relay, limits: &mut SessionLimits, now: Instant) {
+    if !limits.rests(relay.idle_since, now) || !relay.idle() {
+        return;
+    }
+    for batch in [&mut relay.recorder.intents, &mut relay.recorder.outcomes] {
         if batch.is_empty() {
             *batch = RecordBatch::new();
         }
