@@ -24,7 +24,7 @@ bench: setup ## the figures, side by side: writes benches/RESULTS.md
 
 figures: setup ## the promised figures, on a quiet machine: decisions, first rows, approvals, changes, the deadline
 	cargo test --locked --release --lib -- --ignored --nocapture --test-threads=1 policy:: audit:: sql_filter::
-	cargo test --locked --release --test it -- --ignored --nocapture --test-threads=1 deadline:: pipelines:: figures:: audit::
+	cargo test --locked --release --test it -- --ignored --nocapture --test-threads=1 deadline:: frozen:: pipelines:: figures:: audit::
 
 # Proofs: TIDEGATE_STDERR=blocked, closed or failing gives every gate such a standard error.
 deadline: setup ## a thousand sessions in every state at one deadline, again and again (MINUTES=60): none early, none left, nothing begins after it

@@ -80,7 +80,8 @@ impl Ledger {
         // The subscription comes before the check: a change made after the check is then seen as a change.
         let mut changes = entry.state.subscribe();
         if entry.current().status(self.0.clock.now()) == GrantState::Ready {
-            self.open_window(&entry, database, client, recheck).await?;
+            // Boxed: only the first login takes the memory for it.
+            Box::pin(self.open_window(&entry, database, client, recheck)).await?;
         }
         let mut live = entry.extra.sessions.lock();
         let grant = changes.borrow_and_update().clone();

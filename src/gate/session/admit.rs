@@ -18,6 +18,7 @@ use super::target_state::TargetState;
 use super::{SessionRules, SharedState, random};
 use crate::access::strangers::FailedLogins;
 use crate::access::{Admission, Attribution};
+use crate::audit::RecordBatch;
 use crate::audit::event::{ConnectionRefused, Event, SessionStarted, TlsVersion, Who};
 use crate::base::clock::Moment;
 use crate::base::error_chain::display_chain;
@@ -322,8 +323,12 @@ fn tls_version(transport: &Transport) -> TlsVersion {
 }
 
 /// Records the start: first in the log, then in the store (where the next start looks for sessions of a crashed gate).
+///
+/// This thread writes the record itself, as it will the session's statements.
 async fn put_on_record(started: &SessionStarted, since: Moment, shared: &SharedState) -> Result<(), Ending> {
-    if let Err(error) = shared.journal.record(&Event::SessionStarted(Cow::Borrowed(started))).await {
+    let mut batch = RecordBatch::new();
+    batch.push(shared.clock.now(), &Event::SessionStarted(Cow::Borrowed(started)));
+    if let Err(error) = shared.journal.submit(&mut batch).wait().await {
         tracing::error!(error = %display_chain(&error), "refused a login: cannot write its audit record");
         return Err(error.ending());
     }

@@ -70,7 +70,8 @@ pub(super) async fn arrive(
     let found = match &principal {
         _ if shared.draining() => Err(Ending::Draining),
         None => own(&mut client, rules, shared).await,
-        Some(principal) => of_visitor(&mut client, principal, rules, shared).await,
+        // Boxed: a request takes several times the memory of a login with a grant.
+        Some(principal) => Box::pin(of_visitor(&mut client, principal, rules, shared)).await,
     };
     match found {
         Ok(pass) => Ok(AuthorizedClient {

@@ -22,6 +22,8 @@ pub(super) enum DueEvent {
     Warning,
     /// The client may have been idle for too long.
     Idle(Duration),
+    /// The client may have been idle for so long that the session can do without its buffers.
+    Rest,
 }
 
 /// Note to a client on the origin of its grant.
@@ -42,7 +44,15 @@ pub(super) struct SessionLimits {
     idle: Option<Duration>,
     /// Text for the client on how to continue, set by the operator.
     renew: Option<String>,
+    /// Last look at whether the session needs its buffers: the time of the client's last message then, and of the look.
+    rested: Option<(Instant, Instant)>,
 }
+
+/// Time after the last message of a client until its session's buffers are released. Allocating them anew costs a statement
+/// less than a microsecond.
+const REST_DELAY: Duration = Duration::from_secs(1);
+/// Interval of looks at whether a session without buffers has been used since.
+const REST_INTERVAL: Duration = Duration::from_mins(1);
 
 impl SessionLimits {
     pub(super) fn new(permit: Permit, warnings: &[Duration], idle: Option<Duration>, renew: Option<String>) -> Self {
@@ -51,6 +61,7 @@ impl SessionLimits {
             warnings: sorted(warnings),
             idle,
             renew,
+            rested: None,
         }
     }
 
@@ -76,8 +87,22 @@ impl SessionLimits {
         });
         let idle = self.idle.map(|limit| (idle_since + limit, DueEvent::Idle(limit)));
         // Of several at one time, the first of these.
-        let others = [warning, idle].into_iter().flatten();
+        let rest = match self.rested {
+            Some((seen, looked)) if seen == idle_since => looked + REST_INTERVAL,
+            _ => idle_since + REST_DELAY,
+        };
+        let rest = Some((rest, DueEvent::Rest));
+        let others = [warning, idle, rest].into_iter().flatten();
         others.fold(deadline, |next, other| if other.0 < next.0 { other } else { next })
+    }
+
+    /// Returns true, and notes the look, if the client has sent nothing for so long that the session can do without its buffers.
+    pub(super) fn rests(&mut self, idle_since: Instant, now: Instant) -> bool {
+        let rests = now >= idle_since + REST_DELAY;
+        if rests {
+            self.rested = Some((idle_since, now));
+        }
+        rests
     }
 
     /// Returns the warning that is due now, as a message; it is not sent again.

@@ -158,10 +158,10 @@ pub async fn run(accepted: AcceptedConnection, shared: Arc<SharedState>) {
 
 /// Waits for the result of the handshake. A panic in it ends this connection only, and is recorded.
 async fn arrived(
-    begun: Pin<Box<dyn Future<Output = Option<StartedSession>> + Send + '_>>,
+    begun: Pin<Box<dyn Future<Output = Option<Box<StartedSession>>> + Send + '_>>,
     client: SocketAddr,
     shared: &SharedState,
-) -> Option<StartedSession> {
+) -> Option<Box<StartedSession>> {
     let Ok(started) = AssertUnwindSafe(begun).catch_unwind().await else {
         Box::pin(refusal::broke_off(client, shared)).await;
         return None;
@@ -179,7 +179,7 @@ async fn carry(live: &Arc<SessionHandle>, session: Pin<Box<dyn Future<Output = (
 }
 
 /// Turns a connection into a session; `None` if it did not become one (which is recorded, and the client got its error).
-async fn begin(accepted: AcceptedConnection, shared: &SharedState) -> Option<StartedSession> {
+async fn begin(accepted: AcceptedConnection, shared: &SharedState) -> Option<Box<StartedSession>> {
     let rules = shared.rules.borrow().clone();
     shared.metrics.connection();
     let AcceptedConnection {
@@ -193,7 +193,7 @@ async fn begin(accepted: AcceptedConnection, shared: &SharedState) -> Option<Sta
     let greeted = match frontend::greet(tcp, client, permit, &rules.frontend).await {
         Ok(Hello::Session(greeted)) => greeted,
         Ok(Hello::Cancel(request)) => {
-            cancel::run(request, shared).await;
+            Box::pin(cancel::run(request, shared)).await;
             return None;
         }
         Ok(Hello::Gone) => return None,

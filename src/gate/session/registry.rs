@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 use subtle::ConstantTimeEq as _;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Notify, SetOnce, broadcast, watch};
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
@@ -30,9 +31,10 @@ use crate::model::ids::SessionId;
 use crate::model::names::TargetName;
 
 /// Order to a session. A later order replaces an earlier one that was not taken yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) enum SessionCommand {
     /// Continue.
+    #[default]
     None,
     /// End now, for somebody wants it.
     Kill {
@@ -45,6 +47,41 @@ pub(crate) enum SessionCommand {
     Drain,
     /// End now, because the gate stops.
     DrainNow,
+}
+
+/// Orders to one session, which takes the last one. Smaller than a channel, because each idle session has one.
+#[derive(Debug, Default)]
+pub(crate) struct SessionOrders {
+    given: Mutex<SessionCommand>,
+    changed: Notify,
+}
+
+impl SessionOrders {
+    /// Gives an order, and returns the one that it replaces.
+    pub(crate) fn give(&self, order: SessionCommand) -> SessionCommand {
+        let before = std::mem::replace(&mut *self.given.lock(), order);
+        self.changed.notify_one();
+        before
+    }
+
+    /// Gives an order to end with the gate, unless the session has one to end at once.
+    fn drain(&self, order: SessionCommand) {
+        let mut given = self.given.lock();
+        if matches!(*given, SessionCommand::None | SessionCommand::Drain) {
+            *given = order;
+            self.changed.notify_one();
+        }
+    }
+
+    /// Waits until an order was given since this last returned; only the session itself waits.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Returns the last order.
+    pub(super) fn last(&self) -> SessionCommand {
+        self.given.lock().clone()
+    }
 }
 
 /// Data of a running session, shared between it and the registry.
@@ -60,7 +97,7 @@ pub(crate) struct SessionHandle {
     pub(crate) grant: watch::Receiver<Arc<Grant>>,
     /// Cancel key that the client got.
     pub(crate) key: Secret<Box<[u8]>>,
-    pub(crate) orders: watch::Sender<SessionCommand>,
+    pub(crate) orders: SessionOrders,
     pub(crate) progress: SessionProgress,
 }
 
@@ -70,7 +107,7 @@ pub(crate) struct SessionProgress {
     statements: AtomicU64,
     busy: AtomicBool,
     /// True once the log has its end.
-    recorded: watch::Sender<bool>,
+    recorded: SetOnce<()>,
 }
 
 /// Running session as operators see it.
@@ -184,14 +221,13 @@ impl SessionHandle {
 
     /// Notes that the log has the session's end.
     pub(super) fn note_recorded(&self) {
-        self.progress.recorded.send_replace(true);
+        // It is set already if this is the record of a backend that was late.
+        let _ = self.progress.recorded.set(());
     }
 
     /// Waits until the log has the session's end.
     async fn recorded(&self) {
-        let mut recorded = self.progress.recorded.subscribe();
-        // The sender lives as long as `self`.
-        let _ = recorded.wait_for(|recorded| *recorded).await;
+        self.progress.recorded.wait().await;
     }
 }
 
@@ -261,7 +297,7 @@ impl SessionRegistry {
     pub async fn kill(&self, session: &SessionId, by: EndedBy, reason: Option<String>) -> Option<SessionView> {
         let live = Arc::clone(&*self.sessions.get(session)?);
         let view = live.view();
-        let before = live.orders.send_replace(SessionCommand::Kill { by, reason });
+        let before = live.orders.give(SessionCommand::Kill { by, reason });
         if before == SessionCommand::DrainNow {
             return None;
         }
@@ -297,14 +333,7 @@ impl SessionRegistry {
             SessionCommand::Drain
         };
         for live in &self.sessions {
-            live.orders.send_if_modified(|given| {
-                // An earlier order to end at once stays.
-                let weaker = matches!(given, SessionCommand::None | SessionCommand::Drain);
-                if weaker {
-                    given.clone_from(&order);
-                }
-                weaker
-            });
+            live.orders.drain(order.clone());
         }
     }
 

@@ -13,7 +13,7 @@ use super::admit::{AdmittedConnection, OpenedTarget};
 use super::filter::SessionFilter;
 use super::limits::{ArrivalNote, SessionLimits};
 use super::recorder::StatementRecorder;
-use super::registry::{RegistryEntry, SessionCommand, SessionHandle, SessionProgress};
+use super::registry::{RegistryEntry, SessionCommand, SessionHandle, SessionOrders, SessionProgress};
 use super::relay::{ClientToTarget, Relay, TargetToClient};
 use super::{RecordLimits, SharedState, random};
 use crate::access::quota::{Quota, RECORD_BYTES};
@@ -50,7 +50,7 @@ pub(super) fn start(
     gate: OwnedSemaphorePermit,
     rules: Arc<SessionRules>,
     shared: &SharedState,
-) -> StartedSession {
+) -> Box<StartedSession> {
     let AdmittedConnection { opened, since, .. } = connection;
     let OpenedTarget {
         target_state,
@@ -73,7 +73,7 @@ pub(super) fn start(
         backend_key: opened.backend,
         grant: changes.clone(),
         key: Secret::new(cancel_key(connection.version)),
-        orders: watch::Sender::new(SessionCommand::None),
+        orders: SessionOrders::default(),
         progress: SessionProgress::default(),
     };
     let entry = register(live, shared);
@@ -110,7 +110,7 @@ pub(super) fn start(
     relay.charge(2 * RECORD_BYTES, relay.clock.moment().instant);
     relay.down.insert(welcome);
     relay.came_with_login(&came_with_login);
-    StartedSession {
+    Box::new(StartedSession {
         relay,
         entry,
         limits,
@@ -119,7 +119,7 @@ pub(super) fn start(
         since,
         places: (slot, opened.place),
         connection: gate,
-    }
+    })
 }
 
 fn recorder(live: &SessionHandle, (keep, quota): (&RecordLimits, &Arc<Quota>), shared: &SharedState) -> StatementRecorder {
@@ -153,7 +153,7 @@ fn register(live: SessionHandle, shared: &SharedState) -> RegistryEntry {
     let live = entry.live();
     if shared.draining.load(Ordering::Relaxed) {
         // It began while the order to drain was sent to the other sessions.
-        live.orders.send_replace(SessionCommand::DrainNow);
+        live.orders.give(SessionCommand::DrainNow);
     }
     let Who {
         session,

@@ -1,4 +1,4 @@
-//! A panic within a session, at a gate that runs.
+//! A panic within a session, at a gate that runs; and the memory of a session.
 
 mod notices;
 
@@ -7,7 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::relay::tests::live;
-use super::{arrived, carry};
+use super::start::StartedSession;
+use super::{arrived, begin, carry, run, watch};
 use crate::app::RunningGate;
 use crate::audit;
 use crate::audit::event::{Event, Who};
@@ -76,4 +77,22 @@ async fn a_login_that_panics_is_on_record_and_nobody_elses_end() {
     });
     let expected = ("gate_fault".to_owned(), client.ip());
     assert_eq!(refused.collect::<Vec<_>>(), [expected]);
+}
+
+/// Size of the futures that a function returns.
+fn future_size<A, B, F: Future>(_: impl FnOnce(A, B) -> F) -> usize {
+    size_of::<F>()
+}
+
+#[test]
+fn a_running_session_is_held_once_and_without_its_end() {
+    // Limits of the allocator's size classes, less the header of a task.
+    let task = future_size(run);
+    assert!(task <= 384, "the task of a connection takes {task} bytes");
+    let supervision = future_size(watch::run);
+    assert!(supervision <= 512, "the supervision takes {supervision} bytes");
+    let session = size_of::<StartedSession>();
+    assert!(session <= 2560, "a session takes {session} bytes");
+    let login = future_size(begin);
+    assert!(login <= 7168, "a login takes {login} bytes");
 }

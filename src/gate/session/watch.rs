@@ -14,10 +14,10 @@ use tokio::time::{Instant, sleep_until};
 use super::end::{self, SessionEnd};
 use super::limits::{DueEvent, SessionLimits};
 use super::recorder::{SessionTotals, TargetLastWord};
-use super::registry::{SessionCommand, SessionHandle};
+use super::registry::{SessionCommand, SessionHandle, SessionOrders};
 use super::relay::{Relay, RelayStop};
 use super::start::StartedSession;
-use super::{SessionSettings, SharedState, micros};
+use super::{SharedState, micros};
 use crate::audit::event::{BackendGone, Event as Recorded, SessionEnded};
 use crate::audit::{AuditError, RecordBatch};
 use crate::base::error_chain::display_chain;
@@ -26,37 +26,47 @@ use crate::model::ending::{Ending, Fate};
 use crate::model::grant::Grant;
 
 /// Runs a session to its end and records the end.
-pub(super) async fn run(started: StartedSession, shared: &Arc<SharedState>) {
+///
+/// The session stays in its box until it ends: a future that takes it apart would hold the memory for it twice.
+pub(super) async fn run(mut started: Box<StartedSession>, shared: &Arc<SharedState>) {
+    let ending = until_it_ends(&mut started, shared).await;
+    // Boxed, so that a running session does not hold the memory for its end.
+    Box::pin(finish(*started, ending, shared)).await;
+}
+
+/// Ends a session for this reason and records its end.
+async fn finish(started: StartedSession, ending: Ending, shared: &Arc<SharedState>) {
     let StartedSession {
-        mut relay,
+        relay,
         entry,
-        mut limits,
-        mut changes,
         places,
         rules,
         since,
-        connection: _until_closed,
+        connection,
+        ..
     } = started;
-    let settings = &rules.session;
-    let mut orders = entry.live().orders.subscribe();
-    // An order given before this moment counts too.
-    orders.mark_changed();
-    let ending = until_it_ends(&mut relay, &mut limits, &mut changes, &mut orders, (settings, shared)).await;
-
     let noticed = shared.clock.moment();
     let ordered = end::due(&ending, &shared.clock, noticed);
     let live = Arc::clone(entry.live());
     // The cancel key is invalid from here on. The entry itself is held until the end, because a shutdown waits for it.
     entry.leave();
-    // Boxed, so that a running session does not hold the memory for its end.
-    let mut ended = Box::pin(end::end(relay, &ending, settings.end_grace)).await;
+    let mut ended = end::end(relay, &ending, rules.session.end_grace).await;
     drop(places);
-    Box::pin(put_on_record(&live, &ending, &mut ended, (since.instant, ordered), shared)).await;
-    let closing = ended.closing;
-    if let Some(closing) = closing {
-        // It has its own time limit; a failure needs no report.
-        let _ = closing.await;
-    }
+    let settled = put_on_record(&live, &ending, &mut ended, (since.instant, ordered), shared).await;
+    let closed = async {
+        if let Some(closing) = ended.closing {
+            // It has its own time limit; a failure needs no report.
+            let _ = closing.await;
+        }
+        // The next client does not wait for the store.
+        drop(connection);
+    };
+    let forgotten = async {
+        if settled {
+            close(&live, shared).await;
+        }
+    };
+    tokio::join!(closed, forgotten);
     drop(entry);
 }
 
@@ -71,24 +81,30 @@ pub(super) async fn broke_off(live: &Arc<SessionHandle>, shared: &Arc<SharedStat
         gone: Some(live.end_backend().await),
         closing: None,
     };
-    put_on_record(live, &Ending::GateFault, &mut ended, (live.backend.opened, noticed), shared).await;
+    if put_on_record(live, &Ending::GateFault, &mut ended, (live.backend.opened, noticed), shared).await {
+        close(live, shared).await;
+    }
 }
 
 /// Runs the relay until there is a reason to end. Limits take precedence over the target, the target over the client.
-async fn until_it_ends(
-    relay: &mut Relay,
-    limits: &mut SessionLimits,
-    changes: &mut watch::Receiver<Arc<Grant>>,
-    orders: &mut watch::Receiver<SessionCommand>,
-    (settings, shared): (&SessionSettings, &SharedState),
-) -> Ending {
+async fn until_it_ends(started: &mut StartedSession, shared: &SharedState) -> Ending {
+    let StartedSession {
+        relay,
+        entry,
+        limits,
+        changes,
+        rules,
+        ..
+    } = started;
     let clock = &shared.clock;
     let mut steps = clock.steps();
+    let orders = &entry.live().orders;
     loop {
         relay.deadline = clock.instant_at(limits.permit.until());
         let (at, due) = limits.next(clock, relay.idle_since);
         // Polled only if one of them was woken, not with every byte: that saves a tenth of the gate's own work per statement.
-        let mut events = FuturesUnordered::from_iter([wait(&mut steps, orders, changes, at)]);
+        // Boxed, because the set has room for two: the future, and none.
+        let mut events = FuturesUnordered::from_iter([Box::pin(wait(&mut steps, orders, changes, at))]);
         let event = tokio::select! {
             biased;
             event = events.next() => Ok(event.unwrap_or(SessionEvent::Step)),
@@ -104,7 +120,7 @@ async fn until_it_ends(
             // Deadlines are computed again.
             SessionEvent::Step => {}
             SessionEvent::Order => {
-                if let Some(ending) = obey(&orders.borrow_and_update(), relay, limits) {
+                if let Some(ending) = obey(orders.last(), relay, limits) {
                     return ending;
                 }
             }
@@ -112,7 +128,7 @@ async fn until_it_ends(
                 let grant = changes.borrow_and_update().clone();
                 match limits.permit.renew(&grant, clock.now()) {
                     Ok(permit) if permit.until() != limits.permit.until() => {
-                        limits.moved(permit, &settings.warnings);
+                        limits.moved(permit, &rules.session.warnings);
                         relay.down.insert(limits.moved_notice(clock.now()));
                     }
                     Ok(_) => {}
@@ -129,7 +145,20 @@ async fn until_it_ends(
                 DueEvent::Idle(limit) if relay.idle() => return Ending::Idle { limit },
                 // A statement runs: its time does not count.
                 DueEvent::Idle(_) => relay.idle_since = clock.moment().instant,
+                DueEvent::Rest => rest(relay, limits, clock.moment().instant),
             },
+        }
+    }
+}
+
+/// Releases the buffers of an idle session, which its next statement fills again.
+fn rest(relay: &mut Relay, limits: &mut SessionLimits, now: Instant) {
+    if !limits.rests(relay.idle_since, now) || !relay.idle() {
+        return;
+    }
+    for batch in [&mut relay.recorder.intents, &mut relay.recorder.outcomes] {
+        if batch.is_empty() {
+            *batch = RecordBatch::new();
         }
     }
 }
@@ -154,26 +183,26 @@ enum SessionEvent {
 
 async fn wait(
     steps: &mut watch::Receiver<u64>,
-    orders: &mut watch::Receiver<SessionCommand>,
+    orders: &SessionOrders,
     changes: &mut watch::Receiver<Arc<Grant>>,
     at: Instant,
 ) -> SessionEvent {
     tokio::select! {
         biased;
         _ = steps.changed() => SessionEvent::Step,
-        _ = orders.changed() => SessionEvent::Order,
+        () = orders.changed() => SessionEvent::Order,
         _ = changes.changed() => SessionEvent::Change,
         () = sleep_until(at) => SessionEvent::Time,
     }
 }
 
-fn obey(order: &SessionCommand, relay: &mut Relay, limits: &SessionLimits) -> Option<Ending> {
+fn obey(order: SessionCommand, relay: &mut Relay, limits: &SessionLimits) -> Option<Ending> {
     match order {
         SessionCommand::None => None,
         SessionCommand::Kill { by, reason } => Some(Ending::Killed {
             grant: limits.permit.grant().clone(),
-            by: by.clone(),
-            reason: reason.clone(),
+            by,
+            reason,
         }),
         SessionCommand::Drain => {
             relay.stop_when_idle = true;
@@ -246,14 +275,15 @@ fn detail(ending: &Ending, last: Option<&TargetLastWord>) -> Option<String> {
     }
 }
 
-/// Records the end, and later that of a backend that could not be confirmed by then.
+/// Records the end, and later that of a backend that could not be confirmed by then. Returns true if nothing is left to do for
+/// the next start: the session can be closed in the store.
 async fn put_on_record(
     live: &Arc<SessionHandle>,
     ending: &Ending,
     ended: &mut SessionEnd,
     (since, ordered): (Instant, Instant),
     shared: &Arc<SharedState>,
-) {
+) -> bool {
     let confirmed = ended.gone.as_ref().map(|gone| gone.confirmed);
     let overshoot = ended
         .gone
@@ -281,13 +311,11 @@ async fn put_on_record(
         .session_ended(&live.who.target, ending.name(), ended.totals.statements, overshoot);
     tracing::info!(session = %live.who.session, grant = %live.who.grant, identity = %live.who.identity, ending = ending.name(), "session ended");
     let kept = has_happened(&Recorded::SessionEnded(Cow::Owned(record)), live, shared).await;
-    // Otherwise the session stays open in the store: the next start ends the backend, if it lives that long.
-    if kept && confirmed != Some(false) {
-        close(live, shared).await;
-    }
     if let Some(later) = ended.gone.as_mut().and_then(|gone| gone.later.take()) {
         tokio::spawn(gone_late(later, Arc::clone(live), ordered, Arc::clone(shared)));
     }
+    // Otherwise the session stays open in the store: the next start ends the backend, if it lives that long.
+    kept && confirmed != Some(false)
 }
 
 /// Records the end of a backend that could not be confirmed at the end of its session.

@@ -30,7 +30,7 @@ use crate::database::upstream::{BackendKey, Target};
 use crate::demo::testkit;
 use crate::gate::metrics::Metrics;
 use crate::gate::session::filter::SessionFilter;
-use crate::gate::session::registry::{SessionCommand, SessionProgress};
+use crate::gate::session::registry::{SessionOrders, SessionProgress};
 use crate::gate::session::{RecordLimits, TargetState};
 use crate::gate::sql_filter::{FilterRules, SqlFilter};
 use crate::model::grant::{Terms, create};
@@ -273,7 +273,7 @@ pub(in crate::gate::session) fn live(who: Arc<Who>, client: SocketAddr, clock: &
         },
         grant: watch::channel(Arc::new(grant)).1,
         key: Secret::new(Box::default()),
-        orders: watch::Sender::new(SessionCommand::None),
+        orders: SessionOrders::default(),
         progress: SessionProgress::default(),
     }
 }

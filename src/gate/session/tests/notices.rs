@@ -1,4 +1,5 @@
-//! The notices of a session and of a login that waits, each in its situation: one snapshot, to be read as a whole.
+//! The notices of a session and of a login that waits, each in its situation: one snapshot, to be read as a whole. And the time
+//! at which an idle session gives its buffers back.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -6,8 +7,9 @@ use std::time::Duration;
 use bytes::BytesMut;
 use jiff::{SignedDuration, Timestamp};
 
-use super::super::limits::{ArrivalNote, SessionLimits};
+use super::super::limits::{ArrivalNote, DueEvent, SessionLimits};
 use super::super::waiting::{ApprovalWait, narrowed};
+use crate::base::clock::Clock;
 use crate::model::ending::EndingText;
 use crate::model::grant::{Grant, GrantChange, Permit, PermitQuery, Terms, apply, create, permit};
 use crate::model::ids::{GrantId, RequestId};
@@ -168,4 +170,21 @@ fn what_is_noticed_in_each_situation() {
     );
     assert!(!text.contains(":01 UTC"), "{text}");
     insta::assert_snapshot!(text);
+}
+
+#[tokio::test(start_paused = true)]
+async fn buffers_are_looked_at_a_second_after_the_last_message_and_then_rarely() {
+    let clock = Clock::manual(began());
+    let mut limits = limits(&grant(true));
+    let second = Duration::from_secs(1);
+    let last = clock.moment().instant;
+    assert_eq!(limits.next(&clock, last), (last + second, DueEvent::Rest));
+    // Another message came since the timer was set.
+    assert!(!limits.rests(last + second, last + second));
+    assert_eq!(limits.next(&clock, last + second), (last + 2 * second, DueEvent::Rest));
+    assert!(limits.rests(last + second, last + 2 * second));
+    assert_eq!(limits.next(&clock, last + second), (last + 62 * second, DueEvent::Rest));
+    // It is used again.
+    let again = last + 10 * second;
+    assert_eq!(limits.next(&clock, again), (again + second, DueEvent::Rest));
 }
