@@ -78,12 +78,13 @@ pub struct AnalysedEncoder {
 impl AnalysedEncoder {
     /// Appends a record with its newline; safe for a terminal.
     pub fn push(&mut self, out: &mut Vec<u8>, record: &LogRecord) {
+        let start = out.len();
         self.encoder.push(out, record);
         let Event::Statement(statement) = &record.event else {
             return;
         };
         if let Ok(reading) = serde_json::to_string(&*self.readings.of_statement(statement))
-            && out.ends_with(b"}\n")
+            && out.get(start..).is_some_and(|line| line.ends_with(b"}\n"))
         {
             out.truncate(out.len() - 2);
             for part in [",\"reading\":", &visible::json(&reading), "}\n"] {

@@ -157,7 +157,7 @@ impl RecordSource {
 enum Arrival<'l> {
     Record(LogRecord),
     /// Line that this version cannot read.
-    Foreign(&'l [u8]),
+    Unparsed(&'l [u8]),
     /// Nothing more for now, so that what was found is to be shown.
     Pause,
 }
@@ -168,7 +168,7 @@ fn answered(line: &[u8]) -> Result<Arrival<'_>, String> {
         Ok(record) => Ok(Arrival::Record(record)),
         Err(_) => match serde_json::from_slice(line) {
             Ok(UnreadableLine { error }) => Err(error),
-            Err(_) => Ok(Arrival::Foreign(line)),
+            Err(_) => Ok(Arrival::Unparsed(line)),
         },
     }
 }
@@ -270,7 +270,7 @@ impl RecordPrinter {
         }
         let printed = match arrival {
             Arrival::Record(record) => self.record(&record),
-            Arrival::Foreign(line) => self.out.line(&visible(&String::from_utf8_lossy(line))),
+            Arrival::Unparsed(line) => self.out.line(&visible(&String::from_utf8_lossy(line))),
             Arrival::Pause => true,
         };
         self.gone |= !printed;

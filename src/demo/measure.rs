@@ -10,16 +10,7 @@ use serde_json::Value;
 
 use super::approval::{ApprovalLags, ChangeLag};
 use super::env::DemoEnv;
-use super::screen::DemoScreen;
-
-/// Verdict on a figure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FigureVerdict {
-    Kept,
-    /// In the right order, but later than promised: a busy machine does that, too.
-    Slow,
-    Broken,
-}
+use super::screen::{DemoScreen, FigureVerdict};
 
 /// Factor by which a busy machine may exceed a time limit before the promise counts as broken.
 const MAX_SLOWDOWN: u32 = 20;

@@ -3,13 +3,20 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use super::measure::FigureVerdict;
-
 const BOLD: &str = "1";
 const DIM: &str = "2";
 const RED: &str = "31";
 const GREEN: &str = "32";
 const YELLOW: &str = "33";
+
+/// Verdict on a figure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FigureVerdict {
+    Kept,
+    /// In the right order, but later than promised: a busy machine does that, too.
+    Slow,
+    Broken,
+}
 
 /// Standard output.
 pub(super) struct DemoScreen {

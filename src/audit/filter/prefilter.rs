@@ -108,16 +108,17 @@ impl Condition {
     }
 }
 
-/// Places of a condition's needles in a text, looked for from its beginning to its end.
-struct NeedlePlaces<'p, 'l> {
+/// Offsets of a condition's needles in a text, looked for from its beginning to its end.
+struct PatternOffsets<'p, 'l> {
     condition: &'p Condition,
     /// The text, in small letters if the condition asks for these.
     text: &'l [u8],
-    /// For each needle its first place behind what was asked about, if it was looked for: the length of the text if there is none.
+    /// For each needle its first offset at or after the line asked about last, if it was looked for: the length of the text if there is
+    /// none.
     next: Vec<Option<usize>>,
 }
 
-impl<'p, 'l> NeedlePlaces<'p, 'l> {
+impl<'p, 'l> PatternOffsets<'p, 'l> {
     fn new(condition: &'p Condition, text: &'l [u8], small: &'l [u8]) -> Self {
         Self {
             condition,
@@ -130,15 +131,15 @@ impl<'p, 'l> NeedlePlaces<'p, 'l> {
     fn may_be_in(&mut self, line: &Range<usize>) -> bool {
         let mut needles = self.condition.needles.iter().zip(&mut self.next);
         needles.any(|(needle, next)| {
-            let place = match *next {
-                Some(place) if place >= line.start => place,
+            let offset = match *next {
+                Some(offset) if offset >= line.start => offset,
                 _ => {
                     let rest = self.text.get(line.start..).unwrap_or_default();
                     needle.find(rest).map_or(self.text.len(), |at| line.start + at)
                 }
             };
-            *next = Some(place);
-            place < line.end
+            *next = Some(offset);
+            offset < line.end
         })
     }
 }
@@ -173,7 +174,7 @@ type LineKey<'l> = (&'l [u8], &'l [u8]);
 struct Block<'p, 'l> {
     prefilter: &'p LinePrefilter,
     /// Places of the conditions in the lines.
-    places: Vec<NeedlePlaces<'p, 'l>>,
+    places: Vec<PatternOffsets<'p, 'l>>,
     /// Each line, and whether it is left.
     lines: Vec<(&'l [u8], bool)>,
     /// Statements without an outcome so far; nothing for one that is left out.
@@ -216,7 +217,7 @@ impl LinePrefilter {
     pub(in crate::audit) fn apply(&self, text: &[u8], mut each: impl FnMut(u64, &[u8])) {
         let any_case = self.conditions.iter().any(|condition| condition.any_case);
         let small = if any_case { text.to_ascii_lowercase() } else { Vec::new() };
-        let places = |condition| NeedlePlaces::new(condition, text, &small);
+        let places = |condition| PatternOffsets::new(condition, text, &small);
         let mut block = Block {
             prefilter: self,
             places: self.conditions.iter().map(places).collect(),

@@ -353,8 +353,10 @@ impl UnpackTask {
     fn all(&mut self, file: File) -> io::Result<()> {
         let mut reader = zstd::Decoder::new(file)?;
         let (mut chunk, mut used, mut lines) = (vec![0; 2 * CHUNK_BYTES], 0, 0);
+        // Number of bytes that are known to have no end of a line.
+        let mut endless = 0;
         loop {
-            let read = match reader.read(chunk.get_mut(used..).unwrap_or_default()) {
+            let read = match reader.read(chunk.get_mut(used..used + CHUNK_BYTES).unwrap_or_default()) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 read => read,
             };
@@ -363,8 +365,8 @@ impl UnpackTask {
             let over = !matches!(read, Ok(1..));
             if used >= CHUNK_BYTES || (over && used > 0) {
                 let text = chunk.get(..used).unwrap_or_default();
-                let whole = match memchr::memrchr(b'\n', text) {
-                    Some(end) if !over => end + 1,
+                let whole = match memchr::memrchr(b'\n', text.get(endless..).unwrap_or_default()) {
+                    Some(end) if !over => endless + end + 1,
                     None if !over && (used as u64) < MAX_LINE_BYTES => 0,
                     // The rest of the file, or a line that is too long.
                     _ => used,
@@ -374,6 +376,8 @@ impl UnpackTask {
                 lines += memchr::memchr_iter(b'\n', text).count() as u64;
                 chunk.copy_within(whole..used, 0);
                 used -= whole;
+                // Behind the last end of a line there is none.
+                endless = used;
                 if chunk.len() < used + CHUNK_BYTES {
                     chunk.resize(used + CHUNK_BYTES, 0);
                 }

@@ -3,14 +3,15 @@
 //! [`Event`] is read by its tag and has flattened fields, for which serde copies a line before it makes an event of the copy. Here the
 //! fields of the line, of the session and of the event stand side by side.
 //!
-//! INVARIANT: the result is what serde makes of [`Event`]. A line that is not parsed here may still be a record.
+//! INVARIANT: the result is what serde makes of [`Event`] (but that values of unknown fields of an SQL text are not checked). A line
+//! that is not parsed here may still be a record.
 
 use std::borrow::Cow;
 
 use jiff::Timestamp;
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
 
-use super::{LogRecord, name_of};
+use super::{EventName, LogRecord, name_of};
 use crate::audit::chain::LinkMark;
 use crate::audit::event::{
     Event, OutsideText, ParameterValue, SqlText, Statement, StatementKind, StatementOutcome, StatementResult, TransactionStatus,
@@ -24,13 +25,13 @@ macro_rules! session_line {
     ($(#[$doc:meta])* $Line:ident, $Event:ident, $Variant:ident { $($(#[$attribute:meta])* $field:ident: $Type:ty,)+ }) => {
         $(#[$doc])*
         #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
         struct $Line {
             v: u32,
             seq: u64,
             time: Timestamp,
-            /// Known already; here so that a second one is an error.
-            #[serde(rename = "event")]
-            _event: IgnoredAny,
+            /// The event's name may stand elsewhere in a forged line than where [`name_of`] reads it.
+            event: EventName,
             session: SessionId,
             grant: GrantId,
             identity: IdentityName,
@@ -40,11 +41,12 @@ macro_rules! session_line {
             chain: LinkMark,
         }
 
-        impl From<$Line> for LogRecord {
-            fn from(line: $Line) -> Self {
-                let $Line { v, seq, time, _event, session, grant, identity, target, profile, $($field,)+ chain } = line;
+        impl $Line {
+            fn into_record(self) -> Option<LogRecord> {
+                let $Line { v, seq, time, event, session, grant, identity, target, profile, $($field,)+ chain } = self;
                 let who = Cow::Owned(Who { session, grant, identity, target, profile });
-                Self { v, seq, time, event: Event::$Variant($Event { who, $($field,)+ }), chain }
+                let record = LogRecord { v, seq, time, event: Event::$Variant($Event { who, $($field,)+ }), chain };
+                (event == record.event.name()).then_some(record)
             }
         }
     };
@@ -97,8 +99,8 @@ session_line!(
 pub(super) fn parse(line: &[u8]) -> Option<LogRecord> {
     let text = std::str::from_utf8(line).ok()?;
     match name_of(line)? {
-        "statement" => serde_json::from_str::<StatementLine>(text).ok().map(LogRecord::from),
-        "outcome" => serde_json::from_str::<OutcomeLine>(text).ok().map(LogRecord::from),
+        "statement" => serde_json::from_str::<StatementLine>(text).ok()?.into_record(),
+        "outcome" => serde_json::from_str::<OutcomeLine>(text).ok()?.into_record(),
         _ => None,
     }
 }

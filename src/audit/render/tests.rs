@@ -40,7 +40,9 @@ fn json_is_the_line_of_the_log_with_the_analysis_of_a_statement() {
         .map(|(seq, event)| record(seq, event))
         .collect();
     let (mut encoder, mut out) = (AnalysedEncoder::default(), Vec::new());
-    records.iter().for_each(|record| encoder.push(&mut out, record));
+    for record in &records {
+        encoder.push(&mut out, record);
+    }
     let out = String::from_utf8(out).unwrap();
     assert!(out.ends_with('\n') && !out.contains(|character| character != '\n' && visible::is_unseen(character)));
     assert_eq!(out.lines().count(), records.len());

@@ -241,9 +241,9 @@ proptest! {
     ) {
         let needles: Vec<_> = needles.iter().map(String::as_str).collect();
         let condition = Condition::new(Part::Every, any_case, &needles);
-        let text: String = lines.iter().map(|(line, _)| format!("{line}\n")).collect();
+        let text: String = lines.iter().flat_map(|(line, _)| [&**line, "\n"]).collect();
         let small = text.to_ascii_lowercase();
-        let mut places = NeedlePlaces::new(&condition, text.as_bytes(), small.as_bytes());
+        let mut places = PatternOffsets::new(&condition, text.as_bytes(), small.as_bytes());
         let mut start = 0;
         for (line, is_asked) in &lines {
             let place = start..start + line.len() + 1;
