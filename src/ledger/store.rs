@@ -8,7 +8,6 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, TransactionBehavior};
@@ -59,11 +58,6 @@ enum StoreJob {
 
 /// Number of session changes in one transaction.
 const MAX_BATCHED_CHANGES: usize = 512;
-/// Time that the end of a session waits for another change, to share its transaction: clients that log in for every query end
-/// one session and begin the next. Nothing depends on the end being stored at once.
-const MAX_END_DELAY: Duration = Duration::from_millis(10);
-/// Number of ends that wait for others to come.
-const MAX_WAITING_ENDS: usize = 64;
 
 impl Store {
     /// Opens the file and starts the thread. Loads all that may still matter at `now`.
@@ -179,55 +173,30 @@ fn private_file(path: &Path) -> std::io::Result<()> {
 }
 
 fn work(mut connection: Connection, queue: &mpsc::Receiver<StoreJob>) {
-    let mut batch = SessionBatch::default();
-    loop {
-        let job = if batch.changes.is_empty() {
-            queue.recv().ok()
-        } else if batch.changes.len() >= MAX_BATCHED_CHANGES {
-            None
-        } else if batch.urgent || batch.changes.len() >= MAX_WAITING_ENDS {
-            queue.try_recv().ok()
-        } else {
-            queue.recv_timeout(MAX_END_DELAY).ok()
-        };
+    let mut next = None;
+    while let Some(job) = next.take().or_else(|| queue.recv().ok()) {
         match job {
-            Some(StoreJob::Session(change, reply)) => batch.add(change, reply),
-            Some(StoreJob::Call(job)) => {
-                batch.write(&mut connection);
-                job(&mut connection);
+            StoreJob::Call(job) => job(&mut connection),
+            StoreJob::Session(change, reply) => {
+                let mut changes = vec![change];
+                let mut replies = vec![reply];
+                while changes.len() < MAX_BATCHED_CHANGES {
+                    match queue.try_recv() {
+                        Ok(StoreJob::Session(change, reply)) => {
+                            changes.push(change);
+                            replies.push(reply);
+                        }
+                        other => {
+                            next = other.ok();
+                            break;
+                        }
+                    }
+                }
+                let written = write_sessions(&mut connection, &changes);
+                for reply in replies {
+                    let _ = reply.send(written.clone());
+                }
             }
-            // All handles are gone.
-            None if batch.changes.is_empty() => return,
-            None => batch.write(&mut connection),
-        }
-    }
-}
-
-/// Changes of sessions that are written in one transaction.
-#[derive(Default)]
-struct SessionBatch {
-    changes: Vec<SessionChange>,
-    replies: Vec<StoreReply>,
-    /// True if one of them is a start, which its session waits for.
-    urgent: bool,
-}
-
-impl SessionBatch {
-    fn add(&mut self, change: SessionChange, reply: StoreReply) {
-        self.urgent |= matches!(change, SessionChange::Opened(_));
-        self.changes.push(change);
-        self.replies.push(reply);
-    }
-
-    fn write(&mut self, connection: &mut Connection) {
-        if self.changes.is_empty() {
-            return;
-        }
-        let Self { changes, replies, .. } = std::mem::take(self);
-        let written = write_sessions(connection, &changes);
-        for reply in replies {
-            // The caller may have gone.
-            let _ = reply.send(written.clone());
         }
     }
 }

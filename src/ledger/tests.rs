@@ -462,21 +462,6 @@ async fn leftovers_are_the_sessions_that_were_not_closed() {
 }
 
 #[tokio::test]
-async fn an_end_that_waits_for_others_counts_at_once() {
-    let bench = Bench::new();
-    let (grant, _) = bench.ledger.create(terms(), "olga").await.unwrap();
-    let sessions: Vec<_> = (0..2).map(|letter| session(letter, grant.id())).collect();
-    bench.ledger.session_opened(sessions[0].clone()).await.unwrap();
-    let (closed, left) = tokio::join!(bench.ledger.session_closed(&sessions[0].session), bench.ledger.leftovers());
-    assert_eq!((closed.unwrap(), left.unwrap()), ((), Vec::new()));
-    // It does not wait when a start is written anyway.
-    let opened = bench.ledger.session_opened(sessions[1].clone());
-    let (closed, opened) = tokio::join!(bench.ledger.session_closed(&sessions[0].session), opened);
-    assert!(closed.is_ok() && opened.is_ok());
-    assert_eq!(bench.ledger.leftovers().await.unwrap(), sessions[1..]);
-}
-
-#[tokio::test]
 async fn the_highest_time_is_kept() {
     let bench = Bench::new();
     let path = bench.folder.path().join("ledger.db");

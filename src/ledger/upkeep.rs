@@ -57,7 +57,7 @@ impl Ledger {
         Ok(self.0.store.session(SessionChange::Opened(session)).await?)
     }
 
-    /// Forgets a session whose backend is confirmed gone. This may wait some milliseconds for other changes of sessions.
+    /// Forgets a session whose backend is confirmed gone.
     pub async fn session_closed(&self, session: &SessionId) -> Result<(), LedgerError> {
         Ok(self.0.store.session(SessionChange::Closed(session.clone())).await?)
     }

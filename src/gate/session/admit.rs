@@ -18,7 +18,6 @@ use super::target_state::TargetState;
 use super::{SessionRules, SharedState, random};
 use crate::access::strangers::FailedLogins;
 use crate::access::{Admission, Attribution};
-use crate::audit::RecordBatch;
 use crate::audit::event::{ConnectionRefused, Event, SessionStarted, TlsVersion, Who};
 use crate::base::clock::Moment;
 use crate::base::error_chain::display_chain;
@@ -323,12 +322,8 @@ fn tls_version(transport: &Transport) -> TlsVersion {
 }
 
 /// Records the start: first in the log, then in the store (where the next start looks for sessions of a crashed gate).
-///
-/// This thread writes the record itself, as it will the session's statements.
 async fn put_on_record(started: &SessionStarted, since: Moment, shared: &SharedState) -> Result<(), Ending> {
-    let mut batch = RecordBatch::new();
-    batch.push(shared.clock.now(), &Event::SessionStarted(Cow::Borrowed(started)));
-    if let Err(error) = shared.journal.submit(&mut batch).wait().await {
+    if let Err(error) = shared.journal.record(&Event::SessionStarted(Cow::Borrowed(started))).await {
         tracing::error!(error = %display_chain(&error), "refused a login: cannot write its audit record");
         return Err(error.ending());
     }

@@ -42,7 +42,7 @@ async fn finish(started: StartedSession, ending: Ending, shared: &Arc<SharedStat
         places,
         rules,
         since,
-        connection,
+        connection: _until_closed,
         ..
     } = started;
     let noticed = shared.clock.moment();
@@ -52,21 +52,12 @@ async fn finish(started: StartedSession, ending: Ending, shared: &Arc<SharedStat
     entry.leave();
     let mut ended = end::end(relay, &ending, rules.session.end_grace).await;
     drop(places);
-    let settled = put_on_record(&live, &ending, &mut ended, (since.instant, ordered), shared).await;
-    let closed = async {
-        if let Some(closing) = ended.closing {
-            // It has its own time limit; a failure needs no report.
-            let _ = closing.await;
-        }
-        // The next client does not wait for the store.
-        drop(connection);
-    };
-    let forgotten = async {
-        if settled {
-            close(&live, shared).await;
-        }
-    };
-    tokio::join!(closed, forgotten);
+    put_on_record(&live, &ending, &mut ended, (since.instant, ordered), shared).await;
+    let closing = ended.closing;
+    if let Some(closing) = closing {
+        // It has its own time limit; a failure needs no report.
+        let _ = closing.await;
+    }
     drop(entry);
 }
 
@@ -81,9 +72,7 @@ pub(super) async fn broke_off(live: &Arc<SessionHandle>, shared: &Arc<SharedStat
         gone: Some(live.end_backend().await),
         closing: None,
     };
-    if put_on_record(live, &Ending::GateFault, &mut ended, (live.backend.opened, noticed), shared).await {
-        close(live, shared).await;
-    }
+    put_on_record(live, &Ending::GateFault, &mut ended, (live.backend.opened, noticed), shared).await;
 }
 
 /// Runs the relay until there is a reason to end. Limits take precedence over the target, the target over the client.
@@ -275,15 +264,14 @@ fn detail(ending: &Ending, last: Option<&TargetLastWord>) -> Option<String> {
     }
 }
 
-/// Records the end, and later that of a backend that could not be confirmed by then. Returns true if nothing is left to do for
-/// the next start: the session can be closed in the store.
+/// Records the end, and later that of a backend that could not be confirmed by then.
 async fn put_on_record(
     live: &Arc<SessionHandle>,
     ending: &Ending,
     ended: &mut SessionEnd,
     (since, ordered): (Instant, Instant),
     shared: &Arc<SharedState>,
-) -> bool {
+) {
     let confirmed = ended.gone.as_ref().map(|gone| gone.confirmed);
     let overshoot = ended
         .gone
@@ -311,11 +299,13 @@ async fn put_on_record(
         .session_ended(&live.who.target, ending.name(), ended.totals.statements, overshoot);
     tracing::info!(session = %live.who.session, grant = %live.who.grant, identity = %live.who.identity, ending = ending.name(), "session ended");
     let kept = has_happened(&Recorded::SessionEnded(Cow::Owned(record)), live, shared).await;
+    // Otherwise the session stays open in the store: the next start ends the backend, if it lives that long.
+    if kept && confirmed != Some(false) {
+        close(live, shared).await;
+    }
     if let Some(later) = ended.gone.as_mut().and_then(|gone| gone.later.take()) {
         tokio::spawn(gone_late(later, Arc::clone(live), ordered, Arc::clone(shared)));
     }
-    // Otherwise the session stays open in the store: the next start ends the backend, if it lives that long.
-    kept && confirmed != Some(false)
 }
 
 /// Records the end of a backend that could not be confirmed at the end of its session.
