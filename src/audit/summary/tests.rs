@@ -269,6 +269,9 @@ fn filter() -> impl Strategy<Value = Filter> {
 }
 
 proptest! {
+    // A case reads the log two dozen times.
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 4, ..ProptestConfig::default() })]
+
     #[test]
     fn reading_with_summaries_is_reading_without(
         acts in proptest::collection::vec(act(), 0..200),
