@@ -49,7 +49,7 @@ async fn ended_beside_frozen(database: &Database, (frozen, others): (usize, usiz
     for (n, client) in clients.into_iter().enumerate() {
         let late = client.await.expect("a client").duration_since(until);
         assert!(
-            SignedDuration::ZERO <= late && late < SignedDuration::from_secs(2),
+            SignedDuration::ZERO <= late && late < SignedDuration::from_secs(1),
             "client {n} was let go {late:?} after the deadline"
         );
     }
@@ -125,7 +125,7 @@ async fn psql_of_a_frozen_backend_is_let_go() {
         said.errors.contains("FATAL") && said.errors.contains(&login.grant),
         "{said:?}"
     );
-    assert!(late < SignedDuration::from_secs(3), "psql ended {late:?} after the deadline");
+    assert!(late < SignedDuration::from_secs(1), "psql ended {late:?} after the deadline");
     drop(ice);
 }
 
@@ -202,7 +202,7 @@ async fn a_full_target_that_can_be_told_nothing_keeps_nobody() {
     for client in clients {
         let late = client.await.expect("a client").duration_since(until);
         assert!(
-            SignedDuration::ZERO <= late && late < SignedDuration::from_secs(3),
+            SignedDuration::ZERO <= late && late < SignedDuration::from_secs(1),
             "{late:?}"
         );
     }
@@ -216,7 +216,8 @@ async fn a_full_target_that_can_be_told_nothing_keeps_nobody() {
         }
     })
     .await;
-    assert!(gone < SignedDuration::from_secs(3), "gone {gone:?} after the deadline");
+    // Not after the time for which the connection is relied on.
+    assert!(gone < SignedDuration::from_millis(480), "gone {gone:?} after the deadline");
     drop(fillers);
     let begun = Instant::now();
     let ends = eventually("their ends are on record", async || {
