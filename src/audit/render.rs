@@ -76,6 +76,11 @@ pub struct AnalysedEncoder {
 }
 
 impl AnalysedEncoder {
+    /// Returns the analyses that it has made so far.
+    pub fn readings(&mut self) -> &mut AnalysisCache {
+        &mut self.readings
+    }
+
     /// Appends a record with its newline; safe for a terminal.
     pub fn push(&mut self, out: &mut Vec<u8>, record: &LogRecord) {
         let start = out.len();

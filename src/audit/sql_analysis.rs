@@ -271,7 +271,7 @@ pub(crate) fn words(sql: &str) -> impl Iterator<Item = &str> {
 /// Cache of results by [`shape`]: most statements of a session have the shape of others, whatever the values in them.
 #[derive(Debug, Default)]
 pub struct AnalysisCache {
-    /// By shapes, each with a NUL behind it, which no text has; and by texts without a shape.
+    /// By shapes, and by texts without one.
     known: HashMap<Box<[u8]>, Arc<SqlAnalysis>>,
     bytes: usize,
 }
@@ -293,12 +293,7 @@ impl AnalysisCache {
         if let Some(known) = self.known.get(text.as_bytes()) {
             return Arc::clone(known);
         }
-        let mut key = shape(text.as_bytes()).unwrap_or_default();
-        if key.is_empty() {
-            key.extend_from_slice(text.as_bytes());
-        } else {
-            key.push(0);
-        }
+        let key = shape(text.as_bytes()).unwrap_or_else(|| text.into());
         if let Some(known) = self.known.get(&*key) {
             return Arc::clone(known);
         }

@@ -13,7 +13,6 @@ use super::zone::{self, zone};
 use crate::audit::event::Event;
 use crate::audit::render::AnalysedEncoder;
 use crate::audit::rollbacks::Rollbacks;
-use crate::audit::sql_analysis::AnalysisCache;
 use crate::audit::table_access::TableAccessSums;
 use crate::audit::timeline::{OUTCOME_UNKNOWN, SessionTimeline};
 use crate::audit::{EventName, Filter, LogRecord, SearchExtent, follow, render as words};
@@ -182,7 +181,6 @@ async fn list(source: RecordSource, filter: Filter, part: &ExtentArgs, form: Rec
         room: part.limit.filter(|_| extent.sort.is_none()),
         out: KeptLines::default(),
         encoder: AnalysedEncoder::default(),
-        readings: AnalysisCache::default(),
         open: (joined && form == RecordFormat::Table).then(KeptStatements::default),
         unread: filter.table.is_some().then(KeptStatements::default),
         gone: false,
@@ -239,7 +237,6 @@ struct RecordPrinter {
     room: Option<u64>,
     out: KeptLines,
     encoder: AnalysedEncoder,
-    readings: AnalysisCache,
     /// Statements without an outcome so far, if they are to be shown.
     open: Option<KeptStatements>,
     /// Statements that could not be analysed, if they are to be counted.
@@ -255,26 +252,28 @@ struct RecordPrinter {
 impl RecordPrinter {
     /// Takes what arrives, and prints it; returns false if standard output is closed, or if the limit is exceeded.
     fn take(&mut self, arrival: Arrival<'_>) -> bool {
-        if matches!(arrival, Arrival::Pause) {
-            return self.show();
-        }
-        if let Some(room) = &mut self.room {
-            let Some(less) = room.checked_sub(1) else {
-                self.cut = true;
-                self.show();
-                let next = self.last.map(|last| format!(" To continue, add --after {last}"));
-                super::speech::complain(&format!("more records match.{}", next.unwrap_or_default()));
-                return false;
-            };
-            *room = less;
-        }
         let printed = match arrival {
+            Arrival::Pause => return self.show(),
+            _ if !self.has_room() => return false,
             Arrival::Record(record) => self.record(&record),
             Arrival::Unparsed(line) => self.out.line(&visible(&String::from_utf8_lossy(line))),
-            Arrival::Pause => true,
         };
         self.gone |= !printed;
         printed
+    }
+
+    /// Takes the room for one more record; returns false, after it has said so, if the limit is exceeded.
+    fn has_room(&mut self) -> bool {
+        let Some(room) = &mut self.room else { return true };
+        if let Some(less) = room.checked_sub(1) {
+            *room = less;
+            return true;
+        }
+        self.cut = true;
+        self.show();
+        let next = self.last.map(|last| format!(" To continue, add --after {last}"));
+        super::speech::complain(&format!("more records match.{}", next.unwrap_or_default()));
+        false
     }
 
     fn record(&mut self, record: &LogRecord) -> bool {
@@ -283,7 +282,9 @@ impl RecordPrinter {
         match self.form {
             RecordFormat::Json => self.out.safe(|lines| self.encoder.push(lines, record)),
             RecordFormat::Table => self.out.words(&words::line(record, &zone())),
-            RecordFormat::Csv => table::csv_line(table::cells(record, &mut self.readings)).is_ok_and(|line| self.out.line(&line)),
+            RecordFormat::Csv => {
+                table::csv_line(table::cells(record, self.encoder.readings())).is_ok_and(|line| self.out.line(&line))
+            }
         }
     }
 
@@ -294,7 +295,7 @@ impl RecordPrinter {
             Event::Statement(statement) if statement.kind.executes() => {
                 let key = || (statement.who.session.clone(), statement.statement);
                 if let Some(unread) = &mut self.unread
-                    && !self.readings.of_statement(statement).is_read()
+                    && !self.encoder.readings().of_statement(statement).is_read()
                 {
                     unread.insert(key());
                 }

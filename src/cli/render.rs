@@ -4,6 +4,7 @@
 //!
 //! INVARIANT: no control character from a client, a database or a log reaches the terminal; such characters are made visible.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::time::Duration;
@@ -53,17 +54,15 @@ pub(super) struct KeptLines(Vec<u8>);
 impl KeptLines {
     /// Adds one line; returns false if standard output is closed.
     pub(super) fn line(&mut self, text: &str) -> bool {
-        self.0.extend_from_slice(visible::lines(text).as_bytes());
-        self.0.push(b'\n');
-        self.0.len() < MAX_KEPT_BYTES || self.show()
+        self.safe(|lines| {
+            lines.extend_from_slice(visible::lines(text).as_bytes());
+            lines.push(b'\n');
+        })
     }
 
     /// The same for a line that people read, as [`print_words`] has it.
     pub(super) fn words(&mut self, text: &str) -> bool {
-        match width() {
-            Some(columns) => self.line(&terminal::wrapped(text, columns, terminal::CONTINUATION_INDENT)),
-            None => self.line(text),
-        }
+        self.line(&for_reader(text))
     }
 
     /// The same for whole lines that are safe to show, which `push` adds.
@@ -87,9 +86,14 @@ pub(super) fn print_line(text: &str) -> bool {
 
 /// The same for a line that people read: no wider than the terminal, where there is one.
 pub(super) fn print_words(text: &str) -> bool {
+    print_line(&for_reader(text))
+}
+
+/// Returns a line that people read, with breaks between words where a terminal is too narrow for it.
+fn for_reader(text: &str) -> Cow<'_, str> {
     match width() {
-        Some(columns) => print_line(&terminal::wrapped(text, columns, terminal::CONTINUATION_INDENT)),
-        None => print_line(text),
+        Some(columns) => Cow::Owned(terminal::wrapped(text, columns, terminal::CONTINUATION_INDENT)),
+        None => Cow::Borrowed(text),
     }
 }
 

@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use super::{Filter, ORIGIN_EVENTS, TimeRange};
 use crate::audit::record::{EventName, digits_field, event_of, number_field, string_field, time_of};
+use crate::audit::session_line::take_string;
 use crate::audit::sql_analysis::CommandClass;
 use crate::model::names::Vocabulary as _;
 
@@ -173,8 +174,8 @@ type LineKey<'l> = (&'l [u8], &'l [u8]);
 /// Lines that are looked at together.
 struct Block<'p, 'l> {
     prefilter: &'p LinePrefilter,
-    /// Places of the conditions in the lines.
-    places: Vec<PatternOffsets<'p, 'l>>,
+    /// Where the conditions are met in the lines.
+    offsets: Vec<PatternOffsets<'p, 'l>>,
     /// Each line, and whether it is left.
     lines: Vec<(&'l [u8], bool)>,
     /// Statements without an outcome so far; nothing for one that is left out.
@@ -217,19 +218,19 @@ impl LinePrefilter {
     pub(in crate::audit) fn apply(&self, text: &[u8], mut each: impl FnMut(u64, &[u8])) {
         let any_case = self.conditions.iter().any(|condition| condition.any_case);
         let small = if any_case { text.to_ascii_lowercase() } else { Vec::new() };
-        let places = |condition| PatternOffsets::new(condition, text, &small);
+        let offsets = |condition| PatternOffsets::new(condition, text, &small);
         let mut block = Block {
             prefilter: self,
-            places: self.conditions.iter().map(places).collect(),
+            offsets: self.conditions.iter().map(offsets).collect(),
             lines: Vec::new(),
             unanswered: HashMap::new(),
         };
         let (mut start, mut foreign) = (0, false);
         let rest = (!text.ends_with(b"\n")).then_some(text.len());
         for end in memchr::memchr_iter(b'\n', text).map(|end| end + 1).chain(rest) {
-            let place = std::mem::replace(&mut start, end)..end;
-            let line = text.get(place.clone()).unwrap_or_default();
-            let left = block.look(&place, line);
+            let range = std::mem::replace(&mut start, end)..end;
+            let line = text.get(range.clone()).unwrap_or_default();
+            let left = block.look(&range, line);
             foreign |= left.is_err();
             block.lines.push((line, left.unwrap_or(true)));
         }
@@ -257,7 +258,7 @@ impl LinePrefilter {
 
 impl<'l> Block<'_, 'l> {
     /// Returns whether the next line is left, for now: with a statement's outcome it may be left out.
-    fn look(&mut self, place: &Range<usize>, line: &'l [u8]) -> Result<bool, Foreign> {
+    fn look(&mut self, range: &Range<usize>, line: &'l [u8]) -> Result<bool, Foreign> {
         let filter = &self.prefilter.filter;
         let joins = filter.asks_for_content() || filter.asks_for_result();
         let head = line.strip_suffix(b"}\n").and_then(time_of);
@@ -266,20 +267,23 @@ impl<'l> Block<'_, 'l> {
             return Ok(true);
         };
         match event {
-            b"statement" if joins => self.statement(place, line, time, key(rest).ok_or(Foreign)?),
-            b"outcome" if joins => Ok(self.outcome(place, line, time, key(rest).ok_or(Foreign)?)),
-            event => Ok(self.may_want(place, time, event)),
+            b"statement" if joins => self.statement(range, line, time, key(rest).ok_or(Foreign)?),
+            b"outcome" if joins => Ok(self.outcome(range, line, time, key(rest).ok_or(Foreign)?)),
+            event => Ok(self.may_want(range, time, event)),
         }
     }
 
     fn meets(&mut self, line: &Range<usize>, parts: &[Part]) -> bool {
-        let mut places = self.places.iter_mut().filter(|places| parts.contains(&places.condition.part));
-        places.all(|places| places.may_be_in(line))
+        let mut offsets = self
+            .offsets
+            .iter_mut()
+            .filter(|offsets| parts.contains(&offsets.condition.part));
+        offsets.all(|offsets| offsets.may_be_in(line))
     }
 
     /// Returns whether a line of an event may be wanted for what stands in it: one that is neither statement nor outcome, or any where
     /// these are not looked at together.
-    fn may_want(&mut self, place: &Range<usize>, time: &str, event: &[u8]) -> bool {
+    fn may_want(&mut self, range: &Range<usize>, time: &str, event: &[u8]) -> bool {
         let prefilter = self.prefilter;
         let filter = &prefilter.filter;
         let Some(name) = str::from_utf8(event).ok().and_then(EventName::from_name) else {
@@ -293,15 +297,15 @@ impl<'l> Block<'_, 'l> {
             && !filter.asks_for_statement()
             && !filter.asks_for_measures()
             && prefilter.is_in_time(time)
-            && self.meets(place, &[Part::Every, Part::Text, Part::Result])
+            && self.meets(range, &[Part::Every, Part::Text, Part::Result])
     }
 
-    fn statement(&mut self, place: &Range<usize>, line: &[u8], time: &str, key: LineKey<'l>) -> Result<bool, Foreign> {
+    fn statement(&mut self, range: &Range<usize>, line: &[u8], time: &str, key: LineKey<'l>) -> Result<bool, Foreign> {
         let prefilter = self.prefilter;
         // Where a result is asked for, the time of the outcome counts.
         let timely = prefilter.filter.asks_for_result() || prefilter.is_in_time(time);
-        let may_be = timely && self.meets(place, &[Part::Every, Part::Statement, Part::Text]);
-        let is_enough = may_be && self.meets(place, &[Part::Pair]);
+        let may_be = timely && self.meets(range, &[Part::Every, Part::Statement, Part::Text]);
+        let is_enough = may_be && self.meets(range, &[Part::Pair]);
         // What is only prepared runs nothing that an outcome could tell.
         let left = may_be && (is_enough || string_field(line, br#","kind":""#) != Some("parse"));
         let at = self.lines.len();
@@ -311,18 +315,18 @@ impl<'l> Block<'_, 'l> {
         }
     }
 
-    fn outcome(&mut self, place: &Range<usize>, line: &[u8], time: &str, key: LineKey<'l>) -> bool {
+    fn outcome(&mut self, range: &Range<usize>, line: &[u8], time: &str, key: LineKey<'l>) -> bool {
         let prefilter = self.prefilter;
         let Unanswered { at, is_enough } = match self.unanswered.remove(&key) {
             // Its statement was in front of these lines: the joiner knows whether it waits for this one.
-            None => return self.meets(place, &[Part::Every]),
+            None => return self.meets(range, &[Part::Every]),
             Some(None) => return false,
             Some(Some(statement)) => statement,
         };
         let left = prefilter.is_in_time(time)
-            && self.meets(place, &[Part::Result])
+            && self.meets(range, &[Part::Result])
             && prefilter.measures(line)
-            && (is_enough || self.meets(place, &[Part::Pair]));
+            && (is_enough || self.meets(range, &[Part::Pair]));
         if !left
             && (prefilter.filter.asks_for_result() || !is_enough)
             && let Some((_, statement)) = self.lines.get_mut(at)
@@ -335,8 +339,7 @@ impl<'l> Block<'_, 'l> {
 
 /// Returns session and number in what stands behind the name of a statement's or an outcome's event.
 fn key(rest: &[u8]) -> Option<LineKey<'_>> {
-    let rest = rest.strip_prefix(br#"","session":""#)?;
-    let (session, rest) = rest.split_at_checked(memchr::memchr(b'"', rest)?)?;
+    let (session, rest) = take_string(rest, br#"","session":""#)?;
     Some((session, digits_field(rest, br#","statement":"#)?))
 }
 

@@ -40,8 +40,7 @@ pub(in crate::audit) struct SummaryBuilder {
     sessions: HashMap<Box<str>, Session>,
     /// Statements of all sessions that have no outcome so far.
     unanswered: usize,
-    /// Statements that were analysed, as their lines have them from the kind up to the parameters; and the shapes of their texts, each
-    /// with a NUL behind it.
+    /// Statements that were analysed, as their lines have them from the kind up to the parameters; and the shapes of their texts.
     texts: HashSet<Box<[u8]>>,
     text_bytes: usize,
     readings: AnalysisCache,
@@ -270,10 +269,7 @@ impl SummaryBuilder {
             return Some(());
         }
         let text = fields.plain_text();
-        let shape = text.as_deref().and_then(|text| shape(text.as_bytes())).map(|mut shape| {
-            shape.push(0);
-            shape
-        });
+        let shape = text.as_deref().and_then(|text| shape(text.as_bytes()));
         if let (Some(text), Some(true)) = (&text, shape.as_deref().map(|shape| self.texts.contains(shape))) {
             self.add_values_of(text);
             return Some(());
@@ -296,9 +292,13 @@ impl SummaryBuilder {
 
     /// Adds the words that a text may have and others of its shape have not: those of its literals and comments.
     fn add_values_of(&mut self, text: &str) {
-        if memchr::memchr3(b'\'', b'/', b'-', text.as_bytes()).is_none() {
-            return;
+        if memchr::memchr3(b'\'', b'/', b'-', text.as_bytes()).is_some() {
+            self.add_words_of(text);
         }
+    }
+
+    /// Adds the words of a statement's text, in which a name may be hidden.
+    fn add_words_of(&mut self, text: &str) {
         if hides_names(text) {
             self.values.give_up(&[Field::Word]);
         }
@@ -322,10 +322,7 @@ impl SummaryBuilder {
             .iter()
             .for_each(|class| self.values.insert(Field::Class, class.as_str()));
         let text = statement.sql.as_ref().map_or("", |sql| sql.text.0.as_ref());
-        if hides_names(text) {
-            self.values.give_up(&[Field::Word]);
-        }
-        self.add_words(text);
+        self.add_words_of(text);
         // Of a name that is longer than PostgreSQL keeps, the text has another word than the analysis.
         for table in &reading.tables {
             self.add_words(&table.name);

@@ -126,11 +126,7 @@ impl SqlFilter {
         if text.len() > MAX_CACHED_TEXT_BYTES || !usual {
             return self.verdict(self.broken(text, settings).broken);
         }
-        // A NUL, which no text has, keeps shapes apart from texts.
-        let shape = shape(text).map(|mut shape| {
-            shape.push(0);
-            shape
-        });
+        let shape = shape(text);
         let known = shape.as_deref().and_then(|shape| self.known.get(shape));
         if let Some(verdict) = known.or_else(|| self.known.get(text)) {
             return verdict;

@@ -16,7 +16,7 @@ const SHAPED: [&str; 6] = ["select", "insert", "update", "delete", "with", "valu
 const MAX_DIGITS: usize = 9;
 
 /// Returns the shape of a text that PostgreSQL reads under its default settings. Comments and white space become one space, plain
-/// literals are empty, and whole numbers are 0.
+/// literals are empty, and whole numbers are 0. A NUL at the end, which no text has, keeps shapes apart from texts.
 ///
 /// `None` if it has no shape: a command is of another kind, a literal may name a setting (`set_config`), a name or a literal has
 /// escapes by code points, or the ends of its tokens are not certain.
@@ -41,6 +41,7 @@ pub fn shape(text: &[u8]) -> Option<Vec<u8>> {
         begins |= token.is_sign(b';');
         shape.extend_from_slice(written(&token, text)?);
     }
+    shape.push(0);
     Some(shape)
 }
 
