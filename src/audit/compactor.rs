@@ -21,7 +21,7 @@ use super::event::{Event, SegmentsRemoved};
 use super::journal::Journal;
 use super::record::LogRecord;
 use super::segment::{self, Segment};
-use super::summary::{self, SegmentSummary, SummaryBuilder};
+use super::summary::{self, OpenStatements, SegmentSummary, SummaryBuilder};
 use crate::base::clock::Clock;
 use crate::base::error_chain::display_chain;
 use crate::base::supervision::{self, ThreadEnd};
@@ -100,9 +100,9 @@ fn run(journal: &Journal, clock: &Clock, stopped: &mpsc::Receiver<()>) {
     // Linux counts niceness by thread. Without it the compactor works all the same.
     let _ = rustix::process::setpriority_process(None, NICE);
     let go_on = || matches!(stopped.try_recv(), Err(TryRecvError::Empty));
-    let (mut told, mut checked) = (false, HashSet::new());
+    let (mut told, mut checked, mut packer) = (false, HashSet::new(), SegmentPacker::default());
     loop {
-        let passed = compact(journal, clock.now(), go_on);
+        let passed = compact(journal, &mut packer, clock.now(), go_on);
         let mut pause = PASS_INTERVAL;
         match passed.and_then(|()| check_summaries(&journal.settings().dir, &mut checked, go_on)) {
             Ok(true) if std::mem::take(&mut told) => {
@@ -122,7 +122,12 @@ fn run(journal: &Journal, clock: &Clock, stopped: &mpsc::Receiver<()>) {
 
 /// Makes one pass over the closed segments: packs those that are not, and removes those that are old. It is given up between two
 /// segments when it may not go on.
-fn compact(journal: &Journal, now: Timestamp, go_on: impl Fn() -> bool) -> Result<(), CompactionError> {
+fn compact(
+    journal: &Journal,
+    packer: &mut SegmentPacker,
+    now: Timestamp,
+    go_on: impl Fn() -> bool,
+) -> Result<(), CompactionError> {
     let settings = journal.settings();
     // Whatever else is in the folder, this one is written: its number is the journal's to say.
     let written = journal.written().segment;
@@ -131,7 +136,7 @@ fn compact(journal: &Journal, now: Timestamp, go_on: impl Fn() -> bool) -> Resul
         if !go_on() {
             return Ok(());
         }
-        pack(segment)?;
+        packer.pack(segment)?;
     }
     match settings.keep {
         Some(age) => remove_older(journal, now, age),
@@ -213,34 +218,50 @@ fn sync_written(dir: &Path) -> Result<(), CompactionError> {
     sync(dir)
 }
 
-/// Replaces a closed segment by its packed copy, and summarises it.
+/// Replaces a closed segment by its packed copy, and summarises it by itself.
 pub fn pack(segment: &Segment) -> Result<(), CompactionError> {
-    let packed = segment.as_packed();
-    let next = segment.path.with_extension("jsonl.zst.new");
-    let failed = |error| {
-        // An incomplete copy would only take space from the log.
-        let _ = std::fs::remove_file(&next);
-        io_error(&next, error)
-    };
-    let Some(summary) = compress(segment, &next).map_err(failed)? else {
-        return Err(CompactionError::Differs {
-            path: segment.path.clone(),
-        });
-    };
-    let folder = segment.path.parent().unwrap_or(Path::new("."));
-    std::fs::rename(&next, &packed.path)
-        .and_then(|()| File::open(folder)?.sync_all())
-        .and_then(|()| std::fs::remove_file(&segment.path))
-        .and_then(|()| summary.save(&packed))
-        .map_err(|error| io_error(&packed.path, error))
+    SegmentPacker::default().pack(segment)
+}
+
+/// Packs segments one after the other. What one leaves open is known in the next, so that their summaries say more.
+#[derive(Debug, Default)]
+pub(super) struct SegmentPacker {
+    /// Number of the last segment, and its statements without an outcome.
+    last: Option<(u32, OpenStatements)>,
+}
+
+impl SegmentPacker {
+    /// Replaces a closed segment by its packed copy, and summarises it.
+    pub(super) fn pack(&mut self, segment: &Segment) -> Result<(), CompactionError> {
+        let packed = segment.as_packed();
+        let next = segment.path.with_extension("jsonl.zst.new");
+        let failed = |error| {
+            // An incomplete copy would only take space from the log.
+            let _ = std::fs::remove_file(&next);
+            io_error(&next, error)
+        };
+        let last = self.last.take().filter(|(number, _)| number + 1 == segment.number);
+        let builder = SummaryBuilder::behind(last.map(|(_, open)| open).unwrap_or_default());
+        let Some((summary, open)) = compress(segment, &next, builder).map_err(failed)? else {
+            return Err(CompactionError::Differs {
+                path: segment.path.clone(),
+            });
+        };
+        self.last = Some((segment.number, open));
+        let folder = segment.path.parent().unwrap_or(Path::new("."));
+        std::fs::rename(&next, &packed.path)
+            .and_then(|()| File::open(folder)?.sync_all())
+            .and_then(|()| std::fs::remove_file(&segment.path))
+            .and_then(|()| summary.save(&packed))
+            .map_err(|error| io_error(&packed.path, error))
+    }
 }
 
 /// Writes the packed copy, in blocks of whole lines, reads it back, and summarises the lines on the way; `None` if what was read back
 /// is not the same.
-fn compress(segment: &Segment, to: &Path) -> io::Result<Option<SegmentSummary>> {
+fn compress(segment: &Segment, to: &Path, mut summary: SummaryBuilder) -> io::Result<Option<(SegmentSummary, OpenStatements)>> {
     let mut lines = segment.open()?;
     let mut copy = PackedCopy::create(to)?;
-    let mut summary = SummaryBuilder::default();
     let mut block = Vec::with_capacity(BLOCK_BYTES + 64 * 1024);
     loop {
         // A longer line is not one of ours: it is packed in parts, and not held whole.

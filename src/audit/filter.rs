@@ -318,6 +318,10 @@ impl Filter {
             && (self.sqlstate.is_none() || outcomes.may_have(Field::Sqlstate, |code| self.wants_sqlstate(code)))
             && self.class.is_none_or(has_class)
             && self.table.as_ref().is_none_or(has_table)
+            && (!self.unread
+                || [statements, outcomes]
+                    .iter()
+                    .any(|segment| segment.may_have(Field::Unread, |_| true)))
     }
 
     /// Returns whether a record of the segment may be as old as those that are wanted.

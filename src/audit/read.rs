@@ -386,7 +386,14 @@ impl LogScan {
     }
 
     fn open(&self, segment: &Segment) -> Result<SegmentLines, ReadError> {
-        let lines = SegmentLines::open(&self.dir, segment, &self.prefilter);
+        let filter = self.joiner.filter();
+        let summary = self
+            .summaries
+            .get(&segment.number)
+            .filter(|_| filter.unread && segment.packed);
+        let few = summary.and_then(|summary| summary.as_ref()?.unread());
+        let prefilter = few.map(|few| Arc::new(LinePrefilter::among(filter, few)));
+        let lines = SegmentLines::open(&self.dir, segment, prefilter.as_ref().unwrap_or(&self.prefilter));
         Ok(lines.map_err(|error| UnreadableError::new(&segment.path, error))?)
     }
 }

@@ -7,7 +7,7 @@
 //! INVARIANT: reading with summaries gives what reading without them gives. So a summary says more rather than less: a set that
 //! grew too large, or of which not all values can be told, is left out and stands for any value.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
 use std::io::{self, BufRead, Read, Seek, SeekFrom};
 use std::path::PathBuf;
@@ -23,10 +23,10 @@ use crate::model::names::{IdentityName, TargetName};
 
 mod builder;
 
-pub(super) use builder::SummaryBuilder;
+pub(super) use builder::{OpenStatements, SummaryBuilder};
 
 /// The version of the format and of the meaning of the values.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// The values of one set, with what JSON puts around them: a thousand sessions. A larger set is left out.
 const MAX_SET_BYTES: usize = 32 << 10;
 /// A larger file is not one of ours.
@@ -56,10 +56,12 @@ pub(super) enum Field {
     Unanswered,
     /// The outcomes (session and number) whose statement does not stand in the segment.
     Late,
+    /// The executed statements (session and number) that could not be parsed, or whose outcome has other commands, or may have.
+    Unread,
 }
 
 impl Field {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Session,
         Self::Grant,
         Self::Identity,
@@ -70,6 +72,7 @@ impl Field {
         Self::Word,
         Self::Unanswered,
         Self::Late,
+        Self::Unread,
     ];
     /// Returns the value that an event has by itself; none for a field that depends on another record, or on the text.
     pub(super) fn of<'e>(self, event: &'e Event<'_>) -> Option<&'e str> {
@@ -80,7 +83,7 @@ impl Field {
             Self::Target => event.target().map(TargetName::as_str),
             Self::Event => Some(event.name().as_str()),
             Self::Sqlstate => event.sqlstate(),
-            Self::Class | Self::Word | Self::Unanswered | Self::Late => None,
+            Self::Class | Self::Word | Self::Unanswered | Self::Late | Self::Unread => None,
         }
     }
 }
@@ -158,6 +161,14 @@ impl SegmentSummary {
         unanswered.is_some() && unanswered == next.values.get(&Field::Late)
     }
 
+    /// Returns the statements (session and number) that may not have been parsed, as far as their texts or outcomes stand in it; `None`
+    /// if any may be.
+    pub(super) fn unread(&self) -> Option<HashSet<Box<str>>> {
+        let fields = [Field::Unread, Field::Unanswered, Field::Late];
+        let values: Option<Vec<_>> = fields.iter().map(|field| self.values.get(field)).collect();
+        Some(values?.into_iter().flatten().cloned().collect())
+    }
+
     /// Reads the summary of a packed segment; `None` if there is none that can be used.
     pub(super) fn load(segment: &Segment) -> Option<Self> {
         let file = File::open(path(segment)).ok()?;
@@ -218,7 +229,8 @@ pub(super) fn of_lines(mut lines: impl BufRead) -> io::Result<SegmentSummary> {
         builder.add(&line);
         line.clear();
     }
-    Ok(builder.finish())
+    let (summary, _) = builder.finish();
+    Ok(summary)
 }
 
 /// Parses the content of a summary that says it was made for no file, whatever its checksum: for fuzzers.

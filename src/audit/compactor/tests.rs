@@ -46,7 +46,7 @@ impl Kept {
 
     async fn compact_at(&self, now: Timestamp) {
         let journal = self.journal.clone();
-        tokio::task::spawn_blocking(move || compact(&journal, now, || true))
+        tokio::task::spawn_blocking(move || compact(&journal, &mut SegmentPacker::default(), now, || true))
             .await
             .unwrap()
             .unwrap();

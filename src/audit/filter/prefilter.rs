@@ -8,7 +8,7 @@
 //! lines are written ([`crate::audit::encode`]): the same fields in the same order, texts as they are but for quotes, backslashes
 //! and what is not printable.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use memchr::memmem::Finder;
@@ -166,6 +166,8 @@ pub(in crate::audit) struct LinePrefilter {
     filter: Filter,
     range: TimeRange,
     conditions: Vec<Condition>,
+    /// The only statements (session and number) that may be wanted.
+    statements: Option<HashSet<Box<str>>>,
 }
 
 /// A statement by its session and its number there, as they are written.
@@ -211,7 +213,25 @@ impl LinePrefilter {
             range: TimeRange::of(filter),
             conditions,
             filter: filter.clone(),
+            statements: None,
         }
+    }
+
+    /// Returns the prefilter for lines in which no other statements than these (session and number) may be wanted.
+    pub(in crate::audit) fn among(filter: &Filter, statements: HashSet<Box<str>>) -> Self {
+        Self {
+            statements: Some(statements),
+            ..Self::of(filter)
+        }
+    }
+
+    /// Returns whether a statement may be wanted, by its session and number alone.
+    fn may_be_of(&self, (session, number): LineKey<'_>) -> bool {
+        let is_among = |statements: &HashSet<Box<str>>| {
+            let key = [session, b" ", number].concat();
+            str::from_utf8(&key).is_ok_and(|key| statements.contains(key))
+        };
+        self.statements.as_ref().is_none_or(is_among)
     }
 
     /// Hands out the lines that are left, each with how many lines are in front of it. What has no end of a line is a line.
@@ -267,8 +287,14 @@ impl<'l> Block<'_, 'l> {
             return Ok(true);
         };
         match event {
-            b"statement" if joins => self.statement(range, line, time, key(rest).ok_or(Foreign)?),
-            b"outcome" if joins => Ok(self.outcome(range, line, time, key(rest).ok_or(Foreign)?)),
+            b"statement" | b"outcome" if joins => {
+                let key = key(rest).ok_or(Foreign)?;
+                match event {
+                    _ if !self.prefilter.may_be_of(key) => Ok(false),
+                    b"statement" => self.statement(range, line, time, key),
+                    _ => Ok(self.outcome(range, line, time, key)),
+                }
+            }
             event => Ok(self.may_want(range, time, event)),
         }
     }

@@ -63,7 +63,7 @@ impl AnalysisCache {
 
 impl SqlAnalysis {
     /// Returns what is known of a text that could not be parsed.
-    pub(super) fn unparsed(sql: &str, why: ParseFailure) -> Self {
+    pub(in crate::audit) fn unparsed(sql: &str, why: ParseFailure) -> Self {
         if why == ParseFailure::Syntax && is_do(sql) {
             return Self {
                 classes: vec![CommandClass::Call],
@@ -99,12 +99,8 @@ impl SqlAnalysis {
     #[must_use]
     pub fn with_outcome<'r>(&'r self, outcome: &StatementOutcome<'_>) -> Cow<'r, Self> {
         let ran = || outcome.tags.iter().map(|tag| CommandClass::of_tag(&tag.0));
-        let commands = usize::try_from(self.commands).unwrap_or(usize::MAX);
-        let more = outcome.tags.len() > commands && outcome.tags.len() < MAX_TAGS;
-        let missing = !ran().all(|class| self.covers(class));
-        // SQL's EXECUTE has the tag of what was prepared.
-        let contradicted = self.is_read() && (more || (missing && !self.classes.contains(&CommandClass::Execute)));
-        if !missing && !contradicted {
+        let contradicted = self.is_contradicted_by(ran());
+        if !contradicted && ran().all(|class| self.covers(class)) {
             return Cow::Borrowed(self);
         }
         let mut reading = self.clone();
@@ -117,6 +113,20 @@ impl SqlAnalysis {
             reading.unparsed = Some(ParseFailure::Contradicted);
         }
         Cow::Owned(reading)
+    }
+
+    /// Returns true if the text, though it could be parsed, does not have all commands that the server ran.
+    pub(in crate::audit) fn is_contradicted_by(&self, ran: impl Iterator<Item = CommandClass>) -> bool {
+        let (mut count, mut missing) = (0, false);
+        for class in ran {
+            count += 1;
+            missing |= !self.covers(class);
+        }
+        let commands = usize::try_from(self.commands).unwrap_or(usize::MAX);
+        // Of more tags than are recorded the number is not known.
+        let more = count > commands && count < MAX_TAGS;
+        // SQL's EXECUTE has the tag of what was prepared.
+        self.is_read() && (more || (missing && !self.classes.contains(&CommandClass::Execute)))
     }
 
     /// Returns true if a command of this class, as a server's tag names it, is among the parsed ones.

@@ -6,17 +6,18 @@
 //! INVARIANT: a line that is not a record makes the summary one that excludes nothing, for readers have to report that line.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::LazyLock;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, LazyLock};
 
 use memchr::memmem::Finder;
 
 use super::{Field, MAX_SET_BYTES, SegmentSummary, is_listed};
-use crate::audit::event::{Event, Statement, StatementKind, StatementOutcome};
+use crate::audit::event::{Event, Statement, StatementKind};
 use crate::audit::record::{LogRecord, string_field};
 use crate::audit::session_line::{SessionLine, take_string};
-use crate::audit::sql_analysis::{AnalysisCache, CommandClass, hides_names, words};
+use crate::audit::sql_analysis::{AnalysisCache, CommandClass, ParseFailure, SqlAnalysis, hides_names, words};
 use crate::audit::text::written;
+use crate::model::names::Vocabulary as _;
 use crate::protocol::lexer::shape;
 
 /// Texts and shapes that are analysed, at most, and the bytes of them that are remembered. A log with more has any class and any word.
@@ -26,6 +27,8 @@ const MAX_TEXT_BYTES: usize = 1 << 20;
 const MAX_FOLLOWED: usize = 100_000;
 
 static PARAMETERS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#","parameters":["#));
+/// Analysis of a statement that is not analysed, for there were too many texts.
+static NOT_ANALYSED: LazyLock<Arc<SqlAnalysis>> = LazyLock::new(|| Arc::new(SqlAnalysis::unparsed("", ParseFailure::NoText)));
 static UNCERTAIN: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#","text_uncertain":"#));
 
 /// Collects the values of one segment.
@@ -40,8 +43,10 @@ pub(in crate::audit) struct SummaryBuilder {
     sessions: HashMap<Box<str>, Session>,
     /// Statements of all sessions that have no outcome so far.
     unanswered: usize,
-    /// Statements that were analysed, as their lines have them from the kind up to the parameters; and the shapes of their texts.
-    texts: HashSet<Box<[u8]>>,
+    /// Statements without an outcome in the segment before.
+    before: OpenStatements,
+    /// Analyses of statements, as their lines have them from the kind up to the parameters; and of the shapes of their texts.
+    texts: HashMap<Box<[u8]>, Arc<SqlAnalysis>>,
     text_bytes: usize,
     readings: AnalysisCache,
 }
@@ -51,9 +56,21 @@ pub(in crate::audit) struct SummaryBuilder {
 struct Session {
     /// Its names as the last line had them.
     names: Box<[u8]>,
-    /// The numbers of statements without an outcome so far, and whether each only parses: if that succeeds, no outcome comes.
-    unanswered: BTreeMap<u64, bool>,
+    /// Statements without an outcome so far, by their numbers.
+    unanswered: BTreeMap<u64, OpenStatement>,
 }
+
+/// Statement without an outcome so far.
+#[derive(Debug)]
+struct OpenStatement {
+    /// True for one that only parses: if that succeeds, no outcome comes.
+    only_parses: bool,
+    analysis: Arc<SqlAnalysis>,
+}
+
+/// Statements of a segment whose outcomes may stand in the next one, by session and number.
+#[derive(Debug, Default)]
+pub(in crate::audit) struct OpenStatements(HashMap<(Box<str>, u64), OpenStatement>);
 
 /// The sets of values, each with its size.
 #[derive(Debug)]
@@ -91,6 +108,14 @@ impl Default for Values {
 }
 
 impl SummaryBuilder {
+    /// Returns a builder for the segment that follows one in which these statements have no outcome.
+    pub(in crate::audit) fn behind(before: OpenStatements) -> Self {
+        Self {
+            before,
+            ..Self::default()
+        }
+    }
+
     /// Adds a line, with its newline.
     pub(in crate::audit) fn add(&mut self, line: &[u8]) {
         let added = line.strip_suffix(b"\n").and_then(|line| {
@@ -108,8 +133,8 @@ impl SummaryBuilder {
         self.texts.len()
     }
 
-    /// Returns the summary of what was added.
-    pub(in crate::audit) fn finish(mut self) -> SegmentSummary {
+    /// Returns the summary of what was added, and what the next segment's builder has to know.
+    pub(in crate::audit) fn finish(mut self) -> (SegmentSummary, OpenStatements) {
         for (session, state) in &self.sessions {
             // A Parse that succeeds gets no outcome; one that fails may get it in the next segment.
             for statement in state.unanswered.keys() {
@@ -117,12 +142,17 @@ impl SummaryBuilder {
             }
         }
         let values = self.values.0.into_iter();
-        SegmentSummary {
+        let summary = SegmentSummary {
             last_seq: self.last_seq,
             first_time: self.first_time,
             last_time: self.last_time,
             values: values.map(|(field, (values, _))| (field, values)).collect(),
-        }
+        };
+        let open = self.sessions.into_iter().flat_map(|(session, state)| {
+            let statements = state.unanswered.into_iter();
+            statements.map(move |(number, statement)| ((session.clone(), number), statement))
+        });
+        (summary, OpenStatements(open.collect()))
     }
 
     /// Makes the summary exclude nothing.
@@ -167,14 +197,15 @@ impl SummaryBuilder {
         match taken.event {
             "statement" => {
                 let written = StatementFields::of(taken.rest)?;
-                self.statement(session, taken.statement, written.kind == b"parse");
-                self.add_text(line, &written)
+                let kind = StatementKind::from_name(str::from_utf8(written.kind).ok()?)?;
+                let analysis = self.add_text(line, &written)?;
+                self.statement(session, taken.statement, kind, analysis);
+                Some(())
             }
             "outcome" => {
                 let (sqlstate, tags) = result_of(taken.rest)?;
-                self.outcome(session, taken.statement);
                 self.add_sqlstate(sqlstate);
-                self.add_tags(tags);
+                self.outcome(session, taken.statement, classes_of(tags));
                 Some(())
             }
             _ => {
@@ -200,13 +231,13 @@ impl SummaryBuilder {
         }
         match event {
             Event::Statement(statement) => {
+                let analysis = self.add_analysis(statement);
                 let session = statement.who.session.as_str();
-                self.statement(session, statement.statement, statement.kind == StatementKind::Parse);
-                self.add_analysis(statement);
+                self.statement(session, statement.statement, statement.kind, analysis);
             }
             Event::Outcome(outcome) => {
-                self.outcome(outcome.who.session.as_str(), outcome.statement);
-                self.add_tags_of(outcome);
+                let ran = outcome.tags.iter().map(|tag| Some(CommandClass::of_tag(&tag.0)));
+                self.outcome(outcome.who.session.as_str(), outcome.statement, ran);
             }
             Event::SessionEnded(ended) => {
                 if let Some(session) = self.sessions.remove(ended.who.session.as_str()) {
@@ -232,62 +263,83 @@ impl SummaryBuilder {
 
     fn forget_sessions(&mut self) {
         self.sessions.clear();
+        self.before.0.clear();
         self.unanswered = 0;
     }
 
-    fn statement(&mut self, session: &str, statement: u64, only_parses: bool) {
+    fn statement(&mut self, session: &str, statement: u64, kind: StatementKind, analysis: Arc<SqlAnalysis>) {
+        if kind.executes() && !analysis.is_read() {
+            self.values.insert(Field::Unread, &pair(session, statement));
+        }
         let Some(session) = self.session(session) else { return };
-        let before = session.unanswered.insert(statement, only_parses);
+        let only_parses = kind == StatementKind::Parse;
+        let before = session.unanswered.insert(statement, OpenStatement { only_parses, analysis });
         self.unanswered += usize::from(before.is_none());
     }
 
-    fn outcome(&mut self, session: &str, statement: u64) {
+    /// Adds an outcome; `ran` has the classes of the commands that the server ran, as far as they can be told.
+    fn outcome(&mut self, session: &str, statement: u64, ran: impl Iterator<Item = Option<CommandClass>> + Clone) {
+        for class in ran.clone() {
+            match class {
+                Some(class) => self.values.insert(Field::Class, class.as_str()),
+                None => self.values.give_up(&[Field::Class]),
+            }
+        }
         let Some(state) = self.session(session) else { return };
         let had = state.unanswered.len();
-        let known = state.unanswered.remove(&statement).is_some();
+        let mut answered = state.unanswered.remove(&statement);
         // What was only to be parsed before this one was parsed, and gets no outcome. Others may get theirs later: a Bind that fails
         // is numbered late.
-        if known {
+        if answered.is_some() {
             state
                 .unanswered
-                .retain(|number, only_parses| !*only_parses || *number > statement);
+                .retain(|number, open| !open.only_parses || *number > statement);
         }
-        let answered = had - state.unanswered.len();
-        self.unanswered -= answered;
-        if !known {
+        let count = had - state.unanswered.len();
+        self.unanswered -= count;
+        if answered.is_none() {
             self.values.insert(Field::Late, &pair(session, statement));
+            answered = self.before.0.remove(&(session.into(), statement));
+        }
+        let agrees =
+            |open: OpenStatement| ran.clone().all(|class| class.is_some()) && !open.analysis.is_contradicted_by(ran.flatten());
+        if !answered.is_some_and(agrees) {
+            self.values.insert(Field::Unread, &pair(session, statement));
         }
     }
 
-    /// Analyses a statement, if there was none like it before.
-    fn add_text(&mut self, line: &[u8], fields: &StatementFields<'_>) -> Option<()> {
+    /// Returns the analysis of a statement, and adds its classes and words if there was none like it before; `None` if the line is no
+    /// record.
+    fn add_text(&mut self, line: &[u8], fields: &StatementFields<'_>) -> Option<Arc<SqlAnalysis>> {
         if !self.values.has(Field::Class) && !self.values.has(Field::Word) {
-            return Some(());
+            return Some(Arc::clone(&NOT_ANALYSED));
         }
         let written = fields.written;
-        if self.texts.contains(written) {
-            return Some(());
+        if let Some(known) = self.texts.get(written) {
+            return Some(Arc::clone(known));
         }
         let text = fields.plain_text();
         let shape = text.as_deref().and_then(|text| shape(text.as_bytes()));
-        if let (Some(text), Some(true)) = (&text, shape.as_deref().map(|shape| self.texts.contains(shape))) {
+        let known = shape.as_deref().and_then(|shape| self.texts.get(shape)).map(Arc::clone);
+        if let (Some(text), Some(known)) = (&text, known) {
             self.add_values_of(text);
-            return Some(());
+            return Some(known);
         }
         let Event::Statement(statement) = LogRecord::parse(line).ok()?.event else {
             return None;
         };
-        let is_complete = self.add_analysis(&statement);
-        // Where it is not, all words of each text count.
-        for key in shape.filter(|_| is_complete).as_deref().into_iter().chain([written]) {
+        let analysis = self.add_analysis(&statement);
+        // Where it is not complete, all words of each text count.
+        let shape = shape.filter(|_| analysis.is_complete());
+        for key in shape.as_deref().into_iter().chain([written]) {
             self.text_bytes += key.len();
-            self.texts.insert(key.into());
+            self.texts.insert(key.into(), Arc::clone(&analysis));
         }
         if self.texts.len() >= MAX_TEXTS || self.text_bytes > MAX_TEXT_BYTES {
-            self.values.give_up(&[Field::Class, Field::Word]);
+            self.values.give_up(&[Field::Class, Field::Word, Field::Unread]);
             self.texts.clear();
         }
-        Some(())
+        Some(analysis)
     }
 
     /// Adds the words that a text may have and others of its shape have not: those of its literals and comments.
@@ -314,8 +366,8 @@ impl SummaryBuilder {
         }
     }
 
-    /// Adds the classes and the words of a statement; returns true if its tables are all that it can name.
-    fn add_analysis(&mut self, statement: &Statement<'_>) -> bool {
+    /// Adds the classes and the words of a statement, and returns its analysis.
+    fn add_analysis(&mut self, statement: &Statement<'_>) -> Arc<SqlAnalysis> {
         let reading = self.readings.of_statement(statement);
         reading
             .classes
@@ -327,31 +379,22 @@ impl SummaryBuilder {
         for table in &reading.tables {
             self.add_words(&table.name);
         }
-        reading.is_complete()
+        reading
     }
+}
 
-    /// Adds the classes of an outcome's command tags, from the first quote on.
-    fn add_tags(&mut self, mut tags: &[u8]) {
-        while let Some(tag) = tags.strip_prefix(b"\"") {
-            let end = memchr::memchr(b'"', tag).unwrap_or(tag.len());
-            let text = tag
-                .get(..end)
-                .and_then(|tag| str::from_utf8(tag).ok())
-                .filter(|tag| !tag.contains('\\'));
-            let Some(text) = text else {
-                self.values.give_up(&[Field::Class]);
-                return;
-            };
-            self.values.insert(Field::Class, CommandClass::of_tag(text).as_str());
-            let behind = tag.get(end + 1..).unwrap_or_default();
-            tags = behind.strip_prefix(b",").unwrap_or_default();
-        }
-    }
-
-    fn add_tags_of(&mut self, outcome: &StatementOutcome<'_>) {
-        let tags = outcome.tags.iter();
-        tags.for_each(|tag| self.values.insert(Field::Class, CommandClass::of_tag(&tag.0).as_str()));
-    }
+/// Returns the classes of an outcome's command tags, from the first quote on; `None` for one that cannot be told, which is the last.
+fn classes_of(mut tags: &[u8]) -> impl Iterator<Item = Option<CommandClass>> + Clone {
+    std::iter::from_fn(move || {
+        let tag = tags.strip_prefix(b"\"")?;
+        let (text, behind) = tag.split_at_checked(memchr::memchr(b'"', tag).unwrap_or(tag.len()))?;
+        let text = str::from_utf8(text).ok().filter(|tag| !tag.contains('\\'));
+        tags = match text {
+            Some(_) => behind.strip_prefix(b"\",").unwrap_or_default(),
+            None => &[],
+        };
+        Some(text.map(CommandClass::of_tag))
+    })
 }
 
 /// Fields of a statement's line behind its number, which differs each time.

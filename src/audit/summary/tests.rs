@@ -6,7 +6,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
-use crate::audit::event::{OutsideText, StatementKind};
+use crate::audit::event::{OutsideText, StatementKind, StatementOutcome};
 use crate::audit::filter::{Filter, Neighbours, RecordJoiner};
 use crate::audit::record::{EventName, LogRecord};
 use crate::audit::sql_analysis::CommandClass;
@@ -38,6 +38,17 @@ fn packed(dir: &Path, segments: &[Vec<Event<'static>>]) -> Vec<Segment> {
         packed.push(segment);
     }
     packed
+}
+
+/// Summarises a segment as the compactor does, with what the one before it left open.
+fn summarise_behind(segment: &Segment, before: OpenStatements) -> OpenStatements {
+    let mut builder = SummaryBuilder::behind(before);
+    for line in segment.open().unwrap().split(b'\n') {
+        builder.add(&[line.unwrap(), b"\n".to_vec()].concat());
+    }
+    let (summary, open) = builder.finish();
+    summary.save(segment).unwrap();
+    open
 }
 
 fn summary_of(events: &[Event<'static>]) -> SegmentSummary {
@@ -232,7 +243,7 @@ fn filter() -> impl Strategy<Value = Filter> {
             0.1,
             proptest::sample::select(&[StatementKind::Query, StatementKind::Execute, StatementKind::Parse][..]),
         ),
-        proptest::bool::weighted(0.1),
+        proptest::bool::weighted(0.2),
     );
     let result = (
         some(&["42", "42501", "5", "57p01", ""]),
@@ -277,7 +288,7 @@ proptest! {
         acts in proptest::collection::vec(act(), 0..200),
         filters in proptest::collection::vec(filter(), 12),
         cuts in proptest::collection::vec(0.0..1.0_f64, 6),
-        summarised in proptest::collection::vec(proptest::bool::weighted(0.8), 6),
+        summarised in proptest::collection::vec(proptest::sample::select(&["not", "alone", "in order", "in order"][..]), 6),
     ) {
         let records = history(&acts);
         let dir = tempfile::tempdir().unwrap();
@@ -294,9 +305,15 @@ proptest! {
         for filter in &filters {
             prop_assert_eq!(chosen(&records, filter), numbers(dir.path(), filter), "{:?}", filter);
         }
-        for (segment, _) in segments.iter().zip(summarised).filter(|(_, summarised)| *summarised) {
-            ensure(segment).unwrap();
-            prop_assert!(SegmentSummary::load(segment).is_some());
+        let mut before = OpenStatements::default();
+        for (segment, how) in segments.iter().zip(summarised) {
+            let open = std::mem::take(&mut before);
+            match how {
+                "in order" => before = summarise_behind(segment, open),
+                "alone" => ensure(segment).unwrap(),
+                _ => {}
+            }
+            prop_assert_eq!(SegmentSummary::load(segment).is_some(), how != "not");
         }
         for filter in &filters {
             prop_assert_eq!(chosen(&records, filter), numbers(dir.path(), filter), "{:?}", filter);
@@ -508,7 +525,7 @@ fn values_in_texts_give_nothing_up() {
         builder.add((record(seq, event.clone()).json() + "\n").as_bytes());
     }
     assert!(builder.analysed() < 10, "{}", builder.analysed());
-    let summary = builder.finish();
+    let (summary, _) = builder.finish();
     for word in ["orders", "note", "first", "last", "2024"] {
         assert!(summary.may_have_word(word), "{word}");
     }
@@ -534,6 +551,48 @@ fn a_statement_that_the_server_contradicts_is_found_by_its_words() {
         assert_eq!(numbers(dir.path(), &filter), [1, 2]);
     }
     assert_eq!(numbers(dir.path(), &asking(r#"{"class":"update"}"#)), [1, 2]);
+}
+
+/// What could not be parsed is looked for only where there is some of it, and there in few lines.
+#[test]
+fn segments_whose_statements_could_all_be_parsed_are_excluded() {
+    let dir = tempfile::tempdir().unwrap();
+    let ana = who(1, "ana");
+    let told = |number: u64, tag: &'static str| match outcome(&ana, number, None) {
+        Event::Outcome(outcome) => Event::Outcome(StatementOutcome {
+            tags: vec![OutsideText(tag.into())],
+            ..outcome
+        }),
+        _ => unreachable!(),
+    };
+    let asked = |number: u64, text: &str| statement(&ana, number, text, &[]);
+    let segments = packed(
+        dir.path(),
+        &[
+            vec![asked(1, "SELECT 1"), told(1, "SELECT 1"), asked(2, "SELECT 2")],
+            // Its outcome stands in the next one.
+            vec![told(2, "SELECT 1"), asked(3, "DELETE FROM a"), asked(4, "SELECT 4")],
+            vec![
+                told(3, "DELETE 1"),
+                told(4, "DELETE 1"),
+                asked(5, "SELECT 5"),
+                told(5, "SELECT 1"),
+            ],
+            vec![asked(6, "SELECT 6"), told(6, "SELECT 1")],
+            vec![asked(7, "SELEC 7"), outcome(&ana, 7, Some("42601"))],
+        ],
+    );
+    let unread = asking(r#"{"unread":true}"#);
+    // By itself a summary cannot tell of an outcome whether it is what the statement's text says.
+    assert_eq!(left(&segments, &unread), [1, 2, 3, 5]);
+    let mut before = OpenStatements::default();
+    for segment in &segments {
+        before = summarise_behind(segment, before);
+    }
+    assert_eq!(left(&segments, &unread), [2, 3, 5]);
+    assert_eq!(numbers(dir.path(), &unread), [6, 8, 13, 14]);
+    let named = |segment: &Segment| SegmentSummary::load(segment).unwrap().unread().unwrap().len();
+    assert_eq!(segments.iter().map(named).collect::<Vec<_>>(), [1, 3, 2, 0, 1]);
 }
 
 /// A line that is no record is reported, whatever is looked for.

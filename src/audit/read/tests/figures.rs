@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::audit::compactor::pack;
+use crate::audit::compactor::SegmentPacker;
 use crate::audit::encode::LineBuffer;
 use crate::audit::event::{Event, SessionStarted, Statement, StatementOutcome, Who};
 use crate::audit::filter::Filter;
@@ -89,6 +89,7 @@ struct Generator {
     writer: SegmentWriter,
     lines: LineBuffer,
     dir: PathBuf,
+    packer: SegmentPacker,
     began: Timestamp,
     records: u64,
     packed: u32,
@@ -117,7 +118,7 @@ impl Generator {
         let closed = segments.len() - usize::from(!all);
         let before = processor_time();
         for segment in segments.iter().take(closed).filter(|segment| !segment.packed) {
-            pack(segment).unwrap();
+            self.packer.pack(segment).unwrap();
             self.packed += 1;
         }
         self.packing += processor_time().saturating_sub(before);
@@ -169,6 +170,7 @@ fn generate(dir: &Path) {
         .unwrap(),
         lines: LineBuffer::default(),
         dir: dir.to_owned(),
+        packer: SegmentPacker::default(),
         began: time(0),
         records: 0,
         packed: 0,
@@ -342,6 +344,13 @@ fn ten_million_records() {
             "table",
             Filter {
                 table: Some("table299".parse().unwrap()),
+                ..filter()
+            },
+        ),
+        (
+            "what could not be parsed",
+            Filter {
+                unread: true,
                 ..filter()
             },
         ),
