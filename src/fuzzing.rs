@@ -15,6 +15,7 @@ use crate::config;
 use crate::gate::sql_filter::SqlFilter;
 use crate::identity;
 use crate::protocol::lexer::{Backslashes, Lexer, LexerSettings};
+use crate::protocol::oauth_bearer::{self, Credentials};
 use crate::protocol::scram::{self, ClientKeys, Mechanism, Verifier};
 use crate::protocol::wire::frame::{BodyBuffer, Framer, LengthLimit};
 use crate::protocol::wire::startup::{self, FirstPacket};
@@ -29,6 +30,7 @@ pub const TARGETS: &[FuzzTarget] = &[
     ("startup", startup),
     ("scram_server", scram_server),
     ("scram_client", scram_client),
+    ("oauth_bearer", oauth_bearer),
     ("jwt", jwt),
     ("lexer", lexer),
     ("redaction", redaction),
@@ -153,6 +155,22 @@ fn halves(data: &[u8]) -> (&[u8], &[u8]) {
     let at = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
     let (first, rest) = data.split_at_checked(at).unwrap_or((data, &[]));
     (first, rest.get(1..).unwrap_or_default())
+}
+
+/// Reads a client's two messages of OAUTHBEARER, which a line break parts.
+pub fn oauth_bearer(data: &[u8]) {
+    let (first, last) = halves(data);
+    let _ = oauth_bearer::answered(last);
+    if let Ok(Credentials::Token(token)) = oauth_bearer::credentials(first) {
+        assert!(token.is_ascii() && !token.is_empty(), "a token is visible text");
+        let alone = ["n,,\x01auth=Bearer ", token, "\x01\x01"].concat();
+        let read = oauth_bearer::credentials(alone.as_bytes());
+        assert_eq!(
+            read,
+            Ok(Credentials::Token(token)),
+            "what stands beside a token does not change it"
+        );
+    }
 }
 
 /// Reads a token, and claims as those of a token that was verified.

@@ -5,7 +5,7 @@
 //!
 //! - [`base`]: helpers that know nothing of the product: time, text, secrets, tasks, TLS
 //! - [`model`]: nouns of the product: names and ids, requests, grants, endings (pure)
-//! - [`protocol`]: PostgreSQL on the wire and in text: messages, SCRAM, tokens of SQL (pure)
+//! - [`protocol`]: PostgreSQL on the wire and in text: messages, SCRAM, OAUTHBEARER, tokens of SQL (pure)
 //! - [`identity`]: identities and their verification
 //! - [`audit`]: the audit log: events, chain, journal, search, verification, evidence
 //! - [`ledger`]: the only place where a grant changes
