@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::{AccessError, AccessRules, NarrowedRequest, RequestArgs, RequestCaps};
 use crate::access::policy::{Action, Decision, NOT_EVALUATED, RequestVerdict};
 use crate::base::duration;
-use crate::identity::{Identity, IdentitySource};
+use crate::identity::Identity;
 use crate::ledger::SubmitResult;
 use crate::model::grant::{Grant, MIN_WINDOW};
 use crate::model::names::{ProfileName, TargetName, distance, nearest};
@@ -37,10 +37,7 @@ pub(super) fn wish(rules: &AccessRules, who: &Identity, asked: &RequestArgs) -> 
     Ok(RequestSpec {
         identity: who.name.clone(),
         groups: who.groups.clone(),
-        issuer: match &who.source {
-            IdentitySource::Local => None,
-            IdentitySource::Issuer(issuer) => Some(issuer.clone()),
-        },
+        issuer: who.issuer().map(str::to_owned),
         claims: who.claims.clone(),
         target: target.clone(),
         profile: profile.clone(),

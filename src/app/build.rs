@@ -112,6 +112,7 @@ impl ReloadBuilder {
                 tls: self.tls.clone(),
                 plaintext: settings.plaintext,
                 token_in_clear: settings.access.identity_without_tls,
+                oauth: Arc::clone(&settings.oauth),
                 handshake: settings.limits.handshake_timeout,
                 clock: self.clock.clone(),
             },

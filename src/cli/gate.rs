@@ -121,10 +121,18 @@ pub(super) fn check(path: &Path, offline: bool, start: bool) -> anyhow::Result<u
         || "no policies: requests are refused, and only an operator can create grants".to_owned(),
         |policies| format!("policies: {} (set {:.12})", policies.ids().count(), policies.hash()),
     );
+    let oauth = settings
+        .oauth
+        .oauth_user
+        .as_ref()
+        .map_or_else(String::new, |(user, discovery)| {
+            let issuer = discovery.issuer();
+            format!("\nclients of libpq 18 sign in with: user={user} oauth_issuer={issuer} oauth_client_id=…")
+        });
     let (log, key) = (&settings.audit.dir, &settings.audit.key);
     let made = if key.exists() { "" } else { " (created at the first start)" };
     render::print(&format!(
-        "{} is valid: {} for {}\n{policies}\naudit log: {}, signed with {}{made}",
+        "{} is valid: {} for {}\n{policies}{oauth}\naudit log: {}, signed with {}{made}",
         path.display(),
         joined(&settings.listen, ", "),
         joined(targets, ", "),
@@ -171,6 +179,12 @@ fn warn(settings: &GateSettings) -> anyhow::Result<()> {
             BTreeMap::new()
         }
     };
+    for user in users.keys().filter(|user| settings.oauth.is_oauth_user(user.as_str())) {
+        render::print(&format!(
+            "warning: clients that name the user {user} are asked to sign in, not for that user's token; set another \
+             identity.oauth_user"
+        ))?;
+    }
     for line in config::unknown_names(settings, &users) {
         render::print(&format!("warning: {line}"))?;
     }

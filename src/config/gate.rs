@@ -4,6 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::{host_port, joined};
@@ -57,7 +58,7 @@ pub(super) fn read(root: &TableSection<'_>) -> GateSettings {
     let control = root.within("control", |table| control(table, &state_dir, &listen));
     let access = root.within("access", access::access);
     let (policy, policies) = root.within("policy", access::policy);
-    let issuers = root.within("identity", issuers::read);
+    let (issuers, oauth) = root.within("identity", issuers::read);
     let notify = root.within("notify", outbound::notify);
     let drain_limit = root.within("drain", drain_limit);
     let logging = root.within("log", LoggingSettings::read);
@@ -79,6 +80,7 @@ pub(super) fn read(root: &TableSection<'_>) -> GateSettings {
         policy,
         policies,
         issuers,
+        oauth: Arc::new(oauth),
         notify,
         forward,
         checkpoint_every,

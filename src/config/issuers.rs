@@ -1,9 +1,9 @@
-//! `[[identity.issuers]]`: issuers of accepted tokens.
+//! `[identity]`: issuers of accepted tokens, and the names whose clients sign in at one of them.
 //!
 //! It fetches no keys.
 //!
 //! INVARIANT: two issuers never give the same name to two bearers, and no issuer gives the name of a local user unless the
-//! configuration allows it.
+//! configuration allows it. A client that signs in is never sent to one of several issuers by chance.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,7 +12,9 @@ use super::key::keys;
 use super::reader::TableSection;
 use crate::base::duration;
 use crate::base::tls::web_address;
+use crate::gate::frontend::{Discovery, OauthLogins, names_grant};
 use crate::identity::{EmailVerified, IssuerSettings, KeysLocation};
+use crate::model::ending::TokenForm;
 use crate::model::names::IdentityName;
 
 /// Largest tolerance for clock differences. Clocks differ by seconds; a larger value would lengthen the life of tokens.
@@ -24,11 +26,113 @@ const EMAIL_VERIFIED: &[(&str, EmailVerified)] = &[("required", EmailVerified::R
 const NO_PREFIX: &str = "without it, the issuer's tokens could use the names of local users; set identity_prefix = \"ci:\", or \
                          identity_prefix = \"\" if the issuer never uses the name of a local user";
 
+const WIRE: &[(&str, TokenForm)] = &[("token", TokenForm::Password), ("oauth", TokenForm::Bearer)];
+
+/// Remedy for an issuer that clients cannot find.
+const FIND: &str = "set wire = \"token\", or the issuer's own https address";
+
+/// Issuer as it is configured.
+struct ConfiguredIssuer {
+    settings: IssuerSettings,
+    /// Form in which clients under its names send their tokens.
+    wire: TokenForm,
+    discovery: Discovery,
+}
+
+/// Reads `[identity]`: the issuers, and the names whose clients sign in.
+pub(super) fn read(identity: &TableSection<'_>) -> (Vec<IssuerSettings>, OauthLogins) {
+    keys! { identity;
+        /// The user name of clients that sign in at an issuer (OAUTHBEARER, libpq 18 and newer). Its identity comes from the token. In
+        /// force where an issuer is for it. See [signing in with psql](team.md#signing-in-with-psql).
+        oauth_user = |key| key.checked("text", login_name).or("sso".to_owned());
+        /// The issuer of `oauth_user`.
+        oauth_issuer = |key| key.text().or_none("the one with `wire = \"oauth\"`");
+    }
+    let issuers = issuers(identity);
+    let shared = shared_issuer(identity, oauth_issuer.as_deref(), &issuers);
+    let covers = |issuer: &&ConfiguredIssuer| {
+        let prefix = &issuer.settings.identity_prefix;
+        !prefix.is_empty() && oauth_user.starts_with(prefix.as_str())
+    };
+    if shared.is_some()
+        && let Some(issuer) = issuers.iter().find(covers)
+    {
+        let prefix = &issuer.settings.identity_prefix;
+        let reason = format!("`{oauth_user}` begins with `{prefix}`, so it could be the name of an identity");
+        identity.broken_rule("oauth_user", reason, "set another name, like oauth_user = \"browser\"");
+    }
+    let prefixes = issuers.iter().map(|issuer| {
+        let discovery = (issuer.wire == TokenForm::Bearer).then(|| issuer.discovery.clone());
+        (issuer.settings.identity_prefix.clone(), discovery)
+    });
+    let logins = OauthLogins {
+        oauth_user: shared.map(|issuer| (oauth_user, issuer.discovery.clone())),
+        prefixes: prefixes.collect(),
+    };
+    (issuers.into_iter().map(|issuer| issuer.settings).collect(), logins)
+}
+
+/// Returns the issuer of the name that stands for whoever the token proves, if there is one.
+fn shared_issuer<'i>(
+    identity: &TableSection<'_>,
+    named: Option<&str>,
+    issuers: &'i [ConfiguredIssuer],
+) -> Option<&'i ConfiguredIssuer> {
+    let Some(named) = named else {
+        let mut oauth = issuers.iter().filter(|issuer| issuer.wire == TokenForm::Bearer);
+        let (first, second) = (oauth.next(), oauth.next());
+        if second.is_some() {
+            let reason = "several issuers have wire = \"oauth\", and a client that names nobody is sent to one of them";
+            identity.broken_rule("oauth_issuer", reason, "name it: oauth_issuer = \"https://id.example.org\"");
+        }
+        return first.filter(|_| second.is_none());
+    };
+    let found = issuers.iter().find(|issuer| issuer.settings.issuer == named);
+    if found.is_none() {
+        let reason = format!("no issuer is `{named}`");
+        identity.broken_rule("oauth_issuer", reason, "write it as in one of [[identity.issuers]]");
+    } else if let Err(reason) = discoverable(named) {
+        let reason = format!("clients cannot find the issuer: {reason}");
+        identity.broken_rule("oauth_issuer", reason, "name an issuer by its own https address");
+    }
+    found
+}
+
+/// Checks the name that stands for whoever the token proves.
+fn login_name(name: &str) -> Result<(), String> {
+    if names_grant(name) {
+        return Err("names that begin with gr_ are those of grants; write another, like sso".to_owned());
+    }
+    let parsed = name.parse::<IdentityName>();
+    parsed.map(drop).map_err(|error| error.to_string())
+}
+
+/// Checks that clients can find an issuer's document by its name, and that libpq takes its address.
+fn discoverable(issuer: &str) -> Result<(), String> {
+    let url = web_address(issuer)?;
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("its address has a query or a fragment".to_owned());
+    }
+    if issuer.contains("/.well-known/") {
+        return Err("it is the address of a document".to_owned());
+    }
+    Ok(())
+}
+
+/// Checks the scopes that clients ask for (RFC 6749, section 3.3).
+fn check_scope(text: &str) -> Result<(), &'static str> {
+    let allowed = |byte: u8| matches!(byte, b'!' | b'#'..=b'[' | b']'..=b'~');
+    let good = text.split(' ').all(|scope| !scope.is_empty() && scope.bytes().all(allowed));
+    good.then_some(())
+        .ok_or("it is not a list of scopes with one space between; write scope = \"openid email\"")
+}
+
 /// Reads `[[identity.issuers]]`.
-pub(super) fn read(identity: &TableSection<'_>) -> Vec<IssuerSettings> {
+fn issuers(identity: &TableSection<'_>) -> Vec<ConfiguredIssuer> {
     let (mut names, mut prefixes) = (BTreeSet::new(), BTreeSet::new());
     let issuers = identity.tables("issuers", |table| {
-        let settings = issuer(table)?;
+        let issuer = issuer(table)?;
+        let settings = &issuer.settings;
         for (key, value) in [("issuer", &settings.issuer), ("audience", &settings.audience)] {
             if value.is_empty() {
                 table.broken_rule(key, "it is empty", "set it as in the issuer's tokens");
@@ -47,12 +151,17 @@ pub(super) fn read(identity: &TableSection<'_>) -> Vec<IssuerSettings> {
         {
             table.broken_rule("jwks_file", reason, "set a file with the issuer's public keys (JWKS)");
         }
-        Some(settings)
+        if issuer.wire == TokenForm::Bearer
+            && let Err(reason) = discoverable(&settings.issuer)
+        {
+            table.broken_rule("wire", format!("clients cannot find the issuer: {reason}"), FIND);
+        }
+        Some(issuer)
     });
     issuers.into_iter().flatten().collect()
 }
 
-fn issuer(table: &TableSection<'_>) -> Option<IssuerSettings> {
+fn issuer(table: &TableSection<'_>) -> Option<ConfiguredIssuer> {
     let named = |prefix: &String| {
         let name = format!("{prefix}x").parse::<IdentityName>();
         let noted = name.map_err(|error| table.mistake_at("identity_prefix", error.to_string(), ""));
@@ -96,12 +205,17 @@ fn issuer(table: &TableSection<'_>) -> Option<IssuerSettings> {
         groups_claim = |key| key.text().or_none("none");
         /// Claims that policies see: their names there, and the claims of the token they come from.
         claims = |key| key.map().or_as("none", BTreeMap::new());
+        /// What clients are asked for under the names of this issuer: their `token` as a password, or to sign in there (`oauth`).
+        /// An issuer without a prefix has no names of its own; `oauth_user` signs in.
+        wire = |key| key.one_of(WIRE).or(TokenForm::Password);
+        /// The scopes that clients which sign in ask for, with a space between.
+        scope = |key| key.checked("text", check_scope).or("openid".to_owned());
     }
     if leeway > MAX_LEEWAY {
         let (found, most) = (duration::show(leeway), duration::show(MAX_LEEWAY));
         table.mistake_at("leeway", format!("{found} is too long; at most {most}"), "");
     }
-    Some(IssuerSettings {
+    let settings = IssuerSettings {
         issuer: issuer?,
         audience: audience?,
         keys: keys?,
@@ -111,5 +225,10 @@ fn issuer(table: &TableSection<'_>) -> Option<IssuerSettings> {
         groups_claim,
         claims,
         leeway,
+    };
+    Some(ConfiguredIssuer {
+        discovery: Discovery::new(&settings.issuer, &scope),
+        settings,
+        wire,
     })
 }

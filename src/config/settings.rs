@@ -20,7 +20,7 @@ use crate::audit;
 use crate::audit::values::ParameterPolicy;
 use crate::base::duration;
 use crate::database::upstream::Target;
-use crate::gate::frontend::Plaintext;
+use crate::gate::frontend::{OauthLogins, Plaintext};
 use crate::identity::IssuerSettings;
 use crate::model::names::ProfileName;
 use crate::outbound::forward::ForwardSettings;
@@ -64,6 +64,8 @@ pub struct GateSettings {
     pub policies: Option<Arc<Policies>>,
     /// Issuers of accepted tokens.
     pub issuers: Vec<IssuerSettings>,
+    /// Names whose clients sign in at an issuer.
+    pub oauth: Arc<OauthLogins>,
     /// Webhooks that are notified of requests.
     pub notify: NotifySettings,
     /// Receiver of the audit log, if one is configured.

@@ -188,6 +188,83 @@ fn what_is_wrong_with_an_issuer_is_named() {
     insta::assert_snapshot!(said.join("\n"));
 }
 
+/// An issuer of people, with its own prefix and more keys.
+fn people(name: &str, more: &str) -> String {
+    format!(
+        "[[identity.issuers]]\nissuer = \"https://{name}.example.org\"\naudience = \"tidegate\"\n\
+         jwks_url = \"https://{name}.example.org/keys\"\n{more}\n"
+    )
+}
+
+#[test]
+fn names_choose_what_their_clients_are_asked_for() {
+    let offered = |settings: &GateSettings, user: &str| settings.oauth.offered_to(user).map(|to| to.issuer().to_owned());
+    let prefixed = "identity_prefix = \"id:\"";
+    // By default nobody is asked to sign in, whatever the name.
+    let settings = good(&format!("{SMALLEST}{}", people("id", prefixed)));
+    assert_eq!((offered(&settings, "sso"), offered(&settings, "id:ana")), (None, None));
+    let oauth = format!("{prefixed}\nwire = \"oauth\"\nscope = \"openid email\"");
+    let settings = good(&format!("{SMALLEST}{}{CI}identity_prefix = \"ci:\"\n", people("id", &oauth)));
+    let id = Some("https://id.example.org".to_owned());
+    assert_eq!(
+        (offered(&settings, "sso"), offered(&settings, "id:ana")),
+        (id.clone(), id.clone())
+    );
+    assert_eq!(
+        (offered(&settings, "ci:shop/orders"), offered(&settings, "ana")),
+        (None, None)
+    );
+    let told = settings.oauth.offered_to("sso").unwrap().refusal();
+    assert!(String::from_utf8_lossy(told).contains(r#""scope":"openid email""#));
+    // One that is named counts, also where its own names send a token as the password.
+    let named = "[identity]\noauth_user = \"browser\"\noauth_issuer = \"https://b.example.org\"\n";
+    let both = format!("{}{}", people("a", &oauth), people("b", "identity_prefix = \"b:\""));
+    let settings = good(&format!("{SMALLEST}{named}{both}"));
+    let b = Some("https://b.example.org".to_owned());
+    assert_eq!((offered(&settings, "browser"), offered(&settings, "sso")), (b, None));
+    assert_eq!(
+        (offered(&settings, "b:ana"), offered(&settings, "id:ana").is_some()),
+        (None, true)
+    );
+    // Without a prefix an issuer has no names; its people are the one name's.
+    let settings = good(&format!(
+        "{SMALLEST}{}",
+        people("id", "identity_prefix = \"\"\nwire = \"oauth\"")
+    ));
+    assert_eq!((offered(&settings, "sso"), offered(&settings, "ana@example.com")), (id, None));
+}
+
+#[test]
+fn what_is_wrong_with_signing_in_is_named() {
+    let oauth = |prefix: &str, more: &str| format!("identity_prefix = \"{prefix}\"\nwire = \"oauth\"\n{more}");
+    let unfound = |issuer: &str| {
+        people("x", &oauth("x:", "")).replace("issuer = \"https://x.example.org\"", &format!("issuer = \"{issuer}\""))
+    };
+    let two = format!("{}{}", people("a", &oauth("a:", "")), people("b", &oauth("b:", "")));
+    let said: Vec<_> = [
+        two.clone(),
+        format!("[identity]\noauth_issuer = \"https://c.example.org\"\n{two}"),
+        format!("[identity]\noauth_user = \"gr_sso\"\n{}", people("a", &oauth("a:", ""))),
+        format!("[identity]\noauth_user = \" sso\"\n{}", people("a", &oauth("a:", ""))),
+        people("a", &oauth("s", "")),
+        people("a", &oauth("a:", "scope = \"openid  email\"")),
+        people("a", &oauth("a:", "scope = \"\"")),
+        people("a", "identity_prefix = \"a:\"\nwire = \"ouath\""),
+        unfound("accounts.example.org"),
+        unfound("http://id.example.org"),
+        unfound("https://id.example.org?tenant=qa"),
+        unfound("https://id.example.org/.well-known/openid-configuration"),
+        format!(
+            "[identity]\noauth_issuer = \"name\"\n{}",
+            unfound("name").replace("wire = \"oauth\"", "")
+        ),
+    ]
+    .iter()
+    .flat_map(|text| said(&format!("{SMALLEST}{text}")))
+    .collect();
+    insta::assert_snapshot!(said.join("\n"));
+}
+
 #[test]
 fn webhooks_have_an_address_and_a_secret() {
     let settings = good(&format!(

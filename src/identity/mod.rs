@@ -42,6 +42,15 @@ impl Identity {
             claims: BTreeMap::new(),
         }
     }
+
+    /// Returns the issuer whose token proved the identity; `None` for a local user.
+    #[must_use]
+    pub fn issuer(&self) -> Option<&str> {
+        match &self.source {
+            IdentitySource::Local => None,
+            IdentitySource::Issuer(issuer) => Some(issuer),
+        }
+    }
 }
 
 /// Proof of an identity.

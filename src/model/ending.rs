@@ -92,6 +92,8 @@ pub enum Ending {
     BadToken {
         /// User name as sent.
         user: String,
+        /// Form in which the token was sent, or was to be.
+        form: TokenForm,
         /// Reason for delaying the answer, if it was delayed.
         held: Option<HeldBack>,
     },
@@ -350,6 +352,15 @@ pub enum Ending {
     GateFault,
     /// The gate crashed or was killed; the next start records this ending.
     GateDied,
+}
+
+/// Form in which a client sends its token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenForm {
+    /// As a password.
+    Password,
+    /// As the bearer token of OAUTHBEARER.
+    Bearer,
 }
 
 /// The one who ended a session before its time, as their token proved them.

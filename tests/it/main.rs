@@ -28,6 +28,7 @@
 //! - `log_trust`: a log that is cut, gone or another is noticed by the ledger; one made to take all memory takes little
 //! - `masks`: masks beside the search path, qualified names, migrations, restores and dumps
 //! - `messages`: standard error that is stuck or fails holds nothing up
+//! - `oauth`: people sign in at an OpenID provider by libpq 18's own code, and byte by byte
 //! - `oidc`: a pipeline's token of an OpenID provider that the test starts, and every token that is not good
 //! - `pipelines`: what was sent ahead of its answers when the deadline comes, or a revocation
 //! - `profiles`: profiles that say what they may do: planned, applied, and looked after by a running gate
@@ -91,6 +92,7 @@ mod log;
 mod log_trust;
 mod masks;
 mod messages;
+mod oauth;
 mod oidc;
 mod pipelines;
 mod profiles;

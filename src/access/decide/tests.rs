@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::identity::IdentitySource;
 use crate::model::ids::RequestId;
 
 fn name<T: std::str::FromStr>(text: &str) -> T

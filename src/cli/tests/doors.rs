@@ -20,7 +20,7 @@ use crate::control::model::{GrantView, RequestBody, RequestView};
 use crate::gate::session;
 use crate::ledger::LedgerError;
 use crate::model::ending::{
-    EndedBy, Ending, EndingText, Fate, HeldBack, HeldBackBy, IDENTITY_DISABLED, LimitScope, TargetRefusal,
+    EndedBy, Ending, EndingText, Fate, HeldBack, HeldBackBy, IDENTITY_DISABLED, LimitScope, TargetRefusal, TokenForm,
 };
 use crate::model::grant::ChangeError;
 use crate::model::ids::{GrantId, RequestId};
@@ -172,10 +172,16 @@ fn ends(table: &mut Table) {
     table.situation("its identity is disabled");
     table.plain(&revoked(IDENTITY_DISABLED));
     table.api(AccessError::from(LedgerError::Disabled(name("ana"))));
-    table.situation("its identity is disabled, and logs in: by the grant's secret, by its token");
+    table.situation("its identity is disabled, and logs in: by the grant's secret, by its token, by OAUTHBEARER");
     table.plain(&Ending::IdentityDisabled { grant: id() });
     table.plain(&Ending::BadToken {
         user: "ana".to_owned(),
+        form: TokenForm::Password,
+        held: None,
+    });
+    table.plain(&Ending::BadToken {
+        user: "sso".to_owned(),
+        form: TokenForm::Bearer,
         held: None,
     });
     let login = TokenFrom::Login("token".into());
@@ -190,6 +196,7 @@ fn ends(table: &mut Table) {
     table.situation("its owner's token is rotated, and the old one is used");
     table.plain(&Ending::BadToken {
         user: "ana".to_owned(),
+        form: TokenForm::Password,
         held: None,
     });
     table.api(ApiError::Unauthorized);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::error::HandshakeError;
-use crate::access::strangers::ConnectionPermit;
+use crate::access::strangers::{ConnectionPermit, Displaced};
 use crate::base::clock::Clock;
 use crate::model::ending::HeldBack;
 
@@ -15,6 +15,8 @@ pub(super) struct HandshakeBudget {
     pub(super) deadline: Instant,
     limit: Duration,
     pub(super) permit: ConnectionPermit,
+    /// Limit that cost the connection its permit.
+    displaced: Option<Displaced>,
 }
 
 impl HandshakeBudget {
@@ -24,18 +26,25 @@ impl HandshakeBudget {
             deadline: now.checked_add(limit).unwrap_or(now),
             limit,
             permit,
+            displaced: None,
         }
     }
 
-    /// Runs `work` until the deadline passes or the permit is taken.
+    /// Runs `work` until the deadline passes or the permit is taken; not at all if it was taken before.
     pub(super) async fn spend<T>(
         &mut self,
         step: &'static str,
         work: impl Future<Output = Result<T, HandshakeError>>,
     ) -> Result<T, HandshakeError> {
+        if let Some(displaced) = self.displaced {
+            return Err(HandshakeError::Displaced(displaced));
+        }
         tokio::select! {
             biased;
-            displaced = self.permit.taken() => Err(HandshakeError::Displaced(displaced)),
+            displaced = self.permit.taken() => {
+                self.displaced = Some(displaced);
+                Err(HandshakeError::Displaced(displaced))
+            }
             done = timeout_at(self.deadline, work) => done.unwrap_or(Err(HandshakeError::Timeout { step, limit: self.limit })),
         }
     }
@@ -43,8 +52,7 @@ impl HandshakeBudget {
     /// Counts a failure against the client's address (and the name that was to be proved), and delays the answer if there were
     /// many: then it returns the reason.
     pub(super) async fn failed(&mut self, error: &HandshakeError, name: Option<&str>) -> Option<HeldBack> {
-        // A displaced client made no attempt.
-        if matches!(error, HandshakeError::Displaced(_)) {
+        if error.is_no_attempt() {
             return None;
         }
         let delay = self.permit.proof().failed(name.filter(|_| error.is_guess()));

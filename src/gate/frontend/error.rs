@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::access::strangers::Displaced;
 use crate::base::visible;
-use crate::model::ending::{Ending, HeldBack, LimitScope, OptionsFault};
+use crate::model::ending::{Ending, HeldBack, LimitScope, OptionsFault, TokenForm};
+use crate::protocol::oauth_bearer::OauthBearerError;
 use crate::protocol::scram::ScramError;
 use crate::protocol::wire::startup::{OptionsError, StartupError};
 
@@ -91,9 +92,18 @@ pub enum HandshakeError {
     /// A password without its terminator, or with one inside.
     #[error("malformed password message")]
     PasswordLayout,
-    /// The token is not accepted.
+    /// The token, sent as a password, is not accepted.
     #[error(transparent)]
     Token(TokenRefusalError),
+    /// The token, sent by OAUTHBEARER, is not accepted.
+    #[error(transparent)]
+    Bearer(TokenRefusalError),
+    /// A message of OAUTHBEARER is malformed.
+    #[error(transparent)]
+    BearerMessage(#[from] OauthBearerError),
+    /// The client had no token and asked where to get one. It comes again with one.
+    #[error("the client asked where to sign in")]
+    Discovery,
     /// The operating system returned no random bytes.
     #[error("the operating system's random generator failed: {0}")]
     Random(#[from] getrandom::Error),
@@ -111,6 +121,11 @@ pub enum TokenRefusalError {
     /// A valid token, but not of the named user.
     #[error("the token belongs to another identity than the user name")]
     AnotherIdentity,
+    /// A valid token sent by OAUTHBEARER, but not of an issuer that clients sign in at.
+    #[error(
+        "the token is not of an issuer that clients sign in at: set wire = \"oauth\" for the issuer, or send the token as a password"
+    )]
+    AnotherIssuer,
 }
 
 impl HandshakeError {
@@ -144,16 +159,24 @@ impl HandshakeError {
             Self::TokenInClear => Ending::TokenInClear,
             Self::NotAPassword { .. } => malformed("expected password response"),
             Self::PasswordLayout => malformed("invalid password packet size"),
-            Self::Token(_) => Ending::BadToken {
-                user: user.to_owned(),
-                held,
-            },
+            Self::Token(_) => bad_token(user, TokenForm::Password, held),
+            Self::Bearer(_) | Self::Discovery => bad_token(user, TokenForm::Bearer, held),
+            Self::BearerMessage(OauthBearerError::Malformed { .. }) => malformed("malformed OAUTHBEARER message"),
+            Self::BearerMessage(OauthBearerError::AuthorizationIdentity) => {
+                malformed("client uses authorization identity, but it is not supported")
+            }
         }
     }
 
     /// Returns true if a wrong secret or token was tried: guesses must be expensive.
     pub(super) fn is_guess(&self) -> bool {
-        matches!(self, Self::Scram(ScramError::BadProof) | Self::Token(_))
+        matches!(self, Self::Scram(ScramError::BadProof) | Self::Token(_) | Self::Bearer(_))
+    }
+
+    /// Returns true if the client tried nothing: a newer one took its place, or it only asked where to sign in.
+    #[must_use]
+    pub fn is_no_attempt(&self) -> bool {
+        matches!(self, Self::Displaced(_) | Self::Discovery)
     }
 
     /// Returns true if the client gets the error, false if the connection is only closed. PostgreSQL also only closes it if the
@@ -174,6 +197,14 @@ impl HandshakeError {
 
 fn malformed(what: &'static str) -> Ending {
     Ending::Malformed { what }
+}
+
+fn bad_token(user: &str, form: TokenForm, held: Option<HeldBack>) -> Ending {
+    Ending::BadToken {
+        user: user.to_owned(),
+        form,
+        held,
+    }
 }
 
 fn of_packet(error: &StartupError) -> Ending {

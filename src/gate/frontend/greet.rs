@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Poll;
 
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -16,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use super::budget::HandshakeBudget;
 use super::error::HandshakeError;
 use super::refuse::{refuse, reject};
-use super::{FailedHandshake, HandshakeSettings, Hello, PendingCancel};
+use super::{Authenticated, FailedHandshake, HandshakeSettings, Hello, PendingCancel, TokenInClear};
 use crate::access::strangers::ConnectionPermit;
 use crate::base::tls::{ALPN, ServerTls, Transport};
 use crate::model::ending::Ending;
@@ -49,6 +50,42 @@ impl GreetedClient {
     /// 2 s.
     pub async fn refuse(self, ending: &Ending) {
         refuse(self.transport, ending).await;
+    }
+
+    /// Returns what comes before the gate's first request: the negotiation of the protocol's version, if there is one.
+    pub(super) fn hello(&self) -> BytesMut {
+        let mut hello = BytesMut::new();
+        self.startup.negotiate(&mut hello);
+        hello
+    }
+
+    /// Returns true if the client may send a token over this connection; `clear` names the clients that may without TLS.
+    pub(super) fn may_send_token(&self, clear: TokenInClear) -> bool {
+        self.transport.is_tls() || (clear == TokenInClear::Loopback && self.client.ip().is_loopback())
+    }
+
+    /// Returns the client as one that has proved what it had to.
+    pub(super) fn admit(self) -> Authenticated {
+        let failed_before = self.budget.permit.proof().failures_before(&self.startup.user);
+        Authenticated {
+            transport: self.transport,
+            client: self.client,
+            startup: self.startup,
+            deadline: self.budget.deadline,
+            failed_before,
+        }
+    }
+
+    /// Refuses the client as [`reject`] does.
+    pub(super) async fn reject(self, error: HandshakeError) -> Box<FailedHandshake> {
+        Box::pin(reject(
+            Some(self.transport),
+            self.client,
+            Some(self.startup),
+            self.budget,
+            error,
+        ))
+        .await
     }
 }
 
@@ -177,7 +214,7 @@ async fn packet(stream: &mut (impl AsyncRead + Unpin)) -> Result<FirstPacket, Ha
 const INITIAL_BUFFER_BYTES: usize = 1024;
 
 /// Reads until `missing` returns 0, and not a byte more.
-pub(super) async fn read(
+async fn read(
     stream: &mut (impl AsyncRead + Unpin),
     step: &'static str,
     missing: impl Fn(&[u8]) -> Result<usize, HandshakeError>,

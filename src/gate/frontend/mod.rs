@@ -8,14 +8,18 @@
 //! and a permit that can be taken away; and no answer depends on whether the named user exists.
 
 mod authenticate;
+mod bearer;
 mod budget;
 mod error;
+mod exchange;
 mod greet;
+mod mechanism;
 mod parameters;
 mod refuse;
 mod token;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -26,9 +30,12 @@ use crate::base::tls::{ServerTlsCell, Transport};
 use crate::model::ending::Ending;
 use crate::protocol::wire::startup::{CancelRequest, StartupMessage};
 
+pub use crate::protocol::oauth_bearer::Discovery;
 pub use authenticate::authenticate;
+pub use bearer::identify_bearer;
 pub use error::{HandshakeError, TokenRefusalError};
 pub use greet::{GreetedClient, greet};
+pub use mechanism::OauthLogins;
 pub use parameters::allowed;
 pub use refuse::{close, refuse};
 pub use token::{identify, names_grant};
@@ -42,6 +49,8 @@ pub struct HandshakeSettings {
     pub plaintext: Plaintext,
     /// Clients that may send a token without TLS; `plaintext` must allow them to connect without it as well.
     pub token_in_clear: TokenInClear,
+    /// Names whose clients sign in at an issuer.
+    pub oauth: Arc<OauthLogins>,
     /// Time limit from accept to the proof of the secret, in total; 10 to 15 s is usual.
     pub handshake: Duration,
     /// Clock for the deadline.
@@ -107,7 +116,7 @@ pub struct Authenticated {
     pub transport: Transport,
     /// Address of the client.
     pub client: SocketAddr,
-    /// Startup packet; `user` is the grant or the identity that was proved.
+    /// Startup packet; `user` is the grant or the identity that was proved, or the name under which anybody signs in.
     pub startup: StartupMessage,
     /// Deadline of the handshake, for later steps that it limits too.
     pub deadline: Instant,

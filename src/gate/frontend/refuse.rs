@@ -14,7 +14,7 @@ use super::FailedHandshake;
 use super::budget::HandshakeBudget;
 use super::error::HandshakeError;
 use crate::base::tls::Transport;
-use crate::model::ending::Ending;
+use crate::model::ending::{Ending, HeldBack};
 use crate::protocol::wire::error_response;
 use crate::protocol::wire::startup::StartupMessage;
 
@@ -61,6 +61,19 @@ pub(super) async fn reject(
 ) -> Box<FailedHandshake> {
     let user = startup.as_ref().map(|startup| startup.user.as_str());
     let held = budget.failed(&error, user).await;
+    dismiss(transport, client, startup, held, error).await
+}
+
+/// Refuses a client whose failure is counted: the last message as far as it may have it, `held` if its answer was delayed, and the
+/// close.
+pub(super) async fn dismiss(
+    transport: Option<Transport>,
+    client: SocketAddr,
+    startup: Option<StartupMessage>,
+    held: Option<HeldBack>,
+    error: HandshakeError,
+) -> Box<FailedHandshake> {
+    let user = startup.as_ref().map(|startup| startup.user.as_str());
     let ending = error.ending(user.unwrap_or_default(), held);
     if let Some(transport) = transport {
         if error.told() {

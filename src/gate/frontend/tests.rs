@@ -22,6 +22,7 @@ use crate::base::tls::{ClientTls, ServerTls, TlsMode};
 use crate::model::ending::LimitScope;
 use crate::protocol::scram::{ClientKeys, Verifier, client_start};
 
+mod oauth;
 mod token;
 
 const SSL_REQUEST: &[u8] = &[0, 0, 0, 8, 4, 210, 22, 47];
@@ -66,6 +67,7 @@ impl Gate {
                 tls: ServerTlsCell::new(tls),
                 plaintext,
                 token_in_clear: TokenInClear::Loopback,
+                oauth: Arc::new(oauth::logins()),
                 handshake,
                 clock: clock.clone(),
             },
@@ -98,7 +100,8 @@ impl Gate {
             Ok(Hello::Gone) => return Outcome::Gone,
             Err(rejected) => return Outcome::Rejected(rejected),
         };
-        if greeted.startup().user.contains('@') {
+        let user = &greeted.startup().user;
+        if user.contains('@') || self.settings.oauth.offered_to(user).is_some() {
             return self.serve_identity(greeted).await;
         }
         let verifier = match greeted.startup().user.as_str() {

@@ -6,25 +6,25 @@
 //! INVARIANT: a token is requested over TLS only, or from a client on this machine if the operator allows that; its length is
 //! checked before it is stored, and every copy made of it here is wiped.
 
-use bytes::{BufMut, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use bytes::BytesMut;
+use tokio::io::AsyncRead;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::error::{HandshakeError, TokenRefusalError};
-use super::refuse::reject;
+use super::exchange::{CLEARTEXT_PASSWORD_CODE, ResponseKind, STEP, authentication, response, send};
 use super::{Authenticated, FailedHandshake, GreetedClient, TokenInClear};
 use crate::base::secret::Secret;
 use crate::base::tls::Transport;
 
-const STEP: &str = "authentication";
-/// Request code of the Authentication message (protocol, "AuthenticationCleartextPassword").
-const CLEARTEXT_PASSWORD_CODE: u32 = 3;
 /// Maximum length of a token in bytes: a JWT of a CI system has two or three thousand, one with many groups ten thousand.
 pub(super) const MAX_TOKEN_BYTES: usize = 16 * 1024;
-/// Bytes of type and length.
-const HEADER_BYTES: usize = 5;
-/// Number of bytes allocated at first; more only after these have arrived.
-const INITIAL_BUFFER_BYTES: usize = 1024;
+/// The text has a terminator.
+const PASSWORD: ResponseKind = ResponseKind {
+    min_bytes: 1,
+    max_bytes: MAX_TOKEN_BYTES + 1,
+    other: |got| HandshakeError::NotAPassword { got },
+    length: |length| HandshakeError::PasswordLength { length },
+};
 
 /// Returns true if a user name means a grant, whose login is SCRAM. Any other name is an identity's.
 ///
@@ -41,99 +41,37 @@ pub fn names_grant(user: &str) -> bool {
 /// like a wrong secret. After many failures the answer is delayed, but never beyond the handshake's limit, which applies to the
 /// judge too.
 pub async fn identify<T, F>(
-    greeted: Box<GreetedClient>,
+    mut greeted: Box<GreetedClient>,
     clear: TokenInClear,
     judge: impl FnOnce(Secret<String>) -> F,
 ) -> Result<(Authenticated, T), Box<FailedHandshake>>
 where
     F: Future<Output = Result<T, TokenRefusalError>>,
 {
-    let GreetedClient {
-        mut transport,
-        client,
-        startup,
-        mut budget,
-        ..
-    } = *greeted;
-    let safe = transport.is_tls() || (clear == TokenInClear::Loopback && client.ip().is_loopback());
-    let mut hello = BytesMut::new();
-    startup.negotiate(&mut hello);
+    let (hello, safe) = (greeted.hello(), greeted.may_send_token(clear));
+    let GreetedClient { transport, budget, .. } = &mut *greeted;
     let proving = async {
         if !safe {
             return Err(HandshakeError::TokenInClear);
         }
-        let token = ask(&mut transport, hello).await?;
+        let token = ask(transport, hello).await?;
         judge(token).await.map_err(HandshakeError::Token)
     };
-    let error = match budget.spend(STEP, proving).await {
-        Ok(proved) => {
-            let failed_before = budget.permit.proof().failures_before(&startup.user);
-            let authenticated = Authenticated {
-                transport,
-                client,
-                startup,
-                deadline: budget.deadline,
-                failed_before,
-            };
-            return Ok((authenticated, proved));
-        }
-        Err(error) => error,
-    };
-    Err(Box::pin(reject(Some(transport), client, Some(startup), budget, error)).await)
+    match budget.spend(STEP, proving).await {
+        Ok(proved) => Ok((greeted.admit(), proved)),
+        Err(error) => Err(greeted.reject(error).await),
+    }
 }
 
 async fn ask(transport: &mut Transport, mut out: BytesMut) -> Result<Secret<String>, HandshakeError> {
-    out.put_u8(b'R');
-    out.put_u32(8);
-    out.put_u32(CLEARTEXT_PASSWORD_CODE);
-    transport.write_all(&out).await?;
-    transport.flush().await?;
+    authentication(&mut out, CLEARTEXT_PASSWORD_CODE, b"");
+    send(transport, &mut out).await?;
     answer(transport).await
 }
 
 /// Reads a PasswordMessage and not a byte more.
 async fn answer(stream: &mut (impl AsyncRead + Unpin)) -> Result<Secret<String>, HandshakeError> {
-    let mut header = [0; HEADER_BYTES];
-    let mut have = 0;
-    while let Some(room) = header.get_mut(have..).filter(|room| !room.is_empty()) {
-        let came = stream.read(room).await?;
-        if came == 0 {
-            return Err(HandshakeError::Closed { step: STEP });
-        }
-        have += came;
-        // A client of another protocol gets its error after the first byte.
-        if let [got, ..] = header
-            && got != b'p'
-        {
-            return Err(HandshakeError::NotAPassword { got });
-        }
-    }
-    let [_, length @ ..] = header;
-    let length = u32::from_be_bytes(length);
-    // The length word counts itself, and the text has a terminator.
-    let body = usize::try_from(length).ok().and_then(|whole| whole.checked_sub(4));
-    let Some(body) = body.filter(|body| (1..=MAX_TOKEN_BYTES + 1).contains(body)) else {
-        return Err(HandshakeError::PasswordLength { length });
-    };
-    token(body_of(stream, body).await?)
-}
-
-/// Reads a body of `length` bytes; the buffer grows only after bytes have arrived, and outgrown buffers are wiped.
-async fn body_of(stream: &mut (impl AsyncRead + Unpin), length: usize) -> Result<Zeroizing<Vec<u8>>, HandshakeError> {
-    let mut held = Zeroizing::new(Vec::with_capacity(length.min(INITIAL_BUFFER_BYTES)));
-    while held.len() < length {
-        if held.len() == held.capacity() {
-            let mut wider = Zeroizing::new(Vec::with_capacity(length.min(held.capacity() * 4)));
-            wider.extend_from_slice(&held);
-            held = wider;
-        }
-        let room = held.capacity().min(length) - held.len();
-        let mut exactly = (&mut *stream).take(u64::try_from(room).unwrap_or(0));
-        if exactly.read_buf(&mut *held).await? == 0 {
-            return Err(HandshakeError::Closed { step: STEP });
-        }
-    }
-    Ok(held)
+    token(response(stream, &PASSWORD).await?)
 }
 
 /// Returns the text without its terminator, in the buffer it was read into.

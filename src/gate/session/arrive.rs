@@ -1,4 +1,5 @@
-//! Arrival of a client: authentication by a grant's secret or an identity's token, and the choice of the grant.
+//! Arrival of a client: authentication by a grant's secret or an identity's token (sent as a password, or by OAUTHBEARER), and the
+//! choice of the grant.
 //!
 //! This module does not decide: the access service has the verifiers, knows the holder of a token and decides on requests.
 //!
@@ -17,10 +18,10 @@ use crate::base::error_chain::display_chain;
 use crate::base::secret::Secret;
 use crate::gate::frontend::{self, Authenticated, GreetedClient, TokenRefusalError};
 use crate::ledger::LedgerError;
-use crate::model::ending::{Ending, LimitScope};
+use crate::model::ending::{Ending, LimitScope, TokenForm};
 use crate::model::grant::Grant;
 use crate::model::ids::GrantId;
-use crate::model::names::{IdentityName, ProfileName, TargetName};
+use crate::model::names::{ProfileName, TargetName};
 use crate::model::request::Request;
 use crate::protocol::wire::startup::Replication;
 
@@ -49,29 +50,34 @@ pub(super) struct GrantPass {
     pub(super) note: Option<ArrivalNote>,
 }
 
+/// Identity that logs in, and how it proved itself.
+struct Visitor {
+    principal: Principal,
+    form: TokenForm,
+}
+
 /// Authenticates a client and finds its grant, or returns the refusal.
 pub(super) async fn arrive(
     greeted: Box<GreetedClient>,
     rules: &SessionRules,
     shared: &SharedState,
 ) -> Result<AuthorizedClient, LoginFailure> {
-    let by_grant = frontend::names_grant(&greeted.startup().user);
-    let (mut client, principal) = if by_grant {
+    let (mut client, visitor) = if frontend::names_grant(&greeted.startup().user) {
         let verifier = shared.service.verifier(&greeted.startup().user).await;
         (frontend::authenticate(greeted, &verifier).await?, None)
     } else {
-        let (client, principal) = by_token(greeted, rules, shared).await?;
-        (client, Some(principal))
+        let (client, visitor) = by_token(greeted, rules, shared).await?;
+        (client, Some(visitor))
     };
     let mut record = refusal::blank(client.client, Some(&client.startup));
-    record.identity = principal.as_ref().map(|principal| principal.name().clone());
+    record.identity = visitor.as_ref().map(|visitor| visitor.principal.name().clone());
     // Registered before the check: either the shutdown waits for this login, or this login sees the shutdown.
     let arriving = shared.registry.arriving();
-    let found = match &principal {
+    let found = match &visitor {
         _ if shared.draining() => Err(Ending::Draining),
         None => own(&mut client, rules, shared).await,
         // Boxed: a request takes several times the memory of a login with a grant.
-        Some(principal) => Box::pin(of_visitor(&mut client, principal, rules, shared)).await,
+        Some(visitor) => Box::pin(of_visitor(&mut client, visitor, rules, shared)).await,
     };
     match found {
         Ok(pass) => Ok(AuthorizedClient {
@@ -103,25 +109,33 @@ pub(super) fn no_place(arrival: AuthorizedClient, limit: u32) -> RefusedLogin {
     }
 }
 
-/// Returns the identity that holds the client's token, if it is the one the client named.
+/// Returns the identity that holds the client's token, if it is one that the client may log in as under the name it gave.
 async fn by_token(
     greeted: Box<GreetedClient>,
     rules: &SessionRules,
     shared: &SharedState,
-) -> Result<(Authenticated, Principal), LoginFailure> {
-    let named = greeted.startup().user.clone();
-    let address = greeted.client().ip();
+) -> Result<(Authenticated, Visitor), LoginFailure> {
+    let (named, address) = (greeted.startup().user.clone(), greeted.client().ip());
+    let (clear, oauth) = (rules.frontend.token_in_clear, &rules.frontend.oauth);
+    let discovery = oauth.offered_to(&named);
+    let form = discovery.map_or(TokenForm::Password, |_| TokenForm::Bearer);
     let judge = async |token: Secret<String>| {
         // The client always gets the same error; the refusal's record has the reason.
         let principal = shared.service.prove(&token, Some(address)).await;
         let principal = principal.map_err(|error| TokenRefusalError::NotAccepted { why: error.to_string() })?;
-        if principal.name().as_str() == named {
-            Ok(principal)
+        if form == TokenForm::Bearer && !principal.identity.issuer().is_some_and(|issuer| oauth.has_issuer(issuer)) {
+            return Err(TokenRefusalError::AnotherIssuer);
+        }
+        if oauth.is_oauth_user(&named) || principal.name().as_str() == named {
+            Ok(Visitor { principal, form })
         } else {
             Err(TokenRefusalError::AnotherIdentity)
         }
     };
-    Ok(frontend::identify(greeted, rules.frontend.token_in_clear, judge).await?)
+    Ok(match discovery {
+        Some(discovery) => frontend::identify_bearer(greeted, clear, discovery, judge).await?,
+        None => frontend::identify(greeted, clear, judge).await?,
+    })
 }
 
 /// Returns the pass for the grant whose secret was proved; the user name is the grant.
@@ -158,10 +172,11 @@ fn target_names(rules: &SessionRules) -> TargetNames<'_> {
 /// Returns the pass for the identity's live grant, or for the one that results from its request.
 async fn of_visitor(
     client: &mut Authenticated,
-    principal: &Principal,
+    visitor: &Visitor,
     rules: &SessionRules,
     shared: &SharedState,
 ) -> Result<GrantPass, Ending> {
+    let principal = &visitor.principal;
     let options = StartupOptions::take(&mut client.startup.settings)?;
     let destination = options.destination(&client.startup, &target_names(rules), None)?;
     // The access service decides on the grant, and an approver may have narrowed it, so the profile is not checked again.
@@ -190,7 +205,7 @@ async fn of_visitor(
             return Ok(pass(view.grant.id().clone(), false, Some(note)));
         }
         Ok(EntryDecision::Request(view)) => view,
-        Err(error) => return Err(refused(error, principal.name())),
+        Err(error) => return Err(refused(error, visitor, &client.startup.user)),
     };
     if let Some(answer) = waiting::answer(&view.request) {
         return answer.map(|grant| pass(grant, false, narrowed(&view.request)));
@@ -229,12 +244,14 @@ fn narrowed(request: &Request) -> Option<ArrivalNote> {
     waiting::narrowed(request).map(ArrivalNote::Narrowed)
 }
 
-/// Returns the ending of a client whose request was refused at once.
-fn refused(error: AccessError, identity: &IdentityName) -> Ending {
+/// Returns the ending of a client whose request was refused at once; `user` as it named itself.
+fn refused(error: AccessError, visitor: &Visitor, user: &str) -> Ending {
+    let identity = visitor.principal.name();
     match error {
         // The identity was disabled after its token was proved: the answer is the same as before.
         AccessError::NotIdentified | AccessError::Ledger(LedgerError::Disabled(_)) => Ending::BadToken {
-            user: identity.to_string(),
+            user: user.to_owned(),
+            form: visitor.form,
             held: None,
         },
         AccessError::NoSuchTarget { asked, nearest, known } => Ending::NoSuchTarget { asked, nearest, known },

@@ -14,7 +14,7 @@ use super::SharedState;
 use super::registry::ArrivingLogin;
 use crate::audit::event::{ConnectionRefused, Event, RefusalKind};
 use crate::base::tls::Transport;
-use crate::gate::frontend::{self, FailedHandshake, GreetedClient};
+use crate::gate::frontend::{self, FailedHandshake, GreetedClient, HandshakeError};
 use crate::model::ending::{Ending, EndingKind};
 use crate::protocol::wire::startup::StartupMessage;
 
@@ -105,6 +105,11 @@ pub(super) async fn refuse(greeted: GreetedClient, ending: &Ending, shared: &Sha
 
 /// Records the refusal of a client that was not authenticated; it has already got its error.
 pub(super) async fn rejected(rejected: FailedHandshake, shared: &SharedState) {
+    // Every OAuth login of libpq begins so, and nothing was tried or refused.
+    if matches!(rejected.error, HandshakeError::Discovery) {
+        tracing::debug!(client = %rejected.client, "a client asked where to sign in");
+        return;
+    }
     let mut record = blank(rejected.client, rejected.startup.as_ref());
     record.detail = Some(match rejected.ending.held_back() {
         Some(held) => format!(

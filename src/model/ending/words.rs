@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::EndingKind as Kind;
-use super::{EndedBy, Ending, EndingText, HeldBack, IDENTITY_DISABLED, OptionsFault, ParameterRule};
+use super::{EndedBy, Ending, EndingText, HeldBack, IDENTITY_DISABLED, OptionsFault, ParameterRule, TokenForm};
 use crate::base::visible::visible;
 use crate::model::ids::GrantId;
 
@@ -99,7 +99,14 @@ impl Ending {
             }
             Self::BadSecret { user, held } => not_authenticated(Kind::BadSecret, user, *held)
                 .hint("user is the grant id (gr_…), password is the secret shown when the grant was made"),
-            Self::BadToken { user, held } => not_authenticated(Kind::BadToken, user, *held).hint(
+            Self::BadToken { user, form: TokenForm::Bearer, held } => {
+                // PostgreSQL's own text and code.
+                let message = format!("OAuth bearer authentication failed for user \"{user}\"");
+                say(Kind::BadToken, "28000", message).details(held.map(|held| held.told())).hint(
+                    "sign in again; if that fails too, ask the gate's operator: the gate's log has the reason",
+                )
+            }
+            Self::BadToken { user, form: TokenForm::Password, held } => not_authenticated(Kind::BadToken, user, *held).hint(
                 "user is your name at the gate, password is your token (tg_…) or the token of your CI job; or log in with a grant \
                  id (gr_…) and its secret",
             ),

@@ -6,6 +6,7 @@
 mod clients;
 mod disk;
 mod frozen;
+pub(crate) mod issuer;
 mod numbers;
 mod people;
 mod pipeline;

@@ -2,22 +2,29 @@
 
 use super::*;
 use crate::base::secret::Secret;
+use crate::model::ending::TokenForm;
 
-const ANA: &str = "ana@example.com";
-const TOKEN: &str = "tg_right";
+pub(super) const ANA: &str = "ana@example.com";
+pub(super) const TOKEN: &str = "tg_right";
 
 impl Gate {
+    /// Serves a client that shows a token, in either form.
     pub(super) async fn serve_identity(&self, greeted: Box<GreetedClient>) -> Outcome {
         let user = greeted.startup().user.clone();
         let judge = async |token: Secret<String>| match token.expose().as_str() {
-            TOKEN if user == ANA => Ok(()),
+            TOKEN if user == ANA || self.settings.oauth.is_oauth_user(&user) => Ok(()),
             TOKEN => Err(TokenRefusalError::AnotherIdentity),
             "slow" => std::future::pending().await,
             _ => Err(TokenRefusalError::NotAccepted {
                 why: "nobody has it".to_owned(),
             }),
         };
-        match identify(greeted, self.settings.token_in_clear, judge).await {
+        let clear = self.settings.token_in_clear;
+        let proved = match self.settings.oauth.offered_to(&user) {
+            Some(discovery) => identify_bearer(greeted, clear, discovery, judge).await,
+            None => identify(greeted, clear, judge).await,
+        };
+        match proved {
             Ok((authenticated, ())) => {
                 close(authenticated.transport).await;
                 Outcome::In(authenticated.startup)
@@ -26,7 +33,7 @@ impl Gate {
         }
     }
 
-    async fn without_tokens_in_clear() -> Arc<Self> {
+    pub(super) async fn without_tokens_in_clear() -> Arc<Self> {
         let mut gate = Self::open().await;
         Arc::get_mut(&mut gate).unwrap().settings.token_in_clear = TokenInClear::Never;
         gate
@@ -100,6 +107,7 @@ async fn unknown_names_wrong_tokens_and_others_tokens_read_the_same() {
             outcome.await.unwrap().ending(),
             &Ending::BadToken {
                 user: user.to_owned(),
+                form: TokenForm::Password,
                 held: None
             }
         );
