@@ -475,6 +475,29 @@ async fn an_oauth_login_waits_for_its_approver() {
     told.says("FATAL", "28000", &["has to be approved first", "lea@example.com"]);
 }
 
+/// `tidegate check` says with what to sign in, and of whom that takes the name away.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_check_says_how_to_sign_in() {
+    let port = free_port().expect("a port");
+    let house = House::open(Issuer::own(port).await, port).await;
+    let check = || {
+        let output = house.gate.command(&["check", "--offline"]).expect("the command");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let said = check();
+    let line = format!(
+        "clients of libpq 18 sign in with: user=sso oauth_issuer={}",
+        house.people.url()
+    );
+    assert!(said.contains(&line) && !said.contains("warning: clients"), "{said}");
+    user(&house.gate, SSO, &["qa"]).await;
+    let said = check();
+    assert!(
+        said.contains("warning: clients that name the user sso are asked to sign in"),
+        "{said}"
+    );
+}
+
 /// What names are asked for changes with a reload, for the logins after it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_changes_what_names_are_asked_for() {

@@ -23,6 +23,22 @@ fn first(auth: &str) -> Vec<u8> {
     initial("OAUTHBEARER", format!("n,,\x01auth={auth}\x01\x01").as_bytes())
 }
 
+trait ByteStream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> ByteStream for T {}
+
+/// Both ways in which a client of this machine may send a token.
+const IN_CLEAR_AND_ON_TLS: [bool; 2] = [false, true];
+
+async fn connected(gate: &Arc<Gate>, tls: bool) -> (Box<dyn ByteStream>, JoinHandle<Outcome>) {
+    let (client, outcome) = gate.connect().await;
+    let client: Box<dyn ByteStream> = if tls {
+        Box::new(secure(client).await)
+    } else {
+        Box::new(client)
+    };
+    (client, outcome)
+}
+
 /// The client's side up to the offer.
 async fn offered(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), user: &str) {
     stream.write_all(&startup(0, user, b"database\0orders\0")).await.unwrap();
@@ -127,8 +143,8 @@ async fn in_clear_it_is_not_even_offered_where_that_is_not_allowed() {
 #[tokio::test]
 async fn asking_where_to_sign_in_is_no_failure() {
     let gate = Gate::open().await;
-    for round in 0..40 {
-        let (mut client, outcome) = gate.connect().await;
+    for (round, tls) in (0..20).flat_map(|round| IN_CLEAR_AND_ON_TLS.map(|tls| (round, tls))) {
+        let (mut client, outcome) = connected(&gate, tls).await;
         offered(&mut client, "sso").await;
         say(&mut client, &first("")).await;
         if round % 2 == 0 {
@@ -164,8 +180,11 @@ async fn unknown_names_wrong_tokens_and_others_tokens_read_the_same() {
         ("id:nobody", "Bearer "),
         ("id:ana", "Bearer a b"),
     ];
-    for (user, auth) in tries {
-        let (mut client, outcome) = gate.connect().await;
+    for ((user, auth), tls) in tries
+        .into_iter()
+        .flat_map(|tried| IN_CLEAR_AND_ON_TLS.map(|tls| (tried, tls)))
+    {
+        let (mut client, outcome) = connected(&gate, tls).await;
         offered(&mut client, user).await;
         say(&mut client, &first(auth)).await;
         let refused = turned_away(&mut client).await;
@@ -180,18 +199,6 @@ async fn unknown_names_wrong_tokens_and_others_tokens_read_the_same() {
     }
     answers.dedup();
     assert_eq!(answers.len(), 1, "{answers:?}");
-}
-
-#[tokio::test]
-async fn the_same_on_tls() {
-    let gate = Gate::open().await;
-    let (client, outcome) = gate.connect().await;
-    let mut client = secure(client).await;
-    offered(&mut client, "sso").await;
-    say(&mut client, &first("Bearer tg_wrong")).await;
-    turned_away(&mut client).await;
-    drop(client);
-    assert_eq!(outcome.await.unwrap().ending(), &bad_token("sso"));
 }
 
 #[tokio::test]
@@ -215,13 +222,15 @@ async fn what_is_no_message_of_the_mechanism_ends_it() {
         &initial("OAUTHBEARER", b"n,,\x01host=x\x01\x01"),
         &initial("OAUTHBEARER", b"n,,\x01auth=\x01auth=\x01\x01"),
     ] {
-        let (mut client, outcome) = gate.connect().await;
-        offered(&mut client, "sso").await;
-        say(&mut client, bytes).await;
-        assert_eq!(fatal_code(&mut client).await, "08P01", "{}", bytes.escape_ascii());
-        drop(client);
-        let outcome = outcome.await.unwrap();
-        assert!(matches!(outcome.ending(), Ending::Malformed { .. }), "{outcome:?}");
+        for tls in IN_CLEAR_AND_ON_TLS {
+            let (mut client, outcome) = connected(&gate, tls).await;
+            offered(&mut client, "sso").await;
+            say(&mut client, bytes).await;
+            assert_eq!(fatal_code(&mut client).await, "08P01", "{}", bytes.escape_ascii());
+            drop(client);
+            let outcome = outcome.await.unwrap();
+            assert!(matches!(outcome.ending(), Ending::Malformed { .. }), "{outcome:?}");
+        }
     }
 }
 
@@ -253,12 +262,14 @@ async fn a_wrong_answer_to_a_refusal_changes_no_record() {
         startup(0, ANA, b""),
     ] {
         let gate = Gate::open().await;
-        for (auth, code, ending) in [
-            ("Bearer tg_wrong", "28000", Some(bad_token("sso"))),
+        for (auth, code, ending, tls) in [
+            ("Bearer tg_wrong", "28000", Some(bad_token("sso")), false),
+            ("Bearer tg_wrong", "28000", Some(bad_token("sso")), true),
             // Nothing was refused before: what is wrong is the answer.
-            ("", "08P01", None),
+            ("", "08P01", None, false),
+            ("", "08P01", None, true),
         ] {
-            let (mut client, outcome) = gate.connect().await;
+            let (mut client, outcome) = connected(&gate, tls).await;
             offered(&mut client, "sso").await;
             say(&mut client, &first(auth)).await;
             message(&mut client).await;
