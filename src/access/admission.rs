@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -163,7 +164,9 @@ impl AccessService {
 
     /// Judges the wish as if it were submitted now from `client`.
     fn judge_again(&self, wish: &RequestSpec, client: IpAddr) -> Judgement {
-        let mut context = self.context(&wish.identity, Some(client));
+        let mut context = self.context_of(&wish.identity, Some(client));
+        // A fresh sign-in is wanted of those who ask; the request was judged by theirs. Now a secret of the grant was proved.
+        context.signed_in_ago = Some(Duration::ZERO);
         // The grant itself did not count when it was requested.
         context.active_grants = context.active_grants.saturating_sub(1);
         self.rules().judge(&self.present(wish), wish, context)

@@ -8,11 +8,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::{AccessRules, AccessService, Principal};
-use crate::access::policy::{Action, Resource};
+use crate::access::policy::{AccessQuestion, Action, QuestionContext, Resource};
 use crate::identity::Identity;
 use crate::ledger::RequestView;
 use crate::model::ids::RequestId;
@@ -111,13 +112,20 @@ impl AccessService {
         users
             .filter(|user| user.local && !user.disabled && user.name != request.wish.identity && !approved(&user.name))
             .take(MAX_CANDIDATES)
-            .map(|user| Principal {
-                identity: Identity::local(user.name, user.groups),
-                client: None,
-            })
+            .map(|user| Principal::of_token(Identity::local(user.name, user.groups), None))
             .filter(|user| {
-                let decided = self.ask(rules, user, Action::Approve, Resource::Request(request));
-                decided.decision.allowed
+                // Where the policies want a fresh sign-in, they can have one.
+                let context = QuestionContext {
+                    signed_in_ago: Some(Duration::ZERO),
+                    ..self.context(user)
+                };
+                let question = AccessQuestion {
+                    identity: &user.identity,
+                    action: Action::Approve,
+                    resource: Resource::Request(request),
+                    context,
+                };
+                rules.decide(&question).allowed
             })
             .take(MAX_APPROVERS)
             .map(|user| user.identity.name)

@@ -11,6 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use super::identify::is_sign_in;
 use super::{AccessError, AccessRules, AccessService, Principal};
 use crate::base::secret::Secret;
 use crate::identity::IdentitySource;
@@ -24,7 +25,7 @@ pub enum Caller {
         /// Name that the operator gives for the record.
         operator: String,
     },
-    /// Identified person or workload, with the token that proved the identity.
+    /// Identified person or workload, with the token, or the secret of a sign-in, that proved the identity.
     Person(Principal, Arc<Secret<String>>),
 }
 
@@ -89,17 +90,41 @@ impl AccessService {
             caller: caller.clone(),
             rules,
             users: self.0.ledger.users_changed(),
-            until: self.0.clock.now().checked_add(MAX_ANSWER_AGE).unwrap_or(Timestamp::MAX),
+            until: self.answered_until(caller),
         }
+    }
+
+    /// Returns the latest end of an answer to this caller: a sign-in's is that of the sign-in if it is not used again.
+    fn answered_until(&self, caller: &Caller) -> Timestamp {
+        let now = self.0.clock.now();
+        let latest = now.checked_add(MAX_ANSWER_AGE).unwrap_or(Timestamp::MAX);
+        let Caller::Person(
+            Principal {
+                sign_in: Some(_),
+                proof_until,
+                ..
+            },
+            _,
+        ) = caller
+        else {
+            return latest;
+        };
+        let idle = now.checked_add(self.rules().sign_ins.idle).unwrap_or(Timestamp::MAX);
+        latest.min(idle).min(proof_until.unwrap_or(latest))
     }
 
     /// Returns true if the caller is unchanged since it was identified: enabled, with the same token, and in the same groups.
     #[must_use]
     pub fn is_as_before(&self, caller: &Caller) -> bool {
-        let Caller::Person(Principal { identity, .. }, token) = caller else {
+        let Caller::Person(Principal { identity, client, .. }, token) = caller else {
             return true;
         };
         let ledger = &self.0.ledger;
+        if is_sign_in(token) {
+            let limits = self.rules().sign_ins;
+            let signed_in = ledger.signed_in(token, *client, &limits);
+            return signed_in.is_ok_and(|signed_in| signed_in.identity == *identity);
+        }
         match identity.source {
             IdentitySource::Local => ledger.user_by_token(token).as_ref() == Some(identity),
             IdentitySource::Issuer(_) => ledger.user(&identity.name).is_none_or(|user| !user.disabled && !user.local),

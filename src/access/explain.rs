@@ -176,7 +176,10 @@ impl AccessService {
             .clone()
             .ok_or_else(|| AccessError::Invalid("this gate has no policies, so every request is refused".to_owned()))?;
         let identity = self.hypothetical(who, &wanted);
-        let mut context = self.context(&identity.name, wanted.client.or(who.client.filter(|_| own)));
+        let mut context = self.context_of(&identity.name, wanted.client.or(who.client.filter(|_| own)));
+        if own {
+            context.signed_in_ago = self.context(who).signed_in_ago;
+        }
         if let Some(text) = &wanted.at {
             context.now = time(&policies, text)?;
         }

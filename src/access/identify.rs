@@ -1,4 +1,4 @@
-//! Identification of the bearer of a token: a local user's token, or an issuer's JWT.
+//! Identification of the bearer of a token: a local user's token, an issuer's JWT, or the secret of a sign-in.
 //!
 //! It proves nothing itself: the ledger knows the users' tokens, and the issuers verify signatures.
 //!
@@ -10,11 +10,13 @@ use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
 
-use super::{AccessError, AccessService, Principal};
+use super::{AccessError, AccessService, Principal, PrincipalSignIn};
 use crate::audit::event::{Event, IdentityRefused, RefusalKind};
 use crate::base::secret::Secret;
 use crate::identity::{Identity, MAX_TOKEN_BYTES, looks_like_jwt};
+use crate::ledger::SIGN_IN_PREFIX;
 
 /// Prefix of the tokens of local users.
 const LOCAL_TOKEN_PREFIX: &str = "tg_";
@@ -46,11 +48,36 @@ impl AccessService {
 
     /// Identifies as [`AccessService::identify`] does, for callers that record a failure themselves.
     pub async fn prove(&self, token: &Secret<String>, client: Option<IpAddr>) -> Result<Principal, IdentifyError> {
-        let identity = self.identity(token).await?;
-        Ok(Principal { identity, client })
+        if is_sign_in(token) {
+            return self.signed_in(token, client).await;
+        }
+        let (identity, proof_until) = self.identity(token).await?;
+        Ok(Principal {
+            proof_until,
+            ..Principal::of_token(identity, client)
+        })
     }
 
-    async fn identity(&self, token: &Secret<String>) -> Result<Identity, IdentifyError> {
+    async fn signed_in(&self, secret: &Secret<String>, client: Option<IpAddr>) -> Result<Principal, IdentifyError> {
+        let limits = self.rules().sign_ins;
+        let signed_in = self.0.ledger.use_sign_in(secret, client, &limits).await;
+        let signed_in = signed_in.map_err(|refusal| IdentifyError {
+            claimed: None,
+            detail: refusal.to_string(),
+        })?;
+        Ok(Principal {
+            identity: signed_in.identity,
+            client,
+            proof_until: Some(signed_in.until),
+            sign_in: Some(PrincipalSignIn {
+                id: signed_in.id,
+                at: signed_in.created_at,
+            }),
+        })
+    }
+
+    /// Returns the identity of a token, and the time until which the token is good, if it says so.
+    async fn identity(&self, token: &Secret<String>) -> Result<(Identity, Option<Timestamp>), IdentifyError> {
         let refused = |claimed, detail: &str| IdentifyError {
             claimed,
             detail: detail.to_owned(),
@@ -59,29 +86,39 @@ impl AccessService {
         if text.len() > MAX_TOKEN_BYTES {
             return Err(refused(None, "the token is too long"));
         }
-        let identity = if text.starts_with(LOCAL_TOKEN_PREFIX) {
-            self.0
+        let (identity, until) = if text.starts_with(LOCAL_TOKEN_PREFIX) {
+            let identity = self
+                .0
                 .ledger
                 .user_by_token(token)
-                .ok_or_else(|| refused(None, "the token is unknown, or its user is disabled"))?
+                .ok_or_else(|| refused(None, "the token is unknown, or its user is disabled"))?;
+            (identity, None)
         } else if looks_like_jwt(text) {
             let issuers = self.rules().issuers.clone();
-            let verified = issuers.verify(token, self.0.clock.now()).await;
-            let identity = verified.map_err(|error| refused(claimed(text), &error.to_string()))?;
+            let verified = issuers.verify_until(token, self.0.clock.now()).await;
+            let (identity, until) = verified.map_err(|error| refused(claimed(text), &error.to_string()))?;
             // Otherwise the issuer's bearer would own the grants, requests and approvals of the local user with the same name.
             if self.0.ledger.user(&identity.name).is_some_and(|user| user.local) {
                 let detail = "a local user has the same name; set identity_prefix for the issuer";
                 return Err(refused(Some(identity.name.to_string()), detail));
             }
-            identity
+            (identity, Some(until))
         } else {
-            return Err(refused(None, "it is neither a user's token nor a JWT"));
+            return Err(refused(
+                None,
+                "it is neither a user's token, nor a JWT, nor the secret of a sign-in",
+            ));
         };
         if self.0.ledger.is_disabled(&identity.name) {
             return Err(refused(Some(identity.name.to_string()), "disabled"));
         }
-        Ok(identity)
+        Ok((identity, until))
     }
+}
+
+/// Returns true if a token has the form of a sign-in's secret.
+pub(super) fn is_sign_in(token: &Secret<String>) -> bool {
+    token.expose().starts_with(SIGN_IN_PREFIX)
 }
 
 /// Returns the subject that a JWT claims, without proof.

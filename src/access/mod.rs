@@ -1,5 +1,5 @@
-//! Use cases of requests, grants and users: ask for access, approve, extend, give back, administer. The policies decide each of
-//! them, and the ledger carries it out.
+//! Use cases of requests, grants, users and sign-ins: ask for access, approve, extend, give back, administer, sign in. The
+//! policies decide each of them but the last, and the ledger carries it out.
 //!
 //! It knows neither HTTP nor the wire protocol: the control API, waiting logins and pages call it.
 //!
@@ -23,6 +23,7 @@ pub mod policy;
 pub mod quota;
 mod rate_limit;
 mod recorded_decision;
+mod sign_ins;
 pub mod strangers;
 mod submit;
 #[cfg(test)]
@@ -36,6 +37,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::access::policy::{AccessQuestion, Action, Decision, Judgement, Policies, QuestionContext, RequestVerdict};
@@ -44,9 +46,10 @@ use crate::audit::Journal;
 use crate::base::clock::Clock;
 use crate::identity::{Identity, Issuers};
 use crate::ledger::{GrantView, Ledger, LedgerError, RequestView, TurnQueues};
-use crate::model::ids::{GrantId, RequestId};
+use crate::model::ids::{GrantId, RequestId, SignInId};
 use crate::model::names::{IdentityName, ProfileName, TargetName};
 use crate::model::request::{Request, RequestSpec, StepError};
+use crate::model::sign_in::SignInLimits;
 
 pub use administer::Administration;
 pub use admission::{Admission, Attribution, RefusedAdmission};
@@ -81,6 +84,8 @@ pub struct AccessRules {
     pub activate_within: Duration,
     /// Maximum number of requests of one identity per minute.
     pub requests_per_minute: u32,
+    /// Limits on sign-ins.
+    pub sign_ins: SignInLimits,
 }
 
 impl AccessRules {
@@ -183,9 +188,33 @@ pub struct Principal {
     pub identity: Identity,
     /// Address of the client; `None` if it is not on a network.
     pub client: Option<IpAddr>,
+    /// Sign-in that proved the identity; `None`: a token did.
+    pub sign_in: Option<PrincipalSignIn>,
+    /// Time after which the proof is no longer good, as far as it says so.
+    pub proof_until: Option<Timestamp>,
+}
+
+/// Sign-in of a principal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrincipalSignIn {
+    /// Id of the sign-in.
+    pub id: SignInId,
+    /// Time of the sign-in.
+    pub at: Timestamp,
 }
 
 impl Principal {
+    /// Creates a principal that a token proved, with no end of the proof.
+    #[must_use]
+    pub fn of_token(identity: Identity, client: Option<IpAddr>) -> Self {
+        Self {
+            identity,
+            client,
+            sign_in: None,
+            proof_until: None,
+        }
+    }
+
     /// Returns the name of the identity.
     #[must_use]
     pub fn name(&self) -> &IdentityName {
@@ -234,6 +263,12 @@ pub enum AccessError {
     /// The operation is only for persons, and the admin token identifies none.
     #[error("this call needs the token of a person or a pipeline, not the admin token")]
     NoPerson,
+    /// A sign-in cannot be made from another sign-in, which would never end.
+    #[error("a sign-in cannot be made from another sign-in")]
+    SignedInAlready,
+    /// The sign-in does not exist or has ended, or belongs to another identity and the caller may not administer.
+    #[error("no sign-in {0}")]
+    NoSuchSignIn(SignInId),
     /// Callers cannot make grants for themselves or add themselves to groups.
     #[error("you cannot create a grant for yourself or change your own groups")]
     ForOneself,

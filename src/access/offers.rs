@@ -92,7 +92,7 @@ impl AccessService {
                 Ok(wish) => wish,
                 Err(error) => return denied(error.to_string()),
             };
-            let context = self.context(who.name(), who.client);
+            let context = self.context(who);
             rules.judge(&who.identity, &wish, context).verdict
         };
         let plain = verdict(None);

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use super::{AccessError, AccessRules, AccessService, Caller, Principal, decide};
+use super::{AccessError, AccessRules, AccessService, Caller, Principal, PrincipalSignIn, decide};
 use crate::access::policy::{AccessQuestion, Action, Decision, QuestionContext, Resource};
 use crate::audit::event::{DecisionMade, Event};
 use crate::base::error_chain::display_chain;
@@ -56,7 +56,7 @@ impl AccessService {
             identity: &who.identity,
             action,
             resource,
-            context: self.context(who.name(), who.client),
+            context: self.context(who),
         };
         RecordedDecision {
             decision: rules.decide(&question),
@@ -67,12 +67,23 @@ impl AccessService {
         }
     }
 
-    /// Returns the context of a question: time, client address and number of live grants.
-    pub(super) fn context(&self, who: &IdentityName, client: Option<IpAddr>) -> QuestionContext {
+    /// Returns the context of a principal's question: time, client address, number of live grants, age of the sign-in.
+    pub(super) fn context(&self, who: &Principal) -> QuestionContext {
+        let context = self.context_of(who.name(), who.client);
+        let age = |sign_in: &PrincipalSignIn| context.now.duration_since(sign_in.at).try_into().unwrap_or_default();
+        QuestionContext {
+            signed_in_ago: who.sign_in.as_ref().map(age),
+            ..context
+        }
+    }
+
+    /// Returns the context of a question of an identity that has not signed in.
+    pub(super) fn context_of(&self, who: &IdentityName, client: Option<IpAddr>) -> QuestionContext {
         QuestionContext {
             now: self.0.clock.now(),
             client,
             active_grants: self.0.ledger.active_grants(who),
+            signed_in_ago: None,
         }
     }
 

@@ -62,7 +62,7 @@ impl AccessService {
             verdict,
             policies,
             errors,
-        } = rules.judge(&who.identity, &wish, self.context(who.name(), who.client));
+        } = rules.judge(&who.identity, &wish, self.context(who));
         let new = NewRequest {
             submitted: decide::submitted(verdict, &wish, rules.pending_for, now),
             wish: wish.clone(),

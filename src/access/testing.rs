@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::{AccessRules, RequestCaps};
 use crate::access::policy::Policies;
 use crate::identity::Issuers;
+use crate::model::sign_in::SignInLimits;
 
 /// Two targets, the first with three profiles.
 pub(crate) fn rules(policies: Option<Arc<Policies>>) -> AccessRules {
@@ -30,5 +31,6 @@ pub(crate) fn rules(policies: Option<Arc<Policies>>) -> AccessRules {
         pending_for: Duration::from_hours(1),
         activate_within: Duration::from_hours(1),
         requests_per_minute: 30,
+        sign_ins: SignInLimits::default(),
     }
 }

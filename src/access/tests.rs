@@ -168,15 +168,13 @@ fn asked(target: &str, profile: &str) -> RequestArgs {
 }
 
 fn pipeline(repository: &str) -> Principal {
-    Principal {
-        identity: Identity {
-            name: "ci:shop/orders".parse().unwrap(),
-            groups: BTreeSet::new(),
-            source: IdentitySource::Issuer("https://ci.example.org".to_owned()),
-            claims: BTreeMap::from([("repository".to_owned(), repository.to_owned())]),
-        },
-        client: Some(CLIENT),
-    }
+    let identity = Identity {
+        name: "ci:shop/orders".parse().unwrap(),
+        groups: BTreeSet::new(),
+        source: IdentitySource::Issuer("https://ci.example.org".to_owned()),
+        claims: BTreeMap::from([("repository".to_owned(), repository.to_owned())]),
+    };
+    Principal::of_token(identity, Some(CLIENT))
 }
 
 #[tokio::test]
@@ -987,3 +985,4 @@ async fn who_may_administer_changes_others_and_nothing_of_their_own() {
 
 mod joining;
 mod seen;
+mod sign_ins;

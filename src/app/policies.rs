@@ -94,6 +94,7 @@ fn rules(settings: &GateSettings, issuers: &Issuers) -> AccessRules {
         pending_for: access.pending_for,
         activate_within: access.activate_within,
         requests_per_minute: access.requests_per_minute,
+        sign_ins: settings.console.sign_ins(),
     }
 }
 

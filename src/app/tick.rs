@@ -1,4 +1,5 @@
-//! Ticker: compares gate time with the wall clock, stores the time and the end of the log, and watches the log's health.
+//! Ticker: compares gate time with the wall clock, stores the time and the end of the log, forgets sign-ins that are over, and
+//! watches the log's health.
 //!
 //! The tick itself waits for no disk, since the clock would stand still meanwhile.
 
@@ -89,6 +90,9 @@ pub(super) async fn remember_in_store(shared: &SharedState) {
     }
     if let (Ok(()), Some(tip)) = (&noted, shared.journal.signed_tip()) {
         noted = shared.ledger.remember_log_tip(tip, now).await;
+    }
+    if let Err(error) = shared.service.forget_sign_ins().await {
+        tracing::warn!(error = %display_chain(&error), "cannot forget sign-ins that are over; they are good for nothing all the same");
     }
     if let Err(error) = noted {
         tracing::warn!(error = %display_chain(&error), "cannot store the time and the end of the audit log");

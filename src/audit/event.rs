@@ -12,9 +12,14 @@ use serde_with::skip_serializing_none;
 use utoipa::ToSchema;
 
 mod kinds;
+mod sign_in;
 mod statement;
 
-pub use kinds::{GrantChangeKind, RefusalKind, RequestChangeKind, RoleChangeKind, TlsVersion, UserChangeKind, not_stored_reason};
+pub use kinds::{
+    GrantChangeKind, RefusalKind, RequestChangeKind, RoleChangeKind, SignInChangeKind, TlsVersion, UserChangeKind,
+    not_stored_reason,
+};
+pub use sign_in::SignInChanged;
 use statement::is_default;
 pub use statement::{
     OutsideText, ParameterValue, RolledBack, SqlText, Statement, StatementKind, StatementOutcome, StatementResult,
@@ -68,6 +73,8 @@ pub enum Event<'a> {
     RoleChanged(Cow<'a, RoleChanged>),
     /// A local user was created or changed.
     UserChanged(Cow<'a, UserChanged>),
+    /// A person signed in at the gate itself, or a sign-in ended.
+    SignInChanged(Cow<'a, SignInChanged>),
     /// An authentication failed.
     IdentityRefused(Cow<'a, IdentityRefused>),
     /// A policy set was loaded.

@@ -416,6 +416,13 @@ fn texts<'e>(event: &'e Event<'_>) -> Vec<&'e str> {
         Event::DecisionMade(event) => vec![&event.action, &event.about],
         Event::RoleChanged(event) => named(&[Some(event.change.as_str()), Some(&event.role), event.detail.as_deref()]),
         Event::UserChanged(event) => vec![event.change.as_str(), &event.by],
+        Event::SignInChanged(event) => named(&[
+            Some(event.sign_in.as_str()),
+            Some(event.change.as_str()),
+            Some(&event.by),
+            Some(event.via.as_str()),
+            event.reason.as_deref(),
+        ]),
         Event::IdentityRefused(event) => named(&[event.claimed.as_deref(), Some(&event.detail)]),
         Event::PolicyLoaded(event) => vec![&event.detail],
         Event::SessionStarted(event) => named(&[event.application.as_deref()]),

@@ -229,6 +229,7 @@ names! {
     DecisionMade = "decision_made",
     RoleChanged = "role_changed",
     UserChanged = "user_changed",
+    SignInChanged = "sign_in_changed",
     IdentityRefused = "identity_refused",
     PolicyLoaded = "policy_loaded",
     SessionStarted = "session_started",
@@ -315,6 +316,7 @@ impl Event<'_> {
             Self::RequestChanged(event) => Some(&event.identity),
             Self::DecisionMade(event) => Some(&event.identity),
             Self::UserChanged(event) => Some(&event.identity),
+            Self::SignInChanged(event) => Some(&event.identity),
             _ => self.who().map(|who| &who.identity),
         }
     }

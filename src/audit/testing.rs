@@ -12,13 +12,14 @@ use super::event::{
     BackendGone, CancelRequested, ConnectionRefused, DecisionMade, Event, GateStarted, GrantChangeKind, GrantChanged,
     GrantJoined, IdentityRefused, JournalFault, JournalHealed, KeyChanged, OutsideText, ParameterValue, PolicyLoaded,
     RefusalKind, RefusalsCounted, RequestChangeKind, RequestChanged, RoleChangeKind, RoleChanged, RolledBack, SegmentBegan,
-    SegmentsRemoved, SessionEnded, SessionStarted, SqlText, Statement, StatementKind, StatementOutcome, StatementResult,
-    TlsVersion, TransactionChanged, TransactionStatus, UserChangeKind, UserChanged, Who,
+    SegmentsRemoved, SessionEnded, SessionStarted, SignInChangeKind, SignInChanged, SqlText, Statement, StatementKind,
+    StatementOutcome, StatementResult, TlsVersion, TransactionChanged, TransactionStatus, UserChangeKind, UserChanged, Who,
 };
 use super::key::{PublicKey, Signature};
 use super::record::{LogRecord, VERSION};
 use crate::model::ending::{EndingKind, FateKind};
 use crate::model::ids::{GrantId, LogId, SessionId};
+use crate::model::sign_in::SignInVia;
 
 pub(crate) fn time(second: i64) -> Timestamp {
     "2026-11-23T09:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_secs(second)
@@ -323,6 +324,18 @@ fn access(ana: &Who) -> Vec<Event<'static>> {
             change: UserChangeKind::Added.into(),
             by: "ops".to_owned(),
             groups: vec!["qa".to_owned()],
+        })),
+        Event::SignInChanged(Cow::Owned(SignInChanged {
+            sign_in: "si_4k2m9x0a7b".parse().unwrap(),
+            identity: ana.identity.clone(),
+            change: SignInChangeKind::SignedIn.into(),
+            by: ana.identity.to_string(),
+            via: SignInVia::Console.into(),
+            client: Some(client),
+            issuer: None,
+            groups: vec!["qa".to_owned()],
+            until: Timestamp::UNIX_EPOCH,
+            reason: None,
         })),
         Event::IdentityRefused(Cow::Owned(IdentityRefused {
             client: Some(client),

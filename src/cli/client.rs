@@ -85,6 +85,11 @@ impl ControlClient {
         read(self.send(self.http.post(self.url(path)).json(body)).await?).await
     }
 
+    /// Sends a DELETE request and parses the answer.
+    pub(super) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        read(self.send(self.http.delete(self.url(path))).await?).await
+    }
+
     /// Sends a POST request that must not take effect twice: by `key` the gate recognizes a repetition. If the connection
     /// breaks, its effect is unknown, and it is sent once more.
     pub(super) async fn post_once<T: DeserializeOwned>(

@@ -15,7 +15,7 @@ Exit codes:
   1  failed
   2  invalid command line
   3  the gate is unreachable
-  4  no such grant, request, user or session
+  4  no such grant, request, user, session or sign-in
   5  refused by the gate or an approver, or in conflict with the current state
   6  no decision in time: the request has lapsed or is still pending
   7  the database differs from its profiles (target plan)

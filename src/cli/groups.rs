@@ -22,6 +22,7 @@ const COMMAND_GROUPS: [(&str, &[&str]); 4] = [
             "login",
             "logout",
             "whoami",
+            "signins",
             "targets",
             "psql",
             "exec",

@@ -25,6 +25,7 @@ mod render;
 pub mod requester;
 pub mod run;
 mod session;
+mod sign_ins;
 mod speech;
 mod stored_login;
 mod table;

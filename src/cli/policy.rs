@@ -119,6 +119,9 @@ pub struct ExplainArgs {
     /// Number of active grants of the identity (with --dir)
     #[arg(long, value_name = "NUMBER", requires = "dir")]
     pub active_grants: Option<u32>,
+    /// Age of the identity's sign-in, like 10m (with --dir) [default: none, a token was sent]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, requires = "dir")]
+    pub signed_in_ago: Option<Duration>,
     /// Issuer of the identity's token (with --dir) [default: a local user's token]
     #[arg(long, value_name = "URL", requires = "dir")]
     pub issuer: Option<String>,
@@ -288,6 +291,7 @@ fn explain(config: &Path, args: ExplainArgs) -> anyhow::Result<()> {
         now,
         client: args.from,
         active_grants: args.active_grants.unwrap_or(0),
+        signed_in_ago: args.signed_in_ago,
     };
     let explanation = explained(&policies, &identity, &wish, context);
     render::show(args.folder.printing.output, &as_json(&explanation), |_| told(&explanation))

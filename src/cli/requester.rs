@@ -15,7 +15,7 @@ pub use args::{RequestCommand, RequestCommandArgs, RequestListArgs, RequesterCom
 use super::access::submit;
 use super::args::RemoteArgs;
 use super::speech::is_quiet;
-use super::{complete, grant, profile, render, run, targets, user, views, wait, watch};
+use super::{complete, grant, profile, render, run, sign_ins, targets, user, views, wait, watch};
 use crate::base::clock::Clock;
 use crate::base::tls::GateTrust;
 use crate::control::model::{ApproveBody, CommentBody, EmptyBody, Me, RequestView, RequestsBody, RequestsQuery};
@@ -34,6 +34,7 @@ pub(super) async fn run(config: &Path, command: RequesterCommand) -> anyhow::Res
         }
         RequesterCommand::Logout => profile::logout(),
         RequesterCommand::Whoami { remote } => profile::whoami(config, &remote).await,
+        RequesterCommand::Signins(args) => sign_ins::run(config, *args).await,
         RequesterCommand::Targets { target, remote } => targets::run(config, target, &remote).await,
         RequesterCommand::Request(args) => match args.command {
             Some(RequestCommand::Show { request, remote }) => watch::brief(config, &request, &remote).await,

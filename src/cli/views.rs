@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use super::render::{joined, left, list, relative, time, visible};
 use super::table::{Column, cut, less, table, whole};
 use crate::base::duration;
-use crate::control::model::{ChangeEffect, GrantView, Issued, IssuedUser, RequestView, UserView};
+use crate::control::model::{ChangeEffect, GrantView, Issued, IssuedUser, RequestView, SignInView, UserView};
 use crate::gate::session::SessionView;
 use crate::model::grant::Grant;
+use crate::model::ids::SignInId;
 use crate::model::names::IdentityName;
 use crate::model::request::{ApprovedBy, RequestOutcome, RequestSpec};
 
@@ -253,6 +254,26 @@ pub(super) fn sessions(sessions: &[SessionView], now: Timestamp) -> String {
         (less("STATEMENTS", 5), &|session| session.statements.to_string()),
     ];
     table(sessions, "No live sessions.", &columns)
+}
+
+/// Returns sign-ins as a table. `current`: the one that sends this command, if it is one.
+#[must_use]
+pub(super) fn sign_ins(sign_ins: &[SignInView], current: Option<&SignInId>, now: Timestamp) -> String {
+    let marked = |view: &SignInView| match current {
+        Some(current) if *current == view.id => format!("{} (this one)", view.via),
+        _ => view.via.to_string(),
+    };
+    let columns: [Column<'_, SignInView>; 6] = [
+        (whole("SIGN-IN"), &|view| view.id.to_string()),
+        (cut("IDENTITY", 12), &|view| view.identity.to_string()),
+        (whole("AT THE"), &marked),
+        (less("FROM", 2), &|view| {
+            view.client.map(|client| client.to_string()).unwrap_or_default()
+        }),
+        (less("LAST USED", 1), &|view| relative(view.last_used_at, now)),
+        (whole("LEFT"), &|view| left(view.expires_at, now)),
+    ];
+    table(sign_ins, "No sign-ins.", &columns)
 }
 
 /// Returns users as a table.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::{host_port, joined};
+use super::console::ConsoleTable;
 use super::key::keys;
 use super::reader::TableSection;
 use super::settings::{ConnectionLimits, ControlSettings, GateSettings, LoggingSettings, SessionTable, TlsFiles};
@@ -56,6 +57,7 @@ pub(super) fn read(root: &TableSection<'_>) -> GateSettings {
     session.warnings.dedup();
     let (audit, (forward, checkpoint_every)) = root.within("audit", |table| audit(table, &state_dir));
     let control = root.within("control", |table| control(table, &state_dir, &listen));
+    let console = root.within("console", ConsoleTable::read);
     let access = root.within("access", access::access);
     let (policy, policies) = root.within("policy", access::policy);
     let (issuers, oauth) = root.within("identity", issuers::read);
@@ -76,6 +78,7 @@ pub(super) fn read(root: &TableSection<'_>) -> GateSettings {
         session,
         audit,
         control,
+        console,
         access,
         policy,
         policies,

@@ -7,6 +7,7 @@
 
 mod access;
 mod address;
+mod console;
 mod files;
 mod gate;
 mod issuers;
@@ -33,6 +34,7 @@ use crate::model::names::TargetName;
 use reader::{Found, TableReader};
 
 pub use access::{AccessTable, DEFAULT_WINDOW};
+pub use console::ConsoleTable;
 pub use gate::reachable;
 pub use mistake::ConfigMistake;
 pub use profiles::ProfileSettings;

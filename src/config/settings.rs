@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::PolicyLocation;
 use super::access::AccessTable;
 use super::address::joined;
+use super::console::ConsoleTable;
 use super::key::{keys, section};
 use super::profiles::ProfileSettings;
 use super::reader::TableSection;
@@ -56,6 +57,8 @@ pub struct GateSettings {
     pub audit: audit::JournalSettings,
     /// Settings of the control API.
     pub control: ControlSettings,
+    /// Limits on sign-ins.
+    pub console: ConsoleTable,
     /// Limits and defaults of requests and grants.
     pub access: AccessTable,
     /// Place of the policies.

@@ -1,4 +1,4 @@
-//! Authentication of a call, once and before any handler runs, by the token that it carries.
+//! Authentication of a call, once and before any handler runs, by the token that it carries, or by the cookie of a sign-in.
 //!
 //! It is independent of the handlers. A failure counts like a failed login of the wire.
 //!
@@ -11,19 +11,21 @@ use std::time::Duration;
 use axum::Extension;
 use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::long_poll::LongPollLimiter;
 use super::problem::ApiError;
-use super::{ControlContext, OPERATOR_HEADER};
+use super::{ControlContext, OPERATOR_HEADER, same_origin, sign_in_cookie};
 use crate::access::identity_limiter::IdentityPermit;
 use crate::access::quota::RECORD_BYTES;
 use crate::access::strangers::Proof;
 use crate::access::{AccessError, Caller};
 use crate::base::secret::Secret;
+use crate::ledger::{SIGN_IN_PREFIX, SignInView};
 use crate::model::ending::HeldBack;
+use crate::model::sign_in::SignInVia;
 
 /// Number of bytes that the records of one call count for: a decision, and its effect.
 const CALL_RECORD_BYTES: usize = 2 * RECORD_BYTES;
@@ -49,9 +51,10 @@ impl FromRequestParts<Arc<ControlContext>> for Call {
 
 /// Origin of a call; by default this machine's own socket.
 #[derive(Clone, Default)]
-pub(super) struct CallOrigin {
+pub struct CallOrigin {
     /// Address of the caller, if the call comes over a network.
     pub(super) address: Option<IpAddr>,
+    tls: bool,
     connection: Option<Arc<TcpConnection>>,
 }
 
@@ -62,14 +65,21 @@ struct TcpConnection {
 }
 
 impl CallOrigin {
-    pub(super) fn over_tcp(address: IpAddr, proof: Proof) -> Self {
+    pub(super) fn over_tcp(address: IpAddr, proof: Proof, tls: bool) -> Self {
         Self {
             address: Some(address),
+            tls,
             connection: Some(Arc::new(TcpConnection {
                 proof,
                 place: OnceLock::new(),
             })),
         }
+    }
+
+    /// Returns true if the call comes over TLS, so that its cookies are those of [`super::sign_in_cookie`] for TLS.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.tls
     }
 
     /// Counts the connection as this caller's from now on, unless the caller has too many, so that no newer connection
@@ -101,7 +111,7 @@ pub(super) async fn settle(
     mut request: Request,
     next: Next,
 ) -> Response {
-    match prove(&gate, request.headers(), client.address).await {
+    match prove(&gate, request.method(), request.headers(), &client).await {
         Ok(caller) => {
             client.proved(&caller, &hold);
             let wait = wait_of(&caller, &gate);
@@ -111,14 +121,87 @@ pub(super) async fn settle(
             tokio::time::sleep(wait).await;
             answer
         }
-        Err(error) => {
-            let error = match (client.failed().await, error) {
-                (Some(delay), ApiError::Unauthorized | ApiError::Access(AccessError::NotIdentified)) => ApiError::HeldBack(delay),
-                (_, error) => error,
-            };
-            error.into_response()
-        }
+        // The secret of a sign-in cannot be guessed, and the page of one that has ended asks again and again.
+        Err(error) if is_by_cookie(request.headers(), &client) => error.into_response(),
+        Err(error) => held_back(&client, error).await.into_response(),
     }
+}
+
+fn is_by_cookie(headers: &HeaderMap, client: &CallOrigin) -> bool {
+    !headers.contains_key(header::AUTHORIZATION) && sign_in_cookie::read(headers, client.tls).is_some()
+}
+
+/// Counts a failed authentication, waits for as long as its answer is to be held back, and returns the error to answer.
+async fn held_back(client: &CallOrigin, error: ApiError) -> ApiError {
+    match (client.failed().await, error) {
+        (Some(delay), ApiError::Unauthorized | ApiError::Access(AccessError::NotIdentified)) => ApiError::HeldBack(delay),
+        (_, error) => error,
+    }
+}
+
+/// Identifies the reader of a page by the cookie of a sign-in; `None` without one that is good. A request that would change
+/// something and does not come from a page of the gate is an error.
+pub async fn visitor(gate: &ControlContext, request: &Parts) -> Result<Option<Caller>, ApiError> {
+    let client = origin(request);
+    let Some(secret) = sign_in_cookie::read(&request.headers, client.tls) else {
+        return Ok(None);
+    };
+    match by_cookie(gate, &request.method, &request.headers, &client, secret).await {
+        Ok(caller) => {
+            if let Some(hold) = request.extensions.get::<LongPollLimiter>() {
+                client.proved(&caller, hold);
+            }
+            Ok(Some(caller))
+        }
+        // Most often it has ended; a page then says how to sign in again.
+        Err(ApiError::Access(AccessError::NotIdentified)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Signs the bearer of a token in at the console. A failure counts like a failed login of the wire, and its answer is held back.
+/// The form that sends the token has to come from a page of the gate, so that no other site signs its reader in as somebody
+/// else.
+pub async fn sign_in_with_token(
+    gate: &ControlContext,
+    request: &Parts,
+    token: Secret<String>,
+) -> Result<(SignInView, Secret<String>), ApiError> {
+    let client = origin(request);
+    if !same_origin::may_act(&request.method, &request.headers, client.tls) {
+        return Err(ApiError::CrossSite);
+    }
+    let caller = match gate.service.identify(&token, client.address).await {
+        Ok(person) => Caller::Person(person, Arc::new(token)),
+        Err(error) => return Err(held_back(&client, error.into()).await),
+    };
+    if let Some(hold) = request.extensions.get::<LongPollLimiter>() {
+        client.proved(&caller, hold);
+    }
+    Ok(gate.service.sign_in(&caller, SignInVia::Console).await?)
+}
+
+fn origin(request: &Parts) -> CallOrigin {
+    let origin = request.extensions.get::<ConnectInfo<CallOrigin>>();
+    origin.map(|ConnectInfo(origin)| origin.clone()).unwrap_or_default()
+}
+
+async fn by_cookie(
+    gate: &ControlContext,
+    method: &Method,
+    headers: &HeaderMap,
+    client: &CallOrigin,
+    secret: Secret<String>,
+) -> Result<Caller, ApiError> {
+    if !same_origin::may_act(method, headers, client.tls) {
+        return Err(ApiError::CrossSite);
+    }
+    // A cookie stands for a sign-in and nothing else: no token gets into a browser's store.
+    if !secret.expose().starts_with(SIGN_IN_PREFIX) {
+        return Err(AccessError::NotIdentified.into());
+    }
+    let person = gate.service.identify(&secret, client.address).await?;
+    Ok(Caller::Person(person, Arc::new(secret)))
 }
 
 /// Counts the records of a person's call against that person's share of the log. Returns the time to hold the answer back.
@@ -133,7 +216,11 @@ fn wait_of(caller: &Caller, gate: &ControlContext) -> Duration {
     })
 }
 
-async fn prove(gate: &ControlContext, headers: &HeaderMap, client: Option<IpAddr>) -> Result<Caller, ApiError> {
+async fn prove(gate: &ControlContext, method: &Method, headers: &HeaderMap, client: &CallOrigin) -> Result<Caller, ApiError> {
+    if !headers.contains_key(header::AUTHORIZATION) {
+        let secret = sign_in_cookie::read(headers, client.tls).ok_or(ApiError::Unauthorized)?;
+        return by_cookie(gate, method, headers, client, secret).await;
+    }
     let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     if gate.token.proved_by(authorization) {
         return Ok(Caller::Admin {
@@ -148,7 +235,7 @@ async fn prove(gate: &ControlContext, headers: &HeaderMap, client: Option<IpAddr
         return Err(ApiError::Unauthorized);
     }
     let token = Secret::new(token.to_owned());
-    let person = gate.service.identify(&token, client).await?;
+    let person = gate.service.identify(&token, client.address).await?;
     Ok(Caller::Person(person, Arc::new(token)))
 }
 
@@ -171,6 +258,7 @@ pub(super) mod tests {
     /// A local user of no group.
     pub(in crate::control) fn person(name: &str) -> Caller {
         let identity = Identity::local(name.parse().unwrap(), std::collections::BTreeSet::new());
-        Caller::Person(Principal { identity, client: None }, Arc::new(Secret::new("tg_x".to_owned())))
+        let token = Arc::new(Secret::new("tg_x".to_owned()));
+        Caller::Person(Principal::of_token(identity, None), token)
     }
 }

@@ -146,13 +146,21 @@ async fn meet(
 ) -> Option<Displaced> {
     // Answers are small and waited for.
     let _ = tcp.set_nodelay(true);
-    let proof = permit.proof().clone();
+    let (proof, secure) = (permit.proof().clone(), tls.is_some());
     let shaken = tokio::select! {
         displaced = permit.taken() => return Some(displaced),
         shaken = shake(tcp, tls) => shaken,
     };
     match shaken {
-        Ok(stream) => converse(stream, CallOrigin::over_tcp(address.ip(), proof), served, permit.taken()).await,
+        Ok(stream) => {
+            converse(
+                stream,
+                CallOrigin::over_tcp(address.ip(), proof, secure),
+                served,
+                permit.taken(),
+            )
+            .await
+        }
         Err(error) => {
             // Nobody waits for an answer that could be held back.
             let _ = proof.failed(None);

@@ -15,8 +15,10 @@ pub mod model;
 mod openapi;
 mod problem;
 mod routes;
+mod same_origin;
 mod schema;
 mod serve;
+pub mod sign_in_cookie;
 #[cfg(test)]
 pub(crate) mod tests;
 mod token;
@@ -27,6 +29,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use authenticate::{CallOrigin, sign_in_with_token, visitor};
 pub use listen::{MAX_CONNECTIONS, strangers};
 pub use problem::ApiError;
 pub use serve::{ListenError, Listeners, document, serve};

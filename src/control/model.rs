@@ -4,6 +4,7 @@
 
 mod access;
 mod people;
+mod sign_ins;
 mod users;
 
 use ipnet::IpNet;
@@ -14,6 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 
 pub use access::*;
 pub use people::*;
+pub use sign_ins::*;
 pub use users::*;
 
 use crate::audit::Filter;

@@ -14,7 +14,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement
 use utoipa::{Modify, OpenApi};
 
 use super::authenticate::Call;
-use super::model::{GrantView, Problem, RequestView, UnreadableLine, UserView};
+use super::model::{GrantView, Problem, RequestView, SignInView, UnreadableLine, UserView};
 use crate::gate::session::SessionView;
 use crate::model::request::RequestState;
 
@@ -29,7 +29,7 @@ const BEARER_SCHEME: &str = "bearer";
         description = "PostgreSQL access that closes on time: requests, approvals, grants, sessions and the audit log.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
-    components(schemas(Problem, UnreadableLine, GrantView, RequestView, SessionView, RequestState, UserView)),
+    components(schemas(Problem, UnreadableLine, GrantView, RequestView, SessionView, SignInView, RequestState, UserView)),
     modifiers(&BearerScheme)
 )]
 pub(super) struct ApiDocument;
@@ -39,7 +39,7 @@ struct BearerScheme;
 impl Modify for BearerScheme {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let mut bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
-        bearer.description = Some("A user's token, a token of a trusted issuer (JWT), or the admin token.".to_owned());
+        bearer.description = Some("A user's token, a token of a trusted issuer (JWT), the secret of a sign-in, or the admin token. A browser that has signed in at the console sends a cookie instead.".to_owned());
         let components = document.components.get_or_insert_default();
         components.add_security_scheme(BEARER_SCHEME, SecurityScheme::Http(bearer));
     }
@@ -62,7 +62,7 @@ pub(super) fn complete(document: &mut utoipa::openapi::OpenApi) {
         if !path.starts_with("/v1/") {
             continue;
         }
-        for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
+        for operation in [&mut item.get, &mut item.post, &mut item.delete].into_iter().flatten() {
             operation.security = Some(vec![SecurityRequirement::new(BEARER_SCHEME, Vec::<String>::new())]);
             let responses = &mut operation.responses.responses;
             responses.insert("default".to_owned(), refused.clone().into());

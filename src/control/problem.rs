@@ -55,6 +55,11 @@ pub enum ApiError {
     /// The token is missing or wrong, and the answer was delayed.
     #[error("the token is missing or not accepted. {}", .0.told())]
     HeldBack(HeldBack),
+    /// A request with a cookie would change something, and does not come from a page of the gate.
+    #[error(
+        "a page of another site sent this request with your cookie, or the browser does not say which page did; nothing was changed"
+    )]
+    CrossSite,
     /// The request cannot be parsed.
     #[error("{0}")]
     Malformed(String),
@@ -173,6 +178,8 @@ impl ApiError {
             Self::Unauthorized | Self::HeldBack(_) => {
                 class(StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized").with(PROVE_REMEDY)
             }
+            Self::CrossSite => class(StatusCode::FORBIDDEN, "cross-site", "Forbidden from another site")
+                .with("do it in the gate's console; a program sends `Authorization: Bearer …` and no cookie"),
             Self::Malformed(_) => class(StatusCode::BAD_REQUEST, "malformed", "Bad request"),
             Self::NoSuchTarget { known, .. } => {
                 class(StatusCode::UNPROCESSABLE_ENTITY, "no-such-target", "Target not found").with(known.clone())
@@ -246,6 +253,10 @@ fn access(error: &AccessError) -> ProblemClass {
             .with("send a user's token (created by `tidegate user add`) or a token of a trusted issuer"),
         AccessError::ForOneself => class(StatusCode::FORBIDDEN, "for-oneself", "Forbidden for yourself")
             .with("request access (`tidegate request`), or ask another operator"),
+        AccessError::SignedInAlready => class(StatusCode::FORBIDDEN, "signed-in-already", "Forbidden for a sign-in")
+            .with("send your token; a sign-in is renewed by signing in again"),
+        AccessError::NoSuchSignIn(_) => class(StatusCode::NOT_FOUND, "no-such-sign-in", "Sign-in not found")
+            .with("it may have ended; list sign-ins with `tidegate signins`"),
         AccessError::NoSuchUser { nearest, .. } => no_such_user(nearest.as_ref(), ""),
         AccessError::NeverSeen { nearest, .. } => no_such_user(
             nearest.as_ref(),

@@ -27,7 +27,7 @@ use super::listen::{self, ServedListener, TcpFront};
 use super::long_poll::LongPollLimiter;
 use super::openapi::{self, ApiDocument, RenderedDocument};
 use super::problem::ApiError;
-use super::routes::{audit, clock, events, grants, policy, reload, requests, sessions, targets, users};
+use super::routes::{audit, clock, events, grants, policy, reload, requests, sessions, sign_ins, targets, users};
 use super::{ControlContext, files, log, routes};
 use crate::base::tls::ServerTlsCell;
 
@@ -189,6 +189,8 @@ fn authenticated() -> OpenApiRouter<Arc<ControlContext>> {
         .routes(routes!(grants::revoke))
         .routes(routes!(sessions::list))
         .routes(routes!(sessions::kill))
+        .routes(routes!(sign_ins::list, sign_ins::create))
+        .routes(routes!(sign_ins::end))
         .routes(routes!(users::list, users::create))
         .routes(routes!(users::rotate))
         .routes(routes!(users::disable))

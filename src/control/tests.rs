@@ -19,6 +19,7 @@ mod audit_log;
 mod limits;
 mod people;
 mod pipelines;
+mod sign_ins;
 mod tls;
 
 /// A control API on a Unix socket of its own.

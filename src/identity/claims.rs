@@ -29,6 +29,13 @@ pub(super) fn good_at(claims: &Claims, leeway: SignedDuration, now: Timestamp) -
     Ok(())
 }
 
+/// Returns the time at which a token expires; one without a time has expired long ago.
+pub(super) fn expiry(claims: &Claims) -> Timestamp {
+    let expires = time(claims, "exp").ok().flatten();
+    let after_all_time = |expires: SignedDuration| Timestamp::from_duration(expires).unwrap_or(Timestamp::MAX);
+    expires.map_or(Timestamp::UNIX_EPOCH, after_all_time)
+}
+
 /// Returns the identity that the token proves.
 pub(super) fn identity(claims: &Claims, settings: &IssuerSettings) -> Result<Identity, TokenError> {
     let bad = |claim: &str, reason: String| TokenError::Claim {

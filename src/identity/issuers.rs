@@ -137,6 +137,11 @@ impl Issuers {
 
     /// Verifies a token at the time `now` and returns the identity it proves.
     pub async fn verify(&self, token: &Secret<String>, now: Timestamp) -> Result<Identity, TokenError> {
+        Ok(self.verify_until(token, now).await?.0)
+    }
+
+    /// Verifies a token as [`Self::verify`] does; returns also the time at which the token expires.
+    pub async fn verify_until(&self, token: &Secret<String>, now: Timestamp) -> Result<(Identity, Timestamp), TokenError> {
         let token = token.expose().as_str();
         let says = unverified(token)?;
         let issuer = self
@@ -161,7 +166,7 @@ impl Issuers {
         claims::good_at(&claims, leeway, now)?;
         let identity = claims::identity(&claims, settings)?;
         self.nobody_elses(&identity, settings)?;
-        Ok(identity)
+        Ok((identity, claims::expiry(&claims)))
     }
 
     /// Checks that the name does not begin with the longer prefix of another issuer; such a name belongs to that issuer.

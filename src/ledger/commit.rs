@@ -43,7 +43,12 @@ impl LedgerInner {
 
 /// Returns `prefix` followed by 160 random bits in letters.
 pub(super) fn random_letters(prefix: &str) -> Result<Secret<String>, getrandom::Error> {
-    let mut random = [0; SECRET_LETTERS];
+    random_text::<SECRET_LETTERS>(prefix)
+}
+
+/// Returns `prefix` followed by this number of random letters, of five bits each.
+pub(super) fn random_text<const LETTERS: usize>(prefix: &str) -> Result<Secret<String>, getrandom::Error> {
+    let mut random = [0; LETTERS];
     getrandom::fill(&mut random)?;
     let letters = random.iter().filter_map(|byte| SECRET_ALPHABET.get(usize::from(byte & 31)));
     Ok(Secret::new(prefix.chars().chain(letters.copied().map(char::from)).collect()))

@@ -126,4 +126,32 @@ pub(super) const MIGRATIONS: &[&str] = &[
         event TEXT NOT NULL
     ) STRICT;
 ",
+    "
+    -- Sign-ins of people at the console and the command line. One that is over is forgotten.
+    CREATE TABLE sign_ins (
+        id TEXT PRIMARY KEY,
+        identity TEXT NOT NULL,
+        in_groups TEXT NOT NULL,
+        claims TEXT NOT NULL,
+        -- NULL: a local user.
+        issuer TEXT,
+        via TEXT NOT NULL,
+        client TEXT,
+        secret_hash TEXT NOT NULL UNIQUE,
+        -- The token of the local user with which it was made.
+        token_hash TEXT,
+        created_at INTEGER NOT NULL,
+        last_used_at INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL,
+        ended_at INTEGER,
+        ended_by TEXT,
+        end_reason TEXT,
+        CHECK ((issuer IS NULL) = (token_hash IS NOT NULL))
+    ) STRICT, WITHOUT ROWID;
+    CREATE TRIGGER sign_ins_keep_who_and_how_long BEFORE UPDATE ON sign_ins
+    WHEN OLD.ended_at IS NOT NULL OR NEW.identity IS NOT OLD.identity OR NEW.in_groups IS NOT OLD.in_groups
+        OR NEW.claims IS NOT OLD.claims OR NEW.secret_hash IS NOT OLD.secret_hash OR NEW.token_hash IS NOT OLD.token_hash
+        OR NEW.expires_at IS NOT OLD.expires_at
+    BEGIN SELECT RAISE(ABORT, 'whose sign-in it is and until when does not change, nor one that has ended'); END;
+",
 ];

@@ -1,4 +1,4 @@
-//! Ledger of grants, requests and users: the only place where they change. Each change is checked, audited, stored and
+//! Ledger of grants, requests, users and sign-ins: the only place where they change. Each change is checked, audited, stored and
 //! published to its watchers.
 //!
 //! This module does not decide about the rights of the caller, and ends no session: sessions watch their grant.
@@ -21,6 +21,8 @@ mod requests;
 mod restrict;
 mod row;
 mod set_clock;
+mod sign_in_cache;
+mod sign_ins;
 mod sqlite;
 mod store;
 mod turns;
@@ -33,11 +35,13 @@ pub use grants::ENDED_GRANT_RETENTION;
 pub use log_tip::read_log_tip;
 pub use requests::{NewRequest, SubmitResult};
 pub use set_clock::ClockView;
+pub use sign_ins::{NewSignIn, SIGN_IN_PREFIX, SignedIn};
 pub use sqlite::StoreError;
 pub use upkeep::highest_time;
 pub use users::{RotatedToken, groups_of_users};
 pub use views::{
-    ChangeEffect, ChangedSubject, DecisionReasons, GrantFilter, GrantLogin, GrantView, RequestFilter, RequestView, UserView,
+    ChangeEffect, ChangedSubject, DecisionReasons, GrantFilter, GrantLogin, GrantView, RequestFilter, RequestView, SignInView,
+    UserView,
 };
 
 use std::path::Path;
@@ -56,6 +60,7 @@ use crate::model::names::{IdentityName, TargetName};
 use cache::{GrantCache, RequestCache};
 use pending::PendingChanges;
 use record::ChangeRecorder;
+use sign_in_cache::SignInCache;
 use store::Store;
 use users::UserCache;
 
@@ -80,7 +85,9 @@ struct LedgerInner {
     users: Mutex<UserCache>,
     /// Serialises changes of users, and keeps grants and requests from being made meanwhile: see [`LedgerInner::let_in`].
     users_turn: tokio::sync::RwLock<()>,
+    /// Counter of changes of users, and of ends of sign-ins.
     users_changed: watch::Sender<u64>,
+    sign_ins: Mutex<SignInCache>,
     /// Restrictions that are not stored or not on record yet.
     pending: PendingChanges,
     news: broadcast::Sender<ChangedSubject>,
@@ -169,6 +176,7 @@ impl Ledger {
             users: Mutex::new(UserCache::new(loaded.users)),
             users_turn: tokio::sync::RwLock::new(()),
             users_changed: watch::Sender::new(0),
+            sign_ins: Mutex::new(SignInCache::new(loaded.sign_ins)),
             pending: PendingChanges::default(),
             news: broadcast::Sender::new(NEWS_CAPACITY),
         });

@@ -27,6 +27,7 @@ use crate::base::error_chain::display_chain;
 use crate::base::supervision::restarted;
 use crate::model::grant::Grant;
 use crate::model::request::Request;
+use crate::model::sign_in::SignIn;
 
 /// Longest time that an answer waits to report more than "in effect".
 pub(super) const ANSWER_WAIT: Duration = Duration::from_secs(1);
@@ -46,6 +47,7 @@ pub(super) enum ChangeSubject {
     Grant(Arc<GrantEntry>, Grant),
     Request(Arc<RequestEntry>, Request),
     User(StoredUser),
+    SignIn(Box<SignIn>),
     /// Restriction of a former run, which has stored it: only the record is missing.
     Past,
 }
@@ -84,6 +86,10 @@ impl ChangeSubject {
             Self::Grant(_, less) => row::restrict(connection, less),
             Self::Request(_, settled) => row::requests::settle(connection, settled),
             Self::User(less) => row::put_user(connection, less),
+            Self::SignIn(ended) => match &ended.ended {
+                Some(end) => row::sign_ins::end(connection, &ended.id, end).map(drop),
+                None => Ok(()),
+            },
             Self::Past => Ok(()),
         }
     }
@@ -322,7 +328,8 @@ impl LedgerInner {
             ChangeSubject::Grant(entry, _) => (timeout(TURN_WAIT, entry.turn.lock()).await.ok(), None),
             ChangeSubject::Request(entry, _) => (timeout(TURN_WAIT, entry.turn.lock()).await.ok(), None),
             ChangeSubject::User(_) => (None, timeout(TURN_WAIT, self.users_turn.write()).await.ok()),
-            ChangeSubject::Past => (None, None),
+            // Its beginning is on record before it can end.
+            ChangeSubject::SignIn(_) | ChangeSubject::Past => (None, None),
         };
         self.recorder.record(&item.event).await
     }

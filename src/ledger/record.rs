@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::audit::event::{
-    Event, GrantChangeKind, GrantChanged, RequestChangeKind, RequestChanged, UserChangeKind, UserChanged, not_stored_reason,
+    Event, GrantChangeKind, GrantChanged, RequestChangeKind, RequestChanged, SignInChangeKind, SignInChanged, UserChangeKind,
+    UserChanged, not_stored_reason,
 };
 use crate::audit::{AuditError, Journal};
 use crate::base::error_chain::display_chain;
@@ -15,6 +16,7 @@ use crate::model::grant::{Grant, GrantChange};
 use crate::model::ids::LogId;
 use crate::model::names::IdentityName;
 use crate::model::request::{Request, RequestOutcome};
+use crate::model::sign_in::SignIn;
 
 use super::views::DecisionReasons;
 
@@ -207,5 +209,23 @@ pub(super) fn user_event<'a>(
         change: change.into(),
         by: by.to_owned(),
         groups: groups.map(ToString::to_string).collect(),
+    }))
+}
+
+/// Returns the event of a sign-in's beginning or end.
+pub(super) fn sign_in_event(sign_in: &SignIn, change: SignInChangeKind, by: &str, reason: Option<&str>) -> Event<'static> {
+    let begins = change == SignInChangeKind::SignedIn;
+    let groups = sign_in.groups.iter().filter(|_| begins);
+    Event::SignInChanged(Cow::Owned(SignInChanged {
+        sign_in: sign_in.id.clone(),
+        identity: sign_in.identity.clone(),
+        change: change.into(),
+        by: by.to_owned(),
+        via: sign_in.via.into(),
+        client: sign_in.client,
+        issuer: sign_in.issuer.clone(),
+        groups: groups.map(ToString::to_string).collect(),
+        until: sign_in.expires_at,
+        reason: reason.map(str::to_owned),
     }))
 }

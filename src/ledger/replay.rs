@@ -15,13 +15,17 @@ use super::cache::StoredUser;
 use super::record::{LogLine, LogPast};
 use super::sqlite::together;
 use super::{StoreError, row};
-use crate::audit::event::{Event, GrantChangeKind, GrantChanged, RequestChangeKind, RequestChanged, UserChangeKind, UserChanged};
+use crate::audit::event::{
+    Event, GrantChangeKind, GrantChanged, RequestChangeKind, RequestChanged, SignInChangeKind, SignInChanged, UserChangeKind,
+    UserChanged,
+};
 use crate::audit::{self, Filter, ReadError};
 use crate::base::error_chain::display_chain;
 use crate::model::grant::{Grant, Revocation};
-use crate::model::ids::{GrantId, RequestId};
+use crate::model::ids::{GrantId, RequestId, SignInId};
 use crate::model::names::{GroupName, IdentityName};
 use crate::model::request::{Request, RequestOutcome};
+use crate::model::sign_in::SignInEnd;
 
 /// Last recorded state of everything that the new records are about.
 #[derive(Debug, Default)]
@@ -29,6 +33,7 @@ struct LastWords {
     grants: HashMap<GrantId, (GrantChanged, Option<Revocation>)>,
     requests: HashMap<RequestId, RequestOutcome>,
     users: HashMap<IdentityName, UserWords>,
+    sign_ins: HashMap<SignInId, SignInEnd>,
     /// All these events, in the form in which `unrecorded` has them.
     seen: HashSet<String>,
 }
@@ -94,7 +99,7 @@ impl LastWords {
     fn hear(&mut self, at: Timestamp, event: Event<'static>) {
         let about_rights = matches!(
             event,
-            Event::GrantChanged(_) | Event::RequestChanged(_) | Event::UserChanged(_)
+            Event::GrantChanged(_) | Event::RequestChanged(_) | Event::UserChanged(_) | Event::SignInChanged(_)
         );
         if about_rights && let Ok(text) = serde_json::to_string(&event) {
             self.seen.insert(text);
@@ -103,6 +108,7 @@ impl LastWords {
             Event::GrantChanged(changed) => self.hear_of_grant(at, changed.into_owned()),
             Event::RequestChanged(changed) => self.hear_of_request(at, changed.into_owned()),
             Event::UserChanged(changed) => self.hear_of_user(at, changed.into_owned()),
+            Event::SignInChanged(changed) => self.hear_of_sign_in(at, changed.into_owned()),
             _ => {}
         }
     }
@@ -152,6 +158,18 @@ impl LastWords {
         }
     }
 
+    fn hear_of_sign_in(&mut self, at: Timestamp, changed: SignInChanged) {
+        if changed.change == SignInChangeKind::SignedIn {
+            return;
+        }
+        let end = SignInEnd {
+            at,
+            by: changed.by,
+            reason: changed.reason.unwrap_or_default(),
+        };
+        self.sign_ins.entry(changed.sign_in).or_insert(end);
+    }
+
     /// Restricts the store to the log's last state; returns the number of changes.
     fn restrict(&self, connection: &Connection, now: Timestamp) -> Result<usize, StoreError> {
         let mut taken = 0;
@@ -181,6 +199,9 @@ impl LastWords {
                 row::put_user(connection, &less)?;
                 taken += 1;
             }
+        }
+        for (id, end) in &self.sign_ins {
+            taken += usize::from(row::sign_ins::end(connection, id, end)?);
         }
         Ok(taken)
     }

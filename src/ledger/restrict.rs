@@ -49,8 +49,8 @@ impl Ledger {
         })
     }
 
-    /// Disables an identity (a local one or an issuer's): its grants are revoked, so its sessions end at once, and its pending
-    /// requests are rejected.
+    /// Disables an identity (a local one or an issuer's): its grants are revoked, so its sessions end at once, its sign-ins
+    /// end, and its pending requests are rejected.
     pub async fn disable_user(&self, name: &IdentityName, by: &str) -> Result<UserView, LedgerError> {
         let inner = &self.0;
         let disable = |user| StoredUser { disabled: true, ..user };
@@ -147,7 +147,7 @@ impl LedgerInner {
         (next, Some(item))
     }
 
-    /// Revokes all grants of an identity and rejects its pending requests.
+    /// Revokes all grants of an identity, rejects its pending requests and ends its sign-ins.
     pub(super) fn end_all_of(self: &Arc<Self>, who: &IdentityName, by: &str, why: &str) -> Vec<Arc<PendingChange>> {
         let now = self.clock.now();
         let revoke = GrantChange::Revoke {
@@ -160,6 +160,7 @@ impl LedgerInner {
         let mut items: Vec<_> = ended
             .filter_map(|entry| self.restrict_grant(&entry, &revoke, &info).ok())
             .collect();
+        items.extend(self.end_sign_ins_of(who, by, why));
         let operator = by.parse().or_else(|_| OPERATOR.parse::<IdentityName>());
         if let Ok(operator) = operator {
             let pending = self.requests.lock().live_of(who, now);

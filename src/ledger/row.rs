@@ -1,9 +1,10 @@
-//! Grants, sessions, logins, users and the state of the log as rows of the store; requests are in [`requests`]. Times are
-//! microseconds since the epoch. Of a user's token, only the SHA-256 is stored.
+//! Grants, sessions, logins, users and the state of the log as rows of the store; requests are in [`requests`], sign-ins in
+//! [`sign_ins`]. Times are microseconds since the epoch. Of a user's token, only the SHA-256 is stored.
 //!
 //! This module does not judge rows, but a row that cannot be read is an error and never skipped: it could be a revocation.
 
 pub(super) mod requests;
+pub(super) mod sign_ins;
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -51,7 +51,8 @@ impl Ledger {
         }
     }
 
-    /// Sets gate time to the machine's clock; if that is back, ends every grant and rejects every pending request first.
+    /// Sets gate time to the machine's clock; if that is back, ends every grant and every sign-in and rejects every
+    /// pending request first.
     pub async fn set_clock_right(&self, by: &str, reason: Option<&str>) -> Result<ClockView, LedgerError> {
         let ledger = self.clone();
         let (by, reason) = (by.to_owned(), reason.map(str::to_owned));
@@ -94,6 +95,7 @@ impl LedgerInner {
                 .live(now)
                 .map(|entry| entry.current().wish.identity.clone()),
         );
+        who.extend(self.signed_in_identities());
         who.iter().flat_map(|who| self.end_all_of(who, by, SET_BACK)).collect()
     }
 
@@ -123,6 +125,8 @@ fn set_back(connection: &Connection, (from, to): (Timestamp, Timestamp), by: &st
                 request.outcome = Some(RequestOutcome::Withdrawn { at: from });
                 row::requests::settle(connection, &request)?;
             }
+            // Those that had not ended are ended by now.
+            row::sign_ins::forget_all(connection)?;
         }
         execute(connection, "UPDATE gate SET highest_time = ?1", [to.as_microsecond()]).map(drop)
     })

@@ -17,6 +17,7 @@ use super::cache::{GrantEntry, RequestEntry, StoredUser};
 use super::migrations::MIGRATIONS;
 use super::record::LogPast;
 use super::replay;
+use super::sign_in_cache::StoredSignIn;
 use super::sqlite::{BUSY_TIMEOUT, StoreError, durable};
 use super::{OpenSession, row};
 use crate::audit::event::Event;
@@ -30,6 +31,8 @@ pub(super) struct LoadedStore {
     /// Requests that are pending.
     pub(super) requests: Vec<RequestEntry>,
     pub(super) users: Vec<StoredUser>,
+    /// Sign-ins that have not ended.
+    pub(super) sign_ins: Vec<StoredSignIn>,
     /// Events of stored changes that still have to be put on record.
     pub(super) unrecorded: Vec<(i64, Event<'static>)>,
     pub(super) mock_key: [u8; 32],
@@ -87,6 +90,7 @@ impl Store {
             grants: row::load(&connection, now)?,
             requests: row::requests::load_pending(&connection, now)?,
             users: row::load_users(&connection)?,
+            sign_ins: row::sign_ins::load(&connection, now)?,
             unrecorded: row::unrecorded(&connection)?,
             mock_key,
         };

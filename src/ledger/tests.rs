@@ -4,6 +4,7 @@ mod many;
 mod never;
 mod restrict;
 mod set_clock;
+mod sign_ins;
 mod users;
 mod workflow;
 
@@ -39,6 +40,7 @@ impl Script {
             Event::GrantChanged(changed) => (changed.change.to_string(), changed.by.clone()),
             Event::RequestChanged(changed) => (format!("request {}", changed.change), changed.by.to_string()),
             Event::UserChanged(changed) => (format!("user {}", changed.change), changed.by.clone()),
+            Event::SignInChanged(changed) => (format!("sign-in {}", changed.change), changed.by.clone()),
             Event::ClockSet(set) => ("clock_set".to_owned(), set.by.clone()),
             other => panic!("the ledger records no {other:?}"),
         };

@@ -46,6 +46,10 @@ const STORE_TIMEOUT: Duration = Duration::from_secs(1);
 const TOKEN_PREFIX: &str = "tg_";
 /// Author of revocations that the gate makes itself.
 pub(super) const DISABLED_BY: &str = "tidegate";
+/// Reason of the end of sign-ins because the groups of the user have changed.
+const REGROUPED: &str = "the groups of the user changed";
+/// Reason of the end of sign-ins because the token that they were made with is no longer valid.
+const TOKEN_REPLACED: &str = "the token of the user was replaced";
 /// Author of rejections if the operator's own name is no identity name.
 pub(super) const OPERATOR: &str = "operator";
 
@@ -85,7 +89,7 @@ impl Ledger {
         Ok(token)
     }
 
-    /// Issues a new token; the old one is invalid at once, even if the new one cannot be stored.
+    /// Issues a new token; the old one is invalid at once, even if the new one cannot be stored, and the user's sign-ins end.
     pub async fn rotate_user(&self, name: &IdentityName, by: &str) -> Result<RotatedToken, LedgerError> {
         let (token, hash) = fresh_token()?;
         self.local_user(name)?;
@@ -95,7 +99,9 @@ impl Ledger {
         };
         let (_, item) = self.0.restrict_user(name, UserChangeKind::TokenWithdrawn, by, withdraw);
         self.0.users_changed.send_modify(|changes| *changes += 1);
-        let effect = self.0.answer(item.as_slice()).await;
+        let mut items: Vec<_> = item.into_iter().collect();
+        items.extend(self.0.end_sign_ins_of(name, by, TOKEN_REPLACED));
+        let effect = self.0.answer(&items).await;
         let wanted = name.clone();
         let rotate = move |known: Option<StoredUser>, _| {
             let user = local(known, wanted)?;
@@ -109,7 +115,8 @@ impl Ledger {
         Ok(RotatedToken { token, effect })
     }
 
-    /// Replaces the groups of a user. Lost groups are gone at once; new ones take effect when that is on record.
+    /// Replaces the groups of a user, and ends its sign-ins. Lost groups are gone at once; new ones take effect when that is on
+    /// record.
     pub async fn regroup_user(
         &self,
         name: &IdentityName,
@@ -118,6 +125,11 @@ impl Ledger {
     ) -> Result<UserView, LedgerError> {
         let known = self.local_user(name)?;
         let mut effect = None;
+        let mut items = Vec::new();
+        if known.groups != groups {
+            items.extend(self.0.end_sign_ins_of(name, by, REGROUPED));
+            self.0.pursue();
+        }
         if !known.groups.is_subset(&groups) {
             let less = |mut user: StoredUser| {
                 user.groups.retain(|group| groups.contains(group));
@@ -126,7 +138,8 @@ impl Ledger {
             let (now, item) = self.0.restrict_user(name, UserChangeKind::Regrouped, by, less);
             if let Some(item) = item {
                 self.0.users_changed.send_modify(|changes| *changes += 1);
-                effect = Some(self.0.answer(&[item]).await);
+                items.push(item);
+                effect = Some(self.0.answer(&items).await);
             }
             // Others may have changed the user while this waited.
             if effect.is_some() && now.groups == groups {
@@ -215,7 +228,7 @@ impl Ledger {
     /// hash, which a caller cannot choose, so its duration reveals nothing about the token.
     #[must_use]
     pub fn user_by_token(&self, token: &Secret<String>) -> Option<Identity> {
-        let hash = hash(token);
+        let hash = token_hash(token);
         let users = self.0.users.lock();
         let user = users.by_name.get(users.by_hash.get(&hash)?)?;
         (!user.disabled).then(|| Identity::local(user.name.clone(), user.groups.clone()))
@@ -366,11 +379,12 @@ fn local(known: Option<StoredUser>, name: IdentityName) -> Result<StoredUser, Le
 
 fn fresh_token() -> Result<(Secret<String>, String), LedgerError> {
     let token = random_letters(TOKEN_PREFIX)?;
-    let hash = hash(&token);
+    let hash = token_hash(&token);
     Ok((token, hash))
 }
 
-fn hash(token: &Secret<String>) -> String {
+/// Returns the SHA-256 of a token or of a sign-in's secret, in hexadecimal.
+pub(super) fn token_hash(token: &Secret<String>) -> String {
     HEXLOWER.encode(&Sha256::digest(token.expose().as_bytes()))
 }
 

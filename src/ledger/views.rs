@@ -13,9 +13,10 @@ use utoipa::ToSchema;
 use super::cache::{Entry, StoredUser};
 use crate::base::secret::Secret;
 use crate::model::grant::Grant;
-use crate::model::ids::{GrantId, RequestId};
+use crate::model::ids::{GrantId, RequestId, SignInId};
 use crate::model::names::{GroupName, IdentityName, TargetName};
 use crate::model::request::{Request, RequestState};
+use crate::model::sign_in::{SignIn, SignInVia};
 
 /// Progress of a restriction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -80,6 +81,35 @@ pub struct UserView {
     /// Time of creation.
     pub created_at: Timestamp,
     /// Progress of a restriction; only in the answer to one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub effect: Option<ChangeEffect>,
+}
+
+/// Sign-in at the console or the command line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = SignIn)]
+pub struct SignInView {
+    /// Id of the sign-in.
+    pub id: SignInId,
+    /// Identity that signed in.
+    pub identity: IdentityName,
+    /// Source of the identity: `local`, or the URL of a token's issuer.
+    pub source: String,
+    /// Place of the sign-in: `console` or `cli`.
+    #[schema(value_type = String)]
+    pub via: SignInVia,
+    /// Address of the client at the sign-in; absent if it was not on a network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, nullable = false)]
+    pub client: Option<IpAddr>,
+    /// Time of the sign-in.
+    pub created_at: Timestamp,
+    /// Time of the last use.
+    pub last_used_at: Timestamp,
+    /// Latest end.
+    pub expires_at: Timestamp,
+    /// Progress of the end; only in the answer to one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub effect: Option<ChangeEffect>,
@@ -183,6 +213,22 @@ impl RequestView {
             approvals_missing: request.approvals_missing(),
             request: request.clone(),
             effect: None,
+        }
+    }
+}
+
+impl SignInView {
+    pub(super) fn of(sign_in: &SignIn, effect: Option<ChangeEffect>) -> Self {
+        Self {
+            id: sign_in.id.clone(),
+            identity: sign_in.identity.clone(),
+            source: sign_in.issuer.clone().unwrap_or_else(|| "local".to_owned()),
+            via: sign_in.via,
+            client: sign_in.client,
+            created_at: sign_in.created_at,
+            last_used_at: sign_in.last_used_at,
+            expires_at: sign_in.expires_at,
+            effect,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Opaque identifiers of grants, sessions, requests and audit logs. They are names, not secrets.
+//! Opaque identifiers of grants, sessions, requests, sign-ins and audit logs. They are names, not secrets.
 //!
 //! They have no meaning except their prefix, and do not refer to their objects.
 
@@ -49,6 +49,10 @@ id!(
 id!(
     /// Identifier of a request for access.
     RequestId, "request", "rq_"
+);
+id!(
+    /// Identifier of a sign-in: the gate's own session of a person, outside any database.
+    SignInId, "sign-in", "si_"
 );
 id!(
     /// Identifier of an audit log; all segments of one chain have it.

@@ -6,4 +6,5 @@ pub mod ids;
 pub mod names;
 pub mod request;
 mod seconds;
+pub mod sign_in;
 mod text_type;

@@ -40,6 +40,7 @@
 //! - `roles`: a role for each grant: made for its first session, gone when it is over, whatever dies meanwhile
 //! - `rush`: two approvers at once, floods, retries, mistyped names
 //! - `shut_out`: a disabled identity's sessions, requests and grants end at once
+//! - `sign_ins`: a secret of the gate's own in place of a token: at the API, the command line and the wire, until it ends
 //! - `soak`: mixed traffic for a long time leaves memory, descriptors, threads and disk as they were
 //! - `startup`: settings, spellings of a profile, the application's name: what a startup packet says, and what is said of it
 //! - `states`: a thousand sessions in every state at one deadline
@@ -105,6 +106,7 @@ mod restarts;
 mod roles;
 mod rush;
 mod shut_out;
+mod sign_ins;
 mod soak;
 mod startup;
 mod statements;

@@ -92,15 +92,23 @@ impl CedarSchema {
             Resource::Access(wish) => self.access(wish, &principal, &mut entities)?,
             Resource::Request(request) => self.request(request, &principal, &mut entities)?,
         };
-        let context = CedarContext::from_pairs(self.context(question)).map_err(|error| error.to_string())?;
-        let request = CedarRequest::new(
-            principal.clone(),
-            self.action(question.action),
-            resource.clone(),
-            context,
-            Some(&self.schema),
-        )
-        .map_err(|error| error.to_string())?;
+        let request = |attributes: EntityAttributes| {
+            let context = CedarContext::from_pairs(attributes).map_err(|error| error.to_string())?;
+            let (principal, action) = (principal.clone(), self.action(question.action));
+            let request = CedarRequest::new(principal, action, resource.clone(), context, Some(&self.schema));
+            request.map_err(|error| error.to_string())
+        };
+        let mut attributes = self.context(question);
+        let request = match question.context.signed_in_ago {
+            None => request(attributes)?,
+            Some(age) => {
+                let without = attributes.clone();
+                let age = RestrictedExpression::new_long(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+                attributes.insert("signed_in_ago".to_owned(), age);
+                // No policy of a set from before this attribute can ask for it.
+                request(attributes).or_else(|_| request(without))?
+            }
+        };
         let entities = Entities::from_entities(entities, Some(&self.schema)).map_err(|error| error.to_string())?;
         Ok(CedarQuestion {
             request,

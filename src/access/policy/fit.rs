@@ -21,6 +21,7 @@ pub(super) fn check(cedar: &CedarSchema) -> Result<(), String> {
             now: Timestamp::UNIX_EPOCH,
             client: full.then_some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             active_grants: 1,
+            signed_in_ago: full.then_some(Duration::from_secs(1)),
         };
         for action in Action::ALL {
             let resource = match action {

@@ -22,6 +22,7 @@ pub use words::PolicyVocabulary;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -70,6 +71,8 @@ pub struct QuestionContext {
     pub client: Option<IpAddr>,
     /// Number of grants of the identity that have not ended.
     pub active_grants: u32,
+    /// Age of the sign-in that proved the identity; `None`: a token did.
+    pub signed_in_ago: Option<Duration>,
 }
 
 /// One access question.

@@ -75,6 +75,8 @@ struct TableCase {
     from: Option<IpAddr>,
     #[serde(default)]
     active_grants: u32,
+    /// Age of the sign-in, like `10m`; absent: the identity sends a token.
+    signed_in_ago: Option<String>,
     expect: String,
     by: Option<Vec<String>>,
 }
@@ -171,6 +173,11 @@ fn ask(policies: &Policies, case: &TableCase) -> Result<(String, Vec<String>, Op
         now: time(policies, case.at.as_deref())?,
         client: case.from,
         active_grants: case.active_grants,
+        signed_in_ago: case
+            .signed_in_ago
+            .as_deref()
+            .map(|age| duration("signed_in_ago", age))
+            .transpose()?,
     };
     let identity = Identity {
         name: case.who.clone(),
@@ -220,7 +227,7 @@ fn wish(case: &TableCase) -> Result<RequestSpec, String> {
         claims: BTreeMap::new(),
         target: case.target.clone().ok_or("target = \"...\" is missing")?,
         profile: case.profile.clone().ok_or("profile = \"...\" is missing")?,
-        window: duration(window)?,
+        window: duration("for", window)?,
         reason: case.reason.clone(),
         ticket: case.ticket.clone(),
         max_sessions: case.sessions,
@@ -228,8 +235,8 @@ fn wish(case: &TableCase) -> Result<RequestSpec, String> {
     })
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
-    notes::duration(text).ok_or_else(|| format!("for = {text:?} is not a duration; write it like 45m or 2h30m"))
+fn duration(key: &str, text: &str) -> Result<Duration, String> {
+    notes::duration(text).ok_or_else(|| format!("{key} = {text:?} is not a duration; write it like 45m or 2h30m"))
 }
 
 fn request(wish: RequestSpec) -> Result<Request, String> {

@@ -65,6 +65,7 @@ fn context() -> QuestionContext {
         now: "2026-08-03T10:00:00Z".parse().unwrap(),
         client: None,
         active_grants: 0,
+        signed_in_ago: None,
     }
 }
 
@@ -553,6 +554,7 @@ fn question() -> impl Strategy<Value = (Identity, Request, Action, QuestionConte
                     now: context().now + jiff::SignedDuration::from_hours(hour),
                     client: client.map(|bits| IpAddr::V4((bits % 3 * 83_886_080 + 167_772_160).into())),
                     active_grants: u32::try_from(hour % 7).unwrap(),
+                    signed_in_ago: (hour % 2 == 0).then_some(Duration::from_secs(seconds)),
                 };
                 (who, request(asked), action, context)
             },

@@ -90,6 +90,20 @@ vocabulary! {
 }
 
 vocabulary! {
+    /// Kind of change of a sign-in.
+    pub enum SignInChangeKind {
+        /// It began.
+        SignedIn = "signed_in",
+        /// The person ended it.
+        SignedOut = "signed_out",
+        /// An operator or the gate ended it.
+        Ended = "ended",
+        /// The change in the record before it did not take place.
+        NotStored = "not_stored",
+    }
+}
+
+vocabulary! {
     /// TLS version of a connection, named as in `pg_stat_ssl`.
     pub enum TlsVersion {
         /// No TLS.

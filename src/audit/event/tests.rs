@@ -4,10 +4,14 @@ use std::collections::BTreeSet;
 
 use jiff::tz::TimeZone;
 
-use super::{GrantChangeKind, RefusalKind, RequestChangeKind, RoleChangeKind, TlsVersion, UserChangeKind, not_stored_reason};
+use super::{
+    GrantChangeKind, RefusalKind, RequestChangeKind, RoleChangeKind, SignInChangeKind, TlsVersion, UserChangeKind,
+    not_stored_reason,
+};
 use crate::audit::{EventName, LogRecord, render};
 use crate::model::ending::{EndingKind, FateKind};
 use crate::model::names::{EnumOrUnknown, Vocabulary};
+use crate::model::sign_in::SignInVia;
 
 const EXAMPLES: &str = include_str!("../snapshots/records.jsonl");
 
@@ -30,6 +34,7 @@ fn every_kind_of_record_is_written_as_the_examples_say() {
 fn the_examples_have_every_field() {
     let source = [
         include_str!("../event.rs"),
+        include_str!("sign_in.rs"),
         include_str!("statement.rs"),
         include_str!("../checkpoint.rs"),
     ]
@@ -72,6 +77,8 @@ fn the_names_are_those_on_disk() {
         names(UserChangeKind::ALL),
         "added token_withdrawn rotated regrouped disabled enabled not_stored"
     );
+    assert_eq!(names(SignInChangeKind::ALL), "signed_in signed_out ended not_stored");
+    assert_eq!(names(SignInVia::ALL), "console cli");
     assert_eq!(names(TlsVersion::ALL), "none TLSv1.2 TLSv1.3");
     assert_eq!(names(FateKind::ALL), "none rolled_back committed unknown");
     let endings = "quit disconnected malformed protocol_unsupported tls_required no_user parameter_refused options_unreadable \
@@ -100,6 +107,8 @@ fn a_name_of_a_later_version_is_read_shown_and_written_as_it_is() {
         ("request_changed", "change", "approved"),
         ("role_changed", "change", "left"),
         ("user_changed", "change", "added"),
+        ("sign_in_changed", "change", "signed_in"),
+        ("sign_in_changed", "via", "console"),
         ("session_started", "tls", "TLSv1.3"),
         ("session_ended", "ending", "expired"),
         ("session_ended", "fate", "rolled_back"),

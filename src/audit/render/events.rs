@@ -10,7 +10,8 @@ use jiff::tz::TimeZone;
 use super::{MIN_SQL_CHARS, begin, place, span};
 use crate::audit::event::{
     ClockSet, DecisionMade, Event, JournalHealed, KeyChanged, ParameterValue, RefusalsCounted, RequestChanged, SessionEnded,
-    SessionStarted, SqlText, Statement, StatementKind, StatementOutcome, StatementResult, TransactionChanged, TransactionStatus,
+    SessionStarted, SignInChangeKind, SignInChanged, SqlText, Statement, StatementKind, StatementOutcome, StatementResult,
+    TransactionChanged, TransactionStatus,
 };
 use crate::audit::sql_analysis::AnalysisCache;
 use crate::audit::timeline::OUTCOME_UNKNOWN;
@@ -56,6 +57,7 @@ pub(super) fn description(event: &Event<'_>, zone: &TimeZone) -> String {
             format!("{} role {} on {}{until}{detail}", event.change, event.role, event.target)
         }
         Event::UserChanged(event) => format!("{} {} by {}", event.change, event.identity, event.by),
+        Event::SignInChanged(event) => sign_in_changed(event, zone),
         Event::IdentityRefused(event) => format!("{}: {}", event.claimed.as_deref().unwrap_or("?"), event.detail),
         Event::PolicyLoaded(event) => format!("{}: {}", either(event.accepted, "in force", "refused"), event.detail),
         Event::SessionStarted(event) => session_started(event, zone),
@@ -122,6 +124,19 @@ fn request_changed(event: &RequestChanged) -> String {
     format!(
         "{} {} {asked} by {}{glass}{ticket}{why}{policies}",
         event.change, event.request, event.by
+    )
+}
+
+fn sign_in_changed(event: &SignInChanged, zone: &TimeZone) -> String {
+    let client = behind(" from ", event.client);
+    let until = match event.change.known() {
+        Some(SignInChangeKind::SignedIn) => until(Some(event.until), zone),
+        _ => String::new(),
+    };
+    let reason = behind(": ", event.reason.as_ref());
+    format!(
+        "{} {} at the {}{client} by {}{until}{reason}",
+        event.change, event.sign_in, event.via, event.by
     )
 }
 

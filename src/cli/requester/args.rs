@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use super::super::access::AccessArgs;
 use super::super::args::{GatePlace, OutputArgs, RemoteArgs};
 use super::super::grant::{ExtendArgs, GrantsPage};
-use super::super::{complete, run, user};
+use super::super::{complete, run, sign_ins, user};
 use crate::base::duration;
 use crate::base::tls::Fingerprint;
 use crate::model::ids::{GrantId, RequestId};
@@ -46,6 +46,15 @@ An operator of the gate creates your token: tidegate user add NAME.")]
         #[command(flatten)]
         remote: RemoteArgs,
     },
+    /// Lists your sign-ins at the console and the command line, or ends them
+    #[command(after_help = "\
+Examples:
+  tidegate signins
+  tidegate signins end si_4k2m9x0a7b
+  tidegate signins end --all
+
+Operators see the sign-ins of all identities.")]
+    Signins(Box<sign_ins::SignInsArgs>),
     /// Requests access, waits for approval and starts psql
     Psql(run::PsqlArgs),
     /// Requests access, waits for approval and runs a command; releases the grant afterwards

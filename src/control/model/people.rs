@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::{GrantView, ProfileBody};
 pub use crate::ledger::RequestView;
-use crate::model::ids::{GrantId, RequestId};
+use crate::model::ids::{GrantId, RequestId, SignInId};
 use crate::model::names::{GroupName, IdentityName, ProfileName, TargetName};
 use crate::model::request::RequestState;
 
@@ -26,6 +26,10 @@ pub struct Me {
     pub source: String,
     /// True if the caller may administer.
     pub admin: bool,
+    /// Sign-in whose secret the caller has sent; absent if it was a token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub sign_in: Option<SignInId>,
 }
 
 /// Targets: `GET /v1/targets`.

@@ -11,6 +11,7 @@ pub(super) mod policy;
 pub(super) mod reload;
 pub(super) mod requests;
 pub(super) mod sessions;
+pub(super) mod sign_ins;
 pub(super) mod targets;
 pub(super) mod users;
 
@@ -48,6 +49,10 @@ pub(super) async fn me(Call { gate, caller }: Call) -> JsonAnswer<Me> {
             .unwrap_or_default(),
         source: caller.source().to_owned(),
         admin: gate.service.would(&caller, Action::Administer),
+        sign_in: caller
+            .person()
+            .ok()
+            .and_then(|person| Some(person.sign_in.as_ref()?.id.clone())),
     }))
 }
 

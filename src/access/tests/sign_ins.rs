@@ -1,0 +1,197 @@
+//! Sign-ins as policies see them, and as callers make and end them.
+
+use super::*;
+use crate::model::sign_in::{SignInLimits, SignInVia};
+
+/// Break-glass and approvals of writing want a sign-in of the last quarter of an hour.
+const FRESH: &str = r#"
+@id("fresh-for-breaking-the-glass") @advice("sign in again")
+forbid (principal, action == Tidegate::Action::"break-glass", resource)
+unless { context has signed_in_ago && context.signed_in_ago < 900 };
+@id("fresh-for-writing")
+forbid (principal, action == Tidegate::Action::"approve", resource)
+when { resource.profile == "read-write" }
+unless { context has signed_in_ago && context.signed_in_ago < 900 };
+"#;
+
+impl Bench {
+    fn fresh() -> Self {
+        Self::with(Some(policies(&format!("{POLICIES}{FRESH}"))))
+    }
+
+    async fn caller(&self, name: &str, groups: &[&str]) -> Caller {
+        let groups = groups.iter().map(|group| group.parse().unwrap()).collect();
+        let token = self.ledger.add_user(&name.parse().unwrap(), groups, "ops").await.unwrap();
+        self.bearer(token).await
+    }
+
+    async fn bearer(&self, token: Secret<String>) -> Caller {
+        Caller::Person(self.service.identify(&token, Some(CLIENT)).await.unwrap(), Arc::new(token))
+    }
+
+    /// The caller as its sign-in.
+    async fn signed_in(&self, caller: &Caller) -> Caller {
+        let (_, secret) = self.service.sign_in(caller, SignInVia::Console).await.unwrap();
+        self.bearer(secret).await
+    }
+}
+
+fn break_glass() -> RequestArgs {
+    RequestArgs {
+        break_glass: true,
+        reason: Some("INC-77".to_owned()),
+        ..asked("orders", "read-only")
+    }
+}
+
+#[tokio::test]
+async fn policies_see_how_long_ago_it_was_and_a_token_has_no_age() {
+    let bench = Bench::fresh();
+    let (ana, lea) = (bench.caller("ana", &["qa"]).await, bench.caller("lea", &["leads"]).await);
+    let (signed_in, leas) = (bench.signed_in(&ana).await, bench.signed_in(&lea).await);
+    let refused = bench.service.submit(ana.person().unwrap(), break_glass()).await;
+    assert!(
+        matches!(&refused, Err(AccessError::Denied { why, .. }) if why == "sign in again"),
+        "{refused:?}"
+    );
+    let view = bench
+        .service
+        .submit(signed_in.person().unwrap(), break_glass())
+        .await
+        .unwrap();
+    // The connect proves a secret of the grant, and no sign-in.
+    bench.connect(view.request.grant().unwrap()).await.unwrap();
+
+    let waits = bench
+        .service
+        .submit(ana.person().unwrap(), asked("orders", "read-write"))
+        .await
+        .unwrap();
+    let named = bench.service.approvers(&waits).await;
+    assert_eq!(named.names, ["lea".parse().unwrap()], "she can sign in");
+    let approve = async |caller: &Caller| {
+        let who = caller.person().unwrap();
+        let approved = bench
+            .service
+            .approve(who, &waits.request.id, NarrowedRequest::default(), None)
+            .await;
+        approved.is_ok()
+    };
+    assert!(!approve(&lea).await);
+    bench.pass(Duration::from_mins(16));
+    let (later, leas) = (
+        bench.service.identify(bearer_of(&signed_in), None).await.unwrap(),
+        bench.bearer(bearer_of(&leas).clone()).await,
+    );
+    assert!(!approve(&leas).await);
+    assert!(bench.service.submit(&later, break_glass()).await.is_err());
+    assert!(approve(&bench.signed_in(&lea).await).await);
+}
+
+fn bearer_of(caller: &Caller) -> &Secret<String> {
+    match caller {
+        Caller::Person(_, secret) => secret,
+        Caller::Admin { .. } => panic!("a person"),
+    }
+}
+
+#[tokio::test]
+async fn it_is_made_with_a_token_and_lasts_no_longer() {
+    let bench = Bench::new();
+    let ana = bench.caller("ana", &["qa"]).await;
+    let before = bench.clock.now();
+    let (view, secret) = bench.service.sign_in(&ana, SignInVia::Cli).await.unwrap();
+    let standing = bench.bearer(secret.clone()).await;
+    assert_eq!(standing.person().unwrap().identity, ana.person().unwrap().identity);
+    let again = bench.service.sign_in(&standing, SignInVia::Cli).await;
+    assert!(matches!(again, Err(AccessError::SignedInAlready)));
+    let admin = Caller::Admin {
+        operator: "ops".to_owned(),
+    };
+    assert!(matches!(
+        bench.service.sign_in(&admin, SignInVia::Cli).await,
+        Err(AccessError::NoPerson)
+    ));
+    // A job's token is good for some minutes, and so is what is made of it.
+    let until = bench.clock.now() + Duration::from_mins(5);
+    let job = Principal {
+        proof_until: Some(until),
+        ..pipeline("shop/orders")
+    };
+    let (of_job, _) = bench.service.sign_in(&job.caller(), SignInVia::Cli).await.unwrap();
+    assert_eq!(of_job.expires_at, until);
+    let longest = SignInLimits::default().longest;
+    assert!((before + longest..bench.clock.now() + longest).contains(&view.expires_at));
+    // A token that is replaced while its bearer signs in makes none.
+    bench.ledger.rotate_user(ana.person().unwrap().name(), "ops").await.unwrap();
+    assert!(matches!(
+        bench.service.sign_in(&ana, SignInVia::Cli).await,
+        Err(AccessError::NotIdentified)
+    ));
+    assert!(bench.service.identify(&secret, None).await.is_err());
+}
+
+#[tokio::test]
+async fn an_answer_ends_with_the_sign_in() {
+    let bench = Bench::new();
+    let ana = bench.caller("ana", &["qa"]).await;
+    let signed_in = bench.signed_in(&ana).await;
+    let standing = bench.service.standing(&signed_in);
+    assert!(standing.holds() && bench.service.is_as_before(&signed_in));
+    let id = signed_in.person().unwrap().sign_in.clone().unwrap().id;
+    let (eve, ops) = (bench.caller("eve", &["qa"]).await, bench.caller("olga", &["ops"]).await);
+    assert!(matches!(
+        bench.service.end_sign_in(&eve, &id).await,
+        Err(AccessError::NoSuchSignIn(_))
+    ));
+    assert!(bench.service.sign_ins(&eve, None).is_empty());
+    assert_eq!(bench.service.sign_ins(&ops, None).len(), 1);
+    let over = standing.over();
+    tokio::pin!(over);
+    assert!(tokio::time::timeout(Duration::from_millis(50), &mut over).await.is_err());
+    bench.service.end_sign_in(&ops, &id).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(1), over).await.unwrap();
+    assert!(!standing.holds() && !bench.service.is_as_before(&signed_in));
+    assert!(bench.decisions().contains(&(
+        "olga".to_owned(),
+        "administer".to_owned(),
+        true,
+        "ops-run-the-gate".to_owned()
+    )));
+
+    // Bound to an address, and shorter than before, from a reload on.
+    let signed_in = bench.signed_in(&ana).await;
+    let mut rules = testing::rules(Some(policies(POLICIES)));
+    rules.sign_ins.bind_address = true;
+    bench.rules.send_replace(Arc::new(rules));
+    let secret = bearer_of(&signed_in);
+    assert!(bench.service.identify(secret, Some(CLIENT)).await.is_ok());
+    let elsewhere = bench.service.identify(secret, Some("192.0.2.7".parse().unwrap())).await;
+    assert!(matches!(elsewhere, Err(AccessError::NotIdentified)));
+    let told = bench.records().into_iter().find_map(|event| match event {
+        Event::IdentityRefused(refused) => Some(refused.detail.clone()),
+        _ => None,
+    });
+    assert!(told.unwrap().contains("console.bind_address"));
+}
+
+/// Folders of policies have a schema of their own, which may be from before.
+#[tokio::test]
+async fn an_older_schema_is_not_told_of_it() {
+    let schema = include_str!("../../../policies/schema.cedarschema");
+    let older: Vec<_> = schema.lines().filter(|line| !line.contains("signed_in_ago")).collect();
+    let file = |name: &str, text: &str| policy::PolicyFile {
+        name: name.to_owned(),
+        text: text.to_owned(),
+    };
+    let (schema, set) = (file("schema.cedarschema", &older.join("\n")), [file("test.cedar", POLICIES)]);
+    let set = Policies::parse(&schema, &set, jiff::tz::TimeZone::UTC).unwrap();
+    let bench = Bench::with(Some(Arc::new(set)));
+    let ana = bench.caller("ana", &["qa"]).await;
+    let signed_in = bench.signed_in(&ana).await;
+    let view = bench
+        .service
+        .submit(signed_in.person().unwrap(), asked("orders", "read-only"))
+        .await;
+    assert_eq!(view.unwrap().status, "approved");
+}
