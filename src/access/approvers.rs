@@ -1,4 +1,4 @@
-//! Names of the users that could approve a pending request. The policies are asked about every local user, on a blocking
+//! Names of the users that could approve a request, pending or not made yet. The policies are asked about every local user, on a blocking
 //! thread; an answer is kept for a minute at most.
 //!
 //! The names are a hint: the policies decide again at the approval, with the approver's address. The address is not known
@@ -17,8 +17,8 @@ use crate::access::policy::{AccessQuestion, Action, QuestionContext, Resource};
 use crate::identity::Identity;
 use crate::ledger::RequestView;
 use crate::model::ids::RequestId;
-use crate::model::names::IdentityName;
-use crate::model::request::Request;
+use crate::model::names::{IdentityName, ProfileName, TargetName};
+use crate::model::request::{Request, RequestSpec};
 
 /// Maximum number of approvers named to a waiting requester; a longer list would not be read.
 const MAX_APPROVERS: usize = 20;
@@ -39,9 +39,18 @@ pub struct Approvers {
 /// Cache of recent answers, and the lock of the one evaluation.
 #[derive(Debug, Default)]
 pub(super) struct ApproverCache {
-    known: Mutex<HashMap<RequestId, CachedApprovers>>,
+    known: Mutex<HashMap<ApproverQuestion, CachedApprovers>>,
     /// Lock held during an evaluation.
     asking: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// Subject of a question for approvers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum ApproverQuestion {
+    /// Request that was made.
+    Request(RequestId),
+    /// Request that this identity could make.
+    Offer(IdentityName, TargetName, ProfileName),
 }
 
 #[derive(Debug)]
@@ -67,14 +76,28 @@ impl AccessService {
     pub async fn approvers(&self, request: &RequestView) -> Approvers {
         let rules = self.rules();
         let no_issuer = rules.issuers.settings().next().is_none();
-        let names = self.approving_users(rules, &request.request).await;
+        let subject = ApproverQuestion::Request(request.request.id.clone());
+        let names = self.approving_users(rules, subject, &request.request).await;
         Approvers {
             nobody: names.is_empty() && no_issuer,
             names,
         }
     }
 
-    async fn approving_users(&self, rules: Arc<AccessRules>, request: &Request) -> Vec<IdentityName> {
+    /// Returns the identities that could approve a request of this kind, if it were made now.
+    pub(super) async fn approvers_of_offer(
+        &self,
+        rules: Arc<AccessRules>,
+        wish: RequestSpec,
+        approvals: u32,
+    ) -> Vec<IdentityName> {
+        let subject = ApproverQuestion::Offer(wish.identity.clone(), wish.target.clone(), wish.profile.clone());
+        let now = self.0.clock.now();
+        let request = Request::waiting(RequestId::from_random([0; 10]), wish, approvals, now, now);
+        self.approving_users(rules, subject, &request).await
+    }
+
+    async fn approving_users(&self, rules: Arc<AccessRules>, subject: ApproverQuestion, request: &Request) -> Vec<IdentityName> {
         let basis = AnswerBasis {
             policy_set: rules.policy_set(),
             users: *self.0.ledger.users_changed().borrow(),
@@ -82,12 +105,12 @@ impl AccessService {
             minute: self.0.clock.now().as_second().div_euclid(60),
         };
         let approvers = &self.0.approvers;
-        if let Some(names) = approvers.known(&request.id, &basis) {
+        if let Some(names) = approvers.known(&subject, &basis) {
             return names;
         }
         let turn = Arc::clone(&approvers.asking).lock_owned().await;
         // The previous holder of the lock may have answered the same question.
-        if let Some(names) = approvers.known(&request.id, &basis) {
+        if let Some(names) = approvers.known(&subject, &basis) {
             return names;
         }
         let (service, request) = (self.clone(), request.clone());
@@ -99,7 +122,7 @@ impl AccessService {
                 basis,
                 names: names.clone(),
             };
-            service.0.approvers.remember(request.id, answer);
+            service.0.approvers.remember(subject, answer);
             names
         });
         // The join fails only when the gate shuts down.
@@ -134,13 +157,13 @@ impl AccessService {
 }
 
 impl ApproverCache {
-    fn known(&self, request: &RequestId, basis: &AnswerBasis) -> Option<Vec<IdentityName>> {
+    fn known(&self, subject: &ApproverQuestion, basis: &AnswerBasis) -> Option<Vec<IdentityName>> {
         let known = self.known.lock();
-        let answer = known.get(request).filter(|answer| answer.basis == *basis)?;
+        let answer = known.get(subject).filter(|answer| answer.basis == *basis)?;
         Some(answer.names.clone())
     }
 
-    fn remember(&self, request: RequestId, answer: CachedApprovers) {
+    fn remember(&self, subject: ApproverQuestion, answer: CachedApprovers) {
         let mut known = self.known.lock();
         if known.len() >= MAX_CACHED_ANSWERS {
             known.retain(|_, old| old.basis.minute == answer.basis.minute);
@@ -148,7 +171,7 @@ impl ApproverCache {
         if known.len() >= MAX_CACHED_ANSWERS {
             known.clear();
         }
-        known.insert(request, answer);
+        known.insert(subject, answer);
     }
 }
 
@@ -173,7 +196,7 @@ mod tests {
                     basis: basis(minute.into()),
                     names: Vec::new(),
                 };
-                approvers.remember(RequestId::from_random(random), answer);
+                approvers.remember(ApproverQuestion::Request(RequestId::from_random(random)), answer);
                 assert!(approvers.known.lock().len() <= MAX_CACHED_ANSWERS);
             }
         }

@@ -3,15 +3,19 @@
 //! It asks the policies and makes no request.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 use utoipa::ToSchema;
 
 use super::explain::VerdictView;
-use super::{AccessRules, AccessService, Caller, Principal, ProfileWords, RequestArgs, decide};
+use super::{AccessError, AccessRules, AccessService, Caller, Principal, ProfileWords, RequestArgs, decide};
 use crate::access::policy::RequestVerdict;
-use crate::model::names::{ProfileName, TargetName};
+use crate::model::names::{IdentityName, ProfileName, TargetName};
+
+/// Reason of a request that is tried with one.
+const SOME_REASON: &str = "a reason";
 
 /// Profile, described in words.
 #[skip_serializing_none]
@@ -35,6 +39,9 @@ pub struct ProfileView {
     /// True if the verdict applies only to a request with a reason; without one it is denied.
     #[serde(default)]
     pub needs_reason: bool,
+    /// Users that could approve such a request, if it needs approvers; only in the answer about one target.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approvers: Vec<IdentityName>,
 }
 
 impl ProfileView {
@@ -49,6 +56,7 @@ impl ProfileView {
             rails,
             verdict: None,
             needs_reason: false,
+            approvers: Vec::new(),
         }
     }
 }
@@ -72,6 +80,23 @@ impl AccessService {
         rules.targets.iter().map(offers).collect()
     }
 
+    /// Returns the same for one target, with the users that could approve a request where it needs approvers.
+    pub async fn offers_of(&self, caller: &Caller, target: &str) -> Result<BTreeMap<TargetName, Vec<ProfileView>>, AccessError> {
+        let rules = self.rules();
+        let (target, _) = decide::find_target(&rules, target)?;
+        let mut profiles = self.offers(caller).remove(target).unwrap_or_default();
+        for offer in &mut profiles {
+            let approvals = offer.verdict.as_ref().and_then(|verdict| verdict.approvals);
+            let (Some(approvals), Ok(who)) = (approvals, caller.person()) else {
+                continue;
+            };
+            let reason = offer.needs_reason.then_some(SOME_REASON);
+            let wish = decide::wish(&rules, &who.identity, &plain(target, &offer.profile, reason))?;
+            offer.approvers = self.approvers_of_offer(Arc::clone(&rules), wish, approvals).await;
+        }
+        Ok(BTreeMap::from([(target.clone(), profiles)]))
+    }
+
     /// Returns the verdict on a request, and true if that is the verdict on one with a reason.
     fn offered(
         &self,
@@ -81,12 +106,7 @@ impl AccessService {
         profile: &ProfileName,
     ) -> (RequestVerdict, bool) {
         let verdict = |reason: Option<&str>| {
-            let asked = RequestArgs {
-                target: target.to_string(),
-                profile: Some(profile.to_string()),
-                reason: reason.map(str::to_owned),
-                ..RequestArgs::default()
-            };
+            let asked = plain(target, profile, reason);
             let denied = |why: String| RequestVerdict::Denied { why };
             let wish = match decide::wish(rules, &who.identity, &asked) {
                 Ok(wish) => wish,
@@ -96,9 +116,19 @@ impl AccessService {
             rules.judge(&who.identity, &wish, context).verdict
         };
         let plain = verdict(None);
-        let with_reason = matches!(plain, RequestVerdict::Denied { .. }).then(|| verdict(Some("a reason")));
+        let with_reason = matches!(plain, RequestVerdict::Denied { .. }).then(|| verdict(Some(SOME_REASON)));
         let better = with_reason.filter(|verdict| !matches!(verdict, RequestVerdict::Denied { .. }));
         let needs_reason = better.is_some();
         (better.unwrap_or(plain), needs_reason)
+    }
+}
+
+/// Returns a request for a profile that names nothing else but a reason.
+fn plain(target: &TargetName, profile: &ProfileName, reason: Option<&str>) -> RequestArgs {
+    RequestArgs {
+        target: target.to_string(),
+        profile: Some(profile.to_string()),
+        reason: reason.map(str::to_owned),
+        ..RequestArgs::default()
     }
 }

@@ -8,16 +8,12 @@ use super::args::RemoteArgs;
 use super::policy::verdict_words;
 use super::render::{self, visible};
 use super::table::{Column, cut, table, whole};
-use crate::control::model::{ProfileBody, TargetBody, Targets};
+use super::views::who_can;
+use crate::control::model::{ProfileBody, TargetBody, Targets, TargetsQuery};
 
 pub(super) async fn run(config: &Path, target: Option<String>, remote: &RemoteArgs) -> anyhow::Result<()> {
-    let mut targets: Targets = remote.place.person(config)?.get("/v1/targets", &()).await?;
-    if let Some(wanted) = &target {
-        targets.targets.retain(|target| target.name.as_str() == wanted);
-        if targets.targets.is_empty() {
-            anyhow::bail!("no target {wanted} at this gate; list targets with `tidegate targets`");
-        }
-    }
+    let query = TargetsQuery { target: target.clone() };
+    let targets: Targets = remote.place.person(config)?.get("/v1/targets", &query).await?;
     remote.show(&targets, |targets| match target {
         Some(_) => told(targets),
         None => listed(targets),
@@ -38,13 +34,14 @@ fn listed(targets: &Targets) -> String {
         (cut("MAY", 20), &|(_, detail)| visible(&detail.may.join("; "))),
     ];
     let table = table(&rows, "", &columns);
-    format!("{table}\n\nFor masks and guard rails of a target: tidegate targets NAME")
+    format!("{table}\n\nFor approvers, masks and guard rails of a target: tidegate targets NAME")
 }
 
 /// Returns all details of one target.
 fn told(targets: &Targets) -> String {
     let of = |name: &str, detail: &ProfileBody| {
         let mut rows = vec![("target", format!("{name}/{}", detail.profile)), ("a request", how(detail))];
+        rows.extend(who_can(&detail.approvers).map(|who| ("can approve", who)));
         rows.extend(words(detail));
         render::list(&rows)
     };
@@ -85,7 +82,8 @@ mod tests {
             {"profile": "read-only", "may": ["read public.*"], "masks": ["public.cards.number: nothing"],
              "rails": ["only these statements: select"], "verdict": {"verdict": "automatic"}},
             {"profile": "read-write", "may": ["read public.*", "update public.*"],
-             "verdict": {"verdict": "approvals", "approvals": 2}, "needs_reason": true},
+             "verdict": {"verdict": "approvals", "approvals": 2}, "needs_reason": true,
+             "approvers": ["lea", "tom"]},
         ]}]}))
         .unwrap();
         let list = listed(&targets);
@@ -95,6 +93,7 @@ mod tests {
         );
         assert!(list.contains("needs 2 approvers, with a --reason"), "{list}");
         let all = told(&targets);
+        assert!(all.contains("can approve  lea, tom"), "{all}");
         assert!(
             all.contains("masked     public.cards.number: nothing") && all.contains("rail       only these statements: select"),
             "{all}"

@@ -61,7 +61,7 @@ Operators see the sign-ins of all identities.")]
     Exec(run::ExecArgs),
     /// Requests access, waits for approval and prints the environment variables for a client
     Env(run::EnvArgs),
-    /// Lists the targets and profiles you can request; for one target, also masks and guard rails
+    /// Lists the targets and profiles you can request; for one target, also approvers, masks and guard rails
     #[command(after_help = "\
 Examples:
   tidegate targets

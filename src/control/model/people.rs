@@ -39,6 +39,16 @@ pub struct Targets {
     pub targets: Vec<TargetBody>,
 }
 
+/// Query of `GET /v1/targets`.
+#[skip_serializing_none]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct TargetsQuery {
+    /// Only this target, with the users that could approve a request.
+    pub target: Option<String>,
+}
+
 /// Target, with the information that a request needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TargetBody {

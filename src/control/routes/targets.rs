@@ -6,23 +6,29 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::Path;
+use axum::http::Uri;
 
-use super::{JsonAnswer, named};
+use super::{JsonAnswer, named, query};
 use crate::control::authenticate::Call;
-use crate::control::model::{ProfileBody, RoleBody, TargetBody, TargetStatus, Targets};
+use crate::control::model::{ProfileBody, RoleBody, TargetBody, TargetStatus, Targets, TargetsQuery};
 use crate::control::problem::ApiError;
 use crate::model::ids::GrantId;
 use crate::model::names::TargetName;
 
-#[utoipa::path(get, path = "/v1/targets", tag = "targets", summary = "Targets and profiles that can be requested", responses((status = 200, description = "All targets", body = Targets)))]
-pub(in crate::control) async fn list(Call { gate, caller }: Call) -> JsonAnswer<Targets> {
+#[utoipa::path(get, path = "/v1/targets", tag = "targets", summary = "Targets and profiles that can be requested", params(TargetsQuery), responses((status = 200, description = "All targets", body = Targets)))]
+pub(in crate::control) async fn list(Call { gate, caller }: Call, uri: Uri) -> JsonAnswer<Targets> {
+    let TargetsQuery { target: wanted } = query(&uri)?;
+    let offers = match wanted {
+        Some(wanted) => gate.service.offers_of(&caller, &wanted).await?,
+        None => gate.service.offers(&caller),
+    };
     let target = |(name, details): (TargetName, Vec<ProfileBody>)| TargetBody {
         name,
         profiles: details.iter().map(|detail| detail.profile.clone()).collect(),
         details,
     };
     Ok(Json(Targets {
-        targets: gate.service.offers(&caller).into_iter().map(target).collect(),
+        targets: offers.into_iter().map(target).collect(),
     }))
 }
 
