@@ -4,14 +4,23 @@
 //! only a permission gives.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
 
 use super::{AccessError, AccessService, Caller, decide};
 use crate::access::policy::Action;
+use crate::base::duration;
 use crate::base::secret::Secret;
 use crate::ledger::{ChangeEffect, ClockView, GrantView, LedgerError, RequestFilter, RotatedToken, UserView};
 use crate::model::grant::{GrantChange, Terms};
 use crate::model::ids::GrantId;
 use crate::model::names::{GroupName, IdentityName};
+
+/// Shortest life of a local user's token.
+pub const MIN_TOKEN_LIFE: Duration = Duration::from_secs(1);
+/// Longest life of a local user's token: ten years.
+pub const MAX_TOKEN_LIFE: Duration = Duration::from_hours(3_650 * 24);
 
 /// Permission of a caller to administer, with the operations that it allows.
 pub struct Administration<'a> {
@@ -76,21 +85,31 @@ impl Administration<'_> {
         self.service.0.ledger.users()
     }
 
-    /// Creates a local user, whose name may belong to no issuer, and returns it with its token.
+    /// Creates a local user, whose name may belong to no issuer, and returns it with its token. The token is good for `life`, or as
+    /// long as the rules say.
     pub async fn add_user(
         &self,
         name: &IdentityName,
         groups: BTreeSet<GroupName>,
+        life: Option<Duration>,
     ) -> Result<(UserView, Secret<String>), AccessError> {
+        let until = self.token_until(life)?;
         self.of_no_issuer(name).await?;
-        let token = self.service.0.ledger.add_user(name, groups, self.caller.name()).await?;
+        let ledger = &self.service.0.ledger;
+        let token = ledger.add_user_until(name, groups, Some(until), self.caller.name()).await?;
         Ok((self.user(name)?, token))
     }
 
     /// Replaces a user's token. The old one is invalid even if there is no new one: the effect says so, and an error would claim
     /// that nothing was done.
-    pub async fn rotate_user(&self, name: &IdentityName) -> Result<(UserView, Option<Secret<String>>), AccessError> {
-        let rotated = self.service.0.ledger.rotate_user(name, self.caller.name()).await;
+    pub async fn rotate_user(
+        &self,
+        name: &IdentityName,
+        life: Option<Duration>,
+    ) -> Result<(UserView, Option<Secret<String>>), AccessError> {
+        let until = self.token_until(life)?;
+        let ledger = &self.service.0.ledger;
+        let rotated = ledger.rotate_user_until(name, Some(until), self.caller.name()).await;
         let RotatedToken { token, effect } = rotated.map_err(|error| self.with_nearest(error))?;
         let effect = ChangeEffect {
             recorded: effect.recorded && token.is_some(),
@@ -139,6 +158,18 @@ impl Administration<'_> {
     pub async fn set_clock_right(&self, reason: Option<&str>) -> Result<ClockView, AccessError> {
         let set = self.service.0.ledger.set_clock_right(self.caller.name(), reason);
         Ok(set.await?)
+    }
+
+    /// Returns the end of a token that is made now.
+    fn token_until(&self, life: Option<Duration>) -> Result<Timestamp, AccessError> {
+        let life = life.unwrap_or_else(|| self.service.rules().token_life);
+        if !(MIN_TOKEN_LIFE..=MAX_TOKEN_LIFE).contains(&life) {
+            let (least, most) = (duration::show(MIN_TOKEN_LIFE), duration::show(MAX_TOKEN_LIFE));
+            return Err(AccessError::Invalid(format!(
+                "a token lives {least} to {most}; set its life, like 30d"
+            )));
+        }
+        Ok(self.service.0.clock.now().checked_add(life).unwrap_or(Timestamp::MAX))
     }
 
     fn for_another(&self, name: &IdentityName) -> Result<(), AccessError> {

@@ -94,23 +94,23 @@ impl AccessService {
         }
     }
 
-    /// Returns the latest end of an answer to this caller: a sign-in's is that of the sign-in if it is not used again.
+    /// Returns the latest end of an answer to this caller: that of its proof, and for a sign-in also the time at which it ends if it
+    /// is not used again. An issuer's token was good when the answer began.
     fn answered_until(&self, caller: &Caller) -> Timestamp {
         let now = self.0.clock.now();
         let latest = now.checked_add(MAX_ANSWER_AGE).unwrap_or(Timestamp::MAX);
-        let Caller::Person(
-            Principal {
-                sign_in: Some(_),
-                proof_until,
-                ..
-            },
-            _,
-        ) = caller
-        else {
+        let Caller::Person(who, _) = caller else {
             return latest;
         };
-        let idle = now.checked_add(self.rules().sign_ins.idle).unwrap_or(Timestamp::MAX);
-        latest.min(idle).min(proof_until.unwrap_or(latest))
+        let proof = who.proof_until.unwrap_or(latest);
+        match (&who.sign_in, &who.identity.source) {
+            (Some(_), _) => {
+                let idle = now.checked_add(self.rules().sign_ins.idle).unwrap_or(Timestamp::MAX);
+                latest.min(idle).min(proof)
+            }
+            (None, IdentitySource::Local) => latest.min(proof),
+            (None, IdentitySource::Issuer(_)) => latest,
+        }
     }
 
     /// Returns true if the caller is unchanged since it was identified: enabled, with the same token, and in the same groups.

@@ -16,7 +16,7 @@ use super::{AccessError, AccessService, Principal, PrincipalSignIn};
 use crate::audit::event::{Event, IdentityRefused, RefusalKind};
 use crate::base::secret::Secret;
 use crate::identity::{Identity, MAX_TOKEN_BYTES, looks_like_jwt};
-use crate::ledger::SIGN_IN_PREFIX;
+use crate::ledger::{SIGN_IN_PREFIX, UserTokenError};
 
 /// Prefix of the tokens of local users.
 const LOCAL_TOKEN_PREFIX: &str = "tg_";
@@ -87,12 +87,11 @@ impl AccessService {
             return Err(refused(None, "the token is too long"));
         }
         let (identity, until) = if text.starts_with(LOCAL_TOKEN_PREFIX) {
-            let identity = self
-                .0
-                .ledger
-                .user_by_token(token)
-                .ok_or_else(|| refused(None, "the token is unknown, or its user is disabled"))?;
-            (identity, None)
+            let owner = self.0.ledger.owner_of_token(token);
+            owner.map_err(|error| match &error {
+                UserTokenError::NotAccepted => refused(None, &error.to_string()),
+                UserTokenError::Expired { user, .. } => refused(Some(user.to_string()), &error.to_string()),
+            })?
         } else if looks_like_jwt(text) {
             let issuers = self.rules().issuers.clone();
             let verified = issuers.verify_until(token, self.0.clock.now()).await;

@@ -44,14 +44,14 @@ use crate::access::policy::{AccessQuestion, Action, Decision, Judgement, Policie
 use crate::access::strangers::RefusalLog;
 use crate::audit::Journal;
 use crate::base::clock::Clock;
-use crate::identity::{Identity, Issuers};
+use crate::identity::{Identity, IdentitySource, Issuers};
 use crate::ledger::{GrantView, Ledger, LedgerError, RequestView, TurnQueues};
 use crate::model::ids::{GrantId, RequestId, SignInId};
 use crate::model::names::{IdentityName, ProfileName, TargetName};
 use crate::model::request::{Request, RequestSpec, StepError};
 use crate::model::sign_in::SignInLimits;
 
-pub use administer::Administration;
+pub use administer::{Administration, MAX_TOKEN_LIFE, MIN_TOKEN_LIFE};
 pub use admission::{Admission, Attribution, RefusedAdmission};
 use approvers::ApproverCache;
 pub use approvers::Approvers;
@@ -86,6 +86,8 @@ pub struct AccessRules {
     pub requests_per_minute: u32,
     /// Limits on sign-ins.
     pub sign_ins: SignInLimits,
+    /// Life of a local user's token, if none is asked for.
+    pub token_life: Duration,
 }
 
 impl AccessRules {
@@ -213,6 +215,13 @@ impl Principal {
             sign_in: None,
             proof_until: None,
         }
+    }
+
+    /// Returns the time at which the token expires that a local user has sent, if it does.
+    #[must_use]
+    pub fn token_until(&self) -> Option<Timestamp> {
+        let of_user = self.sign_in.is_none() && self.identity.source == IdentitySource::Local;
+        self.proof_until.filter(|_| of_user)
     }
 
     /// Returns the name of the identity.

@@ -32,5 +32,6 @@ pub(crate) fn rules(policies: Option<Arc<Policies>>) -> AccessRules {
         activate_within: Duration::from_hours(1),
         requests_per_minute: 30,
         sign_ins: SignInLimits::default(),
+        token_life: Duration::from_hours(90 * 24),
     }
 }

@@ -118,7 +118,13 @@ pub(super) fn logout() -> anyhow::Result<()> {
 pub(super) async fn whoami(config: &Path, remote: &RemoteArgs) -> anyhow::Result<()> {
     let client = remote.place.person(config)?;
     let me: Me = client.get("/v1/me", &()).await?;
-    remote.show(&me, |me| format!("{} at {}{}", me.name, client.address(), groups(me)))
+    remote.show(&me, |me| {
+        let until = me
+            .until
+            .map(|until| format!(", until {}", render::time(until)))
+            .unwrap_or_default();
+        format!("{} at {}{}{until}", me.name, client.address(), groups(me))
+    })
 }
 
 fn groups(me: &Me) -> String {

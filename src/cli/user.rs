@@ -3,13 +3,19 @@
 //! Each command is one call to the control API; the gate makes the tokens and stores their hashes.
 
 use std::path::Path;
+use std::time::Duration;
 
 use clap::Subcommand;
+use jiff::Timestamp;
 
 use super::args::RemoteArgs;
 use super::speech::{complain, note};
 use super::views;
-use crate::control::model::{DisableBody, EmptyBody, GroupsBody, IssuedUser, NewUserBody, RegroupedUser, UserView, UsersBody};
+use crate::base::clock::Clock;
+use crate::base::duration;
+use crate::control::model::{
+    DisableBody, EmptyBody, GroupsBody, IssuedUser, NewUserBody, RegroupedUser, RotateBody, UserView, UsersBody,
+};
 use crate::model::names::{GroupName, IdentityName};
 
 /// Creates, lists and changes local users.
@@ -19,13 +25,16 @@ pub enum UserCommand {
     #[command(after_help = "\
 Examples:
   tidegate user add ana@example.com --group qa
-  tidegate user add ci:shop/orders --group ci --output json | jq -r .token > ci.token")]
+  tidegate user add ci:shop/orders --group ci --expires 30d --output json | jq -r .token > ci.token")]
     Add {
         /// Name of the user; the audit log shows it with each statement
         name: IdentityName,
         /// Group of the user; can be repeated
         #[arg(long = "group", short, value_name = "GROUP")]
         groups: Vec<GroupName>,
+        /// Life of the token, like 30d [default: set by the gate]
+        #[arg(long, value_parser = duration::parse, value_name = "TIME")]
+        expires: Option<Duration>,
         /// Address of the gate, and output format.
         #[command(flatten)]
         remote: RemoteArgs,
@@ -59,6 +68,9 @@ Examples:
     Rotate {
         /// Name of the user
         name: IdentityName,
+        /// Life of the new token, like 30d [default: set by the gate]
+        #[arg(long, value_parser = duration::parse, value_name = "TIME")]
+        expires: Option<Duration>,
         /// Address of the gate, and output format.
         #[command(flatten)]
         remote: RemoteArgs,
@@ -80,24 +92,29 @@ Example:
 
 pub(super) async fn run(config: &Path, command: UserCommand) -> anyhow::Result<()> {
     match command {
-        UserCommand::Add { name, groups, remote } => {
+        UserCommand::Add {
+            name,
+            groups,
+            expires,
+            remote,
+        } => {
             let body = NewUserBody {
                 name,
                 groups: groups.into_iter().collect(),
+                token_seconds: expires.map(|life| life.as_secs()),
             };
             issued(&remote, &remote.place.operator(config)?.post("/v1/users", &body).await?)
         }
-        UserCommand::Rotate { name, remote } => {
-            let made = remote
-                .place
-                .operator(config)?
-                .post(&path(&name, "rotate"), &EmptyBody {})
-                .await?;
+        UserCommand::Rotate { name, expires, remote } => {
+            let body = RotateBody {
+                token_seconds: expires.map(|life| life.as_secs()),
+            };
+            let made = remote.place.operator(config)?.post(&path(&name, "rotate"), &body).await?;
             issued(&remote, &made)
         }
         UserCommand::List { remote } => {
             let users: UsersBody = remote.place.operator(config)?.get("/v1/users", &()).await?;
-            remote.show(&users, |users| views::users(&users.users))
+            remote.show(&users, |users| views::users(&users.users, now()))
         }
         UserCommand::Disable { name, unseen, remote } => {
             let body = DisableBody { unseen };
@@ -123,7 +140,9 @@ pub(super) async fn run(config: &Path, command: UserCommand) -> anyhow::Result<(
             };
             let regrouped: RegroupedUser = remote.place.operator(config)?.post(&path(&name, "groups"), &body).await?;
             warn(&regrouped.warnings);
-            remote.show(&regrouped, |regrouped| views::users(std::slice::from_ref(&regrouped.user)))
+            remote.show(&regrouped, |regrouped| {
+                views::users(std::slice::from_ref(&regrouped.user), now())
+            })
         }
     }
 }
@@ -137,11 +156,15 @@ fn warn(warnings: &[String]) {
 
 fn issued(remote: &RemoteArgs, issued: &IssuedUser) -> anyhow::Result<()> {
     warn(&issued.warnings);
-    remote.show(issued, views::issued_user)
+    remote.show(issued, |issued| views::issued_user(issued, now()))
 }
 
 fn changed(remote: &RemoteArgs, user: &UserView) -> anyhow::Result<()> {
-    remote.show(user, |user| views::users(std::slice::from_ref(user)))
+    remote.show(user, |user| views::users(std::slice::from_ref(user), now()))
+}
+
+fn now() -> Timestamp {
+    Clock::system(None).now()
 }
 
 /// Returns the API path of an action. Names may contain slashes, so all but RFC 3986's unreserved characters are escaped.

@@ -278,16 +278,14 @@ pub(super) fn sign_ins(sign_ins: &[SignInView], current: Option<&SignInId>, now:
 
 /// Returns users as a table.
 #[must_use]
-pub(super) fn users(users: &[UserView]) -> String {
+pub(super) fn users(users: &[UserView], now: Timestamp) -> String {
     let columns: [Column<'_, UserView>; 5] = [
         (whole("NAME"), &|user| user.name.to_string()),
         (cut("GROUPS", 12), &groups),
         (whole("STATUS"), &|user| {
             if user.disabled { "disabled" } else { "enabled" }.to_owned()
         }),
-        (less("TOKEN", 1), &|user| {
-            if user.local { "local" } else { "of an issuer" }.to_owned()
-        }),
+        (less("TOKEN", 1), &|user| token(user, now)),
         (less("SINCE", 2), &|user| time(user.created_at)),
     ];
     let table = table(
@@ -301,13 +299,29 @@ pub(super) fn users(users: &[UserView]) -> String {
     }
 }
 
+/// Returns the time that is left to the token.
+fn token(user: &UserView, now: Timestamp) -> String {
+    match user.token_until {
+        _ if !user.local => "of an issuer".to_owned(),
+        None => "does not expire".to_owned(),
+        Some(until) if until <= now => "has expired".to_owned(),
+        Some(until) => format!("{} left", days_left(until, now)),
+    }
+}
+
+/// Returns the days that are left, or less in full.
+fn days_left(until: Timestamp, now: Timestamp) -> String {
+    let days = until.duration_since(now).as_hours() / 24;
+    if days > 1 { format!("{days}d") } else { left(until, now) }
+}
+
 fn groups(user: &UserView) -> String {
     joined(&user.groups, ", ")
 }
 
 /// Returns a user with their new token.
 #[must_use]
-pub(super) fn issued_user(issued: &IssuedUser) -> String {
+pub(super) fn issued_user(issued: &IssuedUser, now: Timestamp) -> String {
     let mut rows = vec![("user", issued.user.name.to_string()), ("groups", groups(&issued.user))];
     let Some(token) = &issued.token else {
         rows.extend(issued.user.effect.map(|done| ("effect", effect(done))));
@@ -317,6 +331,9 @@ pub(super) fn issued_user(issued: &IssuedUser) -> String {
         );
     };
     rows.push(("token", visible(token)));
+    if let Some(until) = issued.user.token_until {
+        rows.push(("expires", format!("{} (in {})", time(until), days_left(until, now))));
+    }
     format!(
         "{}\n\nThe token is shown only now; it is not stored. Its owner uses it with: tidegate login",
         list(&rows)

@@ -10,8 +10,8 @@ use jiff::tz::TimeZone;
 use super::key::{keys, section};
 use super::reader::TableSection;
 use super::{PolicyLocation, policies};
-use crate::access::RequestCaps;
 use crate::access::policy::Policies;
+use crate::access::{MAX_TOKEN_LIFE, MIN_TOKEN_LIFE, RequestCaps};
 use crate::base::duration;
 use crate::gate::frontend::TokenInClear;
 use crate::model::grant::{DEFAULT_ACTIVATE_WITHIN, DEFAULT_SESSIONS, MAX_WINDOW};
@@ -20,6 +20,9 @@ use crate::model::grant::{DEFAULT_ACTIVATE_WITHIN, DEFAULT_SESSIONS, MAX_WINDOW}
 const MIN_DURATION: Duration = Duration::from_secs(1);
 /// Shortest interval between notices to a waiting client, so that it is not flooded.
 const MIN_NOTICE_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Life of a token if the configuration does not say another.
+const DEFAULT_TOKEN_LIFE: Duration = Duration::from_hours(90 * 24);
 
 /// Window of a request that names none, if the configuration does not say another.
 pub const DEFAULT_WINDOW: Duration = Duration::from_mins(30);
@@ -49,6 +52,8 @@ section! {
         activate_within: Duration = |key| key.duration(MIN_DURATION).or(DEFAULT_ACTIVATE_WITHIN);
         /// Requests of one identity within any minute.
         requests_per_minute: u32 = |key| key.number(1, 10_000).or(30);
+        /// Life of a local user's token, if `tidegate user add` and `user rotate` name none.
+        token_life: Duration = |key| key.duration(MIN_TOKEN_LIFE).or(DEFAULT_TOKEN_LIFE);
         /// The longest wait of a login for approval. A client may ask for less (`tidegate.wait`).
         login_wait: Duration = |key| key.duration(Duration::ZERO).or(Duration::from_mins(5));
         /// Interval of the NOTICE that a waiting client gets.
@@ -79,6 +84,10 @@ pub(super) fn access(table: &TableSection<'_>) -> AccessTable {
         let most = duration::show(MAX_WINDOW);
         let reason = format!("it is longer than the longest possible window, {most}");
         table.mistake_at("max_window", reason, "");
+    }
+    if access.token_life > MAX_TOKEN_LIFE {
+        let most = duration::show(MAX_TOKEN_LIFE);
+        table.mistake_at("token_life", format!("it is longer than {most}"), "");
     }
     if access.default_window > access.max_window {
         table.mistake_at("default_window", "it is longer than access.max_window", "");

@@ -87,6 +87,8 @@ pub(super) struct StoredUser {
     pub(super) groups: BTreeSet<GroupName>,
     /// SHA-256 of the token in hexadecimal; `None`: an identity of an issuer.
     pub(super) token_hash: Option<String>,
+    /// Time at which the token expires; `None`: it does not.
+    pub(super) token_until: Option<Timestamp>,
     pub(super) disabled: bool,
     pub(super) created_at: Timestamp,
 }
@@ -219,6 +221,7 @@ impl StoredUser {
             name,
             groups: BTreeSet::new(),
             token_hash: None,
+            token_until: None,
             disabled: false,
             created_at: at,
         }

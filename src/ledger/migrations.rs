@@ -154,4 +154,8 @@ pub(super) const MIGRATIONS: &[&str] = &[
         OR NEW.expires_at IS NOT OLD.expires_at
     BEGIN SELECT RAISE(ABORT, 'whose sign-in it is and until when does not change, nor one that has ended'); END;
 ",
+    "
+    -- NULL: no end. Tokens from before have none until they are replaced.
+    ALTER TABLE users ADD COLUMN token_until INTEGER;
+",
 ];

@@ -38,7 +38,7 @@ pub use set_clock::ClockView;
 pub use sign_ins::{NewSignIn, SIGN_IN_PREFIX, SignedIn};
 pub use sqlite::StoreError;
 pub use upkeep::highest_time;
-pub use users::{RotatedToken, groups_of_users};
+pub use users::{RotatedToken, UserTokenError, groups_of_users};
 pub use views::{
     ChangeEffect, ChangedSubject, DecisionReasons, GrantFilter, GrantLogin, GrantView, RequestFilter, RequestView, SignInView,
     UserView,

@@ -259,12 +259,13 @@ pub(super) fn open_sessions(connection: &Connection) -> Result<Vec<OpenSession>,
 }
 
 pub(super) fn load_users(connection: &Connection) -> Result<Vec<StoredUser>, StoreError> {
-    let sql = "SELECT name, in_groups, token_hash, disabled, created_at FROM users";
+    let sql = "SELECT name, in_groups, token_hash, token_until, disabled, created_at FROM users";
     all(connection, sql, [], |row| {
         let name: String = row.get("name")?;
         Ok(StoredUser {
             groups: json(row, "in_groups", &name)?,
             token_hash: row.get("token_hash")?,
+            token_until: optional_time(row, "token_until", &name)?,
             disabled: row.get("disabled")?,
             created_at: time(row, "created_at", &name)?,
             name: parsed(row, "name", &name)?,
@@ -274,12 +275,14 @@ pub(super) fn load_users(connection: &Connection) -> Result<Vec<StoredUser>, Sto
 
 /// Inserts or replaces a user.
 pub(super) fn put_user(connection: &Connection, user: &StoredUser) -> Result<(), StoreError> {
-    let sql = "INSERT INTO users (name, in_groups, token_hash, disabled, created_at) VALUES (?1,?2,?3,?4,?5) \
+    let sql = "INSERT INTO users (name, in_groups, token_hash, disabled, created_at, token_until) VALUES (?1,?2,?3,?4,?5,?6) \
          ON CONFLICT (name) DO UPDATE SET in_groups = excluded.in_groups, token_hash = excluded.token_hash, \
-         disabled = excluded.disabled";
+         disabled = excluded.disabled, token_until = excluded.token_until";
     let name = user.name.as_str();
     let groups = to_json(&user.groups, "in_groups", name)?;
-    let values = params![name, groups, user.token_hash, user.disabled, user.created_at.as_microsecond()];
+    let token_until = user.token_until.map(Timestamp::as_microsecond);
+    let created_at = user.created_at.as_microsecond();
+    let values = params![name, groups, user.token_hash, user.disabled, created_at, token_until];
     execute(connection, sql, values).map(drop)
 }
 

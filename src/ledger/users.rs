@@ -38,6 +38,22 @@ pub struct RotatedToken {
     pub effect: ChangeEffect,
 }
 
+/// Reason why a token proves no local user.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UserTokenError {
+    /// No user has this token, or the user is disabled.
+    #[error("the token is unknown, or its user is disabled")]
+    NotAccepted,
+    /// The token has expired.
+    #[error("the token of {user} expired at {}; for a new one: tidegate user rotate", .at.strftime("%Y-%m-%d %H:%M:%S UTC"))]
+    Expired {
+        /// Owner of the token.
+        user: IdentityName,
+        /// Time at which it expired.
+        at: Timestamp,
+    },
+}
+
 /// Longest time that an answer waits for rights that are given together with a restriction.
 const GIVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest wait for the store. A restriction does not wait for a store that is slow or failing.
@@ -65,12 +81,13 @@ pub(super) struct UserCache {
 }
 
 impl Ledger {
-    /// Creates a local user; only this call returns the token. An identity of an issuer that is known here because it was
-    /// disabled becomes a local user and stays disabled.
-    pub async fn add_user(
+    /// Creates a local user with a token that expires at `token_until`; only this call returns the token. An identity of an issuer
+    /// that is known here because it was disabled becomes a local user and stays disabled.
+    pub async fn add_user_until(
         &self,
         name: &IdentityName,
         groups: BTreeSet<GroupName>,
+        token_until: Option<Timestamp>,
         by: &str,
     ) -> Result<Secret<String>, LedgerError> {
         let (token, hash) = fresh_token()?;
@@ -81,6 +98,7 @@ impl Ledger {
                 name: wanted,
                 groups,
                 token_hash: Some(hash),
+                token_until,
                 disabled: known.as_ref().is_some_and(|user| user.disabled),
                 created_at: known.map_or(now, |user| user.created_at),
             })),
@@ -89,8 +107,13 @@ impl Ledger {
         Ok(token)
     }
 
-    /// Issues a new token; the old one is invalid at once, even if the new one cannot be stored, and the user's sign-ins end.
-    pub async fn rotate_user(&self, name: &IdentityName, by: &str) -> Result<RotatedToken, LedgerError> {
+    /// Issues a new token that expires at `token_until`; the old one is invalid at once, even if the new one cannot be stored, and the user's sign-ins end.
+    pub async fn rotate_user_until(
+        &self,
+        name: &IdentityName,
+        token_until: Option<Timestamp>,
+        by: &str,
+    ) -> Result<RotatedToken, LedgerError> {
         let (token, hash) = fresh_token()?;
         self.local_user(name)?;
         let withdraw = |mut user: StoredUser| {
@@ -107,6 +130,7 @@ impl Ledger {
             let user = local(known, wanted)?;
             Ok(Some(StoredUser {
                 token_hash: Some(hash),
+                token_until,
                 ..user
             }))
         };
@@ -224,14 +248,25 @@ impl Ledger {
         near.parse().ok()
     }
 
-    /// Returns the identity of a token; `None` for an unknown token and for that of a disabled user. The lookup compares a
-    /// hash, which a caller cannot choose, so its duration reveals nothing about the token.
+    /// Returns the identity of a token that is good; the lookup is that of [`Self::owner_of_token`].
     #[must_use]
     pub fn user_by_token(&self, token: &Secret<String>) -> Option<Identity> {
+        self.owner_of_token(token).ok().map(|(identity, _)| identity)
+    }
+
+    /// Returns the identity of a token, and the time at which the token expires. The lookup compares a hash, which a caller cannot
+    /// choose, so its duration reveals nothing about the token.
+    pub fn owner_of_token(&self, token: &Secret<String>) -> Result<(Identity, Option<Timestamp>), UserTokenError> {
         let hash = token_hash(token);
+        let now = self.0.clock.now();
         let users = self.0.users.lock();
-        let user = users.by_name.get(users.by_hash.get(&hash)?)?;
-        (!user.disabled).then(|| Identity::local(user.name.clone(), user.groups.clone()))
+        let user = users.by_hash.get(&hash).and_then(|name| users.by_name.get(name));
+        let user = user.filter(|user| !user.disabled).ok_or(UserTokenError::NotAccepted)?;
+        if let Some(at) = user.token_until.filter(|until| now >= *until) {
+            let user = user.name.clone();
+            return Err(UserTokenError::Expired { user, at });
+        }
+        Ok((Identity::local(user.name.clone(), user.groups.clone()), user.token_until))
     }
 
     /// Returns a counter that changes with every change of a user. A caller that caches a user's identity or rights has to

@@ -78,6 +78,10 @@ pub struct UserView {
     pub disabled: bool,
     /// True if the user has a token here.
     pub local: bool,
+    /// Time at which the token expires; absent if it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub token_until: Option<Timestamp>,
     /// Time of creation.
     pub created_at: Timestamp,
     /// Progress of a restriction; only in the answer to one.
@@ -240,6 +244,7 @@ impl UserView {
             groups: user.groups.clone(),
             disabled: user.disabled,
             local: user.token_hash.is_some(),
+            token_until: user.token_until,
             created_at: user.created_at,
             effect,
         }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tidegate::base::secret::Secret;
 
-use crate::support::{House, api, psql_as, records, said};
+use crate::support::{House, api, eventually, psql_as, records, said};
 
 const PEOPLE: [(&str, &str); 3] = [("ana", "qa"), ("bob", "qa"), ("lea", "leads")];
 
@@ -99,4 +99,46 @@ async fn a_sign_in_works_like_a_token_survives_the_gate_and_ends_with_the_user()
         .map(|(who, change)| ((*who).to_owned(), (*change).to_owned()))
         .collect();
     assert_eq!(changes, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_spoken_of_before_it_expires_and_is_nothing_afterwards() {
+    let house = House::open(&PEOPLE, "", &[]).await;
+    let issue = |name: &str, life: &str| {
+        let made = house.gate.json(&["user", "add", name, "--group", "qa", "--expires", life]);
+        made.expect("a user")["token"].as_str().expect("a token").to_owned()
+    };
+    let psql = |name: &str, token: &str| psql_as(&house.gate, name, token, "shop/read-only", "", "SELECT 'in'");
+    let (week, short) = (issue("kim", "3d"), issue("max", "3s"));
+    let told = said(psql("kim", &week)).await;
+    assert!(
+        told.output.trim() == "in" && told.errors.contains("NOTICE:  your token expires in 2 days"),
+        "{told:?}"
+    );
+    let told = said(psql("ana", house.token("ana"))).await;
+    assert!(told.output.trim() == "in" && !told.errors.contains("your token"), "{told:?}");
+    let refused = eventually("it expires", async || {
+        let told = said(psql("max", &short)).await;
+        (told.code == Some(2)).then_some(told)
+    })
+    .await;
+    // As anybody is refused, and the log says why.
+    let wrong = said(psql("max", "tg_00000000000000000000000000000000")).await;
+    assert_eq!(refused.errors, wrong.errors);
+    assert_eq!(me(&house, &short).await, 401);
+    let details = records(&house.gate)
+        .into_iter()
+        .filter_map(|record| Some(record["detail"].as_str()?.to_owned()));
+    assert_eq!(
+        details
+            .filter(|detail| detail.contains("the token of max expired at"))
+            .count(),
+        2
+    );
+    let listed = house.gate.command(&["user", "list"]).expect("the command");
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(listed.contains("has expired") && listed.contains("left"), "{listed}");
+    let rotated = house.gate.json(&["user", "rotate", "max"]).expect("a new token");
+    assert!(rotated["user"]["token_until"].is_string(), "{rotated}");
+    assert_eq!(me(&house, rotated["token"].as_str().expect("a token")).await, 200);
 }

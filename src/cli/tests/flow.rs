@@ -237,10 +237,15 @@ fn requests_for_people() {
         views::next_step(&glass).unwrap(),
         views::request(&reviewed, &[], now),
         views::request(&rejected, &[], now),
-        views::users(&[user("ana", false), user("kim@example.com", true)]),
-        views::issued_user(&issued),
+        views::users(&[user("ana", false), user("kim@example.com", true)], now),
+        views::issued_user(&issued, now),
         views::grants(&[mine], true, now),
-        [views::requests(&[], now), views::users(&[]), views::grants(&[], true, now)].join("\n"),
+        [
+            views::requests(&[], now),
+            views::users(&[], now),
+            views::grants(&[], true, now),
+        ]
+        .join("\n"),
     ];
     insta::assert_snapshot!(parts.join("\n---\n"));
 }

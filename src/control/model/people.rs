@@ -30,6 +30,10 @@ pub struct Me {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub sign_in: Option<SignInId>,
+    /// Latest end of the token or sign-in that the caller has sent; absent if it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub until: Option<Timestamp>,
 }
 
 /// Targets: `GET /v1/targets`.

@@ -27,6 +27,20 @@ pub struct NewUserBody {
     /// Its groups.
     #[serde(default)]
     pub groups: BTreeSet<GroupName>,
+    /// Life of its token in seconds; if absent, that of the configuration (`access.token_life`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub token_seconds: Option<u64>,
+}
+
+/// A token to be replaced: `POST /v1/users/{name}/rotate`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RotateBody {
+    /// Life of the new token in seconds; if absent, that of the configuration (`access.token_life`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub token_seconds: Option<u64>,
 }
 
 /// The answer where a token was made: `POST /v1/users` and `/rotate`. The token is in here and nowhere else.

@@ -49,6 +49,7 @@ pub(super) async fn me(Call { gate, caller }: Call) -> JsonAnswer<Me> {
             .unwrap_or_default(),
         source: caller.source().to_owned(),
         admin: gate.service.would(&caller, Action::Administer),
+        until: caller.person().ok().and_then(|person| person.proof_until),
         sign_in: caller
             .person()
             .ok()

@@ -1,5 +1,7 @@
 //! `/v1/users`: local users and their tokens; for operators and administrators.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::Path;
@@ -8,7 +10,9 @@ use axum::response::{IntoResponse, Response};
 
 use super::{JsonAnswer, TakenAway, body, named, taken};
 use crate::control::authenticate::Call;
-use crate::control::model::{DisableBody, EmptyBody, GroupsBody, IssuedUser, NewUserBody, RegroupedUser, UserView, UsersBody};
+use crate::control::model::{
+    DisableBody, EmptyBody, GroupsBody, IssuedUser, NewUserBody, RegroupedUser, RotateBody, UserView, UsersBody,
+};
 use crate::control::problem::ApiError;
 use crate::model::names::IdentityName;
 
@@ -21,22 +25,27 @@ pub(in crate::control) async fn list(Call { gate, caller }: Call) -> JsonAnswer<
 #[utoipa::path(post, path = "/v1/users", tag = "users", summary = "Creates a local user", request_body = NewUserBody, responses((status = 201, description = "The user and its token", body = IssuedUser)))]
 pub(in crate::control) async fn create(Call { gate, caller }: Call, bytes: Bytes) -> Result<Response, ApiError> {
     let admin = gate.service.administer(&caller).await?;
-    let NewUserBody { name, groups } = body(&bytes)?;
+    let NewUserBody {
+        name,
+        groups,
+        token_seconds,
+    } = body(&bytes)?;
     let warnings = gate.service.unnamed_groups(&name, &groups);
-    let (user, token) = admin.add_user(&name, groups).await?;
+    let (user, token) = admin.add_user(&name, groups, token_seconds.map(Duration::from_secs)).await?;
     let token = Some(token.expose().clone());
     Ok((StatusCode::CREATED, Json(IssuedUser { user, token, warnings })).into_response())
 }
 
-#[utoipa::path(post, path = "/v1/users/{name}/rotate", tag = "users", summary = "Replaces the token of a user", params(("name" = String, Path, description = "The user")), request_body = EmptyBody, responses((status = 200, description = "The user and the new token; the old one is no longer valid", body = IssuedUser), (status = 202, description = "In effect; `effect` shows what is not stored or recorded yet", body = IssuedUser)))]
+#[utoipa::path(post, path = "/v1/users/{name}/rotate", tag = "users", summary = "Replaces the token of a user", params(("name" = String, Path, description = "The user")), request_body = RotateBody, responses((status = 200, description = "The user and the new token; the old one is no longer valid", body = IssuedUser), (status = 202, description = "In effect; `effect` shows what is not stored or recorded yet", body = IssuedUser)))]
 pub(in crate::control) async fn rotate(
     Call { gate, caller }: Call,
     Path(name): Path<String>,
     bytes: Bytes,
 ) -> TakenAway<IssuedUser> {
     let admin = gate.service.administer_at_once(&caller).await?;
-    let EmptyBody {} = body(&bytes)?;
-    let (user, token) = admin.rotate_user(&named(&name)?).await?;
+    let RotateBody { token_seconds } = body(&bytes)?;
+    let life = token_seconds.map(Duration::from_secs);
+    let (user, token) = admin.rotate_user(&named(&name)?, life).await?;
     let issued = IssuedUser {
         token: token.map(|token| token.expose().clone()),
         warnings: Vec::new(),

@@ -62,13 +62,10 @@ async fn a_request_is_granted_at_once_used_and_given_back() {
     let team = Team::start().await;
     let document = team.served.document().await;
     let (status, me) = team.says(&team.ana, "GET /v1/me", &Value::Null).await;
-    assert_eq!(
-        (status, &me),
-        (
-            200,
-            &json!({"name": "ana", "groups": ["qa"], "source": "local", "admin": false})
-        )
-    );
+    let until = &me["until"];
+    assert!(until.is_string(), "{me}");
+    let expected = json!({"name": "ana", "groups": ["qa"], "source": "local", "admin": false, "until": until});
+    assert_eq!((status, &me), (200, &expected));
     let wish = json!({"target": "orders", "profile": "read-only", "window_seconds": 600});
     let (status, request) = team.says(&team.ana, "POST /v1/requests", &wish).await;
     assert_eq!((status, &request["status"]), (201, &json!("approved")), "{request}");

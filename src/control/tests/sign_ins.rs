@@ -70,7 +70,8 @@ async fn one_signs_in_with_a_token_sees_it_and_ends_it() {
     assert_eq!(end(&team.served.token(), &of_lena).await.0, 200);
     assert_eq!(team.says(secret, "GET /v1/me", &Value::Null).await.0, 401);
     let log = team.served.ask("GET /v1/log?event=sign_in_changed", true, "").await;
-    let changes: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let lines = log.lines().filter(|line| line.starts_with('{'));
+    let changes: Vec<Value> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
     let changes: Vec<_> = changes
         .iter()
         .map(|line| (&line["change"], &line["identity"], &line["by"]))

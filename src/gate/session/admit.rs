@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rustls::ProtocolVersion;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -58,6 +59,8 @@ pub(super) struct AdmittedConnection {
     pub(super) failed_before: Option<FailedLogins>,
     /// Note on the origin of its grant.
     pub(super) note: Option<ArrivalNote>,
+    /// Time at which its token expires, if it has sent one that does.
+    pub(super) token_until: Option<Timestamp>,
 }
 
 /// Permit, slot and connection of an admitted client.
@@ -73,6 +76,7 @@ pub(super) struct OpenedTarget {
 }
 
 /// Admits a client and connects it, or returns the refusal.
+#[expect(clippy::too_many_lines, reason = "what an admitted client is made of, in one place")]
 pub(super) async fn admit(
     arrival: AuthorizedClient,
     rules: &SessionRules,
@@ -135,6 +139,7 @@ pub(super) async fn admit(
         since,
         failed_before,
         note: pass.note,
+        token_until: pass.token_until,
     })
 }
 

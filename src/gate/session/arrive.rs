@@ -5,6 +5,8 @@
 //!
 //! INVARIANT: an identity is known only by a token that was proved, and enters only under a grant of its own.
 
+use jiff::Timestamp;
+
 use super::destination::TargetNames;
 use super::limits::ArrivalNote;
 use super::refusal::{self, LoginFailure, RefusedLogin};
@@ -48,6 +50,8 @@ pub(super) struct GrantPass {
     pub(super) welcome: Option<bool>,
     /// Note on the origin of the grant.
     pub(super) note: Option<ArrivalNote>,
+    /// Time at which the token expires that proved the identity, if it does.
+    pub(super) token_until: Option<Timestamp>,
 }
 
 /// Identity that logs in, and how it proved itself.
@@ -162,6 +166,7 @@ async fn own(client: &mut Authenticated, rules: &SessionRules, shared: &SharedSt
         run: options.run,
         welcome: options.welcome,
         note: None,
+        token_until: None,
     })
 }
 
@@ -187,6 +192,7 @@ async fn of_visitor(
         run: options.run.clone(),
         welcome: options.welcome,
         note,
+        token_until: principal.token_until(),
     };
     let settings = &rules.session.waiting;
     let limit = options.wait.map_or(settings.limit, |wait| wait.min(settings.limit));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::BytesMut;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::SessionRules;
@@ -27,7 +28,11 @@ use crate::gate::metrics::Metrics;
 use crate::ledger::{AdmittedSession, SessionPermit};
 use crate::model::ending::EndingText;
 use crate::model::grant::Grant;
+use crate::model::names::IdentityName;
 use crate::protocol::wire::{encode, error_response};
+
+/// Time before the end of a token in which its owner is told at each login.
+const TOKEN_NOTICE: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// Session that is ready to run.
 pub(super) struct StartedSession {
@@ -82,7 +87,11 @@ pub(super) fn start(
     let limits = SessionLimits::new(permit, &settings.warnings, settings.idle_timeout, settings.renew_hint.clone());
     let greeted = connection.welcome.unwrap_or(settings.welcome);
     let welcoming = greeted.then(|| limits.welcome(&changes.borrow(), connection.note.as_ref(), since.time));
-    let notices = notices(connection.failed_before, connection.note, welcoming);
+    let mut notices = notices(connection.failed_before, connection.note, welcoming);
+    let expires = connection
+        .token_until
+        .and_then(|until| token_notice(&live.who.identity, until, since.time));
+    notices.extend(expires.iter().flat_map(error_response::notice));
     let welcome = welcome(&connected, live, &notices, connection.welcomed);
     let quota = shared.quotas.of(&live.who.identity, since.instant);
     let mut recorder = recorder(live, (&settings.keep, &quota), shared);
@@ -196,6 +205,28 @@ fn notices(failed: Option<FailedLogins>, note: Option<ArrivalNote>, welcoming: O
     }
     notices.extend(welcoming.unwrap_or_default());
     notices
+}
+
+/// Returns the notice about a token that expires soon, if it does.
+pub(super) fn token_notice(owner: &IdentityName, until: Timestamp, now: Timestamp) -> Option<EndingText> {
+    let left = until.duration_since(now);
+    let hours = left.as_hours().max(0);
+    let words = match (hours / 24, hours) {
+        (0, 0) => "less than an hour".to_owned(),
+        (0, 1) => "1 h".to_owned(),
+        (0, hours) => format!("{hours} h"),
+        (1, _) => "1 day".to_owned(),
+        (days, _) => format!("{days} days"),
+    };
+    (left < TOKEN_NOTICE).then(|| EndingText {
+        code: "01000",
+        message: format!(
+            "your token expires in {words}, at {}",
+            until.strftime("%Y-%m-%d %H:%M:%S UTC")
+        ),
+        detail: None,
+        hint: Some(format!("ask the gate's operator for a new one: tidegate user rotate {owner}")),
+    })
 }
 
 /// Returns the notice about earlier failed logins, for the owner of the name and for others at the address.

@@ -3,12 +3,69 @@ use std::collections::BTreeSet;
 use super::restrict::settled;
 use super::workflow::{approve, name, new, reasons};
 use super::*;
+use crate::base::secret::Secret;
 use crate::identity::IdentitySource;
-use crate::model::names::GroupName;
+use crate::model::names::{GroupName, IdentityName};
 use crate::model::request::{ApprovedBy, RequestOutcome};
 
 fn groups(names: &[&str]) -> BTreeSet<GroupName> {
     names.iter().map(|group| name(group)).collect()
+}
+
+impl Ledger {
+    /// A user whose token does not expire.
+    pub(crate) async fn add_user(
+        &self,
+        name: &IdentityName,
+        groups: BTreeSet<GroupName>,
+        by: &str,
+    ) -> Result<Secret<String>, LedgerError> {
+        self.add_user_until(name, groups, None, by).await
+    }
+
+    /// A new token, which does not expire.
+    pub(crate) async fn rotate_user(&self, name: &IdentityName, by: &str) -> Result<RotatedToken, LedgerError> {
+        self.rotate_user_until(name, None, by).await
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_has_expired_is_nothing_and_says_so_here_only() {
+    let bench = Bench::new();
+    let (ledger, ana) = (&bench.ledger, name("ana@example.com"));
+    let until = bench.clock.now() + Duration::from_secs(100);
+    let token = ledger
+        .add_user_until(&ana, groups(&["qa"]), Some(until), "olga")
+        .await
+        .unwrap();
+    bench.step(99);
+    for ledger in [ledger, &bench.reopened()] {
+        assert_eq!(ledger.owner_of_token(&token).unwrap().1, Some(until));
+        assert_eq!(ledger.user(&ana).unwrap().token_until, Some(until));
+    }
+    bench.step(1);
+    for ledger in [ledger, &bench.reopened()] {
+        let expired = ledger.owner_of_token(&token).unwrap_err();
+        assert!(
+            expired
+                .to_string()
+                .starts_with("the token of ana@example.com expired at 2027-01-15"),
+            "{expired}"
+        );
+        assert!(ledger.user_by_token(&token).is_none());
+    }
+    // Groups do not renew it; a new token does, until its own end.
+    ledger.regroup_user(&ana, groups(&["leads"]), "olga").await.unwrap();
+    assert!(ledger.user_by_token(&token).is_none());
+    let later = until + Duration::from_secs(100);
+    let fresh = ledger
+        .rotate_user_until(&ana, Some(later), "olga")
+        .await
+        .unwrap()
+        .token
+        .unwrap();
+    assert_eq!(ledger.owner_of_token(&fresh).unwrap().1, Some(later));
+    assert_eq!(ledger.owner_of_token(&token).unwrap_err(), UserTokenError::NotAccepted);
 }
 
 #[tokio::test]
@@ -30,11 +87,7 @@ async fn a_token_is_good_until_it_is_replaced() {
     for ledger in [ledger, &bench.reopened()] {
         assert!(ledger.user_by_token(&token).is_none());
         assert_eq!(ledger.user_by_token(&fresh).unwrap().groups.len(), 2);
-        assert!(
-            ledger
-                .user_by_token(&crate::base::secret::Secret::new("tg_".to_owned()))
-                .is_none()
-        );
+        assert!(ledger.user_by_token(&Secret::new("tg_".to_owned())).is_none());
     }
     let changes = ["user added", "user token_withdrawn", "user rotated", "user regrouped"];
     assert_eq!(bench.script.changes(), changes);

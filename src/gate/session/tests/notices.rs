@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::limits::{ArrivalNote, DueEvent, SessionLimits};
+use super::super::start::token_notice;
 use super::super::waiting::{ApprovalWait, narrowed};
 use crate::base::clock::Clock;
 use crate::model::ending::EndingText;
@@ -143,6 +144,10 @@ fn what_is_noticed_in_each_situation() {
             "a login that joins a live grant",
             fields(&limits(&asked).welcome(&asked, Some(&joined), began())),
         ),
+        (
+            "the token expires soon",
+            of_words(&token_notice(&"ana".parse().unwrap(), began() + SignedDuration::from_hours(73), began()).unwrap()),
+        ),
         ("the end is near", fields(&limits(&asked).warning().unwrap())),
         ("extended", fields(&limits(&extended).moved_notice(began()))),
         ("shortened", fields(&limits(&shortened).moved_notice(began()))),
@@ -170,6 +175,29 @@ fn what_is_noticed_in_each_situation() {
     );
     assert!(!text.contains(":01 UTC"), "{text}");
     insta::assert_snapshot!(text);
+}
+
+#[test]
+fn a_token_is_spoken_of_in_its_last_week() {
+    let said = |hours| {
+        let until = began() + SignedDuration::from_hours(hours);
+        token_notice(&"ana".parse().unwrap(), until, began()).map(|words| words.message)
+    };
+    assert_eq!(said(7 * 24), None);
+    for (hours, words) in [
+        (167, "6 days"),
+        (25, "1 day"),
+        (23, "23 h"),
+        (1, "1 h"),
+        (0, "less than an hour"),
+    ] {
+        assert!(
+            said(hours)
+                .unwrap()
+                .starts_with(&format!("your token expires in {words}, at 2026-08-0")),
+            "{hours}"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]
