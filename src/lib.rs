@@ -14,6 +14,7 @@
 //! - [`gate`]: client connections: handshake, session, guard rails, counters
 //! - [`outbound`]: webhooks about requests, and the log to a syslog receiver
 //! - [`control`]: HTTP API
+//! - [`console`]: the use cases as pages for a browser
 //! - [`config`]: configuration file to checked settings
 //! - [`app`]: startup, operation and drain of the gate
 //! - [`cli`]: command line
@@ -26,6 +27,7 @@ pub mod audit;
 pub mod base;
 pub mod cli;
 pub mod config;
+pub mod console;
 pub mod control;
 pub mod database;
 pub mod demo;

@@ -2,7 +2,7 @@
 //!
 //! The policies are asked before the ledger serializes the step; `request` checks the legality of the step inside it.
 
-use super::{AccessError, AccessService, NarrowedRequest, Principal, decide};
+use super::{AccessError, AccessService, Caller, NarrowedRequest, Principal, decide};
 use crate::access::policy::{Action, Resource};
 use crate::audit::event::RequestChangeKind;
 use crate::ledger::{DecisionReasons, RequestView};
@@ -99,6 +99,16 @@ impl AccessService {
             .ledger
             .step(id, who.name(), RequestChangeKind::Reviewed, reasons, step)
             .await
+    }
+
+    /// Returns true if the caller may approve or reject this request: another's, which they have not approved yet. Nothing is
+    /// recorded: the answer only shapes output.
+    #[must_use]
+    pub fn may_decide(&self, caller: &Caller, request: &Request) -> bool {
+        let Caller::Person(who, _) = caller else { return false };
+        request.wish.identity != *who.name()
+            && request.approvals.iter().all(|approval| approval.by != *who.name())
+            && self.would_on(who, Action::Approve, Resource::Request(request))
     }
 
     /// Returns the policies that let `who` approve this request, or the refusal. The caller's own request is refused with an

@@ -13,12 +13,12 @@ use utoipa::ToSchema;
 
 use super::{AccessError, AccessService, Caller, Principal, RequestArgs, decide};
 use crate::access::policy::{
-    AccessQuestion, Action, Policies, QuestionContext, Remedy, RequestExplanation, RequestVerdict, Resource,
+    AccessQuestion, Action, Judgement, Policies, QuestionContext, Remedy, RequestExplanation, RequestVerdict, Resource,
 };
 use crate::identity::Identity;
 use crate::model::ids::{GrantId, RequestId};
 use crate::model::names::{GroupName, IdentityName, ProfileName, TargetName};
-use crate::model::request::RequestSpec;
+use crate::model::request::{Request, RequestSpec};
 
 /// Hypothetical question to the policies.
 #[derive(Debug, Clone)]
@@ -215,6 +215,14 @@ impl AccessService {
             }
             QuestionSubject::Gate(action) => decided(&policies, &question(*action, Resource::Gate), None),
         })
+    }
+
+    /// Returns the judgement that the policies would give on a request now, without the requester's address. Nothing is recorded.
+    #[must_use]
+    pub fn judgement(&self, request: &Request) -> Judgement {
+        let wish = &request.wish;
+        self.rules()
+            .judge(&self.present(wish), wish, self.context_of(&wish.identity, None))
     }
 
     /// Returns the identity of the question: as known to the gate, with the groups that the question names.

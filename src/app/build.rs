@@ -282,6 +282,7 @@ pub(super) fn needs_restart(old: &GateSettings, new: &GateSettings) -> Vec<&'sta
         ("audit.forward", old.forward != new.forward),
         ("audit.forward.checkpoint_every", old.checkpoint_every != new.checkpoint_every),
         ("control", old.control != new.control),
+        ("console.listen", old.console.listen != new.console.listen),
         ("log", logging(old) != logging(new)),
     ];
     changed

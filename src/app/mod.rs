@@ -51,6 +51,7 @@ use crate::base::error_chain::display_chain;
 use crate::base::supervision::{Supervisor, ThreadEnd, restarted};
 use crate::base::tls::TlsError;
 use crate::config::{self, ControlSettings, GateSettings};
+use crate::console;
 use crate::control::{self, AdminToken, Listeners};
 use crate::gate::metrics::Metrics;
 use crate::gate::session::{ApprovalWaiters, BufferPool, SessionRegistry, SharedState};
@@ -194,7 +195,13 @@ impl RunningGate {
         } = &self.settings.control;
         let token = AdminToken::load_or_make(token_file)?;
         let certificate = tls.then(|| self.builder.tls.clone());
-        let control = Listeners::bind(socket, *listen, certificate.clone()).await?;
+        let mut control = Listeners::bind(socket, *listen, certificate.clone()).await?;
+        if let Some(local) = self.settings.console.listen {
+            control = control.bind_local(local).await?;
+        }
+        if let Some(listen) = control.local_address() {
+            tracing::info!(%listen, "the console listens on http");
+        }
         if let (Some(listen), Some(certificate)) = (control.tcp_address(), certificate) {
             tracing::info!(%listen, certificate_sha256 = %certificate.current().fingerprint(), "the control API listens on https");
         }
@@ -296,7 +303,9 @@ impl RunningGate {
             places: self.places.callers as usize,
         };
         let serving = async move {
-            if let Err(error) = control::serve(listeners, Arc::new(gate), std::future::pending()).await {
+            let gate = Arc::new(gate);
+            let pages = console::router(Arc::clone(&gate));
+            if let Err(error) = control::serve(listeners, gate, Some(pages), std::future::pending()).await {
                 tracing::error!(error = %display_chain(&error), "the control API stopped");
             }
         };

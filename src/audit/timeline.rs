@@ -14,11 +14,13 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::event::{Event, SessionEnded, StatementOutcome, StatementResult, Who};
-use super::record::LogRecord;
+use super::filter::Filter;
+use super::record::{EventName, LogRecord};
 use super::render::{self, RecordColumns};
 use super::rollbacks::Rollbacks;
 use super::sql_analysis::{AnalysisCache, CommandClass, ParseFailure, SqlAnalysis, TableName};
 use crate::base::visible;
+use crate::model::ids::GrantId;
 
 /// Text for a statement whose result is unknown.
 pub const OUTCOME_UNKNOWN: &str = "outcome unknown";
@@ -110,6 +112,32 @@ pub struct StatementTotals {
 }
 
 impl SessionTimeline {
+    /// Returns the filters that find the background of a session in the log: the records of its grant, and of its request.
+    #[must_use]
+    pub fn background_of_grant(grant: &GrantId) -> [Filter; 3] {
+        let changes = |event| Filter {
+            event: Some(event),
+            grant: Some(grant.clone()),
+            ..Filter::default()
+        };
+        [
+            changes(EventName::GrantChanged),
+            changes(EventName::RequestChanged),
+            about(EventName::DecisionMade, grant.as_str()),
+        ]
+    }
+
+    /// Returns the filters that find the background of the request in these records of a grant.
+    #[must_use]
+    pub fn background_of_request(of_grant: &[LogRecord]) -> Vec<Filter> {
+        let request = of_grant.iter().find_map(|record| match &record.event {
+            Event::RequestChanged(changed) => Some(changed.request.as_str()),
+            _ => None,
+        });
+        let both = |request| [EventName::RequestChanged, EventName::DecisionMade].map(|event| about(event, request));
+        request.map(both).into_iter().flatten().collect()
+    }
+
     /// Combines records: those of the session, and those of its grant and request. Each may come in any order, and twice.
     #[must_use]
     pub fn of(session: Vec<LogRecord>, background: Vec<LogRecord>) -> Self {
@@ -198,6 +226,15 @@ impl SessionTimeline {
             heading.push_str(" (its start is not in what was read)");
         }
         heading
+    }
+}
+
+/// Returns a filter for the events of a kind that mention an id.
+fn about(event: EventName, id: &str) -> Filter {
+    Filter {
+        event: Some(event),
+        text: Some(id.to_owned()),
+        ..Filter::default()
     }
 }
 

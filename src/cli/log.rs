@@ -331,30 +331,13 @@ async fn tell(source: RecordSource, session: SessionId, output: OutputFormat) ->
     let Some(who) = records.iter().find_map(|record| record.event.who().cloned()) else {
         return Err(NoSuchSessionError(session).into());
     };
-    let of = |event, grant, text: Option<&str>| Filter {
-        event: Some(event),
-        grant,
-        text: text.map(str::to_owned),
-        ..Filter::default()
-    };
-    let grant = Some(who.grant.clone());
-    let mut background = source.records(of(EventName::GrantChanged, grant.clone(), None)).await?;
-    let requests = source.records(of(EventName::RequestChanged, grant, None)).await?;
-    background.extend(
-        source
-            .records(of(EventName::DecisionMade, None, Some(who.grant.as_str())))
-            .await?,
-    );
-    let request = requests.iter().find_map(|record| match &record.event {
-        Event::RequestChanged(changed) => Some(changed.request.clone()),
-        _ => None,
-    });
-    if let Some(request) = request {
-        for event in [EventName::RequestChanged, EventName::DecisionMade] {
-            background.extend(source.records(of(event, None, Some(request.as_str()))).await?);
-        }
+    let mut background = Vec::new();
+    for filter in SessionTimeline::background_of_grant(&who.grant) {
+        background.extend(source.records(filter).await?);
     }
-    background.extend(requests);
+    for filter in SessionTimeline::background_of_request(&background) {
+        background.extend(source.records(filter).await?);
+    }
     let story = SessionTimeline::of(records, background);
     match output {
         OutputFormat::Json => print(&story.json()?)?,

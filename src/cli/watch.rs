@@ -32,6 +32,7 @@ fn told(briefing: &Briefing, now: Timestamp) -> String {
         profile,
         earlier,
         sessions,
+        ..
     } = briefing;
     let mut parts = vec![views::request(&request.request, &request.approvers, now)];
     parts.push(format!(

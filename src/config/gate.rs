@@ -8,11 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::{host_port, joined};
-use super::console::ConsoleTable;
 use super::key::keys;
 use super::reader::TableSection;
 use super::settings::{ConnectionLimits, ControlSettings, GateSettings, LoggingSettings, SessionTable, TlsFiles};
-use super::{access, issuers, outbound, targets};
+use super::{access, console, issuers, outbound, targets};
 use crate::audit::{Durability, JournalSettings};
 use crate::base::error_chain::display_chain;
 use crate::base::tls::ServerTls;
@@ -57,11 +56,13 @@ pub(super) fn read(root: &TableSection<'_>) -> GateSettings {
     session.warnings.dedup();
     let (audit, (forward, checkpoint_every)) = root.within("audit", |table| audit(table, &state_dir));
     let control = root.within("control", |table| control(table, &state_dir, &listen));
-    let console = root.within("console", ConsoleTable::read);
+    let console = root.within("console", |table| console::read(table, &listen, control.listen));
     let access = root.within("access", access::access);
     let (policy, policies) = root.within("policy", access::policy);
     let (issuers, oauth) = root.within("identity", issuers::read);
-    let notify = root.within("notify", outbound::notify);
+    let notify = root.within("notify", |table| {
+        outbound::notify(table, console.address(control.listen, control.tls))
+    });
     let drain_limit = root.within("drain", drain_limit);
     let logging = root.within("log", LoggingSettings::read);
     let first = || listen.first().map(|address| reachable(*address));

@@ -22,17 +22,17 @@ const TCP_PORT: u16 = 601;
 
 const FORMATS: &[(&str, MessageFormat)] = &[("json", MessageFormat::Json), ("slack", MessageFormat::Slack)];
 
-/// Reads `[notify]`.
-pub(super) fn notify(table: &TableSection<'_>) -> NotifySettings {
+/// Reads `[notify]`; `console` is where people open the console, if it is known.
+pub(super) fn notify(table: &TableSection<'_>, console: Option<String>) -> NotifySettings {
     keys! { table;
         /// Address where people see and approve requests, for messages; `/requests/ID` is put behind it.
-        link = |key| key.checked("address", web_address).or_none("none");
+        link = |key| key.checked("address", web_address).or_none("`console.address`");
     }
     let mut names = BTreeSet::new();
     let hooks = table.tables("webhooks", |table| webhook(table, &mut names));
     NotifySettings {
         hooks: hooks.into_iter().flatten().collect(),
-        link,
+        link: link.or(console),
     }
 }
 

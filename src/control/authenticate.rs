@@ -33,9 +33,11 @@ const CALL_RECORD_BYTES: usize = 2 * RECORD_BYTES;
 const MAX_QUOTA_DELAY: Duration = Duration::from_secs(10);
 
 /// Call of a handler: the caller, and the gate that it acts on.
-pub(super) struct Call {
-    pub(super) gate: Arc<ControlContext>,
-    pub(super) caller: Caller,
+pub struct Call {
+    /// Parts of the gate that it acts on.
+    pub gate: Arc<ControlContext>,
+    /// Caller, proved.
+    pub caller: Caller,
 }
 
 impl FromRequestParts<Arc<ControlContext>> for Call {
@@ -53,7 +55,7 @@ impl FromRequestParts<Arc<ControlContext>> for Call {
 #[derive(Clone, Default)]
 pub struct CallOrigin {
     /// Address of the caller, if the call comes over a network.
-    pub(super) address: Option<IpAddr>,
+    pub address: Option<IpAddr>,
     tls: bool,
     connection: Option<Arc<TcpConnection>>,
 }
@@ -104,7 +106,7 @@ impl CallOrigin {
 }
 
 /// Identifies the caller and runs the handler, or answers with an error.
-pub(super) async fn settle(
+pub async fn settle(
     State(gate): State<Arc<ControlContext>>,
     Extension(hold): Extension<LongPollLimiter>,
     ConnectInfo(client): ConnectInfo<CallOrigin>,

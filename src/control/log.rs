@@ -25,25 +25,16 @@ const CHUNK_BYTES: usize = 32 << 10;
 const ENDED_REASON: &str = "your right to read the log must be checked again, so this answer ends here; repeat the call";
 
 #[utoipa::path(get, path = "/v1/log", tag = "log", summary = "Records of the audit log (operators, and with `read-log`)", params(Filter, SearchExtent), responses((status = 200, description = "JSON Lines: one record per line, or the reason why a line cannot be read (`Unreadable`)", content_type = "application/x-ndjson", body = String)))]
-pub(super) async fn records(
-    Call { gate, caller }: Call,
-    Extension(limiter): Extension<LongPollLimiter>,
-    uri: Uri,
-) -> Result<Response, ApiError> {
-    let standing = gate.service.standing(&caller);
-    gate.service.may(&caller, Action::ReadLog).await?;
-    let LogQuery { filter, extent } = wanted(&uri)?;
-    extent
-        .check(&filter)
-        .map_err(|error| ApiError::Malformed(error.to_string()))?;
-    let place = if extent.follow {
-        Some(limiter.subscribers.enter(&caller)?)
+pub(super) async fn records(call: Call, Extension(limiter): Extension<LongPollLimiter>, uri: Uri) -> Result<Response, ApiError> {
+    let standing = call.gate.service.standing(&call.caller);
+    let reader = call.log_reader(&limiter).await?;
+    let wanted = wanted(&uri)?;
+    let place = if wanted.extent.follow {
+        Some(limiter.subscribers.enter(&call.caller)?)
     } else {
         None
     };
-    let reading = limiter.readings.enter(&caller)?;
-    let found = follow(&gate.audit_dir, &filter, extent).map_err(|error| ApiError::Log(error.to_string()))?;
-    let found = found.sharing(Arc::clone(&limiter.reading_threads), reading);
+    let found = reader.find(&wanted)?;
     let chunks = futures_util::stream::unfold(Some((found, limiter, standing, place)), |reading| async {
         let (mut found, mut limiter, standing, place) = reading?;
         let lines = tokio::select! {
@@ -59,8 +50,34 @@ pub(super) async fn records(
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(chunks)).into_response())
 }
 
+/// Reader of the log for a caller who may read it.
+pub struct LogReader<'c> {
+    call: &'c Call,
+    limiter: &'c LongPollLimiter,
+}
+
+impl Call {
+    /// Returns a reader of the log if the caller may read it. The decision on a person is on record.
+    pub async fn log_reader<'c>(&'c self, limiter: &'c LongPollLimiter) -> Result<LogReader<'c>, ApiError> {
+        self.gate.service.may(&self.caller, Action::ReadLog).await?;
+        Ok(LogReader { call: self, limiter })
+    }
+}
+
+impl LogReader<'_> {
+    /// Begins a search, in a place among the readers of the log.
+    pub fn find(&self, wanted: &LogQuery) -> Result<RecordStream, ApiError> {
+        let LogQuery { filter, extent } = wanted;
+        let checked = extent.check(filter);
+        checked.map_err(|error| ApiError::Malformed(error.to_string()))?;
+        let place = self.limiter.readings.enter(&self.call.caller)?;
+        let found = follow(&self.call.gate.audit_dir, filter, *extent).map_err(|error| ApiError::Log(error.to_string()))?;
+        Ok(found.sharing(Arc::clone(&self.limiter.reading_threads), place))
+    }
+}
+
 /// Parses the query in two parts, since a flattened form would turn numbers into strings.
-fn wanted(uri: &Uri) -> Result<LogQuery, ApiError> {
+pub fn wanted(uri: &Uri) -> Result<LogQuery, ApiError> {
     let of_extent = |pair: &&str| matches!(pair.split('=').next(), Some("follow" | "last" | "sort" | "limit"));
     let (extent, filter): (Vec<_>, Vec<_>) = uri.query().unwrap_or_default().split('&').partition(of_extent);
     let part = |pairs: &[&str]| format!("/?{}", pairs.join("&")).parse::<Uri>().unwrap_or_default();

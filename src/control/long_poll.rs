@@ -32,7 +32,7 @@ const MAX_READING_THREADS: usize = 8;
 
 /// Limits on the resources of all callers.
 #[derive(Debug, Clone)]
-pub(super) struct LongPollLimiter {
+pub struct LongPollLimiter {
     stopped: watch::Receiver<bool>,
     pub(super) connections: CallerLimit,
     /// Readings of the log.

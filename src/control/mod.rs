@@ -6,10 +6,13 @@
 //! which has it recorded first.
 
 mod authenticate;
+mod calls;
 mod connection;
+mod evidence;
 mod files;
 mod listen;
 mod log;
+mod logins;
 mod long_poll;
 pub mod model;
 mod openapi;
@@ -29,8 +32,11 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use authenticate::{CallOrigin, sign_in_with_token, visitor};
+pub use authenticate::{Call, CallOrigin, settle as authenticate, sign_in_with_token, visitor};
+pub use calls::named;
 pub use listen::{MAX_CONNECTIONS, strangers};
+pub use log::{LogReader, wanted as log_query};
+pub use long_poll::LongPollLimiter;
 pub use problem::ApiError;
 pub use serve::{ListenError, Listeners, document, serve};
 pub use token::{AdminToken, AdminTokenError};

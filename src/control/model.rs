@@ -165,6 +165,20 @@ pub struct LogQuery {
     pub extent: SearchExtent,
 }
 
+/// Query of `GET /v1/audit/report`.
+#[skip_serializing_none]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ReportQuery {
+    /// Start of the period.
+    #[param(value_type = String, format = DateTime)]
+    pub since: Timestamp,
+    /// End of the period, which is not in it; now if absent.
+    #[param(value_type = Option<String>, format = DateTime)]
+    pub until: Option<Timestamp>,
+}
+
 /// Line in the answer of `GET /v1/log` in place of a record that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -289,7 +289,9 @@ impl IntoResponse for ApiError {
         }
         let retry_after = self.retry_after();
         let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (status, Json(problem)).into_response();
+        let mut response = (status, Json(problem.clone())).into_response();
+        // The console makes a page of it.
+        response.extensions_mut().insert(problem);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = retry_after {

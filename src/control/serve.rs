@@ -28,7 +28,7 @@ use super::long_poll::LongPollLimiter;
 use super::openapi::{self, ApiDocument, RenderedDocument};
 use super::problem::ApiError;
 use super::routes::{audit, clock, events, grants, policy, reload, requests, sessions, sign_ins, targets, users};
-use super::{ControlContext, files, log, routes};
+use super::{ControlContext, evidence, files, log, routes};
 use crate::base::tls::ServerTlsCell;
 
 /// Maximum size of a body in bytes; bodies are a few fields.
@@ -68,6 +68,8 @@ pub enum ListenError {
 pub struct Listeners {
     unix: UnixListener,
     tcp: Option<TcpFront>,
+    /// Address for browsers on this machine, without TLS.
+    local: Option<TcpFront>,
     _file: SocketFile,
 }
 
@@ -96,13 +98,20 @@ impl Listeners {
         let file = SocketFile(socket.to_owned());
         let tcp = match listen {
             None => None,
-            Some(address) => {
-                let tcp = TcpListener::bind(address).await;
-                let tcp = tcp.map_err(|source| ListenError::Tcp { address, source })?;
-                Some(TcpFront { tcp, tls })
-            }
+            Some(address) => Some(bind_tcp(address, tls).await?),
         };
-        Ok(Self { unix, tcp, _file: file })
+        Ok(Self {
+            unix,
+            tcp,
+            local: None,
+            _file: file,
+        })
+    }
+
+    /// Binds a second TCP address, without TLS: a loopback address for the browsers of this machine.
+    pub async fn bind_local(self, address: SocketAddr) -> Result<Self, ListenError> {
+        let local = Some(bind_tcp(address, None).await?);
+        Ok(Self { local, ..self })
     }
 
     /// Returns the bound TCP address, if any.
@@ -110,6 +119,18 @@ impl Listeners {
     pub fn tcp_address(&self) -> Option<SocketAddr> {
         self.tcp.as_ref().and_then(|front| front.tcp.local_addr().ok())
     }
+
+    /// Returns the bound address for the browsers of this machine, if any.
+    #[must_use]
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        self.local.as_ref().and_then(|front| front.tcp.local_addr().ok())
+    }
+}
+
+async fn bind_tcp(address: SocketAddr, tls: Option<ServerTlsCell>) -> Result<TcpFront, ListenError> {
+    let tcp = TcpListener::bind(address).await;
+    let tcp = tcp.map_err(|source| ListenError::Tcp { address, source })?;
+    Ok(TcpFront { tcp, tls })
 }
 
 /// Binds the Unix socket under a temporary name and renames it: once it has its final name, only its owner can connect.
@@ -127,31 +148,40 @@ fn bind_unix(socket: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Serves the API until `stop` completes.
-pub async fn serve(listeners: Listeners, gate: Arc<ControlContext>, stop: impl Future<Output = ()>) -> io::Result<()> {
-    let Listeners { unix, tcp, _file } = listeners;
+/// Serves the API, and beside it `pages` (for every other path), until `stop` completes.
+pub async fn serve(
+    listeners: Listeners,
+    gate: Arc<ControlContext>,
+    pages: Option<Router>,
+    stop: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let Listeners { unix, tcp, local, _file } = listeners;
     let most = gate.places;
     let (stopping, stopped) = watch::channel(false);
     let (strangers, clock) = (gate.strangers.clone(), gate.clock.clone());
-    let router = router(gate, stopped.clone());
+    let router = router(gate, pages, stopped.clone());
     let served = ServedListener {
         service: TowerToHyperService::new(router),
         stopped,
         clock,
     };
     let unix = listen::answer_unix(unix, most, served.clone());
-    let tcp = async move {
-        if let Some(tcp) = tcp {
-            listen::answer_tcp(tcp, strangers, served).await;
+    let on_tcp = |front: Option<TcpFront>| {
+        let (strangers, served) = (strangers.clone(), served.clone());
+        async move {
+            if let Some(front) = front {
+                listen::answer_tcp(front, strangers, served).await;
+            }
         }
     };
+    let (tcp, local) = (on_tcp(tcp), on_tcp(local));
     let end = async {
         stop.await;
         stopping.send_replace(true);
         tokio::time::sleep(STOP_GRACE).await;
     };
     tokio::select! {
-        _ = async { tokio::join!(unix, tcp) } => {}
+        _ = async { tokio::join!(unix, tcp, local) } => {}
         () = end => {}
     }
     Ok(())
@@ -200,6 +230,7 @@ fn authenticated() -> OpenApiRouter<Arc<ControlContext>> {
         .routes(routes!(log::records))
         .routes(routes!(audit::checkpoint))
         .routes(routes!(audit::rotate_key))
+        .routes(routes!(evidence::report))
         .routes(routes!(files::files))
         .routes(routes!(clock::show))
         .routes(routes!(clock::set_right))
@@ -216,16 +247,20 @@ fn open() -> OpenApiRouter<Arc<ControlContext>> {
         .routes(routes!(metrics))
 }
 
-/// Returns the whole API.
-pub(super) fn router(gate: Arc<ControlContext>, stopped: watch::Receiver<bool>) -> Router {
+/// Returns the whole API, with `pages` for every path that is not its own.
+pub(super) fn router(gate: Arc<ControlContext>, pages: Option<Router>, stopped: watch::Receiver<bool>) -> Router {
     let written = RenderedDocument(document().to_json().unwrap_or_default().into());
     let places = gate.places;
-    authenticated()
+    let api = authenticated()
         .route_layer(middleware::from_fn_with_state(Arc::clone(&gate), authenticate::settle))
         .merge(open())
         .split_for_parts()
-        .0
-        .fallback(|uri: Uri| async move { ApiError::NoSuchPath(uri.path().to_owned()) })
+        .0;
+    let whole = match pages {
+        Some(pages) => api.fallback_service(pages),
+        None => api.fallback(|uri: Uri| async move { ApiError::NoSuchPath(uri.path().to_owned()) }),
+    };
+    whole
         .method_not_allowed_fallback(|method: Method| async move { ApiError::Method(method.to_string()) })
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(Extension(LongPollLimiter::new(stopped, places)))

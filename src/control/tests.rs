@@ -38,6 +38,16 @@ impl Served {
         Self::start_with(None).await
     }
 
+    /// With the shipped policies, and pages beside the API.
+    pub(crate) async fn start_with_pages(pages: fn(Arc<ControlContext>) -> axum::Router) -> Self {
+        let wanted = Wanted {
+            policies: Some(people::policies()),
+            pages: Some(pages),
+            ..Wanted::default()
+        };
+        wanted.start().await
+    }
+
     async fn start_with(policies: Option<Arc<Policies>>) -> Self {
         Self::start_on(policies, None).await
     }
@@ -58,6 +68,8 @@ impl Served {
 #[derive(Default)]
 struct Wanted {
     policies: Option<Arc<Policies>>,
+    /// The pages beside it.
+    pages: Option<fn(Arc<ControlContext>) -> axum::Router>,
     issuers: Issuers,
     limits: StrangerLimits,
     tcp: bool,
@@ -69,6 +81,7 @@ impl Wanted {
     async fn start(self) -> Served {
         let Self {
             policies,
+            pages,
             issuers,
             limits,
             tcp,
@@ -117,9 +130,14 @@ impl Wanted {
         let tcp = listeners.tcp_address();
         let (stop, stopped) = oneshot::channel();
         let gate = Arc::new(gate);
-        let server = tokio::spawn(serve(listeners, Arc::clone(&gate), async {
-            let _ = stopped.await;
-        }));
+        let server = tokio::spawn(serve(
+            listeners,
+            Arc::clone(&gate),
+            pages.map(|pages| pages(Arc::clone(&gate))),
+            async {
+                let _ = stopped.await;
+            },
+        ));
         let config = "[targets.orders]\naddress = \"127.0.0.1:5432\"\nuser = \"orders_app\"\n";
         std::fs::write(dir.path().join("tidegate.toml"), config).unwrap();
         Served {
@@ -155,7 +173,7 @@ impl Served {
     }
 
     /// The same, with these headers.
-    async fn call(&self, first: &str, headers: &str, body: &str) -> String {
+    pub(crate) async fn call(&self, first: &str, headers: &str, body: &str) -> String {
         let stream = UnixStream::connect(self.state("control.sock")).await.unwrap();
         call(stream, first, headers, body).await
     }
@@ -167,7 +185,7 @@ impl Served {
     }
 
     /// The JSON an operator is answered.
-    async fn json(&self, first: &str, body: &str) -> serde_json::Value {
+    pub(crate) async fn json(&self, first: &str, body: &str) -> serde_json::Value {
         let answer = self.ask(first, true, body).await;
         serde_json::from_str(answer.lines().last().unwrap()).unwrap()
     }

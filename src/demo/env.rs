@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio_postgres::Client;
 
 use super::screen::DemoScreen;
-use super::testkit::{ServerOptions, ShopFixture, TestGate, TestPostgres};
+use super::testkit::{ServerOptions, ShopFixture, TestGate, TestPostgres, free_port};
 use super::{DEMO_TARGET, rules};
 use crate::base::clock::Clock;
 use crate::base::secret::Secret;
@@ -40,6 +40,8 @@ pub(super) struct DemoEnv {
     // The gate is dropped first, so that it does not report a lost database.
     pub(super) gate: TestGate,
     pub(super) server: TestPostgres,
+    /// Port of the console.
+    pub(super) console: u16,
     /// Direct connection to the database, as its superuser.
     pub(super) admin: Client,
     pub(super) clock: Clock,
@@ -83,8 +85,10 @@ impl DemoEnv {
         ))?;
 
         let binary = std::env::current_exe().context("looking for our own program")?;
+        let console = free_port()?;
         let gate = tokio::task::spawn_blocking(move || {
-            let config = format!("{SESSION}{}", shop.target_table(DEMO_TARGET, PROFILES));
+            let pages = format!("[console]\nlisten = \"127.0.0.1:{console}\"\n");
+            let config = format!("{SESSION}{pages}{}", shop.target_table(DEMO_TARGET, PROFILES));
             let files = [&[shop.password_file()], &rules::FILES[..]].concat();
             TestGate::start(&binary, &config, &files)
         })
@@ -107,6 +111,7 @@ impl DemoEnv {
             bo: person(screen, &gate, "bo@example.com", "leads").await?,
             gate,
             server,
+            console,
             admin,
             clock,
         })

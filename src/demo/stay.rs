@@ -38,6 +38,8 @@ pub(super) async fn hold(screen: &mut DemoScreen, env: &DemoEnv, window: &str) -
     screen.note("As Bo:")?;
     screen.note(&format!("  {} requests", person(&bo)))?;
     screen.note(&format!("  {} approve rq_...", person(&bo)))?;
+    screen.note("In a browser, as either of them (the token to sign in with is in the file):")?;
+    screen.note(&format!("  http://127.0.0.1:{}/   cat {ana}   cat {bo}", env.console))?;
     screen.note("What the operator can do meanwhile (sessions notice at once):")?;
     let tidegate = format!("{here} --config {}", env.gate.config_file().display());
     for command in [

@@ -30,10 +30,11 @@ const LAYERS: &[(&str, &str)] = &[
     ("gate", "base model protocol audit ledger access database"),
     ("outbound", "base model audit ledger"),
     ("control", "base model audit ledger access gate"),
+    ("console", "base model audit ledger access gate control"),
     ("config", "base model identity audit access database gate outbound"),
     (
         "app",
-        "base model identity audit ledger access database gate outbound control config",
+        "base model identity audit ledger access database gate outbound control console config",
     ),
     (
         "cli",

@@ -9,6 +9,7 @@
 //! - `cancel`: Ctrl-C, and whose statement it stops
 //! - `changes`: extend, shorten, revoke, warnings: what reaches a session that runs
 //! - `commands`: the program at a shell: quiet, warnings that stop nothing, words completed by bash
+//! - `console`: two people in browsers: ask, approve, connect by the card, be revoked
 //! - `deadline`: two hundred sessions of one grant end at one time
 //! - `demo`: what a newcomer runs first
 //! - `descriptors`: the limit of open files, and strangers who take all they can
@@ -73,6 +74,7 @@ mod audit_fails;
 mod cancel;
 mod changes;
 mod commands;
+mod console;
 mod deadline;
 mod decisions;
 mod demo;

@@ -16,6 +16,7 @@ use crate::model::ids::{GrantId, RequestId};
 use crate::model::names::{GroupName, IdentityName};
 
 /// Information for an approver: `GET /v1/requests/{id}/briefing`.
+#[skip_serializing_none]
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Briefing {
     /// The request.
@@ -26,6 +27,15 @@ pub struct Briefing {
     pub earlier: Vec<RequestView>,
     /// Current sessions on the target; for the requester only their own.
     pub sessions: Vec<SessionView>,
+    /// Verdict of the policies on the request now; absent if it is settled, or depends on the requester's address.
+    #[schema(nullable = false)]
+    pub verdict: Option<VerdictBody>,
+    /// Policies that give this verdict.
+    #[serde(default)]
+    pub policies: Vec<String>,
+    /// True if the policies let the caller approve or reject it now.
+    #[serde(default)]
+    pub may_decide: bool,
 }
 
 /// Query to the policies without effect: `POST /v1/policy/explain`.

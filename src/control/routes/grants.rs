@@ -8,17 +8,15 @@ use axum::extract::Path;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
-use super::{JsonAnswer, TakenAway, body, cut, named, query, taken};
+use super::{JsonAnswer, TakenAway, body, named, query, taken};
 use crate::access::AccessError;
 use crate::control::authenticate::Call;
+use crate::control::logins::connection_string;
 use crate::control::model::{
-    EmptyBody, ExtendBody, GrantLoginBody, GrantView, Grants, GrantsQuery, Issued, MAX_PAGE_ROWS, NewGrantBody, ReasonBody,
-    ShortenBody,
+    EmptyBody, ExtendBody, GrantLoginBody, GrantView, Grants, GrantsQuery, Issued, NewGrantBody, ReasonBody, ShortenBody,
 };
 use crate::control::problem::ApiError;
-use crate::ledger::GrantFilter;
 use crate::model::grant::{DEFAULT_ACTIVATE_WITHIN, DEFAULT_SESSIONS, GrantChange, Terms};
-use crate::model::ids::GrantId;
 use crate::model::names::TargetName;
 
 #[utoipa::path(post, path = "/v1/grants", tag = "grants", summary = "Creates a grant without a request (operators)", request_body = NewGrantBody, responses((status = 201, description = "The grant and its secret", body = Issued)))]
@@ -50,20 +48,8 @@ pub(in crate::control) async fn create(Call { gate, caller }: Call, bytes: Bytes
 }
 
 #[utoipa::path(get, path = "/v1/grants", tag = "grants", summary = "The grants", params(GrantsQuery), responses((status = 200, description = "A page of the caller's own grants and those it may revoke or approve; with `administer` or `read-log`, all", body = Grants)))]
-pub(in crate::control) async fn list(Call { gate, caller }: Call, uri: Uri) -> JsonAnswer<Grants> {
-    let wanted: GrantsQuery = query(&uri)?;
-    let limit = wanted.limit.unwrap_or(MAX_PAGE_ROWS).clamp(1, MAX_PAGE_ROWS) as usize;
-    let filter = GrantFilter {
-        identity: wanted.identity,
-        target: wanted.target,
-        ended: wanted.all,
-        before: wanted.before,
-        // One more than the page shows, to detect a next page.
-        limit: limit + 1,
-    };
-    let mut grants = gate.service.grants(&caller, filter).await?;
-    let next = cut(&mut grants, limit, |view| view.grant.id());
-    Ok(Json(Grants { grants, next }))
+pub(in crate::control) async fn list(call: Call, uri: Uri) -> JsonAnswer<Grants> {
+    Ok(Json(call.grants(query(&uri)?).await?))
 }
 
 #[utoipa::path(get, path = "/v1/grants/{id}", tag = "grants", summary = "One grant", params(("id" = String, Path, description = "The grant")), responses((status = 200, description = "The grant", body = GrantView)))]
@@ -72,32 +58,9 @@ pub(in crate::control) async fn show(Call { gate, caller }: Call, Path(id): Path
 }
 
 #[utoipa::path(post, path = "/v1/grants/{id}/login", tag = "grants", summary = "Creates a login for a grant of the caller", params(("id" = String, Path, description = "The grant")), request_body = EmptyBody, responses((status = 200, description = "Connection settings for a client", body = GrantLoginBody)))]
-pub(in crate::control) async fn login(
-    Call { gate, caller }: Call,
-    Path(id): Path<String>,
-    bytes: Bytes,
-) -> JsonAnswer<GrantLoginBody> {
+pub(in crate::control) async fn login(call: Call, Path(id): Path<String>, bytes: Bytes) -> JsonAnswer<GrantLoginBody> {
     let EmptyBody {} = body(&bytes)?;
-    let id: GrantId = named(&id)?;
-    let (target, login) = gate.service.login(caller.person()?, &id).await?;
-    let secret = login.secret.expose().clone();
-    let (host, port) = host_and_port(&gate.advertise);
-    let certificate = gate.tls.current();
-    let sslmode = match certificate.anchor() {
-        _ if certificate.is_for(&host) => "verify-full",
-        Some(_) => "verify-ca",
-        None => "require",
-    };
-    Ok(Json(GrantLoginBody {
-        certificate: certificate.anchor().map(str::to_owned),
-        sslmode: sslmode.to_owned(),
-        connection_string: connection_string(&login.user, &secret, &target, &gate.advertise),
-        host,
-        port,
-        database: target.to_string(),
-        user: login.user,
-        secret,
-    }))
+    Ok(Json(call.grant_login(&named(&id)?).await?))
 }
 
 #[utoipa::path(post, path = "/v1/grants/{id}/extend", tag = "grants", summary = "Extends the window of a grant", params(("id" = String, Path, description = "The grant")), request_body = ExtendBody, responses((status = 200, description = "The grant", body = GrantView)))]
@@ -160,22 +123,6 @@ pub(in crate::control) async fn revoke(
     Ok(taken(view.effect, view))
 }
 
-/// Returns the connection string for a client. The gate always offers TLS, and `require` works also with its own certificate.
-fn connection_string(user: &str, secret: &str, target: &TargetName, advertise: &str) -> String {
-    // Ids, secrets and target names consist of characters that need no escape in a URI.
-    format!("postgresql://{user}:{secret}@{advertise}/{target}?sslmode=require")
-}
-
-/// Splits `host:port` into its parts, without the brackets of an IPv6 address.
-fn host_and_port(advertise: &str) -> (String, u16) {
-    let (host, port) = match advertise.rsplit_once(':') {
-        Some((host, port)) => (host, port.parse().ok()),
-        None => (advertise, None),
-    };
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    (host.to_owned(), port.unwrap_or(5432))
-}
-
 /// Converts the error; for an unknown target, its remedy names all targets.
 fn with_all_targets(error: AccessError) -> ApiError {
     match error {
@@ -187,17 +134,5 @@ fn with_all_targets(error: AccessError) -> ApiError {
             }
         }
         error => error.into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_is_told_in_two_parts() {
-        assert_eq!(host_and_port("gate.example.com:7432"), ("gate.example.com".to_owned(), 7432));
-        assert_eq!(host_and_port("[::1]:7432"), ("::1".to_owned(), 7432));
-        assert_eq!(host_and_port("gate"), ("gate".to_owned(), 5432));
     }
 }

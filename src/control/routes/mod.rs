@@ -21,6 +21,7 @@ use axum::http::{StatusCode, Uri};
 use serde::de::DeserializeOwned;
 
 use super::authenticate::Call;
+use super::calls::named;
 use super::model::Me;
 use super::problem::ApiError;
 use crate::access::policy::Action;
@@ -55,24 +56,6 @@ pub(super) async fn me(Call { gate, caller }: Call) -> JsonAnswer<Me> {
             .ok()
             .and_then(|person| Some(person.sign_in.as_ref()?.id.clone())),
     }))
-}
-
-/// Cuts a list, which has one row more than a page if there is a next page. Returns the id of the page's last row in that case.
-fn cut<T, I>(rows: &mut Vec<T>, limit: usize, id: impl Fn(&T) -> &I) -> Option<I>
-where
-    I: Clone,
-{
-    let more = rows.len() > limit;
-    rows.truncate(limit);
-    rows.last().filter(|_| more).map(|row| id(row).clone())
-}
-
-/// Parses an id or a name in a path.
-fn named<T: std::str::FromStr>(text: &str) -> Result<T, ApiError>
-where
-    T::Err: std::fmt::Display,
-{
-    text.parse().map_err(|error: T::Err| ApiError::Malformed(error.to_string()))
 }
 
 /// Parses a body; an absent one counts as an empty object.

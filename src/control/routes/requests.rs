@@ -8,47 +8,48 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 
-use super::{JsonAnswer, TakenAway, body, cut, named, query, taken};
-use crate::access::{Approvers, EntryDecision, NarrowedRequest, RequestArgs};
+use super::{JsonAnswer, TakenAway, body, named, query, taken};
+use crate::access::{EntryDecision, NarrowedRequest, RequestArgs};
 use crate::control::authenticate::Call;
 use crate::control::long_poll::LongPollLimiter;
 use crate::control::model::{
-    AccessBody, ApproveBody, Briefing, CommentBody, DEFAULT_PAGE_ROWS, EmptyBody, MAX_PAGE_ROWS, MAX_WAIT_SECONDS,
-    NewRequestBody, ProfileBody, RequestBody, RequestsBody, RequestsQuery, WaitQuery,
+    AccessBody, ApproveBody, Briefing, CommentBody, EmptyBody, MAX_WAIT_SECONDS, NewRequestBody, RequestBody, RequestsBody,
+    RequestsQuery, WaitQuery,
 };
 use crate::control::problem::ApiError;
 use crate::control::{ControlContext, IDEMPOTENCY_HEADER};
-use crate::ledger::{RequestFilter, RequestView};
+use crate::ledger::RequestView;
 use crate::model::ids::RequestId;
 use crate::model::request::RequestState;
 
 #[utoipa::path(post, path = "/v1/requests", tag = "requests", summary = "Requests access", request_body = NewRequestBody,
     params(("Idempotency-Key" = Option<String>, Header, description = "Key chosen by the caller; a repeated call with the same key returns the same request")),
     responses((status = 201, description = "Approved, or waiting for approvers", body = RequestBody)))]
-pub(in crate::control) async fn submit(
-    Call { gate, caller }: Call,
-    headers: HeaderMap,
-    bytes: Bytes,
-) -> Result<Response, ApiError> {
-    let view = gate.service.submit(caller.person()?, asked(&headers, &bytes)?).await?;
-    Ok((StatusCode::CREATED, Json(with_approvers(&gate, view).await)).into_response())
+pub(in crate::control) async fn submit(call: Call, headers: HeaderMap, bytes: Bytes) -> Result<Response, ApiError> {
+    let view = call
+        .gate
+        .service
+        .submit(call.caller.person()?, asked(&headers, &bytes)?)
+        .await?;
+    Ok((StatusCode::CREATED, Json(call.with_approvers(view).await)).into_response())
 }
 
 #[utoipa::path(post, path = "/v1/access", tag = "requests", summary = "Joins a live grant that covers the request, or requests access", request_body = NewRequestBody,
     params(("Idempotency-Key" = Option<String>, Header, description = "Key chosen by the caller; a repeated call with the same key returns the same request")),
     responses((status = 200, description = "A live grant of the caller", body = AccessBody), (status = 201, description = "A request, approved or waiting for approvers", body = AccessBody)))]
-pub(in crate::control) async fn enter(
-    Call { gate, caller }: Call,
-    headers: HeaderMap,
-    bytes: Bytes,
-) -> Result<Response, ApiError> {
-    let (status, body) = match gate.service.enter(caller.person()?, asked(&headers, &bytes)?).await? {
+pub(in crate::control) async fn enter(call: Call, headers: HeaderMap, bytes: Bytes) -> Result<Response, ApiError> {
+    let (status, body) = match call
+        .gate
+        .service
+        .enter(call.caller.person()?, asked(&headers, &bytes)?)
+        .await?
+    {
         EntryDecision::Grant(view, _) => {
             let joined = Some(*view);
             (StatusCode::OK, AccessBody { joined, request: None })
         }
         EntryDecision::Request(view) => {
-            let request = Some(with_approvers(&gate, *view).await);
+            let request = Some(call.with_approvers(*view).await);
             (StatusCode::CREATED, AccessBody { joined: None, request })
         }
     };
@@ -74,26 +75,13 @@ pub(super) fn wanted(body: NewRequestBody, key: Option<String>) -> RequestArgs {
 }
 
 #[utoipa::path(get, path = "/v1/requests", tag = "requests", summary = "The requests", params(RequestsQuery), responses((status = 200, description = "A page of the caller's own requests and those it may approve", body = RequestsBody)))]
-pub(in crate::control) async fn list(Call { gate, caller }: Call, uri: Uri) -> JsonAnswer<RequestsBody> {
-    let wanted: RequestsQuery = query(&uri)?;
-    let limit = wanted.limit.unwrap_or(DEFAULT_PAGE_ROWS).clamp(1, MAX_PAGE_ROWS) as usize;
-    let filter = RequestFilter {
-        status: wanted.status,
-        identity: wanted.identity,
-        target: wanted.target,
-        unreviewed: wanted.unreviewed,
-        before: wanted.before,
-        // One more than the page shows, to detect a next page.
-        limit: limit + 1,
-    };
-    let mut requests = gate.service.requests(&caller, filter).await?;
-    let next = cut(&mut requests, limit, |view| &view.request.id);
-    Ok(Json(RequestsBody { requests, next }))
+pub(in crate::control) async fn list(call: Call, uri: Uri) -> JsonAnswer<RequestsBody> {
+    Ok(Json(call.requests(query(&uri)?).await?))
 }
 
 #[utoipa::path(get, path = "/v1/requests/{id}", tag = "requests", summary = "One request, immediately or after its next change", params(("id" = String, Path, description = "The request"), WaitQuery), responses((status = 200, description = "The request", body = RequestBody)))]
 pub(in crate::control) async fn show(
-    Call { gate, caller }: Call,
+    call: Call,
     Extension(mut limiter): Extension<LongPollLimiter>,
     Path(id): Path<String>,
     uri: Uri,
@@ -102,37 +90,33 @@ pub(in crate::control) async fn show(
     let id: RequestId = named(&id)?;
     let wait = Duration::from_secs(wait_seconds.unwrap_or(0).min(MAX_WAIT_SECONDS));
     // Subscribe before reading, so that a change in between is not missed.
-    let watched = (!wait.is_zero()).then(|| gate.service.watch_request(&id)).flatten();
-    let mut view = gate.service.request(&caller, &id).await?;
+    let watched = (!wait.is_zero()).then(|| call.gate.service.watch_request(&id)).flatten();
+    let mut view = call.gate.service.request(&call.caller, &id).await?;
     if let Some(mut watched) = watched
-        && pending(&gate, &view)
+        && pending(&call.gate, &view)
     {
-        let _place = limiter.waiters.enter(&caller)?;
-        let standing = gate.service.standing(&caller);
+        let _place = limiter.waiters.enter(&call.caller)?;
+        let standing = call.gate.service.standing(&call.caller);
         let changed = async {
             tokio::select! {
                 _ = watched.changed() => {}
-                () = gate.clock.sleep_until(view.request.expires_at) => {}
+                () = call.gate.clock.sleep_until(view.request.expires_at) => {}
                 () = limiter.stopped() => {}
                 () = standing.over() => {}
             }
         };
         let _ = tokio::time::timeout(wait, changed).await;
-        if !gate.service.is_as_before(&caller) {
+        if !call.gate.service.is_as_before(&call.caller) {
             return Err(ApiError::Unauthorized);
         }
-        view = gate.service.request(&caller, &id).await?;
+        view = call.gate.service.request(&call.caller, &id).await?;
     }
-    Ok(Json(with_approvers(&gate, view).await))
+    Ok(Json(call.with_approvers(view).await))
 }
 
 #[utoipa::path(post, path = "/v1/requests/{id}/approve", tag = "requests", summary = "Approves a request in full or in part", params(("id" = String, Path, description = "The request")), request_body = ApproveBody, responses((status = 200, description = "The request", body = RequestBody)))]
-pub(in crate::control) async fn approve(
-    Call { gate, caller }: Call,
-    Path(id): Path<String>,
-    bytes: Bytes,
-) -> JsonAnswer<RequestBody> {
-    let person = caller.person()?;
+pub(in crate::control) async fn approve(call: Call, Path(id): Path<String>, bytes: Bytes) -> JsonAnswer<RequestBody> {
+    let person = call.caller.person()?;
     let ApproveBody {
         window_seconds,
         profile,
@@ -140,91 +124,43 @@ pub(in crate::control) async fn approve(
     } = body(&bytes)?;
     let window = window_seconds.map(Duration::from_secs);
     let narrowed = NarrowedRequest { window, profile };
-    let view = gate.service.approve(person, &named(&id)?, narrowed, comment).await?;
-    Ok(Json(with_approvers(&gate, view).await))
+    let view = call.gate.service.approve(person, &named(&id)?, narrowed, comment).await?;
+    Ok(Json(call.with_approvers(view).await))
 }
 
 #[utoipa::path(post, path = "/v1/requests/{id}/reject", tag = "requests", summary = "Rejects a request", params(("id" = String, Path, description = "The request")), request_body = CommentBody, responses((status = 200, description = "The request", body = RequestBody), (status = 202, description = "In effect; `effect` shows what is not stored or recorded yet", body = RequestBody)))]
-pub(in crate::control) async fn reject(
-    Call { gate, caller }: Call,
-    Path(id): Path<String>,
-    bytes: Bytes,
-) -> TakenAway<RequestBody> {
-    let person = caller.person()?;
+pub(in crate::control) async fn reject(call: Call, Path(id): Path<String>, bytes: Bytes) -> TakenAway<RequestBody> {
+    let person = call.caller.person()?;
     let CommentBody { comment } = body(&bytes)?;
-    let view = gate.service.reject(person, &named(&id)?, comment).await?;
-    Ok(taken(view.effect, with_approvers(&gate, view).await))
+    let view = call.gate.service.reject(person, &named(&id)?, comment).await?;
+    Ok(taken(view.effect, call.with_approvers(view).await))
 }
 
 #[utoipa::path(post, path = "/v1/requests/{id}/withdraw", tag = "requests", summary = "Withdraws a request of the caller", params(("id" = String, Path, description = "The request")), request_body = EmptyBody, responses((status = 200, description = "The request", body = RequestBody), (status = 202, description = "In effect; `effect` shows what is not stored or recorded yet", body = RequestBody)))]
-pub(in crate::control) async fn withdraw(
-    Call { gate, caller }: Call,
-    Path(id): Path<String>,
-    bytes: Bytes,
-) -> TakenAway<RequestBody> {
-    let person = caller.person()?;
+pub(in crate::control) async fn withdraw(call: Call, Path(id): Path<String>, bytes: Bytes) -> TakenAway<RequestBody> {
+    let person = call.caller.person()?;
     let EmptyBody {} = body(&bytes)?;
-    let view = gate.service.withdraw(person, &named(&id)?).await?;
-    Ok(taken(view.effect, with_approvers(&gate, view).await))
+    let view = call.gate.service.withdraw(person, &named(&id)?).await?;
+    Ok(taken(view.effect, call.with_approvers(view).await))
 }
 
 #[utoipa::path(post, path = "/v1/requests/{id}/review", tag = "requests", summary = "Records the result of the review of a break-glass access", params(("id" = String, Path, description = "The request")), request_body = CommentBody, responses((status = 200, description = "The request", body = RequestBody)))]
-pub(in crate::control) async fn review(
-    Call { gate, caller }: Call,
-    Path(id): Path<String>,
-    bytes: Bytes,
-) -> JsonAnswer<RequestBody> {
-    let person = caller.person()?;
+pub(in crate::control) async fn review(call: Call, Path(id): Path<String>, bytes: Bytes) -> JsonAnswer<RequestBody> {
+    let person = call.caller.person()?;
     let CommentBody { comment } = body(&bytes)?;
     let said = comment.filter(|comment| !comment.trim().is_empty());
     let comment = said.ok_or_else(|| ApiError::Malformed("a review needs a comment with its result".to_owned()))?;
-    let view = gate.service.review(person, &named(&id)?, comment).await?;
-    Ok(Json(with_approvers(&gate, view).await))
+    let view = call.gate.service.review(person, &named(&id)?, comment).await?;
+    Ok(Json(call.with_approvers(view).await))
 }
 
 #[utoipa::path(get, path = "/v1/requests/{id}/briefing", tag = "requests", summary = "Details of a request for approvers", params(("id" = String, Path, description = "The request")), responses((status = 200, description = "The request, the rights of its profile, earlier requests and open sessions", body = Briefing)))]
-pub(in crate::control) async fn briefing(Call { gate, caller }: Call, Path(id): Path<String>) -> JsonAnswer<Briefing> {
-    let view = gate.service.request(&caller, &named(&id)?).await?;
-    let wish = view.request.wish.clone();
-    let filter = RequestFilter {
-        identity: Some(wish.identity.clone()),
-        limit: MAX_EARLIER_REQUESTS + 1,
-        ..RequestFilter::default()
-    };
-    let mut earlier = gate.service.requests(&caller, filter).await?;
-    earlier.retain(|other| other.request.id != view.request.id);
-    earlier.truncate(MAX_EARLIER_REQUESTS);
-    let mut sessions = gate.registry.list();
-    sessions.retain(|session| {
-        session.who.target == wish.target && (!caller.is(&wish.identity) || session.who.identity == wish.identity)
-    });
-    let words = gate.service.rules().words(&wish.target, &wish.profile);
-    Ok(Json(Briefing {
-        profile: ProfileBody::new(wish.profile, words),
-        earlier,
-        sessions,
-        request: with_approvers(&gate, view).await,
-    }))
+pub(in crate::control) async fn briefing(call: Call, Path(id): Path<String>) -> JsonAnswer<Briefing> {
+    Ok(Json(call.briefing(&named(&id)?).await?))
 }
-
-/// Number of earlier requests of the same identity in a briefing.
-const MAX_EARLIER_REQUESTS: usize = 5;
 
 fn pending(gate: &ControlContext, view: &RequestView) -> bool {
     view.request.status(gate.clock.now()) == RequestState::Pending
-}
-
-async fn with_approvers(gate: &ControlContext, request: RequestView) -> RequestBody {
-    let approvers = if pending(gate, &request) {
-        gate.service.approvers(&request).await
-    } else {
-        Approvers::default()
-    };
-    RequestBody {
-        request,
-        approvers: approvers.names,
-        waits_for_nobody: approvers.nobody,
-    }
 }
 
 /// Returns the caller's idempotency key: 1 to 200 printable characters.

@@ -294,7 +294,7 @@ async fn a_head_takes_little_memory_and_one_that_is_too_long_is_refused() {
 #[tokio::test]
 async fn one_identity_reads_the_log_so_many_times_at_once() {
     let caller = authenticate::tests::person("sam");
-    let limiter = long_poll::LongPollLimiter::new(watch::channel(false).1, 10);
+    let limiter = LongPollLimiter::new(watch::channel(false).1, 10);
     let readings: Vec<_> = (0..long_poll::MAX_READINGS_PER_IDENTITY)
         .map(|_| limiter.readings.enter(&caller).unwrap())
         .collect();

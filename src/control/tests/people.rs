@@ -46,7 +46,7 @@ pub(super) fn source(name: &str, text: &str) -> PolicyFile {
     }
 }
 
-fn policies() -> Arc<Policies> {
+pub(super) fn policies() -> Arc<Policies> {
     let schema = source("schema.cedarschema", include_str!("../../../policies/schema.cedarschema"));
     let set = [
         source("00-everywhere.cedar", include_str!("../../../policies/00-everywhere.cedar")),

@@ -1,0 +1,95 @@
+//! Answers of the console: pages, redirects, and the headers that all of them have.
+//!
+//! INVARIANT: no answer leaves without the policy of [`POLICY`]; a redirect leads to a path of this console.
+
+use axum::extract::Request;
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use maud::Markup;
+
+use super::form;
+use super::templates::frame::Viewer;
+use super::templates::problem;
+use crate::control::ApiError;
+use crate::control::model::Problem;
+
+/// Result of a handler. An error becomes a page.
+pub(super) type PageAnswer = Result<Response, ApiError>;
+
+/// Content-Security-Policy of every answer: nothing but the console's own files and calls; no frame around it.
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; \
+                      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// Page of people who have to sign in first.
+const SIGN_IN: &str = "/signin";
+
+/// Answers with a page and a status.
+pub(super) fn html(status: StatusCode, page: Markup) -> Response {
+    let kind = [(header::CONTENT_TYPE, "text/html; charset=utf-8")];
+    (status, kind, page.into_string()).into_response()
+}
+
+/// Leads on to a path of this console, which is then asked for by GET.
+pub(super) fn see(path: &str) -> Response {
+    let location = HeaderValue::from_str(local(path)).unwrap_or(HeaderValue::from_static("/"));
+    (StatusCode::SEE_OTHER, [(header::LOCATION, location)]).into_response()
+}
+
+/// Returns a path if it is one of this console, and the first page otherwise: browsers take `//host` and `/\host` for another
+/// site, and leave out tabs and line breaks.
+pub(super) fn local(path: &str) -> &str {
+    let own = path.starts_with('/') && !path.starts_with("//") && !path.contains(['\\', '\t', '\r', '\n']);
+    if own && path.bytes().all(|byte| byte.is_ascii_graphic()) {
+        path
+    } else {
+        "/"
+    }
+}
+
+/// Makes a page of a problem, leads those who have not proved who they are to the sign-in, and sets the headers of every answer.
+pub(super) async fn as_page(request: Request, next: Next) -> Response {
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let mut answer = next.run(request).await;
+    // An unknown path of the API is a program's mistake, and answered as such.
+    if let Some(problem) = answer
+        .extensions()
+        .get::<Problem>()
+        .filter(|_| !uri.path().starts_with("/v1/"))
+    {
+        answer = if problem.status == StatusCode::UNAUTHORIZED.as_u16() && uri.path() != SIGN_IN {
+            see(&sign_in_then(&method, &uri))
+        } else {
+            let page = problem::page(problem, answer.extensions().get::<Viewer>());
+            let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            let retry = answer.headers().get(header::RETRY_AFTER).cloned();
+            let mut page = html(status, page);
+            page.headers_mut().extend(retry.map(|retry| (header::RETRY_AFTER, retry)));
+            page
+        };
+    }
+    let headers = answer.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        // Other sites are told nothing. With `no-referrer` browsers would send `Origin: null` with forms, which proves nothing.
+        (header::REFERRER_POLICY, "same-origin"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    answer
+}
+
+/// Returns the path of the sign-in, from where a page that was asked for is come back to.
+fn sign_in_then(method: &Method, uri: &Uri) -> String {
+    let wanted = uri.path_and_query().map_or("/", |path| path.as_str());
+    if *method == Method::GET && wanted != "/" {
+        form::path(SIGN_IN, &[("next", wanted)])
+    } else {
+        SIGN_IN.to_owned()
+    }
+}

@@ -1,0 +1,139 @@
+//! Fields of forms and queries, as browsers send them.
+//!
+//! It knows no field by name and decides nothing: a blank field counts as none, because browsers send blank ones too.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::str::FromStr;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::header;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+
+use crate::base::duration;
+use crate::control::ApiError;
+
+/// Content type of forms.
+const FORM_TYPE: &str = "application/x-www-form-urlencoded";
+
+/// Fields of a form that was sent.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Fields(BTreeMap<String, String>);
+
+/// Fields of a query.
+#[derive(Debug, Clone, Default)]
+pub(super) struct QueryFields(pub(super) Fields);
+
+impl Fields {
+    /// Parses fields. Of a repeated one the first counts.
+    pub(super) fn parse(text: &[u8]) -> Self {
+        let mut fields = BTreeMap::new();
+        for (name, value) in form_urlencoded::parse(text) {
+            fields.entry(name.into_owned()).or_insert_with(|| value.into_owned());
+        }
+        Self(fields)
+    }
+
+    /// Returns a field without the blanks around it; `None` if it is blank.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(|text| text.trim()).filter(|text| !text.is_empty())
+    }
+
+    /// Returns a field as its owner's text.
+    pub(super) fn owned(&self, name: &str) -> Option<String> {
+        self.text(name).map(str::to_owned)
+    }
+
+    /// Parses a field.
+    pub(super) fn parsed<T: FromStr>(&self, name: &str) -> Result<Option<T>, ApiError>
+    where
+        T::Err: Display,
+    {
+        let parse = |text: &str| {
+            text.parse()
+                .map_err(|error: T::Err| ApiError::Malformed(format!("{name}: {error}")))
+        };
+        self.text(name).map(parse).transpose()
+    }
+
+    /// Parses a field with a duration, like `30m`.
+    pub(super) fn duration(&self, name: &str) -> Result<Option<Duration>, ApiError> {
+        let parse = |text: &str| duration::parse(text).map_err(|error| ApiError::Malformed(error.to_string()));
+        self.text(name).map(parse).transpose()
+    }
+
+    /// Returns true if a checkbox was checked.
+    pub(super) fn checked(&self, name: &str) -> bool {
+        self.text(name).is_some()
+    }
+
+    /// Returns the fields that are not blank, but these.
+    pub(super) fn without(&self, names: &[&str]) -> Vec<(&str, &str)> {
+        let filled = self.0.keys().filter(|name| !names.contains(&name.as_str()));
+        filled.filter_map(|name| Some((name.as_str(), self.text(name)?))).collect()
+    }
+}
+
+/// Returns a path with these fields as its query.
+pub(super) fn path(path: &str, fields: &[(&str, &str)]) -> String {
+    if fields.is_empty() {
+        return path.to_owned();
+    }
+    let mut query = form_urlencoded::Serializer::for_suffix(format!("{path}?"), path.len() + 1);
+    query.extend_pairs(fields).finish()
+}
+
+impl<S: Send + Sync> FromRequest<S> for Fields {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        let kind = request
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .and_then(|kind| kind.to_str().ok());
+        if kind.and_then(|kind| kind.split(';').next()).map(str::trim) != Some(FORM_TYPE) {
+            let error = ApiError::Malformed(format!("this page takes a form ({FORM_TYPE})"));
+            return Err(error.into_response());
+        }
+        let body = Bytes::from_request(request, state).await;
+        let body = body.map_err(|error| ApiError::Malformed(error.body_text()).into_response())?;
+        Ok(Self::parse(&body))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for QueryFields {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self(Fields::parse(parts.uri.query().unwrap_or_default().as_bytes())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blank_fields_are_none_and_the_first_counts() {
+        let fields = Fields::parse(b"reason=a+b%20c&ticket=+&window=30m&reason=other&sessions=x&glass=on");
+        assert_eq!(fields.text("reason"), Some("a b c"));
+        assert_eq!((fields.text("ticket"), fields.text("nothing")), (None, None));
+        assert_eq!(fields.duration("window").unwrap(), Some(Duration::from_mins(30)));
+        assert!(fields.parsed::<u32>("sessions").is_err() && fields.duration("sessions").is_err());
+        assert!(fields.checked("glass") && !fields.checked("ticket"));
+        let rest = fields.without(&["reason", "window"]);
+        assert_eq!(rest, [("glass", "on"), ("sessions", "x")]);
+    }
+
+    #[test]
+    fn a_path_holds_any_text() {
+        let made = path("/log", &[("text", "a&b=\"<'>"), ("table", "ü")]);
+        assert_eq!(made, "/log?text=a%26b%3D%22%3C%27%3E&table=%C3%BC");
+        let (_, query) = made.split_once('?').unwrap();
+        assert_eq!(Fields::parse(query.as_bytes()).text("text"), Some("a&b=\"<'>"));
+        assert_eq!(path("/log", &[]), "/log");
+    }
+}

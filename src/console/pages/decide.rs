@@ -1,0 +1,133 @@
+//! *Decide*: the requests that wait for the caller, and the break-glass accesses that nobody has reviewed.
+//!
+//! It decides nothing; the page of each request has the form.
+
+use axum::response::Response;
+use jiff::Timestamp;
+use maud::{Markup, html};
+
+use super::{PAGE_ROWS, show};
+use crate::console::answer::PageAnswer;
+use crate::console::form::{self, QueryFields};
+use crate::console::templates::frame::{Frame, Section};
+use crate::console::templates::table::pages;
+use crate::console::templates::text::{cut, shown};
+use crate::console::templates::{state, time};
+use crate::control::model::{RequestView, RequestsQuery};
+use crate::control::{ApiError, Call};
+use crate::model::ids::RequestId;
+use crate::model::request::RequestState;
+
+/// Request in the list.
+pub(in crate::console) struct DecideRow {
+    pub(in crate::console) view: RequestView,
+    /// True if the caller may decide on it.
+    pub(in crate::console) mine: bool,
+}
+
+/// Shows the requests that wait.
+pub(in crate::console) async fn page(call: Call, query: QueryFields) -> PageAnswer {
+    let pending = RequestsQuery {
+        status: Some(RequestState::Pending),
+        ..RequestsQuery::default()
+    };
+    list(&call, &query, pending, "/decide").await
+}
+
+/// Shows the break-glass accesses without a review.
+pub(in crate::console) async fn reviews(call: Call, query: QueryFields) -> PageAnswer {
+    let unreviewed = RequestsQuery {
+        unreviewed: true,
+        ..RequestsQuery::default()
+    };
+    list(&call, &query, unreviewed, "/decide/reviews").await
+}
+
+async fn list(call: &Call, query: &QueryFields, wanted: RequestsQuery, path: &'static str) -> Result<Response, ApiError> {
+    let fields = &query.0;
+    let wanted = RequestsQuery {
+        before: fields.parsed("before")?,
+        identity: fields.parsed("identity")?,
+        target: fields.parsed("target")?,
+        limit: Some(PAGE_ROWS),
+        ..wanted
+    };
+    let found = call.requests(wanted).await?;
+    let of_others = found
+        .requests
+        .into_iter()
+        .filter(|view| !call.caller.is(&view.request.wish.identity));
+    let mut rows: Vec<DecideRow> = of_others
+        .map(|view| DecideRow {
+            mine: call.gate.service.may_decide(&call.caller, &view.request),
+            view,
+        })
+        .collect();
+    // Those that the caller can do something about come first; each part stays in its order.
+    rows.sort_by_key(|row| !row.mine);
+    let first = fields.text("before").map(|_| path.to_owned());
+    let next = found.next.as_ref().map(RequestId::as_str);
+    let next = next.map(|next| form::path(path, &[("before", next)]));
+    let body = html! {
+        (body(&rows, path == "/decide/reviews", call.gate.clock.now()))
+        (pages(first.as_deref(), next.as_deref()))
+    };
+    let frame = Frame {
+        section: Some(Section::Decide),
+        follow: "request",
+        ..Frame::bare("Decide")
+    };
+    Ok(show(call, query, frame, &body))
+}
+
+/// Returns the content of the page, without the links to others.
+pub(in crate::console) fn body(rows: &[DecideRow], reviews: bool, now: Timestamp) -> Markup {
+    html! {
+        h1 { "Decide" }
+        div.acts {
+            a.button.plain href="/decide" aria-current=[(!reviews).then_some("page")] { "Waiting" }
+            a.button.plain href="/decide/reviews" aria-current=[reviews.then_some("page")] { "Break glass to review" }
+        }
+        h2 { @if reviews { "Break glass, not reviewed yet" } @else { "Waiting" } }
+        @if rows.is_empty() {
+            p.empty {
+                @if reviews { "Nothing is to be reviewed." }
+                @else { "Nothing waits for you. This page shows the next request by itself; you may leave it open." }
+            }
+        }
+        @for row in rows { (card(row, now)) }
+    }
+}
+
+fn card(row: &DecideRow, now: Timestamp) -> Markup {
+    let (request, wish) = (&row.view.request, &row.view.request.wish);
+    html! {
+        div class=(if row.mine { "card lit" } else { "card" }) {
+            div.head {
+                h3 {
+                    a href={ "/requests/" (request.id) } {
+                        (cut(wish.identity.as_str())) ": " (wish.target.with(Some(&wish.profile)))
+                    }
+                }
+                (state::request(&row.view))
+            }
+            p {
+                strong { (time::length(wish.window)) } ", "
+                (cut(wish.reason.as_deref().unwrap_or("no reason given")))
+                @if let Some(ticket) = &wish.ticket { " (" (shown(ticket)) ")" }
+            }
+            p.note {
+                "Asked " (time::at(request.submitted_at))
+                @if request.outcome.is_none() { ", " (time::left(request.expires_at, now)) " to decide" }
+                @if let Some(approvals) = state::approvals(&row.view) { ", " (approvals) }
+            }
+            div.acts {
+                @if row.mine {
+                    a.button href={ "/requests/" (request.id) } { @if request.wants_review() { "Review it" } @else { "Decide on it" } }
+                } @else {
+                    a.button.plain href={ "/requests/" (request.id) } { "Look at it" }
+                }
+            }
+        }
+    }
+}

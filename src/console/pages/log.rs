@@ -1,0 +1,263 @@
+//! *Log*: the records that match some conditions, the newest first; the state of the log.
+//!
+//! Searching is the reader's; a page has its rows and a time limit, whatever the log's size. `story` shows one session.
+
+use std::time::Duration;
+
+use axum::Extension;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use maud::{Markup, html};
+
+use super::show;
+use crate::audit::render::{RecordColumns, columns};
+use crate::audit::{EventName, LogRecord, ReadError, SearchExtent};
+use crate::base::times::When;
+use crate::console::answer::{PageAnswer, see};
+use crate::console::form::{self, Fields, QueryFields};
+use crate::console::templates::field::{self, TextField};
+use crate::console::templates::frame::{Frame, Section};
+use crate::console::templates::table::{Column, pages, table};
+use crate::console::templates::text::{count, shown};
+use crate::console::templates::{state, time};
+use crate::control::model::LogQuery;
+use crate::control::{ApiError, Call, LogReader, LongPollLimiter, log_query};
+
+/// Number of records on a page.
+const LOG_ROWS: usize = 50;
+/// Records of the same moment as the last one of the page before, at most: they are read again and left out.
+const SAME_MOMENT_ROWS: u32 = 50;
+/// Time that a search of a page may take.
+const SEARCH_TIME: Duration = Duration::from_secs(8);
+/// Fields that the filter of the API does not have.
+const OWN_FIELDS: [&str; 3] = ["older", "did", "zone"];
+
+/// Result of a search.
+#[derive(Debug, Default)]
+pub(in crate::console) struct Found {
+    /// Records, the newest first.
+    pub(in crate::console) records: Vec<LogRecord>,
+    /// Reasons why lines could not be read.
+    pub(in crate::console) unreadable: Vec<String>,
+    /// True if the search took too long: there may be more.
+    pub(in crate::console) stopped: bool,
+}
+
+/// State of the log.
+pub(in crate::console) struct LogState {
+    pub(in crate::console) records: u64,
+    pub(in crate::console) signed: Option<Timestamp>,
+    pub(in crate::console) trouble: Option<String>,
+}
+
+/// Shows a page of records.
+pub(in crate::console) async fn page(
+    call: Call,
+    Extension(limiter): Extension<LongPollLimiter>,
+    query: QueryFields,
+) -> PageAnswer {
+    let fields = &query.0;
+    let reader = call.log_reader(&limiter).await?;
+    let older: Option<u64> = fields.parsed("older")?;
+    let wanted = wanted(fields, call.gate.clock.now())?;
+    let mut found = search(&reader, &wanted).await?;
+    found.records.retain(|record| older.is_none_or(|older| record.seq < older));
+    let more = found.records.len() > LOG_ROWS;
+    found.records.truncate(LOG_ROWS);
+    let kept = fields.without(&[&OWN_FIELDS[..], &["until"]].concat());
+    let next = found.records.last().filter(|_| more).map(|last| next_page(&kept, last));
+    let first = older.map(|_| form::path("/log", &kept));
+    let body = html! {
+        (body(fields, &found, &state_of(&call)))
+        (pages(first.as_deref(), next.as_deref()))
+    };
+    let frame = Frame {
+        section: Some(Section::Log),
+        ..Frame::bare("Log")
+    };
+    Ok(show(&call, &query, frame, &body))
+}
+
+/// Leads to the evidence of a period, which the API makes.
+pub(in crate::console) async fn report(call: Call, query: QueryFields) -> PageAnswer {
+    let now = call.gate.clock.now();
+    let since =
+        at(&query.0, "since", now)?.ok_or_else(|| ApiError::Malformed("since when? Like 30d, or 2026-07-01".to_owned()))?;
+    let until = at(&query.0, "until", now)?;
+    let mut fields = vec![("since", since.as_str())];
+    fields.extend(until.as_deref().map(|until| ("until", until)));
+    Ok(see(&form::path("/v1/audit/report", &fields)))
+}
+
+/// Returns the path of the page with what came before a record.
+fn next_page(kept: &[(&str, &str)], last: &LogRecord) -> String {
+    // The end of a search is exclusive, and other records may be of the same moment.
+    let until = last
+        .time
+        .checked_add(jiff::SignedDuration::from_nanos(1))
+        .unwrap_or(last.time);
+    let (until, seq) = (until.to_string(), last.seq.to_string());
+    form::path(
+        "/log",
+        &[kept, &[("until", until.as_str()), ("older", seq.as_str())]].concat(),
+    )
+}
+
+/// Returns the conditions of the fields, as the API knows them.
+fn wanted(fields: &Fields, now: Timestamp) -> Result<LogQuery, ApiError> {
+    let (since, until) = (at(fields, "since", now)?, at(fields, "until", now)?);
+    let mut pairs = fields.without(&[&OWN_FIELDS[..], &["since", "until", "last"]].concat());
+    pairs.extend(since.as_deref().map(|since| ("since", since)));
+    pairs.extend(until.as_deref().map(|until| ("until", until)));
+    let path = form::path("/log", &pairs);
+    let uri = path
+        .parse()
+        .map_err(|_| ApiError::Malformed("a condition is not a text".to_owned()))?;
+    let LogQuery { filter, .. } = log_query(&uri)?;
+    let rows = u32::try_from(LOG_ROWS).unwrap_or(u32::MAX).saturating_add(SAME_MOMENT_ROWS);
+    let extent = SearchExtent {
+        last: Some(rows),
+        ..SearchExtent::default()
+    };
+    Ok(LogQuery { filter, extent })
+}
+
+/// Returns a time as people write it as the API takes it.
+fn at(fields: &Fields, name: &str, now: Timestamp) -> Result<Option<String>, ApiError> {
+    let Some(text) = fields.text(name) else { return Ok(None) };
+    let when = When::parse(text).map_err(|error| ApiError::Malformed(error.to_string()))?;
+    Ok(Some(when.time(&now.to_zoned_datetime(TimeZone::UTC)).to_string()))
+}
+
+/// Searches for as long as a page may take.
+async fn search(reader: &LogReader<'_>, wanted: &LogQuery) -> Result<Found, ApiError> {
+    let mut stream = reader.find(wanted)?;
+    let mut found = Found::default();
+    let read = async {
+        while let Some(item) = stream.next().await {
+            match item {
+                Ok(record) => found.records.push(record),
+                Err(error) => found.unreadable.push(unreadable(&error)),
+            }
+        }
+    };
+    let whole = tokio::time::timeout(SEARCH_TIME, read).await;
+    found.stopped = whole.is_err();
+    found.records.reverse();
+    Ok(found)
+}
+
+fn unreadable(error: &ReadError) -> String {
+    error.to_string()
+}
+
+fn state_of(call: &Call) -> LogState {
+    let written = call.gate.journal.written();
+    LogState {
+        records: written.last_seq,
+        signed: written.signed,
+        trouble: (call.gate.ready)().err(),
+    }
+}
+
+/// Returns the content of the page, without the links to others.
+pub(in crate::console) fn body(fields: &Fields, found: &Found, log: &LogState) -> Markup {
+    let of_session = |record: &LogRecord, shown: &str| {
+        html! {
+            @if record.event.session().is_some() { a.id href={ "/log/sessions/" (shown) } { (shown) } }
+            @else if record.event.grant().is_some() { a.id href={ "/grants/" (shown) } { (shown) } }
+        }
+    };
+    let rows: Vec<(&LogRecord, RecordColumns)> = found
+        .records
+        .iter()
+        .map(|record| (record, columns(record, &TimeZone::UTC)))
+        .collect();
+    let shown_columns: [Column<'_, (&LogRecord, RecordColumns)>; 5] = [
+        ("Time", &|(record, _)| time::precise(record.time)),
+        ("Who", &|(_, shown)| html! { (self::shown(&shown.identity)) }),
+        ("Session", &|(record, shown)| of_session(record, &shown.session)),
+        ("Event", &|(_, shown)| html! { code { (shown.event) } }),
+        ("What", &|(record, shown)| {
+            html! { (shown.text) " " a.note href={ "/v1/log?limit=1&after=" (record.seq.saturating_sub(1)) } aria-label={ "#" (record.seq) ", the whole record" } { "#" (record.seq) } }
+        }),
+    ];
+    html! {
+        h1 { "Log" }
+        p {
+            @match &log.trouble {
+                None => { (state::good(true, "written")) }
+                Some(trouble) => { (state::good(false, &shown(trouble))) }
+            }
+            " " (count(log.records, "record", "records"))
+            @if let Some(signed) = log.signed { ", signed " (time::at(signed)) }
+            ". " code { "tidegate audit verify" } " proves that none is missing."
+        }
+        (filters(fields))
+        @if found.stopped {
+            div.problem role="alert" { p { "The search took too long and was stopped: there may be more. Narrow it: a shorter time, one person, one target." } }
+        }
+        @for error in &found.unreadable { div.problem role="alert" { p { (shown(error)) } } }
+        (table("", &rows, &shown_columns, &html! { "No record matches. Fewer conditions find more." }))
+        (evidence())
+    }
+}
+
+/// Shows the form for the evidence of a period.
+fn evidence() -> Markup {
+    html! {
+        details {
+            summary { "Evidence report" }
+            form.card method="get" action="/log/report" {
+                div.row {
+                    (field::text(&TextField { name: "since", label: "Since", value: "30d", required: true, ..TextField::default() }))
+                    (field::text(&TextField { name: "until", label: "Until", hint: "Empty: now", ..TextField::default() }))
+                }
+                div.acts { button { "Download" } }
+                p.note { "One page to keep. The log is verified for it, which takes a while where there is much of it." }
+            }
+        }
+    }
+}
+
+fn filters(fields: &Fields) -> Markup {
+    let given = |name: &'static str| fields.text(name).unwrap_or_default();
+    let field = |name: &'static str, label: &'static str, hint: &'static str| {
+        field::text(&TextField {
+            name,
+            label,
+            hint,
+            value: given(name),
+            ..TextField::default()
+        })
+    };
+    let any = std::iter::once((String::new(), "any".to_owned()));
+    let events: Vec<_> = any
+        .chain(EventName::ALL.iter().map(|event| (event.to_string(), event.to_string())))
+        .collect();
+    let rare = ["text", "table", "sqlstate", "session", "grant", "min_rows", "until"];
+    html! {
+        form.card method="get" action="/log" {
+            div.row {
+                (field("identity", "Who", ""))
+                (field("target", "Target", ""))
+                (field::choice("event", "Event", "", &events, given("event")))
+                (field("since", "Since", ""))
+            }
+            details open[rare.iter().any(|name| fields.text(name).is_some())] {
+                summary { "More conditions" }
+                div.row {
+                    (field("until", "Until", ""))
+                    (field("text", "Text in it", ""))
+                    (field("table", "Table", ""))
+                    (field("sqlstate", "SQLSTATE", ""))
+                    (field("session", "Session", ""))
+                    (field("grant", "Grant", ""))
+                    (field("min_rows", "Rows at least", ""))
+                }
+                p.note { "Times: 2h ago, yesterday 17:30, last tuesday, 2026-08-01T12:00Z. Without a zone they are UTC." }
+            }
+            div.acts { button { "Search" } a.button.plain href="/log" { "All" } }
+        }
+    }
+}

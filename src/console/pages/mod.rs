@@ -1,0 +1,62 @@
+//! Pages of the console, one file for each: a handler makes the call, a pure function shows its answer.
+//!
+//! They hold no rule: what a person may see and do, the call says.
+
+pub(super) mod ask;
+pub(super) mod card;
+pub(super) mod decide;
+pub(super) mod gate;
+pub(super) mod live;
+pub(super) mod log;
+pub(super) mod mine;
+pub(super) mod policies;
+pub(super) mod request;
+pub(super) mod sign_in;
+pub(super) mod story;
+pub(super) mod users;
+pub(super) mod window;
+
+use axum::http::StatusCode;
+use axum::response::Response;
+use maud::Markup;
+
+use super::answer::{self, see};
+use super::form::{self, QueryFields};
+use super::templates::frame::{self, Frame};
+use super::templates::words::Notice;
+use super::viewer;
+use crate::control::Call;
+use crate::ledger::ChangeEffect;
+
+/// Field of a query with the word of a [`Notice`].
+const NOTICE_FIELD: &str = "did";
+/// Number of rows of a list.
+const PAGE_ROWS: u32 = 25;
+
+/// Answers with a page for the caller.
+fn show(call: &Call, query: &QueryFields, frame: Frame<'_>, body: &Markup) -> Response {
+    show_with(StatusCode::OK, call, query, frame, body)
+}
+
+/// Answers with a page for the caller, and a status.
+fn show_with(status: StatusCode, call: &Call, query: &QueryFields, frame: Frame<'_>, body: &Markup) -> Response {
+    let viewer = viewer::viewer(&call.gate, &call.caller);
+    let frame = Frame {
+        viewer: Some(&viewer),
+        notice: query.0.text(NOTICE_FIELD).and_then(Notice::sentence),
+        now: Some(call.gate.clock.now()),
+        ..frame
+    };
+    answer::html(status, frame::page(&frame, body))
+}
+
+/// Leads to a page with a notice.
+fn done(path: &str, notice: Notice) -> Response {
+    see(&form::path(path, &[(NOTICE_FIELD, notice.word())]))
+}
+
+/// Leads to a page with a notice of a change that takes rights away: it is in effect, and may be stored or recorded later.
+fn taken(path: &str, effect: Option<ChangeEffect>, notice: Notice) -> Response {
+    let late = effect.is_some_and(|effect| !effect.is_done());
+    done(path, if late { Notice::Late } else { notice })
+}

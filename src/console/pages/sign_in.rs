@@ -1,0 +1,98 @@
+//! Sign-in and sign-out.
+//!
+//! It proves nothing: the access service knows tokens, and makes the sign-in that the cookie stands for.
+//!
+//! INVARIANT: a token is in no address, in no page and in no cookie; the way on after a sign-in is a path of this console.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{ConnectInfo, FromRequest as _, Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use maud::{Markup, html};
+
+use crate::base::secret::Secret;
+use crate::console::answer::{self, PageAnswer, local, see};
+use crate::console::form::{Fields, QueryFields};
+use crate::console::templates::frame::{self, Frame};
+use crate::console::templates::problem;
+use crate::control::model::Problem;
+use crate::control::{Call, CallOrigin, ControlContext, sign_in_cookie, sign_in_with_token, visitor};
+
+/// Shows the form; those who are signed in already are led on.
+pub(in crate::console) async fn page(
+    State(gate): State<Arc<ControlContext>>,
+    query: QueryFields,
+    request: Request,
+) -> PageAnswer {
+    let next = query.0.text("next").unwrap_or("/");
+    let (request, _) = request.into_parts();
+    if visitor(&gate, &request).await?.is_some() {
+        return Ok(see(next));
+    }
+    let left = query.0.text("did") == Some("left");
+    Ok(form(StatusCode::OK, next, left, None))
+}
+
+/// Signs in with the token of the form.
+pub(in crate::console) async fn enter(State(gate): State<Arc<ControlContext>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let fields = match Fields::from_request(Request::from_parts(parts.clone(), body), &gate).await {
+        Ok(fields) => fields,
+        Err(refused) => return refused,
+    };
+    let next = fields.text("next").unwrap_or("/");
+    let token = Secret::new(fields.owned("token").unwrap_or_default());
+    match sign_in_with_token(&gate, &parts, token).await {
+        Ok((view, secret)) => {
+            let time = Duration::try_from(view.expires_at.duration_since(gate.clock.now())).unwrap_or_default();
+            let origin = parts.extensions.get::<ConnectInfo<CallOrigin>>();
+            let tls = origin.is_some_and(|ConnectInfo(origin)| origin.is_tls());
+            let cookie = [(header::SET_COOKIE, sign_in_cookie::set(&secret, time, tls))];
+            (cookie, see(next)).into_response()
+        }
+        Err(error) => {
+            let problem = error.problem();
+            let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            form(status, next, false, Some(&problem))
+        }
+    }
+}
+
+/// Ends the sign-in, at the gate and in the browser.
+pub(in crate::console) async fn leave(ConnectInfo(origin): ConnectInfo<CallOrigin>, call: Call, _: Fields) -> PageAnswer {
+    let sign_in = call.caller.person().ok().and_then(|person| person.sign_in.as_ref());
+    if let Some(sign_in) = sign_in {
+        call.gate.service.end_sign_in(&call.caller, &sign_in.id).await?;
+    }
+    let cookie = [(header::SET_COOKIE, sign_in_cookie::clear(origin.is_tls()))];
+    Ok((cookie, see("/signin?did=left")).into_response())
+}
+
+fn form(status: StatusCode, next: &str, left: bool, problem: Option<&Problem>) -> Response {
+    let frame = Frame {
+        notice: left.then_some("You are signed out."),
+        ..Frame::bare("Sign in")
+    };
+    answer::html(status, frame::page(&frame, &body(next, problem)))
+}
+
+/// Returns the content of the page.
+pub(in crate::console) fn body(next: &str, problem: Option<&Problem>) -> Markup {
+    html! {
+        h1 { "Sign in" }
+        p.lead { "Ask for access to a database, decide on what others ask for, and see what is open." }
+        @if let Some(problem) = problem { (problem::notice(problem)) }
+        form.fields method="post" action="/signin" {
+            input type="hidden" name="next" value=(local(next));
+            label {
+                "Your token"
+                span.hint { "It begins with tg_. It is not kept here: the browser gets a sign-in that ends by itself." }
+                input type="password" name="token" required autocomplete="current-password" spellcheck="false" autofocus;
+            }
+            div.acts { button { "Sign in" } }
+        }
+        p.note { "No token? The gate's operator makes one: " code { "tidegate user add NAME --group GROUP" } "." }
+    }
+}

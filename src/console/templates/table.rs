@@ -1,0 +1,43 @@
+//! Tables, which become cards on a narrow screen, and the links between their pages.
+//!
+//! A table has no limit of its own: whoever reads the rows has.
+
+use maud::{Markup, html};
+
+/// Column of a table: its name, and its cell of a row.
+pub(in crate::console) type Column<'a, R> = (&'a str, &'a dyn Fn(&R) -> Markup);
+
+/// Shows rows as a table, or a sentence about what to do where there are none.
+pub(in crate::console) fn table<R>(caption: &str, rows: &[R], columns: &[Column<'_, R>], empty: &Markup) -> Markup {
+    if rows.is_empty() {
+        return html! { p.empty { (empty) } };
+    }
+    html! {
+        table {
+            @if !caption.is_empty() { caption { (caption) } }
+            thead { tr { @for (name, _) in columns { th scope="col" { (head(name)) } } } }
+            tbody {
+                @for row in rows {
+                    tr { @for (name, cell) in columns { td data-label=(name) { (cell(row)) } } }
+                }
+            }
+        }
+    }
+}
+
+/// Shows the head of a column; one of buttons has a name for screen readers only.
+fn head(name: &str) -> Markup {
+    html! { @if name.is_empty() { span.unseen { "Actions" } } @else { (name) } }
+}
+
+/// Shows links to the first page and to the next one.
+pub(in crate::console) fn pages(first: Option<&str>, next: Option<&str>) -> Markup {
+    html! {
+        @if first.is_some() || next.is_some() {
+            nav.pages aria-label="Pages" {
+                span { @if let Some(first) = first { a href=(first) { "The newest" } } }
+                span { @if let Some(next) = next { a.button.plain rel="next" href=(next) { "Older" } } }
+            }
+        }
+    }
+}

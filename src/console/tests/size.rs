@@ -1,0 +1,56 @@
+//! Pages of long lists and long texts stay small.
+
+use super::{now, request_with};
+use crate::audit::testing::{outcome, record, statement, who};
+use crate::audit::timeline::SessionTimeline;
+use crate::console::form::Fields;
+use crate::console::pages::decide::{self, DecideRow};
+use crate::console::pages::log::{self, Found, LogState};
+use crate::console::pages::story;
+
+/// Size of a page that a phone loads at once, in bytes.
+const MAX_PAGE_BYTES: usize = 150_000;
+
+#[test]
+fn a_full_page_of_long_reasons_is_small() {
+    let text = "long ".repeat(200);
+    let row = || DecideRow {
+        view: serde_json::from_value(request_with(&text, &serde_json::Value::Null, "pending")).unwrap(),
+        mine: true,
+    };
+    let rows: Vec<_> = (0..25).map(|_| row()).collect();
+    let page = decide::body(&rows, false, now()).into_string();
+    assert!(page.len() < MAX_PAGE_BYTES, "{}", page.len());
+}
+
+#[test]
+fn a_statement_of_8_mib_is_cut_and_leads_to_the_whole() {
+    let sql = format!("SELECT '{}'", "x".repeat(8 << 20));
+    let who = who(1, "ana");
+    let records = vec![record(7, statement(&who, 1, &sql, &[])), record(8, outcome(&who, 1, None))];
+    let timeline = SessionTimeline::of(records.clone(), Vec::new());
+    let story = story::body(&who.session, &timeline, false).into_string();
+    assert!(story.len() < 10_000, "{}", story.len());
+    assert!(story.contains("href=\"/v1/log?limit=1&amp;after=6\""), "{story}");
+    let found = Found {
+        records,
+        ..Found::default()
+    };
+    let state = LogState {
+        records: 8,
+        signed: None,
+        trouble: None,
+    };
+    let page = log::body(&Fields::default(), &found, &state).into_string();
+    assert!(page.len() < 20_000, "{}", page.len());
+}
+
+#[test]
+fn ten_thousand_statements_are_shown_in_part() {
+    let who = who(1, "ana");
+    let records = (1..=10_000).map(|number| record(number, statement(&who, number, "SELECT 1", &[])));
+    let timeline = SessionTimeline::of(records.collect(), Vec::new());
+    let story = story::body(&who.session, &timeline, false).into_string();
+    assert!(story.len() < 2 * MAX_PAGE_BYTES, "{}", story.len());
+    assert!(story.contains("Only its first part is shown"), "the page says so");
+}

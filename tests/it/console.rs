@@ -1,0 +1,206 @@
+//! The console of a real gate, as a browser uses it: sign in, ask, approve, connect with psql by the card, be revoked.
+
+use std::process::Stdio;
+
+use serde_json::json;
+use tidegate::demo::testkit::{TestGate, free_port};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::support::{ANA, House, TARGET, eventually, said, within};
+
+const LENA: &str = "lena@example.com";
+
+/// A browser without a script, signed in as somebody.
+struct Browser {
+    port: u16,
+    cookie: String,
+}
+
+/// Answer to a browser.
+struct Page {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Browser {
+    async fn sign_in(port: u16, token: &str) -> Self {
+        let mut browser = Self {
+            port,
+            cookie: String::new(),
+        };
+        let page = browser.post("/signin", &[("token", token), ("next", "/mine")]).await;
+        assert_eq!((page.status, page.header("location")), (303, Some("/mine")), "{}", page.head);
+        let cookie = page.header("set-cookie").expect("a cookie");
+        cookie.split(';').next().expect("its value").clone_into(&mut browser.cookie);
+        browser
+    }
+
+    async fn get(&self, path: &str) -> Page {
+        self.call("GET", path, "").await
+    }
+
+    /// Sends a form.
+    async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Page {
+        let encoded = |(name, value): &(&str, &str)| format!("{name}={}", value.replace('@', "%40").replace(' ', "+"));
+        let body: Vec<_> = fields.iter().map(encoded).collect();
+        self.call("POST", path, &body.join("&")).await
+    }
+
+    /// Sends a form and goes where it leads.
+    async fn sent(&self, path: &str, fields: &[(&str, &str)]) -> (String, Page) {
+        let answer = self.post(path, fields).await;
+        assert_eq!(answer.status, 303, "{path}: {}", answer.body);
+        let next = answer.header("location").expect("a way on").to_owned();
+        let page = self.get(&next).await;
+        (next, page)
+    }
+
+    async fn call(&self, method: &str, path: &str, body: &str) -> Page {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.expect("the console");
+        let host = format!("127.0.0.1:{}", self.port);
+        let form = "application/x-www-form-urlencoded";
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nCookie: {}\r\nOrigin: http://{host}\r\n\
+             Sec-Fetch-Site: same-origin\r\nContent-Type: {form}\r\nContent-Length: {}\r\n\r\n{body}",
+            self.cookie,
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        within("an answer", stream.read_to_string(&mut answer))
+            .await
+            .expect("an answer");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        Page {
+            status: status.expect("a status"),
+            head: head.to_owned(),
+            body: body.to_owned(),
+        }
+    }
+}
+
+impl Page {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
+
+    /// The address on the page that begins like this.
+    fn link(&self, beginning: &str) -> String {
+        let (_, rest) = self.body.split_once(&format!("href=\"{beginning}")).expect(beginning);
+        let rest = rest.split('"').next().expect("its end");
+        format!("{beginning}{rest}")
+    }
+
+    /// The text of the element with this id, without markup.
+    fn text(&self, id: &str) -> String {
+        let (_, rest) = self.body.split_once(&format!(" id=\"{id}\">")).expect(id);
+        let text = rest.split('<').next().expect("its end");
+        text.replace("&quot;", "\"").replace("&amp;", "&")
+    }
+}
+
+async fn house() -> (House, u16) {
+    let port = free_port().expect("a port");
+    let console = format!("[console]\nlisten = \"127.0.0.1:{port}\"\n");
+    (House::open(&[(ANA, "qa"), (LENA, "leads")], &console, &[]).await, port)
+}
+
+/// Runs the command of the card, with another statement.
+fn as_the_card_says(gate: &TestGate, card: &Page) -> tokio::process::Child {
+    let psql = card.text("snippet-0");
+    assert!(psql.contains(&format!("port={}", gate.port())), "{psql}");
+    let folder = crate::support::database().server.binaries().tool("psql").expect("psql");
+    let folder = folder.parent().expect("a folder").display().to_string();
+    let line = format!("PATH={folder}:$PATH; {psql} -XAtc \"SELECT 40 + 2\" -c \"SELECT pg_sleep(60)\"");
+    let mut command = tokio::process::Command::new("sh");
+    command
+        .args(["-c", &line])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command.kill_on_drop(true).spawn().expect("psql starts")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_people_in_browsers() {
+    let (house, port) = house().await;
+    let nobody = Browser {
+        port,
+        cookie: String::new(),
+    };
+    let page = nobody.get("/mine").await;
+    assert_eq!(page.header("location"), Some("/signin?next=%2Fmine"), "{}", page.head);
+    let ana = Browser::sign_in(port, house.token(ANA)).await;
+    let lena = Browser::sign_in(port, house.token(LENA)).await;
+
+    let mine = ana.get("/mine").await;
+    assert!(
+        mine.body.contains("waits for 1 approver") && mine.body.contains("at once"),
+        "{}",
+        mine.body
+    );
+    let wish = [
+        ("target", TARGET),
+        ("profile", "read-write"),
+        ("window", "30m"),
+        ("reason", "fix the totals"),
+    ];
+    let (request, page) = ana.sent("/ask", &wish).await;
+    assert!(
+        request.starts_with("/requests/rq_") && page.body.contains("waits for approval"),
+        "{}",
+        page.body
+    );
+
+    let decide = lena.get("/decide").await;
+    assert_eq!(decide.link("/requests/rq_"), request);
+    let page = lena.get(&request).await;
+    for part in [ANA, "fix the totals", "testers-ask", "Approve", "Reject"] {
+        assert!(page.body.contains(part), "{part}: {}", page.body);
+    }
+    let (_, page) = lena
+        .sent(&format!("{request}/approve"), &[("window", "20m"), ("comment", "be quick")])
+        .await;
+    assert!(page.body.contains("Your approval is on record."), "{}", page.body);
+
+    let grant = ana.get(&request).await.link("/grants/gr_");
+    let card = ana.post(&format!("{grant}/login"), &[]).await;
+    assert_eq!(
+        (card.status, card.header("cache-control")),
+        (200, Some("no-store")),
+        "{}",
+        card.head
+    );
+    let psql = as_the_card_says(&house.gate, &card);
+    let open = eventually("the session is on the page", async || {
+        let page = ana.get(&grant).await;
+        page.body.contains("runs a statement").then_some(page)
+    });
+    let page = open.await;
+    assert!(page.body.contains(" left</time>"), "the time counts: {}", page.body);
+    assert!(ana.get("/live").await.body.contains("/live/se_"));
+    // No policy here lets anybody extend: the page says so, and what to do.
+    let page = ana
+        .post(&format!("{grant}/extend"), &[("by", "1h"), ("reason", "more")])
+        .await;
+    assert!(page.status == 403 && page.body.contains("What to do:"), "{}", page.body);
+
+    let id = grant.trim_start_matches("/grants/");
+    let (path, why) = (format!("/v1/grants/{id}/revoke"), json!({"reason": "the nightly restore"}));
+    house.call("operator", "POST", &path, &why).await.good();
+    let said = said(psql).await;
+    assert!(
+        said.output.starts_with("42\n") && said.errors.contains("the nightly restore"),
+        "{said:?}"
+    );
+    let page = ana.get(&grant).await;
+    assert!(
+        page.body.contains("revoked") && page.body.contains("the nightly restore"),
+        "{}",
+        page.body
+    );
+    assert!(!page.body.contains("How to connect"), "{}", page.body);
+}
