@@ -21,7 +21,7 @@ use super::event::{Event, SegmentsRemoved};
 use super::journal::Journal;
 use super::record::LogRecord;
 use super::segment::{self, Segment};
-use super::summary::{self, OpenStatements, SegmentSummary, SummaryBuilder};
+use super::summary::{self, Handover, SegmentSummary, SummaryBuilder};
 use crate::base::clock::Clock;
 use crate::base::error_chain::display_chain;
 use crate::base::supervision::{self, ThreadEnd};
@@ -223,11 +223,11 @@ pub fn pack(segment: &Segment) -> Result<(), CompactionError> {
     SegmentPacker::default().pack(segment)
 }
 
-/// Packs segments one after the other. What one leaves open is known in the next, so that their summaries say more.
+/// Packs segments one after the other. What is known of one helps with the summary of the next.
 #[derive(Debug, Default)]
 pub(super) struct SegmentPacker {
-    /// Number of the last segment, and its statements without an outcome.
-    last: Option<(u32, OpenStatements)>,
+    /// Number of the last segment, and what its summary's builder handed on.
+    last: Option<(u32, Handover)>,
 }
 
 impl SegmentPacker {
@@ -241,13 +241,13 @@ impl SegmentPacker {
             io_error(&next, error)
         };
         let last = self.last.take().filter(|(number, _)| number + 1 == segment.number);
-        let builder = SummaryBuilder::behind(last.map(|(_, open)| open).unwrap_or_default());
-        let Some((summary, open)) = compress(segment, &next, builder).map_err(failed)? else {
+        let builder = SummaryBuilder::behind(last.map(|(_, handover)| handover).unwrap_or_default());
+        let Some((summary, handover)) = compress(segment, &next, builder).map_err(failed)? else {
             return Err(CompactionError::Differs {
                 path: segment.path.clone(),
             });
         };
-        self.last = Some((segment.number, open));
+        self.last = Some((segment.number, handover));
         let folder = segment.path.parent().unwrap_or(Path::new("."));
         std::fs::rename(&next, &packed.path)
             .and_then(|()| File::open(folder)?.sync_all())
@@ -259,7 +259,7 @@ impl SegmentPacker {
 
 /// Writes the packed copy, in blocks of whole lines, reads it back, and summarises the lines on the way; `None` if what was read back
 /// is not the same.
-fn compress(segment: &Segment, to: &Path, mut summary: SummaryBuilder) -> io::Result<Option<(SegmentSummary, OpenStatements)>> {
+fn compress(segment: &Segment, to: &Path, mut summary: SummaryBuilder) -> io::Result<Option<(SegmentSummary, Handover)>> {
     let mut lines = segment.open()?;
     let mut copy = PackedCopy::create(to)?;
     let mut block = Vec::with_capacity(BLOCK_BYTES + 64 * 1024);

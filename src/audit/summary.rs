@@ -23,7 +23,7 @@ use crate::model::names::{IdentityName, TargetName};
 
 mod builder;
 
-pub(super) use builder::{OpenStatements, SummaryBuilder};
+pub(super) use builder::{Handover, SummaryBuilder};
 
 /// The version of the format and of the meaning of the values.
 const VERSION: u32 = 3;

@@ -21,8 +21,8 @@ use crate::model::names::Vocabulary as _;
 use crate::protocol::lexer::shape;
 
 /// Texts and shapes that are analysed, at most, and the bytes of them that are remembered. A log with more has any class and any word.
-const MAX_TEXTS: usize = 1_000;
-const MAX_TEXT_BYTES: usize = 1 << 20;
+const MAX_TEXTS: usize = 8_000;
+const MAX_TEXT_BYTES: usize = 4 << 20;
 /// Sessions and statements that are followed, at most: of a segment with more it is not known which outcomes are elsewhere.
 const MAX_FOLLOWED: usize = 100_000;
 
@@ -43,12 +43,11 @@ pub(in crate::audit) struct SummaryBuilder {
     sessions: HashMap<Box<str>, Session>,
     /// Statements of all sessions that have no outcome so far.
     unanswered: usize,
-    /// Statements without an outcome in the segment before.
-    before: OpenStatements,
+    /// Knowledge from the segment before.
+    before: Handover,
     /// Analyses of statements, as their lines have them from the kind up to the parameters; and of the shapes of their texts.
     texts: HashMap<Box<[u8]>, Arc<SqlAnalysis>>,
     text_bytes: usize,
-    readings: AnalysisCache,
 }
 
 /// A session as far as it stands in the segment.
@@ -68,9 +67,13 @@ struct OpenStatement {
     analysis: Arc<SqlAnalysis>,
 }
 
-/// Statements of a segment whose outcomes may stand in the next one, by session and number.
+/// Knowledge that the builder of a segment hands on to that of the next one.
 #[derive(Debug, Default)]
-pub(in crate::audit) struct OpenStatements(HashMap<(Box<str>, u64), OpenStatement>);
+pub(in crate::audit) struct Handover {
+    /// Statements whose outcomes may stand in the next segment, by session and number.
+    statements: HashMap<(Box<str>, u64), OpenStatement>,
+    readings: AnalysisCache,
+}
 
 /// The sets of values, each with its size.
 #[derive(Debug)]
@@ -108,8 +111,8 @@ impl Default for Values {
 }
 
 impl SummaryBuilder {
-    /// Returns a builder for the segment that follows one in which these statements have no outcome.
-    pub(in crate::audit) fn behind(before: OpenStatements) -> Self {
+    /// Returns a builder for the segment that follows the one that this comes from.
+    pub(in crate::audit) fn behind(before: Handover) -> Self {
         Self {
             before,
             ..Self::default()
@@ -134,7 +137,7 @@ impl SummaryBuilder {
     }
 
     /// Returns the summary of what was added, and what the next segment's builder has to know.
-    pub(in crate::audit) fn finish(mut self) -> (SegmentSummary, OpenStatements) {
+    pub(in crate::audit) fn finish(mut self) -> (SegmentSummary, Handover) {
         for (session, state) in &self.sessions {
             // A Parse that succeeds gets no outcome; one that fails may get it in the next segment.
             for statement in state.unanswered.keys() {
@@ -152,7 +155,11 @@ impl SummaryBuilder {
             let statements = state.unanswered.into_iter();
             statements.map(move |(number, statement)| ((session.clone(), number), statement))
         });
-        (summary, OpenStatements(open.collect()))
+        let handover = Handover {
+            statements: open.collect(),
+            readings: self.before.readings,
+        };
+        (summary, handover)
     }
 
     /// Makes the summary exclude nothing.
@@ -263,7 +270,7 @@ impl SummaryBuilder {
 
     fn forget_sessions(&mut self) {
         self.sessions.clear();
-        self.before.0.clear();
+        self.before.statements.clear();
         self.unanswered = 0;
     }
 
@@ -299,7 +306,7 @@ impl SummaryBuilder {
         self.unanswered -= count;
         if answered.is_none() {
             self.values.insert(Field::Late, &pair(session, statement));
-            answered = self.before.0.remove(&(session.into(), statement));
+            answered = self.before.statements.remove(&(session.into(), statement));
         }
         let agrees =
             |open: OpenStatement| ran.clone().all(|class| class.is_some()) && !open.analysis.is_contradicted_by(ran.flatten());
@@ -368,7 +375,7 @@ impl SummaryBuilder {
 
     /// Adds the classes and the words of a statement, and returns its analysis.
     fn add_analysis(&mut self, statement: &Statement<'_>) -> Arc<SqlAnalysis> {
-        let reading = self.readings.of_statement(statement);
+        let reading = self.before.readings.of_statement(statement);
         reading
             .classes
             .iter()

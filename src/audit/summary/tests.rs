@@ -41,7 +41,7 @@ fn packed(dir: &Path, segments: &[Vec<Event<'static>>]) -> Vec<Segment> {
 }
 
 /// Summarises a segment as the compactor does, with what the one before it left open.
-fn summarise_behind(segment: &Segment, before: OpenStatements) -> OpenStatements {
+fn summarise_behind(segment: &Segment, before: Handover) -> Handover {
     let mut builder = SummaryBuilder::behind(before);
     for line in segment.open().unwrap().split(b'\n') {
         builder.add(&[line.unwrap(), b"\n".to_vec()].concat());
@@ -305,7 +305,7 @@ proptest! {
         for filter in &filters {
             prop_assert_eq!(chosen(&records, filter), numbers(dir.path(), filter), "{:?}", filter);
         }
-        let mut before = OpenStatements::default();
+        let mut before = Handover::default();
         for (segment, how) in segments.iter().zip(summarised) {
             let open = std::mem::take(&mut before);
             match how {
@@ -585,7 +585,7 @@ fn segments_whose_statements_could_all_be_parsed_are_excluded() {
     let unread = asking(r#"{"unread":true}"#);
     // By itself a summary cannot tell of an outcome whether it is what the statement's text says.
     assert_eq!(left(&segments, &unread), [1, 2, 3, 5]);
-    let mut before = OpenStatements::default();
+    let mut before = Handover::default();
     for segment in &segments {
         before = summarise_behind(segment, before);
     }
