@@ -17,6 +17,7 @@ test: ## all tests, against real PostgreSQL servers they start themselves
 	@.ci/setup node
 	@tests/oidc/setup.sh
 	@tests/drivers/setup.sh short
+	@tests/browser/setup.sh
 	cargo test --locked $(ARGS)
 
 bench: setup ## the figures, side by side: writes benches/RESULTS.md

@@ -71,6 +71,7 @@ mod accounts;
 mod answers;
 mod audit;
 mod audit_fails;
+mod browser;
 mod cancel;
 mod changes;
 mod commands;

@@ -118,7 +118,7 @@ pub(crate) fn policies(text: &str) -> TempDir {
 }
 
 /// Policies of a small team: testers read at once, write with one approval and migrate with two, given by leads; on-call staff
-/// breaks the glass, auditors read the log.
+/// breaks the glass, auditors read the log, operators administer.
 const HOUSE: &str = r#"
 @id("testers-ask")
 permit (principal in Tidegate::Group::"qa", action == Tidegate::Action::"request", resource);
@@ -132,6 +132,12 @@ permit (principal in Tidegate::Group::"qa", action == Tidegate::Action::"auto-ap
 permit (principal in Tidegate::Group::"leads", action == Tidegate::Action::"approve", resource);
 @id("auditors-read-the-log")
 permit (principal in Tidegate::Group::"auditors", action == Tidegate::Action::"read-log", resource);
+@id("operators-administer")
+permit (
+  principal in Tidegate::Group::"operators",
+  action in [Tidegate::Action::"administer", Tidegate::Action::"read-log"],
+  resource
+);
 @id("oncall-breaks-the-glass")
 @max_duration("30m")
 permit (
