@@ -108,6 +108,18 @@ impl Filter {
             && self.has_content(record, None, readings)
     }
 
+    /// Returns the filter for statements that could not be analysed within the scope of this one, independent of their content.
+    #[must_use]
+    pub fn of_unread(&self) -> Self {
+        Self {
+            table: None,
+            class: None,
+            text: None,
+            unread: true,
+            ..self.clone()
+        }
+    }
+
     /// Returns true if sessions are chosen by their first record only.
     pub(super) fn by_session(&self) -> bool {
         self.group.is_some() || self.run.is_some()

@@ -12,7 +12,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::event::{Event, Statement, StatementOutcome, StatementResult};
-use super::record::LogRecord;
+use super::filter::Filter;
+use super::record::{EventName, LogRecord};
 use super::rollbacks::Rollbacks;
 use super::sql_analysis::{AnalysisCache, CommandClass, SqlAnalysis};
 use super::timeline::{OutcomeCounts, add_new};
@@ -89,6 +90,40 @@ impl AccessLeftOut {
     #[must_use]
     pub fn is_nothing(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+/// Filters that find what the totals of a table are made of.
+#[derive(Debug, Clone)]
+pub struct AccessFilters {
+    /// Time from which statements do not count. The outcome of a statement may be recorded after it, so no filter has it.
+    pub until: Option<Timestamp>,
+    /// Steps of transactions, which show what was rolled back.
+    pub steps: Filter,
+    /// Statements with the table's name, and their outcomes.
+    pub statements: Filter,
+    /// Statements that could not be parsed, and their outcomes.
+    pub unread: Filter,
+}
+
+impl AccessFilters {
+    /// Returns the filters for the statements that match `filter`, which names the table.
+    #[must_use]
+    pub fn new(mut filter: Filter) -> Self {
+        let until = filter.until.take();
+        let steps = Filter {
+            table: None,
+            class: None,
+            event: Some(EventName::TransactionChanged),
+            ..filter.clone()
+        };
+        let unread = filter.of_unread();
+        Self {
+            until,
+            steps,
+            statements: filter,
+            unread,
+        }
     }
 }
 

@@ -13,13 +13,13 @@ use super::zone::{self, zone};
 use crate::audit::event::Event;
 use crate::audit::render::AnalysedEncoder;
 use crate::audit::rollbacks::Rollbacks;
-use crate::audit::table_access::TableAccessSums;
+use crate::audit::table_access::{AccessFilters, TableAccessSums};
 use crate::audit::timeline::{OUTCOME_UNKNOWN, SessionTimeline};
-use crate::audit::{EventName, Filter, LogRecord, SearchExtent, follow, render as words};
+use crate::audit::{Filter, LogRecord, SearchExtent, follow, render as words};
 use crate::control::model::{LogQuery, UnreadableLine};
 use crate::model::ids::SessionId;
 use args::{ExtentArgs, LogArgs, LogCommand, LogLocation, RecordFormat};
-use unread::{KeptStatements, UnreadCount, of_unread};
+use unread::{KeptStatements, UnreadCount};
 
 pub mod args;
 mod sums;
@@ -190,7 +190,7 @@ async fn list(source: RecordSource, filter: Filter, part: &ExtentArgs, form: Rec
     if form == RecordFormat::Csv {
         print_line(&table::csv_line(table::header())?);
     }
-    let unread = filter.table.is_some().then(|| of_unread(&filter));
+    let unread = filter.table.is_some().then(|| filter.of_unread());
     let read = source.search(filter, extent, |arrival| shown.take(arrival)).await;
     shown.show();
     if let Some(open) = shown.open.as_ref().filter(|_| !shown.cut) {
@@ -346,15 +346,13 @@ async fn tell(source: RecordSource, session: SessionId, output: OutputFormat) ->
     Ok(())
 }
 
-async fn touched(source: RecordSource, mut filter: Filter, form: RecordFormat) -> anyhow::Result<()> {
-    // The outcome of a statement may be recorded after that time.
-    let until = filter.until.take();
-    let steps = Filter {
-        table: None,
-        class: None,
-        event: Some(EventName::TransactionChanged),
-        ..filter.clone()
-    };
+async fn touched(source: RecordSource, filter: Filter, form: RecordFormat) -> anyhow::Result<()> {
+    let AccessFilters {
+        until,
+        steps,
+        statements,
+        unread,
+    } = AccessFilters::new(filter);
     let mut undone = Rollbacks::default();
     let add = |arrival: Arrival<'_>| {
         if let Arrival::Record(record) = arrival {
@@ -363,9 +361,8 @@ async fn touched(source: RecordSource, mut filter: Filter, form: RecordFormat) -
         true
     };
     source.search(steps, SearchExtent::default(), add).await?;
-    let unread = of_unread(&filter);
     let mut touched = TableAccessSums::new(until, undone);
-    let read = source.search(filter, SearchExtent::default(), |arrival| {
+    let read = source.search(statements, SearchExtent::default(), |arrival| {
         if let Arrival::Record(record) = arrival {
             touched.add(&record);
         }

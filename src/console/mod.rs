@@ -26,7 +26,7 @@ use axum::{Router, middleware};
 
 use crate::control::model::Problem;
 use crate::control::{ApiError, ControlContext, authenticate, visitor};
-use pages::{ask, card, decide, gate, live, log, mine, policies, request, sign_in, story, users, window};
+use pages::{ask, card, decide, gate, live, log, mine, policies, request, sign_in, story, touched, users, window};
 
 /// Returns the pages, for every path that the API does not have.
 pub fn router(gate: Arc<ControlContext>) -> Router {
@@ -64,6 +64,7 @@ fn of_people() -> Router<Arc<ControlContext>> {
         .route("/live", get(live::page))
         .route("/live/{id}/end", post(live::end))
         .route("/log", get(log::page))
+        .route("/log/tables", get(touched::page))
         .route("/log/report", get(log::report))
         .route("/log/sessions/{id}", get(story::page))
         .route("/gate", get(gate::page))

@@ -17,7 +17,7 @@ const SECURE_NAME: &str = "__Host-tidegate";
 const PLAIN_NAME: &str = "tidegate";
 
 /// Returns the header `Set-Cookie` that makes a browser send the secret for this time. `Lax`: a link in a message, and the way back
-/// from a provider, arrive with the cookie; a change needs more than that ([`super::same_origin`]).
+/// from a provider, arrive with the cookie; a change needs more than that (`same_origin`).
 #[must_use]
 pub fn set(secret: &Secret<String>, time: Duration, tls: bool) -> HeaderValue {
     cookie(secret.expose(), time.as_secs(), tls)

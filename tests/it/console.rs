@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use crate::support::{ANA, House, TARGET, eventually, said, within};
 
 const LENA: &str = "lena@example.com";
+const AUDITOR: &str = "otto@example.com";
 
 /// A browser without a script, signed in as somebody.
 struct Browser {
@@ -105,7 +106,10 @@ impl Page {
 async fn house() -> (House, u16) {
     let port = free_port().expect("a port");
     let console = format!("[console]\nlisten = \"127.0.0.1:{port}\"\n");
-    (House::open(&[(ANA, "qa"), (LENA, "leads")], &console, &[]).await, port)
+    (
+        House::open(&[(ANA, "qa"), (LENA, "leads"), (AUDITOR, "auditors")], &console, &[]).await,
+        port,
+    )
 }
 
 /// Runs the command of the card, with another statement.
@@ -203,4 +207,38 @@ async fn two_people_in_browsers() {
         page.body
     );
     assert!(!page.body.contains("How to connect"), "{}", page.body);
+
+    // An auditor reads what happened, and takes the evidence away.
+    let otto = Browser::sign_in(port, house.token(AUDITOR)).await;
+    let log = eventually("the end is on record", async || {
+        let page = otto.get("/log?event=session_ended&since=1h").await;
+        page.body.contains("/log/sessions/se_").then_some(page)
+    });
+    let log = log.await;
+    let story = otto.get(&log.link("/log/sessions/se_")).await;
+    assert!(
+        story.body.contains("SELECT pg_sleep(60)") && story.body.contains("be quick"),
+        "{}",
+        story.body
+    );
+    let touched = otto.get("/log/tables?table=pg_sleep").await;
+    assert!(
+        touched.body.contains("No statement in the log names this table."),
+        "{}",
+        touched.body
+    );
+    let report = otto.get("/log/report?since=1h").await;
+    assert_eq!(report.status, 303, "{}", report.body);
+    let report = otto.get(report.header("location").expect("a way on")).await;
+    assert!(
+        report.status == 200 && report.body.contains("Evidence of database access"),
+        "{}",
+        report.head
+    );
+    assert!(
+        !report.body.contains("The log is not whole") && !report.body.contains("was not verified"),
+        "{}",
+        report.body
+    );
+    assert_eq!(ana.get("/log").await.status, 403);
 }

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdout, Command};
 
 use crate::support::{binary, database, eventually, within};
@@ -152,6 +153,18 @@ async fn it_stays_until_interrupted() {
         .output();
     let said = within("psql's answer", said).await.expect("psql ends");
     assert_eq!(String::from_utf8_lossy(&said.stdout), "42\n", "{said:?}");
+    // And in a browser.
+    let line = demo.line("http://127.0.0.1:").await;
+    let (_, rest) = line.split_once("http://").expect("an address");
+    let (address, _) = rest.split_once('/').expect("its end");
+    let mut stream = TcpStream::connect(address).await.expect("the console");
+    let asked = format!("GET /mine HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(asked.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    within("its answer", stream.read_to_string(&mut answer))
+        .await
+        .expect("an answer");
+    assert!(answer.contains("location: /signin?next=%2Fmine\r\n"), "{answer}");
     demo.line("the window closes at").await;
     demo.interrupt();
     let (status, seen) = demo.end().await;

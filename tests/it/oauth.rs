@@ -212,7 +212,7 @@ impl House {
         let local = user(&self.gate, "lea@example.com", &["leads"]).await;
         self.proves_nothing(SSO, &local, "not of an issuer that clients sign in at")
             .await;
-        self.proves_nothing(SSO, "x.y.z", "neither a user's token nor a JWT").await;
+        self.proves_nothing(SSO, "x.y.z", "neither a user's token, nor a JWT").await;
     }
 
     /// Every other name is asked for what it was asked for before.

@@ -2,21 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use crate::audit::LogRecord;
 use crate::audit::event::Event;
-use crate::audit::{Filter, LogRecord};
 use crate::model::ids::SessionId;
-
-/// Returns the filter for statements that could not be analysed within the scope of another filter, independent of their
-/// content.
-pub(super) fn of_unread(filter: &Filter) -> Filter {
-    Filter {
-        table: None,
-        class: None,
-        text: None,
-        unread: true,
-        ..filter.clone()
-    }
-}
 
 /// Maximum number of statements to remember at once.
 const MAX_KEPT: usize = 1_000_000;

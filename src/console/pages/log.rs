@@ -11,7 +11,7 @@ use maud::{Markup, html};
 
 use super::show;
 use crate::audit::render::{RecordColumns, columns};
-use crate::audit::{EventName, LogRecord, ReadError, SearchExtent};
+use crate::audit::{EventName, Filter, LogRecord, ReadError, SearchExtent};
 use crate::base::times::When;
 use crate::console::answer::{PageAnswer, see};
 use crate::console::form::{self, Fields, QueryFields};
@@ -104,7 +104,7 @@ fn next_page(kept: &[(&str, &str)], last: &LogRecord) -> String {
 }
 
 /// Returns the conditions of the fields, as the API knows them.
-fn wanted(fields: &Fields, now: Timestamp) -> Result<LogQuery, ApiError> {
+pub(super) fn conditions(fields: &Fields, now: Timestamp) -> Result<Filter, ApiError> {
     let (since, until) = (at(fields, "since", now)?, at(fields, "until", now)?);
     let mut pairs = fields.without(&[&OWN_FIELDS[..], &["since", "until", "last"]].concat());
     pairs.extend(since.as_deref().map(|since| ("since", since)));
@@ -113,12 +113,17 @@ fn wanted(fields: &Fields, now: Timestamp) -> Result<LogQuery, ApiError> {
     let uri = path
         .parse()
         .map_err(|_| ApiError::Malformed("a condition is not a text".to_owned()))?;
-    let LogQuery { filter, .. } = log_query(&uri)?;
+    Ok(log_query(&uri)?.filter)
+}
+
+/// Returns the search of a page.
+fn wanted(fields: &Fields, now: Timestamp) -> Result<LogQuery, ApiError> {
     let rows = u32::try_from(LOG_ROWS).unwrap_or(u32::MAX).saturating_add(SAME_MOMENT_ROWS);
     let extent = SearchExtent {
         last: Some(rows),
         ..SearchExtent::default()
     };
+    let filter = conditions(fields, now)?;
     Ok(LogQuery { filter, extent })
 }
 
@@ -257,7 +262,7 @@ fn filters(fields: &Fields) -> Markup {
                 }
                 p.note { "Times: 2h ago, yesterday 17:30, last tuesday, 2026-08-01T12:00Z. Without a zone they are UTC." }
             }
-            div.acts { button { "Search" } a.button.plain href="/log" { "All" } }
+            div.acts { button { "Search" } a.button.plain href="/log" { "All" } a.button.plain href="/log/tables" { "Who touched a table" } }
         }
     }
 }

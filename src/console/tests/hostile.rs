@@ -9,6 +9,8 @@ use super::markup::{elements, shape};
 use super::{grant_with, now, profile_with, request_with, session_with};
 use crate::access::ExplanationView;
 use crate::audit::LogRecord;
+use crate::audit::rollbacks::Rollbacks;
+use crate::audit::table_access::TableAccessSums;
 use crate::audit::timeline::SessionTimeline;
 use crate::console::form::{self, Fields};
 use crate::console::pages::ask::{self, AskView};
@@ -19,7 +21,7 @@ use crate::console::pages::log::{self, Found, LogState};
 use crate::console::pages::mine::{self, MineView};
 use crate::console::pages::request::{self, RequestPageView};
 use crate::console::pages::window::{self, WindowView};
-use crate::console::pages::{policies, sign_in, story, users};
+use crate::console::pages::{policies, sign_in, story, touched, users};
 use crate::console::templates::frame::{self, Frame, Section, Viewer};
 use crate::console::templates::problem;
 use crate::control::model::{Briefing, Problem, ProfileBody, TargetStatus, UserView};
@@ -302,10 +304,13 @@ fn of_log(text: &str) -> Vec<(&'static str, String)> {
     };
     let query = form::path(
         "/log",
-        &["identity", "target", "text", "since", "event"].map(|name| (name, text)),
+        &["identity", "target", "text", "since", "event", "table"].map(|name| (name, text)),
     );
     let fields = Fields::parse(query.split_once('?').unwrap().1.as_bytes());
+    let mut sums = TableAccessSums::new(None, Rollbacks::default());
+    found.records.iter().for_each(|record| sums.add(record));
     vec![
+        ("touched", touched::body(&fields, Some(&sums.sums())).into_string()),
         ("log", log::body(&fields, &found, &log).into_string()),
         ("story", story::body(&id, &timeline, true).into_string()),
     ]

@@ -100,6 +100,7 @@ async fn every_answer_has_the_headers() {
         "/gate",
         "/gate/users",
         "/gate/policies",
+        "/log/tables",
         "/gate/targets/orders",
         "/requests/rq_0000000000",
         "/requests/x",
