@@ -31,19 +31,31 @@ pub struct IdentifyError {
     detail: String,
 }
 
+impl IdentifyError {
+    /// Creates the error of a token that names nobody.
+    pub(super) fn of_token(detail: String) -> Self {
+        Self { claimed: None, detail }
+    }
+}
+
 impl AccessService {
     /// Identifies the bearer of a token (a local user's or an issuer's) that connects from `client`. A failure is recorded in
     /// detail; the caller gets no detail.
     pub async fn identify(&self, token: &Secret<String>, client: Option<IpAddr>) -> Result<Principal, AccessError> {
         match self.prove(token, client).await {
             Ok(principal) => Ok(principal),
-            Err(IdentifyError { claimed, detail }) => {
-                let refused = IdentityRefused { client, claimed, detail };
-                let event = Event::IdentityRefused(Cow::Owned(refused));
-                self.0.refusals.record(client, RefusalKind::IdentityRefused, &event).await;
+            Err(error) => {
+                self.record_refused(error, client).await;
                 Err(AccessError::NotIdentified)
             }
         }
+    }
+
+    /// Records a failed authentication.
+    pub(super) async fn record_refused(&self, refused: IdentifyError, client: Option<IpAddr>) {
+        let IdentifyError { claimed, detail } = refused;
+        let event = Event::IdentityRefused(Cow::Owned(IdentityRefused { client, claimed, detail }));
+        self.0.refusals.record(client, RefusalKind::IdentityRefused, &event).await;
     }
 
     /// Identifies as [`AccessService::identify`] does, for callers that record a failure themselves.
@@ -96,22 +108,30 @@ impl AccessService {
             let issuers = self.rules().issuers.clone();
             let verified = issuers.verify_until(token, self.0.clock.now()).await;
             let (identity, until) = verified.map_err(|error| refused(claimed(text), &error.to_string()))?;
-            // Otherwise the issuer's bearer would own the grants, requests and approvals of the local user with the same name.
-            if self.0.ledger.user(&identity.name).is_some_and(|user| user.local) {
-                let detail = "a local user has the same name; set identity_prefix for the issuer";
-                return Err(refused(Some(identity.name.to_string()), detail));
-            }
-            (identity, Some(until))
+            return Ok((self.of_issuer(identity)?, Some(until)));
         } else {
             return Err(refused(
                 None,
                 "it is neither a user's token, nor a JWT, nor the secret of a sign-in",
             ));
         };
-        if self.0.ledger.is_disabled(&identity.name) {
-            return Err(refused(Some(identity.name.to_string()), "disabled"));
-        }
         Ok((identity, until))
+    }
+
+    /// Returns an identity that an issuer has proved, if the gate accepts it.
+    pub(super) fn of_issuer(&self, identity: Identity) -> Result<Identity, IdentifyError> {
+        let refused = |detail: &str| IdentifyError {
+            claimed: Some(identity.name.to_string()),
+            detail: detail.to_owned(),
+        };
+        // Otherwise the issuer's bearer would own the grants, requests and approvals of the local user with the same name.
+        if self.0.ledger.user(&identity.name).is_some_and(|user| user.local) {
+            return Err(refused("a local user has the same name; set identity_prefix for the issuer"));
+        }
+        if self.0.ledger.is_disabled(&identity.name) {
+            return Err(refused("disabled"));
+        }
+        Ok(identity)
     }
 }
 

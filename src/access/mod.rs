@@ -19,7 +19,9 @@ pub mod identity_limiter;
 mod join;
 mod list;
 mod offers;
+mod pending_sign_ins;
 pub mod policy;
+mod provider_sign_ins;
 pub mod quota;
 mod rate_limit;
 mod recorded_decision;
@@ -44,6 +46,7 @@ use crate::access::policy::{AccessQuestion, Action, Decision, Judgement, Policie
 use crate::access::strangers::RefusalLog;
 use crate::audit::Journal;
 use crate::base::clock::Clock;
+pub use crate::identity::ProviderError;
 use crate::identity::{Identity, IdentitySource, Issuers};
 use crate::ledger::{GrantView, Ledger, LedgerError, RequestView, TurnQueues};
 use crate::model::ids::{GrantId, RequestId, SignInId};
@@ -59,6 +62,8 @@ pub use caller::{Caller, CallerStanding};
 pub use explain::{ExplanationView, HypotheticalQuestion, QuestionSubject, RemedyView, VerdictView};
 pub use identify::IdentifyError;
 pub use offers::ProfileView;
+use pending_sign_ins::PendingSignIns;
+pub use provider_sign_ins::{BegunSignIn, CALLBACK_PATH, ProviderAnswer};
 use rate_limit::RequestRateLimiter;
 
 /// Configuration of access decisions; replaced as a whole at a reload.
@@ -86,6 +91,8 @@ pub struct AccessRules {
     pub requests_per_minute: u32,
     /// Limits on sign-ins.
     pub sign_ins: SignInLimits,
+    /// Address of the console as browsers have it, without a slash at its end; `None`: nobody signs in with a provider.
+    pub console_address: Option<String>,
     /// Life of a local user's token, if none is asked for.
     pub token_life: Duration,
 }
@@ -272,6 +279,12 @@ pub enum AccessError {
     /// The operation is only for persons, and the admin token identifies none.
     #[error("this call needs the token of a person or a pipeline, not the admin token")]
     NoPerson,
+    /// A browser came back from a provider without a sign-in that it has begun.
+    #[error("this sign-in was not begun in this browser, or it took longer than ten minutes")]
+    NoSuchState,
+    /// A provider cannot be used, or refuses.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
     /// A sign-in cannot be made from another sign-in, which would never end.
     #[error("a sign-in cannot be made from another sign-in")]
     SignedInAlready,
@@ -354,6 +367,7 @@ struct ServiceInner {
     floods_refused: AtomicU64,
     approvers: ApproverCache,
     turns: TurnQueues,
+    pending_sign_ins: PendingSignIns,
 }
 
 /// Result of a login's request for access: an existing grant or a request.
@@ -385,6 +399,7 @@ impl AccessService {
             floods_refused: AtomicU64::new(0),
             approvers: ApproverCache::default(),
             turns: TurnQueues::default(),
+            pending_sign_ins: PendingSignIns::default(),
         }))
     }
 

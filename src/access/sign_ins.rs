@@ -2,8 +2,8 @@
 //!
 //! It proves no identity: [`super::identify`] has done that. The ledger keeps the sign-ins.
 //!
-//! INVARIANT: a sign-in lasts no longer than the token that it was made with, and none is made from another; others' sign-ins are
-//! visible to callers that may administer, and to nobody else.
+//! INVARIANT: a sign-in lasts no longer than the token that it was made with (one at a provider is made with the person), and none
+//! is made from another; others' sign-ins are visible to callers that may administer, and to nobody else.
 
 use jiff::Timestamp;
 

@@ -32,6 +32,7 @@ pub(crate) fn rules(policies: Option<Arc<Policies>>) -> AccessRules {
         activate_within: Duration::from_hours(1),
         requests_per_minute: 30,
         sign_ins: SignInLimits::default(),
+        console_address: None,
         token_life: Duration::from_hours(90 * 24),
     }
 }

@@ -612,6 +612,7 @@ fn issuer(folder: &std::path::Path) -> (Issuers, impl Fn(&str) -> Secret<String>
         groups_claim: Some("groups".to_owned()),
         claims: BTreeMap::new(),
         leeway: Duration::ZERO,
+        client: None,
     };
     let key = jsonwebtoken::EncodingKey::from_ed_der(&pair.serialize_der());
     let sign = move |subject: &str| {

@@ -95,6 +95,7 @@ fn rules(settings: &GateSettings, issuers: &Issuers) -> AccessRules {
         activate_within: access.activate_within,
         requests_per_minute: access.requests_per_minute,
         sign_ins: settings.console.sign_ins(),
+        console_address: settings.console.address.clone(),
         token_life: access.token_life,
     }
 }

@@ -11,6 +11,7 @@ mod client_error;
 mod clock;
 pub mod command_line;
 mod complete;
+mod device;
 mod endpoint;
 pub mod evidence;
 mod gate;

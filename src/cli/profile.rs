@@ -15,6 +15,7 @@ use super::address::ControlEndpoint;
 use super::args::RemoteArgs;
 use super::client::{ControlClient, seen};
 use super::client_error::ClientError;
+use super::device;
 use super::endpoint::{self, EndpointEnvironment};
 use super::render;
 use super::speech::note;
@@ -29,13 +30,23 @@ const MAX_TOKEN_BYTES: u64 = 64 * 1024;
 const MAX_TYPED_BYTES: usize = 64 * 1024;
 
 /// Checks a token at the gate and stores it.
-pub(super) async fn login(config: &Path, remote: &RemoteArgs, trust: Option<GateTrust>) -> anyhow::Result<()> {
+pub(super) async fn login(
+    config: &Path,
+    remote: &RemoteArgs,
+    trust: Option<GateTrust>,
+    sign_in: Option<String>,
+) -> anyhow::Result<()> {
     let folder = folder().context("cannot store the login: neither XDG_CONFIG_HOME nor HOME is set")?;
     let place = endpoint::place(config, &remote.place)?;
     let trust = settle(&place, trust).await?;
-    let token = match endpoint::given_token(&remote.place, &EndpointEnvironment::read()) {
-        Some(from) => endpoint::token(&from)?,
-        None => ask_for_token(&place)?,
+    let given = endpoint::given_token(&remote.place, &EndpointEnvironment::read());
+    let token = match (sign_in, given) {
+        (Some(issuer), _) => {
+            let client = ControlClient::with(place.clone(), trust.clone(), Secret::new(String::new()))?;
+            device::sign_in(&client, Some(issuer).filter(|issuer| !issuer.is_empty())).await?
+        }
+        (None, Some(from)) => endpoint::token(&from)?,
+        (None, None) => ask_for_token(&place)?,
     };
     if token.expose().is_empty() {
         bail!("no token given; an operator of the gate creates one: tidegate user add NAME");

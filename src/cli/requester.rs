@@ -28,9 +28,14 @@ pub(super) async fn run(config: &Path, command: RequesterCommand) -> anyhow::Res
         RequesterCommand::Psql(args) => return run::psql(config, args).await,
         RequesterCommand::Exec(args) => return run::exec(config, args).await,
         RequesterCommand::Env(args) => return run::env(config, args).await,
-        RequesterCommand::Login { ca, trust, remote } => {
+        RequesterCommand::Login {
+            ca,
+            trust,
+            sign_in,
+            remote,
+        } => {
             let trust = trust.map(GateTrust::Pin).or(ca.map(GateTrust::Ca));
-            profile::login(config, &remote, trust).await
+            profile::login(config, &remote, trust, sign_in).await
         }
         RequesterCommand::Logout => profile::logout(),
         RequesterCommand::Whoami { remote } => profile::whoami(config, &remote).await,

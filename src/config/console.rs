@@ -20,8 +20,9 @@ section! {
         /// A loopback address for the browsers of this machine, with the [console](console.md) and the API, without TLS. The
         /// console is at `control.listen` too.
         listen: Option<SocketAddr> = |key| key.parsed("loopback IP address and port", loopback).or_none("none");
-        /// Address where people open the console; messages link to it.
-        address: Option<String> = |key| key.checked("address", web_address).or_none("that of `control.listen`, or of `listen` here");
+        /// Address where people open the console: https, or http to a loopback address. Messages link to it, and providers send
+        /// browsers back to it, to `/signin/callback`.
+        address: Option<String> = |key| key.parsed("address", origin).or_none("that of `control.listen`, or of `listen` here");
         /// The longest life of a sign-in. It ends earlier with the token that it was made with.
         max_sign_in: Duration = |key| key.duration(MIN_DURATION).or(SignInLimits::default().longest);
         /// A sign-in ends when it is not used for this long.
@@ -43,6 +44,17 @@ pub(super) fn read(table: &TableSection<'_>, taken: &[SocketAddr], control: Opti
         }
     }
     console
+}
+
+/// Parses the address of a host: a scheme, a name, perhaps a port.
+fn origin(text: &str) -> Result<String, String> {
+    let url = web_address(text)?;
+    if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
+        return Err(
+            "it has a path; write the scheme, the host and the port alone, like https://gate.example.org:7433".to_owned(),
+        );
+    }
+    Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
 impl ConsoleTable {

@@ -59,7 +59,7 @@ pub(super) fn read(root: &TableSection<'_>) -> GateSettings {
     let console = root.within("console", |table| console::read(table, &listen, control.listen));
     let access = root.within("access", access::access);
     let (policy, policies) = root.within("policy", access::policy);
-    let (issuers, oauth) = root.within("identity", issuers::read);
+    let (issuers, oauth) = root.within("identity", |table| issuers::read(table, console.address.as_deref()));
     let notify = root.within("notify", |table| {
         outbound::notify(table, console.address(control.listen, control.tls))
     });

@@ -13,7 +13,7 @@ use super::reader::TableSection;
 use crate::base::duration;
 use crate::base::tls::web_address;
 use crate::gate::frontend::{Discovery, OauthLogins, names_grant};
-use crate::identity::{EmailVerified, IssuerSettings, KeysLocation};
+use crate::identity::{EmailVerified, IssuerSettings, KeysLocation, ProviderClient};
 use crate::model::ending::TokenForm;
 use crate::model::names::IdentityName;
 
@@ -39,8 +39,8 @@ struct ConfiguredIssuer {
     discovery: Discovery,
 }
 
-/// Reads `[identity]`: the issuers, and the names whose clients sign in.
-pub(super) fn read(identity: &TableSection<'_>) -> (Vec<IssuerSettings>, OauthLogins) {
+/// Reads `[identity]`: the issuers, and the names whose clients sign in. `address` is that of the console.
+pub(super) fn read(identity: &TableSection<'_>, address: Option<&str>) -> (Vec<IssuerSettings>, OauthLogins) {
     keys! { identity;
         /// The user name of clients that sign in at an issuer (OAUTHBEARER, libpq 18 and newer). Its identity comes from the token. In
         /// force where an issuer is for it. See [signing in with psql](team.md#signing-in-with-psql).
@@ -48,7 +48,7 @@ pub(super) fn read(identity: &TableSection<'_>) -> (Vec<IssuerSettings>, OauthLo
         /// The issuer of `oauth_user`.
         oauth_issuer = |key| key.text().or_none("the one with `wire = \"oauth\"`");
     }
-    let issuers = issuers(identity);
+    let issuers = issuers(identity, address);
     let shared = shared_issuer(identity, oauth_issuer.as_deref(), &issuers);
     let covers = |issuer: &&ConfiguredIssuer| {
         let prefix = &issuer.settings.identity_prefix;
@@ -128,7 +128,7 @@ fn check_scope(text: &str) -> Result<(), &'static str> {
 }
 
 /// Reads `[[identity.issuers]]`.
-fn issuers(identity: &TableSection<'_>) -> Vec<ConfiguredIssuer> {
+fn issuers(identity: &TableSection<'_>, address: Option<&str>) -> Vec<ConfiguredIssuer> {
     let (mut names, mut prefixes) = (BTreeSet::new(), BTreeSet::new());
     let issuers = identity.tables("issuers", |table| {
         let issuer = issuer(table)?;
@@ -137,6 +137,14 @@ fn issuers(identity: &TableSection<'_>) -> Vec<ConfiguredIssuer> {
             if value.is_empty() {
                 table.broken_rule(key, "it is empty", "set it as in the issuer's tokens");
             }
+        }
+        if settings.client.is_some() && address.is_none() {
+            let remedy = "set the address of the gate for browsers: [console] address = \"https://gate.example.org:7433\"";
+            table.broken_rule(
+                "client_id",
+                "console.address is not set, so nobody could come back from the issuer",
+                remedy,
+            );
         }
         if !names.insert(settings.issuer.clone()) {
             table.broken_rule("issuer", "this issuer is configured twice", "remove one");
@@ -159,6 +167,34 @@ fn issuers(identity: &TableSection<'_>) -> Vec<ConfiguredIssuer> {
         Some(issuer)
     });
     issuers.into_iter().flatten().collect()
+}
+
+/// Reads the keys with which people sign in.
+fn client(table: &TableSection<'_>, scope: &str) -> Option<ProviderClient> {
+    keys! { table;
+        /// The `client_id` under which the gate is registered at the issuer. With it people sign in with the issuer, at the console
+        /// and with `tidegate login`. Its redirect address there is `console.address` and `/signin/callback`.
+        client_id = |key| key.text().or_none("none");
+    }
+    keys! { table;
+        /// A file with the secret of that client, if it has one.
+        client_secret_file = |key| key.path().or_none("none");
+        /// Instead: an environment variable with it.
+        client_secret_env = |key| key.text().or_none("none");
+    }
+    let secret = table.secret("client_secret", client_secret_file, client_secret_env);
+    if client_id.is_some() && !scope.split(' ').any(|scope| scope == "openid") {
+        table.broken_rule(
+            "scope",
+            "it has no `openid`, so the issuer gives no ID token",
+            "write scope = \"openid email\"",
+        );
+    }
+    Some(ProviderClient {
+        id: client_id?,
+        secret,
+        scope: scope.to_owned(),
+    })
 }
 
 fn issuer(table: &TableSection<'_>) -> Option<ConfiguredIssuer> {
@@ -208,7 +244,7 @@ fn issuer(table: &TableSection<'_>) -> Option<ConfiguredIssuer> {
         /// What clients are asked for under the names of this issuer: their `token` as a password, or to sign in there (`oauth`).
         /// An issuer without a prefix has no names of its own; `oauth_user` signs in.
         wire = |key| key.one_of(WIRE).or(TokenForm::Password);
-        /// The scopes that clients which sign in ask for, with a space between.
+        /// The scopes that people's sign-ins ask for, with a space between.
         scope = |key| key.checked("text", check_scope).or("openid".to_owned());
     }
     if leeway > MAX_LEEWAY {
@@ -225,6 +261,7 @@ fn issuer(table: &TableSection<'_>) -> Option<ConfiguredIssuer> {
         groups_claim,
         claims,
         leeway,
+        client: client(table, &scope),
     };
     Some(ConfiguredIssuer {
         discovery: Discovery::new(&settings.issuer, &scope),

@@ -253,6 +253,9 @@ fn access(error: &AccessError) -> ProblemClass {
             .with("send a user's token (created by `tidegate user add`) or a token of a trusted issuer"),
         AccessError::ForOneself => class(StatusCode::FORBIDDEN, "for-oneself", "Forbidden for yourself")
             .with("request access (`tidegate request`), or ask another operator"),
+        AccessError::NoSuchState => class(StatusCode::FORBIDDEN, "no-such-state", "Forbidden: no such sign-in")
+            .with("sign in again from the gate's own page"),
+        AccessError::Provider(error) => inner::provider(error),
         AccessError::SignedInAlready => class(StatusCode::FORBIDDEN, "signed-in-already", "Forbidden for a sign-in")
             .with("send your token; a sign-in is renewed by signing in again"),
         AccessError::NoSuchSignIn(_) => class(StatusCode::NOT_FOUND, "no-such-sign-in", "Sign-in not found")

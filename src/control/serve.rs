@@ -27,7 +27,7 @@ use super::listen::{self, ServedListener, TcpFront};
 use super::long_poll::LongPollLimiter;
 use super::openapi::{self, ApiDocument, RenderedDocument};
 use super::problem::ApiError;
-use super::routes::{audit, clock, events, grants, policy, reload, requests, sessions, sign_ins, targets, users};
+use super::routes::{audit, clock, events, grants, policy, providers, reload, requests, sessions, sign_ins, targets, users};
 use super::{ControlContext, evidence, files, log, routes};
 use crate::base::tls::ServerTlsCell;
 
@@ -245,6 +245,11 @@ fn open() -> OpenApiRouter<Arc<ControlContext>> {
         .routes(routes!(alive))
         .routes(routes!(ready))
         .routes(routes!(metrics))
+        .routes(routes!(providers::providers))
+        .routes(routes!(providers::callback))
+        .routes(routes!(providers::begin))
+        .routes(routes!(providers::device))
+        .routes(routes!(providers::finish))
 }
 
 /// Returns the whole API, with `pages` for every path that is not its own.

@@ -13,6 +13,12 @@ use crate::base::secret::Secret;
 
 /// Name over TLS: browsers accept it with `Secure`, for `/` and for this host alone.
 const SECURE_NAME: &str = "__Host-tidegate";
+/// Names of the secret that ties the way back from a provider to the browser that was sent there.
+const SECURE_BEGUN_NAME: &str = "__Host-tidegate-signin";
+const PLAIN_BEGUN_NAME: &str = "tidegate-signin";
+/// Time that a person has at the provider, in seconds.
+const BEGUN_SECONDS: u64 = 600;
+
 /// Name over plain HTTP, which is served on a loopback address only.
 const PLAIN_NAME: &str = "tidegate";
 
@@ -20,17 +26,40 @@ const PLAIN_NAME: &str = "tidegate";
 /// from a provider, arrive with the cookie; a change needs more than that (`same_origin`).
 #[must_use]
 pub fn set(secret: &Secret<String>, time: Duration, tls: bool) -> HeaderValue {
-    cookie(secret.expose(), time.as_secs(), tls)
+    cookie(names(tls), secret.expose(), time.as_secs(), tls)
 }
 
 /// Returns the header `Set-Cookie` that makes a browser forget the secret.
 #[must_use]
 pub fn clear(tls: bool) -> HeaderValue {
-    cookie("", 0, tls)
+    cookie(names(tls), "", 0, tls)
 }
 
-fn cookie(value: &str, seconds: u64, tls: bool) -> HeaderValue {
-    let (name, secure) = if tls { (SECURE_NAME, "; Secure") } else { (PLAIN_NAME, "") };
+/// Returns the header `Set-Cookie` for a browser that is sent to a provider.
+pub(super) fn begun(secret: &Secret<String>, tls: bool) -> HeaderValue {
+    cookie(begun_names(tls), secret.expose(), BEGUN_SECONDS, tls)
+}
+
+/// Returns the header `Set-Cookie` for a browser that has come back.
+pub(super) fn clear_begun(tls: bool) -> HeaderValue {
+    cookie(begun_names(tls), "", 0, tls)
+}
+
+/// Returns the secret of a browser that comes back from a provider.
+pub(super) fn read_begun(headers: &HeaderMap, tls: bool) -> Option<Secret<String>> {
+    one(headers, [SECURE_BEGUN_NAME, PLAIN_BEGUN_NAME], tls)
+}
+
+fn names(tls: bool) -> &'static str {
+    if tls { SECURE_NAME } else { PLAIN_NAME }
+}
+
+fn begun_names(tls: bool) -> &'static str {
+    if tls { SECURE_BEGUN_NAME } else { PLAIN_BEGUN_NAME }
+}
+
+fn cookie(name: &str, value: &str, seconds: u64, tls: bool) -> HeaderValue {
+    let secure = if tls { "; Secure" } else { "" };
     let text = format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}");
     // A secret has letters and digits only; any other value would be no cookie.
     let mut header = HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("tidegate=; Max-Age=0"));
@@ -40,12 +69,16 @@ fn cookie(value: &str, seconds: u64, tls: bool) -> HeaderValue {
 
 /// Returns the secret in a request's cookies. Two cookies of the name are none: one of them was planted.
 pub(super) fn read(headers: &HeaderMap, tls: bool) -> Option<Secret<String>> {
+    one(headers, [SECURE_NAME, PLAIN_NAME], tls)
+}
+
+fn one(headers: &HeaderMap, [secure, plain]: [&str; 2], tls: bool) -> Option<Secret<String>> {
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let pairs = cookies
         .flat_map(|cookies| cookies.split(';'))
         .filter_map(|pair| pair.trim().split_once('='));
     // A proxy on this machine may end the TLS that the browser sees.
-    let ours = |name: &str| name == SECURE_NAME || (!tls && name == PLAIN_NAME);
+    let ours = |name: &str| name == secure || (!tls && name == plain);
     let mut found = pairs
         .filter(|(name, value)| ours(name) && !value.is_empty())
         .map(|(_, value)| value);

@@ -18,6 +18,9 @@ use super::claims::{self, Claims};
 use super::error::{TokenError, cut, shown};
 use super::jwks::{Jwks, read_keys};
 use super::keys::{Algorithm, VerificationKey};
+use super::provider::{
+    AuthorizationQuestion, DeviceAnswer, DeviceAuthorization, Provider, ProviderClient, ProviderError, RedeemedCode,
+};
 use crate::base::secret::Secret;
 use crate::base::tls::web_address;
 use crate::model::names::IdentityName;
@@ -46,6 +49,8 @@ pub struct IssuerSettings {
     pub claims: BTreeMap<String, String>,
     /// Maximum difference between the issuer's clock and gate time.
     pub leeway: Duration,
+    /// The gate as its client, if people sign in with it.
+    pub client: Option<ProviderClient>,
 }
 
 /// Condition under which an email address (the claim `email`) names an identity. An address that the token marks as not verified
@@ -89,6 +94,7 @@ pub struct Issuers {
 struct Issuer {
     settings: IssuerSettings,
     jwks: Arc<Jwks>,
+    provider: Arc<Provider>,
 }
 
 /// Fields of a token before its signature is verified. They choose the key, and are not trusted.
@@ -112,7 +118,9 @@ impl Issuers {
         let issuer = |settings: IssuerSettings| {
             let same = |issuer: &&Issuer| issuer.settings.issuer == settings.issuer && *issuer.jwks.source() == settings.keys;
             let jwks = self.all.iter().find(same).map(|issuer| Arc::clone(&issuer.jwks));
+            let known = self.all.iter().find(|issuer| issuer.settings.issuer == settings.issuer);
             Issuer {
+                provider: known.map(|issuer| Arc::clone(&issuer.provider)).unwrap_or_default(),
                 jwks: jwks.unwrap_or_else(|| Jwks::new(settings.keys.clone())),
                 settings,
             }
@@ -149,26 +157,126 @@ impl Issuers {
             .iter()
             .find(|issuer| issuer.settings.issuer == says.issuer)
             .ok_or_else(|| TokenError::UnknownIssuer(shown(&says.issuer)))?;
-        let settings = &issuer.settings;
-        let found = issuer.jwks.keys(says.kid.as_deref(), now).await;
-        let found = found.map_err(|reason| TokenError::NoKeys {
-            issuer: settings.issuer.clone(),
-            reason,
-        })?;
-        let key = found.keys.find(says.kid.as_deref(), says.algorithm);
-        let key = key.ok_or_else(|| TokenError::UnknownKey {
-            kid: says.kid.as_deref().map_or_else(|| "(none named)".to_owned(), shown),
-            algorithm: says.algorithm.name.to_owned(),
-            trouble: found.trouble.map(|trouble| format!(", and {trouble}")).unwrap_or_default(),
-        })?;
-        let claims = verified(token, says, key, settings)?;
-        let leeway = SignedDuration::try_from(settings.leeway).unwrap_or(SignedDuration::ZERO);
-        claims::good_at(&claims, leeway, now)?;
-        let identity = claims::identity(&claims, settings)?;
-        self.nobody_elses(&identity, settings)?;
+        let claims = issuer.claims(&issuer.settings, token, says, now).await?;
+        let identity = claims::identity(&claims, &issuer.settings)?;
+        self.nobody_elses(&identity, &issuer.settings)?;
         Ok((identity, claims::expiry(&claims)))
     }
 
+    /// Returns true if tokens of this issuer are accepted.
+    #[must_use]
+    pub fn has(&self, issuer: &str) -> bool {
+        self.settings().any(|known| known.issuer == issuer)
+    }
+
+    /// Returns the settings of the issuers that people can sign in with.
+    pub fn providers(&self) -> impl Iterator<Item = &IssuerSettings> {
+        self.settings().filter(|issuer| issuer.client.is_some())
+    }
+
+    /// Returns the address that a browser is sent to, to sign in with an issuer.
+    pub async fn authorization_url(
+        &self,
+        issuer: &str,
+        question: AuthorizationQuestion<'_>,
+        now: Timestamp,
+    ) -> Result<String, ProviderError> {
+        let (issuer, client) = self.provider(issuer)?;
+        issuer
+            .provider
+            .authorization_url((&issuer.settings, client), question, now)
+            .await
+    }
+
+    /// Checks the issuer that a browser came back from.
+    pub async fn check_issuer(&self, issuer: &str, named: Option<&str>, now: Timestamp) -> Result<(), ProviderError> {
+        let (issuer, _) = self.provider(issuer)?;
+        issuer.provider.check_issuer(&issuer.settings, named, now).await
+    }
+
+    /// Returns the identity that a code proves.
+    pub async fn redeem(&self, issuer: &str, code: RedeemedCode<'_>, now: Timestamp) -> Result<Identity, ProviderError> {
+        let (issuer, client) = self.provider(issuer)?;
+        let token = issuer.provider.redeem((&issuer.settings, client), code, now).await?;
+        let identity = self.of_id_token(issuer, client, &token, Some(code.nonce), now).await;
+        identity.map_err(|error| ProviderError::Token(error.to_string()))
+    }
+
+    /// Asks an issuer for codes for a device.
+    pub async fn device(&self, issuer: &str, now: Timestamp) -> Result<DeviceAuthorization, ProviderError> {
+        let (issuer, client) = self.provider(issuer)?;
+        issuer.provider.device((&issuer.settings, client), now).await
+    }
+
+    /// Asks an issuer for the ID token of a device.
+    pub async fn ask_device(
+        &self,
+        issuer: &str,
+        device_code: &Secret<String>,
+        now: Timestamp,
+    ) -> Result<DeviceAnswer, ProviderError> {
+        let (issuer, client) = self.provider(issuer)?;
+        issuer.provider.ask_device((&issuer.settings, client), device_code, now).await
+    }
+
+    /// Returns the identity that the ID token of a device proves.
+    pub async fn identity_of_device(
+        &self,
+        issuer: &str,
+        token: &Secret<String>,
+        now: Timestamp,
+    ) -> Result<Identity, ProviderError> {
+        let (issuer, client) = self.provider(issuer)?;
+        let identity = self.of_id_token(issuer, client, token, None, now).await;
+        identity.map_err(|error| ProviderError::Token(error.to_string()))
+    }
+
+    fn provider(&self, issuer: &str) -> Result<(&Issuer, &ProviderClient), ProviderError> {
+        let found = self.all.iter().find(|known| known.settings.issuer == issuer);
+        let found = found.and_then(|issuer| Some((issuer, issuer.settings.client.as_ref()?)));
+        found.ok_or_else(|| ProviderError::Unknown(shown(issuer)))
+    }
+
+    /// Verifies an ID token as any token of the issuer, but for the client in place of the audience, and with the nonce of the
+    /// sign-in (OpenID Connect Core 1.0, section 3.1.3.7).
+    async fn of_id_token(
+        &self,
+        issuer: &Issuer,
+        client: &ProviderClient,
+        token: &Secret<String>,
+        nonce: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Identity, TokenError> {
+        let token = token.expose().as_str();
+        let says = unverified(token)?;
+        if says.issuer != issuer.settings.issuer {
+            return Err(TokenError::UnknownIssuer(shown(&says.issuer)));
+        }
+        let settings = IssuerSettings {
+            audience: client.id.clone(),
+            ..issuer.settings.clone()
+        };
+        let claims = issuer.claims(&settings, token, says, now).await?;
+        let wrong = |claim: &str, reason: &str| TokenError::Claim {
+            claim: claim.to_owned(),
+            reason: reason.to_owned(),
+        };
+        let text = |name: &str| claims.get(name).and_then(Value::as_str);
+        let several = claims.get("aud").is_some_and(Value::is_array);
+        match text("azp") {
+            Some(party) if party != client.id => return Err(wrong("azp", "names another client")),
+            None if several && claims.get("aud").and_then(Value::as_array).is_some_and(|all| all.len() > 1) => {
+                return Err(wrong("azp", "is missing, and the token is for several audiences"));
+            }
+            _ => {}
+        }
+        if nonce.is_some_and(|nonce| text("nonce") != Some(nonce)) {
+            return Err(wrong("nonce", "is not that of this sign-in"));
+        }
+        let identity = claims::identity(&claims, &settings)?;
+        self.nobody_elses(&identity, &settings)?;
+        Ok(identity)
+    }
     /// Checks that the name does not begin with the longer prefix of another issuer; such a name belongs to that issuer.
     fn nobody_elses(&self, identity: &Identity, settings: &IssuerSettings) -> Result<(), TokenError> {
         let name = identity.name.as_str();
@@ -184,6 +292,33 @@ impl Issuers {
                 reason: format!("gives the name {name}, but {prefix} is the prefix of another issuer"),
             }),
         }
+    }
+}
+
+impl Issuer {
+    /// Returns the claims of a token that a key of the issuer has verified, for the audience of `settings` and valid at `now`.
+    async fn claims(
+        &self,
+        settings: &IssuerSettings,
+        token: &str,
+        says: Unverified,
+        now: Timestamp,
+    ) -> Result<Claims, TokenError> {
+        let found = self.jwks.keys(says.kid.as_deref(), now).await;
+        let found = found.map_err(|reason| TokenError::NoKeys {
+            issuer: settings.issuer.clone(),
+            reason,
+        })?;
+        let key = found.keys.find(says.kid.as_deref(), says.algorithm);
+        let key = key.ok_or_else(|| TokenError::UnknownKey {
+            kid: says.kid.as_deref().map_or_else(|| "(none named)".to_owned(), shown),
+            algorithm: says.algorithm.name.to_owned(),
+            trouble: found.trouble.map(|trouble| format!(", and {trouble}")).unwrap_or_default(),
+        })?;
+        let claims = verified(token, says, key, settings)?;
+        let leeway = SignedDuration::try_from(settings.leeway).unwrap_or(SignedDuration::ZERO);
+        claims::good_at(&claims, leeway, now)?;
+        Ok(claims)
     }
 }
 
@@ -260,6 +395,7 @@ pub(crate) fn read_hostile(bytes: &[u8]) {
         groups_claim: Some("groups".to_owned()),
         claims: BTreeMap::from([("repository".to_owned(), "repo".to_owned())]),
         leeway: Duration::from_mins(1),
+        client: None,
     };
     if let Ok(token) = str::from_utf8(bytes)
         && let Ok(says) = unverified(token)

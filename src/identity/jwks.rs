@@ -4,11 +4,10 @@
 //! and rarely however many tokens ask for them. A server that does not answer neither delays a token that can be verified nor
 //! keeps old keys valid for ever.
 
-use std::error::Error;
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
@@ -16,9 +15,8 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::task::JoinHandle;
 
 use super::KeysLocation;
+use super::fetch::MAX_ANSWER_BYTES;
 use super::keys::KeySet;
-use crate::base::error_chain::display_chain;
-use crate::base::tls::{web_address, web_client};
 
 /// Age from which keys are fetched again.
 const REFRESH_INTERVAL: SignedDuration = SignedDuration::from_mins(10);
@@ -30,10 +28,6 @@ const MAX_KEYS_AGE: SignedDuration = SignedDuration::from_hours(24);
 const UNKNOWN_KEY_INTERVAL: SignedDuration = SignedDuration::from_secs(30);
 /// Retry interval while there are no keys at all.
 const RETRY_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
-/// Time limit of a fetch, from the connect to the last byte.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
-/// Maximum size of a JWKS document, in bytes; issuers have a few kilobytes.
-const MAX_JWKS_BYTES: usize = 1 << 20;
 
 /// Keys of one issuer.
 #[derive(Debug)]
@@ -209,34 +203,16 @@ impl JwksState {
 pub(super) fn read_keys(path: &Path) -> Result<KeySet, String> {
     let told = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
     let mut bytes = Vec::new();
-    let most = u64::try_from(MAX_JWKS_BYTES).unwrap_or(u64::MAX);
+    let most = u64::try_from(MAX_ANSWER_BYTES).unwrap_or(u64::MAX);
     let file = std::fs::File::open(path).map_err(told)?;
     let read = file.take(most + 1).read_to_end(&mut bytes).map_err(told)?;
-    if read > MAX_JWKS_BYTES {
-        return Err(format!("{} has more than {MAX_JWKS_BYTES} bytes", path.display()));
+    if read > MAX_ANSWER_BYTES {
+        return Err(format!("{} has more than {MAX_ANSWER_BYTES} bytes", path.display()));
     }
     KeySet::parse(&bytes).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 async fn fetch(url: &str) -> Result<KeySet, String> {
-    let told = |error: &(dyn Error + 'static)| format!("{url}: {}", display_chain(error));
-    let address = web_address(url).map_err(|error| format!("{url}: {error}"))?;
-    // A new client per fetch: fetches are rare, and a client belongs to the runtime it was first used on.
-    let client = {
-        let address = address.clone();
-        tokio::task::spawn_blocking(move || web_client(&address, FETCH_TIMEOUT)).await
-    };
-    let client = client.map_err(|error| told(&error))?.map_err(|error| told(&error))?;
-    let mut response = client.get(address).send().await.map_err(|error| told(&error))?;
-    if !response.status().is_success() {
-        return Err(format!("{url} answers {}", response.status()));
-    }
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| told(&error))? {
-        if body.len() + chunk.len() > MAX_JWKS_BYTES {
-            return Err(format!("{url} answers with more than {MAX_JWKS_BYTES} bytes"));
-        }
-        body.extend_from_slice(&chunk);
-    }
+    let body = super::fetch::get(url).await?;
     KeySet::parse(&body).map_err(|error| format!("{url}: {error}"))
 }

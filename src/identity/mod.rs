@@ -4,15 +4,19 @@
 
 mod claims;
 mod error;
+mod fetch;
 mod issuers;
 mod jwks;
 mod keys;
+mod provider;
 #[cfg(test)]
 mod tests;
 
 pub use error::TokenError;
 pub(crate) use issuers::read_hostile;
 pub use issuers::{EmailVerified, IssuerSettings, Issuers, KeysLocation, MAX_TOKEN_BYTES, looks_like_jwt};
+
+pub use provider::{AuthorizationQuestion, DeviceAnswer, DeviceAuthorization, ProviderClient, ProviderError, RedeemedCode};
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -161,6 +161,7 @@ fn settings(keys: KeysLocation) -> IssuerSettings {
         groups_claim: Some("teams".to_owned()),
         claims: names.map(|(name, claim)| (name.to_owned(), claim.to_owned())).into(),
         leeway: std::time::Duration::from_secs(30),
+        client: None,
     }
 }
 

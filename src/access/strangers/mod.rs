@@ -13,6 +13,7 @@ mod refusals;
 mod reserve;
 
 pub use failures::{Delay, FailedLogins, HeldBackCounts};
+pub(super) use network::Network;
 pub use network::canonical;
 pub use permits::{ConnectionPermit, Displaced, Proof, StrangerLimits, Strangers};
 pub use refusals::RefusalLog;

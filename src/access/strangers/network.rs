@@ -12,10 +12,10 @@ pub fn canonical(client: SocketAddr) -> SocketAddr {
 
 /// IPv4 address, or /64 network of an IPv6 address: one host can choose any address of its /64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Network(IpAddr);
+pub(in crate::access) struct Network(IpAddr);
 
 impl Network {
-    pub(super) fn of(address: IpAddr) -> Self {
+    pub(in crate::access) fn of(address: IpAddr) -> Self {
         Self(match address {
             IpAddr::V4(_) => address,
             IpAddr::V6(address) => Ipv6Addr::from_bits((address.to_bits() >> 64) << 64).into(),

@@ -1,6 +1,6 @@
 //! Sign-in and sign-out.
 //!
-//! It proves nothing: the access service knows tokens, and makes the sign-in that the cookie stands for.
+//! It proves nothing: the access service knows tokens and providers, and makes the sign-in that the cookie stands for.
 //!
 //! INVARIANT: a token is in no address, in no page and in no cookie; the way on after a sign-in is a path of this console.
 
@@ -14,9 +14,10 @@ use maud::{Markup, html};
 
 use crate::base::secret::Secret;
 use crate::console::answer::{self, PageAnswer, local, see};
-use crate::console::form::{Fields, QueryFields};
+use crate::console::form::{self, Fields, QueryFields};
 use crate::console::templates::frame::{self, Frame};
 use crate::console::templates::problem;
+use crate::console::templates::text::shown;
 use crate::control::model::Problem;
 use crate::control::{Call, CallOrigin, ControlContext, sign_in_cookie, sign_in_with_token, visitor};
 
@@ -32,7 +33,7 @@ pub(in crate::console) async fn page(
         return Ok(see(next));
     }
     let left = query.0.text("did") == Some("left");
-    Ok(form(StatusCode::OK, next, left, None))
+    Ok(sign_in_page(&gate, StatusCode::OK, next, left, None))
 }
 
 /// Signs in with the token of the form.
@@ -55,7 +56,7 @@ pub(in crate::console) async fn enter(State(gate): State<Arc<ControlContext>>, r
         Err(error) => {
             let problem = error.problem();
             let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            form(status, next, false, Some(&problem))
+            sign_in_page(&gate, status, next, false, Some(&problem))
         }
     }
 }
@@ -70,20 +71,28 @@ pub(in crate::console) async fn leave(ConnectInfo(origin): ConnectInfo<CallOrigi
     Ok((cookie, see("/signin?did=left")).into_response())
 }
 
-fn form(status: StatusCode, next: &str, left: bool, problem: Option<&Problem>) -> Response {
+fn sign_in_page(gate: &ControlContext, status: StatusCode, next: &str, left: bool, problem: Option<&Problem>) -> Response {
     let frame = Frame {
         notice: left.then_some("You are signed out."),
         ..Frame::bare("Sign in")
     };
-    answer::html(status, frame::page(&frame, &body(next, problem)))
+    let rules = gate.service.rules();
+    let providers: Vec<_> = rules.issuers.providers().map(|provider| provider.issuer.as_str()).collect();
+    answer::html(status, frame::page(&frame, &body(next, &providers, problem)))
 }
 
 /// Returns the content of the page.
-pub(in crate::console) fn body(next: &str, problem: Option<&Problem>) -> Markup {
+pub(in crate::console) fn body(next: &str, providers: &[&str], problem: Option<&Problem>) -> Markup {
     html! {
         h1 { "Sign in" }
         p.lead { "Ask for access to a database, decide on what others ask for, and see what is open." }
         @if let Some(problem) = problem { (problem::notice(problem)) }
+        @if !providers.is_empty() {
+            div.acts {
+                @for provider in providers { a.button href=(way_to(provider, next)) { "Sign in at " (shown(host_of(provider))) } }
+            }
+            h2 { "Or with a token" }
+        }
         form.fields method="post" action="/signin" {
             input type="hidden" name="next" value=(local(next));
             label {
@@ -94,5 +103,33 @@ pub(in crate::console) fn body(next: &str, problem: Option<&Problem>) -> Markup 
             div.acts { button { "Sign in" } }
         }
         p.note { "No token? The gate's operator makes one: " code { "tidegate user add NAME --group GROUP" } "." }
+    }
+}
+
+/// Returns the path that sends a browser to a provider and from there on to `next`.
+fn way_to(provider: &str, next: &str) -> String {
+    let issuer: String = form_urlencoded::byte_serialize(provider.as_bytes()).collect();
+    form::path(&format!("/signin/{issuer}"), &[("next", local(next))])
+}
+
+/// Returns the name by which people know a provider: its host.
+fn host_of(provider: &str) -> &str {
+    let address = provider.split_once("://").map_or(provider, |(_, address)| address);
+    address.split('/').next().unwrap_or(provider)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_to_a_provider_comes_back_here() {
+        let way = way_to("https://id.example.org/realms/qa", "/requests/rq_1");
+        assert_eq!(
+            way,
+            "/signin/https%3A%2F%2Fid.example.org%2Frealms%2Fqa?next=%2Frequests%2Frq_1"
+        );
+        assert_eq!(way_to("x", "//evil.example"), "/signin/x?next=%2F");
+        assert_eq!(host_of("https://id.example.org/realms/qa"), "id.example.org");
     }
 }

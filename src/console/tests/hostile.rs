@@ -162,7 +162,7 @@ fn people(text: &str) -> Vec<(&'static str, String)> {
     let mut pages = vec![
         ("problem", problem::page(&problem, None).into_string()),
         ("ask", ask::body(&asked).into_string()),
-        ("sign-in", sign_in::body(text, Some(&problem)).into_string()),
+        ("sign-in", sign_in::body(text, &[text], Some(&problem)).into_string()),
     ];
     pages.extend(of_requests(text, &profile));
     pages

@@ -3,6 +3,7 @@
 use axum::http::StatusCode;
 
 use super::{ProblemClass, class};
+use crate::access::ProviderError;
 use crate::access::policy::Action;
 use crate::audit::AuditError;
 use crate::ledger::{LedgerError, StoreError};
@@ -41,6 +42,18 @@ pub(super) fn ledger(error: &LedgerError) -> ProblemClass {
             "Service unavailable: cannot store the change",
         )
         .with("see the gate's own log"),
+    }
+}
+
+pub(super) fn provider(error: &ProviderError) -> ProblemClass {
+    match error {
+        ProviderError::Unknown(_) => class(StatusCode::NOT_FOUND, "no-such-provider", "Provider not found")
+            .with("sign in with your token, or with an issuer of `GET /signin/providers`"),
+        ProviderError::Away { .. } => class(StatusCode::SERVICE_UNAVAILABLE, "provider-away", "Provider unavailable")
+            .with("try again in a moment; a token of the gate works all the same"),
+        ProviderError::Refused { .. } => class(StatusCode::FORBIDDEN, "provider-refused", "Forbidden by the provider")
+            .with("sign in again, or ask whoever runs the provider"),
+        ProviderError::Token(_) => class(StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized"),
     }
 }
 

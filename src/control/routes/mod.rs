@@ -8,6 +8,7 @@ pub(super) mod clock;
 pub(super) mod events;
 pub(super) mod grants;
 pub(super) mod policy;
+pub(super) mod providers;
 pub(super) mod reload;
 pub(super) mod requests;
 pub(super) mod sessions;

@@ -49,6 +49,7 @@ impl House {
             groups_claim: None,
             claims: BTreeMap::from([("repository".to_owned(), "repository".to_owned())]),
             leeway: Duration::ZERO,
+            client: None,
         };
         let schema = source("schema.cedarschema", include_str!("../../../policies/schema.cedarschema"));
         let policies = Policies::parse(&schema, &[source("ci.cedar", POLICY)], jiff::tz::TimeZone::UTC).unwrap();

@@ -1,0 +1,173 @@
+//! Sign-ins at a provider: begun in a browser or on a device, and finished with the provider's ID token.
+//!
+//! It verifies no token: the issuers do. INVARIANT: a browser that comes back signs in the person that the provider names for the
+//! sign-in that this browser has begun, or nobody.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest as _, Sha256};
+
+use super::pending_sign_ins::{PendingSignIn, local_path};
+use super::{AccessError, AccessService, Caller, IdentifyError, Principal};
+use crate::base::secret::Secret;
+use crate::identity::{AuthorizationQuestion, DeviceAnswer, DeviceAuthorization, Identity, ProviderError, RedeemedCode};
+use crate::ledger::SignInView;
+use crate::model::sign_in::SignInVia;
+
+/// Number of random bytes of a state, a nonce, a PKCE verifier and a browser's secret: 256 bits (RFC 7636, section 7.1).
+const RANDOM_BYTES: usize = 32;
+/// Path that browsers come back to.
+pub const CALLBACK_PATH: &str = "/signin/callback";
+
+/// Sign-in at a provider that has begun.
+#[derive(Debug)]
+pub struct BegunSignIn {
+    /// Address to send the browser to.
+    pub location: String,
+    /// Secret that the browser has to come back with.
+    pub browser: Secret<String>,
+}
+
+/// What a browser comes back with from a provider.
+#[derive(Debug, Clone, Default)]
+pub struct ProviderAnswer {
+    /// State of the sign-in.
+    pub state: String,
+    /// Code, if the provider has let the person in.
+    pub code: Option<String>,
+    /// Issuer, if the provider names it.
+    pub iss: Option<String>,
+    /// Error, if it has not.
+    pub error: Option<String>,
+}
+
+impl AccessService {
+    /// Begins a sign-in at a provider; `next` is the path to go on to afterwards.
+    pub async fn begin_sign_in(
+        &self,
+        issuer: &str,
+        next: Option<&str>,
+        client: Option<IpAddr>,
+    ) -> Result<BegunSignIn, AccessError> {
+        let rules = self.rules();
+        let redirect_uri = callback(rules.console_address.as_deref())?;
+        let [state, nonce, verifier, browser] = [random()?, random()?, random()?, random()?];
+        let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.expose().as_bytes()));
+        let question = AuthorizationQuestion {
+            state: state.expose(),
+            nonce: nonce.expose(),
+            challenge: &challenge,
+            redirect_uri: &redirect_uri,
+        };
+        let now = self.0.clock.now();
+        let location = rules.issuers.authorization_url(issuer, question, now).await?;
+        let pending = PendingSignIn {
+            issuer: issuer.to_owned(),
+            nonce: nonce.expose().clone(),
+            verifier,
+            next: local_path(next).to_owned(),
+        };
+        self.0.pending_sign_ins.begin(state.expose(), &browser, client, pending, now);
+        Ok(BegunSignIn { location, browser })
+    }
+
+    /// Finishes a sign-in with what the browser came back with. Returns the sign-in, its secret, and the path to go on to.
+    pub async fn finish_sign_in(
+        &self,
+        answer: &ProviderAnswer,
+        browser: Option<&Secret<String>>,
+        client: Option<IpAddr>,
+    ) -> Result<(SignInView, Secret<String>, String), AccessError> {
+        let rules = self.rules();
+        let now = self.0.clock.now();
+        let redirect_uri = callback(rules.console_address.as_deref())?;
+        let pending = browser.and_then(|browser| self.0.pending_sign_ins.take(&answer.state, browser, now));
+        let pending = pending.ok_or(AccessError::NoSuchState)?;
+        let identity = async {
+            rules
+                .issuers
+                .check_issuer(&pending.issuer, answer.iss.as_deref(), now)
+                .await?;
+            let Some(code) = &answer.code else {
+                return Err(ProviderError::Refused {
+                    issuer: pending.issuer.clone(),
+                    reason: answer.error.clone().unwrap_or_else(|| "it sent no code".to_owned()),
+                });
+            };
+            let code = RedeemedCode {
+                code,
+                verifier: &pending.verifier,
+                nonce: &pending.nonce,
+                redirect_uri: &redirect_uri,
+            };
+            rules.issuers.redeem(&pending.issuer, code, now).await
+        };
+        let identity = self.accepted(identity.await, client).await?;
+        let (view, secret) = self.sign_in_of_provider(identity, SignInVia::Console, client).await?;
+        Ok((view, secret, pending.next))
+    }
+
+    /// Asks a provider for codes for a device.
+    pub async fn begin_device_sign_in(&self, issuer: &str) -> Result<DeviceAuthorization, AccessError> {
+        Ok(self.rules().issuers.device(issuer, self.0.clock.now()).await?)
+    }
+
+    /// Asks a provider about a device. `None`: its user has not decided yet (true: it is asked too often).
+    pub async fn finish_device_sign_in(
+        &self,
+        issuer: &str,
+        device_code: &Secret<String>,
+        client: Option<IpAddr>,
+    ) -> Result<Result<(SignInView, Secret<String>), bool>, AccessError> {
+        let rules = self.rules();
+        let answer = rules.issuers.ask_device(issuer, device_code, self.0.clock.now()).await;
+        let identity = match answer {
+            Ok(DeviceAnswer::Pending(too_often)) => return Ok(Err(too_often)),
+            Ok(DeviceAnswer::Token(token)) => rules.issuers.identity_of_device(issuer, &token, self.0.clock.now()).await,
+            Err(error) => Err(error),
+        };
+        let identity = self.accepted(identity, client).await?;
+        Ok(Ok(self.sign_in_of_provider(identity, SignInVia::Cli, client).await?))
+    }
+
+    /// Returns the identity if it may sign in. Otherwise the reason is recorded in detail, and the caller gets none.
+    async fn accepted(&self, identity: Result<Identity, ProviderError>, client: Option<IpAddr>) -> Result<Identity, AccessError> {
+        let refused = match identity {
+            Ok(identity) => match self.of_issuer(identity) {
+                Ok(identity) => return Ok(identity),
+                Err(refused) => refused,
+            },
+            Err(ProviderError::Token(detail)) => IdentifyError::of_token(detail),
+            // What a provider says of itself, or of the person, is told.
+            Err(error) => return Err(error.into()),
+        };
+        self.record_refused(refused, client).await;
+        Err(AccessError::NotIdentified)
+    }
+
+    async fn sign_in_of_provider(
+        &self,
+        identity: Identity,
+        via: SignInVia,
+        client: Option<IpAddr>,
+    ) -> Result<(SignInView, Secret<String>), AccessError> {
+        // The person was there a moment ago, so the sign-in lasts as long as the gate says, and not as the ID token.
+        let caller = Caller::Person(Principal::of_token(identity, client), Arc::new(Secret::new(String::new())));
+        self.sign_in(&caller, via).await
+    }
+}
+
+fn callback(address: Option<&str>) -> Result<String, AccessError> {
+    let missing = || AccessError::Invalid("this gate has no address for browsers; its operator sets console.address".to_owned());
+    let address = address.ok_or_else(missing)?;
+    Ok(format!("{address}{CALLBACK_PATH}"))
+}
+
+fn random() -> Result<Secret<String>, AccessError> {
+    let mut random = [0; RANDOM_BYTES];
+    getrandom::fill(&mut random).map_err(crate::ledger::LedgerError::from)?;
+    Ok(Secret::new(URL_SAFE_NO_PAD.encode(random)))
+}

@@ -1,0 +1,327 @@
+//! Sign-ins at a provider that is played: what the browser is sent with, what it has to come back with, and what else proves
+//! nothing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use sha2::Digest as _;
+
+use super::*;
+use crate::identity::{EmailVerified, IssuerSettings, KeysLocation, ProviderClient};
+
+/// What the provider puts into the next ID token, and what it was asked.
+#[derive(Default)]
+struct Play {
+    /// Address of the provider.
+    url: String,
+    /// Claims of the next token, over the right ones.
+    claims: Value,
+    /// Nonce and challenge that the browser brought.
+    nonce: String,
+    challenge: String,
+    /// Answers about a device that has not been let in.
+    pending: Vec<&'static str>,
+    asked: Vec<Value>,
+}
+
+type Played = Arc<Mutex<Play>>;
+
+struct House {
+    served: Served,
+    play: Played,
+    _keys: tempfile::TempDir,
+}
+
+async fn metadata(State((play, _)): State<(Played, Arc<jsonwebtoken::EncodingKey>)>) -> Json<Value> {
+    let url = play.lock().url.clone();
+    Json(json!({
+        "issuer": url, "authorization_endpoint": format!("{url}/authorize"), "token_endpoint": format!("{url}/token"),
+        "device_authorization_endpoint": format!("{url}/device"), "jwks_uri": format!("{url}/jwks"),
+    }))
+}
+
+async fn token(
+    State((play, key)): State<(Played, Arc<jsonwebtoken::EncodingKey>)>,
+    headers: axum::http::HeaderMap,
+    body: String,
+) -> (axum::http::StatusCode, Json<Value>) {
+    let form = reqwest::Url::parse(&format!("http://form/?{body}")).unwrap();
+    let form: BTreeMap<String, String> = form.query_pairs().into_owned().collect();
+    let mut play = play.lock();
+    let basic = headers.get("authorization").map(|value| value.to_str().unwrap().to_owned());
+    play.asked.push(json!({"form": form, "basic": basic}));
+    if let Some(error) = play.pending.pop() {
+        return (axum::http::StatusCode::BAD_REQUEST, Json(json!({"error": error})));
+    }
+    let right = form
+        .get("code_verifier")
+        .is_none_or(|verifier| URL_SAFE_NO_PAD.encode(sha2::Sha256::digest(verifier.as_bytes())) == play.challenge);
+    if !right || form.get("code").is_some_and(|code| code != "good") {
+        return (axum::http::StatusCode::BAD_REQUEST, Json(json!({"error": "invalid_grant"})));
+    }
+    let mut claims = json!({
+        "iss": play.url, "aud": "tidegate-console", "sub": "7", "email": "ana@example.com", "email_verified": true,
+        "groups": ["qa"], "nonce": play.nonce, "exp": 4_000_000_000_u64,
+    });
+    for (name, value) in play.claims.as_object().into_iter().flatten() {
+        claims[name] = value.clone();
+    }
+    let header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::EdDSA);
+    let id_token = jsonwebtoken::encode(&header, &claims, &key).unwrap();
+    (
+        axum::http::StatusCode::OK,
+        Json(json!({"id_token": id_token, "access_token": "x", "token_type": "Bearer"})),
+    )
+}
+
+async fn device(State((play, _)): State<(Played, Arc<jsonwebtoken::EncodingKey>)>) -> Json<Value> {
+    let url = play.lock().url.clone();
+    Json(json!({
+        "device_code": "d3vice", "user_code": "ABCD-EFGH", "verification_uri": format!("{url}/activate"), "expires_in": 600,
+    }))
+}
+
+impl House {
+    async fn open() -> Self {
+        let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        let keys = tempfile::tempdir().unwrap();
+        let file = keys.path().join("jwks.json");
+        let x = URL_SAFE_NO_PAD.encode(pair.public_key_raw());
+        std::fs::write(&file, json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": x}]}).to_string()).unwrap();
+        let key = Arc::new(jsonwebtoken::EncodingKey::from_ed_der(&pair.serialize_der()));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let play: Played = Arc::default();
+        play.lock().url.clone_from(&url);
+        let router = Router::new()
+            .route("/.well-known/openid-configuration", get(metadata))
+            .route("/token", post(token))
+            .route("/device", post(device))
+            .with_state((Arc::clone(&play), key));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let settings = IssuerSettings {
+            issuer: url,
+            audience: "tidegate".to_owned(),
+            keys: KeysLocation::File(file),
+            identity_claim: "email".to_owned(),
+            email_verified: EmailVerified::Required,
+            identity_prefix: "id:".to_owned(),
+            groups_claim: Some("groups".to_owned()),
+            claims: BTreeMap::new(),
+            leeway: Duration::ZERO,
+            client: Some(ProviderClient {
+                id: "tidegate-console".to_owned(),
+                secret: Some(crate::base::secret::Secret::new("s3 cret".to_owned())),
+                scope: "openid email".to_owned(),
+            }),
+        };
+        let wanted = Wanted {
+            issuers: Issuers::new(vec![settings]),
+            console_address: Some("https://gate.example.org:7433".to_owned()),
+            ..Wanted::default()
+        };
+        Self {
+            served: wanted.start().await,
+            play,
+            _keys: keys,
+        }
+    }
+
+    /// Sends a browser to the provider: returns its cookie and the state, and notes the rest for the provider.
+    async fn begin(&self, next: &str) -> (String, String) {
+        let issuer = self.play.lock().url.replace(':', "%3A").replace('/', "%2F");
+        let answer = self.served.call(&format!("GET /signin/{issuer}?next={next}"), "", "").await;
+        assert!(answer.starts_with("HTTP/1.1 303"), "{answer}");
+        let location = reqwest::Url::parse(header(&answer, "location").unwrap()).unwrap();
+        let query: BTreeMap<String, String> = location.query_pairs().into_owned().collect();
+        assert!(
+            location.as_str().starts_with(&format!("{}/authorize?", self.play.lock().url)),
+            "{location}"
+        );
+        assert_eq!(query["redirect_uri"], "https://gate.example.org:7433/signin/callback");
+        let fixed = ["response_type", "client_id", "scope", "code_challenge_method"].map(|name| query[name].as_str());
+        assert_eq!(fixed, ["code", "tidegate-console", "openid email", "S256"]);
+        let mut play = self.play.lock();
+        play.nonce.clone_from(&query["nonce"]);
+        play.challenge.clone_from(&query["code_challenge"]);
+        let cookie = header(&answer, "set-cookie").unwrap();
+        assert!(cookie.contains("HttpOnly; SameSite=Lax"), "{cookie}");
+        (cookie.split(';').next().unwrap().to_owned(), query["state"].clone())
+    }
+
+    /// The browser comes back with this query.
+    async fn back(&self, cookie: &str, query: &str) -> String {
+        let headers = format!("cookie: {cookie}\r\n");
+        self.served.call(&format!("GET /signin/callback?{query}"), &headers, "").await
+    }
+}
+
+fn header<'a>(answer: &'a str, name: &str) -> Option<&'a str> {
+    answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+}
+
+/// The kind of a problem that is answered, with its status.
+fn problem(answer: &str) -> String {
+    let body: Value = serde_json::from_str(answer.lines().last().unwrap()).unwrap();
+    let kind = body["type"].as_str().unwrap().rsplit(':').next().unwrap();
+    format!("{} {kind}", body["status"])
+}
+
+#[tokio::test]
+async fn a_browser_comes_back_signed_in() {
+    let house = House::open().await;
+    let (cookie, state) = house.begin("/requests/rq_4k2m9x0a7b").await;
+    let answer = house.back(&cookie, &format!("code=good&state={state}&session_state=x")).await;
+    assert!(answer.starts_with("HTTP/1.1 303"), "{answer}");
+    assert_eq!(header(&answer, "location"), Some("/requests/rq_4k2m9x0a7b"));
+    assert_eq!(header(&answer, "cache-control"), Some("no-store"));
+    let signed_in = header(&answer, "set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    assert!(
+        signed_in.starts_with("__Host-tidegate=ts_") && answer.contains("__Host-tidegate-signin=; Path=/; Max-Age=0"),
+        "{answer}"
+    );
+    let me = house.served.call("GET /v1/me", &format!("cookie: {signed_in}\r\n"), "").await;
+    let me: Value = serde_json::from_str(me.lines().last().unwrap()).unwrap();
+    assert_eq!(
+        (&me["name"], &me["groups"]),
+        (&json!("id:ana@example.com"), &json!(["qa"])),
+        "{me}"
+    );
+    let asked = house.play.lock().asked.pop().unwrap();
+    assert_eq!(asked["form"]["redirect_uri"], "https://gate.example.org:7433/signin/callback");
+    let basic = base64::engine::general_purpose::STANDARD.encode("tidegate-console:s3+cret");
+    assert_eq!(asked["basic"], format!("Basic {basic}"));
+    // Once.
+    let again = house.back(&cookie, &format!("code=good&state={state}")).await;
+    assert_eq!(problem(&again), "403 no-such-state");
+    let listed = house.served.json("GET /v1/signins", "").await;
+    assert_eq!(listed["sign_ins"][0]["source"], house.play.lock().url.as_str());
+    let disabled = house.served.json("POST /v1/users/id:ana@example.com/disable", "").await;
+    assert_eq!(disabled["disabled"], true, "{disabled}");
+    let me = house.served.call("GET /v1/me", &format!("cookie: {signed_in}\r\n"), "").await;
+    assert!(me.starts_with("HTTP/1.1 401"), "{me}");
+    let (cookie, state) = house.begin("/").await;
+    let refused = house.back(&cookie, &format!("code=good&state={state}")).await;
+    assert_eq!(problem(&refused), "401 unauthorized");
+    house.served.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_not_asked_for_signs_nobody_in() {
+    let house = House::open().await;
+    let url = house.play.lock().url.clone();
+    let (other, _) = house.begin("/").await;
+    for (claims, query, cookie, expected) in [
+        (json!({}), "code=good&state=foreign", None, "403 no-such-state"),
+        (json!({}), "code=good&state=STATE", Some("a=b"), "403 no-such-state"),
+        (json!({}), "code=good&state=STATE", Some(other.as_str()), "403 no-such-state"),
+        (json!({}), "code=good", None, "403 no-such-state"),
+        (json!({}), "code=stolen&state=STATE", None, "403 provider-refused"),
+        (json!({}), "error=access_denied&state=STATE", None, "403 provider-refused"),
+        (
+            json!({}),
+            "code=good&state=STATE&iss=https%3A%2F%2Fevil.example",
+            None,
+            "403 provider-refused",
+        ),
+        (json!({"nonce": "foreign"}), "code=good&state=STATE", None, "401 unauthorized"),
+        (json!({"nonce": null}), "code=good&state=STATE", None, "401 unauthorized"),
+        (json!({"aud": "tidegate"}), "code=good&state=STATE", None, "401 unauthorized"),
+        (
+            json!({"aud": ["tidegate-console", "other"]}),
+            "code=good&state=STATE",
+            None,
+            "401 unauthorized",
+        ),
+        (json!({"azp": "other"}), "code=good&state=STATE", None, "401 unauthorized"),
+        (
+            json!({"iss": "https://evil.example"}),
+            "code=good&state=STATE",
+            None,
+            "401 unauthorized",
+        ),
+        (json!({"exp": 1}), "code=good&state=STATE", None, "401 unauthorized"),
+        (
+            json!({"email_verified": false}),
+            "code=good&state=STATE",
+            None,
+            "401 unauthorized",
+        ),
+    ] {
+        let (own, state) = house.begin("/").await;
+        house.play.lock().claims.clone_from(&claims);
+        let answer = house.back(cookie.unwrap_or(&own), &query.replace("STATE", &state)).await;
+        assert_eq!(problem(&answer), expected, "{claims} {query}");
+        assert!(!answer.contains("set-cookie"), "{answer}");
+    }
+    assert_eq!(house.served.json("GET /v1/signins", "").await["sign_ins"], json!([]));
+    house.play.lock().claims = Value::Null;
+    // To another host nobody goes on.
+    let (cookie, state) = house.begin("%2F%2Fevil.example").await;
+    let answer = house
+        .back(&cookie, &format!("code=good&state={state}&iss={}", url.replace(':', "%3A")))
+        .await;
+    assert_eq!(header(&answer, "location"), Some("/"), "{answer}");
+    let unknown = house.served.call("GET /signin/https%3A%2F%2Fevil.example", "", "").await;
+    assert_eq!(problem(&unknown), "404 no-such-provider");
+    house.served.stop().await;
+}
+
+#[tokio::test]
+async fn a_device_signs_in_through_the_gate() {
+    let house = House::open().await;
+    let issuer = house.play.lock().url.clone();
+    let body = json!({ "issuer": issuer }).to_string();
+    let listed = house.served.call("GET /signin/providers", "", "").await;
+    assert!(listed.ends_with(&format!(r#"{{"providers":[{body}]}}"#)), "{listed}");
+    let begun = house.served.call("POST /signin/device", "", &body).await;
+    let begun: Value = serde_json::from_str(begun.lines().last().unwrap()).unwrap();
+    assert_eq!((&begun["user_code"], &begun["interval"]), (&json!("ABCD-EFGH"), &json!(5)));
+    let step = json!({"issuer": issuer, "device_code": begun["device_code"]}).to_string();
+    let finish = async || {
+        let answer = house.served.call("POST /signin/device/finish", "", &step).await;
+        let status = answer.split(' ').nth(1).unwrap().to_owned();
+        (status, serde_json::from_str::<Value>(answer.lines().last().unwrap()).unwrap())
+    };
+    house.play.lock().pending = vec!["expired_token", "slow_down", "authorization_pending"];
+    assert_eq!(finish().await, ("202".to_owned(), json!({"slow_down": false})));
+    assert_eq!(finish().await, ("202".to_owned(), json!({"slow_down": true})));
+    assert_eq!(finish().await.0, "403");
+    let (status, made) = finish().await;
+    assert_eq!(
+        (status.as_str(), &made["issued"]["sign_in"]["via"]),
+        ("201", &json!("cli")),
+        "{made}"
+    );
+    let bearer = format!("authorization: Bearer {}\r\n", made["issued"]["secret"].as_str().unwrap());
+    assert!(
+        house
+            .served
+            .call("GET /v1/me", &bearer, "")
+            .await
+            .contains("id:ana@example.com")
+    );
+    house.served.stop().await;
+}
+
+#[tokio::test]
+async fn a_provider_that_is_another_than_it_says_is_not_used_and_a_token_still_works() {
+    let house = House::open().await;
+    let issuer = house.play.lock().url.replace(':', "%3A").replace('/', "%2F");
+    house.play.lock().url = "https://evil.example".to_owned();
+    let away = house.served.call(&format!("GET /signin/{issuer}"), "", "").await;
+    assert_eq!(problem(&away), "503 provider-away");
+    assert!(
+        away.contains("of another issuer") && away.contains("a token of the gate works all the same"),
+        "{away}"
+    );
+    assert!(house.served.ask("GET /v1/me", true, "").await.starts_with("HTTP/1.1 200"));
+    house.served.stop().await;
+}
