@@ -121,9 +121,9 @@ impl AccessService {
         };
         let ledger = &self.0.ledger;
         if is_sign_in(token) {
-            let limits = self.rules().sign_ins;
-            let signed_in = ledger.signed_in(token, *client, &limits);
-            return signed_in.is_ok_and(|signed_in| signed_in.identity == *identity);
+            let rules = self.rules();
+            let signed_in = ledger.signed_in(token, *client, &rules.sign_ins);
+            return signed_in.is_ok_and(|signed_in| signed_in.identity == *identity && rules.vouches_for(identity));
         }
         match identity.source {
             IdentitySource::Local => ledger.user_by_token(token).as_ref() == Some(identity),

@@ -17,6 +17,7 @@ use crate::audit::event::{Event, IdentityRefused, RefusalKind};
 use crate::base::secret::Secret;
 use crate::identity::{Identity, MAX_TOKEN_BYTES, looks_like_jwt};
 use crate::ledger::{SIGN_IN_PREFIX, UserTokenError};
+use crate::model::sign_in::SignInRefusal;
 
 /// Prefix of the tokens of local users.
 const LOCAL_TOKEN_PREFIX: &str = "tg_";
@@ -71,12 +72,17 @@ impl AccessService {
     }
 
     async fn signed_in(&self, secret: &Secret<String>, client: Option<IpAddr>) -> Result<Principal, IdentifyError> {
-        let limits = self.rules().sign_ins;
-        let signed_in = self.0.ledger.use_sign_in(secret, client, &limits).await;
-        let signed_in = signed_in.map_err(|refusal| IdentifyError {
-            claimed: None,
-            detail: refusal.to_string(),
-        })?;
+        let rules = self.rules();
+        let signed_in = self.0.ledger.use_sign_in(secret, client, &rules.sign_ins).await;
+        let signed_in = signed_in
+            .and_then(|signed_in| {
+                let vouched = rules.vouches_for(&signed_in.identity);
+                vouched.then_some(signed_in).ok_or(SignInRefusal::Identity)
+            })
+            .map_err(|refusal| IdentifyError {
+                claimed: None,
+                detail: refusal.to_string(),
+            })?;
         Ok(Principal {
             identity: signed_in.identity,
             client,

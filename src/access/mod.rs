@@ -98,6 +98,11 @@ pub struct AccessRules {
 }
 
 impl AccessRules {
+    /// Returns true if the configuration still has the issuer that vouched for an identity; always true for a local user.
+    pub(super) fn vouches_for(&self, identity: &Identity) -> bool {
+        identity.issuer().is_none_or(|issuer| self.issuers.has(issuer))
+    }
+
     /// Returns the description of a profile.
     #[must_use]
     pub fn words(&self, target: &TargetName, profile: &ProfileName) -> ProfileWords {

@@ -39,7 +39,7 @@ const USE_TIMEOUT: Duration = Duration::from_secs(1);
 const SIGNED_OUT: &str = "signed out";
 const ENDED: &str = "ended by an operator";
 const TOO_MANY: &str = "the identity has signed in too often since";
-const NOT_USED: &str = "not used for too long";
+const NOT_USED: &str = "not used for too long, or older than console.max_sign_in";
 const CHANGED_MEANWHILE: &str = "the identity changed during the sign-in";
 
 /// Sign-in to be made.
@@ -214,42 +214,32 @@ impl Ledger {
     /// Ends the sign-ins that were not used for too long, and forgets those that are over. The app calls it every few seconds.
     pub async fn forget_sign_ins(&self, limits: &SignInLimits) -> Result<(), LedgerError> {
         let now = self.0.clock.now();
-        let (idle, over) = {
+        let (early, over) = {
             let sign_ins = self.0.sign_ins.lock();
             let of = |is: &dyn Fn(&SignIn) -> bool| {
                 let found = sign_ins.by_hash.values().filter(|stored| is(&stored.sign_in));
                 found.map(|stored| stored.secret_hash.clone()).collect::<Vec<_>>()
             };
-            let is_over = |sign_in: &SignIn| now >= sign_in.until(limits);
-            (
-                of(&|sign_in: &SignIn| !is_over(sign_in) && now >= sign_in.idle_until(limits)),
-                of(&is_over),
-            )
+            let is_over = |sign_in: &SignIn| now >= sign_in.expires_at;
+            // By a setting, which may be another after a restart.
+            let is_early = |sign_in: &SignIn| now >= sign_in.until(limits) || now >= sign_in.idle_until(limits);
+            (of(&|sign_in: &SignIn| !is_over(sign_in) && is_early(sign_in)), of(&is_over))
         };
-        for hash in &idle {
+        for hash in &early {
             self.0.end_sign_in(hash, SignInChangeKind::Ended, DISABLED_BY, NOT_USED);
         }
-        if idle.is_empty() && over.is_empty() && !self.0.sign_ins_to_forget() {
+        if early.is_empty() && over.is_empty() && !self.0.sign_ins_to_forget() {
             return Ok(());
         }
-        let ended: Vec<_> = {
+        {
             let mut sign_ins = self.0.sign_ins.lock();
-            over.iter().filter_map(|hash| sign_ins.remove(hash)).collect()
-        };
+            for hash in &over {
+                sign_ins.remove(hash);
+            }
+        }
         self.0.pursue();
         self.0.users_changed.send_modify(|changes| *changes += 1);
-        let forget = move |connection: &mut Connection| {
-            for stored in &ended {
-                // It may have reached its end by a setting, before the end that is stored.
-                let end = SignInEnd {
-                    at: now,
-                    by: DISABLED_BY.to_owned(),
-                    reason: "over".to_owned(),
-                };
-                row::sign_ins::end(connection, &stored.sign_in.id, &end)?;
-            }
-            row::sign_ins::forget(connection, now)
-        };
+        let forget = move |connection: &mut Connection| row::sign_ins::forget(connection, now);
         Ok(self.0.store.write(forget).await?)
     }
 }

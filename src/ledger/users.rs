@@ -225,10 +225,10 @@ impl Ledger {
         self.0.users.lock().by_name.get(name).map(|user| UserView::of(user, None))
     }
 
-    /// Reports whether there is such a user, or the identity ever had a grant or a request. If the store does not answer in
-    /// time, the result is true.
+    /// Reports whether there is such a user, the identity is signed in, or it ever had a grant or a request. If the store does not
+    /// answer in time, the result is true.
     pub async fn knows(&self, name: &IdentityName) -> bool {
-        if self.user(name).is_some() {
+        if self.user(name).is_some() || self.0.sign_ins.lock().of.contains_key(name) {
             return true;
         }
         let wanted = name.clone();
