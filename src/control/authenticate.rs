@@ -9,15 +9,18 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Extension;
-use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, FromRequest as _, FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use tokio::time::timeout;
 
 use super::long_poll::LongPollLimiter;
 use super::problem::ApiError;
-use super::{ControlContext, OPERATOR_HEADER, same_origin, sign_in_cookie};
+use super::same_origin::{self, changes};
+use super::{ControlContext, OPERATOR_HEADER, sign_in_cookie};
 use crate::access::identity_limiter::IdentityPermit;
 use crate::access::quota::RECORD_BYTES;
 use crate::access::strangers::Proof;
@@ -29,6 +32,8 @@ use crate::model::sign_in::SignInVia;
 
 /// Number of bytes that the records of one call count for: a decision, and its effect.
 const CALL_RECORD_BYTES: usize = 2 * RECORD_BYTES;
+/// Time limit for the body of a call, which is a few fields.
+const MAX_BODY_TIME: Duration = Duration::from_secs(15);
 /// Longest time that the answer to a person who fills the log too fast is held back.
 const MAX_QUOTA_DELAY: Duration = Duration::from_secs(10);
 
@@ -84,6 +89,14 @@ impl CallOrigin {
         self.tls
     }
 
+    /// Returns true if the browser that sent a request of the gate's own pages reaches the gate over TLS: its own, or that of a
+    /// proxy in front of it.
+    #[must_use]
+    pub fn is_tls_to_browser(&self, headers: &HeaderMap) -> bool {
+        let origin = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
+        self.tls || origin.is_some_and(|origin| origin.starts_with("https://"))
+    }
+
     /// Counts the connection as this caller's from now on, unless the caller has too many, so that no newer connection
     /// displaces it.
     fn proved(&self, caller: &Caller, hold: &LongPollLimiter) {
@@ -116,6 +129,16 @@ pub async fn settle(
     match prove(&gate, request.method(), request.headers(), &client).await {
         Ok(caller) => {
             client.proved(&caller, &hold);
+            if changes(request.method()) {
+                request = match whole(request).await {
+                    Ok(request) => request,
+                    Err(refused) => return refused,
+                };
+                // The body may have come long after the head that proved the caller.
+                if !gate.service.is_as_before(&caller) {
+                    return ApiError::Access(AccessError::NotIdentified).into_response();
+                }
+            }
             let wait = wait_of(&caller, &gate);
             request.extensions_mut().insert(caller);
             let answer = next.run(request).await;
@@ -127,6 +150,18 @@ pub async fn settle(
         Err(error) if is_by_cookie(request.headers(), &client) => error.into_response(),
         Err(error) => held_back(&client, error).await.into_response(),
     }
+}
+
+/// Returns the request with all of its body, or the answer to one whose body is too long or too slow.
+async fn whole(request: Request) -> Result<Request, Response> {
+    let (parts, body) = request.into_parts();
+    let reading = Bytes::from_request(Request::from_parts(parts.clone(), body), &());
+    let slow = || ApiError::Malformed(format!("the body did not come within {} s", MAX_BODY_TIME.as_secs()));
+    let read = timeout(MAX_BODY_TIME, reading).await;
+    let body = read
+        .map_err(|_| slow().into_response())?
+        .map_err(IntoResponse::into_response)?;
+    Ok(Request::from_parts(parts, body.into()))
 }
 
 fn is_by_cookie(headers: &HeaderMap, client: &CallOrigin) -> bool {
@@ -180,7 +215,10 @@ pub async fn sign_in_with_token(
     if let Some(hold) = request.extensions.get::<LongPollLimiter>() {
         client.proved(&caller, hold);
     }
-    Ok(gate.service.sign_in(&caller, SignInVia::Console).await?)
+    let wait = wait_of(&caller, gate);
+    let made = gate.service.sign_in(&caller, SignInVia::Console).await?;
+    tokio::time::sleep(wait).await;
+    Ok(made)
 }
 
 fn origin(request: &Parts) -> CallOrigin {

@@ -13,14 +13,18 @@ const UNREADABLE: &str = "?";
 
 /// Returns true if the request may act by a cookie: it changes nothing, or a page of the gate sent it.
 pub(super) fn may_act(method: &Method, headers: &HeaderMap, tls: bool) -> bool {
-    let changes = !matches!(*method, Method::GET | Method::HEAD);
-    !changes
+    !changes(method)
         || is_same_origin(
             tls,
             one(headers, &header::HOST),
             one(headers, &header::ORIGIN),
             one(headers, &FETCH_SITE),
         )
+}
+
+/// Returns true if a request of this method may change something.
+pub(super) fn changes(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD)
 }
 
 /// Returns a header that is there once; `None` if it is not there.

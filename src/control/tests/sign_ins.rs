@@ -156,3 +156,35 @@ async fn it_ends_within_a_second_with_the_users_rights() {
     }
     team.served.stop().await;
 }
+
+/// What the head of a call has proved has to hold when its body has come, too.
+#[tokio::test]
+async fn a_call_whose_body_comes_after_the_end_of_its_sign_in_does_nothing() {
+    let team = Team::start().await;
+    let (id, secret) = sign_in(&team, &team.ana).await;
+    let seen = async || {
+        let all = team.served.json("GET /v1/signins?identity=ana", "").await;
+        all["sign_ins"][0]["last_used_at"].clone()
+    };
+    let unused = seen().await;
+    let body = json!({"target": "orders", "window_seconds": 60, "reason": "late"}).to_string();
+    let (first, rest) = body.split_at(1);
+    let mut stream = UnixStream::connect(team.served.state("control.sock")).await.unwrap();
+    let head = format!(
+        "POST /v1/requests HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {secret}\r\ncontent-length: {}\r\n\r\n{first}",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    while seen().await == unused {
+        tokio::task::yield_now().await;
+    }
+    let (status, _) = team.says(&team.ana, &format!("DELETE /v1/signins/{id}"), &Value::Null).await;
+    assert_eq!(status, 200);
+    stream.write_all(rest.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    let (_, requests) = team.says(&team.ana, "GET /v1/requests", &Value::Null).await;
+    assert_eq!(requests["requests"], json!([]));
+    team.served.stop().await;
+}
