@@ -100,6 +100,8 @@
       return;
     }
     const answer = await fetch(location.href, { headers: { accept: "text/html" }, cache: "no-store" });
+    // What is there says more than that it cannot be renewed now.
+    if (!answer.ok && answer.status !== 401 && answer.status !== 404) return;
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     const next = page.getElementById("content");
     if (!next || answer.redirected) {
@@ -116,10 +118,19 @@
     document.title = page.title;
   }
 
-  let waiting;
-  function changed() {
-    clearTimeout(waiting);
-    waiting = setTimeout(() => renew().catch(() => {}), 150);
+  // One renewal at a time, and one more for all that changes meanwhile.
+  let waiting = false;
+  let again = false;
+  async function changed() {
+    again = true;
+    if (waiting) return;
+    waiting = true;
+    while (again) {
+      await new Promise((resolve) => { setTimeout(resolve, 150); });
+      again = false;
+      await renew().catch(() => {});
+    }
+    waiting = false;
   }
 
   function follow(content) {

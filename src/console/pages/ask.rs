@@ -102,7 +102,8 @@ async fn form(call: &Call, fields: &Fields, error: Option<&ApiError>) -> Result<
     };
     let problem = error.or(unknown.as_ref()).map(ApiError::problem);
     let usual = duration::show(usual_window(call));
-    let key = fields.owned("key").filter(|_| error.is_some()).unwrap_or_else(new_key);
+    // Of its own for each form: what was refused under a key stays refused.
+    let key = new_key();
     let view = AskView {
         target,
         profile,

@@ -203,7 +203,7 @@ pub(in crate::console) fn body(fields: &Fields, found: &Found, log: &LogState) -
             div.problem role="alert" { p { "The search took too long and was stopped: there may be more. Narrow it: a shorter time, one person, one target." } }
         }
         @for error in &found.unreadable { div.problem role="alert" { p { (shown(error)) } } }
-        (table("", &rows, &shown_columns, &html! { "No record matches. Fewer conditions find more." }))
+        (table("", &rows, &shown_columns, &html! { @if found.stopped { "None was found before that." } @else { "No record matches. Fewer conditions find more." } }))
         (evidence())
     }
 }

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{ConnectInfo, FromRequest as _, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
 
+use crate::access::AccessError;
 use crate::base::secret::Secret;
 use crate::console::answer::{self, PageAnswer, local, see};
 use crate::console::form::{self, Fields, QueryFields};
@@ -49,7 +50,7 @@ pub(in crate::console) async fn enter(State(gate): State<Arc<ControlContext>>, r
         Ok((view, secret)) => {
             let time = Duration::try_from(view.expires_at.duration_since(gate.clock.now())).unwrap_or_default();
             let origin = parts.extensions.get::<ConnectInfo<CallOrigin>>();
-            let tls = origin.is_some_and(|ConnectInfo(origin)| origin.is_tls());
+            let tls = origin.is_some_and(|ConnectInfo(origin)| origin.is_tls_to_browser(&parts.headers));
             let cookie = [(header::SET_COOKIE, sign_in_cookie::set(&secret, time, tls))];
             (cookie, see(next)).into_response()
         }
@@ -62,12 +63,21 @@ pub(in crate::console) async fn enter(State(gate): State<Arc<ControlContext>>, r
 }
 
 /// Ends the sign-in, at the gate and in the browser.
-pub(in crate::console) async fn leave(ConnectInfo(origin): ConnectInfo<CallOrigin>, call: Call, _: Fields) -> PageAnswer {
+pub(in crate::console) async fn leave(
+    ConnectInfo(origin): ConnectInfo<CallOrigin>,
+    headers: HeaderMap,
+    call: Call,
+    _: Fields,
+) -> PageAnswer {
     let sign_in = call.caller.person().ok().and_then(|person| person.sign_in.as_ref());
     if let Some(sign_in) = sign_in {
-        call.gate.service.end_sign_in(&call.caller, &sign_in.id).await?;
+        match call.gate.service.end_sign_in(&call.caller, &sign_in.id).await {
+            // It may have ended a moment before.
+            Ok(_) | Err(AccessError::NoSuchSignIn(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
-    let cookie = [(header::SET_COOKIE, sign_in_cookie::clear(origin.is_tls()))];
+    let cookie = [(header::SET_COOKIE, sign_in_cookie::clear(origin.is_tls_to_browser(&headers)))];
     Ok((cookie, see("/signin?did=left")).into_response())
 }
 

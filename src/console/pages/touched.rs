@@ -102,11 +102,11 @@ pub(in crate::console) fn body(fields: &form::Fields, sums: Option<&[TableAccess
             }
             div.acts { button { "Search" } }
         }
-        @if let Some(sums) = sums { (found(sums)) }
+        @if let Some(sums) = sums { (found(fields, sums)) }
     }
 }
 
-fn found(sums: &[TableAccess]) -> Markup {
+fn found(fields: &form::Fields, sums: &[TableAccess]) -> Markup {
     let columns: [Column<'_, TableAccess>; 8] = [
         ("Who", &|sum| html! { (cut(sum.identity.as_str())) }),
         ("Target", &|sum| html! { (sum.target) }),
@@ -125,8 +125,14 @@ fn found(sums: &[TableAccess]) -> Markup {
     html! {
         (table("", rows, &columns, &html! { "No statement in the log names this table." }))
         @if unread > 0 {
-            p { (unread) " other statements could not be read and may have touched it, too: " a href="/log?unread=true" { "show them" } "." }
+            p { (unread) " other statements could not be read and may have touched it, too: " a href=(unread_of(fields)) { "show them" } "." }
         }
         @if sums.len() > MAX_ROWS { p.note { (shown("More than the first rows were found; narrow the search.")) } }
     }
+}
+
+/// Returns the path of the statements that could not be read, under the same conditions.
+fn unread_of(fields: &form::Fields) -> String {
+    let conditions = fields.without(&["table"]);
+    form::path("/log", &[&[("unread", "true")], &conditions[..]].concat())
 }
