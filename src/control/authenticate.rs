@@ -160,7 +160,7 @@ async fn whole(request: Request) -> Result<Request, Response> {
     let read = timeout(MAX_BODY_TIME, reading).await;
     let body = read
         .map_err(|_| slow().into_response())?
-        .map_err(IntoResponse::into_response)?;
+        .map_err(|error| ApiError::Malformed(error.body_text()).into_response())?;
     Ok(Request::from_parts(parts, body.into()))
 }
 
@@ -169,7 +169,7 @@ fn is_by_cookie(headers: &HeaderMap, client: &CallOrigin) -> bool {
 }
 
 /// Counts a failed authentication, waits for as long as its answer is to be held back, and returns the error to answer.
-async fn held_back(client: &CallOrigin, error: ApiError) -> ApiError {
+pub(super) async fn held_back(client: &CallOrigin, error: ApiError) -> ApiError {
     match (client.failed().await, error) {
         (Some(delay), ApiError::Unauthorized | ApiError::Access(AccessError::NotIdentified)) => ApiError::HeldBack(delay),
         (_, error) => error,

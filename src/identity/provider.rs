@@ -23,8 +23,8 @@ use crate::base::tls::web_address;
 
 /// Age from which the metadata are fetched again.
 const METADATA_AGE: SignedDuration = SignedDuration::from_mins(10);
-/// Age from which they are fetched again after a failure.
-const RETRY_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
+/// Age from which they are fetched again after a failure; a provider that does not answer takes some of it.
+const RETRY_INTERVAL: SignedDuration = SignedDuration::from_secs(15);
 /// Type of the grant of a device (RFC 8628, section 3.4).
 const DEVICE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
@@ -169,6 +169,8 @@ type FoundMetadata = Result<Arc<Metadata>, String>;
 #[derive(Debug, Default)]
 pub(super) struct Provider {
     known: Mutex<Option<(FoundMetadata, Timestamp)>>,
+    /// Held while the metadata are fetched: once for all who ask.
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl Provider {
@@ -292,19 +294,32 @@ impl Provider {
 
     /// Returns the metadata; a failure is remembered for a few seconds, so that strangers do not make the gate ask all the time.
     async fn metadata(&self, settings: &IssuerSettings, now: Timestamp) -> Result<Arc<Metadata>, ProviderError> {
-        let known = self.known.lock().clone();
-        let fresh = known.filter(|(known, at)| {
-            let age = if known.is_ok() { METADATA_AGE } else { RETRY_INTERVAL };
-            now.duration_since(*at) < age
-        });
-        let found = if let Some((known, _)) = fresh {
-            known
-        } else {
-            let found = discover(settings).await.map(Arc::new);
-            *self.known.lock() = Some((found.clone(), now));
-            found
+        let found = match self.fresh(now) {
+            Some(found) => found,
+            None => self.fetched(settings, now).await,
         };
         found.map_err(|reason| away(settings, reason))
+    }
+
+    /// Fetches the metadata, unless somebody else has done so meanwhile.
+    async fn fetched(&self, settings: &IssuerSettings, now: Timestamp) -> FoundMetadata {
+        let _turn = self.turn.lock().await;
+        if let Some(found) = self.fresh(now) {
+            return found;
+        }
+        let found = discover(settings).await.map(Arc::new);
+        *self.known.lock() = Some((found.clone(), now));
+        found
+    }
+
+    /// Returns what was found not long ago.
+    fn fresh(&self, now: Timestamp) -> Option<FoundMetadata> {
+        let known = self.known.lock().clone();
+        let (found, _) = known.filter(|(known, at)| {
+            let age = if known.is_ok() { METADATA_AGE } else { RETRY_INTERVAL };
+            now.duration_since(*at) < age
+        })?;
+        Some(found)
     }
 }
 

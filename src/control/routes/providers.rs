@@ -12,9 +12,9 @@ use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 
 use super::{body, query};
-use crate::access::ProviderAnswer;
+use crate::access::{AccessError, ProviderAnswer, ProviderError};
 use crate::base::secret::Secret;
-use crate::control::authenticate::CallOrigin;
+use crate::control::authenticate::{CallOrigin, held_back};
 use crate::control::model::{
     DeviceBody, DeviceFinish, DeviceSignInBody, DeviceStepBody, IssuedSignIn, ProviderBody, ProvidersBody,
 };
@@ -74,7 +74,7 @@ pub(in crate::control) async fn callback(
     let tls = is_tls(&gate, &client);
     let browser = sign_in_cookie::read_begun(&headers, tls);
     let finished = gate.service.finish_sign_in(&answer, browser.as_ref(), client.address).await;
-    let (view, secret, next) = finished?;
+    let (view, secret, next) = proved(&client, finished).await?;
     let left = view
         .expires_at
         .duration_since(gate.clock.now())
@@ -115,8 +115,8 @@ pub(in crate::control) async fn finish(
     let finished = gate
         .service
         .finish_device_sign_in(&issuer, &device_code, client.address)
-        .await?;
-    Ok(match finished {
+        .await;
+    Ok(match proved(&client, finished).await? {
         Ok((sign_in, secret)) => {
             let secret = secret.expose().clone();
             let issued = Some(IssuedSignIn { sign_in, secret });
@@ -130,6 +130,15 @@ pub(in crate::control) async fn finish(
         }
         Err(slow_down) => (StatusCode::ACCEPTED, Json(DeviceFinish { issued: None, slow_down })),
     })
+}
+
+/// Counts what proves nothing like a failed login, and holds its answer back. What a provider lacks is nobody's failure.
+async fn proved<T>(client: &CallOrigin, result: Result<T, AccessError>) -> Result<T, ApiError> {
+    match result {
+        Ok(proved) => Ok(proved),
+        Err(error @ AccessError::Provider(ProviderError::Away { .. })) => Err(error.into()),
+        Err(error) => Err(held_back(client, error.into()).await),
+    }
 }
 
 /// Returns true if browsers reach the gate over TLS: its own, or that of a proxy at the console's address.
