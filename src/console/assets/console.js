@@ -99,7 +99,9 @@
       if (bar) bar.hidden = false;
       return;
     }
-    const answer = await fetch(location.href, { headers: { accept: "text/html" }, cache: "no-store" });
+    const answer = await fetch(location.href, {
+      headers: { accept: "text/html" }, cache: "no-store", signal: AbortSignal.timeout(15000),
+    });
     // What is there says more than that it cannot be renewed now.
     if (!answer.ok && answer.status !== 401 && answer.status !== 404) return;
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
