@@ -63,6 +63,7 @@ pub use explain::{ExplanationView, HypotheticalQuestion, QuestionSubject, Remedy
 pub use identify::IdentifyError;
 pub use offers::ProfileView;
 use pending_sign_ins::PendingSignIns;
+pub use pending_sign_ins::local_path;
 pub use provider_sign_ins::{BegunSignIn, CALLBACK_PATH, ProviderAnswer};
 use rate_limit::RequestRateLimiter;
 

@@ -19,6 +19,9 @@ const MAX_PENDING: usize = 1_000;
 /// Number of them from one address (IPv6: one /64); one more displaces the oldest of these.
 const MAX_PENDING_PER_NETWORK: usize = 50;
 
+/// Maximum length of the path to go on to, in bytes.
+const MAX_NEXT_BYTES: usize = 2_000;
+
 /// Sign-in that has begun.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PendingSignIn {
@@ -97,14 +100,18 @@ fn digest(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
 }
 
-/// Returns the path to go on to: a path of this host, or the root for everything else. Browsers take `//host` and `/\host` for
-/// another host, and leave out tabs and line breaks (WHATWG URL: "basic URL parser").
-pub(super) fn local_path(next: Option<&str>) -> &str {
-    let root = "/";
-    let Some(next) = next else { return root };
-    let visible = next.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
-    let local = next.starts_with('/') && !next.starts_with("//");
-    if visible && local && next.len() <= 2_000 { next } else { root }
+/// Returns the path to go on to after a sign-in, which is kept until then: of this host, and not too long.
+pub(super) fn next_path(next: Option<&str>) -> &str {
+    local_path(next.filter(|next| next.len() <= MAX_NEXT_BYTES).unwrap_or_default())
+}
+
+/// Returns a path if it is one of this host, and the root for everything else. Browsers take `//host` and `/\host` for another host,
+/// and leave out tabs and line breaks (WHATWG URL: "basic URL parser").
+#[must_use]
+pub fn local_path(path: &str) -> &str {
+    let visible = path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+    let local = path.starts_with('/') && !path.starts_with("//");
+    if visible && local { path } else { "/" }
 }
 
 #[cfg(test)]
@@ -165,7 +172,7 @@ mod tests {
     #[test]
     fn one_goes_on_to_this_host_only() {
         for good in ["/", "/requests/rq_4k2m9x0a7b", "/log?sql=a%20b&x=//y", "/a/../b#c"] {
-            assert_eq!(local_path(Some(good)), good);
+            assert_eq!(next_path(Some(good)), good);
         }
         for bad in [
             "",
@@ -181,9 +188,9 @@ mod tests {
             "/ü",
             "/a b",
         ] {
-            assert_eq!(local_path(Some(bad)), "/", "{bad:?}");
+            assert_eq!(next_path(Some(bad)), "/", "{bad:?}");
         }
-        assert_eq!(local_path(None), "/");
-        assert_eq!(local_path(Some(&format!("/{}", "x".repeat(2_000)))), "/");
+        assert_eq!(next_path(None), "/");
+        assert_eq!(next_path(Some(&format!("/{}", "x".repeat(2_000)))), "/");
     }
 }

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 
-use super::pending_sign_ins::{PendingSignIn, local_path};
+use super::pending_sign_ins::{PendingSignIn, next_path};
 use super::{AccessError, AccessService, Caller, IdentifyError, Principal};
 use crate::base::secret::Secret;
 use crate::identity::{AuthorizationQuestion, DeviceAnswer, DeviceAuthorization, Identity, ProviderError, RedeemedCode};
@@ -68,7 +68,7 @@ impl AccessService {
             issuer: issuer.to_owned(),
             nonce: nonce.expose().clone(),
             verifier,
-            next: local_path(next).to_owned(),
+            next: next_path(next).to_owned(),
         };
         self.0.pending_sign_ins.begin(state.expose(), &browser, client, pending, now);
         Ok(BegunSignIn { location, browser })

@@ -11,6 +11,7 @@ use maud::Markup;
 use super::form;
 use super::templates::frame::Viewer;
 use super::templates::problem;
+use crate::access::local_path;
 use crate::control::ApiError;
 use crate::control::model::Problem;
 
@@ -32,19 +33,8 @@ pub(super) fn html(status: StatusCode, page: Markup) -> Response {
 
 /// Leads on to a path of this console, which is then asked for by GET.
 pub(super) fn see(path: &str) -> Response {
-    let location = HeaderValue::from_str(local(path)).unwrap_or(HeaderValue::from_static("/"));
+    let location = HeaderValue::from_str(local_path(path)).unwrap_or(HeaderValue::from_static("/"));
     (StatusCode::SEE_OTHER, [(header::LOCATION, location)]).into_response()
-}
-
-/// Returns a path if it is one of this console, and the first page otherwise: browsers take `//host` and `/\host` for another
-/// site, and leave out tabs and line breaks.
-pub(super) fn local(path: &str) -> &str {
-    let own = path.starts_with('/') && !path.starts_with("//") && !path.contains(['\\', '\t', '\r', '\n']);
-    if own && path.bytes().all(|byte| byte.is_ascii_graphic()) {
-        path
-    } else {
-        "/"
-    }
 }
 
 /// Makes a page of a problem, leads those who have not proved who they are to the sign-in, and sets the headers of every answer.

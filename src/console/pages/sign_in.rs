@@ -12,9 +12,9 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
 
-use crate::access::AccessError;
+use crate::access::{AccessError, local_path};
 use crate::base::secret::Secret;
-use crate::console::answer::{self, PageAnswer, local, see};
+use crate::console::answer::{self, PageAnswer, see};
 use crate::console::form::{self, Fields, QueryFields};
 use crate::console::templates::frame::{self, Frame};
 use crate::console::templates::problem;
@@ -104,7 +104,7 @@ pub(in crate::console) fn body(next: &str, providers: &[&str], problem: Option<&
             h2 { "Or with a token" }
         }
         form.fields method="post" action="/signin" {
-            input type="hidden" name="next" value=(local(next));
+            input type="hidden" name="next" value=(local_path(next));
             label {
                 "Your token"
                 span.hint { "It begins with tg_. It is not kept here: the browser gets a sign-in that ends by itself." }
@@ -119,7 +119,7 @@ pub(in crate::console) fn body(next: &str, providers: &[&str], problem: Option<&
 /// Returns the path that sends a browser to a provider and from there on to `next`.
 fn way_to(provider: &str, next: &str) -> String {
     let issuer: String = form_urlencoded::byte_serialize(provider.as_bytes()).collect();
-    form::path(&format!("/signin/{issuer}"), &[("next", local(next))])
+    form::path(&format!("/signin/{issuer}"), &[("next", local_path(next))])
 }
 
 /// Returns the name by which people know a provider: its host.
