@@ -79,16 +79,11 @@ pub(super) fn with_query(url: &str, query: &[(&str, &str)]) -> Result<String, St
 
 /// Encodes a form (WHATWG: `application/x-www-form-urlencoded`).
 fn encoded(form: &[(&str, &str)]) -> String {
-    let Ok(mut url) = Url::parse("http://form/") else {
-        return String::new();
-    };
-    url.query_pairs_mut().extend_pairs(form);
-    url.query().unwrap_or_default().to_owned()
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish()
 }
 
 fn one(text: &str) -> String {
-    let pair = encoded(&[("", text)]);
-    pair.trim_start_matches('=').to_owned()
+    form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
 
 #[cfg(test)]
