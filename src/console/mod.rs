@@ -87,9 +87,10 @@ async fn signed_in(State(gate): State<Arc<ControlContext>>, request: Request, ne
     if request.headers().contains_key(header::AUTHORIZATION) {
         return next.run(request).await;
     }
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     match visitor(&gate, &parts).await {
         Ok(Some(caller)) => {
+            parts.extensions.insert(caller.clone());
             let mut answer = next.run(Request::from_parts(parts, body)).await;
             // A problem becomes a page with the way to the others.
             if answer.extensions().get::<Problem>().is_some() {

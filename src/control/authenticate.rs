@@ -118,7 +118,7 @@ impl CallOrigin {
     }
 }
 
-/// Identifies the caller and runs the handler, or answers with an error.
+/// Identifies the caller, unless a layer in front has done so ([`visitor`]), and runs the handler, or answers with an error.
 pub async fn settle(
     State(gate): State<Arc<ControlContext>>,
     Extension(hold): Extension<LongPollLimiter>,
@@ -126,7 +126,11 @@ pub async fn settle(
     mut request: Request,
     next: Next,
 ) -> Response {
-    match prove(&gate, request.method(), request.headers(), &client).await {
+    let proved = match request.extensions().get::<Caller>() {
+        Some(caller) => Ok(caller.clone()),
+        None => prove(&gate, request.method(), request.headers(), &client).await,
+    };
+    match proved {
         Ok(caller) => {
             client.proved(&caller, &hold);
             if changes(request.method()) {
