@@ -5,58 +5,13 @@
 // and the tokens of `ana`, `lena` and `olga`, who may administer and read the log.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdirSync, readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { join } from 'node:path';
+import { readFileSync } from 'node:fs';
 import { promisify } from 'node:util';
+import { open } from './driver.mjs';
 
 const [home] = process.argv.slice(2);
-const require = createRequire(join(home, 'node_modules/'));
-const { chromium } = require('playwright-core');
-const axe = readFileSync(require.resolve('axe-core'), 'utf8');
 const given = JSON.parse(readFileSync(0, 'utf8'));
-const pictures = join(home, 'pictures');
-mkdirSync(pictures, { recursive: true });
-
-const WIDE = { width: 1280, height: 900 };
-const PHONE = { width: 390, height: 844 };
-const browser = await chromium.launch({ executablePath: '/usr/bin/chromium', args: ['--no-sandbox'] });
-const complaints = [];
-let looked = 0;
-
-// A person with a browser of their own.
-async function person(viewport, script = true) {
-  const context = await browser.newContext({ viewport, javaScriptEnabled: script });
-  const page = await context.newPage();
-  page.setDefaultTimeout(20_000);
-  page.on('pageerror', (error) => complaints.push(`${page.url()}: ${error}`));
-  page.on('dialog', (dialog) => { complaints.push(`${page.url()}: a dialog: ${dialog.message()}`); dialog.dismiss(); });
-  page.on('console', (said) => { if (said.type() === 'error' && !/status of 4\d\d/.test(said.text())) complaints.push(`${page.url()}: ${said.text()}`); });
-  page.on('request', (request) => {
-    if (new URL(request.url()).origin !== new URL(given.url).origin && !request.url().startsWith('data:')) complaints.push(`${page.url()} asks ${request.url()}`);
-  });
-  return page;
-}
-
-// What is wrong with a page, in both colour schemes and at both widths. axe comes from the debugger's side: the page's policy forbids it.
-async function look(page, name) {
-  const before = page.viewportSize();
-  for (const viewport of [WIDE, PHONE]) {
-    await page.setViewportSize(viewport);
-    const wider = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
-    if (wider > 0) complaints.push(`${name} is ${wider} pixels too wide at ${viewport.width}`);
-    for (const colorScheme of ['light', 'dark']) {
-      await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
-      await page.evaluate(axe);
-      const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ['violations'] }));
-      for (const { id, nodes } of violations) complaints.push(`${name}, ${colorScheme}, ${viewport.width}: ${id}: ${nodes[0].html} ${nodes[0].failureSummary}`);
-      await page.screenshot({ path: join(pictures, `${name}-${colorScheme}-${viewport.width}.png`), fullPage: true });
-    }
-  }
-  await page.emulateMedia({ colorScheme: 'light' });
-  await page.setViewportSize(before);
-  looked += 1;
-}
+const { browser, complaints, seen, person, look, WIDE, PHONE } = await open(home, [new URL(given.url).origin]);
 
 async function signIn(page, token) {
   await page.goto(`${given.url}/signin`);
@@ -179,4 +134,4 @@ await ana.goto(`${given.url}/mine`);
 await ana.waitForURL('**/signin**');
 await browser.close();
 assert.deepEqual(complaints, []);
-console.log(JSON.stringify({ pages: looked, approved_ms: Math.round(approved), texts: given.hostile.length }));
+console.log(JSON.stringify({ pages: seen.pages, approved_ms: Math.round(approved), texts: given.hostile.length }));

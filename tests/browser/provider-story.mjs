@@ -1,0 +1,106 @@
+// The story of people who sign in at an OpenID provider: in a browser, by a link to a page, not at all, and for a terminal with a code.
+// It prints one line of JSON, and fails by an exception.
+//
+// Argument: the folder with node_modules, where the pictures go too. Standard input: JSON with `url` (the console), `issuer`, and
+// `tidegate` (the program).
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { open } from './driver.mjs';
+
+const [home] = process.argv.slice(2);
+const given = JSON.parse(readFileSync(0, 'utf8'));
+const host = new URL(given.issuer).host;
+const { browser, complaints, seen, person, look } = await open(home, [new URL(given.url).origin, given.issuer]);
+
+// On the provider's own pages: who somebody is, and that the gate may know it.
+async function enter(page, name) {
+  await page.locator('[name="login"]').fill(name);
+  await page.locator('[name="password"]').fill('any');
+  await page.locator('button[type="submit"]').click();
+  await page.locator('button', { hasText: 'Continue' }).click();
+}
+
+async function toProvider(page) {
+  await page.getByRole('link', { name: `Sign in at ${host}` }).click();
+  await page.waitForURL(`${given.issuer}/interaction/**`);
+}
+
+// Ana opens a page, and is on it when she is back.
+const ana = await person();
+await ana.goto(`${given.url}/log?text=orders`);
+await ana.waitForURL('**/signin?next=**');
+await look(ana, 'signin-provider');
+await toProvider(ana);
+await enter(ana, 'ana@example.com');
+await ana.waitForURL(`${given.url}/log?text=orders`);
+assert.ok((await ana.locator('body').innerText()).includes('id:ana@example.com'), 'the page says who she is');
+await ana.goto(`${given.url}/mine`);
+await ana.getByRole('button', { name: 'Sign out' }).click();
+await ana.waitForURL('**/signin**');
+
+// The address that the provider sent the browser back to is good once, and for nobody else.
+const eve = await person();
+let returned;
+eve.on('request', (request) => { if (request.url().includes('/signin/callback/')) returned = request.url(); });
+await eve.goto(`${given.url}/signin`);
+await toProvider(eve);
+await enter(eve, 'eve@example.com');
+await eve.waitForURL('**/mine**');
+for (const page of [eve, await person()]) {
+  const answer = await page.goto(returned);
+  assert.equal(answer.status(), 403);
+  assert.ok((await page.locator('main').innerText()).includes('was not begun in this browser'));
+}
+
+// Who is refused, or breaks off, reads why on a page of the gate.
+for (const [name, step, status, words] of [
+  ['unverified', (page) => enter(page, 'unverified@example.com'), 401, 'lets nobody in'],
+  ['cancelled', (page) => page.getByRole('link', { name: 'Cancel' }).click(), 403, 'refuses: access_denied'],
+]) {
+  const page = await person();
+  await page.goto(`${given.url}/signin`);
+  await toProvider(page);
+  const answered = page.waitForResponse((response) => response.url().includes('/signin/callback/'));
+  await step(page);
+  assert.equal((await answered).status(), status);
+  await page.locator('[role="alert"]').waitFor();
+  assert.ok((await page.locator('main').innerText()).includes(words), words);
+  await look(page, `signin-${name}`);
+  await page.goto(`${given.url}/mine`);
+  await page.waitForURL('**/signin**');
+}
+
+// A terminal shows an address and a code; a browser anywhere lets it in.
+const folder = mkdtempSync(join(tmpdir(), 'tidegate-terminal-'));
+const environment = { PATH: process.env.PATH, HOME: folder, XDG_CONFIG_HOME: folder };
+const run = (...args) => spawn(given.tidegate, args, { env: environment, stdio: ['ignore', 'pipe', 'pipe'] });
+const login = run('login', '--sign-in', '--control', given.url);
+let told = '';
+let address;
+for await (const line of createInterface({ input: login.stderr })) {
+  told += `${line}\n`;
+  address = line.match(/Open (\S+) and check/)?.[1];
+  if (address) break;
+}
+assert.ok(address?.startsWith(given.issuer), told);
+const phone = await person();
+await phone.goto(address);
+await phone.locator('button[type="submit"]').first().click();
+await enter(phone, 'lena@example.com');
+await phone.getByText('Sign-in Success').waitFor();
+const [code] = login.exitCode === null ? await once(login, 'exit') : [login.exitCode];
+assert.equal(code, 0, told);
+const whoami = run('whoami');
+let said = '';
+for await (const part of whoami.stdout) said += part;
+assert.ok(said.includes('id:lena@example.com'), said);
+rmSync(folder, { recursive: true });
+
+await browser.close();
+assert.deepEqual(complaints, []);
+console.log(JSON.stringify({ pages: seen.pages }));
