@@ -65,7 +65,8 @@ pub use offers::ProfileView;
 use pending_sign_ins::PendingSignIns;
 pub use pending_sign_ins::local_path;
 pub use provider_sign_ins::{BegunSignIn, CALLBACK_PATH, ProviderAnswer};
-use rate_limit::RequestRateLimiter;
+use rate_limit::RateLimiter;
+use strangers::Network;
 
 /// Configuration of access decisions; replaced as a whole at a reload.
 #[derive(Debug)]
@@ -288,6 +289,9 @@ pub enum AccessError {
     /// A browser came back from a provider without a sign-in that it has begun.
     #[error("this sign-in was not begun in this browser, or it took longer than ten minutes")]
     NoSuchState,
+    /// The person that a provider names may not sign in, or nothing proves who it is. The log has the reason.
+    #[error("the answer of {0} lets nobody in here")]
+    NotSignedIn(String),
     /// A provider cannot be used, or refuses.
     #[error(transparent)]
     Provider(#[from] ProviderError),
@@ -344,6 +348,12 @@ pub enum AccessError {
         /// Time until the next request is accepted, in whole seconds.
         wait: Duration,
     },
+    /// Too many sign-ins with a code were begun from one network.
+    #[error("too many sign-ins with a code were begun from this address; try again in {} s", .wait.as_secs())]
+    TooManyDevices {
+        /// Time until the next one is accepted, in whole seconds.
+        wait: Duration,
+    },
     /// The request does not exist, or the caller may not see it.
     #[error("no request {0}")]
     NoSuchRequest(RequestId),
@@ -368,12 +378,13 @@ struct ServiceInner {
     refusals: RefusalLog,
     clock: Clock,
     rules: watch::Receiver<Arc<AccessRules>>,
-    floods: RequestRateLimiter,
+    floods: RateLimiter<IdentityName>,
     /// Number of requests refused by the rate limit.
     floods_refused: AtomicU64,
     approvers: ApproverCache,
     turns: TurnQueues,
     pending_sign_ins: PendingSignIns,
+    device_sign_ins: RateLimiter<Network>,
 }
 
 /// Result of a login's request for access: an existing grant or a request.
@@ -401,11 +412,12 @@ impl AccessService {
             journal,
             clock,
             rules,
-            floods: RequestRateLimiter::default(),
+            floods: RateLimiter::default(),
             floods_refused: AtomicU64::new(0),
             approvers: ApproverCache::default(),
             turns: TurnQueues::default(),
             pending_sign_ins: PendingSignIns::default(),
+            device_sign_ins: RateLimiter::default(),
         }))
     }
 

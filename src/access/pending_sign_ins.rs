@@ -16,7 +16,8 @@ use crate::base::secret::Secret;
 const MAX_AGE: SignedDuration = SignedDuration::from_mins(10);
 /// Number of sign-ins that have begun; one more displaces the oldest.
 const MAX_PENDING: usize = 1_000;
-/// Number of them from one address (IPv6: one /64); one more displaces the oldest of these.
+/// Number of them from one address (IPv6: one /64); one more displaces the oldest of these. A proxy on this machine has no such limit:
+/// everybody may be behind it.
 const MAX_PENDING_PER_NETWORK: usize = 50;
 
 /// Maximum length of the path to go on to, in bytes.
@@ -36,7 +37,7 @@ pub(super) struct PendingSignIn {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct AwaitedSignIn {
     state: [u8; 32],
     browser: [u8; 32],
     network: Option<Network>,
@@ -46,7 +47,7 @@ struct Entry {
 
 /// Sign-ins that have begun, the oldest first.
 #[derive(Debug, Default)]
-pub(super) struct PendingSignIns(Mutex<VecDeque<Entry>>);
+pub(super) struct PendingSignIns(Mutex<VecDeque<AwaitedSignIn>>);
 
 impl PendingSignIns {
     /// Notes a sign-in that begins: `state` comes back with the code, `browser` with the browser.
@@ -58,18 +59,19 @@ impl PendingSignIns {
         sign_in: PendingSignIn,
         now: Timestamp,
     ) {
-        let network = client.map(Network::of);
+        let network = client.filter(|client| !client.is_loopback()).map(Network::of);
         let mut pending = self.0.lock();
         while pending.front().is_some_and(|oldest| is_over(oldest, now)) || pending.len() >= MAX_PENDING {
             pending.pop_front();
         }
-        let same = |entry: &Entry| entry.network == network;
-        if pending.iter().filter(|entry| same(entry)).count() >= MAX_PENDING_PER_NETWORK
+        let same = |begun: &AwaitedSignIn| begun.network == network;
+        if network.is_some()
+            && pending.iter().filter(|begun| same(begun)).count() >= MAX_PENDING_PER_NETWORK
             && let Some(oldest) = pending.iter().position(same)
         {
             pending.remove(oldest);
         }
-        pending.push_back(Entry {
+        pending.push_back(AwaitedSignIn {
             state: digest(state),
             browser: digest(browser.expose()),
             network,
@@ -85,14 +87,14 @@ impl PendingSignIns {
         // Another browser does not use it up: its owner may still come.
         let found = pending
             .iter()
-            .position(|entry| entry.state == state && entry.browser == browser)?;
-        let entry = pending.remove(found)?;
-        (!is_over(&entry, now)).then_some(entry.sign_in)
+            .position(|begun| begun.state == state && begun.browser == browser)?;
+        let begun = pending.remove(found)?;
+        (!is_over(&begun, now)).then_some(begun.sign_in)
     }
 }
 
-fn is_over(entry: &Entry, now: Timestamp) -> bool {
-    now.duration_since(entry.since) >= MAX_AGE
+fn is_over(begun: &AwaitedSignIn, now: Timestamp) -> bool {
+    now.duration_since(begun.since) >= MAX_AGE
 }
 
 /// Returns a hash, so that a comparison of it tells nothing about the value.
@@ -154,13 +156,26 @@ mod tests {
     fn a_crowd_displaces_its_own() {
         let pending = PendingSignIns::default();
         let ana = secret("ana");
-        let address = |number: u32| Some(IpAddr::from(number.to_be_bytes()));
+        let address = |number: u32| Some(IpAddr::from((number + (10 << 24)).to_be_bytes()));
         pending.begin("hers", &ana, address(1), sign_in("/"), at(0));
         for number in 0..200 {
             pending.begin(&format!("{number}"), &ana, address(2), sign_in("/"), at(1));
         }
         assert_eq!(pending.0.lock().len(), 1 + MAX_PENDING_PER_NETWORK);
         assert!(pending.take("hers", &ana, at(2)).is_some() && pending.take("199", &ana, at(2)).is_some());
+        for number in 0..60 {
+            pending.begin(
+                &format!("p{number}"),
+                &ana,
+                Some(IpAddr::from([127, 0, 0, 1])),
+                sign_in("/"),
+                at(2),
+            );
+        }
+        assert!(
+            pending.take("p0", &ana, at(2)).is_some(),
+            "a proxy on this machine has everybody behind it"
+        );
         for number in 0..2_000 {
             pending.begin(&format!("{number}"), &ana, address(number), sign_in("/"), at(3));
         }

@@ -11,16 +11,22 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 
 use super::pending_sign_ins::{PendingSignIn, next_path};
-use super::{AccessError, AccessService, Caller, IdentifyError, Principal};
+use super::strangers::Network;
+use super::{AccessError, AccessRules, AccessService, Caller, IdentifyError, Principal};
 use crate::base::secret::Secret;
-use crate::identity::{AuthorizationQuestion, DeviceAnswer, DeviceAuthorization, Identity, ProviderError, RedeemedCode};
+use crate::identity::{
+    AuthorizationQuestion, DeviceAuthorization, DeviceProgress, Identity, IssuerSettings, ProviderError, RedeemedCode,
+};
 use crate::ledger::SignInView;
 use crate::model::sign_in::SignInVia;
 
 /// Number of random bytes of a state, a nonce, a PKCE verifier and a browser's secret: 256 bits (RFC 7636, section 7.1).
 const RANDOM_BYTES: usize = 32;
-/// Path that browsers come back to.
+/// Path that browsers come back to; the host of the issuer is put behind it. An address of its own for each issuer keeps a code from
+/// being brought to another one (RFC 9700, section 4.4.2.2), also of those that do not name themselves in their answers.
 pub const CALLBACK_PATH: &str = "/signin/callback";
+/// Number of sign-ins with a code that one network may begin within a minute: each asks the provider.
+const DEVICES_PER_MINUTE: u32 = 60;
 
 /// Sign-in at a provider that has begun.
 #[derive(Debug)]
@@ -31,9 +37,11 @@ pub struct BegunSignIn {
     pub browser: Secret<String>,
 }
 
-/// What a browser comes back with from a provider.
+/// Answer of a provider, as a browser brings it.
 #[derive(Debug, Clone, Default)]
 pub struct ProviderAnswer {
+    /// Host of the issuer, in the address that the browser came back to.
+    pub host: String,
     /// State of the sign-in.
     pub state: String,
     /// Code, if the provider has let the person in.
@@ -53,7 +61,7 @@ impl AccessService {
         client: Option<IpAddr>,
     ) -> Result<BegunSignIn, AccessError> {
         let rules = self.rules();
-        let redirect_uri = callback(rules.console_address.as_deref())?;
+        let redirect_uri = callback(&rules, rules.issuers.provider_settings(issuer)?)?;
         let [state, nonce, verifier, browser] = [random()?, random()?, random()?, random()?];
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.expose().as_bytes()));
         let question = AuthorizationQuestion {
@@ -83,36 +91,41 @@ impl AccessService {
     ) -> Result<(SignInView, Secret<String>, String), AccessError> {
         let rules = self.rules();
         let now = self.0.clock.now();
-        let redirect_uri = callback(rules.console_address.as_deref())?;
         let pending = browser.and_then(|browser| self.0.pending_sign_ins.take(&answer.state, browser, now));
         let pending = pending.ok_or(AccessError::NoSuchState)?;
-        let identity = async {
-            rules
-                .issuers
-                .check_issuer(&pending.issuer, answer.iss.as_deref(), now)
-                .await?;
-            let Some(code) = &answer.code else {
-                return Err(ProviderError::Refused {
-                    issuer: pending.issuer.clone(),
-                    reason: answer.error.clone().unwrap_or_else(|| "it sent no code".to_owned()),
-                });
-            };
-            let code = RedeemedCode {
-                code,
-                verifier: &pending.verifier,
-                nonce: &pending.nonce,
-                redirect_uri: &redirect_uri,
-            };
-            rules.issuers.redeem(&pending.issuer, code, now).await
+        let issuer = pending.issuer.as_str();
+        let settings = rules.issuers.provider_settings(issuer)?;
+        let refused = |reason: String| ProviderError::Refused {
+            issuer: issuer.to_owned(),
+            reason,
         };
-        let identity = self.accepted(identity.await, client).await?;
+        if answer.host != settings.host() {
+            return Err(refused("the browser came back to the address of another issuer".to_owned()).into());
+        }
+        rules.issuers.check_issuer(issuer, answer.iss.as_deref(), now).await?;
+        let Some(code) = &answer.code else {
+            let reason = answer.error.clone().unwrap_or_else(|| "it sent no code".to_owned());
+            return Err(refused(reason).into());
+        };
+        let code = RedeemedCode {
+            code,
+            verifier: &pending.verifier,
+            redirect_uri: &callback(&rules, settings)?,
+        };
+        let token = rules.issuers.redeem(issuer, code, now).await;
+        let identity = self.identity_of(issuer, token, Some(&pending.nonce), client).await?;
         let (view, secret) = self.sign_in_of_provider(identity, SignInVia::Console, client).await?;
         Ok((view, secret, pending.next))
     }
 
     /// Asks a provider for codes for a device.
-    pub async fn begin_device_sign_in(&self, issuer: &str) -> Result<DeviceAuthorization, AccessError> {
-        Ok(self.rules().issuers.device(issuer, self.0.clock.now()).await?)
+    pub async fn begin_device_sign_in(&self, issuer: &str, client: Option<IpAddr>) -> Result<DeviceAuthorization, AccessError> {
+        let now = self.0.clock.now();
+        let admitted = client.map(|client| self.0.device_sign_ins.admit(&Network::of(client), DEVICES_PER_MINUTE, now));
+        if let Some(Err(wait)) = admitted {
+            return Err(AccessError::TooManyDevices { wait });
+        }
+        Ok(self.rules().issuers.device(issuer, now).await?)
     }
 
     /// Asks a provider about a device. `None`: its user has not decided yet (true: it is asked too often).
@@ -123,18 +136,29 @@ impl AccessService {
         client: Option<IpAddr>,
     ) -> Result<Result<(SignInView, Secret<String>), bool>, AccessError> {
         let rules = self.rules();
-        let answer = rules.issuers.ask_device(issuer, device_code, self.0.clock.now()).await;
-        let identity = match answer {
-            Ok(DeviceAnswer::Pending(too_often)) => return Ok(Err(too_often)),
-            Ok(DeviceAnswer::Token(token)) => rules.issuers.identity_of_device(issuer, &token, self.0.clock.now()).await,
+        let token = match rules.issuers.ask_device(issuer, device_code, self.0.clock.now()).await {
+            Ok(DeviceProgress::Pending(too_often)) => return Ok(Err(too_often)),
+            Ok(DeviceProgress::Token(token)) => Ok(token),
             Err(error) => Err(error),
         };
-        let identity = self.accepted(identity, client).await?;
+        let identity = self.identity_of(issuer, token, None, client).await?;
         Ok(Ok(self.sign_in_of_provider(identity, SignInVia::Cli, client).await?))
     }
 
-    /// Returns the identity if it may sign in. Otherwise the reason is recorded in detail, and the caller gets none.
-    async fn accepted(&self, identity: Result<Identity, ProviderError>, client: Option<IpAddr>) -> Result<Identity, AccessError> {
+    /// Returns the identity that an ID token proves, if it may sign in. Otherwise the reason is recorded in detail, and the caller
+    /// gets none.
+    async fn identity_of(
+        &self,
+        issuer: &str,
+        token: Result<Secret<String>, ProviderError>,
+        nonce: Option<&str>,
+        client: Option<IpAddr>,
+    ) -> Result<Identity, AccessError> {
+        let identity = match token {
+            // By the time of now: the token may be newer than the call that fetched it.
+            Ok(token) => self.rules().issuers.identity(issuer, &token, nonce, self.0.clock.now()).await,
+            Err(error) => Err(error),
+        };
         let refused = match identity {
             Ok(identity) => match self.of_issuer(identity) {
                 Ok(identity) => return Ok(identity),
@@ -145,7 +169,7 @@ impl AccessService {
             Err(error) => return Err(error.into()),
         };
         self.record_refused(refused, client).await;
-        Err(AccessError::NotIdentified)
+        Err(AccessError::NotSignedIn(issuer.to_owned()))
     }
 
     async fn sign_in_of_provider(
@@ -160,10 +184,11 @@ impl AccessService {
     }
 }
 
-fn callback(address: Option<&str>) -> Result<String, AccessError> {
+/// Returns the address that browsers come back to from an issuer.
+fn callback(rules: &AccessRules, issuer: &IssuerSettings) -> Result<String, AccessError> {
     let missing = || AccessError::Invalid("this gate has no address for browsers; its operator sets console.address".to_owned());
-    let address = address.ok_or_else(missing)?;
-    Ok(format!("{address}{CALLBACK_PATH}"))
+    let address = rules.console_address.as_deref().ok_or_else(missing)?;
+    Ok(format!("{address}{CALLBACK_PATH}/{}", issuer.host()))
 }
 
 fn random() -> Result<Secret<String>, AccessError> {

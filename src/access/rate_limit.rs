@@ -1,33 +1,38 @@
-//! Rate limit on requests: counts the requests of each identity within the last minute of gate time.
+//! Rate limit: counts what each one (an identity, a network) did within the last minute of gate time.
 //!
-//! It does not know what a request is.
+//! It does not know what is counted.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-use crate::model::names::IdentityName;
-
 /// Length of the sliding window.
 const RATE_WINDOW: Duration = Duration::from_mins(1);
-/// Maximum number of identities remembered. Beyond it, the identity that has been silent the longest is forgotten.
-const MAX_IDENTITIES: usize = 4096;
+/// Maximum number of keys remembered. Beyond it, the one that has been silent the longest is forgotten.
+const MAX_KEYS: usize = 4096;
 
-/// Times of recent requests, by identity.
-#[derive(Debug, Default)]
-pub(super) struct RequestRateLimiter(Mutex<HashMap<IdentityName, VecDeque<Timestamp>>>);
+/// Times of what was done in the last minute, by who did it.
+#[derive(Debug)]
+pub(super) struct RateLimiter<K>(Mutex<HashMap<K, VecDeque<Timestamp>>>);
 
-impl RequestRateLimiter {
-    /// Counts one request of `who` at `now`. If `limit` requests were counted within the minute before, returns the time until
-    /// the next one is accepted, in whole seconds.
-    pub(super) fn admit(&self, who: &IdentityName, limit: u32, now: Timestamp) -> Result<(), Duration> {
+impl<K> Default for RateLimiter<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Hash + Eq + Clone> RateLimiter<K> {
+    /// Counts one thing that `who` did at `now`. If `limit` were counted within the minute before, returns the time until the next
+    /// one is accepted, in whole seconds.
+    pub(super) fn admit(&self, who: &K, limit: u32, now: Timestamp) -> Result<(), Duration> {
         let since = now.checked_sub(RATE_WINDOW).unwrap_or(Timestamp::MIN);
         let mut asked = self.0.lock();
-        if asked.len() >= MAX_IDENTITIES && !asked.contains_key(who) {
+        if asked.len() >= MAX_KEYS && !asked.contains_key(who) {
             asked.retain(|_, times| times.back().is_some_and(|time| *time > since));
-            if asked.len() >= MAX_IDENTITIES {
+            if asked.len() >= MAX_KEYS {
                 let quietest = asked
                     .iter()
                     .min_by_key(|(_, times)| times.back().copied())
@@ -57,6 +62,7 @@ impl RequestRateLimiter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::names::IdentityName;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + second).unwrap()
@@ -64,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_minute_slides() {
-        let floods = RequestRateLimiter::default();
+        let floods = RateLimiter::default();
         let (ana, bo): (IdentityName, IdentityName) = ("ana".parse().unwrap(), "bo".parse().unwrap());
         let wait = |seconds| Err(Duration::from_secs(seconds));
         assert_eq!(floods.admit(&ana, 2, at(0)), Ok(()));
@@ -83,12 +89,12 @@ mod tests {
 
     #[test]
     fn it_does_not_grow_without_end() {
-        let floods = RequestRateLimiter::default();
-        let count = i64::try_from(MAX_IDENTITIES).unwrap();
+        let floods = RateLimiter::<IdentityName>::default();
+        let count = i64::try_from(MAX_KEYS).unwrap();
         for i in 0..count * 2 {
             assert_eq!(floods.admit(&format!("u{i}").parse().unwrap(), 1, at(0)), Ok(()));
         }
-        assert_eq!(floods.0.lock().len(), MAX_IDENTITIES);
+        assert_eq!(floods.0.lock().len(), MAX_KEYS);
         assert_eq!(floods.admit(&"late".parse().unwrap(), 1, at(120)), Ok(()));
         assert_eq!(floods.0.lock().len(), 1, "the quiet ones are forgotten");
     }

@@ -21,7 +21,7 @@ section! {
         /// console is at `control.listen` too.
         listen: Option<SocketAddr> = |key| key.parsed("loopback IP address and port", loopback).or_none("none");
         /// Address where people open the console: https, or http to a loopback address. Messages link to it, and providers send
-        /// browsers back to it, to `/signin/callback`.
+        /// browsers back to it, to `/signin/callback/HOST`.
         address: Option<String> = |key| key.parsed("address", origin).or_none("that of `control.listen`, or of `listen` here");
         /// The longest life of a sign-in. It ends earlier with the token that it was made with.
         max_sign_in: Duration = |key| key.duration(MIN_DURATION).or(SignInLimits::default().longest);

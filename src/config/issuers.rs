@@ -138,13 +138,8 @@ fn issuers(identity: &TableSection<'_>, address: Option<&str>) -> Vec<Configured
                 table.broken_rule(key, "it is empty", "set it as in the issuer's tokens");
             }
         }
-        if settings.client.is_some() && address.is_none() {
-            let remedy = "set the address of the gate for browsers: [console] address = \"https://gate.example.org:7433\"";
-            table.broken_rule(
-                "client_id",
-                "console.address is not set, so nobody could come back from the issuer",
-                remedy,
-            );
+        if settings.client.is_some() {
+            check_sign_in(table, &settings.issuer, address);
         }
         if !names.insert(settings.issuer.clone()) {
             table.broken_rule("issuer", "this issuer is configured twice", "remove one");
@@ -169,11 +164,28 @@ fn issuers(identity: &TableSection<'_>, address: Option<&str>) -> Vec<Configured
     issuers.into_iter().flatten().collect()
 }
 
+/// Checks that browsers find the way to an issuer and back.
+fn check_sign_in(table: &TableSection<'_>, issuer: &str, address: Option<&str>) {
+    if address.is_none() {
+        let reason = "console.address is not set, so nobody could come back from the issuer";
+        let remedy = "set the address of the gate for browsers: [console] address = \"https://gate.example.org:7433\"";
+        table.broken_rule("client_id", reason, remedy);
+    }
+    if let Err(reason) = discoverable(issuer) {
+        table.broken_rule(
+            "client_id",
+            format!("nobody could sign in at the issuer: {reason}"),
+            "remove the key, or set the issuer's own https address",
+        );
+    }
+}
+
 /// Reads the keys with which people sign in.
 fn client(table: &TableSection<'_>, scope: &str) -> Option<ProviderClient> {
     keys! { table;
         /// The `client_id` under which the gate is registered at the issuer. With it people sign in with the issuer, at the console
-        /// and with `tidegate login`. Its redirect address there is `console.address` and `/signin/callback`.
+        /// and with `tidegate login`. Its redirect address there is `console.address` and `/signin/callback/HOST`, with the issuer's
+        /// host.
         client_id = |key| key.text().or_none("none");
     }
     keys! { table;
@@ -181,6 +193,22 @@ fn client(table: &TableSection<'_>, scope: &str) -> Option<ProviderClient> {
         client_secret_file = |key| key.path().or_none("none");
         /// Instead: an environment variable with it.
         client_secret_env = |key| key.text().or_none("none");
+    }
+    if client_id.as_deref() == Some("") {
+        table.broken_rule(
+            "client_id",
+            "it is empty",
+            "write the id that the issuer has for the gate, or remove the key",
+        );
+    }
+    let has_secret = client_secret_file.is_some() || client_secret_env.is_some();
+    if client_id.is_none() && has_secret {
+        let key = if client_secret_file.is_some() {
+            "client_secret_file"
+        } else {
+            "client_secret_env"
+        };
+        table.broken_rule(key, "it has no effect without client_id", "set client_id, or remove the key");
     }
     let secret = table.secret("client_secret", client_secret_file, client_secret_env);
     if client_id.is_some() && !scope.split(' ').any(|scope| scope == "openid") {

@@ -197,6 +197,44 @@ fn people(name: &str, more: &str) -> String {
 }
 
 #[test]
+fn people_sign_in_where_browsers_find_the_way() {
+    let console = "[console]\naddress = \"https://gate.example.org\"\n";
+    let id = |more: &str| people("id", &format!("identity_prefix = \"id:\"\n{more}"));
+    let settings = good(&format!("{SMALLEST}{console}{}", id("client_id = \"gate\"")));
+    let issuer = settings.issuers.first().unwrap();
+    assert_eq!(
+        (issuer.client.as_ref().unwrap().id.as_str(), issuer.host()),
+        ("gate", "id.example.org")
+    );
+    let nowhere = id("client_id = \"gate\"").replace("\"https://id.example.org\"", "\"id\"");
+    for (text, key, words) in [
+        (id("client_id = \"gate\""), "client_id", "nobody could come back"),
+        (format!("{console}{}", id("client_id = \"\"")), "client_id", "it is empty"),
+        (
+            format!("{console}{nowhere}"),
+            "client_id",
+            "nobody could sign in at the issuer: it is not a URL",
+        ),
+        (
+            id("client_secret_file = \"orders.password\""),
+            "client_secret_file",
+            "no effect without client_id",
+        ),
+        (
+            id("client_secret_env = \"PATH\""),
+            "client_secret_env",
+            "no effect without client_id",
+        ),
+    ] {
+        let said = said(&format!("{SMALLEST}{text}"));
+        assert!(
+            said.len() == 1 && said[0].contains(key) && said[0].contains(words),
+            "{text}: {said:?}"
+        );
+    }
+}
+
+#[test]
 fn names_choose_what_their_clients_are_asked_for() {
     let offered = |settings: &GateSettings, user: &str| settings.oauth.offered_to(user).map(|to| to.issuer().to_owned());
     let prefixed = "identity_prefix = \"id:\"";

@@ -47,7 +47,7 @@ pub(super) async fn as_page(request: Request, next: Next) -> Response {
         .get::<Problem>()
         .filter(|_| !uri.path().starts_with("/v1/"))
     {
-        answer = if problem.status == StatusCode::UNAUTHORIZED.as_u16() && uri.path() != SIGN_IN {
+        answer = if problem.status == StatusCode::UNAUTHORIZED.as_u16() && !is_sign_in(uri.path()) {
             see(&sign_in_then(&method, &uri))
         } else {
             let page = problem::page(problem, answer.extensions().get::<Viewer>());
@@ -72,6 +72,12 @@ pub(super) async fn as_page(request: Request, next: Next) -> Response {
         .entry(header::CACHE_CONTROL)
         .or_insert(HeaderValue::from_static("no-store"));
     answer
+}
+
+/// Returns true for the sign-in, and for the ways to a provider and back: from there nobody is led to it.
+fn is_sign_in(path: &str) -> bool {
+    path.strip_prefix(SIGN_IN)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Returns the path of the sign-in, from where a page that was asked for is come back to.

@@ -25,7 +25,7 @@ use axum::routing::{get, post};
 use axum::{Router, middleware};
 
 use crate::control::model::Problem;
-use crate::control::{ApiError, ControlContext, authenticate, visitor};
+use crate::control::{ApiError, ControlContext, authenticate, sign_in_ways, visitor};
 use pages::{ask, card, decide, gate, live, log, mine, policies, request, sign_in, story, touched, users, window};
 
 /// Returns the pages, for every path that the API does not have.
@@ -34,6 +34,7 @@ pub fn router(gate: Arc<ControlContext>) -> Router {
         .route_layer(middleware::from_fn_with_state(Arc::clone(&gate), authenticate))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&gate), signed_in))
         .merge(of_everybody())
+        .merge(sign_in_ways())
         .fallback(no_page)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn(answer::as_page))

@@ -83,18 +83,19 @@ impl CallOrigin {
         }
     }
 
-    /// Returns true if the call comes over TLS, so that its cookies are those of [`super::sign_in_cookie`] for TLS.
+    /// Returns true if the browser that sent a request is known to reach the gate over TLS: its own, or that of a proxy in front of
+    /// it, at an https address of the console or from a page of this host. Its cookies are then those of
+    /// [`super::sign_in_cookie`] for TLS.
     #[must_use]
-    pub fn is_tls(&self) -> bool {
-        self.tls
-    }
-
-    /// Returns true if the browser that sent a request of the gate's own pages reaches the gate over TLS: its own, or that of a
-    /// proxy in front of it.
-    #[must_use]
-    pub fn is_tls_to_browser(&self, headers: &HeaderMap) -> bool {
-        let origin = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
-        self.tls || origin.is_some_and(|origin| origin.starts_with("https://"))
+    pub fn is_tls_to_browser(&self, gate: &ControlContext, headers: &HeaderMap) -> bool {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let rules = gate.service.rules();
+        let own = [rules.console_address.as_deref(), text(header::ORIGIN)];
+        let mut on_tls = own
+            .into_iter()
+            .flatten()
+            .filter_map(|address| address.strip_prefix("https://"));
+        self.tls || text(header::HOST).is_some_and(|host| on_tls.any(|own| own.eq_ignore_ascii_case(host)))
     }
 
     /// Counts the connection as this caller's from now on, unless the caller has too many, so that no newer connection
@@ -151,7 +152,7 @@ pub async fn settle(
             answer
         }
         // The secret of a sign-in cannot be guessed, and the page of one that has ended asks again and again.
-        Err(error) if is_by_cookie(request.headers(), &client) => error.into_response(),
+        Err(error) if is_by_cookie(&gate, request.headers(), &client) => error.into_response(),
         Err(error) => held_back(&client, error).await.into_response(),
     }
 }
@@ -168,8 +169,12 @@ async fn whole(request: Request) -> Result<Request, Response> {
     Ok(Request::from_parts(parts, body.into()))
 }
 
-fn is_by_cookie(headers: &HeaderMap, client: &CallOrigin) -> bool {
-    !headers.contains_key(header::AUTHORIZATION) && sign_in_cookie::read(headers, client.tls).is_some()
+fn is_by_cookie(gate: &ControlContext, headers: &HeaderMap, client: &CallOrigin) -> bool {
+    !headers.contains_key(header::AUTHORIZATION) && cookie(gate, headers, client).is_some()
+}
+
+fn cookie(gate: &ControlContext, headers: &HeaderMap, client: &CallOrigin) -> Option<Secret<String>> {
+    sign_in_cookie::read(headers, client.is_tls_to_browser(gate, headers))
 }
 
 /// Counts a failed authentication, waits for as long as its answer is to be held back, and returns the error to answer.
@@ -184,7 +189,7 @@ pub(super) async fn held_back(client: &CallOrigin, error: ApiError) -> ApiError 
 /// something and does not come from a page of the gate is an error.
 pub async fn visitor(gate: &ControlContext, request: &Parts) -> Result<Option<Caller>, ApiError> {
     let client = origin(request);
-    let Some(secret) = sign_in_cookie::read(&request.headers, client.tls) else {
+    let Some(secret) = cookie(gate, &request.headers, &client) else {
         return Ok(None);
     };
     match by_cookie(gate, &request.method, &request.headers, &client, secret).await {
@@ -209,7 +214,7 @@ pub async fn sign_in_with_token(
     token: Secret<String>,
 ) -> Result<(SignInView, Secret<String>), ApiError> {
     let client = origin(request);
-    if !same_origin::may_act(&request.method, &request.headers, client.tls) {
+    if !may_act(gate, &request.method, &request.headers, &client) {
         return Err(ApiError::CrossSite);
     }
     let caller = match gate.service.identify(&token, client.address).await {
@@ -225,6 +230,11 @@ pub async fn sign_in_with_token(
     Ok(made)
 }
 
+/// Returns true if the request may act by a cookie.
+fn may_act(gate: &ControlContext, method: &Method, headers: &HeaderMap, client: &CallOrigin) -> bool {
+    same_origin::may_act(method, headers, client.is_tls_to_browser(gate, headers))
+}
+
 fn origin(request: &Parts) -> CallOrigin {
     let origin = request.extensions.get::<ConnectInfo<CallOrigin>>();
     origin.map(|ConnectInfo(origin)| origin.clone()).unwrap_or_default()
@@ -237,7 +247,7 @@ async fn by_cookie(
     client: &CallOrigin,
     secret: Secret<String>,
 ) -> Result<Caller, ApiError> {
-    if !same_origin::may_act(method, headers, client.tls) {
+    if !may_act(gate, method, headers, client) {
         return Err(ApiError::CrossSite);
     }
     // A cookie stands for a sign-in and nothing else: no token gets into a browser's store.
@@ -262,7 +272,7 @@ fn wait_of(caller: &Caller, gate: &ControlContext) -> Duration {
 
 async fn prove(gate: &ControlContext, method: &Method, headers: &HeaderMap, client: &CallOrigin) -> Result<Caller, ApiError> {
     if !headers.contains_key(header::AUTHORIZATION) {
-        let secret = sign_in_cookie::read(headers, client.tls).ok_or(ApiError::Unauthorized)?;
+        let secret = cookie(gate, headers, client).ok_or(ApiError::Unauthorized)?;
         return by_cookie(gate, method, headers, client, secret).await;
     }
     let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());

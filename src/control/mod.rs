@@ -38,7 +38,7 @@ pub use listen::{MAX_CONNECTIONS, strangers};
 pub use log::{LogReader, wanted as log_query};
 pub use long_poll::LongPollLimiter;
 pub use problem::ApiError;
-pub use serve::{ListenError, Listeners, document, serve};
+pub use serve::{ListenError, Listeners, document, serve, sign_in_ways};
 pub use token::{AdminToken, AdminTokenError};
 
 use crate::access::AccessService;

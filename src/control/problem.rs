@@ -10,8 +10,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::model::Problem;
-use crate::access::AccessError;
 use crate::access::strangers::Displaced;
+use crate::access::{AccessError, ProviderError};
 use crate::audit::AuditError;
 use crate::model::ending::HeldBack;
 use crate::model::ids::SessionId;
@@ -166,9 +166,14 @@ impl ApiError {
     /// After how many seconds trying again makes sense, where it does.
     pub(super) fn retry_after(&self) -> Option<u32> {
         match self {
-            Self::Access(AccessError::TooMany { wait, .. }) => Some(u32::try_from(wait.as_secs().max(1)).unwrap_or(u32::MAX)),
+            Self::Access(AccessError::TooMany { wait, .. } | AccessError::TooManyDevices { wait }) => {
+                Some(u32::try_from(wait.as_secs().max(1)).unwrap_or(u32::MAX))
+            }
             Self::Displaced(_) => Some(1),
-            Self::Busy | Self::HoldsTooMany { .. } | Self::Stopping => Some(5),
+            Self::Busy
+            | Self::HoldsTooMany { .. }
+            | Self::Stopping
+            | Self::Access(AccessError::Provider(ProviderError::Busy(_))) => Some(5),
             _ => None,
         }
     }
@@ -254,7 +259,11 @@ fn access(error: &AccessError) -> ProblemClass {
         AccessError::ForOneself => class(StatusCode::FORBIDDEN, "for-oneself", "Forbidden for yourself")
             .with("request access (`tidegate request`), or ask another operator"),
         AccessError::NoSuchState => class(StatusCode::FORBIDDEN, "no-such-state", "Forbidden: no such sign-in")
-            .with("sign in again from the gate's own page"),
+            .with("sign in again from the gate's own page, at the address where it comes back to (`console.address`)"),
+        AccessError::NotSignedIn(_) => class(StatusCode::UNAUTHORIZED, "not-signed-in", "Unauthorized by the provider's answer")
+            .with("sign in again; if that does not help, ask the gate's operator: `tidegate log --event identity_refused` has the reason"),
+        AccessError::TooManyDevices { .. } => class(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Rate limited")
+            .with("try again after that time, or sign in at the console with a browser"),
         AccessError::Provider(error) => inner::provider(error),
         AccessError::SignedInAlready => class(StatusCode::FORBIDDEN, "signed-in-already", "Forbidden for a sign-in")
             .with("send your token; a sign-in is renewed by signing in again"),
@@ -287,7 +296,9 @@ fn access(error: &AccessError) -> ProblemClass {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let problem = self.problem();
-        if problem.status >= 500 {
+        // The gate's log has the failures of providers already, once a minute: strangers can make any number of them.
+        let of_provider = matches!(self, Self::Access(AccessError::Provider(_)));
+        if problem.status >= 500 && !of_provider {
             tracing::error!(error = &self as &dyn std::error::Error, "a request to the control API failed");
         }
         let retry_after = self.retry_after();

@@ -190,7 +190,7 @@ pub async fn serve(
 /// Returns the document that describes the API, as `GET /v1/openapi.json` serves it.
 #[must_use]
 pub fn document() -> utoipa::openapi::OpenApi {
-    let mut document = authenticated().merge(open()).split_for_parts().1;
+    let mut document = authenticated().merge(open()).merge(of_browsers()).split_for_parts().1;
     openapi::complete(&mut document);
     document
 }
@@ -246,10 +246,20 @@ fn open() -> OpenApiRouter<Arc<ControlContext>> {
         .routes(routes!(ready))
         .routes(routes!(metrics))
         .routes(routes!(providers::providers))
-        .routes(routes!(providers::callback))
-        .routes(routes!(providers::begin))
         .routes(routes!(providers::device))
         .routes(routes!(providers::finish))
+}
+
+/// Returns the calls of browsers that sign in with a provider, for whoever makes pages of their problems.
+fn of_browsers() -> OpenApiRouter<Arc<ControlContext>> {
+    OpenApiRouter::new()
+        .routes(routes!(providers::begin))
+        .routes(routes!(providers::callback))
+}
+
+/// Returns the ways to a provider and back.
+pub fn sign_in_ways() -> Router<Arc<ControlContext>> {
+    of_browsers().split_for_parts().0
 }
 
 /// Returns the whole API, with `pages` for every path that is not its own.
@@ -263,7 +273,9 @@ pub(super) fn router(gate: Arc<ControlContext>, pages: Option<Router>, stopped: 
         .0;
     let whole = match pages {
         Some(pages) => api.fallback_service(pages),
-        None => api.fallback(|uri: Uri| async move { ApiError::NoSuchPath(uri.path().to_owned()) }),
+        None => api
+            .merge(sign_in_ways())
+            .fallback(|uri: Uri| async move { ApiError::NoSuchPath(uri.path().to_owned()) }),
     };
     whole
         .method_not_allowed_fallback(|method: Method| async move { ApiError::Method(method.to_string()) })

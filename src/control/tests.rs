@@ -217,7 +217,8 @@ fn readiness(ready: Arc<AtomicBool>) -> impl Fn() -> Result<(), String> {
 
 async fn call(mut stream: impl AsyncRead + AsyncWrite + Unpin, first: &str, headers: &str, body: &str) -> String {
     let length = body.len();
-    let request = format!("{first} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}content-length: {length}\r\n\r\n{body}");
+    let host = if headers.contains("host: ") { "" } else { "host: x\r\n" };
+    let request = format!("{first} HTTP/1.1\r\n{host}connection: close\r\n{headers}content-length: {length}\r\n\r\n{body}");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();

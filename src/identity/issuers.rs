@@ -19,7 +19,7 @@ use super::error::{TokenError, cut, shown};
 use super::jwks::{Jwks, read_keys};
 use super::keys::{Algorithm, VerificationKey};
 use super::provider::{
-    AuthorizationQuestion, DeviceAnswer, DeviceAuthorization, Provider, ProviderClient, ProviderError, RedeemedCode,
+    AuthorizationQuestion, DeviceAuthorization, DeviceProgress, Provider, ProviderClient, ProviderError, RedeemedCode,
 };
 use crate::base::secret::Secret;
 use crate::base::tls::web_address;
@@ -51,6 +51,18 @@ pub struct IssuerSettings {
     pub leeway: Duration,
     /// The gate as its client, if people sign in with it.
     pub client: Option<ProviderClient>,
+}
+
+impl IssuerSettings {
+    /// Returns the host of the issuer, with its port: the name by which people know it.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        let address = self
+            .issuer
+            .split_once("://")
+            .map_or(self.issuer.as_str(), |(_, address)| address);
+        address.split('/').next().unwrap_or(address)
+    }
 }
 
 /// Condition under which an email address (the claim `email`) names an identity. An address that the token marks as not verified
@@ -174,6 +186,11 @@ impl Issuers {
         self.settings().filter(|issuer| issuer.client.is_some())
     }
 
+    /// Returns the settings of an issuer that people can sign in with.
+    pub fn provider_settings(&self, issuer: &str) -> Result<&IssuerSettings, ProviderError> {
+        Ok(&self.provider(issuer)?.0.settings)
+    }
+
     /// Returns the address that a browser is sent to, to sign in with an issuer.
     pub async fn authorization_url(
         &self,
@@ -194,12 +211,10 @@ impl Issuers {
         issuer.provider.check_issuer(&issuer.settings, named, now).await
     }
 
-    /// Returns the identity that a code proves.
-    pub async fn redeem(&self, issuer: &str, code: RedeemedCode<'_>, now: Timestamp) -> Result<Identity, ProviderError> {
+    /// Exchanges a code for the ID token.
+    pub async fn redeem(&self, issuer: &str, code: RedeemedCode<'_>, now: Timestamp) -> Result<Secret<String>, ProviderError> {
         let (issuer, client) = self.provider(issuer)?;
-        let token = issuer.provider.redeem((&issuer.settings, client), code, now).await?;
-        let identity = self.of_id_token(issuer, client, &token, Some(code.nonce), now).await;
-        identity.map_err(|error| ProviderError::Token(error.to_string()))
+        issuer.provider.redeem((&issuer.settings, client), code, now).await
     }
 
     /// Asks an issuer for codes for a device.
@@ -214,20 +229,21 @@ impl Issuers {
         issuer: &str,
         device_code: &Secret<String>,
         now: Timestamp,
-    ) -> Result<DeviceAnswer, ProviderError> {
+    ) -> Result<DeviceProgress, ProviderError> {
         let (issuer, client) = self.provider(issuer)?;
         issuer.provider.ask_device((&issuer.settings, client), device_code, now).await
     }
 
-    /// Returns the identity that the ID token of a device proves.
-    pub async fn identity_of_device(
+    /// Returns the identity that an ID token proves, with the nonce of the sign-in if it has one.
+    pub async fn identity(
         &self,
         issuer: &str,
         token: &Secret<String>,
+        nonce: Option<&str>,
         now: Timestamp,
     ) -> Result<Identity, ProviderError> {
         let (issuer, client) = self.provider(issuer)?;
-        let identity = self.of_id_token(issuer, client, token, None, now).await;
+        let identity = self.of_id_token(issuer, client, token, nonce, now).await;
         identity.map_err(|error| ProviderError::Token(error.to_string()))
     }
 
@@ -277,6 +293,7 @@ impl Issuers {
         self.nobody_elses(&identity, &settings)?;
         Ok(identity)
     }
+
     /// Checks that the name does not begin with the longer prefix of another issuer; such a name belongs to that issuer.
     fn nobody_elses(&self, identity: &Identity, settings: &IssuerSettings) -> Result<(), TokenError> {
         let name = identity.name.as_str();

@@ -16,7 +16,7 @@ pub use error::TokenError;
 pub(crate) use issuers::read_hostile;
 pub use issuers::{EmailVerified, IssuerSettings, Issuers, KeysLocation, MAX_TOKEN_BYTES, looks_like_jwt};
 
-pub use provider::{AuthorizationQuestion, DeviceAnswer, DeviceAuthorization, ProviderClient, ProviderError, RedeemedCode};
+pub use provider::{AuthorizationQuestion, DeviceAuthorization, DeviceProgress, ProviderClient, ProviderError, RedeemedCode};
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,7 @@
 //! Issuers as OpenID providers that people sign in with: where they send a browser, and what an authorization code or a device
 //! code proves.
 //!
-//! It keeps no state of a sign-in. RFC 6749 and RFC 7636 (code, PKCE), RFC 8628 (device), RFC 9207 (`iss`), OpenID Connect Core 1.0
+//! It keeps no state of a sign-in, and at most [`MAX_DEVICE_CALLS`] calls open for devices of strangers. RFC 6749 and RFC 7636 (code, PKCE), RFC 8628 (device), RFC 9207 (`iss`), OpenID Connect Core 1.0
 //! and Discovery 1.0.
 //!
 //! INVARIANT: an ID token counts only for the client that it names, with the nonce of the sign-in that asked for it, after the same
@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use reqwest::StatusCode;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::IssuerSettings;
 use super::error::shown;
@@ -23,8 +24,14 @@ use crate::base::tls::web_address;
 
 /// Age from which the metadata are fetched again.
 const METADATA_AGE: SignedDuration = SignedDuration::from_mins(10);
+/// Age up to which they are good while they cannot be fetched again.
+const MAX_METADATA_AGE: SignedDuration = SignedDuration::from_hours(24);
 /// Age from which they are fetched again after a failure; a provider that does not answer takes some of it.
 const RETRY_INTERVAL: SignedDuration = SignedDuration::from_secs(15);
+/// Number of calls for devices that one provider is asked at a time. Nobody has proved anything when they are made.
+const MAX_DEVICE_CALLS: usize = 8;
+/// Least time between two messages about a provider that cannot be used.
+const MESSAGE_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
 /// Type of the grant of a device (RFC 8628, section 3.4).
 const DEVICE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
@@ -53,6 +60,12 @@ pub enum ProviderError {
         /// Reason.
         reason: String,
     },
+    /// The provider has no device flow.
+    #[error("{0} signs people in with a browser only, and not with a code")]
+    NoDeviceFlow(String),
+    /// The provider is asked about many devices already.
+    #[error("{0} is asked about many other devices at the moment")]
+    Busy(String),
     /// The provider refuses.
     #[error("{issuer} refuses: {reason}")]
     Refused {
@@ -66,7 +79,7 @@ pub enum ProviderError {
     Token(String),
 }
 
-/// What a browser is sent to a provider with.
+/// Question that a browser takes to a provider.
 #[derive(Debug, Clone, Copy)]
 pub struct AuthorizationQuestion<'a> {
     /// Value that comes back with the code.
@@ -86,8 +99,6 @@ pub struct RedeemedCode<'a> {
     pub code: &'a str,
     /// PKCE verifier.
     pub verifier: &'a Secret<String>,
-    /// Nonce of the sign-in.
-    pub nonce: &'a str,
     /// Address that the browser came back to.
     pub redirect_uri: &'a str,
 }
@@ -109,9 +120,9 @@ pub struct DeviceAuthorization {
     pub interval: u64,
 }
 
-/// Answer about a device.
+/// Progress of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DeviceAnswer {
+pub enum DeviceProgress {
     /// The user has not decided yet. True: it is asked too often.
     Pending(bool),
     /// The user has let it in: the ID token.
@@ -137,8 +148,9 @@ struct TokenAnswer {
     id_token: Option<String>,
 }
 
+/// Answer of the device authorization endpoint (RFC 8628, section 3.2).
 #[derive(Deserialize)]
-struct DeviceBody {
+struct DeviceAnswer {
     device_code: String,
     user_code: String,
     #[serde(alias = "verification_url")]
@@ -165,12 +177,69 @@ fn usual_interval() -> u64 {
 /// Metadata, or the reason why there are none.
 type FoundMetadata = Result<Arc<Metadata>, String>;
 
-/// Provider with what is known of it.
+/// Metadata as they were fetched last, and how the last attempt ended.
 #[derive(Debug, Default)]
+struct KnownMetadata {
+    good: Option<(Arc<Metadata>, Timestamp)>,
+    failed: Option<(String, Timestamp)>,
+}
+
+impl KnownMetadata {
+    /// Returns an answer without asking the provider: good metadata, also older ones soon after a failure, or else the failure.
+    fn answer(&self, now: Timestamp) -> Option<FoundMetadata> {
+        if let Some(fresh) = self.good(METADATA_AGE, now) {
+            return Some(Ok(fresh));
+        }
+        let (reason, _) = self.failed.as_ref().filter(|(_, at)| is_within(*at, now, RETRY_INTERVAL))?;
+        Some(self.good(MAX_METADATA_AGE, now).ok_or_else(|| reason.clone()))
+    }
+
+    /// Notes how an attempt ended; returns what is to be used.
+    fn note(&mut self, fetched: Result<Metadata, String>, now: Timestamp) -> FoundMetadata {
+        match fetched {
+            Ok(metadata) => {
+                let metadata = Arc::new(metadata);
+                (self.good, self.failed) = (Some((Arc::clone(&metadata), now)), None);
+                Ok(metadata)
+            }
+            Err(reason) => {
+                self.failed = Some((reason.clone(), now));
+                self.good(MAX_METADATA_AGE, now).ok_or(reason)
+            }
+        }
+    }
+
+    fn good(&self, age: SignedDuration, now: Timestamp) -> Option<Arc<Metadata>> {
+        let good = self.good.as_ref().filter(|(_, at)| is_within(*at, now, age));
+        good.map(|(metadata, _)| Arc::clone(metadata))
+    }
+}
+
+/// Returns true if less than `age` is between two times, whichever is first: a clock may have been set back.
+fn is_within(at: Timestamp, now: Timestamp, age: SignedDuration) -> bool {
+    now.duration_since(at).abs() < age
+}
+
+/// Provider with its metadata.
+#[derive(Debug)]
 pub(super) struct Provider {
-    known: Mutex<Option<(FoundMetadata, Timestamp)>>,
+    known: Mutex<KnownMetadata>,
     /// Held while the metadata are fetched: once for all who ask.
     turn: tokio::sync::Mutex<()>,
+    devices: Semaphore,
+    /// Time of the last message about it.
+    told: Mutex<Option<Timestamp>>,
+}
+
+impl Default for Provider {
+    fn default() -> Self {
+        Self {
+            known: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+            devices: Semaphore::new(MAX_DEVICE_CALLS),
+            told: Mutex::default(),
+        }
+    }
 }
 
 impl Provider {
@@ -192,7 +261,8 @@ impl Provider {
             ("code_challenge", question.challenge),
             ("code_challenge_method", "S256"),
         ];
-        fetch::with_query(&metadata.authorization_endpoint, &query).map_err(|reason| away(of.0, reason))
+        let url = fetch::with_query(&metadata.authorization_endpoint, &query);
+        url.map_err(|reason| self.away(of.0, reason, now))
     }
 
     /// Checks the issuer that came back with a code: providers that say that they name it have to, so that a code of one is not
@@ -231,7 +301,7 @@ impl Provider {
         if !status.is_success() {
             return Err(refused(of.0, status, &body));
         }
-        id_token(of.0, &body)
+        self.id_token(of.0, &body, now)
     }
 
     /// Asks for codes for a device.
@@ -240,24 +310,25 @@ impl Provider {
         of: (&IssuerSettings, &ProviderClient),
         now: Timestamp,
     ) -> Result<DeviceAuthorization, ProviderError> {
+        let _place = self.device_place(of.0)?;
         let metadata = self.metadata(of.0, now).await?;
         let endpoint = metadata.device_authorization_endpoint.as_ref();
-        let endpoint = endpoint.ok_or_else(|| away(of.0, "it has no device flow; sign in with a browser".to_owned()))?;
+        let endpoint = endpoint.ok_or_else(|| ProviderError::NoDeviceFlow(of.0.issuer.clone()))?;
         let form = [("scope", of.1.scope.as_str())];
         let (status, body) = post(endpoint, &metadata, of.1, &form)
             .await
-            .map_err(|reason| away(of.0, reason))?;
+            .map_err(|reason| self.away(of.0, reason, now))?;
         if !status.is_success() {
             return Err(refused(of.0, status, &body));
         }
-        let body: DeviceBody = parsed(of.0, &body)?;
+        let answer: DeviceAnswer = self.parsed(of.0, &body, now)?;
         Ok(DeviceAuthorization {
-            device_code: Secret::new(body.device_code),
-            user_code: body.user_code,
-            verification_uri: body.verification_uri,
-            verification_uri_complete: body.verification_uri_complete,
-            expires_in: body.expires_in,
-            interval: body.interval,
+            device_code: Secret::new(answer.device_code),
+            user_code: answer.user_code,
+            verification_uri: answer.verification_uri,
+            verification_uri_complete: answer.verification_uri_complete,
+            expires_in: answer.expires_in,
+            interval: answer.interval,
         })
     }
 
@@ -267,16 +338,17 @@ impl Provider {
         of: (&IssuerSettings, &ProviderClient),
         device_code: &Secret<String>,
         now: Timestamp,
-    ) -> Result<DeviceAnswer, ProviderError> {
+    ) -> Result<DeviceProgress, ProviderError> {
+        let _place = self.device_place(of.0)?;
         let form = [("grant_type", DEVICE_GRANT), ("device_code", device_code.expose())];
         let (status, body) = self.ask_token_endpoint(of, &form, now).await?;
         if status.is_success() {
-            return Ok(DeviceAnswer::Token(id_token(of.0, &body)?));
+            return Ok(DeviceProgress::Token(self.id_token(of.0, &body, now)?));
         }
         let error = serde_json::from_slice::<ErrorBody>(&body).map(|body| body.error);
         match error.as_deref() {
-            Ok("authorization_pending") => Ok(DeviceAnswer::Pending(false)),
-            Ok("slow_down") => Ok(DeviceAnswer::Pending(true)),
+            Ok("authorization_pending") => Ok(DeviceProgress::Pending(false)),
+            Ok("slow_down") => Ok(DeviceProgress::Pending(true)),
             _ => Err(refused(of.0, status, &body)),
         }
     }
@@ -289,37 +361,60 @@ impl Provider {
     ) -> Result<(StatusCode, Vec<u8>), ProviderError> {
         let metadata = self.metadata(of.0, now).await?;
         let answer = post(&metadata.token_endpoint, &metadata, of.1, form).await;
-        answer.map_err(|reason| away(of.0, reason))
+        answer.map_err(|reason| self.away(of.0, reason, now))
     }
 
     /// Returns the metadata; a failure is remembered for a few seconds, so that strangers do not make the gate ask all the time.
     async fn metadata(&self, settings: &IssuerSettings, now: Timestamp) -> Result<Arc<Metadata>, ProviderError> {
-        let found = match self.fresh(now) {
+        let known = self.known.lock().answer(now);
+        let found = match known {
             Some(found) => found,
             None => self.fetched(settings, now).await,
         };
-        found.map_err(|reason| away(settings, reason))
+        found.map_err(|reason| self.away(settings, reason, now))
     }
 
     /// Fetches the metadata, unless somebody else has done so meanwhile.
     async fn fetched(&self, settings: &IssuerSettings, now: Timestamp) -> FoundMetadata {
         let _turn = self.turn.lock().await;
-        if let Some(found) = self.fresh(now) {
+        let known = self.known.lock().answer(now);
+        if let Some(found) = known {
             return found;
         }
-        let found = discover(settings).await.map(Arc::new);
-        *self.known.lock() = Some((found.clone(), now));
-        found
+        let fetched = discover(settings).await;
+        self.known.lock().note(fetched, now)
     }
 
-    /// Returns what was found not long ago.
-    fn fresh(&self, now: Timestamp) -> Option<FoundMetadata> {
-        let known = self.known.lock().clone();
-        let (found, _) = known.filter(|(known, at)| {
-            let age = if known.is_ok() { METADATA_AGE } else { RETRY_INTERVAL };
-            now.duration_since(*at) < age
-        })?;
-        Some(found)
+    /// Returns the place of a call for a device, for as long as it takes.
+    fn device_place(&self, settings: &IssuerSettings) -> Result<SemaphorePermit<'_>, ProviderError> {
+        let place = self.devices.try_acquire();
+        place.map_err(|_| ProviderError::Busy(settings.issuer.clone()))
+    }
+
+    fn parsed<T: DeserializeOwned>(&self, settings: &IssuerSettings, body: &[u8], now: Timestamp) -> Result<T, ProviderError> {
+        let parsed = serde_json::from_slice(body);
+        parsed.map_err(|error| self.away(settings, format!("its answer cannot be read: {error}"), now))
+    }
+
+    fn id_token(&self, settings: &IssuerSettings, body: &[u8], now: Timestamp) -> Result<Secret<String>, ProviderError> {
+        let answer: TokenAnswer = self.parsed(settings, body, now)?;
+        let token = answer.id_token.map(Secret::new);
+        token.ok_or_else(|| ProviderError::Token("there is none in the provider's answer; the scope needs `openid`".to_owned()))
+    }
+
+    /// Returns the error of a provider that cannot be used. The gate's operator is told of it once a minute, whoever asks.
+    fn away(&self, settings: &IssuerSettings, reason: String, now: Timestamp) -> ProviderError {
+        let issuer = settings.issuer.clone();
+        let mut told = self.told.lock();
+        if !told.is_some_and(|at| is_within(at, now, MESSAGE_INTERVAL)) {
+            *told = Some(now);
+            tracing::warn!(
+                issuer,
+                reason,
+                "nobody can sign in with an issuer; will try again when somebody asks"
+            );
+        }
+        ProviderError::Away { issuer, reason }
     }
 }
 
@@ -365,23 +460,6 @@ async fn post(
     }
 }
 
-fn parsed<T: DeserializeOwned>(settings: &IssuerSettings, body: &[u8]) -> Result<T, ProviderError> {
-    serde_json::from_slice(body).map_err(|error| away(settings, format!("its answer cannot be read: {error}")))
-}
-
-fn id_token(settings: &IssuerSettings, body: &[u8]) -> Result<Secret<String>, ProviderError> {
-    let answer: TokenAnswer = parsed(settings, body)?;
-    let token = answer.id_token.map(Secret::new);
-    token.ok_or_else(|| ProviderError::Token("there is none in the provider's answer; the scope needs `openid`".to_owned()))
-}
-
-fn away(settings: &IssuerSettings, reason: String) -> ProviderError {
-    ProviderError::Away {
-        issuer: settings.issuer.clone(),
-        reason,
-    }
-}
-
 fn refused(settings: &IssuerSettings, status: StatusCode, body: &[u8]) -> ProviderError {
     let said = serde_json::from_slice::<ErrorBody>(body);
     let reason = match said {
@@ -392,5 +470,46 @@ fn refused(settings: &IssuerSettings, status: StatusCode, body: &[u8]) -> Provid
     ProviderError::Refused {
         issuer: settings.issuer.clone(),
         reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn good_metadata_outlive_a_failure_of_a_day() {
+        let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
+        let metadata = |issuer: &str| Metadata {
+            issuer: issuer.to_owned(),
+            authorization_endpoint: String::new(),
+            token_endpoint: String::new(),
+            device_authorization_endpoint: None,
+            token_endpoint_auth_methods_supported: None,
+            authorization_response_iss_parameter_supported: false,
+        };
+        let told = |found: FoundMetadata| found.map_or_else(|reason| reason, |found| found.issuer.clone());
+        let answer = |known: &KnownMetadata, second| known.answer(at(second)).map_or_else(|| "ask".to_owned(), told);
+        let down = || Err("down".to_owned());
+        let mut known = KnownMetadata::default();
+        assert_eq!(answer(&known, 0), "ask");
+        assert_eq!(told(known.note(down(), at(0))), "down");
+        assert_eq!(
+            (answer(&known, 14), answer(&known, 15)),
+            ("down".to_owned(), "ask".to_owned())
+        );
+        assert_eq!(told(known.note(Ok(metadata("first")), at(15))), "first");
+        assert_eq!(
+            (answer(&known, 614), answer(&known, 615)),
+            ("first".to_owned(), "ask".to_owned())
+        );
+        assert_eq!(told(known.note(down(), at(615))), "first");
+        assert_eq!(
+            (answer(&known, 629), answer(&known, 630)),
+            ("first".to_owned(), "ask".to_owned())
+        );
+        assert_eq!(told(known.note(down(), at(86_415))), "down", "a day is too old");
+        assert_eq!(told(known.note(Ok(metadata("second")), at(86_430))), "second");
+        assert_eq!(answer(&known, 86_430 - 3_600), "ask", "the clock was set back");
     }
 }

@@ -50,7 +50,7 @@ pub(in crate::console) async fn enter(State(gate): State<Arc<ControlContext>>, r
         Ok((view, secret)) => {
             let time = Duration::try_from(view.expires_at.duration_since(gate.clock.now())).unwrap_or_default();
             let origin = parts.extensions.get::<ConnectInfo<CallOrigin>>();
-            let tls = origin.is_some_and(|ConnectInfo(origin)| origin.is_tls_to_browser(&parts.headers));
+            let tls = origin.is_some_and(|ConnectInfo(origin)| origin.is_tls_to_browser(&gate, &parts.headers));
             let cookie = [(header::SET_COOKIE, sign_in_cookie::set(&secret, time, tls))];
             (cookie, see(next)).into_response()
         }
@@ -77,7 +77,10 @@ pub(in crate::console) async fn leave(
             Err(error) => return Err(error.into()),
         }
     }
-    let cookie = [(header::SET_COOKIE, sign_in_cookie::clear(origin.is_tls_to_browser(&headers)))];
+    let cookie = [(
+        header::SET_COOKIE,
+        sign_in_cookie::clear(origin.is_tls_to_browser(&call.gate, &headers)),
+    )];
     Ok((cookie, see("/signin?did=left")).into_response())
 }
 
@@ -87,19 +90,24 @@ fn sign_in_page(gate: &ControlContext, status: StatusCode, next: &str, left: boo
         ..Frame::bare("Sign in")
     };
     let rules = gate.service.rules();
-    let providers: Vec<_> = rules.issuers.providers().map(|provider| provider.issuer.as_str()).collect();
+    let address = rules.console_address.as_deref().unwrap_or_default();
+    let providers = rules.issuers.providers().map(|issuer| ProviderButton {
+        host: issuer.host().to_owned(),
+        way: way_to(address, &issuer.issuer, next),
+    });
+    let providers: Vec<_> = providers.collect();
     answer::html(status, frame::page(&frame, &body(next, &providers, problem)))
 }
 
 /// Returns the content of the page.
-pub(in crate::console) fn body(next: &str, providers: &[&str], problem: Option<&Problem>) -> Markup {
+pub(in crate::console) fn body(next: &str, providers: &[ProviderButton], problem: Option<&Problem>) -> Markup {
     html! {
         h1 { "Sign in" }
         p.lead { "Ask for access to a database, decide on what others ask for, and see what is open." }
         @if let Some(problem) = problem { (problem::notice(problem)) }
         @if !providers.is_empty() {
             div.acts {
-                @for provider in providers { a.button href=(way_to(provider, next)) { "Sign in at " (shown(host_of(provider))) } }
+                @for provider in providers { a.button href=(provider.way) { "Sign in at " (shown(&provider.host)) } }
             }
             h2 { "Or with a token" }
         }
@@ -116,16 +124,19 @@ pub(in crate::console) fn body(next: &str, providers: &[&str], problem: Option<&
     }
 }
 
-/// Returns the path that sends a browser to a provider and from there on to `next`.
-fn way_to(provider: &str, next: &str) -> String {
-    let issuer: String = form_urlencoded::byte_serialize(provider.as_bytes()).collect();
-    form::path(&format!("/signin/{issuer}"), &[("next", local_path(next))])
+/// Button that leads to a provider.
+pub(in crate::console) struct ProviderButton {
+    /// Name by which people know the provider.
+    pub(in crate::console) host: String,
+    /// Address of the gate that sends a browser there.
+    pub(in crate::console) way: String,
 }
 
-/// Returns the name by which people know a provider: its host.
-fn host_of(provider: &str) -> &str {
-    let address = provider.split_once("://").map_or(provider, |(_, address)| address);
-    address.split('/').next().unwrap_or(provider)
+/// Returns the address that sends a browser to a provider and from there on to `next`. It is at the console's own address, where the
+/// browser comes back to, whichever address of the gate it is at now: a cookie is of one host.
+pub(in crate::console) fn way_to(console: &str, provider: &str, next: &str) -> String {
+    let issuer: String = form_urlencoded::byte_serialize(provider.as_bytes()).collect();
+    form::path(&format!("{console}/signin/{issuer}"), &[("next", local_path(next))])
 }
 
 #[cfg(test)]
@@ -134,12 +145,15 @@ mod tests {
 
     #[test]
     fn the_way_to_a_provider_comes_back_here() {
-        let way = way_to("https://id.example.org/realms/qa", "/requests/rq_1");
+        let way = way_to(
+            "https://gate.example.org",
+            "https://id.example.org/realms/qa",
+            "/requests/rq_1",
+        );
         assert_eq!(
             way,
-            "/signin/https%3A%2F%2Fid.example.org%2Frealms%2Fqa?next=%2Frequests%2Frq_1"
+            "https://gate.example.org/signin/https%3A%2F%2Fid.example.org%2Frealms%2Fqa?next=%2Frequests%2Frq_1"
         );
-        assert_eq!(way_to("x", "//evil.example"), "/signin/x?next=%2F");
-        assert_eq!(host_of("https://id.example.org/realms/qa"), "id.example.org");
+        assert_eq!(way_to("", "x", "//evil.example"), "/signin/x?next=%2F");
     }
 }

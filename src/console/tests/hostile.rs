@@ -159,10 +159,14 @@ fn people(text: &str) -> Vec<(&'static str, String)> {
         explained: Some(&explained),
         problem: Some(&problem),
     };
+    let button = sign_in::ProviderButton {
+        host: text.to_owned(),
+        way: sign_in::way_to("", text, text),
+    };
     let mut pages = vec![
         ("problem", problem::page(&problem, None).into_string()),
         ("ask", ask::body(&asked).into_string()),
-        ("sign-in", sign_in::body(text, &[text], Some(&problem)).into_string()),
+        ("sign-in", sign_in::body(text, &[button], Some(&problem)).into_string()),
     ];
     pages.extend(of_requests(text, &profile));
     pages

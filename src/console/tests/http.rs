@@ -76,6 +76,30 @@ fn status(answer: &str) -> &str {
 }
 
 #[tokio::test]
+async fn a_problem_on_the_way_to_a_provider_and_back_is_a_page() {
+    let console = Console::open().await;
+    for (path, status, words) in [
+        ("/signin/https%3A%2F%2Fevil.example", "404", "people cannot sign in with"),
+        (
+            "/signin/callback/id.example.org?code=x&amp;state=y",
+            "403",
+            "was not begun in this browser",
+        ),
+        ("/signin/callback/id.example.org?code=x&code=y", "400", "invalid query"),
+    ] {
+        let answer = console.get("", path).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        assert!(
+            answer.contains("text/html") && answer.contains("content-security-policy") && answer.contains(words),
+            "{answer}"
+        );
+    }
+    let answer = console.served.call("POST /signin/callback/id.example.org", OWN, "").await;
+    assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
+    console.served.stop().await;
+}
+
+#[tokio::test]
 async fn every_answer_has_the_headers() {
     let console = Console::open().await;
     let page = console.get(&console.ana, "/mine").await;

@@ -51,6 +51,18 @@ pub(super) fn provider(error: &ProviderError) -> ProblemClass {
             .with("sign in with your token, or with an issuer of `GET /signin/providers`"),
         ProviderError::Away { .. } => class(StatusCode::SERVICE_UNAVAILABLE, "provider-away", "Provider unavailable")
             .with("try again in a moment; a token of the gate works all the same"),
+        ProviderError::NoDeviceFlow(_) => class(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "no-device-flow",
+            "Provider without a device flow",
+        )
+        .with("sign in at the console with a browser, or log in with your token: `tidegate login`"),
+        ProviderError::Busy(_) => class(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "provider-busy",
+            "Service unavailable: too many sign-ins",
+        )
+        .with("try again in a moment; a token of the gate works all the same"),
         ProviderError::Refused { .. } => class(StatusCode::FORBIDDEN, "provider-refused", "Forbidden by the provider")
             .with("sign in again, or ask whoever runs the provider"),
         ProviderError::Token(_) => class(StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized"),

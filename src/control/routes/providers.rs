@@ -1,6 +1,6 @@
 //! `/signin`: sign-ins at a provider, in a browser and on a device. Nobody has proved anything before.
 //!
-//! It shows no page: an answer is a redirect, or a problem.
+//! It shows no page: an answer is a redirect, or a problem, which the console makes a page of for browsers.
 
 use std::sync::Arc;
 
@@ -54,24 +54,32 @@ pub(in crate::control) async fn begin(
     State(gate): State<Arc<ControlContext>>,
     ConnectInfo(client): ConnectInfo<CallOrigin>,
     Path(issuer): Path<String>,
+    headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, ApiError> {
     let BeginQuery { next } = query(&uri)?;
     let begun = gate.service.begin_sign_in(&issuer, next.as_deref(), client.address).await?;
-    let cookie = sign_in_cookie::begun(&begun.browser, is_tls(&gate, &client));
+    let cookie = sign_in_cookie::begun(&begun.browser, client.is_tls_to_browser(&gate, &headers));
     Ok(to(&begun.location, [cookie]))
 }
 
-#[utoipa::path(get, path = "/signin/callback", tag = "signins", summary = "Takes a browser back from an issuer", responses((status = 303, description = "Signed in: to the path that was asked for")))]
+#[utoipa::path(get, path = "/signin/callback/{host}", tag = "signins", summary = "Takes a browser back from an issuer", params(("host" = String, Path, description = "The host of the issuer, with its port")), responses((status = 303, description = "Signed in: to the path that was asked for")))]
 pub(in crate::control) async fn callback(
     State(gate): State<Arc<ControlContext>>,
     ConnectInfo(client): ConnectInfo<CallOrigin>,
+    Path(host): Path<String>,
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, ApiError> {
     let CallbackQuery { state, code, iss, error } = query(&uri)?;
-    let answer = ProviderAnswer { state, code, iss, error };
-    let tls = is_tls(&gate, &client);
+    let answer = ProviderAnswer {
+        host,
+        state,
+        code,
+        iss,
+        error,
+    };
+    let tls = client.is_tls_to_browser(&gate, &headers);
     let browser = sign_in_cookie::read_begun(&headers, tls);
     let finished = gate.service.finish_sign_in(&answer, browser.as_ref(), client.address).await;
     let (view, secret, next) = proved(&client, finished).await?;
@@ -87,10 +95,11 @@ pub(in crate::control) async fn callback(
 #[utoipa::path(post, path = "/signin/device", tag = "signins", summary = "Asks an issuer for codes for a device (RFC 8628)", request_body = DeviceBody, responses((status = 201, description = "The code to type, and where", body = DeviceSignInBody)))]
 pub(in crate::control) async fn device(
     State(gate): State<Arc<ControlContext>>,
+    ConnectInfo(client): ConnectInfo<CallOrigin>,
     bytes: Bytes,
 ) -> Result<(StatusCode, Json<DeviceSignInBody>), ApiError> {
     let DeviceBody { issuer } = body(&bytes)?;
-    let device = gate.service.begin_device_sign_in(&issuer).await?;
+    let device = gate.service.begin_device_sign_in(&issuer, client.address).await?;
     Ok((
         StatusCode::CREATED,
         Json(DeviceSignInBody {
@@ -136,22 +145,12 @@ pub(in crate::control) async fn finish(
 async fn proved<T>(client: &CallOrigin, result: Result<T, AccessError>) -> Result<T, ApiError> {
     match result {
         Ok(proved) => Ok(proved),
-        Err(error @ AccessError::Provider(ProviderError::Away { .. })) => Err(error.into()),
+        Err(error @ AccessError::Provider(ProviderError::Away { .. } | ProviderError::Busy(_))) => Err(error.into()),
         Err(error) => Err(held_back(client, error.into()).await),
     }
 }
 
-/// Returns true if browsers reach the gate over TLS: its own, or that of a proxy at the console's address.
-fn is_tls(gate: &ControlContext, client: &CallOrigin) -> bool {
-    let rules = gate.service.rules();
-    client.is_tls()
-        || rules
-            .console_address
-            .as_deref()
-            .is_some_and(|address| address.starts_with("https://"))
-}
-
-/// Returns a redirect that no cache keeps.
+/// Returns a redirect that no cache keeps, and that tells no other site where it comes from.
 fn to(location: &str, cookies: impl IntoIterator<Item = HeaderValue>) -> Response {
     let mut response = StatusCode::SEE_OTHER.into_response();
     let headers = response.headers_mut();

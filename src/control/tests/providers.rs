@@ -28,6 +28,9 @@ struct Play {
     challenge: String,
     /// Answers about a device that has not been let in.
     pending: Vec<&'static str>,
+    /// The number of codes for devices that were asked for; whether there are any.
+    devices: u32,
+    without_devices: bool,
     asked: Vec<Value>,
 }
 
@@ -40,10 +43,11 @@ struct House {
 }
 
 async fn metadata(State((play, _)): State<(Played, Arc<jsonwebtoken::EncodingKey>)>) -> Json<Value> {
-    let url = play.lock().url.clone();
+    let play = play.lock();
+    let (url, without_devices) = (&play.url, play.without_devices);
     Json(json!({
         "issuer": url, "authorization_endpoint": format!("{url}/authorize"), "token_endpoint": format!("{url}/token"),
-        "device_authorization_endpoint": format!("{url}/device"), "jwks_uri": format!("{url}/jwks"),
+        "device_authorization_endpoint": (!without_devices).then(|| format!("{url}/device")), "jwks_uri": format!("{url}/jwks"),
     }))
 }
 
@@ -82,6 +86,7 @@ async fn token(
 }
 
 async fn device(State((play, _)): State<(Played, Arc<jsonwebtoken::EncodingKey>)>) -> Json<Value> {
+    play.lock().devices += 1;
     let url = play.lock().url.clone();
     Json(json!({
         "device_code": "d3vice", "user_code": "ABCD-EFGH", "verification_uri": format!("{url}/activate"), "expires_in": 600,
@@ -124,6 +129,7 @@ impl House {
         };
         let wanted = Wanted {
             issuers: Issuers::new(vec![settings]),
+            tcp: true,
             console_address: Some("https://gate.example.org:7433".to_owned()),
             ..Wanted::default()
         };
@@ -137,7 +143,8 @@ impl House {
     /// Sends a browser to the provider: returns its cookie and the state, and notes the rest for the provider.
     async fn begin(&self, next: &str) -> (String, String) {
         let issuer = self.play.lock().url.replace(':', "%3A").replace('/', "%2F");
-        let answer = self.served.call(&format!("GET /signin/{issuer}?next={next}"), "", "").await;
+        let host = "host: gate.example.org:7433\r\n";
+        let answer = self.served.call(&format!("GET /signin/{issuer}?next={next}"), host, "").await;
         assert!(answer.starts_with("HTTP/1.1 303"), "{answer}");
         let location = reqwest::Url::parse(header(&answer, "location").unwrap()).unwrap();
         let query: BTreeMap<String, String> = location.query_pairs().into_owned().collect();
@@ -145,7 +152,10 @@ impl House {
             location.as_str().starts_with(&format!("{}/authorize?", self.play.lock().url)),
             "{location}"
         );
-        assert_eq!(query["redirect_uri"], "https://gate.example.org:7433/signin/callback");
+        assert_eq!(
+            query["redirect_uri"],
+            format!("https://gate.example.org:7433/signin/callback/{}", self.host())
+        );
         let fixed = ["response_type", "client_id", "scope", "code_challenge_method"].map(|name| query[name].as_str());
         assert_eq!(fixed, ["code", "tidegate-console", "openid email", "S256"]);
         let mut play = self.play.lock();
@@ -156,10 +166,22 @@ impl House {
         (cookie.split(';').next().unwrap().to_owned(), query["state"].clone())
     }
 
+    /// The provider's host.
+    fn host(&self) -> String {
+        self.play.lock().url.trim_start_matches("http://").to_owned()
+    }
+
     /// The browser comes back with this query.
     async fn back(&self, cookie: &str, query: &str) -> String {
-        let headers = format!("cookie: {cookie}\r\n");
-        self.served.call(&format!("GET /signin/callback?{query}"), &headers, "").await
+        self.back_at(&self.host(), cookie, query).await
+    }
+
+    /// The browser comes back to the address of this host.
+    async fn back_at(&self, host: &str, cookie: &str, query: &str) -> String {
+        let headers = format!("host: gate.example.org:7433\r\ncookie: {cookie}\r\n");
+        self.served
+            .call(&format!("GET /signin/callback/{host}?{query}"), &headers, "")
+            .await
     }
 }
 
@@ -195,7 +217,8 @@ async fn a_browser_comes_back_signed_in() {
         "{me}"
     );
     let asked = house.play.lock().asked.pop().unwrap();
-    assert_eq!(asked["form"]["redirect_uri"], "https://gate.example.org:7433/signin/callback");
+    let back = format!("https://gate.example.org:7433/signin/callback/{}", house.host());
+    assert_eq!(asked["form"]["redirect_uri"], back);
     let basic = base64::engine::general_purpose::STANDARD.encode("tidegate-console:s3+cret");
     assert_eq!(asked["basic"], format!("Basic {basic}"));
     // Once.
@@ -209,14 +232,13 @@ async fn a_browser_comes_back_signed_in() {
     assert!(me.starts_with("HTTP/1.1 401"), "{me}");
     let (cookie, state) = house.begin("/").await;
     let refused = house.back(&cookie, &format!("code=good&state={state}")).await;
-    assert_eq!(problem(&refused), "401 unauthorized");
+    assert_eq!(problem(&refused), "401 not-signed-in");
     house.served.stop().await;
 }
 
 #[tokio::test]
 async fn what_was_not_asked_for_signs_nobody_in() {
     let house = House::open().await;
-    let url = house.play.lock().url.clone();
     let (other, _) = house.begin("/").await;
     for (claims, query, cookie, expected) in [
         (json!({}), "code=good&state=foreign", None, "403 no-such-state"),
@@ -231,28 +253,33 @@ async fn what_was_not_asked_for_signs_nobody_in() {
             None,
             "403 provider-refused",
         ),
-        (json!({"nonce": "foreign"}), "code=good&state=STATE", None, "401 unauthorized"),
-        (json!({"nonce": null}), "code=good&state=STATE", None, "401 unauthorized"),
-        (json!({"aud": "tidegate"}), "code=good&state=STATE", None, "401 unauthorized"),
+        (
+            json!({"nonce": "foreign"}),
+            "code=good&state=STATE",
+            None,
+            "401 not-signed-in",
+        ),
+        (json!({"nonce": null}), "code=good&state=STATE", None, "401 not-signed-in"),
+        (json!({"aud": "tidegate"}), "code=good&state=STATE", None, "401 not-signed-in"),
         (
             json!({"aud": ["tidegate-console", "other"]}),
             "code=good&state=STATE",
             None,
-            "401 unauthorized",
+            "401 not-signed-in",
         ),
-        (json!({"azp": "other"}), "code=good&state=STATE", None, "401 unauthorized"),
+        (json!({"azp": "other"}), "code=good&state=STATE", None, "401 not-signed-in"),
         (
             json!({"iss": "https://evil.example"}),
             "code=good&state=STATE",
             None,
-            "401 unauthorized",
+            "401 not-signed-in",
         ),
-        (json!({"exp": 1}), "code=good&state=STATE", None, "401 unauthorized"),
+        (json!({"exp": 1}), "code=good&state=STATE", None, "401 not-signed-in"),
         (
             json!({"email_verified": false}),
             "code=good&state=STATE",
             None,
-            "401 unauthorized",
+            "401 not-signed-in",
         ),
     ] {
         let (own, state) = house.begin("/").await;
@@ -262,7 +289,20 @@ async fn what_was_not_asked_for_signs_nobody_in() {
         assert!(!answer.contains("set-cookie"), "{answer}");
     }
     assert_eq!(house.served.json("GET /v1/signins", "").await["sign_ins"], json!([]));
-    house.play.lock().claims = Value::Null;
+    house.served.stop().await;
+}
+
+#[tokio::test]
+async fn a_browser_comes_back_from_one_issuer_to_one_host() {
+    let house = House::open().await;
+    let url = house.play.lock().url.clone();
+    // A code that another issuer brought.
+    let (cookie, state) = house.begin("/").await;
+    let elsewhere = house
+        .back_at("evil.example", &cookie, &format!("code=good&state={state}"))
+        .await;
+    assert_eq!(problem(&elsewhere), "403 provider-refused");
+    assert!(elsewhere.contains("address of another issuer"), "{elsewhere}");
     // To another host nobody goes on.
     let (cookie, state) = house.begin("%2F%2Fevil.example").await;
     let answer = house
@@ -308,6 +348,57 @@ async fn a_device_signs_in_through_the_gate() {
             .await
             .contains("id:ana@example.com")
     );
+    house.served.stop().await;
+}
+
+#[tokio::test]
+async fn behind_a_proxy_on_tls_only_the_cookie_of_tls_counts() {
+    let house = House::open().await;
+    let (cookie, state) = house.begin("/").await;
+    let answer = house.back(&cookie, &format!("code=good&state={state}")).await;
+    let signed_in = header(&answer, "set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    let planted = signed_in.trim_start_matches("__Host-").to_owned();
+    for (host, cookie, status) in [
+        ("gate.example.org:7433", &signed_in, "200"),
+        ("GATE.example.org:7433", &signed_in, "200"),
+        // Anybody on the path of plain HTTP can plant it.
+        ("gate.example.org:7433", &planted, "401"),
+        // This machine's own browser.
+        ("127.0.0.1:7480", &planted, "200"),
+    ] {
+        let headers = format!("host: {host}\r\ncookie: {cookie}\r\n");
+        let me = house.served.call("GET /v1/me", &headers, "").await;
+        assert!(me.starts_with(&format!("HTTP/1.1 {status}")), "{host} {cookie}: {me}");
+    }
+    house.served.stop().await;
+}
+
+#[tokio::test]
+async fn strangers_cannot_keep_a_provider_busy() {
+    let house = House::open().await;
+    let body = json!({ "issuer": house.play.lock().url.clone() }).to_string();
+    let begin = async || house.served.call_tcp("POST /signin/device", "", &body).await;
+    for _ in 0..60 {
+        assert!(begin().await.starts_with("HTTP/1.1 201"));
+    }
+    let refused = begin().await;
+    assert_eq!(problem(&refused), "429 too-many-requests");
+    assert!(
+        header(&refused, "retry-after").is_some_and(|wait| wait.parse::<u32>().is_ok_and(|wait| wait <= 60)),
+        "{refused}"
+    );
+    assert_eq!(house.play.lock().devices, 60);
+    house.served.stop().await;
+}
+
+#[tokio::test]
+async fn a_provider_without_a_device_flow_says_so() {
+    let house = House::open().await;
+    house.play.lock().without_devices = true;
+    let body = json!({ "issuer": house.play.lock().url.clone() }).to_string();
+    let refused = house.served.call("POST /signin/device", "", &body).await;
+    assert_eq!(problem(&refused), "422 no-device-flow");
+    assert!(refused.contains("at the console with a browser"), "{refused}");
     house.served.stop().await;
 }
 
