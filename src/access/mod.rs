@@ -19,6 +19,7 @@ pub mod identity_limiter;
 mod join;
 mod list;
 mod offers;
+mod one_time_secrets;
 mod pending_sign_ins;
 pub mod policy;
 mod provider_sign_ins;
@@ -28,6 +29,7 @@ mod recorded_decision;
 mod sign_ins;
 pub mod strangers;
 mod submit;
+mod terminal_sign_ins;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -62,11 +64,13 @@ pub use caller::{Caller, CallerStanding};
 pub use explain::{ExplanationView, HypotheticalQuestion, QuestionSubject, RemedyView, VerdictView};
 pub use identify::IdentifyError;
 pub use offers::ProfileView;
+pub use one_time_secrets::challenge_of;
 use pending_sign_ins::PendingSignIns;
 pub use pending_sign_ins::local_path;
 pub use provider_sign_ins::{BegunSignIn, CALLBACK_PATH, ProviderAnswer};
 use rate_limit::RateLimiter;
 use strangers::Network;
+use terminal_sign_ins::AwaitedTerminals;
 
 /// Configuration of access decisions; replaced as a whole at a reload.
 #[derive(Debug)]
@@ -289,6 +293,9 @@ pub enum AccessError {
     /// A browser came back from a provider without a sign-in that it has begun.
     #[error("this sign-in was not begun in this browser, or it took longer than ten minutes")]
     NoSuchState,
+    /// A terminal came with a code that is not good, or no longer.
+    #[error("this code signs nobody in: it was used, is older than a minute, or is another program's")]
+    NoSuchCode,
     /// The person that a provider names may not sign in, or nothing proves who it is. The log has the reason.
     #[error("the answer of {0} lets nobody in here")]
     NotSignedIn(String),
@@ -385,6 +392,7 @@ struct ServiceInner {
     turns: TurnQueues,
     pending_sign_ins: PendingSignIns,
     device_sign_ins: RateLimiter<Network>,
+    terminals: AwaitedTerminals,
 }
 
 /// Result of a login's request for access: an existing grant or a request.
@@ -418,6 +426,7 @@ impl AccessService {
             turns: TurnQueues::default(),
             pending_sign_ins: PendingSignIns::default(),
             device_sign_ins: RateLimiter::default(),
+            terminals: AwaitedTerminals::default(),
         }))
     }
 

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
-use sha2::{Digest as _, Sha256};
 
+use super::one_time_secrets::digest;
 use super::strangers::Network;
 use crate::base::secret::Secret;
 
@@ -95,11 +95,6 @@ impl PendingSignIns {
 
 fn is_over(begun: &AwaitedSignIn, now: Timestamp) -> bool {
     now.duration_since(begun.since) >= MAX_AGE
-}
-
-/// Returns a hash, so that a comparison of it tells nothing about the value.
-fn digest(text: &str) -> [u8; 32] {
-    Sha256::digest(text.as_bytes()).into()
 }
 
 /// Returns the path to go on to after a sign-in, which is kept until then: of this host, and not too long.

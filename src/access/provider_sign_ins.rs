@@ -6,10 +6,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use sha2::{Digest as _, Sha256};
-
+use super::one_time_secrets::{challenge_of, random};
 use super::pending_sign_ins::{PendingSignIn, next_path};
 use super::strangers::Network;
 use super::{AccessError, AccessRules, AccessService, Caller, IdentifyError, Principal};
@@ -20,8 +17,6 @@ use crate::identity::{
 use crate::ledger::SignInView;
 use crate::model::sign_in::SignInVia;
 
-/// Number of random bytes of a state, a nonce, a PKCE verifier and a browser's secret: 256 bits (RFC 7636, section 7.1).
-const RANDOM_BYTES: usize = 32;
 /// Path that browsers come back to; the host of the issuer is put behind it. An address of its own for each issuer keeps a code from
 /// being brought to another one (RFC 9700, section 4.4.2.2), also of those that do not name themselves in their answers.
 pub const CALLBACK_PATH: &str = "/signin/callback";
@@ -63,7 +58,7 @@ impl AccessService {
         let rules = self.rules();
         let redirect_uri = callback(&rules, rules.issuers.provider_settings(issuer)?)?;
         let [state, nonce, verifier, browser] = [random()?, random()?, random()?, random()?];
-        let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.expose().as_bytes()));
+        let challenge = challenge_of(&verifier);
         let question = AuthorizationQuestion {
             state: state.expose(),
             nonce: nonce.expose(),
@@ -189,10 +184,4 @@ fn callback(rules: &AccessRules, issuer: &IssuerSettings) -> Result<String, Acce
     let missing = || AccessError::Invalid("this gate has no address for browsers; its operator sets console.address".to_owned());
     let address = rules.console_address.as_deref().ok_or_else(missing)?;
     Ok(format!("{address}{CALLBACK_PATH}/{}", issuer.host()))
-}
-
-fn random() -> Result<Secret<String>, AccessError> {
-    let mut random = [0; RANDOM_BYTES];
-    getrandom::fill(&mut random).map_err(crate::ledger::LedgerError::from)?;
-    Ok(Secret::new(URL_SAFE_NO_PAD.encode(random)))
 }

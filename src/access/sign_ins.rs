@@ -2,8 +2,10 @@
 //!
 //! It proves no identity: [`super::identify`] has done that. The ledger keeps the sign-ins.
 //!
-//! INVARIANT: a sign-in lasts no longer than the token that it was made with (one at a provider is made with the person), and none
-//! is made from another; others' sign-ins are visible to callers that may administer, and to nobody else.
+//! INVARIANT: a sign-in lasts no longer than the token that it was made with (one at a provider is made with the person); one that
+//! lets a terminal in gives it its own age and end; others' sign-ins are visible to callers that may administer, and to nobody else.
+
+use std::net::IpAddr;
 
 use jiff::Timestamp;
 
@@ -22,12 +24,24 @@ impl AccessService {
         if who.sign_in.is_some() {
             return Err(AccessError::SignedInAlready);
         }
-        let longest = self.rules().sign_ins.longest;
-        let latest = self.0.clock.now().checked_add(longest).unwrap_or(Timestamp::MAX);
+        self.new_sign_in(caller, via, who.client).await
+    }
+
+    /// Makes a sign-in for a person, whose own is as old and lasts as long, if there is one.
+    pub(super) async fn new_sign_in(
+        &self,
+        caller: &Caller,
+        via: SignInVia,
+        client: Option<IpAddr>,
+    ) -> Result<(SignInView, Secret<String>), AccessError> {
+        let who = caller.person()?;
+        let proved_at = who.sign_in.as_ref().map_or_else(|| self.0.clock.now(), |sign_in| sign_in.at);
+        let latest = proved_at.checked_add(self.rules().sign_ins.longest).unwrap_or(Timestamp::MAX);
         let new = NewSignIn {
             identity: who.identity.clone(),
             via,
-            client: who.client,
+            client,
+            proved_at,
             expires_at: who.proof_until.map_or(latest, |until| until.min(latest)),
         };
         let (service, caller) = (self.clone(), caller.clone());

@@ -6,6 +6,7 @@ mod access;
 mod address;
 pub mod args;
 pub mod audit;
+mod browser;
 mod client;
 mod client_error;
 mod clock;

@@ -13,6 +13,7 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr
 
 use super::address::ControlEndpoint;
 use super::args::RemoteArgs;
+use super::browser;
 use super::client::{ControlClient, seen};
 use super::client_error::ClientError;
 use super::device;
@@ -29,24 +30,33 @@ use crate::control::model::Me;
 const MAX_TOKEN_BYTES: u64 = 64 * 1024;
 const MAX_TYPED_BYTES: usize = 64 * 1024;
 
-/// Checks a token at the gate and stores it.
+/// Way by which a person proves who they are.
+pub(super) enum SignInWay {
+    /// With a token.
+    Token,
+    /// At a provider, of this name or the only one, with a code.
+    Code(Option<String>),
+    /// At the console, with the browser of this machine.
+    Browser,
+}
+
+/// Checks a token at the gate, or signs in there, and stores the token or the secret of the sign-in.
 pub(super) async fn login(
     config: &Path,
     remote: &RemoteArgs,
     trust: Option<GateTrust>,
-    sign_in: Option<String>,
+    instead: SignInWay,
 ) -> anyhow::Result<()> {
     let folder = folder().context("cannot store the login: neither XDG_CONFIG_HOME nor HOME is set")?;
     let place = endpoint::place(config, &remote.place)?;
     let trust = settle(&place, trust).await?;
     let given = endpoint::given_token(&remote.place, &EndpointEnvironment::read());
-    let token = match (sign_in, given) {
-        (Some(issuer), _) => {
-            let client = ControlClient::with(place.clone(), trust.clone(), Secret::new(String::new()))?;
-            device::sign_in(&client, Some(issuer).filter(|issuer| !issuer.is_empty())).await?
-        }
-        (None, Some(from)) => endpoint::token(&from)?,
-        (None, None) => ask_for_token(&place)?,
+    let stranger = ControlClient::with(place.clone(), trust.clone(), Secret::new(String::new()))?;
+    let token = match (instead, given) {
+        (SignInWay::Code(issuer), _) => device::sign_in(&stranger, issuer).await?,
+        (SignInWay::Browser, _) => browser::sign_in(&stranger).await?,
+        (SignInWay::Token, Some(from)) => endpoint::token(&from)?,
+        (SignInWay::Token, None) => ask_for_token(&place)?,
     };
     if token.expose().is_empty() {
         bail!("no token given; an operator of the gate creates one: tidegate user add NAME");

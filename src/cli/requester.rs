@@ -32,10 +32,16 @@ pub(super) async fn run(config: &Path, command: RequesterCommand) -> anyhow::Res
             ca,
             trust,
             sign_in,
+            browser,
             remote,
         } => {
             let trust = trust.map(GateTrust::Pin).or(ca.map(GateTrust::Ca));
-            profile::login(config, &remote, trust, sign_in).await
+            let way = match sign_in {
+                _ if browser => profile::SignInWay::Browser,
+                Some(issuer) => profile::SignInWay::Code(Some(issuer).filter(|issuer| !issuer.is_empty())),
+                None => profile::SignInWay::Token,
+            };
+            profile::login(config, &remote, trust, way).await
         }
         RequesterCommand::Logout => profile::logout(),
         RequesterCommand::Whoami { remote } => profile::whoami(config, &remote).await,

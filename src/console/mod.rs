@@ -26,7 +26,7 @@ use axum::{Router, middleware};
 
 use crate::control::model::Problem;
 use crate::control::{ApiError, ControlContext, authenticate, sign_in_ways, visitor};
-use pages::{ask, card, decide, gate, live, log, mine, policies, request, sign_in, story, touched, users, window};
+use pages::{ask, card, decide, gate, live, log, mine, policies, request, sign_in, story, terminal, touched, users, window};
 
 /// Returns the pages, for every path that the API does not have.
 pub fn router(gate: Arc<ControlContext>) -> Router {
@@ -72,6 +72,7 @@ fn of_people() -> Router<Arc<ControlContext>> {
         .route("/gate/targets/{name}", get(gate::target))
         .route("/gate/users", get(users::page).post(users::change))
         .route("/gate/policies", get(policies::page))
+        .route("/terminal", get(terminal::page).post(terminal::let_in))
         .route("/signout", post(sign_in::leave))
 }
 

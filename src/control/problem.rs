@@ -260,6 +260,8 @@ fn access(error: &AccessError) -> ProblemClass {
             .with("request access (`tidegate request`), or ask another operator"),
         AccessError::NoSuchState => class(StatusCode::FORBIDDEN, "no-such-state", "Forbidden: no such sign-in")
             .with("sign in again from the gate's own page, at the address where it comes back to (`console.address`)"),
+        AccessError::NoSuchCode => class(StatusCode::FORBIDDEN, "no-such-code", "Forbidden: no such code")
+            .with("begin again in the terminal: `tidegate login --browser`"),
         AccessError::NotSignedIn(_) => class(StatusCode::UNAUTHORIZED, "not-signed-in", "Unauthorized by the provider's answer")
             .with("sign in again; if that does not help, ask the gate's operator: `tidegate log --event identity_refused` has the reason"),
         AccessError::TooManyDevices { .. } => class(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Rate limited")

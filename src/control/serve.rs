@@ -27,7 +27,9 @@ use super::listen::{self, ServedListener, TcpFront};
 use super::long_poll::LongPollLimiter;
 use super::openapi::{self, ApiDocument, RenderedDocument};
 use super::problem::ApiError;
-use super::routes::{audit, clock, events, grants, policy, providers, reload, requests, sessions, sign_ins, targets, users};
+use super::routes::{
+    audit, clock, events, grants, policy, providers, reload, requests, sessions, sign_ins, targets, terminals, users,
+};
 use super::{ControlContext, evidence, files, log, routes};
 use crate::base::tls::ServerTlsCell;
 
@@ -221,6 +223,7 @@ fn authenticated() -> OpenApiRouter<Arc<ControlContext>> {
         .routes(routes!(sessions::kill))
         .routes(routes!(sign_ins::list, sign_ins::create))
         .routes(routes!(sign_ins::end))
+        .routes(routes!(terminals::let_in))
         .routes(routes!(users::list, users::create))
         .routes(routes!(users::rotate))
         .routes(routes!(users::disable))
@@ -248,6 +251,7 @@ fn open() -> OpenApiRouter<Arc<ControlContext>> {
         .routes(routes!(providers::providers))
         .routes(routes!(providers::device))
         .routes(routes!(providers::finish))
+        .routes(routes!(terminals::finish))
 }
 
 /// Returns the calls of browsers that sign in with a provider, for whoever makes pages of their problems.

@@ -51,6 +51,8 @@ pub struct NewSignIn {
     pub via: SignInVia,
     /// Address of the client.
     pub client: Option<IpAddr>,
+    /// Time at which the person has proved who they are.
+    pub proved_at: Timestamp,
     /// Latest end.
     pub expires_at: Timestamp,
 }
@@ -275,7 +277,7 @@ impl LedgerInner {
                 issuer,
                 via: new.via,
                 client: new.client,
-                created_at: now,
+                created_at: new.proved_at,
                 last_used_at: now,
                 expires_at: new.expires_at,
                 ended: None,

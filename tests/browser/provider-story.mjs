@@ -15,7 +15,7 @@ import { open } from './driver.mjs';
 const [home] = process.argv.slice(2);
 const given = JSON.parse(readFileSync(0, 'utf8'));
 const host = new URL(given.issuer).host;
-const { browser, complaints, seen, person, look } = await open(home, [new URL(given.url).origin, given.issuer]);
+const { browser, complaints, seen, person, look } = await open(home, [new URL(given.url).origin, given.issuer], /^http:\/\/127\.0\.0\.1:\d+$/);
 
 // On the provider's own pages: who somebody is, and that the gate may know it.
 async function enter(page, name) {
@@ -75,30 +75,48 @@ for (const [name, step, status, words] of [
   await page.waitForURL('**/signin**');
 }
 
-// A terminal shows an address and a code; a browser anywhere lets it in.
+// A terminal is let in by the browser of its own machine, which brings it a code.
 const folder = mkdtempSync(join(tmpdir(), 'tidegate-terminal-'));
 const environment = { PATH: process.env.PATH, HOME: folder, XDG_CONFIG_HOME: folder };
 const run = (...args) => spawn(given.tidegate, args, { env: environment, stdio: ['ignore', 'pipe', 'pipe'] });
-const login = run('login', '--sign-in', '--control', given.url);
-let told = '';
-let address;
-for await (const line of createInterface({ input: login.stderr })) {
-  told += `${line}\n`;
-  address = line.match(/Open (\S+) and check/)?.[1];
-  if (address) break;
+// A login that has begun: the address that it shows, and the code.
+async function login(way) {
+  const program = run('login', way, '--control', given.url);
+  let told = '';
+  for await (const line of createInterface({ input: program.stderr })) {
+    told += `${line}\n`;
+    const [, address, code] = line.match(/Open (\S+) (?:and|in).* the code (\S+)/) ?? [];
+    const ended = async () => assert.equal(program.exitCode ?? (await once(program, 'exit'))[0], 0, told);
+    if (address) return { address, code, ended };
+  }
+  throw new Error(told);
 }
-assert.ok(address?.startsWith(given.issuer), told);
+async function whoami() {
+  let said = '';
+  for await (const part of run('whoami').stdout) said += part;
+  return said;
+}
+
+const here = await login('--browser');
+await eve.goto(here.address);
+assert.ok((await eve.locator('main').innerText()).includes(here.code), 'both show one code');
+await look(eve, 'terminal');
+await eve.getByRole('button', { name: 'Let it in' }).click();
+await eve.getByText('You are signed in in the terminal.').waitFor();
+await here.ended();
+assert.ok((await whoami()).includes('id:eve@example.com'));
+
+// Another shows an address and a code; a browser anywhere lets it in.
+const { address, code, ended } = await login('--sign-in');
+assert.ok(address.startsWith(given.issuer), address);
 const phone = await person();
 await phone.goto(address);
+assert.ok((await phone.locator('body').innerText()).replaceAll('-', '').includes(code.replaceAll('-', '')), 'both show one code');
 await phone.locator('button[type="submit"]').first().click();
 await enter(phone, 'lena@example.com');
 await phone.getByText('Sign-in Success').waitFor();
-const [code] = login.exitCode === null ? await once(login, 'exit') : [login.exitCode];
-assert.equal(code, 0, told);
-const whoami = run('whoami');
-let said = '';
-for await (const part of whoami.stdout) said += part;
-assert.ok(said.includes('id:lena@example.com'), said);
+await ended();
+assert.ok((await whoami()).includes('id:lena@example.com'));
 rmSync(folder, { recursive: true });
 
 await browser.close();

@@ -195,3 +195,37 @@ async fn an_older_schema_is_not_told_of_it() {
         .await;
     assert_eq!(view.unwrap().status, "approved");
 }
+
+#[tokio::test]
+async fn a_terminal_comes_once_in_time_with_its_own_verifier() {
+    let bench = Bench::new();
+    let ana = bench.signed_in(&bench.caller("ana", &["qa"]).await).await;
+    bench.pass(Duration::from_mins(10));
+    let [own, other] = ["own", "other"].map(|text| Secret::new(text.to_owned()));
+    let let_in = || bench.service.let_terminal_in(&ana, &challenge_of(&own)).unwrap();
+    let finish = async |code: &Secret<String>, verifier: &Secret<String>| {
+        let finished = bench.service.finish_terminal_sign_in(code, verifier, Some(CLIENT)).await;
+        finished.map_err(|error| matches!(error, AccessError::NoSuchCode))
+    };
+    let code = let_in();
+    assert_eq!(finish(&code, &other).await.err(), Some(true));
+    assert_eq!(finish(&other, &own).await.err(), Some(true));
+    let (view, secret) = finish(&code, &own).await.unwrap();
+    assert_eq!(finish(&code, &own).await.err(), Some(true), "once");
+    // It is as old as the browser's, so it is no fresh sign-in, and ends with it.
+    let terminal = bench.bearer(secret).await;
+    let (theirs, own_sign_in) = (terminal.person().unwrap(), ana.person().unwrap());
+    assert_eq!(theirs.sign_in.as_ref().unwrap().at, own_sign_in.sign_in.as_ref().unwrap().at);
+    assert_eq!((theirs.proof_until, view.via), (own_sign_in.proof_until, SignInVia::Cli));
+    let late = let_in();
+    bench.pass(Duration::from_mins(1));
+    assert_eq!(finish(&late, &own).await.err(), Some(true));
+    // Who was let in by somebody who is disabled meanwhile stays out.
+    let code = let_in();
+    bench.ledger.disable_user(own_sign_in.name(), "ops").await.unwrap();
+    assert_eq!(finish(&code, &own).await.err(), Some(false));
+    for challenge in ["", "short", &"x".repeat(43), &format!("{}=", challenge_of(&own))] {
+        let refused = bench.service.let_terminal_in(&ana, challenge);
+        assert!(matches!(refused, Err(AccessError::Invalid(_))), "{challenge}");
+    }
+}

@@ -24,7 +24,8 @@ pub enum RequesterCommand {
 Examples:
   tidegate login --control https://gate.example.org:7433   prompts for your token
   tidegate login --token-file ana.token
-  tidegate login --sign-in                  with your organisation's account
+  tidegate login --browser                  with the browser of this machine
+  tidegate login --sign-in                  with a code, in a browser anywhere
   vault read -field=token secret/tidegate | tidegate login
 
 An operator of the gate creates your token: tidegate user add NAME.")]
@@ -35,9 +36,12 @@ An operator of the gate creates your token: tidegate user add NAME.")]
         /// Trusts the certificate with this SHA-256; the gate logs it at its start
         #[arg(long, value_name = "SHA256")]
         trust: Option<Fingerprint>,
-        /// Signs in with an identity provider in your browser, in place of a token
+        /// Signs in with an identity provider, with a code that a browser anywhere takes
         #[arg(long, value_name = "ISSUER", num_args = 0..=1, default_missing_value = "")]
         sign_in: Option<String>,
+        /// Signs in at the console, in a browser on this machine, in place of a token
+        #[arg(long, conflicts_with = "sign_in")]
+        browser: bool,
         /// Address of the gate, and output format.
         #[command(flatten)]
         remote: RemoteArgs,

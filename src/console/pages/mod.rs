@@ -13,6 +13,7 @@ pub(super) mod policies;
 pub(super) mod request;
 pub(super) mod sign_in;
 pub(super) mod story;
+pub(super) mod terminal;
 pub(super) mod touched;
 pub(super) mod users;
 pub(super) mod window;

@@ -50,6 +50,8 @@ pub(in crate::console) struct Frame<'a> {
     pub(in crate::console) subject: Option<&'a str>,
     /// True if the page waits for something; without a script it is asked for again.
     pub(in crate::console) waits: bool,
+    /// Address that the browser goes on to by itself.
+    pub(in crate::console) onward: Option<&'a str>,
     /// Sentence at the head of the page.
     pub(in crate::console) notice: Option<&'static str>,
     /// Gate time.
@@ -66,6 +68,7 @@ impl<'a> Frame<'a> {
             follow: "",
             subject: None,
             waits: false,
+            onward: None,
             notice: None,
             now: None,
         }
@@ -86,6 +89,7 @@ pub(in crate::console) fn page(frame: &Frame<'_>, body: &Markup) -> Markup {
                 link rel="stylesheet" href=(assets::style());
                 script src=(assets::script()) defer {}
                 // Without a script a page that waits asks again.
+                @if let Some(onward) = frame.onward { meta http-equiv="refresh" content={ "0; url=" (onward) }; }
                 @if frame.waits { noscript { meta http-equiv="refresh" content="10"; } }
             }
             body {

@@ -29,10 +29,14 @@ pub struct IssuedSignIn {
 }
 
 /// Issuers that people can sign in with: `GET /signin/providers`.
+#[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ProvidersBody {
     /// Issuers, in the order of the configuration.
     pub providers: Vec<ProviderBody>,
+    /// Address of the console, if it is known.
+    #[schema(nullable = false)]
+    pub console: Option<String>,
 }
 
 /// Issuer that people can sign in with.
@@ -88,6 +92,42 @@ pub struct DeviceFinish {
     pub issued: Option<IssuedSignIn>,
     /// True if the device asks too often: its interval grows by 5 seconds.
     pub slow_down: bool,
+}
+
+/// Program on the caller's machine that is let in: `POST /v1/signins/terminals`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TerminalBody {
+    /// SHA-256 of the program's verifier, in base64url (RFC 7636).
+    pub challenge: String,
+}
+
+impl TerminalBody {
+    /// Number of letters of the challenge that the terminal and the page show.
+    const SHOWN_LETTERS: usize = 8;
+
+    /// Returns the code by which a person tells their own program.
+    #[must_use]
+    pub fn shown_code(&self) -> &str {
+        self.challenge.get(..Self::SHOWN_LETTERS).unwrap_or(&self.challenge)
+    }
+}
+
+/// Code for a program that was let in.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+pub struct TerminalCode {
+    /// Code for `POST /signin/terminal`, good once and for a minute.
+    pub code: String,
+}
+
+/// Program that comes with its code: `POST /signin/terminal`.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TerminalStepBody {
+    /// Code that the browser brought.
+    pub code: String,
+    /// Verifier of the challenge.
+    pub verifier: String,
 }
 
 /// Sign-ins that have not ended: `GET /v1/signins`.

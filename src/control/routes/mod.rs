@@ -14,6 +14,7 @@ pub(super) mod requests;
 pub(super) mod sessions;
 pub(super) mod sign_ins;
 pub(super) mod targets;
+pub(super) mod terminals;
 pub(super) mod users;
 
 use axum::Json;

@@ -46,6 +46,7 @@ pub(in crate::control) async fn providers(State(gate): State<Arc<ControlContext>
     });
     Json(ProvidersBody {
         providers: providers.collect(),
+        console: rules.console_address.clone(),
     })
 }
 
@@ -142,7 +143,7 @@ pub(in crate::control) async fn finish(
 }
 
 /// Counts what proves nothing like a failed login, and holds its answer back. What a provider lacks is nobody's failure.
-async fn proved<T>(client: &CallOrigin, result: Result<T, AccessError>) -> Result<T, ApiError> {
+pub(super) async fn proved<T>(client: &CallOrigin, result: Result<T, AccessError>) -> Result<T, ApiError> {
     match result {
         Ok(proved) => Ok(proved),
         Err(error @ AccessError::Provider(ProviderError::Away { .. } | ProviderError::Busy(_))) => Err(error.into()),

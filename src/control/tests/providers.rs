@@ -320,7 +320,8 @@ async fn a_device_signs_in_through_the_gate() {
     let issuer = house.play.lock().url.clone();
     let body = json!({ "issuer": issuer }).to_string();
     let listed = house.served.call("GET /signin/providers", "", "").await;
-    assert!(listed.ends_with(&format!(r#"{{"providers":[{body}]}}"#)), "{listed}");
+    let rest = r#""console":"https://gate.example.org:7433"}"#;
+    assert!(listed.ends_with(&format!(r#"{{"providers":[{body}],{rest}"#)), "{listed}");
     let begun = house.served.call("POST /signin/device", "", &body).await;
     let begun: Value = serde_json::from_str(begun.lines().last().unwrap()).unwrap();
     assert_eq!((&begun["user_code"], &begun["interval"]), (&json!("ABCD-EFGH"), &json!(5)));

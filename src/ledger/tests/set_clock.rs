@@ -31,6 +31,7 @@ async fn a_clock_that_is_set_back_revives_nothing() {
         },
         via: crate::model::sign_in::SignInVia::Cli,
         client: None,
+        proved_at: bench.clock.now(),
         expires_at: bench.clock.now() + Duration::from_hours(12),
     };
     ledger.sign_in(signed_in, || true).await.unwrap();

@@ -27,6 +27,7 @@ impl Bench {
             identity,
             via: SignInVia::Console,
             client: Some(CLIENT),
+            proved_at: self.clock.now(),
             expires_at: self.clock.now() + limits().longest,
         }
     }
