@@ -113,6 +113,18 @@ impl Ledger {
         Ok(found.iter().map(view).collect())
     }
 
+    /// Returns the grants that had not ended at a time, as they are now. Revoked ones that would not have ended otherwise are
+    /// among them.
+    pub async fn grants_unended_at(&self, time: Timestamp) -> Result<Vec<Grant>, LedgerError> {
+        let found = self.0.store.call(move |connection| row::unended(connection, time)).await?;
+        // A restriction is in memory before it is in the store.
+        let now = |grant: Grant| match self.0.entry(grant.id()) {
+            Some(entry) => Grant::clone(&entry.current()),
+            None => grant,
+        };
+        Ok(found.into_iter().map(now).collect())
+    }
+
     /// Returns the grants of an identity for a target that can be used now (ready or active), the one that ends last first.
     #[must_use]
     pub fn live_grants(&self, who: &IdentityName, target: &TargetName) -> Vec<GrantView> {
