@@ -14,8 +14,10 @@ use crate::base::visible;
 use crate::model::names::ProfileName;
 use crate::model::request::{Approval, ApprovedBy, Request, RequestOutcome};
 
-/// Number of characters of a user's text that a chat message shows; Slack takes 3000.
+/// Number of characters of a user's text that a chat message shows.
 const MAX_TEXT_CHARS: usize = 500;
+/// Number of characters of a section. Slack takes 3000, and refuses the whole message if there are more.
+const MAX_SECTION_CHARS: usize = 2900;
 
 /// The body of a message.
 pub(crate) fn body(notice: &RequestNotice, format: MessageFormat, link: Option<&str>) -> String {
@@ -76,7 +78,7 @@ fn slack(notice: &RequestNotice, link: Option<&str>) -> Value {
     if let Some(command) = command(notice) {
         details.push(format!("`{command}`"));
     }
-    let mut blocks = vec![json!({"type": "section", "text": {"type": "mrkdwn", "text": details.join("\n")}})];
+    let mut blocks = vec![section(&details)];
     if let Some(link) = link {
         let label = match notice.event {
             EventKind::RequestPending => "Approve or reject",
@@ -87,6 +89,16 @@ fn slack(notice: &RequestNotice, link: Option<&str>) -> Value {
         blocks.push(json!({"type": "actions", "elements": [button]}));
     }
     json!({ "text": text, "blocks": blocks })
+}
+
+/// Returns a section with these lines, cut to [`MAX_SECTION_CHARS`]: escaped, a text may be many times as long.
+fn section(lines: &[String]) -> Value {
+    let mut text = lines.join("\n");
+    if let Some((end, _)) = text.char_indices().nth(MAX_SECTION_CHARS) {
+        text.truncate(end);
+        text.push('…');
+    }
+    json!({"type": "section", "text": {"type": "mrkdwn", "text": text}})
 }
 
 fn headline(notice: &RequestNotice) -> String {
