@@ -12,7 +12,7 @@
 //! - [`access`]: use cases of requests and grants, the policies that decide them, limits on strangers
 //! - [`database`]: work at the target: connections, roles and privileges, the end of backends
 //! - [`gate`]: client connections: handshake, session, guard rails, counters
-//! - [`outbound`]: webhooks about requests, and the log to a syslog receiver
+//! - [`outbound`]: webhooks about requests and grants, and the log to a syslog receiver
 //! - [`control`]: HTTP API
 //! - [`console`]: the use cases as pages for a browser
 //! - [`config`]: configuration file to checked settings

@@ -158,6 +158,7 @@ impl RunningGate {
         tasks.extend(reaper.begin().await?);
         tasks.push(tokio::spawn(checkpoints(&settings, notifier.clone())));
         tasks.push(tokio::spawn(tell(notifier.clone(), shared.ledger.clone(), changes)));
+        tasks.push(tokio::spawn(tell_of_grants(notifier.clone(), shared.ledger.clone())));
         tasks.push(tokio::spawn(without_approver(&shared, &notifier)));
         tasks.push(tokio::spawn(decisions::counting(&shared)));
         let refusals = shared.refusals.clone();
@@ -381,6 +382,13 @@ async fn tell(notifier: Notifier, ledger: Ledger, changes: broadcast::Receiver<C
         notifier.clone().run(ledger.clone(), changes)
     })
     .await;
+}
+
+/// Sends notifications about grants. Each start reads them, so none that began before it is missed.
+fn tell_of_grants(notifier: Notifier, ledger: Ledger) -> impl Future<Output = ()> {
+    restarted("telling of grants", move || {
+        notifier.clone().run_grants(ledger.clone(), ledger.changes())
+    })
 }
 
 /// Sends notifications about requests that have no possible approver.

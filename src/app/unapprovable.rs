@@ -55,7 +55,7 @@ mod tests {
     use crate::audit::{self, Journal};
     use crate::base::clock::Clock;
     use crate::base::secret::Secret;
-    use crate::outbound::notify::{MessageFormat, NotifySettings, Webhook};
+    use crate::outbound::notify::{Audience, MessageFormat, NotifySettings, Webhook};
 
     const POLICIES: &str = r#"
 @id("ask") permit (principal in Tidegate::Group::"qa", action == Tidegate::Action::"request", resource);
@@ -107,11 +107,13 @@ mod tests {
             url: Secret::new(url),
             secret: Secret::new("shared".to_owned()),
             format: MessageFormat::Json,
+            audience: Audience::Everybody,
             events: [EventKind::RequestWithoutApprover].into(),
         };
         let settings = NotifySettings {
             hooks: vec![hook],
             link: None,
+            answers: false,
         };
         let notifier = Notifier::start(&folder.path().join("outbox.sqlite"), settings, clock).unwrap();
         let watching = tokio::spawn(watch(ledger.changes(), ledger.clone(), service.clone(), notifier));

@@ -12,20 +12,25 @@ use super::reader::TableSection;
 use crate::base::error_chain::display_chain;
 use crate::base::secret::Secret;
 use crate::base::tls::{CollectorTls, web_address};
+use crate::model::names::IdentityName;
 use crate::outbound::forward::{self, ForwardSettings, SyslogReceiver};
-use crate::outbound::notify::{EventKind, MessageFormat, NotifySettings, Webhook};
+use crate::outbound::notify::{Audience, EventKind, MessageFormat, NotifySettings, Webhook};
 
 /// Port of syslog over TLS (RFC 5425, section 4.1).
 const TLS_PORT: u16 = 6514;
 /// Port of syslog over TCP (RFC 6587, section 4.1, and the IANA registry).
 const TCP_PORT: u16 = 601;
 
-const FORMATS: &[(&str, MessageFormat)] = &[("json", MessageFormat::Json), ("slack", MessageFormat::Slack)];
+const FORMATS: &[(&str, MessageFormat)] = &[
+    ("json", MessageFormat::Json),
+    ("slack", MessageFormat::Slack),
+    ("teams", MessageFormat::Teams),
+];
 
 /// Reads `[notify]`; `console` is where people open the console, if it is known.
 pub(super) fn notify(table: &TableSection<'_>, console: Option<String>) -> NotifySettings {
     keys! { table;
-        /// Address where people see and approve requests, for messages; `/requests/ID` is put behind it.
+        /// Address of the console, for messages; `/requests/ID` or `/grants/ID` is put behind it.
         link = |key| key.checked("address", web_address).or_none("`console.address`");
     }
     let mut names = BTreeSet::new();
@@ -33,6 +38,7 @@ pub(super) fn notify(table: &TableSection<'_>, console: Option<String>) -> Notif
     NotifySettings {
         hooks: hooks.into_iter().flatten().collect(),
         link: link.or(console),
+        answers: false,
     }
 }
 
@@ -50,13 +56,17 @@ fn webhook(table: &TableSection<'_>, names: &mut BTreeSet<String>) -> Option<Web
         secret_file = |key| key.path().or_none("required");
         /// Instead: an environment variable with it.
         secret_env = |key| key.text().or_none("none");
-        /// Format of the messages; `slack` is for Slack and compatible receivers.
+        /// Format of the messages; `slack` is for Slack and compatible receivers, `teams` for webhooks of Workflows in Microsoft
+        /// Teams.
         format = |key| key.one_of(FORMATS).or(MessageFormat::Json);
-        /// Events that are sent; `request_without_approver`: no enabled identity may approve it; `checkpoint` is sent only where it
-        /// is named.
-        events = |key| key.some_of(&words).or_as("all", EventKind::usual().collect());
+        /// Person that the receiver belongs to: it gets only what concerns them, and nothing that they did themselves.
+        identity = |key| key.parsed("name", str::parse::<IdentityName>).or_none("none");
+        /// Events that are sent; `request_without_approver`: no enabled identity may approve it; those of grants and `checkpoint`
+        /// are sent only where they are named. With `identity`: of the requests and grants of this person.
+        events = |key| key.some_of(&words).or_as("all of requests; with `identity` all that a person is told", usual_events(identity.is_some()));
     }
     let events: BTreeSet<EventKind> = events.into_iter().collect();
+    let audience = identity.map_or(Audience::Everybody, Audience::Person);
     let name = name?;
     if !names.insert(name.clone()) {
         table.broken_rule("name", format!("two webhooks are named {name}"), "use different names");
@@ -81,6 +91,7 @@ fn webhook(table: &TableSection<'_>, names: &mut BTreeSet<String>) -> Option<Web
         let remedy = "list events, or remove the key for all events";
         table.broken_rule("events", "it has no events", remedy);
     }
+    check_personal(table, &audience, &events);
     if secret_file.is_none() && secret_env.is_none() {
         let remedy = "set the secret that signs messages: secret_file = \"webhook.secret\" (or secret_env)";
         table.broken_rule("secret_file", "is missing", remedy);
@@ -90,8 +101,36 @@ fn webhook(table: &TableSection<'_>, names: &mut BTreeSet<String>) -> Option<Web
         name,
         url: url?,
         format,
+        audience,
         events,
     })
+}
+
+/// Returns the events of a receiver that names none.
+fn usual_events(personal: bool) -> Vec<EventKind> {
+    if personal {
+        EventKind::personal().collect()
+    } else {
+        EventKind::usual().collect()
+    }
+}
+
+/// Notes the events of a person's receiver that a person is never told.
+fn check_personal(table: &TableSection<'_>, audience: &Audience, events: &BTreeSet<EventKind>) {
+    let Audience::Person(person) = audience else { return };
+    let never = listed(events.iter().copied().filter(|event| !event.is_personal()));
+    if never.is_empty() {
+        return;
+    }
+    let remedy = format!(
+        "remove them, or `identity`; a person is told of {}",
+        listed(EventKind::personal())
+    );
+    table.broken_rule("events", format!("{person} alone is not told of {never}"), &remedy);
+}
+
+fn listed(events: impl Iterator<Item = EventKind>) -> String {
+    events.map(EventKind::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// Reads `[audit.forward]`: the receiver, if an address is configured, and the interval of checkpoints.

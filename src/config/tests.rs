@@ -1,5 +1,6 @@
 use super::*;
 use crate::identity::EmailVerified;
+use crate::outbound::notify::{Audience, EventKind, MessageFormat};
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
@@ -317,12 +318,41 @@ fn webhooks_have_an_address_and_a_secret() {
 }
 
 #[test]
+fn a_webhook_of_a_person_gets_what_concerns_a_person() {
+    let hook = |more: &str| {
+        let text = format!(
+            "{SMALLEST}[[notify.webhooks]]\nname = \"ana\"\nurl = \"https://h\"\nsecret_file = \"orders.password\"\n{more}"
+        );
+        good(&text).notify.hooks.remove(0)
+    };
+    let anas = hook("identity = \"ana@example.com\"\nformat = \"teams\"\n");
+    assert_eq!(anas.audience, Audience::Person("ana@example.com".parse().unwrap()));
+    assert_eq!(anas.format, MessageFormat::Teams);
+    assert_eq!(anas.events, EventKind::personal().collect());
+    let less = hook("identity = \"ana@example.com\"\nevents = [\"grant_ending\"]\n");
+    assert_eq!(less.events, [EventKind::GrantEnding].into());
+    // Without a person it is as ever; a channel may name the events of grants.
+    let channel = hook("");
+    assert_eq!(
+        (channel.audience, channel.events),
+        (Audience::Everybody, EventKind::usual().collect())
+    );
+    assert_eq!(
+        hook("events = [\"grant_revoked\"]\n").events,
+        [EventKind::GrantRevoked].into()
+    );
+}
+
+#[test]
 fn what_is_wrong_with_a_webhook_is_named() {
     let said = said(&format!(
         "{SMALLEST}[notify]\nlink = \"http://gate.example.org\"\n[[notify.webhooks]]\n\
          [[notify.webhooks]]\nname = \"a\"\nformat = \"slakc\"\nevents = [\"break_gass\"]\n\
          [[notify.webhooks]]\nname = \"a\"\nurl = \"http://hooks.example.org/T0\"\nsecret_env = \"TIDEGATE_TEST_NOT_SET\"\nsecret = \"x\"\n\
-         [[notify.webhooks]]\nname = \"b\"\nurl_file = \"orders.password\"\nsecret_file = \"orders.password\"\nevents = []\n"
+         [[notify.webhooks]]\nname = \"b\"\nurl_file = \"orders.password\"\nsecret_file = \"orders.password\"\nevents = []\n\
+         [[notify.webhooks]]\nname = \"c\"\nurl = \"https://h\"\nsecret_file = \"orders.password\"\nidentity = \"ana\"\n\
+         events = [\"grant_ending\", \"request_pending\", \"checkpoint\"]\n\
+         [[notify.webhooks]]\nname = \"d\"\nurl = \"https://h\"\nsecret_file = \"orders.password\"\nidentity = \" \"\n"
     ));
     insta::assert_snapshot!(said.join("\n"));
     assert!(!said.join("").contains("T0"));

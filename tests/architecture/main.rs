@@ -78,7 +78,7 @@ const MAX_FILE_LINES: usize = 600;
 const UNWATCHED: &[(&str, usize, &str)] = &[
     ("app/accept.rs", 1, "one connection; its panic is caught and on record"),
     ("app/session_runtime.rs", 1, "for those who call it"),
-    ("app/mod.rs", 8, "each is `restarted` or `essential` where it is made"),
+    ("app/mod.rs", 9, "each is `restarted` or `essential` where it is made"),
     (
         "app/reap.rs",
         1,

@@ -22,6 +22,7 @@
 //! - `figures`: how long people wait: for their first row, for an approval, for a change to reach two hundred sessions
 //! - `frozen`: backends that hear no signal hold up neither the others nor their own clients
 //! - `hang`: session threads that hang lengthen nothing at the database
+//! - `in_person`: what the webhook of a person hears: decisions, ends that come and that are there, revocations
 //! - `kill9`: what a gate that dies leaves behind: no backend, and no statement off the record
 //! - `left_behind`: what a grant could leave to others: functions, views, default privileges, gifts
 //! - `lifeless`: a gate that is frozen gives no sign of life, to its service manager or at `/livez`
@@ -89,6 +90,7 @@ mod evidence;
 mod figures;
 mod frozen;
 mod hang;
+mod in_person;
 mod kill9;
 mod left_behind;
 mod lifeless;

@@ -26,7 +26,7 @@ use crate::model::grant::ChangeError;
 use crate::model::ids::{GrantId, RequestId};
 use crate::model::names::IdentityName;
 use crate::model::request::{RequestState, StepError};
-use crate::outbound::notify::{self, EventKind, MessageFormat, RequestNotice};
+use crate::outbound::notify::{self, Audience, EventKind, MessageFormat, RequestNotice};
 
 const GRANT: &str = "gr_4k2m9x0a7b";
 const REQUEST: &str = "rq_7c1n5d8e2f";
@@ -118,7 +118,8 @@ impl Table {
     }
 
     fn notice(&mut self, notice: &RequestNotice) {
-        let body: Value = serde_json::from_str(&notify::message(notice, MessageFormat::Slack, None)).unwrap();
+        let body: Value =
+            serde_json::from_str(&notify::message(notice, &Audience::Everybody, MessageFormat::Slack, None)).unwrap();
         let text = body["blocks"][0]["text"]["text"].as_str().expect("a text");
         let _ = writeln!(self.0, "chat           {}", text.replace('\n', "\n               "));
     }

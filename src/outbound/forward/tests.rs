@@ -259,7 +259,7 @@ async fn before_the_gate_goes_the_last_lines_are_sent() {
 
 #[tokio::test]
 async fn the_newest_checkpoint_is_put_into_the_outbox() {
-    use crate::outbound::notify::{EventKind, MessageFormat, NotifySettings, Webhook};
+    use crate::outbound::notify::{Audience, EventKind, MessageFormat, NotifySettings, Webhook};
     let house = House::new();
     let (received, mut bodies) = tokio::sync::mpsc::unbounded_channel();
     let app = axum::Router::new().fallback(move |body: String| {
@@ -273,11 +273,13 @@ async fn the_newest_checkpoint_is_put_into_the_outbox() {
         url: crate::base::secret::Secret::new(format!("http://127.0.0.1:{port}/")),
         secret: crate::base::secret::Secret::new("shared".to_owned()),
         format: MessageFormat::Json,
+        audience: Audience::Everybody,
         events: [EventKind::Checkpoint].into(),
     };
     let settings = NotifySettings {
         hooks: vec![hook],
         link: None,
+        answers: false,
     };
     let notifier = Notifier::start(&house.dir.path().join("outbox"), settings, house.clock.clone()).unwrap();
     let task = tokio::spawn(checkpoints(house.log().to_owned(), Duration::from_millis(20), notifier));

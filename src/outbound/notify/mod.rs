@@ -1,4 +1,4 @@
-//! Notifications about requests: signed webhooks from a durable outbox.
+//! Notifications about requests and grants: signed webhooks from a durable outbox.
 //!
 //! This module decides nothing, and nothing waits for it: it subscribes to the changes of the ledger. A receiver that is slow
 //! or down delays neither a decision nor another receiver.
@@ -7,13 +7,21 @@
 //! in order; a message is retried until it is received, is refused for good, or is a day old. A notice has the same id at each
 //! attempt, so receivers can recognise duplicates.
 
+mod agenda;
+mod audience;
 mod deliver;
+mod grant_notice;
+mod grant_payload;
+mod grants;
 mod notice;
 mod outbox;
 mod payload;
+mod teams;
 #[cfg(test)]
 mod tests;
 
+pub use audience::{Audience, Notice};
+pub use grant_notice::{GrantEvent, GrantNotice};
 pub use notice::{EventKind, RequestNotice};
 pub use outbox::OutboxError;
 #[cfg(test)]
@@ -46,8 +54,10 @@ use outbox::Outbox;
 pub struct NotifySettings {
     /// Receivers of notices.
     pub hooks: Vec<Webhook>,
-    /// Base address of the page with requests, where they can be seen and approved; `/requests/ID` is appended.
+    /// Base address of the pages with requests and grants; `/requests/ID` or `/grants/ID` is appended.
     pub link: Option<String>,
+    /// True if buttons in messages are answered.
+    pub answers: bool,
 }
 
 /// Receiver of notices: `[[notify.webhooks]]`.
@@ -61,6 +71,8 @@ pub struct Webhook {
     pub secret: Secret<String>,
     /// Format of its messages.
     pub format: MessageFormat,
+    /// People that it belongs to.
+    pub audience: Audience,
     /// Events that are sent to it.
     pub events: BTreeSet<EventKind>,
 }
@@ -68,10 +80,12 @@ pub struct Webhook {
 /// Format of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MessageFormat {
-    /// An object with the event and the request.
+    /// An object with the event and the request or the grant.
     Json,
     /// Message for Slack and compatible services.
     Slack,
+    /// Message with an adaptive card for Microsoft Teams.
+    Teams,
 }
 
 /// Limits and intervals of delivery.
@@ -91,7 +105,7 @@ const PACE: DeliveryPace = DeliveryPace {
     timeout: Duration::from_secs(10),
 };
 
-/// Age up to which changes of requests are notified after a start.
+/// Age up to which changes are notified after a start.
 const NEWS: SignedDuration = SignedDuration::from_hours(24);
 /// Number of requests that are read again after a start, or when changes were missed.
 const READ_AGAIN: usize = 1000;
@@ -161,25 +175,37 @@ impl Notifier {
     /// Puts a notice into the outbox, for every receiver that wants it; it is on the disk when this returns. A notice that is
     /// already there is not added again. A message that cannot be kept is logged and counted.
     pub async fn enqueue(&self, notice: &RequestNotice) {
-        let body = |hook: &Webhook, link: Option<&str>| payload::body(notice, hook.format, link);
-        self.put(notice.event, notice.id(), body).await;
+        self.tell(&Notice::Request(notice.clone())).await;
+    }
+
+    async fn tell(&self, notice: &Notice) {
+        let wanted = |hook: &Webhook| hook.events.contains(&notice.kind()) && hook.audience.is_told(notice);
+        let body = |hook: &Webhook, settings: &NotifySettings| {
+            let link = settings.link.as_deref();
+            match notice {
+                Notice::Request(notice) => payload::body(notice, &hook.audience, hook.format, link),
+                Notice::Grant(notice) => grant_payload::body(notice, hook.format, link, settings.answers),
+            }
+        };
+        self.put(notice.id(), wanted, body).await;
     }
 
     /// Enqueues a checkpoint of the audit log: its line, the id of the log, the sequence number of the line it covers, and the
     /// time of signing.
     pub async fn checkpoint(&self, line: &str, log: &LogId, covers: u64, at: Timestamp) {
         let id = format!("{log}.{covers}.{}", EventKind::Checkpoint);
-        let body = |hook: &Webhook, _: Option<&str>| payload::checkpoint(line, &id, at, hook.format);
-        self.put(EventKind::Checkpoint, id.clone(), body).await;
+        let wanted = |hook: &Webhook| hook.events.contains(&EventKind::Checkpoint);
+        let body = |hook: &Webhook, _: &NotifySettings| payload::checkpoint(line, &id, at, hook.format);
+        self.put(id.clone(), wanted, body).await;
     }
 
-    async fn put(&self, event: EventKind, id: String, body: impl Fn(&Webhook, Option<&str>) -> String) {
+    async fn put(&self, id: String, wanted: impl Fn(&Webhook) -> bool, body: impl Fn(&Webhook, &NotifySettings) -> String) {
         let settings = Arc::clone(&self.0.now.lock().settings);
         let messages: Vec<(String, String)> = settings
             .hooks
             .iter()
-            .filter(|hook| hook.events.contains(&event))
-            .map(|hook| (hook.name.clone(), body(hook, settings.link.as_deref())))
+            .filter(|hook| wanted(hook))
+            .map(|hook| (hook.name.clone(), body(hook, &settings)))
             .collect();
         if messages.is_empty() {
             return;

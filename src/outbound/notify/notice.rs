@@ -26,6 +26,12 @@ vocabulary! {
         BreakGlass = "break_glass",
         /// A break-glass access was reviewed.
         BreakGlassReviewed = "break_glass_reviewed",
+        /// The window of the grant ends in five minutes; sent only to persons, and to receivers that subscribe to it by name.
+        GrantEnding = "grant_ending",
+        /// The window of the grant is over, or its holder gave it back; sent like [`Self::GrantEnding`].
+        GrantEnded = "grant_ended",
+        /// The grant was revoked; sent like [`Self::GrantEnding`].
+        GrantRevoked = "grant_revoked",
         /// A checkpoint of the audit log, to be kept elsewhere; sent only to receivers that subscribe to it by name.
         Checkpoint = "checkpoint",
     }
@@ -34,7 +40,29 @@ vocabulary! {
 impl EventKind {
     /// Returns the events of a receiver that names none: all that concern requests.
     pub fn usual() -> impl Iterator<Item = Self> {
-        Self::ALL.iter().copied().filter(|event| *event != Self::Checkpoint)
+        let by_name = [Self::GrantEnding, Self::GrantEnded, Self::GrantRevoked, Self::Checkpoint];
+        Self::ALL.iter().copied().filter(move |event| !by_name.contains(event))
+    }
+
+    /// Returns the events that a person can be told of: those that others, or time, bring about.
+    pub fn personal() -> impl Iterator<Item = Self> {
+        Self::ALL.iter().copied().filter(|event| event.is_personal())
+    }
+
+    /// Returns true for [`Self::personal`] events.
+    #[must_use]
+    pub fn is_personal(self) -> bool {
+        match self {
+            Self::RequestApproved
+            | Self::RequestDenied
+            | Self::RequestRejected
+            | Self::BreakGlass
+            | Self::BreakGlassReviewed
+            | Self::GrantEnding
+            | Self::GrantEnded
+            | Self::GrantRevoked => true,
+            Self::RequestPending | Self::RequestWithoutApprover | Self::RequestWithdrawn | Self::Checkpoint => false,
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Bodies of messages. Pure.
+//! Bodies of messages about requests, and of checkpoints. Pure.
 //!
 //! Texts that users wrote are escaped for a chat: they can neither mention a whole channel nor look like a link, and invisible
 //! characters are made visible. The JSON format has the texts as they are, in JSON that is safe to display.
@@ -8,7 +8,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{EventKind, MessageFormat, RequestNotice};
+use super::teams::{self, Card};
+use super::{Audience, EventKind, MessageFormat, RequestNotice};
 use crate::base::duration;
 use crate::base::visible;
 use crate::model::names::ProfileName;
@@ -19,13 +20,15 @@ const MAX_TEXT_CHARS: usize = 500;
 /// Number of characters of a section. Slack takes 3000, and refuses the whole message if there are more.
 const MAX_SECTION_CHARS: usize = 2900;
 
-/// The body of a message.
-pub(crate) fn body(notice: &RequestNotice, format: MessageFormat, link: Option<&str>) -> String {
+/// The body of a message. The requester has no command for it: others approve and review.
+pub(crate) fn body(notice: &RequestNotice, to: &Audience, format: MessageFormat, link: Option<&str>) -> String {
     let request = &notice.request;
     let link = link.map(|base| format!("{}/requests/{}", base.trim_end_matches('/'), request.id));
+    let command = command(notice).filter(|_| *to == Audience::Everybody);
     let body = match format {
-        MessageFormat::Json => json(notice, link.as_deref()),
-        MessageFormat::Slack => slack(notice, link.as_deref()),
+        MessageFormat::Json => json(notice, link.as_deref(), command.as_deref()),
+        MessageFormat::Slack => slack(notice, link.as_deref(), command.as_deref()),
+        MessageFormat::Teams => teams(notice, link.as_deref(), command.as_deref()),
     };
     visible::json(&body.to_string()).into_owned()
 }
@@ -38,6 +41,11 @@ pub(super) fn checkpoint(line: &str, id: &str, at: Timestamp, format: MessageFor
             let text = format!("Checkpoint of the audit log {id}:\n```{}```", escaped(line));
             json!({ "text": format!("Checkpoint of the audit log {id}"), "blocks": [{"type": "section", "text": {"type": "mrkdwn", "text": text}}] })
         }
+        MessageFormat::Teams => teams::message(&Card {
+            headline: &format!("Checkpoint of the audit log {id}"),
+            facts: vec![("Line", line.to_owned())],
+            link: None,
+        }),
     }
     .to_string()
 }
@@ -51,21 +59,26 @@ fn command(notice: &RequestNotice) -> Option<String> {
     }
 }
 
-fn json(notice: &RequestNotice, link: Option<&str>) -> Value {
+fn json(notice: &RequestNotice, link: Option<&str>, command: Option<&str>) -> Value {
     json!({
         "event": notice.event.as_str(),
         "id": notice.id(),
         "time": notice.at,
         "request": *notice.request,
         "link": link,
-        "command": command(notice),
+        "command": command,
     })
 }
 
-fn slack(notice: &RequestNotice, link: Option<&str>) -> Value {
+fn slack(notice: &RequestNotice, link: Option<&str>, command: Option<&str>) -> Value {
     let request = &notice.request;
     let wish = &request.wish;
-    let text = escaped(&headline(notice));
+    let mark = if notice.event == EventKind::BreakGlass {
+        ":rotating_light: "
+    } else {
+        ""
+    };
+    let text = format!("{mark}{}", escaped(&headline(notice)));
     let mut details = vec![format!("*{text}*")];
     if let Some(reason) = &wish.reason {
         details.push(format!("> {}", quoted(reason)));
@@ -75,30 +88,47 @@ fn slack(notice: &RequestNotice, link: Option<&str>) -> Value {
     }
     details.extend(answers(request).iter().map(|answer| quoted(answer)));
     details.extend(open(notice));
-    if let Some(command) = command(notice) {
-        details.push(format!("`{command}`"));
-    }
+    details.extend(command.map(|command| format!("`{command}`")));
     let mut blocks = vec![section(&details)];
     if let Some(link) = link {
-        let label = match notice.event {
-            EventKind::RequestPending => "Approve or reject",
-            EventKind::BreakGlass => "Review",
-            _ => "Show",
-        };
-        let button = json!({"type": "button", "text": {"type": "plain_text", "text": label}, "url": link});
+        let button = json!({"type": "button", "text": {"type": "plain_text", "text": label(notice, command)}, "url": link});
         blocks.push(json!({"type": "actions", "elements": [button]}));
     }
     json!({ "text": text, "blocks": blocks })
 }
 
 /// Returns a section with these lines, cut to [`MAX_SECTION_CHARS`]: escaped, a text may be many times as long.
-fn section(lines: &[String]) -> Value {
+pub(super) fn section(lines: &[String]) -> Value {
     let mut text = lines.join("\n");
     if let Some((end, _)) = text.char_indices().nth(MAX_SECTION_CHARS) {
         text.truncate(end);
         text.push('…');
     }
     json!({"type": "section", "text": {"type": "mrkdwn", "text": text}})
+}
+
+fn teams(notice: &RequestNotice, link: Option<&str>, command: Option<&str>) -> Value {
+    let request = &notice.request;
+    let mut facts = Vec::new();
+    facts.extend(request.wish.reason.as_deref().map(|reason| ("Reason", cut(reason))));
+    facts.extend(request.wish.ticket.as_deref().map(|ticket| ("Ticket", cut(ticket))));
+    facts.extend(answers(request).iter().map(|answer| ("Answer", cut(answer))));
+    facts.extend(open(notice).map(|open| ("To do", open)));
+    facts.extend(command.map(|command| ("Command", command.to_owned())));
+    teams::message(&Card {
+        headline: &headline(notice),
+        facts,
+        link: link.map(|link| (label(notice, command), link)),
+    })
+}
+
+/// Returns the label of the link.
+fn label(notice: &RequestNotice, command: Option<&str>) -> &'static str {
+    match notice.event {
+        EventKind::RequestPending => "Approve or reject",
+        EventKind::BreakGlass if command.is_some() => "Review",
+        _ => "Show",
+    }
 }
 
 fn headline(notice: &RequestNotice) -> String {
@@ -130,10 +160,12 @@ fn headline(notice: &RequestNotice) -> String {
         },
         EventKind::RequestWithdrawn => format!("{who} no longer asks for {what}"),
         EventKind::BreakGlass => {
-            format!(":rotating_light: Break-glass: {who} took {what} without approval; it is to be reviewed")
+            format!("Break-glass: {who} took {what} without approval; it is to be reviewed")
         }
-        // It has a form of its own.
-        EventKind::Checkpoint => "a checkpoint".to_owned(),
+        // These have forms of their own.
+        EventKind::GrantEnding | EventKind::GrantEnded | EventKind::GrantRevoked | EventKind::Checkpoint => {
+            notice.event.to_string()
+        }
         EventKind::BreakGlassReviewed => match &request.review {
             Some(review) => format!("{} reviewed the break-glass access of {who}: {what}", review.by),
             None => format!("reviewed: the break-glass access of {who}, {what}"),
@@ -158,7 +190,7 @@ fn answers(request: &Request) -> Vec<String> {
 /// Returns what is still to be done about it, and by when.
 fn open(notice: &RequestNotice) -> Option<String> {
     let request = &notice.request;
-    let until = request.expires_at.strftime("%Y-%m-%d %H:%M:%S UTC");
+    let until = clock_time(request.expires_at);
     match notice.event {
         EventKind::RequestPending => Some(match request.approvals_needed {
             0 | 1 => format!("Needs 1 approval, by {until}"),
@@ -172,13 +204,23 @@ fn open(notice: &RequestNotice) -> Option<String> {
     }
 }
 
-/// Returns a text in one line, cut to [`MAX_TEXT_CHARS`] and escaped.
-fn quoted(text: &str) -> String {
-    escaped(&visible::start(text, MAX_TEXT_CHARS))
+/// Returns a time for a person to read.
+pub(super) fn clock_time(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+/// Returns a text in one line, cut to [`MAX_TEXT_CHARS`].
+pub(super) fn cut(text: &str) -> String {
+    visible::start(text, MAX_TEXT_CHARS)
+}
+
+/// Returns a text in one line, cut and escaped.
+pub(super) fn quoted(text: &str) -> String {
+    escaped(&cut(text))
 }
 
 /// Returns a text in one line, with `&`, `<` and `>` escaped as Slack requires ("Formatting text for app surfaces").
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     visible::visible(text)
         .replace('&', "&amp;")
         .replace('<', "&lt;")

@@ -1,3 +1,6 @@
+mod grants;
+mod messages;
+
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
@@ -63,12 +66,18 @@ fn outcome(outcome: RequestOutcome) -> RequestNotice {
     notice(request)
 }
 
+/// As a channel gets it.
+fn body_of(notice: &RequestNotice, format: MessageFormat, link: Option<&str>) -> String {
+    payload::body(notice, &Audience::Everybody, format, link)
+}
+
 fn hook(name: &str, url: &str) -> Webhook {
     Webhook {
         name: name.to_owned(),
         url: Secret::new(url.to_owned()),
         secret: Secret::new("shared".to_owned()),
         format: MessageFormat::Json,
+        audience: Audience::Everybody,
         events: EventKind::ALL.iter().copied().collect(),
     }
 }
@@ -77,6 +86,7 @@ fn to(hooks: Vec<Webhook>) -> NotifySettings {
     NotifySettings {
         hooks,
         link: Some("https://gate.example.org/".to_owned()),
+        answers: false,
     }
 }
 
@@ -220,7 +230,7 @@ fn each_state_of_a_request_is_an_event() {
         notice(reviewed),
     ];
     let slack = notices.map(|notice| {
-        let body: Value = serde_json::from_str(&payload::body(&notice, MessageFormat::Slack, Some("https://g"))).unwrap();
+        let body: Value = serde_json::from_str(&body_of(&notice, MessageFormat::Slack, Some("https://g"))).unwrap();
         json!({ "event": notice.event.as_str(), "message": body })
     });
     insta::assert_json_snapshot!(slack);
@@ -238,7 +248,7 @@ fn nothing_hides_in_a_chat() {
         comment: Some("no\u{feff}".to_owned()),
     });
     let notice = notice(hidden);
-    let body = |format| payload::body(&notice, format, None);
+    let body = |format| body_of(&notice, format, None);
     let slack: Value = serde_json::from_str(&body(MessageFormat::Slack)).unwrap();
     let text = slack["blocks"][0]["text"]["text"].as_str().unwrap();
     for seen in [
@@ -259,7 +269,7 @@ fn nothing_hides_in_a_chat() {
 fn a_name_mentions_nobody_in_a_chat() {
     let mut request = request(1);
     request.wish.identity = "auth0|<!channel> & O'Brien".parse().unwrap();
-    let slack: Value = serde_json::from_str(&payload::body(&notice(request), MessageFormat::Slack, None)).unwrap();
+    let slack: Value = serde_json::from_str(&body_of(&notice(request), MessageFormat::Slack, None)).unwrap();
     for text in [&slack["text"], &slack["blocks"][0]["text"]["text"]] {
         let text = text.as_str().unwrap();
         assert!(text.contains("auth0|&lt;!channel&gt; &amp; O'Brien asks for"), "{text}");
