@@ -105,6 +105,16 @@ pub enum ClientError {
         /// Description of the token for messages.
         words: TokenWords,
     },
+    /// The provider has let a person in, and the gate does not.
+    #[error(
+        "you signed in at {issuer}, but the gate at {address} does not let you in: your identity may be disabled there, or {issuer} vouches for you otherwise than the gate wants; ask the gate's operator, whose log has the reason, then start again: tidegate login --sign-in"
+    )]
+    SignInUnaccepted {
+        /// Address of the gate.
+        address: ControlEndpoint,
+        /// Issuer that was signed in at.
+        issuer: String,
+    },
     /// The gate refused.
     #[error("{}", problem(.0))]
     Refused(Box<Problem>),
@@ -135,11 +145,11 @@ impl TokenWords {
 }
 
 impl ClientError {
-    /// Returns true if a retry may help: a gate that restarts, a network that comes back.
+    /// Returns true if a retry may help: a gate or a proxy before it that restarts, a network that comes back.
     pub(super) fn may_pass(&self) -> bool {
         match self {
             Self::Connect { .. } | Self::Timeout { .. } | Self::Broken { .. } => true,
-            Self::Refused(problem) => problem.status == 503,
+            Self::Refused(problem) => matches!(problem.status, 502..=504),
             _ => false,
         }
     }
@@ -154,7 +164,7 @@ impl ClientError {
             | Self::Handshake { .. }
             | Self::Timeout { .. }
             | Self::Broken { .. } => 3,
-            Self::Unaccepted { .. } => 5,
+            Self::Unaccepted { .. } | Self::SignInUnaccepted { .. } => 5,
             Self::Refused(problem) => match StatusCode::from_u16(problem.status) {
                 Ok(StatusCode::NOT_FOUND) => 4,
                 Ok(

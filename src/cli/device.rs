@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use tokio::time::sleep;
 
 use super::client::ControlClient;
+use super::client_error::ClientError;
 use super::render::visible;
 use super::speech::complain;
 use crate::base::clock::Clock;
@@ -40,21 +41,146 @@ pub(super) async fn sign_in(client: &ControlClient, issuer: Option<String>) -> a
         visible(address),
         visible(&device.user_code)
     ));
+    let interval = Duration::from_secs(device.interval.clamp(1, 60));
+    let life = Duration::from_secs(device.expires_in).min(MAX_CODE_LIFE);
     let step = DeviceStepBody {
         issuer,
         device_code: device.device_code,
     };
+    finish(client, &step, interval, life).await
+}
+
+/// Asks until the person has let the device in, or the code has expired. A failure that may pass does not end the wait.
+async fn finish(
+    client: &ControlClient,
+    step: &DeviceStepBody,
+    mut interval: Duration,
+    life: Duration,
+) -> anyhow::Result<Secret<String>> {
     let clock = Clock::system(None);
-    let life = Duration::from_secs(device.expires_in).min(MAX_CODE_LIFE);
     let until = clock.now().checked_add(life).context("the code has no end")?;
-    let mut interval = Duration::from_secs(device.interval.clamp(1, 60));
+    let mut passing = None;
     while clock.now() < until {
         sleep(interval).await;
-        match client.post("/signin/device/finish", &step).await? {
-            DeviceFinish { issued: Some(made), .. } => return Ok(Secret::new(made.secret)),
-            DeviceFinish { slow_down: true, .. } => interval += SLOWER,
-            DeviceFinish { .. } => {}
+        match client.post("/signin/device/finish", step).await {
+            Ok(DeviceFinish { issued: Some(made), .. }) => return Ok(Secret::new(made.secret)),
+            Ok(DeviceFinish { slow_down, .. }) => {
+                passing = None;
+                interval += if slow_down { SLOWER } else { Duration::ZERO };
+            }
+            Err(error) if error.may_pass() => {
+                if passing.is_none() {
+                    complain(&format!("{error}; waiting on"));
+                }
+                passing = Some(error);
+            }
+            Err(ClientError::Unaccepted { address, .. }) => {
+                let issuer = visible(&step.issuer);
+                return Err(ClientError::SignInUnaccepted { address, issuer }.into());
+            }
+            Err(error) => return Err(error.into()),
         }
     }
-    bail!("the code has expired; start again: tidegate login --sign-in")
+    match passing {
+        Some(error) => {
+            Err(error).context("the code has expired while the gate gave no answer; start again: tidegate login --sign-in")
+        }
+        None => bail!("the code has expired; start again: tidegate login --sign-in"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Arc;
+
+    use axum::Json;
+    use axum::extract::State;
+    use axum::http::StatusCode;
+    use parking_lot::Mutex;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::base::tls::GateTrust;
+    use crate::cli::address::ControlEndpoint;
+    use crate::cli::exit_code;
+
+    const SOON: Duration = Duration::from_millis(10);
+
+    fn let_in() -> (u16, Value) {
+        let at = "2026-08-01T12:00:00Z";
+        let sign_in = json!({
+            "id": "si_4k2m9x0a7b", "identity": "ana", "source": "https://id", "via": "cli", "created_at": at, "last_used_at": at,
+            "expires_at": at,
+        });
+        (
+            201,
+            json!({ "issued": { "sign_in": sign_in, "secret": "ts_secret" }, "slow_down": false }),
+        )
+    }
+
+    /// Finishes at a gate that answers so; the last answer stays.
+    async fn finished(answers: Vec<(u16, Value)>, life: Duration) -> anyhow::Result<Secret<String>> {
+        type Answers = Arc<Mutex<VecDeque<(u16, Value)>>>;
+        let answer = async |State(answers): State<Answers>| {
+            let mut answers = answers.lock();
+            let (status, body) = if answers.len() > 1 {
+                answers.pop_front().unwrap()
+            } else {
+                answers[0].clone()
+            };
+            (StatusCode::from_u16(status).unwrap(), Json(body))
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = ControlEndpoint::Tcp(listener.local_addr().unwrap().to_string());
+        let answers: Answers = Arc::new(Mutex::new(answers.into()));
+        let router = axum::Router::new().fallback(answer).with_state(answers);
+        let gate = tokio::spawn(async { axum::serve(listener, router).await });
+        let client = ControlClient::with(address, GateTrust::Machine, Secret::new(String::new())).unwrap();
+        let step = DeviceStepBody {
+            issuer: "https://id".to_owned(),
+            device_code: "d".to_owned(),
+        };
+        let finished = finish(&client, &step, SOON, life).await;
+        gate.abort();
+        finished
+    }
+
+    #[tokio::test]
+    async fn what_may_pass_does_not_end_the_wait() {
+        let pending = (202, json!({ "slow_down": false }));
+        let away = |status| (status, json!({}));
+        let answers = vec![away(503), pending.clone(), away(502), away(504), pending, let_in()];
+        let secret = finished(answers, MAX_CODE_LIFE).await.unwrap();
+        assert_eq!(secret.expose(), "ts_secret");
+        let error = finished(vec![away(503)], 20 * SOON).await.unwrap_err();
+        assert!(
+            error.to_string().contains("has expired while the gate gave no answer"),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_refusal_says_who_refuses_and_speaks_of_no_token() {
+        let error = finished(vec![(401, json!({}))], MAX_CODE_LIFE).await.unwrap_err();
+        let said = error.to_string();
+        assert!(
+            said.starts_with("you signed in at https://id, but the gate at http://127.0.0.1:"),
+            "{said}"
+        );
+        assert!(said.contains("tidegate login --sign-in") && !said.contains("token"), "{said}");
+        assert_eq!(exit_code(&error), 5);
+        let problem = json!({
+            "type": "urn:tidegate:problem:provider-refused", "title": "Forbidden by the provider", "status": 403,
+            "detail": "https://id refuses: access_denied", "remedy": "sign in again, or ask whoever runs the provider",
+        });
+        let error = finished(vec![(403, problem)], MAX_CODE_LIFE).await.unwrap_err();
+        assert_eq!(
+            (error.to_string().as_str(), exit_code(&error)),
+            (
+                "https://id refuses: access_denied; sign in again, or ask whoever runs the provider",
+                5
+            )
+        );
+    }
 }
