@@ -19,6 +19,7 @@ mod gate;
 mod grant;
 mod groups;
 pub mod log;
+mod logout;
 mod man;
 pub mod policy;
 mod profile;

@@ -1,4 +1,4 @@
-//! `login`, `logout`, `whoami`: a person's own token, stored on their machine.
+//! `login`, `whoami`: a person's own token, stored on their machine.
 //!
 //! `stored_login` has its files.
 //!
@@ -114,25 +114,6 @@ fn believed(address: &ControlEndpoint, why: &str, seen: Fingerprint) -> io::Resu
     let mut answer = String::new();
     io::stdin().read_line(&mut answer)?;
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
-}
-
-/// Removes the login.
-pub(super) fn logout() -> anyhow::Result<()> {
-    let Some(folder) = folder() else { return Ok(()) };
-    let mut found = false;
-    for name in ["token", "client.toml"] {
-        match fs::remove_file(folder.join(name)) {
-            Ok(()) => found = true,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
-            Err(error) => return Err(error).with_context(|| format!("removing {}", folder.join(name).display())),
-        }
-    }
-    render::print(if found {
-        "Logged out. The token stays valid until `tidegate user rotate NAME` replaces it."
-    } else {
-        "No login is stored here."
-    })?;
-    Ok(())
 }
 
 /// Prints the identity that the gate recognizes the user as.

@@ -15,7 +15,7 @@ pub use args::{RequestCommand, RequestCommandArgs, RequestListArgs, RequesterCom
 use super::access::submit;
 use super::args::RemoteArgs;
 use super::speech::is_quiet;
-use super::{complete, grant, profile, render, run, sign_ins, targets, user, views, wait, watch};
+use super::{complete, grant, logout, profile, render, run, sign_ins, targets, user, views, wait, watch};
 use crate::base::clock::Clock;
 use crate::base::tls::GateTrust;
 use crate::control::model::{ApproveBody, CommentBody, EmptyBody, Me, RequestView, RequestsBody, RequestsQuery};
@@ -43,7 +43,7 @@ pub(super) async fn run(config: &Path, command: RequesterCommand) -> anyhow::Res
             };
             profile::login(config, &remote, trust, way).await
         }
-        RequesterCommand::Logout => profile::logout(),
+        RequesterCommand::Logout => logout::run().await,
         RequesterCommand::Whoami { remote } => profile::whoami(config, &remote).await,
         RequesterCommand::Signins(args) => sign_ins::run(config, *args).await,
         RequesterCommand::Targets { target, remote } => targets::run(config, target, &remote).await,

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use tidegate::base::secret::Secret;
 
+use crate::access::Person;
 use crate::support::{House, api, eventually, psql_as, records, said};
 
 const PEOPLE: [(&str, &str); 3] = [("ana", "qa"), ("bob", "qa"), ("lea", "leads")];
@@ -99,6 +100,29 @@ async fn a_sign_in_works_like_a_token_survives_the_gate_and_ends_with_the_user()
         .map(|(who, change)| ((*who).to_owned(), (*change).to_owned()))
         .collect();
     assert_eq!(changes, expected);
+}
+
+/// Logging out ends the sign-in that was stored; a token that was stored goes on, and that is said.
+#[tokio::test(flavor = "multi_thread")]
+async fn logging_out_ends_the_sign_in_and_no_token() {
+    let house = House::open(&PEOPLE, "", &[]).await;
+    let kim = Person::new(&house.gate, "kim", "qa");
+    let token = kim.token();
+    let logged_out = || String::from_utf8(kim.run(&["logout"]).stdout).expect("text");
+    let said = logged_out();
+    assert!(said.contains("stays valid until it expires"), "{said}");
+    assert_eq!(me(&house, &token).await, 200);
+    let made = api(&house.gate, &token, "POST", "/v1/signins", &json!({"via": "cli"}))
+        .await
+        .good();
+    let secret = made["secret"].as_str().expect("a secret");
+    let mut login = kim.command(&["login", "--control", &house.gate.control()]);
+    assert!(login.env("TIDEGATE_TOKEN", secret).status().expect("it ends").success());
+    assert_eq!((kim.token().as_str(), me(&house, secret).await), (secret, 200));
+    let said = logged_out();
+    assert!(said.starts_with("Logged out: the sign-in has ended"), "{said}");
+    assert_eq!((me(&house, secret).await, me(&house, &token).await), (401, 200));
+    assert_eq!(logged_out(), "No login is stored here.\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]

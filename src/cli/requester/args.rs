@@ -46,7 +46,7 @@ An operator of the gate creates your token: tidegate user add NAME.")]
         #[command(flatten)]
         remote: RemoteArgs,
     },
-    /// Removes the login stored on this machine
+    /// Removes the login stored on this machine, and ends its sign-in
     Logout,
     /// Shows your identity at the gate
     Whoami {
