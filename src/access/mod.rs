@@ -10,6 +10,7 @@ mod administer;
 mod admission;
 mod approve;
 mod approvers;
+mod awaited;
 mod caller;
 mod decide;
 mod explain;
@@ -18,9 +19,9 @@ mod identify;
 pub mod identity_limiter;
 mod join;
 mod list;
+mod local_path;
 mod offers;
 mod one_time_secrets;
-mod pending_sign_ins;
 pub mod policy;
 mod provider_sign_ins;
 pub mod quota;
@@ -60,17 +61,18 @@ pub use administer::{Administration, MAX_TOKEN_LIFE, MIN_TOKEN_LIFE};
 pub use admission::{Admission, Attribution, RefusedAdmission};
 use approvers::ApproverCache;
 pub use approvers::Approvers;
+use awaited::Awaited;
 pub use caller::{Caller, CallerStanding};
 pub use explain::{ExplanationView, HypotheticalQuestion, QuestionSubject, RemedyView, VerdictView};
 pub use identify::IdentifyError;
+pub use local_path::local_path;
 pub use offers::ProfileView;
-pub use one_time_secrets::challenge_of;
-use pending_sign_ins::PendingSignIns;
-pub use pending_sign_ins::local_path;
+pub use one_time_secrets::{challenge_of, is_challenge, random_secret};
+use provider_sign_ins::{BEGUN_LIMITS, PendingDevice, PendingSignIn};
 pub use provider_sign_ins::{BegunSignIn, CALLBACK_PATH, ProviderAnswer};
 use rate_limit::RateLimiter;
 use strangers::Network;
-use terminal_sign_ins::AwaitedTerminals;
+use terminal_sign_ins::TERMINAL_LIMITS;
 
 /// Configuration of access decisions; replaced as a whole at a reload.
 #[derive(Debug)]
@@ -293,6 +295,9 @@ pub enum AccessError {
     /// A browser came back from a provider without a sign-in that it has begun.
     #[error("this sign-in was not begun in this browser, or it took longer than ten minutes")]
     NoSuchState,
+    /// A device that has not begun here, or whose code is over.
+    #[error("no sign-in with this code is waiting here; it is over, or the gate was started again")]
+    NoSuchDevice,
     /// A terminal came with a code that is not good, or no longer.
     #[error("this code signs nobody in: it was used, is older than a minute, or is another program's")]
     NoSuchCode,
@@ -390,9 +395,10 @@ struct ServiceInner {
     floods_refused: AtomicU64,
     approvers: ApproverCache,
     turns: TurnQueues,
-    pending_sign_ins: PendingSignIns,
-    device_sign_ins: RateLimiter<Network>,
-    terminals: AwaitedTerminals,
+    browsers: Awaited<Network, PendingSignIn>,
+    devices: Awaited<Network, PendingDevice>,
+    begun_devices: RateLimiter<Network>,
+    terminals: Awaited<IdentityName, Caller>,
 }
 
 /// Result of a login's request for access: an existing grant or a request.
@@ -424,9 +430,10 @@ impl AccessService {
             floods_refused: AtomicU64::new(0),
             approvers: ApproverCache::default(),
             turns: TurnQueues::default(),
-            pending_sign_ins: PendingSignIns::default(),
-            device_sign_ins: RateLimiter::default(),
-            terminals: AwaitedTerminals::default(),
+            browsers: Awaited::new(BEGUN_LIMITS),
+            devices: Awaited::new(BEGUN_LIMITS),
+            begun_devices: RateLimiter::default(),
+            terminals: Awaited::new(TERMINAL_LIMITS),
         }))
     }
 

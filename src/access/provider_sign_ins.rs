@@ -5,23 +5,68 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::one_time_secrets::{challenge_of, random};
-use super::pending_sign_ins::{PendingSignIn, next_path};
+use super::awaited::AwaitedLimits;
+use super::local_path::next_path;
+use super::one_time_secrets::{challenge_of, random_secret};
 use super::strangers::Network;
 use super::{AccessError, AccessRules, AccessService, Caller, IdentifyError, Principal};
 use crate::base::secret::Secret;
 use crate::identity::{
     AuthorizationQuestion, DeviceAuthorization, DeviceProgress, Identity, IssuerSettings, ProviderError, RedeemedCode,
 };
-use crate::ledger::SignInView;
+use crate::ledger::{LedgerError, SignInView};
 use crate::model::sign_in::SignInVia;
+use jiff::{SignedDuration, Timestamp};
 
 /// Path that browsers come back to; the host of the issuer is put behind it. An address of its own for each issuer keeps a code from
 /// being brought to another one (RFC 9700, section 4.4.2.2), also of those that do not name themselves in their answers.
 pub const CALLBACK_PATH: &str = "/signin/callback";
 /// Number of sign-ins with a code that one network may begin within a minute: each asks the provider.
 const DEVICES_PER_MINUTE: u32 = 60;
+
+/// Time that a person has at the provider.
+const BROWSER_LIFE: SignedDuration = SignedDuration::from_mins(10);
+/// Longest life of a device's code, whatever the provider says.
+const MAX_DEVICE_LIFE: Duration = Duration::from_hours(1);
+/// Part of the interval between two questions about a device that its clock may be ahead.
+const INTERVAL_SLACK: Duration = Duration::from_secs(1);
+/// Numbers of browsers, and of devices, that have begun and not come back, in all and of one network.
+pub(super) const BEGUN_LIMITS: AwaitedLimits = AwaitedLimits {
+    all: 1_000,
+    of_group: 50,
+};
+
+/// Sign-in that a browser has begun.
+pub(super) struct PendingSignIn {
+    /// Issuer that the browser was sent to.
+    issuer: String,
+    /// Value that the ID token has to have.
+    nonce: String,
+    /// PKCE verifier of the code.
+    verifier: Secret<String>,
+    /// Path to go on to.
+    next: String,
+}
+
+/// Device whose user has not decided.
+pub(super) struct PendingDevice {
+    interval: Duration,
+    asked: Option<Timestamp>,
+}
+
+impl PendingDevice {
+    /// Notes a question about it; returns true if it comes too early (RFC 8628, section 3.5).
+    fn is_too_early(&mut self, now: Timestamp) -> bool {
+        let passed = self.asked.map(|asked| now.duration_since(asked).unsigned_abs());
+        let too_early = passed.is_some_and(|passed| passed + INTERVAL_SLACK < self.interval);
+        if !too_early {
+            self.asked = Some(now);
+        }
+        too_early
+    }
+}
 
 /// Sign-in at a provider that has begun.
 #[derive(Debug)]
@@ -57,6 +102,7 @@ impl AccessService {
     ) -> Result<BegunSignIn, AccessError> {
         let rules = self.rules();
         let redirect_uri = callback(&rules, rules.issuers.provider_settings(issuer)?)?;
+        let random = || random_secret().map_err(LedgerError::from);
         let [state, nonce, verifier, browser] = [random()?, random()?, random()?, random()?];
         let challenge = challenge_of(&verifier);
         let question = AuthorizationQuestion {
@@ -73,7 +119,9 @@ impl AccessService {
             verifier,
             next: next_path(next).to_owned(),
         };
-        self.0.pending_sign_ins.begin(state.expose(), &browser, client, pending, now);
+        let secrets = [state.expose().as_str(), browser.expose()];
+        let life = (now, now + BROWSER_LIFE);
+        self.0.browsers.add(&secrets, network_of(client), life, pending);
         Ok(BegunSignIn { location, browser })
     }
 
@@ -86,7 +134,7 @@ impl AccessService {
     ) -> Result<(SignInView, Secret<String>, String), AccessError> {
         let rules = self.rules();
         let now = self.0.clock.now();
-        let pending = browser.and_then(|browser| self.0.pending_sign_ins.take(&answer.state, browser, now));
+        let pending = browser.and_then(|browser| self.0.browsers.take(&[&answer.state, browser.expose()], now));
         let pending = pending.ok_or(AccessError::NoSuchState)?;
         let issuer = pending.issuer.as_str();
         let settings = rules.issuers.provider_settings(issuer)?;
@@ -115,12 +163,21 @@ impl AccessService {
 
     /// Asks a provider for codes for a device.
     pub async fn begin_device_sign_in(&self, issuer: &str, client: Option<IpAddr>) -> Result<DeviceAuthorization, AccessError> {
-        let now = self.0.clock.now();
-        let admitted = client.map(|client| self.0.device_sign_ins.admit(&Network::of(client), DEVICES_PER_MINUTE, now));
-        if let Some(Err(wait)) = admitted {
+        let (rules, now) = (self.rules(), self.0.clock.now());
+        rules.issuers.provider_settings(issuer)?;
+        let network = network_of(client);
+        if let Some(Err(wait)) = network.map(|network| self.0.begun_devices.admit(&network, DEVICES_PER_MINUTE, now)) {
             return Err(AccessError::TooManyDevices { wait });
         }
-        Ok(self.rules().issuers.device(issuer, now).await?)
+        let device = rules.issuers.device(issuer, now).await?;
+        let life = Duration::from_secs(device.expires_in).min(MAX_DEVICE_LIFE);
+        let pending = PendingDevice {
+            interval: Duration::from_secs(device.interval),
+            asked: None,
+        };
+        let secrets = [issuer, device.device_code.expose()];
+        self.0.devices.add(&secrets, network, (now, now + life), pending);
+        Ok(device)
     }
 
     /// Asks a provider about a device. `None`: its user has not decided yet (true: it is asked too often).
@@ -130,8 +187,18 @@ impl AccessService {
         device_code: &Secret<String>,
         client: Option<IpAddr>,
     ) -> Result<Result<(SignInView, Secret<String>), bool>, AccessError> {
-        let rules = self.rules();
-        let token = match rules.issuers.ask_device(issuer, device_code, self.0.clock.now()).await {
+        let (rules, now) = (self.rules(), self.0.clock.now());
+        // Strangers make the gate ask about devices that have begun here, and not too often.
+        let asked = self
+            .0
+            .devices
+            .change(&[issuer, device_code.expose()], now, |device| device.is_too_early(now));
+        match asked {
+            None => return Err(AccessError::NoSuchDevice),
+            Some(true) => return Ok(Err(true)),
+            Some(false) => {}
+        }
+        let token = match rules.issuers.ask_device(issuer, device_code, now).await {
             Ok(DeviceProgress::Pending(too_often)) => return Ok(Err(too_often)),
             Ok(DeviceProgress::Token(token)) => Ok(token),
             Err(error) => Err(error),
@@ -177,6 +244,11 @@ impl AccessService {
         let caller = Caller::Person(Principal::of_token(identity, client), Arc::new(Secret::new(String::new())));
         self.sign_in(&caller, via).await
     }
+}
+
+/// Returns the network whose places a stranger takes; none for a proxy on this machine, which everybody may be behind.
+fn network_of(client: Option<IpAddr>) -> Option<Network> {
+    client.filter(|client| !client.is_loopback()).map(Network::of)
 }
 
 /// Returns the address that browsers come back to from an issuer.

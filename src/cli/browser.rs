@@ -10,10 +10,9 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use axum::Router;
 use axum::extract::Query;
+use axum::http::StatusCode;
 use axum::response::Html;
 use axum::routing::get;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -21,24 +20,25 @@ use tokio::time::timeout;
 
 use super::address::ControlEndpoint;
 use super::client::ControlClient;
+use super::client_error::ClientError;
 use super::render::visible;
 use super::speech::complain;
-use crate::access::challenge_of;
+use crate::access::{challenge_of, random_secret};
 use crate::base::secret::Secret;
+use crate::base::tls::web_address;
 use crate::control::model::{IssuedSignIn, ProvidersBody, TerminalBody, TerminalStepBody};
 
 /// Time that a person has.
 const MAX_WAIT: Duration = Duration::from_mins(10);
 /// Time that the browser has to read its answer.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// Number of random bytes of a verifier: 256 bits.
-const VERIFIER_BYTES: usize = 32;
-const PAGE: &str = "<!doctype html><html lang=en><meta charset=utf-8><title>Tidegate</title><p>You are signed in in the \
-                    terminal. This window can be closed.";
+const PAGE: &str = "<!doctype html><html lang=en><meta charset=utf-8><title>Tidegate</title><p>Go back to the terminal. This \
+                    window can be closed.";
 
 #[derive(Deserialize)]
 struct Brought {
     code: String,
+    state: String,
 }
 
 /// Signs in with the person's browser; returns the secret of the sign-in.
@@ -50,39 +50,56 @@ pub(super) async fn sign_in(client: &ControlClient) -> anyhow::Result<Secret<Str
     };
     let console = known.console.or(own);
     let console = console.context("this gate has no address for browsers; its operator sets console.address")?;
-    let mut random = [0; VERIFIER_BYTES];
-    getrandom::fill(&mut random).map_err(std::io::Error::from)?;
-    let verifier = Secret::new(URL_SAFE_NO_PAD.encode(random));
+    let [verifier, state] = [random_secret()?, random_secret()?];
     let terminal = TerminalBody {
         challenge: challenge_of(&verifier),
     };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
     let listener = listener.context("cannot listen on 127.0.0.1 for the browser")?;
     let port = listener.local_addr()?.port();
-    let address = format!("{console}/terminal?port={port}&challenge={}", terminal.challenge);
+    let address = page_address(&console, port, &terminal.challenge, state.expose())?;
     complain(&format!(
         "Open {} in a browser on this machine, and check that it shows the code {}",
         visible(&address),
         terminal.shown_code()
     ));
     open(&address);
-    let code = timeout(MAX_WAIT, brought(listener)).await;
+    let code = timeout(MAX_WAIT, brought(listener, state)).await;
     let code = code.context("nobody came back from the browser within ten minutes; begin again: tidegate login --browser")??;
     let step = TerminalStepBody {
         code,
         verifier: verifier.expose().clone(),
     };
-    let made: IssuedSignIn = client.post("/signin/terminal", &step).await?;
-    Ok(Secret::new(made.secret))
+    match client.post::<IssuedSignIn>("/signin/terminal", &step).await {
+        Ok(made) => Ok(Secret::new(made.secret)),
+        Err(ClientError::Unaccepted { .. }) => {
+            bail!("your sign-in in the browser has ended, or you were disabled; begin again: tidegate login --browser")
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Returns the address of the page that lets this program in. What the gate says of its console goes to no other program than a browser.
+fn page_address(console: &str, port: u16, challenge: &str, state: &str) -> anyhow::Result<String> {
+    let wrong = || format!("the gate names {} as its console", visible(console));
+    let mut address = web_address(console).map_err(anyhow::Error::msg).with_context(wrong)?;
+    address.set_path("/terminal");
+    let port = port.to_string();
+    let query = [("port", port.as_str()), ("state", state), ("challenge", challenge)];
+    address.query_pairs_mut().clear().extend_pairs(query);
+    Ok(address.into())
 }
 
 /// Waits for the browser that brings the code, and tells it that it has done so.
-async fn brought(listener: TcpListener) -> anyhow::Result<String> {
+async fn brought(listener: TcpListener, expected: Secret<String>) -> anyhow::Result<String> {
     let (bring, mut brought) = mpsc::channel(1);
-    let take = async move |Query(Brought { code }): Query<Brought>| {
-        // Only the first counts.
+    let take = async move |Query(Brought { code, state }): Query<Brought>| {
+        // Any page can ask any port of this machine; only the console knows the state.
+        if state != *expected.expose() {
+            return Err(StatusCode::BAD_REQUEST);
+        }
         let _ = bring.try_send(code);
-        Html(PAGE)
+        Ok(Html(PAGE))
     };
     let (leave, left) = tokio::sync::oneshot::channel::<()>();
     let served = axum::serve(listener, Router::new().route("/", get(take)));
@@ -139,12 +156,31 @@ mod tests {
         let browser = async {
             let idle = TcpStream::connect(address).await.unwrap();
             assert!(ask("/favicon.ico").await.starts_with("HTTP/1.1 404"));
-            assert!(ask("/").await.starts_with("HTTP/1.1 400"), "without a code");
-            let answer = ask("/?code=abc").await;
+            for path in ["/", "/?code=x", "/?code=x&state=y", "/?code=x&state="] {
+                assert!(ask(path).await.starts_with("HTTP/1.1 400"), "{path}");
+            }
+            let answer = ask("/?code=abc&state=own").await;
             assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with(PAGE), "{answer}");
             idle
         };
-        let (code, _idle) = tokio::join!(brought(listener), browser);
+        let (code, _idle) = tokio::join!(brought(listener, Secret::new("own".to_owned())), browser);
         assert_eq!(code.unwrap(), "abc");
+    }
+    #[test]
+    fn a_gate_opens_nothing_but_a_page() {
+        let address = page_address("https://gate.example.org:7433", 17, "ch", "st").unwrap();
+        assert_eq!(
+            address,
+            "https://gate.example.org:7433/terminal?port=17&state=st&challenge=ch"
+        );
+        for console in [
+            "file:///etc/passwd",
+            "vscode://x",
+            "http://gate.example.org",
+            "gate",
+            "https://user:x@gate.example.org",
+        ] {
+            assert!(page_address(console, 17, "ch", "st").is_err(), "{console}");
+        }
     }
 }

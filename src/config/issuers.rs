@@ -129,7 +129,7 @@ fn check_scope(text: &str) -> Result<(), &'static str> {
 
 /// Reads `[[identity.issuers]]`.
 fn issuers(identity: &TableSection<'_>, address: Option<&str>) -> Vec<ConfiguredIssuer> {
-    let (mut names, mut prefixes) = (BTreeSet::new(), BTreeSet::new());
+    let (mut names, mut prefixes, mut hosts) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     let issuers = identity.tables("issuers", |table| {
         let issuer = issuer(table)?;
         let settings = &issuer.settings;
@@ -140,6 +140,10 @@ fn issuers(identity: &TableSection<'_>, address: Option<&str>) -> Vec<Configured
         }
         if settings.client.is_some() {
             check_sign_in(table, &settings.issuer, address);
+            if !hosts.insert(settings.host().to_owned()) {
+                let reason = "another issuer of this host has a client_id, and both would have one redirect address";
+                table.broken_rule("client_id", reason, "leave it to one issuer of each host");
+            }
         }
         if !names.insert(settings.issuer.clone()) {
             table.broken_rule("issuer", "this issuer is configured twice", "remove one");

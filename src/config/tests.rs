@@ -207,6 +207,9 @@ fn people_sign_in_where_browsers_find_the_way() {
         (issuer.client.as_ref().unwrap().id.as_str(), issuer.host()),
         ("gate", "id.example.org")
     );
+    let second = id("client_id = \"gate\"")
+        .replace("example.org\"", "example.org/b\"")
+        .replace("id:", "b:");
     let nowhere = id("client_id = \"gate\"").replace("\"https://id.example.org\"", "\"id\"");
     for (text, key, words) in [
         (id("client_id = \"gate\""), "client_id", "nobody could come back"),
@@ -215,6 +218,11 @@ fn people_sign_in_where_browsers_find_the_way() {
             format!("{console}{nowhere}"),
             "client_id",
             "nobody could sign in at the issuer: it is not a URL",
+        ),
+        (
+            format!("{console}{}{}", id("client_id = \"gate\""), second),
+            "client_id",
+            "both would have one redirect address",
         ),
         (
             id("client_secret_file = \"orders.password\""),

@@ -1,6 +1,6 @@
 //! Answers of the console: pages, redirects, and the headers that all of them have.
 //!
-//! INVARIANT: no answer leaves without the policy of [`POLICY`]; a redirect leads to a path of this console.
+//! INVARIANT: no answer leaves without the policy of [`POLICY`]; a redirect leads to a path of this console, or to a provider.
 
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};

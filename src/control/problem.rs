@@ -260,12 +260,14 @@ fn access(error: &AccessError) -> ProblemClass {
             .with("request access (`tidegate request`), or ask another operator"),
         AccessError::NoSuchState => class(StatusCode::FORBIDDEN, "no-such-state", "Forbidden: no such sign-in")
             .with("sign in again from the gate's own page, at the address where it comes back to (`console.address`)"),
+        AccessError::NoSuchDevice => class(StatusCode::FORBIDDEN, "no-such-device", "Forbidden: no such sign-in")
+            .with("begin again: `tidegate login --sign-in`"),
         AccessError::NoSuchCode => class(StatusCode::FORBIDDEN, "no-such-code", "Forbidden: no such code")
             .with("begin again in the terminal: `tidegate login --browser`"),
         AccessError::NotSignedIn(_) => class(StatusCode::UNAUTHORIZED, "not-signed-in", "Unauthorized by the provider's answer")
             .with("sign in again; if that does not help, ask the gate's operator: `tidegate log --event identity_refused` has the reason"),
         AccessError::TooManyDevices { .. } => class(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Rate limited")
-            .with("try again after that time, or sign in at the console with a browser"),
+            .with("try again after that time, or sign in with the browser of this machine: `tidegate login --browser`"),
         AccessError::Provider(error) => inner::provider(error),
         AccessError::SignedInAlready => class(StatusCode::FORBIDDEN, "signed-in-already", "Forbidden for a sign-in")
             .with("send your token; a sign-in is renewed by signing in again"),

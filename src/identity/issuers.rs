@@ -244,7 +244,11 @@ impl Issuers {
     ) -> Result<Identity, ProviderError> {
         let (issuer, client) = self.provider(issuer)?;
         let identity = self.of_id_token(issuer, client, token, nonce, now).await;
-        identity.map_err(|error| ProviderError::Token(error.to_string()))
+        identity.map_err(|error| match error {
+            // Nothing was said about the person.
+            TokenError::NoKeys { reason, .. } => issuer.provider.away(&issuer.settings, reason, now),
+            error => ProviderError::Token(error.to_string()),
+        })
     }
 
     fn provider(&self, issuer: &str) -> Result<(&Issuer, &ProviderClient), ProviderError> {

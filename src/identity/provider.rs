@@ -1,8 +1,9 @@
 //! Issuers as OpenID providers that people sign in with: where they send a browser, and what an authorization code or a device
 //! code proves.
 //!
-//! It keeps no state of a sign-in, and at most [`MAX_DEVICE_CALLS`] calls open for devices of strangers. RFC 6749 and RFC 7636 (code, PKCE), RFC 8628 (device), RFC 9207 (`iss`), OpenID Connect Core 1.0
-//! and Discovery 1.0.
+//! It keeps no state of a sign-in, and at most [`MAX_DEVICE_CALLS`] calls of a kind open for devices.
+//!
+//! RFC 6749 and RFC 7636 (code, PKCE), RFC 8628 (device), RFC 9207 (`iss`), OpenID Connect Core 1.0 and Discovery 1.0.
 //!
 //! INVARIANT: an ID token counts only for the client that it names, with the nonce of the sign-in that asked for it, after the same
 //! verification as any token of the issuer.
@@ -28,7 +29,7 @@ const METADATA_AGE: SignedDuration = SignedDuration::from_mins(10);
 const MAX_METADATA_AGE: SignedDuration = SignedDuration::from_hours(24);
 /// Age from which they are fetched again after a failure; a provider that does not answer takes some of it.
 const RETRY_INTERVAL: SignedDuration = SignedDuration::from_secs(15);
-/// Number of calls for devices that one provider is asked at a time. Nobody has proved anything when they are made.
+/// Number of calls of a kind that a provider gets for devices at a time. Strangers can cause them.
 const MAX_DEVICE_CALLS: usize = 8;
 /// Least time between two messages about a provider that cannot be used.
 const MESSAGE_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
@@ -174,6 +175,23 @@ fn usual_interval() -> u64 {
     5
 }
 
+/// Failure to fetch the metadata of an issuer.
+#[derive(Debug)]
+struct Undiscovered {
+    reason: String,
+    /// True if there was an answer that is of another issuer, so that nothing known before counts any more.
+    is_another: bool,
+}
+
+impl From<String> for Undiscovered {
+    fn from(reason: String) -> Self {
+        Self {
+            reason,
+            is_another: false,
+        }
+    }
+}
+
 /// Metadata, or the reason why there are none.
 type FoundMetadata = Result<Arc<Metadata>, String>;
 
@@ -195,15 +213,16 @@ impl KnownMetadata {
     }
 
     /// Notes how an attempt ended; returns what is to be used.
-    fn note(&mut self, fetched: Result<Metadata, String>, now: Timestamp) -> FoundMetadata {
+    fn note(&mut self, fetched: Result<Metadata, Undiscovered>, now: Timestamp) -> FoundMetadata {
         match fetched {
             Ok(metadata) => {
                 let metadata = Arc::new(metadata);
                 (self.good, self.failed) = (Some((Arc::clone(&metadata), now)), None);
                 Ok(metadata)
             }
-            Err(reason) => {
+            Err(Undiscovered { reason, is_another }) => {
                 self.failed = Some((reason.clone(), now));
+                self.good.take_if(|_| is_another);
                 self.good(MAX_METADATA_AGE, now).ok_or(reason)
             }
         }
@@ -226,7 +245,9 @@ pub(super) struct Provider {
     known: Mutex<KnownMetadata>,
     /// Held while the metadata are fetched: once for all who ask.
     turn: tokio::sync::Mutex<()>,
-    devices: Semaphore,
+    /// Places of the calls that begin a device, and of those that ask about one.
+    begun: Semaphore,
+    asked: Semaphore,
     /// Time of the last message about it.
     told: Mutex<Option<Timestamp>>,
 }
@@ -236,7 +257,8 @@ impl Default for Provider {
         Self {
             known: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
-            devices: Semaphore::new(MAX_DEVICE_CALLS),
+            begun: Semaphore::new(MAX_DEVICE_CALLS),
+            asked: Semaphore::new(MAX_DEVICE_CALLS),
             told: Mutex::default(),
         }
     }
@@ -310,7 +332,7 @@ impl Provider {
         of: (&IssuerSettings, &ProviderClient),
         now: Timestamp,
     ) -> Result<DeviceAuthorization, ProviderError> {
-        let _place = self.device_place(of.0)?;
+        let _place = place(&self.begun, of.0)?;
         let metadata = self.metadata(of.0, now).await?;
         let endpoint = metadata.device_authorization_endpoint.as_ref();
         let endpoint = endpoint.ok_or_else(|| ProviderError::NoDeviceFlow(of.0.issuer.clone()))?;
@@ -339,7 +361,7 @@ impl Provider {
         device_code: &Secret<String>,
         now: Timestamp,
     ) -> Result<DeviceProgress, ProviderError> {
-        let _place = self.device_place(of.0)?;
+        let _place = place(&self.asked, of.0)?;
         let form = [("grant_type", DEVICE_GRANT), ("device_code", device_code.expose())];
         let (status, body) = self.ask_token_endpoint(of, &form, now).await?;
         if status.is_success() {
@@ -382,13 +404,10 @@ impl Provider {
             return found;
         }
         let fetched = discover(settings).await;
+        if let Err(Undiscovered { reason, .. }) = &fetched {
+            self.tell(settings, reason, now);
+        }
         self.known.lock().note(fetched, now)
-    }
-
-    /// Returns the place of a call for a device, for as long as it takes.
-    fn device_place(&self, settings: &IssuerSettings) -> Result<SemaphorePermit<'_>, ProviderError> {
-        let place = self.devices.try_acquire();
-        place.map_err(|_| ProviderError::Busy(settings.issuer.clone()))
     }
 
     fn parsed<T: DeserializeOwned>(&self, settings: &IssuerSettings, body: &[u8], now: Timestamp) -> Result<T, ProviderError> {
@@ -399,31 +418,49 @@ impl Provider {
     fn id_token(&self, settings: &IssuerSettings, body: &[u8], now: Timestamp) -> Result<Secret<String>, ProviderError> {
         let answer: TokenAnswer = self.parsed(settings, body, now)?;
         let token = answer.id_token.map(Secret::new);
-        token.ok_or_else(|| ProviderError::Token("there is none in the provider's answer; the scope needs `openid`".to_owned()))
+        let missing = || "its answer has no ID token; the scope needs `openid`".to_owned();
+        token.ok_or_else(|| self.away(settings, missing(), now))
     }
 
-    /// Returns the error of a provider that cannot be used. The gate's operator is told of it once a minute, whoever asks.
-    fn away(&self, settings: &IssuerSettings, reason: String, now: Timestamp) -> ProviderError {
-        let issuer = settings.issuer.clone();
+    /// Returns the error of a provider that cannot be used, and tells the gate's operator of it.
+    pub(super) fn away(&self, settings: &IssuerSettings, reason: String, now: Timestamp) -> ProviderError {
+        self.tell(settings, &reason, now);
+        ProviderError::Away {
+            issuer: settings.issuer.clone(),
+            reason,
+        }
+    }
+
+    /// Tells the gate's operator of a failure, once a minute, whoever asks.
+    fn tell(&self, settings: &IssuerSettings, reason: &str, now: Timestamp) {
         let mut told = self.told.lock();
         if !told.is_some_and(|at| is_within(at, now, MESSAGE_INTERVAL)) {
             *told = Some(now);
+            let issuer = settings.issuer.as_str();
             tracing::warn!(
                 issuer,
                 reason,
-                "nobody can sign in with an issuer; will try again when somebody asks"
+                "an issuer fails to sign people in; will try again when it is asked for"
             );
         }
-        ProviderError::Away { issuer, reason }
     }
 }
 
-async fn discover(settings: &IssuerSettings) -> Result<Metadata, String> {
+/// Returns the place of a call, for as long as it takes.
+fn place<'p>(places: &'p Semaphore, settings: &IssuerSettings) -> Result<SemaphorePermit<'p>, ProviderError> {
+    let place = places.try_acquire();
+    place.map_err(|_| ProviderError::Busy(settings.issuer.clone()))
+}
+
+async fn discover(settings: &IssuerSettings) -> Result<Metadata, Undiscovered> {
     let url = format!("{}/.well-known/openid-configuration", settings.issuer.trim_end_matches('/'));
     let body = fetch::get(&url).await?;
     let metadata: Metadata = serde_json::from_slice(&body).map_err(|error| format!("{url} is no metadata: {error}"))?;
     if metadata.issuer != settings.issuer {
-        return Err(format!("{url} is of another issuer, {}", shown(&metadata.issuer)));
+        return Err(Undiscovered {
+            reason: format!("{url} is of another issuer, {}", shown(&metadata.issuer)),
+            is_another: true,
+        });
     }
     let endpoints = [
         Some(&metadata.authorization_endpoint),
@@ -490,7 +527,7 @@ mod tests {
         };
         let told = |found: FoundMetadata| found.map_or_else(|reason| reason, |found| found.issuer.clone());
         let answer = |known: &KnownMetadata, second| known.answer(at(second)).map_or_else(|| "ask".to_owned(), told);
-        let down = || Err("down".to_owned());
+        let down = || Err(Undiscovered::from("down".to_owned()));
         let mut known = KnownMetadata::default();
         assert_eq!(answer(&known, 0), "ask");
         assert_eq!(told(known.note(down(), at(0))), "down");
@@ -511,5 +548,14 @@ mod tests {
         assert_eq!(told(known.note(down(), at(86_415))), "down", "a day is too old");
         assert_eq!(told(known.note(Ok(metadata("second")), at(86_430))), "second");
         assert_eq!(answer(&known, 86_430 - 3_600), "ask", "the clock was set back");
+        let another = Undiscovered {
+            reason: "another".to_owned(),
+            is_another: true,
+        };
+        assert_eq!(
+            told(known.note(Err(another), at(86_500))),
+            "another",
+            "whatever was good before"
+        );
     }
 }

@@ -15,7 +15,7 @@ import { open } from './driver.mjs';
 const [home] = process.argv.slice(2);
 const given = JSON.parse(readFileSync(0, 'utf8'));
 const host = new URL(given.issuer).host;
-const { browser, complaints, seen, person, look } = await open(home, [new URL(given.url).origin, given.issuer], /^http:\/\/127\.0\.0\.1:\d+$/);
+const { browser, complaints, seen, person, look, may } = await open(home, [new URL(given.url).origin, given.issuer]);
 
 // On the provider's own pages: who somebody is, and that the gate may know it.
 async function enter(page, name) {
@@ -57,7 +57,7 @@ for (const page of [eve, await person()]) {
   assert.ok((await page.locator('main').innerText()).includes('was not begun in this browser'));
 }
 
-// Who is refused, or breaks off, reads why on a page of the gate.
+// A person who is refused, or breaks off, reads why on a page of the gate.
 for (const [name, step, status, words] of [
   ['unverified', (page) => enter(page, 'unverified@example.com'), 401, 'lets nobody in'],
   ['cancelled', (page) => page.getByRole('link', { name: 'Cancel' }).click(), 403, 'refuses: access_denied'],
@@ -98,11 +98,12 @@ async function whoami() {
 }
 
 const here = await login('--browser');
+may(new URL(`http://127.0.0.1:${new URL(here.address).searchParams.get('port')}`));
 await eve.goto(here.address);
 assert.ok((await eve.locator('main').innerText()).includes(here.code), 'both show one code');
 await look(eve, 'terminal');
 await eve.getByRole('button', { name: 'Let it in' }).click();
-await eve.getByText('You are signed in in the terminal.').waitFor();
+await eve.getByText('Go back to the terminal.').waitFor();
 await here.ended();
 assert.ok((await whoami()).includes('id:eve@example.com'));
 

@@ -1,5 +1,4 @@
-// An OpenID provider (oidc-provider, certified) on one port of 127.0.0.1, with its own pages: whoever names themselves there is that
-// person. It ends with its standard input, so that it does not outlive the test.
+// An OpenID provider (oidc-provider, certified) on one port of 127.0.0.1, with its own pages. It believes every name that is typed there. It ends with its standard input, so that it does not outlive the test.
 //
 // Arguments: the folder with node_modules, the port, the address that browsers go back to. It says `ready` when it listens.
 import { createRequire } from 'node:module';

@@ -3,6 +3,8 @@
 use serde_json::Value;
 
 use super::markup::elements;
+use crate::access::challenge_of;
+use crate::base::secret::Secret;
 use crate::console;
 use crate::control::tests::Served;
 
@@ -81,7 +83,7 @@ async fn a_problem_on_the_way_to_a_provider_and_back_is_a_page() {
     for (path, status, words) in [
         ("/signin/https%3A%2F%2Fevil.example", "404", "people cannot sign in with"),
         (
-            "/signin/callback/id.example.org?code=x&amp;state=y",
+            "/signin/callback/id.example.org?code=x&state=y",
             "403",
             "was not begun in this browser",
         ),
@@ -217,6 +219,39 @@ async fn nobody_gets_a_page_without_a_sign_in() {
     assert_eq!(console.sent(&console.ana, "/signout", "").await, "/signin?did=left");
     let answer = console.get(&console.ana, "/mine").await;
     assert_eq!(location(&answer), Some("/signin?next=%2Fmine"), "{answer}");
+    console.served.stop().await;
+}
+
+#[tokio::test]
+async fn a_terminal_is_let_in_by_the_consoles_own_form_only() {
+    let console = Console::open().await;
+    let challenge = challenge_of(&Secret::new("verifier".to_owned()));
+    let fields = format!("port=4711&state=st&challenge={challenge}");
+    let page = console.get(&console.ana, &format!("/terminal?{fields}")).await;
+    assert!(page.contains(&challenge[..8]) && page.contains("asks to act as"), "{page}");
+    for broken in ["port=0", "port=x", "port=80&state=s", "port=80&state=s&challenge=abc"] {
+        let page = console.get(&console.ana, &format!("/terminal?{broken}")).await;
+        assert_eq!(status(&page), "400", "{page}");
+    }
+    let foreign = format!("cookie: {}\r\norigin: https://evil.example\r\n", console.ana);
+    assert_eq!(status(&post(&console.served, &foreign, "/terminal", &fields).await), "403");
+    let back = console.post(&console.ana, "/terminal", &fields).await;
+    let way = back
+        .split("0; url=")
+        .nth(1)
+        .and_then(|rest| rest.split('"').next())
+        .unwrap_or_else(|| panic!("{back}"));
+    let code = way
+        .strip_prefix("http://127.0.0.1:4711/?code=")
+        .and_then(|rest| rest.strip_suffix("&amp;state=st"));
+    let finish = async |verifier: &str| {
+        let step = serde_json::json!({"code": code, "verifier": verifier}).to_string();
+        console.served.call("POST /signin/terminal", "", &step).await
+    };
+    for (verifier, expected) in [("another", "403"), ("verifier", "201"), ("verifier", "403")] {
+        let answer = finish(verifier).await;
+        assert_eq!(status(&answer), expected, "{answer}");
+    }
     console.served.stop().await;
 }
 

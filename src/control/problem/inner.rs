@@ -56,7 +56,7 @@ pub(super) fn provider(error: &ProviderError) -> ProblemClass {
             "no-device-flow",
             "Provider without a device flow",
         )
-        .with("sign in at the console with a browser, or log in with your token: `tidegate login`"),
+        .with("sign in with the browser of this machine: `tidegate login --browser`; or with your token: `tidegate login`"),
         ProviderError::Busy(_) => class(
             StatusCode::SERVICE_UNAVAILABLE,
             "provider-busy",

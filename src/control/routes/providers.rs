@@ -142,12 +142,19 @@ pub(in crate::control) async fn finish(
     })
 }
 
-/// Counts what proves nothing like a failed login, and holds its answer back. What a provider lacks is nobody's failure.
+/// Counts what proves nothing like a failed login, and holds its answer back. A failure of the provider or of the gate is not counted.
 pub(super) async fn proved<T>(client: &CallOrigin, result: Result<T, AccessError>) -> Result<T, ApiError> {
     match result {
         Ok(proved) => Ok(proved),
-        Err(error @ AccessError::Provider(ProviderError::Away { .. } | ProviderError::Busy(_))) => Err(error.into()),
-        Err(error) => Err(held_back(client, error.into()).await),
+        Err(
+            error @ (AccessError::NotIdentified
+            | AccessError::NotSignedIn(_)
+            | AccessError::NoSuchState
+            | AccessError::NoSuchDevice
+            | AccessError::NoSuchCode
+            | AccessError::Provider(ProviderError::Refused { .. })),
+        ) => Err(held_back(client, error.into()).await),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -31,6 +31,9 @@ struct Play {
     /// The number of codes for devices that were asked for; whether there are any.
     devices: u32,
     without_devices: bool,
+    /// Whether it never answers about them; the seconds between two questions that it names.
+    hangs: bool,
+    interval: Option<u64>,
     asked: Vec<Value>,
 }
 
@@ -87,10 +90,18 @@ async fn token(
 
 async fn device(State((play, _)): State<(Played, Arc<jsonwebtoken::EncodingKey>)>) -> Json<Value> {
     play.lock().devices += 1;
-    let url = play.lock().url.clone();
-    Json(json!({
-        "device_code": "d3vice", "user_code": "ABCD-EFGH", "verification_uri": format!("{url}/activate"), "expires_in": 600,
-    }))
+    let hangs = play.lock().hangs;
+    if hangs {
+        std::future::pending::<()>().await;
+    }
+    let play = play.lock();
+    let mut answer = json!({
+        "device_code": "d3vice", "user_code": "ABCD-EFGH", "verification_uri": format!("{}/activate", play.url), "expires_in": 600,
+    });
+    if let Some(interval) = play.interval {
+        answer["interval"] = json!(interval);
+    }
+    Json(answer)
 }
 
 impl House {
@@ -129,7 +140,6 @@ impl House {
         };
         let wanted = Wanted {
             issuers: Issuers::new(vec![settings]),
-            tcp: true,
             console_address: Some("https://gate.example.org:7433".to_owned()),
             ..Wanted::default()
         };
@@ -322,9 +332,10 @@ async fn a_device_signs_in_through_the_gate() {
     let listed = house.served.call("GET /signin/providers", "", "").await;
     let rest = r#""console":"https://gate.example.org:7433"}"#;
     assert!(listed.ends_with(&format!(r#"{{"providers":[{body}],{rest}"#)), "{listed}");
+    house.play.lock().interval = Some(0);
     let begun = house.served.call("POST /signin/device", "", &body).await;
     let begun: Value = serde_json::from_str(begun.lines().last().unwrap()).unwrap();
-    assert_eq!((&begun["user_code"], &begun["interval"]), (&json!("ABCD-EFGH"), &json!(5)));
+    assert_eq!((&begun["user_code"], &begun["interval"]), (&json!("ABCD-EFGH"), &json!(0)));
     let step = json!({"issuer": issuer, "device_code": begun["device_code"]}).to_string();
     let finish = async || {
         let answer = house.served.call("POST /signin/device/finish", "", &step).await;
@@ -375,21 +386,46 @@ async fn behind_a_proxy_on_tls_only_the_cookie_of_tls_counts() {
 }
 
 #[tokio::test]
-async fn strangers_cannot_keep_a_provider_busy() {
+async fn a_provider_is_asked_about_devices_that_began_here_and_not_too_often() {
     let house = House::open().await;
-    let body = json!({ "issuer": house.play.lock().url.clone() }).to_string();
-    let begin = async || house.served.call_tcp("POST /signin/device", "", &body).await;
-    for _ in 0..60 {
-        assert!(begin().await.starts_with("HTTP/1.1 201"));
+    let issuer = house.play.lock().url.clone();
+    let finish = async |device_code: &str| {
+        let step = json!({"issuer": issuer, "device_code": device_code}).to_string();
+        house.served.call("POST /signin/device/finish", "", &step).await
+    };
+    assert_eq!(problem(&finish("d3vice").await), "403 no-such-device");
+    let body = json!({ "issuer": issuer }).to_string();
+    let begun = house.served.call("POST /signin/device", "", &body).await;
+    assert!(begun.starts_with("HTTP/1.1 201"), "{begun}");
+    house.play.lock().pending = vec!["authorization_pending"];
+    assert!(finish("d3vice").await.ends_with(r#"{"slow_down":false}"#));
+    for _ in 0..20 {
+        assert!(
+            finish("d3vice").await.ends_with(r#"{"slow_down":true}"#),
+            "within five seconds"
+        );
     }
-    let refused = begin().await;
-    assert_eq!(problem(&refused), "429 too-many-requests");
-    assert!(
-        header(&refused, "retry-after").is_some_and(|wait| wait.parse::<u32>().is_ok_and(|wait| wait <= 60)),
-        "{refused}"
-    );
-    assert_eq!(house.play.lock().devices, 60);
+    assert_eq!(problem(&finish("another").await), "403 no-such-device");
+    assert_eq!(house.play.lock().asked.len(), 1);
     house.served.stop().await;
+}
+
+#[tokio::test]
+async fn strangers_cannot_keep_a_provider_busy() {
+    let house = Arc::new(House::open().await);
+    house.play.lock().hangs = true;
+    let body = json!({ "issuer": house.play.lock().url.clone() }).to_string();
+    let mut crowd = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let (house, body) = (Arc::clone(&house), body.clone());
+        crowd.spawn(async move { house.served.call("POST /signin/device", "", &body).await });
+    }
+    while house.play.lock().devices < 8 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let refused = house.served.call("POST /signin/device", "", &body).await;
+    assert_eq!(problem(&refused), "503 provider-busy");
+    assert_eq!((header(&refused, "retry-after"), house.play.lock().devices), (Some("5"), 8));
 }
 
 #[tokio::test]
@@ -399,7 +435,7 @@ async fn a_provider_without_a_device_flow_says_so() {
     let body = json!({ "issuer": house.play.lock().url.clone() }).to_string();
     let refused = house.served.call("POST /signin/device", "", &body).await;
     assert_eq!(problem(&refused), "422 no-device-flow");
-    assert!(refused.contains("at the console with a browser"), "{refused}");
+    assert!(refused.contains("tidegate login --browser"), "{refused}");
     house.served.stop().await;
 }
 
