@@ -2,7 +2,7 @@
 //!
 //! It changes nothing. INVARIANT: a request and its grant are visible to the requester, to identities that have approved it or
 //! may approve it, to those that may revoke the grant, and to those that may read the log or administer. They are visible to
-//! nobody else, before or after the decision.
+//! nobody else, before or after the decision. What is done under a grant has fewer watchers: see [`AccessService::watches`].
 
 use tokio::sync::broadcast;
 
@@ -116,6 +116,35 @@ impl AccessService {
         }
     }
 
+    /// Returns true if the caller may watch the sessions under a grant, read what they ran, and end one of them: the owner of the
+    /// grant, those that approved its request or may revoke it, and those that may administer.
+    pub async fn watches(&self, caller: &Caller, id: &GrantId) -> bool {
+        let owned = self
+            .0
+            .ledger
+            .grant(id)
+            .await
+            .is_ok_and(|view| caller.is(view.grant.identity()));
+        owned || self.would(caller, Action::Administer) || self.oversees(caller, id).await
+    }
+
+    /// Returns true if the caller has approved the request of a grant, or may revoke the grant.
+    pub async fn oversees(&self, caller: &Caller, id: &GrantId) -> bool {
+        let (Caller::Person(who, _), Ok(view)) = (caller, self.0.ledger.grant(id).await) else {
+            return false;
+        };
+        let request = match view.grant.request() {
+            Some(id) => self.find(id).await.ok(),
+            None => None,
+        };
+        request.is_some_and(|view| approved(who, &view.request)) || self.would_revoke(who, &view.grant).await
+    }
+
+    async fn would_revoke(&self, who: &Principal, grant: &Grant) -> bool {
+        let wish = self.wish_of(&self.rules(), grant, grant.window()).await;
+        wish.is_ok_and(|wish| self.would_on(who, Action::Revoke, Resource::Access(&wish)))
+    }
+
     /// Subscribes to changes of requests and grants, of all identities.
     #[must_use]
     pub fn changes(&self) -> broadcast::Receiver<ChangedSubject> {
@@ -145,8 +174,7 @@ impl AccessService {
         if request.is_some_and(|view| self.sees(who, &view.request)) {
             return true;
         }
-        let wish = self.wish_of(&self.rules(), grant, grant.window()).await;
-        wish.is_ok_and(|wish| self.would_on(who, Action::Revoke, Resource::Access(&wish)))
+        self.would_revoke(who, grant).await
     }
 
     fn sees_everything(&self, who: &Principal) -> bool {
@@ -181,7 +209,7 @@ impl AccessService {
     }
 
     fn sees(&self, who: &Principal, request: &Request) -> bool {
-        let named = request.wish.identity == *who.name() || request.approvals.iter().any(|approval| approval.by == *who.name());
+        let named = request.wish.identity == *who.name() || approved(who, request);
         if named || self.would_on(who, Action::Approve, Resource::Request(request)) {
             return true;
         }
@@ -196,4 +224,8 @@ impl AccessService {
     pub(super) fn would_on(&self, who: &Principal, action: Action, resource: Resource<'_>) -> bool {
         self.ask(&self.rules(), who, action, resource).decision.allowed
     }
+}
+
+fn approved(who: &Principal, request: &Request) -> bool {
+    request.approvals.iter().any(|approval| approval.by == *who.name())
 }

@@ -50,7 +50,7 @@ fn session_with(text: &str) -> Value {
     json!({
         "session": "se_0123456789", "grant": "gr_0123456789", "identity": name(text), "target": "orders", "profile": "read-write",
         "client": "10.0.0.1:5000", "application": text, "since": "2026-08-01T11:50:00Z", "until": "2026-08-01T12:15:00Z",
-        "state": text, "statements": 7, "backend_pid": 42,
+        "state": text, "statements": 7, "running": text, "backend_pid": 42,
     })
 }
 

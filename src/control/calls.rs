@@ -2,7 +2,7 @@
 //!
 //! It parses no body and formats no answer. The access service decides what is permitted, as everywhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::authenticate::Call;
 use super::model::{
@@ -106,26 +106,41 @@ impl Call {
         })
     }
 
-    /// Returns the running sessions that match: the caller's own; all for those who may administer.
-    #[must_use]
-    pub fn sessions(&self, wanted: &SessionsQuery) -> Vec<SessionView> {
-        let all = self.gate.service.would(&self.caller, Action::Administer);
+    /// Returns the running sessions that match and that the caller may watch ([`crate::access::AccessService::watches`]), each with the statement
+    /// that it runs.
+    pub async fn sessions(&self, wanted: &SessionsQuery) -> Vec<SessionView> {
         let mut sessions = self.gate.registry.list();
         sessions.retain(|SessionView { who, .. }| {
-            (all || self.caller.is(&who.identity))
-                && wanted.grant.as_ref().is_none_or(|grant| who.grant == *grant)
+            wanted.grant.as_ref().is_none_or(|grant| who.grant == *grant)
                 && wanted.identity.as_ref().is_none_or(|identity| who.identity == *identity)
                 && wanted.target.as_ref().is_none_or(|target| who.target == *target)
         });
+        let all = self.gate.service.would(&self.caller, Action::Administer);
+        let mut watched: BTreeSet<GrantId> = sessions.iter().map(|view| view.who.grant.clone()).collect();
+        if !all {
+            for grant in watched.clone() {
+                if !self.gate.service.watches(&self.caller, &grant).await {
+                    watched.remove(&grant);
+                }
+            }
+        }
+        sessions.retain(|view| watched.contains(&view.who.grant));
+        for view in &mut sessions {
+            self.gate.registry.show_statement(view);
+        }
         sessions
     }
 
-    /// Ends a session: the caller's own, or any for those who may administer. Returns it as it was before its end.
+    /// Ends a session that the caller may watch. Returns it as it was before its end.
     pub async fn end_session(&self, id: &SessionId, reason: Option<String>) -> Result<SessionView, ApiError> {
         let Self { gate, caller } = self;
         let view = gate.registry.list().into_iter().find(|view| view.who.session == *id);
         let own = view.as_ref().is_some_and(|view| caller.is(&view.who.identity));
-        if !own {
+        let overseen = match &view {
+            Some(view) if !own => gate.service.oversees(caller, &view.who.grant).await,
+            _ => false,
+        };
+        if !own && !overseen {
             gate.service.may_take_away(caller, Action::Administer).await?;
         }
         let killed = gate.registry.kill(id, ended_by(caller, own), reason).await;

@@ -2,6 +2,8 @@
 //! written.
 //!
 //! Filtering and parsing are the reader's. Records are sent at the caller's pace, for as long as the caller may read the log.
+//!
+//! INVARIANT: who may not read the whole log reads the records of one grant, which they may watch, and nothing else of it.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use super::problem::ApiError;
 use super::routes::query;
 use crate::access::policy::Action;
 use crate::audit::{Filter, LogRecord, ReadError, RecordEncoder, RecordStream, follow};
+use crate::model::ids::GrantId;
 use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::http::{Uri, header};
@@ -24,21 +27,22 @@ const CHUNK_BYTES: usize = 32 << 10;
 /// Last line of an answer that ends early.
 const ENDED_REASON: &str = "your right to read the log must be checked again, so this answer ends here; repeat the call";
 
-#[utoipa::path(get, path = "/v1/log", tag = "log", summary = "Records of the audit log (operators, and with `read-log`)", params(Filter, SearchExtent), responses((status = 200, description = "JSON Lines: one record per line, or the reason why a line cannot be read (`Unreadable`)", content_type = "application/x-ndjson", body = String)))]
+#[utoipa::path(get, path = "/v1/log", tag = "log", summary = "Records of the audit log (operators, and with `read-log`; with `grant` those that may watch its sessions)", params(Filter, SearchExtent), responses((status = 200, description = "JSON Lines: one record per line, or the reason why a line cannot be read (`Unreadable`)", content_type = "application/x-ndjson", body = String)))]
 pub(super) async fn records(call: Call, Extension(limiter): Extension<LongPollLimiter>, uri: Uri) -> Result<Response, ApiError> {
     let standing = call.gate.service.standing(&call.caller);
-    let reader = call.log_reader(&limiter).await?;
     let wanted = wanted(&uri)?;
+    let reader = call.log_reader_of(&limiter, wanted.filter.grant.as_ref()).await?;
+    let whole = reader.reads_all();
     let place = if wanted.extent.follow {
         Some(limiter.subscribers.enter(&call.caller)?)
     } else {
         None
     };
     let found = reader.find(&wanted)?;
-    let chunks = futures_util::stream::unfold(Some((found, limiter, standing, place)), |reading| async {
+    let chunks = futures_util::stream::unfold(Some((found, limiter, standing, place)), move |reading| async move {
         let (mut found, mut limiter, standing, place) = reading?;
         let lines = tokio::select! {
-            lines = chunk(&mut found) => Some(lines?),
+            lines = chunk(&mut found, whole) => Some(lines?),
             () = standing.over() => None,
             () = limiter.stopped() => return None,
         };
@@ -50,17 +54,50 @@ pub(super) async fn records(call: Call, Extension(limiter): Extension<LongPollLi
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(chunks)).into_response())
 }
 
-/// Reader of the log for a caller who may read it.
+/// Reader of the log for a caller who may read it, or the records of one grant.
 pub struct LogReader<'c> {
     call: &'c Call,
     limiter: &'c LongPollLimiter,
+    /// Grant that alone may be read about; `None`: all.
+    only: Option<GrantId>,
 }
 
 impl Call {
     /// Returns a reader of the log if the caller may read it. The decision on a person is on record.
     pub async fn log_reader<'c>(&'c self, limiter: &'c LongPollLimiter) -> Result<LogReader<'c>, ApiError> {
         self.gate.service.may(&self.caller, Action::ReadLog).await?;
-        Ok(LogReader { call: self, limiter })
+        Ok(LogReader {
+            call: self,
+            limiter,
+            only: None,
+        })
+    }
+
+    /// Returns a reader of the log for a search in the records of `grant`, if there is one: also for those who may watch its
+    /// sessions, and then of these records alone.
+    pub async fn log_reader_of<'c>(
+        &'c self,
+        limiter: &'c LongPollLimiter,
+        grant: Option<&GrantId>,
+    ) -> Result<LogReader<'c>, ApiError> {
+        if let Some(grant) = grant
+            && !self.gate.service.would(&self.caller, Action::ReadLog)
+            && let Some(reader) = self.reader_of_grant(limiter, grant).await
+        {
+            return Ok(reader);
+        }
+        self.log_reader(limiter).await
+    }
+
+    /// Returns a reader of the records of one grant if the caller may watch its sessions. Nothing is recorded: a page asks for it
+    /// every few seconds.
+    pub async fn reader_of_grant<'c>(&'c self, limiter: &'c LongPollLimiter, grant: &GrantId) -> Option<LogReader<'c>> {
+        let watches = self.gate.service.watches(&self.caller, grant).await;
+        watches.then(|| LogReader {
+            call: self,
+            limiter,
+            only: Some(grant.clone()),
+        })
     }
 }
 
@@ -68,11 +105,32 @@ impl LogReader<'_> {
     /// Begins a search, in a place among the readers of the log.
     pub fn find(&self, wanted: &LogQuery) -> Result<RecordStream, ApiError> {
         let LogQuery { filter, extent } = wanted;
+        let filter = &Filter {
+            grant: self.only.clone().or_else(|| filter.grant.clone()),
+            ..filter.clone()
+        };
         let checked = extent.check(filter);
         checked.map_err(|error| ApiError::Malformed(error.to_string()))?;
         let place = self.limiter.readings.enter(&self.call.caller)?;
         let found = follow(&self.call.gate.audit_dir, filter, *extent).map_err(|error| ApiError::Log(error.to_string()))?;
         Ok(found.sharing(Arc::clone(&self.limiter.reading_threads), place))
+    }
+
+    /// Returns true if the caller may read the whole log.
+    #[must_use]
+    pub fn reads_all(&self) -> bool {
+        self.only.is_none()
+    }
+}
+
+/// Returns the reason why a line could not be read. A line may be of any grant, and the reason may have a part of it: who does not
+/// read the whole log is told the fact alone.
+#[must_use]
+pub fn told(error: &ReadError, reads_all: bool) -> String {
+    if reads_all {
+        error.to_string()
+    } else {
+        "a line of the log cannot be read; ask those who may read the log".to_owned()
     }
 }
 
@@ -88,12 +146,13 @@ pub fn wanted(uri: &Uri) -> Result<LogQuery, ApiError> {
 }
 
 /// Returns the next line, together with all lines that are available without waiting.
-async fn chunk(found: &mut RecordStream) -> Option<Bytes> {
+async fn chunk(found: &mut RecordStream, reads_all: bool) -> Option<Bytes> {
     let (mut lines, mut encoder) = (Vec::new(), RecordEncoder::default());
-    push(&mut lines, &mut encoder, found.next().await?);
+    let mut push = |lines: &mut Vec<u8>, item| push(lines, &mut encoder, item, reads_all);
+    push(&mut lines, found.next().await?);
     while lines.len() < CHUNK_BYTES {
         match found.next().now_or_never() {
-            Some(Some(item)) => push(&mut lines, &mut encoder, item),
+            Some(Some(item)) => push(&mut lines, item),
             _ => break,
         }
     }
@@ -102,10 +161,10 @@ async fn chunk(found: &mut RecordStream) -> Option<Bytes> {
 
 /// Appends a record. A line that cannot be read becomes an error line instead of being left out, so that a part is never taken
 /// for the whole.
-fn push(lines: &mut Vec<u8>, encoder: &mut RecordEncoder, item: Result<LogRecord, ReadError>) {
+fn push(lines: &mut Vec<u8>, encoder: &mut RecordEncoder, item: Result<LogRecord, ReadError>, reads_all: bool) {
     match item {
         Ok(record) => encoder.push(lines, &record),
-        Err(error) => lines.extend_from_slice(unreadable(error.to_string()).as_bytes()),
+        Err(error) => lines.extend_from_slice(unreadable(told(&error, reads_all)).as_bytes()),
     }
 }
 

@@ -35,7 +35,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use authenticate::{Call, CallOrigin, settle as authenticate, sign_in_with_token, visitor};
 pub use calls::named;
 pub use listen::{MAX_CONNECTIONS, strangers};
-pub use log::{LogReader, wanted as log_query};
+pub use log::{LogReader, told as log_error, wanted as log_query};
 pub use long_poll::LongPollLimiter;
 pub use problem::ApiError;
 pub use serve::{ListenError, Listeners, document, serve, sign_in_ways};

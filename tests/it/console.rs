@@ -6,6 +6,7 @@ use serde_json::json;
 use tidegate::demo::testkit::{TestGate, free_port};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
 
 use crate::support::{ANA, House, TARGET, eventually, said, within};
 
@@ -113,19 +114,61 @@ async fn house() -> (House, u16) {
 }
 
 /// Runs the command of the card, with another statement.
-fn as_the_card_says(gate: &TestGate, card: &Page) -> tokio::process::Child {
+fn as_the_card_says(gate: &TestGate, card: &Page) -> Child {
     let psql = card.text("snippet-0");
     assert!(psql.contains(&format!("port={}", gate.port())), "{psql}");
     let folder = crate::support::database().server.binaries().tool("psql").expect("psql");
     let folder = folder.parent().expect("a folder").display().to_string();
     let line = format!("PATH={folder}:$PATH; {psql} -XAtc \"SELECT 40 + 2\" -c \"SELECT pg_sleep(60)\"");
-    let mut command = tokio::process::Command::new("sh");
+    let mut command = Command::new("sh");
     command
         .args(["-c", &line])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     command.kill_on_drop(true).spawn().expect("psql starts")
+}
+
+/// Who approved the grant sees what runs under it, follows that, and ends the session; returns psql, connected again.
+async fn watched_and_ended(lena: &Browser, psql: Child, house: &House, card: &Page) -> Child {
+    let runs = async || {
+        let live = eventually("the statement is on the page", async || {
+            let page = lena.get("/live").await;
+            page.body.contains("pg_sleep(60)").then_some(page)
+        });
+        live.await
+    };
+    let follow = runs().await.link("/log/sessions/se_").replace("&amp;", "&");
+    let story = lena.get(&follow).await;
+    assert!(
+        story.status == 200 && story.body.contains("40 + 2") && story.body.contains("no outcome yet"),
+        "{}",
+        story.body
+    );
+    assert!(story.body.contains("data-renew=\"5\""), "it renews itself: {}", story.body);
+    // The rest of the log is not hers, and who reads the log alone does not watch.
+    let (path, grant) = follow.split_once("?grant=").expect("a grant");
+    assert_eq!(lena.get(path).await.status, 403);
+    let session = path.trim_start_matches("/log/sessions/");
+    assert_eq!(lena.get(&format!("/v1/log?session={session}")).await.status, 403);
+    let grant = grant.trim_end_matches("&newest=yes");
+    let lines = lena.get(&format!("/v1/log?session={session}&grant={grant}")).await.body;
+    let mut records = lines.lines().filter(|line| line.starts_with('{'));
+    assert!(
+        lines.contains("pg_sleep(60)") && records.all(|line| line.contains(grant)),
+        "{lines}"
+    );
+    let sessions = house.call(AUDITOR, "GET", "/v1/sessions", &json!(null)).await.good();
+    assert_eq!(sessions["sessions"], json!([]));
+    let (to, _) = lena
+        .sent(&format!("/live/{session}/end"), &[("reason", "it holds a lock")])
+        .await;
+    assert!(to.ends_with("?did=ended"), "{to}");
+    let said = said(psql).await;
+    assert!(said.errors.contains("it holds a lock"), "{}", said.errors);
+    let psql = as_the_card_says(&house.gate, card);
+    runs().await;
+    psql
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,6 +229,7 @@ async fn two_people_in_browsers() {
     let page = open.await;
     assert!(page.body.contains(" left</time>"), "the time counts: {}", page.body);
     assert!(ana.get("/live").await.body.contains("/live/se_"));
+    let psql = watched_and_ended(&lena, psql, &house, &card).await;
     // No policy here lets anybody extend: the page says so, and what to do.
     let page = ana
         .post(&format!("{grant}/extend"), &[("by", "1h"), ("reason", "more")])

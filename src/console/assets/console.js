@@ -110,6 +110,7 @@
       location.reload();
       return;
     }
+    content.dataset.renew = next.dataset.renew ?? "";
     const focused = document.activeElement?.id;
     content.replaceChildren(...next.childNodes);
     prepare(content);
@@ -133,6 +134,12 @@
       await renew().catch(() => {});
     }
     waiting = false;
+  }
+
+  // Some pages show what moves without an event: they are renewed for as long as somebody looks.
+  function renewals(content) {
+    const seconds = Number(content.dataset.renew || 0);
+    if (seconds > 0) setInterval(() => { if (content.dataset.renew && !document.hidden) changed(); }, seconds * 1000);
   }
 
   function follow(content) {
@@ -162,7 +169,10 @@
   const content = document.getElementById("content");
   prepare(document);
   setInterval(tick, 1000);
-  if (content) follow(content);
+  if (content) {
+    follow(content);
+    renewals(content);
+  }
   document.querySelector("#changed button")?.addEventListener("click", () => location.reload());
   // A page from the browser's memory may be old.
   addEventListener("pageshow", (event) => { if (event.persisted && content?.dataset.follow) location.reload(); });

@@ -1,13 +1,12 @@
-//! *Live*: the running sessions; each can be ended.
+//! *Live*: the running sessions with what they run; each can be followed, and ended.
 //!
-//! A person sees their own; those who may administer see all.
+//! Whose sessions a person sees, the call says.
 
 use axum::extract::Path;
 use jiff::Timestamp;
 use maud::{Markup, html};
 
-use super::{show, taken};
-use crate::access::policy::Action;
+use super::{RENEWAL_SECONDS, show, story, taken};
 use crate::console::answer::PageAnswer;
 use crate::console::form::{Fields, QueryFields};
 use crate::console::templates::frame::{Frame, Section};
@@ -28,8 +27,6 @@ pub(in crate::console) struct LiveView<'a> {
     pub(in crate::console) sessions: &'a [SessionView],
     /// Number of sessions, those beyond the page included.
     pub(in crate::console) all: usize,
-    /// True if each session's records can be followed.
-    pub(in crate::console) reads_log: bool,
     pub(in crate::console) now: Timestamp,
 }
 
@@ -40,18 +37,18 @@ pub(in crate::console) async fn page(call: Call, query: QueryFields) -> PageAnsw
         identity: query.0.parsed("identity")?,
         target: query.0.parsed("target")?,
     };
-    let mut sessions = call.sessions(&wanted);
+    let mut sessions = call.sessions(&wanted).await;
     let all = sessions.len();
     sessions.truncate(MAX_ROWS);
     let view = LiveView {
         sessions: &sessions,
         all,
-        reads_log: call.gate.service.would(&call.caller, Action::ReadLog),
         now: call.gate.clock.now(),
     };
     let frame = Frame {
         section: Some(Section::Live),
         follow: "session",
+        renews: (!sessions.is_empty()).then_some(RENEWAL_SECONDS),
         ..Frame::bare("Live")
     };
     Ok(show(&call, &query, frame, &body(&view)))
@@ -67,10 +64,10 @@ pub(in crate::console) async fn end(call: Call, Path(id): Path<String>, fields: 
 /// Returns the content of the page.
 pub(in crate::console) fn body(view: &LiveView<'_>) -> Markup {
     let now = view.now;
-    let columns: [Column<'_, SessionView>; 7] = [
+    let columns: [Column<'_, SessionView>; 8] = [
         ("Session", &|session| {
             let id = &session.who.session;
-            html! { span id=(id) .id { @if view.reads_log { a href={ "/log/sessions/" (id) } { (id) } } @else { (id) } } }
+            html! { span id=(id) .id { (id) } " " a href=(story::newest(session)) aria-label={ "Follow " (id) } { "Follow" } }
         }),
         ("Who", &|session| html! { (cut(session.who.identity.as_str())) }),
         ("Target", &|session| {
@@ -82,6 +79,10 @@ pub(in crate::console) fn body(view: &LiveView<'_>) -> Markup {
         (
             "State",
             &|session| html! { (state::session(session)) ", " (count(session.statements, "statement", "statements")) },
+        ),
+        (
+            "Runs",
+            &|session| html! { @if let Some(running) = &session.running { code { (cut(running)) } } },
         ),
         (
             "Time",

@@ -16,7 +16,7 @@ use crate::console::templates::table::{Column, pages, table};
 use crate::console::templates::text::{count, cut, shown};
 use crate::console::templates::{state, time, words};
 use crate::control::Call;
-use crate::control::model::{GrantView, GrantsQuery, ProfileBody, RequestView, RequestsQuery};
+use crate::control::model::{GrantView, GrantsQuery, ProfileBody, RequestView, RequestsQuery, SessionsQuery};
 use crate::gate::session::SessionView;
 use crate::model::names::TargetName;
 use crate::model::request::RequestState;
@@ -58,8 +58,11 @@ pub(in crate::console) async fn page(call: Call, query: QueryFields) -> PageAnsw
     let mut earlier = call.requests(of_mine(None, PAGE_ROWS)).await?.requests;
     earlier.retain(|view| view.status != RequestState::Pending.name());
     earlier.truncate(EARLIER_ROWS);
-    let mut sessions = call.gate.registry.list();
-    sessions.retain(|session| session.who.identity == me);
+    let of_mine = SessionsQuery {
+        identity: Some(me),
+        ..SessionsQuery::default()
+    };
+    let sessions = call.sessions(&of_mine).await;
     let view = MineView {
         grants: &grants,
         pending: &pending,

@@ -32,6 +32,8 @@ use crate::ledger::ChangeEffect;
 
 /// Field of a query with the word of a [`Notice`].
 const NOTICE_FIELD: &str = "did";
+/// Time after which a page is renewed that shows what runs now.
+const RENEWAL_SECONDS: u32 = 5;
 /// Number of rows of a list.
 const PAGE_ROWS: u32 = 25;
 

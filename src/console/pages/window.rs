@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use maud::{Markup, html};
 
 use super::{PAGE_ROWS, done, show, taken};
-use crate::access::policy::Action;
 use crate::console::answer::PageAnswer;
 use crate::console::form::{self, Fields, QueryFields};
 use crate::console::templates::field::{self, TextField};
@@ -44,7 +43,7 @@ pub(in crate::console) async fn page(call: Call, Path(id): Path<String>, query: 
         grant: &grant,
         sessions: &sessions,
         own,
-        ends_sessions: own || call.gate.service.would(&call.caller, Action::Administer),
+        ends_sessions: call.gate.service.watches(&call.caller, &id).await,
         now: call.gate.clock.now(),
     };
     let title = format!("{} for {}", grant.grant.target(), shown(grant.grant.identity().as_str()));

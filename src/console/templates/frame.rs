@@ -52,6 +52,8 @@ pub(in crate::console) struct Frame<'a> {
     pub(in crate::console) waits: bool,
     /// Address that the browser goes on to by itself.
     pub(in crate::console) onward: Option<&'a str>,
+    /// Number of seconds after which the page is renewed; `None`: only on events.
+    pub(in crate::console) renews: Option<u32>,
     /// Sentence at the head of the page.
     pub(in crate::console) notice: Option<&'static str>,
     /// Gate time.
@@ -69,6 +71,7 @@ impl<'a> Frame<'a> {
             subject: None,
             waits: false,
             onward: None,
+            renews: None,
             notice: None,
             now: None,
         }
@@ -90,12 +93,12 @@ pub(in crate::console) fn page(frame: &Frame<'_>, body: &Markup) -> Markup {
                 script src=(assets::script()) defer {}
                 // Without a script a page that waits asks again.
                 @if let Some(onward) = frame.onward { meta http-equiv="refresh" content={ "0; url=" (onward) }; }
-                @if frame.waits { noscript { meta http-equiv="refresh" content="10"; } }
+                @if frame.waits || frame.renews.is_some() { noscript { meta http-equiv="refresh" content="10"; } }
             }
             body {
                 a.skip href="#content" { "Skip to the content" }
                 (top(frame))
-                main id="content" tabindex="-1" data-follow=(frame.follow) data-subject=[frame.subject] {
+                main id="content" tabindex="-1" data-follow=(frame.follow) data-subject=[frame.subject] data-renew=[frame.renews] {
                     @if let Some(notice) = frame.notice { div.notice role="status" { p { (notice) } } }
                     (body)
                 }

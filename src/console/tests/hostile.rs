@@ -20,8 +20,9 @@ use crate::console::pages::live::{self, LiveView};
 use crate::console::pages::log::{self, Found, LogState};
 use crate::console::pages::mine::{self, MineView};
 use crate::console::pages::request::{self, RequestPageView};
+use crate::console::pages::story::{self, StoryView};
 use crate::console::pages::window::{self, WindowView};
-use crate::console::pages::{policies, sign_in, story, touched, users};
+use crate::console::pages::{policies, sign_in, touched, users};
 use crate::console::templates::frame::{self, Frame, Section, Viewer};
 use crate::console::templates::problem;
 use crate::control::model::{Briefing, Problem, ProfileBody, TargetStatus, UserView};
@@ -234,7 +235,6 @@ fn of_operators(text: &str) -> Vec<(&'static str, String)> {
     let live = LiveView {
         sessions: &sessions,
         all: 3,
-        reads_log: true,
         now: now(),
     };
     let status = json!([{
@@ -296,6 +296,14 @@ fn of_log(text: &str) -> Vec<(&'static str, String)> {
         .collect();
     let id = "se_1111111111".parse().unwrap();
     let timeline = SessionTimeline::of(records.clone(), records.clone());
+    let story = StoryView {
+        id: &id,
+        timeline: &timeline,
+        cut: true,
+        newest: false,
+        reads_log: true,
+        live: None,
+    };
     let found = Found {
         records,
         unreadable: vec![text.to_owned()],
@@ -316,7 +324,16 @@ fn of_log(text: &str) -> Vec<(&'static str, String)> {
     vec![
         ("touched", touched::body(&fields, Some(&sums.sums())).into_string()),
         ("log", log::body(&fields, &found, &log).into_string()),
-        ("story", story::body(&id, &timeline, true).into_string()),
+        (
+            "story",
+            story::body(&StoryView {
+                newest: true,
+                live: Some(&of(session_with(text))),
+                ..story
+            })
+            .into_string(),
+        ),
+        ("story", story::body(&story).into_string()),
     ]
 }
 

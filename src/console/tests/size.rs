@@ -1,12 +1,15 @@
 //! Pages of long lists and long texts stay small.
 
+use maud::Markup;
+
 use super::{now, request_with};
 use crate::audit::testing::{outcome, record, statement, who};
 use crate::audit::timeline::SessionTimeline;
 use crate::console::form::Fields;
 use crate::console::pages::decide::{self, DecideRow};
 use crate::console::pages::log::{self, Found, LogState};
-use crate::console::pages::story;
+use crate::console::pages::story::{self, StoryView};
+use crate::model::ids::SessionId;
 
 /// Size of a page that a phone loads at once, in bytes.
 const MAX_PAGE_BYTES: usize = 150_000;
@@ -23,15 +26,26 @@ fn a_full_page_of_long_reasons_is_small() {
     assert!(page.len() < MAX_PAGE_BYTES, "{}", page.len());
 }
 
+fn story_of(id: &SessionId, timeline: &SessionTimeline) -> Markup {
+    story::body(&StoryView {
+        id,
+        timeline,
+        cut: false,
+        newest: false,
+        reads_log: true,
+        live: None,
+    })
+}
+
 #[test]
 fn a_statement_of_8_mib_is_cut_and_leads_to_the_whole() {
     let sql = format!("SELECT '{}'", "x".repeat(8 << 20));
     let who = who(1, "ana");
     let records = vec![record(7, statement(&who, 1, &sql, &[])), record(8, outcome(&who, 1, None))];
     let timeline = SessionTimeline::of(records.clone(), Vec::new());
-    let story = story::body(&who.session, &timeline, false).into_string();
+    let story = story_of(&who.session, &timeline).into_string();
     assert!(story.len() < 10_000, "{}", story.len());
-    assert!(story.contains("href=\"/v1/log?limit=1&amp;after=6\""), "{story}");
+    assert!(story.contains("href=\"/v1/log?limit=1&amp;after=6&amp;grant=gr_"), "{story}");
     let found = Found {
         records,
         ..Found::default()
@@ -50,7 +64,7 @@ fn ten_thousand_statements_are_shown_in_part() {
     let who = who(1, "ana");
     let records = (1..=10_000).map(|number| record(number, statement(&who, number, "SELECT 1", &[])));
     let timeline = SessionTimeline::of(records.collect(), Vec::new());
-    let story = story::body(&who.session, &timeline, false).into_string();
+    let story = story_of(&who.session, &timeline).into_string();
     assert!(story.len() < 2 * MAX_PAGE_BYTES, "{}", story.len());
     assert!(story.contains("Only its first part is shown"), "the page says so");
 }

@@ -1,4 +1,5 @@
-//! `/v1/sessions`: lists the running sessions and ends one. A person sees and ends only their own.
+//! `/v1/sessions`: lists the running sessions and ends one. A person sees and ends their own, and those under grants that they
+//! approved or may revoke.
 
 use axum::Json;
 use axum::body::Bytes;
@@ -10,10 +11,10 @@ use crate::control::authenticate::Call;
 use crate::control::model::{ReasonBody, Sessions, SessionsQuery};
 use crate::gate::session::SessionView;
 
-#[utoipa::path(get, path = "/v1/sessions", tag = "sessions", summary = "The running sessions", params(SessionsQuery), responses((status = 200, description = "The caller's own; with `administer`, all", body = Sessions)))]
+#[utoipa::path(get, path = "/v1/sessions", tag = "sessions", summary = "The running sessions", params(SessionsQuery), responses((status = 200, description = "The caller's own, and those under grants that it approved or may revoke; with `administer`, all", body = Sessions)))]
 pub(in crate::control) async fn list(call: Call, uri: Uri) -> JsonAnswer<Sessions> {
     let wanted: SessionsQuery = query(&uri)?;
-    let sessions = call.sessions(&wanted);
+    let sessions = call.sessions(&wanted).await;
     Ok(Json(Sessions { sessions }))
 }
 

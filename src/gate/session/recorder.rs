@@ -20,6 +20,7 @@ use super::filter::{Replacement, SessionFilter};
 use super::lexer_settings::TrackedSettings;
 use super::masked::MaskedTables;
 use super::pace::ForwardingPace;
+use super::registry::SentStatement;
 use super::statement::{self, EntryWeight, Portal, PreparedStatement, ReadingManner, RecordLimits, TextFollower, ValuesFollower};
 use crate::audit::RecordBatch;
 use crate::audit::event::{Event, OutsideText, Statement, StatementKind, StatementOutcome, StatementResult, Who};
@@ -95,6 +96,8 @@ pub(super) struct StatementRecorder {
     pub(super) totals: SessionTotals,
     /// Message by which the target announced the end of the session, if it was its last one.
     pub(super) last_word: Option<TargetLastWord>,
+    /// Statement that was sent last, for those who watch the session.
+    pub(super) sent: SentStatement,
     /// Set when the session is told to stop while a statement runs; true once that statement has completed.
     finished_since_stop: Option<bool>,
 }
@@ -147,6 +150,7 @@ impl StatementRecorder {
             outcomes: RecordBatch::new(),
             totals: SessionTotals::default(),
             last_word: None,
+            sent: SentStatement::default(),
             finished_since_stop: None,
         }
     }
@@ -314,6 +318,7 @@ impl StatementRecorder {
             self.extended.names_may_change(read.words);
         }
         let number = self.number(refused.is_none());
+        self.sent.note(&read.sql.text.0);
         let intent = Statement {
             sql: Some(read.sql),
             opaque: read.opaque,
@@ -434,6 +439,7 @@ impl StatementRecorder {
             of_portal(&mut intent, portal, self.settings.encoding());
             intent.continued = portal.executed.load(Ordering::Relaxed);
         }
+        self.sent.note(intent.sql.as_ref().map_or("", |sql| &*sql.text.0));
         self.intents.push(now.time, &Event::Statement(intent));
         if let Some(prepared) = portal.as_deref().and_then(|portal| portal.prepared.as_ref()) {
             self.extended.names_may_change(prepared.read.words);
@@ -459,6 +465,7 @@ impl StatementRecorder {
         };
         let refused = self.refusal();
         let number = self.number(refused.is_none());
+        self.sent.note("");
         let intent = Statement {
             parameters,
             parameter_count,

@@ -106,8 +106,32 @@ pub(crate) struct SessionHandle {
 pub(crate) struct SessionProgress {
     statements: AtomicU64,
     busy: AtomicBool,
+    pub(super) sent: SentStatement,
     /// True once the log has its end.
     recorded: SetOnce<()>,
+}
+
+/// Beginning of the text of the statement that was sent last, with secrets blanked as in the log. The session writes it, at the
+/// price of copying it; it is read only when somebody looks.
+#[derive(Debug, Clone, Default)]
+pub(super) struct SentStatement(Arc<Mutex<String>>);
+
+impl SentStatement {
+    /// Notes a statement; a call without a text is an empty one.
+    pub(super) fn note(&self, text: &str) {
+        let mut kept = self.0.lock();
+        kept.clear();
+        kept.push_str(text.get(..text.floor_char_boundary(MAX_SENT_BYTES)).unwrap_or_default());
+    }
+
+    /// Frees the memory.
+    pub(super) fn release(&self) {
+        *self.0.lock() = String::new();
+    }
+
+    fn text(&self) -> Option<String> {
+        Some(self.0.lock().clone()).filter(|text| !text.is_empty())
+    }
 }
 
 /// Running session as operators see it.
@@ -134,6 +158,10 @@ pub struct SessionView {
     pub state: String,
     /// Number of executed statements.
     pub statements: u64,
+    /// Beginning of the text of the statement that runs, as in the log: with secrets blanked. Only for the session's identity, those
+    /// that approved its grant or may revoke it, and with `administer`. Of statements sent together the last one.
+    #[schema(nullable = false)]
+    pub running: Option<String>,
     /// Process id of the target's backend.
     pub backend_pid: i32,
     /// Progress of the end, in the answer to an order to end the session.
@@ -141,6 +169,8 @@ pub struct SessionView {
     pub effect: Option<ChangeEffect>,
 }
 
+/// Number of bytes that are kept of the text of the statement that was sent last.
+const MAX_SENT_BYTES: usize = 300;
 /// Maximum time that the answer to an order waits for the end to be on record.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Number of changes that a listener may fall behind before it misses some.
@@ -214,6 +244,7 @@ impl SessionHandle {
             until: self.grant.borrow().until(),
             state: if self.busy() { "active" } else { "idle" }.to_owned(),
             statements: self.progress.statements.load(Ordering::Relaxed),
+            running: None,
             backend_pid: self.backend.pid,
             effect: None,
         }
@@ -265,6 +296,12 @@ impl SessionRegistry {
         let mut views: Vec<_> = self.sessions.iter().map(|live| live.view()).collect();
         views.sort_by(|a, b| (a.since, &a.who.session).cmp(&(b.since, &b.who.session)));
         views
+    }
+
+    /// Adds to a session the beginning of the statement that it runs, for a reader who may watch it.
+    pub fn show_statement(&self, view: &mut SessionView) {
+        let live = self.sessions.get(&view.who.session);
+        view.running = live.filter(|live| live.busy()).and_then(|live| live.progress.sent.text());
     }
 
     /// Returns all running sessions.

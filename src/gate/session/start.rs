@@ -138,6 +138,7 @@ fn recorder(live: &SessionHandle, (keep, quota): (&RecordLimits, &Arc<Quota>), s
         ..keep.clone()
     };
     let mut recorder = StatementRecorder::new(Arc::clone(&live.who), keep, shared.clock.clone());
+    recorder.sent = live.progress.sent.clone();
     recorder.extended.quota = Arc::clone(quota);
     recorder.guard = guard(live, &shared.metrics, max_logged);
     recorder.masked = live.target_state.masked.get(&live.grant.borrow().profile().cloned()).cloned();

@@ -150,6 +150,7 @@ fn rest(relay: &mut Relay, limits: &mut SessionLimits, now: Instant) {
             *batch = RecordBatch::new();
         }
     }
+    relay.recorder.sent.release();
 }
 
 /// Returns true if the grant has changed since the session last read it. The check takes the lock of the writer: an extension
