@@ -1,6 +1,8 @@
-//! Fields of forms and queries, as browsers send them.
+//! Fields of forms and queries, as browsers send them; forms that are refused.
 //!
 //! It knows no field by name and decides nothing: a blank field counts as none, because browsers send blank ones too.
+//!
+//! INVARIANT: what was typed into a form that is refused is in the form that is answered.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -9,12 +11,14 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::header;
 use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use crate::access::AccessError;
 use crate::base::duration;
 use crate::control::ApiError;
+use crate::control::model::Problem;
 
 /// Content type of forms.
 const FORM_TYPE: &str = "application/x-www-form-urlencoded";
@@ -48,21 +52,26 @@ impl Fields {
     }
 
     /// Parses a field.
-    pub(super) fn parsed<T: FromStr>(&self, name: &str) -> Result<Option<T>, ApiError>
+    pub(super) fn parsed<T: FromStr>(&self, name: &'static str) -> Result<Option<T>, FormError>
     where
         T::Err: Display,
     {
-        let parse = |text: &str| {
-            text.parse()
-                .map_err(|error: T::Err| ApiError::Malformed(format!("{name}: {error}")))
-        };
-        self.text(name).map(parse).transpose()
+        self.parsed_with(name, str::parse)
     }
 
     /// Parses a field with a duration, like `30m`.
-    pub(super) fn duration(&self, name: &str) -> Result<Option<Duration>, ApiError> {
-        let parse = |text: &str| duration::parse(text).map_err(|error| ApiError::Malformed(error.to_string()));
-        self.text(name).map(parse).transpose()
+    pub(super) fn duration(&self, name: &'static str) -> Result<Option<Duration>, FormError> {
+        self.parsed_with(name, duration::parse)
+    }
+
+    /// Parses a field with this function.
+    pub(super) fn parsed_with<T, E: Display>(
+        &self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Result<Option<T>, FormError> {
+        let parsed = self.text(name).map(parse).transpose();
+        parsed.map_err(|error| FormError::of_field(name, &error))
     }
 
     /// Returns true if a checkbox was checked.
@@ -74,6 +83,89 @@ impl Fields {
     pub(super) fn without(&self, names: &[&str]) -> Vec<(&str, &str)> {
         let filled = self.0.keys().filter(|name| !names.contains(&name.as_str()));
         filled.filter_map(|name| Some((name.as_str(), self.text(name)?))).collect()
+    }
+}
+
+/// Reason why a form has no effect.
+#[derive(Debug)]
+pub(super) struct FormError {
+    /// Field that is to be corrected, if it is a single one.
+    field: Option<&'static str>,
+    error: ApiError,
+}
+
+impl FormError {
+    /// Creates the error of a field.
+    pub(super) fn of_field(field: &'static str, reason: &impl Display) -> Self {
+        Self {
+            field: Some(field),
+            error: ApiError::Malformed(reason.to_string()),
+        }
+    }
+}
+
+impl From<ApiError> for FormError {
+    fn from(error: ApiError) -> Self {
+        Self { field: None, error }
+    }
+}
+
+impl From<AccessError> for FormError {
+    fn from(error: AccessError) -> Self {
+        ApiError::from(error).into()
+    }
+}
+
+impl From<FormError> for ApiError {
+    fn from(FormError { field, error }: FormError) -> Self {
+        match (field, error) {
+            (Some(field), Self::Malformed(reason)) => Self::Malformed(format!("{field}: {reason}")),
+            (_, error) => error,
+        }
+    }
+}
+
+/// Form that was refused, to be shown again as it was filled in.
+#[derive(Debug)]
+pub(super) struct RefusedForm {
+    /// What was typed.
+    pub(super) fields: Fields,
+    /// Form of the page, if it has several.
+    name: &'static str,
+    field: Option<&'static str>,
+    /// Reason.
+    pub(super) problem: Problem,
+}
+
+impl RefusedForm {
+    /// Returns the form to show again. An error that no other input would mend, or of a caller who has to sign in again, is
+    /// returned as it is.
+    pub(super) fn new(name: &'static str, fields: Fields, error: FormError) -> Result<Self, ApiError> {
+        let (field, problem) = (error.field, error.error.problem());
+        if problem.status >= 500 || problem.status == 401 {
+            return Err(error.error);
+        }
+        Ok(Self {
+            fields,
+            name,
+            field,
+            problem,
+        })
+    }
+
+    /// Returns the status of the answer.
+    pub(super) fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::BAD_REQUEST)
+    }
+
+    /// Returns true if it is this form of the page.
+    pub(super) fn is(&self, name: &str) -> bool {
+        self.name == name
+    }
+
+    /// Returns the reason if it is this field that is to be corrected.
+    pub(super) fn wrong(&self, field: &str) -> Option<&str> {
+        (self.field == Some(field)).then_some(self.problem.detail.as_str())
     }
 }
 
@@ -126,6 +218,21 @@ mod tests {
         assert!(fields.checked("glass") && !fields.checked("ticket"));
         let rest = fields.without(&["reason", "window"]);
         assert_eq!(rest, [("glass", "on"), ("sessions", "x")]);
+    }
+
+    #[test]
+    fn an_error_names_its_field() {
+        let fields = Fields::parse(b"window=soon&reason=x");
+        let refused = RefusedForm::new("ask", fields.clone(), fields.duration("window").unwrap_err()).unwrap();
+        assert_eq!((refused.status(), refused.wrong("reason")), (StatusCode::BAD_REQUEST, None));
+        assert!(refused.wrong("window").is_some() && refused.is("ask") && !refused.is("extend"));
+        assert_eq!(refused.fields.text("reason"), Some("x"));
+        let error = ApiError::from(fields.duration("window").unwrap_err());
+        assert!(error.to_string().starts_with("window: "), "{error}");
+        // Typing something else mends neither of these.
+        for error in [ApiError::Stopping, ApiError::Unauthorized] {
+            assert!(RefusedForm::new("ask", Fields::default(), error.into()).is_err());
+        }
     }
 
     #[test]

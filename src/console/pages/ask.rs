@@ -9,17 +9,17 @@ use axum::response::Response;
 use data_encoding::HEXLOWER;
 use maud::{Markup, html};
 
-use super::{done, show, show_with};
+use super::{done, show_with};
 use crate::access::{EntryDecision, ExplanationView, HypotheticalQuestion, QuestionSubject, RequestArgs};
 use crate::base::duration;
 use crate::console::answer::{PageAnswer, see};
-use crate::console::form::{Fields, QueryFields};
+use crate::console::form::{Fields, FormError, QueryFields, RefusedForm};
 use crate::console::templates::field::{self, TextField};
 use crate::console::templates::frame::{Frame, Section};
 use crate::console::templates::text::{names, shown};
 use crate::console::templates::words::Notice;
 use crate::console::templates::{problem, words};
-use crate::control::model::{Problem, ProfileBody};
+use crate::control::model::ProfileBody;
 use crate::control::{ApiError, Call};
 
 /// Lengths of a window that are proposed.
@@ -35,35 +35,33 @@ pub(in crate::console) struct AskView<'a> {
     pub(in crate::console) window: &'a str,
     pub(in crate::console) key: &'a str,
     pub(in crate::console) explained: Option<&'a ExplanationView>,
-    pub(in crate::console) problem: Option<&'a Problem>,
+    pub(in crate::console) refused: Option<&'a RefusedForm>,
 }
 
 /// Shows the form for a target and a profile.
 pub(in crate::console) async fn page(call: Call, query: QueryFields) -> PageAnswer {
-    form(&call, &query.0, None).await
+    form(&call, query.0, None).await
 }
 
 /// Sends the request, and leads to it; or to the grant that covers it already.
 pub(in crate::console) async fn submit(call: Call, fields: Fields) -> PageAnswer {
-    let asked = args(&fields)?;
-    match call.gate.service.enter(call.caller.person()?, asked).await {
+    match enter(&call, &fields).await {
         Ok(EntryDecision::Grant(view, _)) => Ok(done(&format!("/grants/{}", view.grant.id()), Notice::Joined)),
         Ok(EntryDecision::Request(view)) => Ok(see(&match view.request.grant() {
             Some(grant) => format!("/grants/{grant}"),
             None => format!("/requests/{}", view.request.id),
         })),
-        Err(error) => {
-            let error = ApiError::from(error);
-            if error.problem().status >= 500 {
-                return Err(error);
-            }
-            form(&call, &fields, Some(&error)).await
-        }
+        Err(error) => form(&call, fields, Some(error)).await,
     }
 }
 
+async fn enter(call: &Call, fields: &Fields) -> Result<EntryDecision, FormError> {
+    let asked = args(fields)?;
+    Ok(call.gate.service.enter(call.caller.person()?, asked).await?)
+}
+
 /// Returns what a form asks for.
-fn args(fields: &Fields) -> Result<RequestArgs, ApiError> {
+fn args(fields: &Fields) -> Result<RequestArgs, FormError> {
     Ok(RequestArgs {
         target: fields.owned("target").unwrap_or_default(),
         profile: fields.owned("profile"),
@@ -76,10 +74,21 @@ fn args(fields: &Fields) -> Result<RequestArgs, ApiError> {
     })
 }
 
-async fn form(call: &Call, fields: &Fields, error: Option<&ApiError>) -> Result<Response, ApiError> {
+/// Returns what the policies would say to the form.
+async fn explained(call: &Call, fields: &Fields) -> Result<ExplanationView, FormError> {
+    let question = HypotheticalQuestion {
+        identity: None,
+        groups: None,
+        at: None,
+        client: None,
+        about: QuestionSubject::Access(args(fields)?),
+    };
+    Ok(call.gate.service.explain(&call.caller, question).await?)
+}
+
+async fn form(call: &Call, fields: Fields, error: Option<FormError>) -> Result<Response, ApiError> {
     let target = fields.text("target").unwrap_or_default();
-    let service = &call.gate.service;
-    let profiles = match service.offers_of(&call.caller, target).await {
+    let profiles = match call.gate.service.offers_of(&call.caller, target).await {
         Ok(offers) => offers.into_values().next().unwrap_or_default(),
         // A target that is not there is told by the same words as in a request.
         Err(unknown) if error.is_none() => return Err(unknown.into()),
@@ -88,41 +97,30 @@ async fn form(call: &Call, fields: &Fields, error: Option<&ApiError>) -> Result<
     let wanted = fields.text("profile");
     let named = |profile: &&ProfileBody| wanted.is_none_or(|wanted| profile.profile.as_str() == wanted);
     let profile = profiles.iter().find(named);
-    let question = HypotheticalQuestion {
-        identity: None,
-        groups: None,
-        at: None,
-        client: None,
-        about: QuestionSubject::Access(args(fields)?),
+    let (explained, unknown) = match explained(call, &fields).await {
+        Ok(explained) => (Some(explained), None),
+        Err(error) => (None, Some(error)),
     };
-    let (explained, unknown) = match (service.explain(&call.caller, question).await, error) {
-        (Ok(explained), _) => (Some(explained), None),
-        (Err(_), Some(_)) => (None, None),
-        (Err(error), None) => (None, Some(ApiError::from(error))),
-    };
-    let problem = error.or(unknown.as_ref()).map(ApiError::problem);
+    let refused = error.or(unknown).map(|error| RefusedForm::new("ask", fields.clone(), error));
+    let refused = refused.transpose()?;
     let usual = duration::show(usual_window(call));
     // Of its own for each form: what was refused under a key stays refused.
     let key = new_key();
     let view = AskView {
         target,
         profile,
-        fields,
+        fields: &fields,
         window: fields.text("window").unwrap_or(&usual),
         key: &key,
         explained: explained.as_ref(),
-        problem: problem.as_ref(),
+        refused: refused.as_ref(),
     };
-    let status = problem.as_ref().and_then(|problem| StatusCode::from_u16(problem.status).ok());
     let frame = Frame {
         section: Some(Section::Mine),
         ..Frame::bare("Ask for access")
     };
-    let nothing = QueryFields::default();
-    Ok(match status {
-        Some(status) => show_with(status, call, &nothing, frame, &body(&view)),
-        None => show(call, &nothing, frame, &body(&view)),
-    })
+    let status = refused.as_ref().map_or(StatusCode::OK, RefusedForm::status);
+    Ok(show_with(status, call, &QueryFields::default(), frame, &body(&view)))
 }
 
 fn usual_window(call: &Call) -> Duration {
@@ -139,7 +137,7 @@ fn new_key() -> String {
 pub(in crate::console) fn body(view: &AskView<'_>) -> Markup {
     let AskView { target, profile, .. } = view;
     // A form that is still empty lacks its reason only: the verdict is that on one with a reason.
-    let unasked = profile.filter(|profile| profile.needs_reason && view.problem.is_none());
+    let unasked = profile.filter(|profile| profile.needs_reason && view.refused.is_none());
     let verdict = unasked.and_then(|profile| profile.verdict.as_ref());
     let explained = view.explained.filter(|_| verdict.is_none());
     html! {
@@ -148,7 +146,7 @@ pub(in crate::console) fn body(view: &AskView<'_>) -> Markup {
             "Ask for " (shown(target))
             @if let Some(profile) = profile { ", " (profile.profile) }
         }
-        @if let Some(problem) = view.problem { (problem::notice(problem)) }
+        (problem::refusal(view.refused))
         @if let Some(profile) = profile {
             div.card {
                 @if let Some(verdict) = verdict { p { (words::verdict(verdict, true)) } }
@@ -185,6 +183,7 @@ fn fields(view: &AskView<'_>, profile: &ProfileBody) -> Markup {
         name,
         label,
         hint,
+        wrong: view.refused.and_then(|refused| refused.wrong(name)),
         ..TextField::default()
     };
     html! {

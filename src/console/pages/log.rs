@@ -5,21 +5,22 @@
 use std::time::Duration;
 
 use axum::Extension;
+use axum::http::StatusCode;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use maud::{Markup, html};
 
-use super::show;
+use super::show_with;
 use crate::audit::render::{RecordColumns, columns};
 use crate::audit::{EventName, Filter, LogRecord, ReadError, SearchExtent};
 use crate::base::times::When;
 use crate::console::answer::{PageAnswer, see};
-use crate::console::form::{self, Fields, QueryFields};
+use crate::console::form::{self, Fields, FormError, QueryFields, RefusedForm};
 use crate::console::templates::field::{self, TextField};
 use crate::console::templates::frame::{Frame, Section};
 use crate::console::templates::table::{Column, pages, table};
 use crate::console::templates::text::{count, shown};
-use crate::console::templates::{state, time};
+use crate::console::templates::{problem, state, time};
 use crate::control::model::LogQuery;
 use crate::control::{ApiError, Call, LogReader, LongPollLimiter, log_query};
 
@@ -34,7 +35,7 @@ const OWN_FIELDS: [&str; 3] = ["older", "did", "zone"];
 
 /// Result of a search.
 #[derive(Debug, Default)]
-pub(in crate::console) struct Found {
+pub(in crate::console) struct LogPage {
     /// Records, the newest first.
     pub(in crate::console) records: Vec<LogRecord>,
     /// Reasons why lines could not be read.
@@ -58,35 +59,68 @@ pub(in crate::console) async fn page(
 ) -> PageAnswer {
     let fields = &query.0;
     let reader = call.log_reader(&limiter).await?;
+    let (found, links, refused) = match searched(&call, &reader, fields).await {
+        Ok((found, links)) => (found, links, None),
+        Err(error) => {
+            let refused = RefusedForm::new("search", fields.clone(), error)?;
+            (LogPage::default(), html! {}, Some(refused))
+        }
+    };
+    let body = html! {
+        (body(fields, &found, &state_of(&call), refused.as_ref()))
+        (links)
+    };
+    let frame = Frame {
+        section: Some(Section::Log),
+        ..Frame::bare("Log")
+    };
+    let status = refused.as_ref().map_or(StatusCode::OK, RefusedForm::status);
+    Ok(show_with(status, &call, &query, frame, &body))
+}
+
+/// Returns the records of a page, and the links to others.
+async fn searched(call: &Call, reader: &LogReader<'_>, fields: &Fields) -> Result<(LogPage, Markup), FormError> {
     let older: Option<u64> = fields.parsed("older")?;
     let wanted = wanted(fields, call.gate.clock.now())?;
-    let mut found = search(&reader, &wanted).await?;
+    let mut found = search(reader, &wanted).await?;
     found.records.retain(|record| older.is_none_or(|older| record.seq < older));
     let more = found.records.len() > LOG_ROWS;
     found.records.truncate(LOG_ROWS);
     let kept = fields.without(&[&OWN_FIELDS[..], &["until"]].concat());
     let next = found.records.last().filter(|_| more).map(|last| next_page(&kept, last));
     let first = older.map(|_| form::path("/log", &kept));
-    let body = html! {
-        (body(fields, &found, &state_of(&call)))
-        (pages(first.as_deref(), next.as_deref()))
-    };
-    let frame = Frame {
-        section: Some(Section::Log),
-        ..Frame::bare("Log")
-    };
-    Ok(show(&call, &query, frame, &body))
+    Ok((found, pages(first.as_deref(), next.as_deref())))
 }
 
 /// Leads to the evidence of a period, which the API makes.
 pub(in crate::console) async fn report(call: Call, query: QueryFields) -> PageAnswer {
-    let now = call.gate.clock.now();
-    let since =
-        at(&query.0, "since", now)?.ok_or_else(|| ApiError::Malformed("since when? Like 30d, or 2026-07-01".to_owned()))?;
-    let until = at(&query.0, "until", now)?;
-    let mut fields = vec![("since", since.as_str())];
-    fields.extend(until.as_deref().map(|until| ("until", until)));
-    Ok(see(&form::path("/v1/audit/report", &fields)))
+    match report_path(&query.0, call.gate.clock.now()) {
+        Ok(path) => Ok(see(&path)),
+        Err(error) => {
+            let refused = RefusedForm::new("report", query.0.clone(), error)?;
+            let body = html! {
+                p.crumb { a href="/log" { "Log" } }
+                h1 { "Evidence report" }
+                (problem::refusal(Some(&refused)))
+                (evidence_form(Some(&refused)))
+            };
+            let frame = Frame {
+                section: Some(Section::Log),
+                ..Frame::bare("Evidence report")
+            };
+            Ok(show_with(refused.status(), &call, &QueryFields::default(), frame, &body))
+        }
+    }
+}
+
+/// Returns the path of the evidence of the period in the fields.
+fn report_path(fields: &Fields, now: Timestamp) -> Result<String, FormError> {
+    let missing = || FormError::of_field("since", &"since when? Like 30d, or 2026-07-01");
+    let since = at(fields, "since", now)?.ok_or_else(missing)?;
+    let until = at(fields, "until", now)?;
+    let mut period = vec![("since", since.as_str())];
+    period.extend(until.as_deref().map(|until| ("until", until)));
+    Ok(form::path("/v1/audit/report", &period))
 }
 
 /// Returns the path of the page with what came before a record.
@@ -104,7 +138,7 @@ fn next_page(kept: &[(&str, &str)], last: &LogRecord) -> String {
 }
 
 /// Returns the conditions of the fields, as the API knows them.
-pub(super) fn conditions(fields: &Fields, now: Timestamp) -> Result<Filter, ApiError> {
+pub(super) fn conditions(fields: &Fields, now: Timestamp) -> Result<Filter, FormError> {
     let (since, until) = (at(fields, "since", now)?, at(fields, "until", now)?);
     let mut pairs = fields.without(&[&OWN_FIELDS[..], &["since", "until", "last"]].concat());
     pairs.extend(since.as_deref().map(|since| ("since", since)));
@@ -117,7 +151,7 @@ pub(super) fn conditions(fields: &Fields, now: Timestamp) -> Result<Filter, ApiE
 }
 
 /// Returns the search of a page.
-fn wanted(fields: &Fields, now: Timestamp) -> Result<LogQuery, ApiError> {
+fn wanted(fields: &Fields, now: Timestamp) -> Result<LogQuery, FormError> {
     let rows = u32::try_from(LOG_ROWS).unwrap_or(u32::MAX).saturating_add(SAME_MOMENT_ROWS);
     let extent = SearchExtent {
         last: Some(rows),
@@ -128,16 +162,15 @@ fn wanted(fields: &Fields, now: Timestamp) -> Result<LogQuery, ApiError> {
 }
 
 /// Returns a time as people write it as the API takes it.
-fn at(fields: &Fields, name: &str, now: Timestamp) -> Result<Option<String>, ApiError> {
-    let Some(text) = fields.text(name) else { return Ok(None) };
-    let when = When::parse(text).map_err(|error| ApiError::Malformed(error.to_string()))?;
-    Ok(Some(when.time(&now.to_zoned_datetime(TimeZone::UTC)).to_string()))
+fn at(fields: &Fields, name: &'static str, now: Timestamp) -> Result<Option<String>, FormError> {
+    let when = fields.parsed_with(name, When::parse)?;
+    Ok(when.map(|when| when.time(&now.to_zoned_datetime(TimeZone::UTC)).to_string()))
 }
 
 /// Searches for as long as a page may take.
-async fn search(reader: &LogReader<'_>, wanted: &LogQuery) -> Result<Found, ApiError> {
+async fn search(reader: &LogReader<'_>, wanted: &LogQuery) -> Result<LogPage, ApiError> {
     let mut stream = reader.find(wanted)?;
-    let mut found = Found::default();
+    let mut found = LogPage::default();
     let read = async {
         while let Some(item) = stream.next().await {
             match item {
@@ -166,7 +199,7 @@ fn state_of(call: &Call) -> LogState {
 }
 
 /// Returns the content of the page, without the links to others.
-pub(in crate::console) fn body(fields: &Fields, found: &Found, log: &LogState) -> Markup {
+pub(in crate::console) fn body(fields: &Fields, found: &LogPage, log: &LogState, refused: Option<&RefusedForm>) -> Markup {
     let of_session = |record: &LogRecord, shown: &str| {
         html! {
             @if record.event.session().is_some() { a.id href={ "/log/sessions/" (shown) } { (shown) } }
@@ -198,34 +231,41 @@ pub(in crate::console) fn body(fields: &Fields, found: &Found, log: &LogState) -
             @if let Some(signed) = log.signed { ", signed " (time::at(signed)) }
             ". " code { "tidegate audit verify" } " proves that none is missing."
         }
-        (filters(fields))
+        (problem::refusal(refused))
+        (filters(fields, refused))
         @if found.stopped {
             div.problem role="alert" { p { "The search took too long and was stopped: there may be more. Narrow it: a shorter time, one person, one target." } }
         }
         @for error in &found.unreadable { div.problem role="alert" { p { (shown(error)) } } }
-        (table("", &rows, &shown_columns, &html! { @if found.stopped { "None was found before that." } @else { "No record matches. Fewer conditions find more." } }))
+        @if refused.is_none() { (table("", &rows, &shown_columns, &html! { @if found.stopped { "None was found before that." } @else { "No record matches. Fewer conditions find more." } })) }
         (evidence())
     }
 }
 
-/// Shows the form for the evidence of a period.
+/// Shows the form for the evidence of a period, folded.
 fn evidence() -> Markup {
     html! {
         details {
             summary { "Evidence report" }
-            form.card method="get" action="/log/report" {
-                div.row {
-                    (field::text(&TextField { name: "since", label: "Since", value: "30d", required: true, ..TextField::default() }))
-                    (field::text(&TextField { name: "until", label: "Until", hint: "Empty: now", ..TextField::default() }))
-                }
-                div.acts { button { "Download" } }
-                p.note { "One page to keep. The log is verified for it, which takes a while where there is much of it." }
-            }
+            (evidence_form(None))
         }
     }
 }
 
-fn filters(fields: &Fields) -> Markup {
+fn evidence_form(refused: Option<&RefusedForm>) -> Markup {
+    html! {
+        form.card method="get" action="/log/report" {
+            div.row {
+                (field::text(&TextField { name: "since", label: "Since", value: "30d", required: true, ..TextField::default() }.again(refused)))
+                (field::text(&TextField { name: "until", label: "Until", hint: "Empty: now", ..TextField::default() }.again(refused)))
+            }
+            div.acts { button { "Download" } }
+            p.note { "One page to keep. The log is verified for it, which takes a while where there is much of it." }
+        }
+    }
+}
+
+fn filters(fields: &Fields, refused: Option<&RefusedForm>) -> Markup {
     let given = |name: &'static str| fields.text(name).unwrap_or_default();
     let field = |name: &'static str, label: &'static str, hint: &'static str| {
         field::text(&TextField {
@@ -233,6 +273,7 @@ fn filters(fields: &Fields) -> Markup {
             label,
             hint,
             value: given(name),
+            wrong: refused.and_then(|refused| refused.wrong(name)),
             ..TextField::default()
         })
     };

@@ -2,19 +2,19 @@
 //!
 //! It decides nothing: a question has no effect.
 
+use axum::http::StatusCode;
 use maud::{Markup, html};
 
-use super::show;
+use super::show_with;
 use crate::access::policy::Action;
 use crate::access::{ExplanationView, HypotheticalQuestion, QuestionSubject, RequestArgs};
 use crate::console::answer::PageAnswer;
-use crate::console::form::{Fields, QueryFields};
+use crate::console::form::{Fields, FormError, QueryFields, RefusedForm};
 use crate::console::templates::field::{self, TextField};
 use crate::console::templates::frame::{Frame, Section};
 use crate::console::templates::text::{count, names, shown};
 use crate::console::templates::{problem, words};
-use crate::control::model::Problem;
-use crate::control::{ApiError, Call};
+use crate::control::Call;
 
 /// Shows the policies in force, and the answer to the question of the form.
 pub(in crate::console) async fn page(call: Call, query: QueryFields) -> PageAnswer {
@@ -23,23 +23,28 @@ pub(in crate::console) async fn page(call: Call, query: QueryFields) -> PageAnsw
     let rules = call.gate.service.rules();
     let set = rules.policies.as_ref();
     let ids: Vec<String> = set.map(|set| set.ids().map(str::to_owned).collect()).unwrap_or_default();
-    let (explained, error) = match question(fields)? {
-        None => (None, None),
-        Some(question) => match call.gate.service.explain(&call.caller, question).await {
-            Ok(explained) => (Some(explained), None),
-            Err(error) => (None, Some(ApiError::from(error).problem())),
-        },
+    let (explained, refused) = match explained(&call, fields).await {
+        Ok(explained) => (explained, None),
+        Err(error) => (None, Some(RefusedForm::new("question", fields.clone(), error)?)),
     };
     let frame = Frame {
         section: Some(Section::Gate),
         ..Frame::bare("Policies")
     };
-    let body = body(set.map(|set| set.hash()), &ids, fields, explained.as_ref(), error.as_ref());
-    Ok(show(&call, &query, frame, &body))
+    let body = body(set.map(|set| set.hash()), &ids, fields, explained.as_ref(), refused.as_ref());
+    let status = refused.as_ref().map_or(StatusCode::OK, RefusedForm::status);
+    Ok(show_with(status, &call, &query, frame, &body))
+}
+
+async fn explained(call: &Call, fields: &Fields) -> Result<Option<ExplanationView>, FormError> {
+    match question(fields)? {
+        Some(question) => Ok(Some(call.gate.service.explain(&call.caller, question).await?)),
+        None => Ok(None),
+    }
 }
 
 /// Returns the question of the form, if there is one.
-fn question(fields: &Fields) -> Result<Option<HypotheticalQuestion>, ApiError> {
+fn question(fields: &Fields) -> Result<Option<HypotheticalQuestion>, FormError> {
     let Some(target) = fields.owned("target") else {
         return Ok(None);
     };
@@ -67,7 +72,7 @@ pub(in crate::console) fn body(
     ids: &[String],
     fields: &Fields,
     explained: Option<&ExplanationView>,
-    error: Option<&Problem>,
+    refused: Option<&RefusedForm>,
 ) -> Markup {
     html! {
         p.crumb { a href="/gate" { "Gate" } }
@@ -80,9 +85,9 @@ pub(in crate::console) fn body(
             }
         }
         h2 { "What would they say?" }
-        @if let Some(error) = error { (problem::notice(error)) }
+        (problem::refusal(refused))
         @if let Some(explained) = explained { (answer(explained)) }
-        (form(fields))
+        (form(fields, refused))
         p.note { "A change to the policies is tried with " code { "tidegate policy test" } " before it is put in force." }
     }
 }
@@ -107,7 +112,7 @@ fn answer(explained: &ExplanationView) -> Markup {
     }
 }
 
-fn form(fields: &Fields) -> Markup {
+fn form(fields: &Fields, refused: Option<&RefusedForm>) -> Markup {
     let one = |name: &'static str, label: &'static str, hint: &'static str| {
         let value = fields.text(name).unwrap_or_default();
         field::text(&TextField {
@@ -116,6 +121,7 @@ fn form(fields: &Fields) -> Markup {
             hint,
             value,
             required: name == "target",
+            wrong: refused.and_then(|refused| refused.wrong(name)),
             ..TextField::default()
         })
     };

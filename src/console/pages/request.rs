@@ -3,25 +3,31 @@
 //! It judges nothing: who may decide, the briefing says, and the access service decides again.
 
 use axum::extract::Path;
+use axum::http::StatusCode;
 use jiff::Timestamp;
 use maud::{Markup, html};
 
-use super::{done, show, taken};
+use super::{show_with, taken};
 use crate::access::NarrowedRequest;
 use crate::console::answer::PageAnswer;
-use crate::console::form::{Fields, QueryFields};
+use crate::console::form::{Fields, FormError, QueryFields, RefusedForm};
 use crate::console::templates::field::{self, TextField};
 use crate::console::templates::frame::{Frame, Section};
 use crate::console::templates::table::{Column, table};
 use crate::console::templates::text::{count, cut, names, shown};
 use crate::console::templates::words::Notice;
-use crate::console::templates::{state, time, words};
+use crate::console::templates::{problem, state, time, words};
 use crate::control::model::{Briefing, RequestView};
 use crate::control::{Call, named};
 use crate::gate::session::SessionView;
 use crate::model::ids::RequestId;
 use crate::model::names::ProfileName;
 use crate::model::request::{ApprovedBy, RequestOutcome, RequestState};
+
+/// Name of the form of an approver.
+const DECISION: &str = "decision";
+/// Name of the form of a review.
+const REVIEW: &str = "review";
 
 /// Content of the page.
 pub(in crate::console) struct RequestPageView<'a> {
@@ -30,13 +36,18 @@ pub(in crate::console) struct RequestPageView<'a> {
     pub(in crate::console) narrower: &'a [ProfileName],
     /// True if the page is for the requester.
     pub(in crate::console) own: bool,
+    /// Form that was sent and refused.
+    pub(in crate::console) refused: Option<&'a RefusedForm>,
     pub(in crate::console) now: Timestamp,
 }
 
 /// Shows the request.
 pub(in crate::console) async fn page(call: Call, Path(id): Path<String>, query: QueryFields) -> PageAnswer {
-    let id: RequestId = named(&id)?;
-    let briefing = call.briefing(&id).await?;
+    show_request(&call, &named(&id)?, &query, None).await
+}
+
+async fn show_request(call: &Call, id: &RequestId, query: &QueryFields, refused: Option<&RefusedForm>) -> PageAnswer {
+    let briefing = call.briefing(id).await?;
     let request = &briefing.request.request.request;
     let own = call.caller.is(&request.wish.identity);
     let rules = call.gate.service.rules();
@@ -46,6 +57,7 @@ pub(in crate::console) async fn page(call: Call, Path(id): Path<String>, query: 
         briefing: &briefing,
         narrower: asked.and_then(|asked| profiles.get(..=asked)).unwrap_or_default(),
         own,
+        refused,
         now: call.gate.clock.now(),
     };
     let title = format!("{} for {}", request.wish.target, shown(request.wish.identity.as_str()));
@@ -56,46 +68,69 @@ pub(in crate::console) async fn page(call: Call, Path(id): Path<String>, query: 
         waits: own && request.outcome.is_none(),
         ..Frame::bare(&title)
     };
-    Ok(show(&call, &query, frame, &body(&view)))
+    let status = refused.map_or(StatusCode::OK, RefusedForm::status);
+    Ok(show_with(status, call, query, frame, &body(&view)))
+}
+
+/// StepForm of a person on a request, as a form asks for it.
+#[derive(Debug, Clone, Copy)]
+enum StepForm {
+    Approve,
+    Reject,
+    Withdraw,
+    Review,
 }
 
 /// Approves it, in full or in part.
 pub(in crate::console) async fn approve(call: Call, Path(id): Path<String>, fields: Fields) -> PageAnswer {
-    let narrowed = NarrowedRequest {
-        window: fields.duration("window")?,
-        profile: fields.parsed("profile")?,
-    };
-    let person = call.caller.person()?;
-    let view = call
-        .gate
-        .service
-        .approve(person, &named(&id)?, narrowed, fields.owned("comment"))
-        .await?;
-    Ok(done(&to(&view), Notice::Approved))
+    step(&call, &named(&id)?, fields, StepForm::Approve).await
 }
 
 /// Rejects it.
 pub(in crate::console) async fn reject(call: Call, Path(id): Path<String>, fields: Fields) -> PageAnswer {
-    let person = call.caller.person()?;
-    let view = call
-        .gate
-        .service
-        .reject(person, &named(&id)?, fields.owned("comment"))
-        .await?;
-    Ok(taken(&to(&view), view.effect, Notice::Rejected))
+    step(&call, &named(&id)?, fields, StepForm::Reject).await
 }
 
 /// Withdraws the caller's own.
-pub(in crate::console) async fn withdraw(call: Call, Path(id): Path<String>, _: Fields) -> PageAnswer {
-    let view = call.gate.service.withdraw(call.caller.person()?, &named(&id)?).await?;
-    Ok(taken(&to(&view), view.effect, Notice::Withdrawn))
+pub(in crate::console) async fn withdraw(call: Call, Path(id): Path<String>, fields: Fields) -> PageAnswer {
+    step(&call, &named(&id)?, fields, StepForm::Withdraw).await
 }
 
 /// Records the review of a break-glass access.
 pub(in crate::console) async fn review(call: Call, Path(id): Path<String>, fields: Fields) -> PageAnswer {
-    let comment = fields.owned("comment").unwrap_or_default();
-    let view = call.gate.service.review(call.caller.person()?, &named(&id)?, comment).await?;
-    Ok(done(&to(&view), Notice::Reviewed))
+    step(&call, &named(&id)?, fields, StepForm::Review).await
+}
+
+/// Takes a step, and leads back to the request; a form that is refused is shown again.
+async fn step(call: &Call, id: &RequestId, fields: Fields, step: StepForm) -> PageAnswer {
+    match taken_step(call, id, &fields, step).await {
+        Ok((view, notice)) => Ok(taken(&to(&view), view.effect, notice)),
+        Err(error) => {
+            let form = if matches!(step, StepForm::Review) { REVIEW } else { DECISION };
+            let refused = RefusedForm::new(form, fields, error)?;
+            show_request(call, id, &QueryFields::default(), Some(&refused)).await
+        }
+    }
+}
+
+async fn taken_step(call: &Call, id: &RequestId, fields: &Fields, step: StepForm) -> Result<(RequestView, Notice), FormError> {
+    let service = &call.gate.service;
+    let (person, comment) = (call.caller.person()?, fields.owned("comment"));
+    Ok(match step {
+        StepForm::Approve => {
+            let narrowed = NarrowedRequest {
+                window: fields.duration("window")?,
+                profile: fields.parsed("profile")?,
+            };
+            (service.approve(person, id, narrowed, comment).await?, Notice::Approved)
+        }
+        StepForm::Reject => (service.reject(person, id, comment).await?, Notice::Rejected),
+        StepForm::Withdraw => (service.withdraw(person, id).await?, Notice::Withdrawn),
+        StepForm::Review => (
+            service.review(person, id, comment.unwrap_or_default()).await?,
+            Notice::Reviewed,
+        ),
+    })
 }
 
 fn to(view: &RequestView) -> String {
@@ -119,10 +154,11 @@ pub(in crate::console) fn body(view: &RequestPageView<'_>) -> Markup {
         }
         h1 { (wish.target.with(Some(&wish.profile))) }
         p { (state::request(&request.request)) }
+        (problem::refusal(view.refused))
         @if view.own { (wait(view, pending)) }
         (facts(view))
         @if view.briefing.may_decide && pending { (decision(view)) }
-        @if view.briefing.may_decide && request.request.request.wants_review() { (review_form(request.request.request.id.as_str())) }
+        @if view.briefing.may_decide && request.request.request.wants_review() { (review_form(view)) }
         h2 { "What it may do" }
         (words::profile(profile))
         h2 { "In there now" }
@@ -237,6 +273,8 @@ fn outcome(outcome: Option<&RequestOutcome>) -> Markup {
 fn decision(view: &RequestPageView<'_>) -> Markup {
     let request = &view.briefing.request.request.request;
     let path = format!("/requests/{}", request.id);
+    let refused = view.refused.filter(|refused| refused.is(DECISION));
+    let chosen = refused.and_then(|refused| refused.fields.text("profile")).unwrap_or_default();
     let whole = vec![(String::new(), format!("{}, as asked", request.wish.profile))];
     let less = view.narrower.iter().filter(|profile| **profile != request.wish.profile);
     let profiles: Vec<_> = whole
@@ -251,12 +289,12 @@ fn decision(view: &RequestPageView<'_>) -> Markup {
                         name: "window", label: "For at most",
                         hint: &format!("Empty: {}, as asked", time::length(request.wish.window)),
                         proposals: &["15m", "30m", "1h", "2h"], ..TextField::default()
-                    }))
-                    @if profiles.len() > 1 { (field::choice("profile", "Profile", "Less than asked, if you like", &profiles, "")) }
+                    }.again(refused)))
+                    @if profiles.len() > 1 { (field::choice("profile", "Profile", "Less than asked, if you like", &profiles, chosen)) }
                 }
                 (field::lines(&TextField {
                     name: "comment", label: "Comment", hint: "The requester reads it, and it is on record", ..TextField::default()
-                }))
+                }.again(refused)))
                 div.acts {
                     button { "Approve" }
                     button.harm formaction={ (path) "/reject" } { "Reject" }
@@ -266,14 +304,15 @@ fn decision(view: &RequestPageView<'_>) -> Markup {
     }
 }
 
-fn review_form(id: &str) -> Markup {
+fn review_form(view: &RequestPageView<'_>) -> Markup {
+    let refused = view.refused.filter(|refused| refused.is(REVIEW));
     html! {
-        form.card.lit method="post" action={ "/requests/" (id) "/review" } {
+        form.card.lit method="post" action={ "/requests/" (view.briefing.request.request.request.id) "/review" } {
             div.fields {
                 (field::lines(&TextField {
                     name: "comment", label: "What did you find?", hint: "It is on record as the review", required: true,
                     ..TextField::default()
-                }))
+                }.again(refused)))
                 div.acts { button { "Record the review" } }
             }
         }

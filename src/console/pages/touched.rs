@@ -8,20 +8,21 @@
 use std::time::Duration;
 
 use axum::Extension;
+use axum::http::StatusCode;
 use maud::{Markup, html};
 
 use super::log::conditions;
-use super::show;
+use super::show_with;
 use crate::audit::rollbacks::Rollbacks;
 use crate::audit::table_access::{AccessFilters, TableAccess, TableAccessSums};
 use crate::audit::{Filter, LogRecord, SearchExtent};
 use crate::console::answer::PageAnswer;
-use crate::console::form::{self, QueryFields};
+use crate::console::form::{self, Fields, FormError, QueryFields, RefusedForm};
 use crate::console::templates::field::{self, TextField};
 use crate::console::templates::frame::{Frame, Section};
 use crate::console::templates::table::{Column, table};
 use crate::console::templates::text::{cut, names, shown};
-use crate::console::templates::time;
+use crate::console::templates::{problem, time};
 use crate::control::model::LogQuery;
 use crate::control::{ApiError, Call, LogReader, LongPollLimiter};
 
@@ -37,18 +38,29 @@ pub(in crate::console) async fn page(
     query: QueryFields,
 ) -> PageAnswer {
     let reader = call.log_reader(&limiter).await?;
-    let mut found = None;
-    if query.0.text("table").is_some() {
-        let filter = conditions(&query.0, call.gate.clock.now())?;
-        let slow = || ApiError::Log("the search took too long; narrow it: a shorter time, one target".to_owned());
-        let sums = tokio::time::timeout(SEARCH_TIME, sums(&reader, filter)).await;
-        found = Some(sums.map_err(|_| slow())??);
-    }
+    let fields = &query.0;
+    let (found, refused) = match searched(&call, &reader, fields).await {
+        Ok(found) => (found, None),
+        Err(error) => (None, Some(RefusedForm::new("search", fields.clone(), error)?)),
+    };
     let frame = Frame {
         section: Some(Section::Log),
         ..Frame::bare("Who touched a table")
     };
-    Ok(show(&call, &query, frame, &body(&query.0, found.as_deref())))
+    let status = refused.as_ref().map_or(StatusCode::OK, RefusedForm::status);
+    let body = body(fields, found.as_deref(), refused.as_ref());
+    Ok(show_with(status, &call, &query, frame, &body))
+}
+
+/// Returns the sums for the table in the fields, if there is one.
+async fn searched(call: &Call, reader: &LogReader<'_>, fields: &Fields) -> Result<Option<Vec<TableAccess>>, FormError> {
+    if fields.text("table").is_none() {
+        return Ok(None);
+    }
+    let filter = conditions(fields, call.gate.clock.now())?;
+    let slow = || ApiError::Log("the search took too long; narrow it: a shorter time, one target".to_owned());
+    let sums = tokio::time::timeout(SEARCH_TIME, sums(reader, filter)).await;
+    Ok(Some(sums.map_err(|_| slow())??))
 }
 
 async fn sums(reader: &LogReader<'_>, filter: Filter) -> Result<Vec<TableAccess>, ApiError> {
@@ -77,7 +89,7 @@ async fn each(reader: &LogReader<'_>, filter: Filter, mut take: impl FnMut(&LogR
 }
 
 /// Returns the content of the page.
-pub(in crate::console) fn body(fields: &form::Fields, sums: Option<&[TableAccess]>) -> Markup {
+pub(in crate::console) fn body(fields: &Fields, sums: Option<&[TableAccess]>, refused: Option<&RefusedForm>) -> Markup {
     let one = |name: &'static str, label: &'static str, hint: &'static str| {
         let value = fields.text(name).unwrap_or_default();
         let required = name == "table";
@@ -87,12 +99,14 @@ pub(in crate::console) fn body(fields: &form::Fields, sums: Option<&[TableAccess
             hint,
             value,
             required,
+            wrong: refused.and_then(|refused| refused.wrong(name)),
             ..TextField::default()
         })
     };
     html! {
         p.crumb { a href="/log" { "Log" } }
         h1 { "Who touched a table" }
+        (problem::refusal(refused))
         form.card method="get" action="/log/tables" {
             div.row {
                 (one("table", "Table", "customers, or shop.customers"))
@@ -106,7 +120,7 @@ pub(in crate::console) fn body(fields: &form::Fields, sums: Option<&[TableAccess
     }
 }
 
-fn found(fields: &form::Fields, sums: &[TableAccess]) -> Markup {
+fn found(fields: &Fields, sums: &[TableAccess]) -> Markup {
     let columns: [Column<'_, TableAccess>; 8] = [
         ("Who", &|sum| html! { (cut(sum.identity.as_str())) }),
         ("Target", &|sum| html! { (sum.target) }),
@@ -132,7 +146,7 @@ fn found(fields: &form::Fields, sums: &[TableAccess]) -> Markup {
 }
 
 /// Returns the path of the statements that could not be read, under the same conditions.
-fn unread_of(fields: &form::Fields) -> String {
+fn unread_of(fields: &Fields) -> String {
     let conditions = fields.without(&["table"]);
     form::path("/log", &[&[("unread", "true")], &conditions[..]].concat())
 }

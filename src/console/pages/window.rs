@@ -3,22 +3,28 @@
 //! It judges nothing: a form that the policies refuse says so. `card` has the logins.
 
 use axum::extract::Path;
+use axum::http::StatusCode;
 use jiff::Timestamp;
 use maud::{Markup, html};
 
-use super::{PAGE_ROWS, done, show, taken};
+use super::{PAGE_ROWS, done, show, show_with, taken};
 use crate::console::answer::PageAnswer;
-use crate::console::form::{self, Fields, QueryFields};
+use crate::console::form::{self, Fields, FormError, QueryFields, RefusedForm};
 use crate::console::templates::field::{self, TextField};
 use crate::console::templates::frame::{Frame, Section};
 use crate::console::templates::table::{Column, pages, table};
 use crate::console::templates::text::{count, cut, shown};
 use crate::console::templates::words::Notice;
-use crate::console::templates::{state, time};
+use crate::console::templates::{problem, state, time};
 use crate::control::model::{GrantView, GrantsQuery};
-use crate::control::{ApiError, Call, named};
+use crate::control::{Call, named};
 use crate::gate::session::SessionView;
 use crate::model::ids::GrantId;
+
+/// Name of the form that extends.
+const EXTENSION: &str = "extension";
+/// Name of the form that revokes.
+const REVOCATION: &str = "revocation";
 
 /// Content of the page.
 pub(in crate::console) struct WindowView<'a> {
@@ -26,6 +32,8 @@ pub(in crate::console) struct WindowView<'a> {
     pub(in crate::console) sessions: &'a [SessionView],
     /// True if the page is for the owner.
     pub(in crate::console) own: bool,
+    /// Form that was sent and refused.
+    pub(in crate::console) refused: Option<&'a RefusedForm>,
     /// True if the person may end single sessions.
     pub(in crate::console) ends_sessions: bool,
     pub(in crate::console) now: Timestamp,
@@ -33,17 +41,21 @@ pub(in crate::console) struct WindowView<'a> {
 
 /// Shows the grant.
 pub(in crate::console) async fn page(call: Call, Path(id): Path<String>, query: QueryFields) -> PageAnswer {
-    let id: GrantId = named(&id)?;
-    let grant = call.gate.service.grant(&call.caller, &id).await?;
+    show_grant(&call, &named(&id)?, &query, None).await
+}
+
+async fn show_grant(call: &Call, id: &GrantId, query: &QueryFields, refused: Option<&RefusedForm>) -> PageAnswer {
+    let grant = call.gate.service.grant(&call.caller, id).await?;
     // Who may see a grant sees its sessions, too.
     let mut sessions = call.gate.registry.list();
-    sessions.retain(|session| session.who.grant == id);
+    sessions.retain(|session| session.who.grant == *id);
     let own = call.caller.is(grant.grant.identity());
     let view = WindowView {
         grant: &grant,
         sessions: &sessions,
         own,
-        ends_sessions: call.gate.service.watches(&call.caller, &id).await,
+        refused,
+        ends_sessions: call.gate.service.watches(&call.caller, id).await,
         now: call.gate.clock.now(),
     };
     let title = format!("{} for {}", grant.grant.target(), shown(grant.grant.identity().as_str()));
@@ -53,7 +65,8 @@ pub(in crate::console) async fn page(call: Call, Path(id): Path<String>, query: 
         subject: Some(id.as_str()),
         ..Frame::bare(&title)
     };
-    Ok(show(&call, &query, frame, &body(&view)))
+    let status = refused.map_or(StatusCode::OK, RefusedForm::status);
+    Ok(show_with(status, call, query, frame, &body(&view)))
 }
 
 /// Shows the grants that the caller may see, a page at a time.
@@ -105,11 +118,18 @@ fn page_paths(path: &str, kept: &[(&str, &str)], fields: &Fields, next: Option<&
 
 /// Extends the window.
 pub(in crate::console) async fn extend(call: Call, Path(id): Path<String>, fields: Fields) -> PageAnswer {
-    let missing = || ApiError::Malformed("the extension is empty; set its length, like 30m".to_owned());
-    let by = fields.duration("by")?.ok_or_else(missing)?;
     let id: GrantId = named(&id)?;
-    let extended = call.gate.service.extend(&call.caller, &id, by, fields.text("reason"));
-    Ok(done(&to(&extended.await?), Notice::Extended))
+    match extended(&call, &id, &fields).await {
+        Ok(view) => Ok(done(&to(&view), Notice::Extended)),
+        Err(error) => again(&call, &id, &RefusedForm::new(EXTENSION, fields, error)?).await,
+    }
+}
+
+async fn extended(call: &Call, id: &GrantId, fields: &Fields) -> Result<GrantView, FormError> {
+    let missing = || FormError::of_field("by", &"the extension is empty; set its length, like 30m");
+    let by = fields.duration("by")?.ok_or_else(missing)?;
+    let extended = call.gate.service.extend(&call.caller, id, by, fields.text("reason"));
+    Ok(extended.await?)
 }
 
 /// Gives back the caller's own.
@@ -120,12 +140,16 @@ pub(in crate::console) async fn release(call: Call, Path(id): Path<String>, _: F
 
 /// Revokes another's.
 pub(in crate::console) async fn revoke(call: Call, Path(id): Path<String>, fields: Fields) -> PageAnswer {
-    let view = call
-        .gate
-        .service
-        .revoke(&call.caller, &named(&id)?, fields.text("reason"))
-        .await?;
-    Ok(taken(&to(&view), view.effect, Notice::Revoked))
+    let id: GrantId = named(&id)?;
+    match call.gate.service.revoke(&call.caller, &id, fields.text("reason")).await {
+        Ok(view) => Ok(taken(&to(&view), view.effect, Notice::Revoked)),
+        Err(error) => again(&call, &id, &RefusedForm::new(REVOCATION, fields, error.into())?).await,
+    }
+}
+
+/// Shows the grant again, with the form that was refused.
+async fn again(call: &Call, id: &GrantId, refused: &RefusedForm) -> PageAnswer {
+    show_grant(call, id, &QueryFields::default(), Some(refused)).await
 }
 
 fn to(view: &GrantView) -> String {
@@ -142,6 +166,7 @@ pub(in crate::console) fn body(view: &WindowView<'_>) -> Markup {
         }
         h1 { (grant.target().with(grant.profile())) }
         p { (state::grant(view.grant)) }
+        (problem::refusal(view.refused))
         @if live { (clock(view)) }
         (facts(view))
         h2 { "Sessions" }
@@ -224,6 +249,7 @@ fn sessions(view: &WindowView<'_>) -> Markup {
 /// Shows the forms that change the grant.
 fn changes(view: &WindowView<'_>) -> Markup {
     let path = format!("/grants/{}", view.grant.grant.id());
+    let [extension, revocation] = [EXTENSION, REVOCATION].map(|form| view.refused.filter(|refused| refused.is(form)));
     html! {
         h2 { "Change it" }
         div.grid {
@@ -232,8 +258,8 @@ fn changes(view: &WindowView<'_>) -> Markup {
                     (field::text(&TextField {
                         name: "by", label: "Extend by", value: "30m", proposals: &["15m", "30m", "1h"], required: true,
                         ..TextField::default()
-                    }))
-                    (field::text(&TextField { name: "reason", label: "Why", hint: "On record", ..TextField::default() }))
+                    }.again(extension)))
+                    (field::text(&TextField { name: "reason", label: "Why", hint: "On record", ..TextField::default() }.again(extension)))
                     div.acts { button { "Extend" } }
                 }
             }
@@ -248,7 +274,7 @@ fn changes(view: &WindowView<'_>) -> Markup {
                         (field::text(&TextField {
                             name: "reason", label: "Revoke, because", hint: "Its owner reads it; its sessions end at once",
                             ..TextField::default()
-                        }))
+                        }.again(revocation)))
                         div.acts { button.harm { "Revoke" } }
                     }
                 }

@@ -4,6 +4,9 @@
 
 use maud::{Markup, html};
 
+use super::text::shown;
+use crate::console::form::RefusedForm;
+
 /// One-line field.
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::console) struct TextField<'a> {
@@ -19,6 +22,31 @@ pub(in crate::console) struct TextField<'a> {
     pub(in crate::console) proposals: &'a [&'a str],
     /// True if the form cannot be sent without it.
     pub(in crate::console) required: bool,
+    /// Reason why the value was refused.
+    pub(in crate::console) wrong: Option<&'a str>,
+}
+
+impl<'a> TextField<'a> {
+    /// Returns the field as it was filled in, with the reason if it was refused, where its form is shown again.
+    pub(in crate::console) fn again(self, refused: Option<&'a RefusedForm>) -> Self {
+        match refused {
+            Some(refused) => Self {
+                value: refused.fields.text(self.name).unwrap_or_default(),
+                wrong: refused.wrong(self.name),
+                ..self
+            },
+            None => self,
+        }
+    }
+}
+
+/// Shows what stands above a field, inside its label: a screen reader reads it with the field.
+fn about(field: &TextField<'_>) -> Markup {
+    html! {
+        (field.label)
+        @if !field.hint.is_empty() { span.hint { (field.hint) } }
+        @if let Some(wrong) = field.wrong { span.wrong { (shown(wrong)) } }
+    }
 }
 
 /// Shows a one-line field.
@@ -27,10 +55,9 @@ pub(in crate::console) fn text(field: &TextField<'_>) -> Markup {
     let proposes = !field.proposals.is_empty();
     html! {
         label {
-            (field.label)
-            @if !field.hint.is_empty() { span.hint { (field.hint) } }
+            (about(field))
             input type="text" name=(field.name) value=(field.value) required[field.required] autocomplete="off"
-                maxlength="1000" list=[proposes.then_some(&list)];
+                maxlength="1000" list=[proposes.then_some(&list)] aria-invalid=[field.wrong.map(|_| "true")];
         }
         @if proposes { datalist id=(list) { @for value in field.proposals { option value=(value) {} } } }
     }
@@ -40,9 +67,8 @@ pub(in crate::console) fn text(field: &TextField<'_>) -> Markup {
 pub(in crate::console) fn lines(field: &TextField<'_>) -> Markup {
     html! {
         label {
-            (field.label)
-            @if !field.hint.is_empty() { span.hint { (field.hint) } }
-            textarea name=(field.name) required[field.required] rows="3" maxlength="1000" { (field.value) }
+            (about(field))
+            textarea name=(field.name) required[field.required] rows="3" maxlength="1000" aria-invalid=[field.wrong.map(|_| "true")] { (field.value) }
         }
     }
 }

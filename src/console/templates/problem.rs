@@ -6,6 +6,7 @@ use maud::{Markup, html};
 
 use super::frame::{self, Frame, Viewer};
 use super::text::{names, shown};
+use crate::console::form::RefusedForm;
 use crate::control::model::Problem;
 
 /// Returns the page of a problem.
@@ -31,6 +32,11 @@ fn commands(text: &str) -> Markup {
             @if place % 2 == 1 { code { (part) } } @else { (part) }
         }
     }
+}
+
+/// Shows why a form was refused, at the head of its page.
+pub(in crate::console) fn refusal(refused: Option<&RefusedForm>) -> Markup {
+    html! { @if let Some(refused) = refused { (notice(&refused.problem)) } }
 }
 
 /// Shows a problem in a page.

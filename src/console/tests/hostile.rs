@@ -12,12 +12,12 @@ use crate::audit::LogRecord;
 use crate::audit::rollbacks::Rollbacks;
 use crate::audit::table_access::TableAccessSums;
 use crate::audit::timeline::SessionTimeline;
-use crate::console::form::{self, Fields};
+use crate::console::form::{self, Fields, FormError, RefusedForm};
 use crate::console::pages::ask::{self, AskView};
 use crate::console::pages::decide::{self, DecideRow};
 use crate::console::pages::gate::{self, GateView, TargetRow};
 use crate::console::pages::live::{self, LiveView};
-use crate::console::pages::log::{self, Found, LogState};
+use crate::console::pages::log::{self, LogPage, LogState};
 use crate::console::pages::mine::{self, MineView};
 use crate::console::pages::request::{self, RequestPageView};
 use crate::console::pages::story::{self, StoryView};
@@ -136,6 +136,11 @@ fn problem_with(text: &str) -> Problem {
     }))
 }
 
+/// A form that was refused for this field.
+fn refused(fields: &Fields, field: &'static str, text: &str) -> RefusedForm {
+    RefusedForm::new("x", fields.clone(), FormError::of_field(field, &text)).unwrap()
+}
+
 fn explained(text: &str) -> ExplanationView {
     of(json!({
         "identity": super::name(text), "action": text, "answer": {"verdict": "denied", "why": text}, "policies": [text],
@@ -151,6 +156,7 @@ fn people(text: &str) -> Vec<(&'static str, String)> {
         &["reason", "ticket", "window", "sessions", "target", "profile"].map(|name| (name, text)),
     );
     let fields = Fields::parse(form.split_once('?').unwrap().1.as_bytes());
+    let refused = refused(&fields, "window", text);
     let asked = AskView {
         target: text,
         profile: Some(&profile),
@@ -158,7 +164,7 @@ fn people(text: &str) -> Vec<(&'static str, String)> {
         window: text,
         key: text,
         explained: Some(&explained),
-        problem: Some(&problem),
+        refused: Some(&refused),
     };
     let button = sign_in::ProviderButton {
         host: text.to_owned(),
@@ -175,6 +181,7 @@ fn people(text: &str) -> Vec<(&'static str, String)> {
 
 fn of_requests(text: &str, profile: &ProfileBody) -> Vec<(&'static str, String)> {
     let mut pages = Vec::new();
+    let again = refused(&Fields::default(), "comment", text);
     let narrower: Vec<ProfileName> = vec!["read-only".parse().unwrap(), "read-write".parse().unwrap()];
     for (outcome, status) in outcomes(text) {
         let view = || request_with(text, &outcome, status);
@@ -189,6 +196,7 @@ fn of_requests(text: &str, profile: &ProfileBody) -> Vec<(&'static str, String)>
                 briefing: &briefing,
                 narrower: &narrower,
                 own,
+                refused: Some(&again),
                 now: now(),
             };
             pages.push(("request", request::body(&shown).into_string()));
@@ -221,6 +229,7 @@ fn of_requests(text: &str, profile: &ProfileBody) -> Vec<(&'static str, String)>
                 grant: &grant,
                 sessions: &sessions,
                 own,
+                refused: Some(&again),
                 ends_sessions: true,
                 now: now(),
             };
@@ -266,12 +275,12 @@ fn of_operators(text: &str) -> Vec<(&'static str, String)> {
         "name": super::name(text), "groups": ["qa"], "disabled": false, "local": true, "created_at": "2026-08-01T11:50:00Z",
     }));
     let explained = explained(text);
-    let problem = problem_with(text);
     let query = form::path(
         "/gate/policies",
         &["identity", "target", "profile", "at"].map(|name| (name, text)),
     );
     let fields = Fields::parse(query.split_once('?').unwrap().1.as_bytes());
+    let again = refused(&fields, "at", text);
     vec![
         ("live", live::body(&live).into_string()),
         ("gate", gate::body(&gate).into_string()),
@@ -283,7 +292,7 @@ fn of_operators(text: &str) -> Vec<(&'static str, String)> {
         ),
         (
             "policies",
-            policies::body(Some(text), &[text.to_owned()], &fields, Some(&explained), Some(&problem)).into_string(),
+            policies::body(Some(text), &[text.to_owned()], &fields, Some(&explained), Some(&again)).into_string(),
         ),
     ]
 }
@@ -304,7 +313,7 @@ fn of_log(text: &str) -> Vec<(&'static str, String)> {
         reads_log: true,
         live: None,
     };
-    let found = Found {
+    let found = LogPage {
         records,
         unreadable: vec![text.to_owned()],
         stopped: true,
@@ -319,11 +328,16 @@ fn of_log(text: &str) -> Vec<(&'static str, String)> {
         &["identity", "target", "text", "since", "event", "table"].map(|name| (name, text)),
     );
     let fields = Fields::parse(query.split_once('?').unwrap().1.as_bytes());
+    let again = refused(&fields, "since", text);
     let mut sums = TableAccessSums::new(None, Rollbacks::default());
     found.records.iter().for_each(|record| sums.add(record));
     vec![
-        ("touched", touched::body(&fields, Some(&sums.sums())).into_string()),
-        ("log", log::body(&fields, &found, &log).into_string()),
+        (
+            "touched",
+            touched::body(&fields, Some(&sums.sums()), Some(&again)).into_string(),
+        ),
+        ("log", log::body(&fields, &found, &log, None).into_string()),
+        ("log", log::body(&fields, &found, &log, Some(&again)).into_string()),
         (
             "story",
             story::body(&StoryView {

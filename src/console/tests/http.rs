@@ -462,3 +462,60 @@ async fn lists_have_pages() {
     }
     console.served.stop().await;
 }
+
+#[tokio::test]
+async fn a_refused_form_keeps_what_was_typed() {
+    let console = Console::open().await;
+    let (ana, lena) = (&console.ana, &console.lena);
+    let wish = "target=orders&profile=read-write&window=1h&reason=the+totals";
+    let request = console.sent(ana, "/ask", wish).await;
+    let grant = console
+        .sent(ana, "/ask", "target=orders&profile=read-only&window=30m&reason=a+look")
+        .await;
+    let admins = console
+        .served
+        .json("POST /v1/users", r#"{"name":"otto","groups":["admins","auditors"]}"#)
+        .await;
+    let otto = sign_in(&console.served, admins["token"].as_str().unwrap()).await;
+    for (cookie, path, fields, kept) in [
+        (
+            ana,
+            "/ask".to_owned(),
+            "target=orders&profile=read-only&window=soon&reason=so+long",
+            "so long",
+        ),
+        (
+            ana,
+            "/ask".to_owned(),
+            "target=orders&profile=read-only&window=30m&sessions=many&reason=so+long",
+            "value=\"many\"",
+        ),
+        (lena, format!("{request}/approve"), "window=soon&comment=be+quick", "be quick"),
+        (ana, format!("{grant}/extend"), "by=soon&reason=more+time", "more time"),
+    ] {
+        let answer = console.post(cookie, &path, fields).await;
+        assert_eq!(status(&answer), "400", "{path}: {answer}");
+        let is_marked = |(name, value): &(String, String)| name == "aria-invalid" && value == "true";
+        let marked = elements(&answer)
+            .iter()
+            .any(|element| element.attributes.iter().any(is_marked));
+        assert!(
+            marked && answer.contains(kept) && answer.contains("class=\"wrong\""),
+            "{path}: {answer}"
+        );
+    }
+    for (path, kept) in [
+        ("/log?since=sooner&identity=ana", "value=\"ana\""),
+        ("/log/tables?table=customers&since=sooner", "value=\"customers\""),
+        ("/log/report?since=sooner&until=2026-08-01", "value=\"2026-08-01\""),
+        ("/gate/policies?target=orders&window=sooner&identity=ana", "value=\"ana\""),
+    ] {
+        let answer = console.get(&otto, path).await;
+        assert_eq!(status(&answer), "400", "{path}: {answer}");
+        assert!(
+            answer.contains(kept) && answer.contains("class=\"wrong\"") && answer.contains("sooner"),
+            "{path}: {answer}"
+        );
+    }
+    console.served.stop().await;
+}

@@ -7,7 +7,7 @@ use crate::audit::testing::{outcome, record, statement, who};
 use crate::audit::timeline::SessionTimeline;
 use crate::console::form::Fields;
 use crate::console::pages::decide::{self, DecideRow};
-use crate::console::pages::log::{self, Found, LogState};
+use crate::console::pages::log::{self, LogPage, LogState};
 use crate::console::pages::story::{self, StoryView};
 use crate::model::ids::SessionId;
 
@@ -46,16 +46,16 @@ fn a_statement_of_8_mib_is_cut_and_leads_to_the_whole() {
     let story = story_of(&who.session, &timeline).into_string();
     assert!(story.len() < 10_000, "{}", story.len());
     assert!(story.contains("href=\"/v1/log?limit=1&amp;after=6&amp;grant=gr_"), "{story}");
-    let found = Found {
+    let found = LogPage {
         records,
-        ..Found::default()
+        ..LogPage::default()
     };
     let state = LogState {
         records: 8,
         signed: None,
         trouble: None,
     };
-    let page = log::body(&Fields::default(), &found, &state).into_string();
+    let page = log::body(&Fields::default(), &found, &state, None).into_string();
     assert!(page.len() < 20_000, "{}", page.len());
 }
 
