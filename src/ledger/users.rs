@@ -177,7 +177,13 @@ impl Ledger {
         };
         let given = timeout(GIVE_TIMEOUT, self.change_user(name, UserChangeKind::Regrouped, by, regroup)).await;
         let failed = match given {
-            Ok(Ok(view)) => return Ok(UserView { effect, ..view }),
+            Ok(Ok(view)) => {
+                // Also where only groups were added: sign-ins have ended by that.
+                if effect.is_none() && !items.is_empty() {
+                    effect = Some(self.0.answer(&items).await);
+                }
+                return Ok(UserView { effect, ..view });
+            }
             Ok(Err(error)) => error,
             Err(_) => LedgerError::Unsettled,
         };

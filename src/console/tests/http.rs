@@ -474,7 +474,7 @@ async fn a_refused_form_keeps_what_was_typed() {
         .await;
     let admins = console
         .served
-        .json("POST /v1/users", r#"{"name":"otto","groups":["admins","auditors"]}"#)
+        .json("POST /v1/users", r#"{"name":"otto","groups":["operators"]}"#)
         .await;
     let otto = sign_in(&console.served, admins["token"].as_str().unwrap()).await;
     for (cookie, path, fields, kept) in [

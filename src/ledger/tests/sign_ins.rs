@@ -114,7 +114,13 @@ async fn it_ends_with_the_rights_that_it_was_made_with() {
             .1
     };
     // More groups, fewer groups, and the same.
-    ledger.regroup_user(&ana(), groups(&["qa", "leads"]), "olga").await.unwrap();
+    let regrouped = ledger.regroup_user(&ana(), groups(&["qa", "leads"]), "olga").await.unwrap();
+    assert_eq!(
+        regrouped.effect,
+        Some(ChangeEffect::DONE),
+        "the end is stored before the answer"
+    );
+    assert!(bench.reopened().sign_ins(None, &limits()).is_empty());
     assert_eq!(refused(ledger, &secret), SignInRefusal::Unknown);
     let secret = again().await;
     let found = ledger.signed_in(&secret, None, &limits()).unwrap();
