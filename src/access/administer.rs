@@ -12,7 +12,7 @@ use super::{AccessError, AccessService, Caller, decide};
 use crate::access::policy::Action;
 use crate::base::duration;
 use crate::base::secret::Secret;
-use crate::ledger::{ChangeEffect, ClockView, GrantView, LedgerError, RequestFilter, RotatedToken, UserView};
+use crate::ledger::{ChangeEffect, ClockView, GrantView, LedgerError, RequestFilter, RotatedToken, UserFilter, UserView};
 use crate::model::grant::{GrantChange, Terms};
 use crate::model::ids::GrantId;
 use crate::model::names::{GroupName, IdentityName};
@@ -79,10 +79,10 @@ impl Administration<'_> {
         Ok(changed.await?)
     }
 
-    /// Returns all known users, by name.
+    /// Returns a page of the known users, by name.
     #[must_use]
-    pub fn users(&self) -> Vec<UserView> {
-        self.service.0.ledger.users()
+    pub fn users(&self, filter: &UserFilter) -> Vec<UserView> {
+        self.service.0.ledger.users_page(filter)
     }
 
     /// Creates a local user, whose name may belong to no issuer, and returns it with its token. The token is good for `life`, or as
@@ -106,20 +106,20 @@ impl Administration<'_> {
         &self,
         name: &IdentityName,
         life: Option<Duration>,
-    ) -> Result<(UserView, Option<Secret<String>>), AccessError> {
+    ) -> Result<(UserView, RotatedToken), AccessError> {
         let until = self.token_until(life)?;
         let ledger = &self.service.0.ledger;
         let rotated = ledger.rotate_user_until(name, Some(until), self.caller.name()).await;
-        let RotatedToken { token, effect } = rotated.map_err(|error| self.with_nearest(error))?;
+        let rotated = rotated.map_err(|error| self.with_nearest(error))?;
         let effect = ChangeEffect {
-            recorded: effect.recorded && token.is_some(),
-            ..effect
+            recorded: rotated.effect.recorded && rotated.token.is_some(),
+            ..rotated.effect
         };
         let user = UserView {
             effect: Some(effect),
             ..self.user(name)?
         };
-        Ok((user, token))
+        Ok((user, rotated))
     }
 
     /// Disables an identity. One that the gate has never seen is an error unless `unseen`, because a typing error in the name must

@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::authenticate::Call;
 use super::model::{
     Briefing, DEFAULT_PAGE_ROWS, Grants, GrantsQuery, MAX_PAGE_ROWS, ProfileBody, RequestBody, RequestsBody, RequestsQuery,
-    RoleBody, SessionsQuery, TargetStatus, VerdictBody,
+    RoleBody, SessionsQuery, TargetStatus, UsersBody, UsersQuery, VerdictBody,
 };
 use super::problem::ApiError;
 use crate::access::policy::{Action, RequestVerdict};
 use crate::access::{Approvers, Caller};
 use crate::gate::session::SessionView;
-use crate::ledger::{GrantFilter, RequestFilter, RequestView};
+use crate::ledger::{GrantFilter, RequestFilter, RequestView, UserFilter};
 use crate::model::ending::EndedBy;
 use crate::model::ids::{GrantId, RequestId, SessionId};
 use crate::model::names::TargetName;
@@ -145,6 +145,21 @@ impl Call {
         }
         let killed = gate.registry.kill(id, ended_by(caller, own), reason).await;
         killed.ok_or_else(|| ApiError::NoSuchSession(id.clone()))
+    }
+
+    /// Returns a page of the users, for those who may administer.
+    pub async fn users(&self, wanted: UsersQuery) -> Result<UsersBody, ApiError> {
+        let admin = self.gate.service.administer(&self.caller).await?;
+        let limit = wanted.limit.map(|limit| limit.clamp(1, MAX_PAGE_ROWS) as usize);
+        let filter = UserFilter {
+            name: wanted.name,
+            after: wanted.after,
+            // One more than the page shows, to detect a next page.
+            limit: limit.map(|limit| limit + 1),
+        };
+        let mut users = admin.users(&filter);
+        let next = limit.and_then(|limit| cut(&mut users, limit, |user| &user.name));
+        Ok(UsersBody { users, next })
     }
 
     /// Returns the state of the roles of a target's grants, for those who may administer.

@@ -41,7 +41,7 @@ pub use upkeep::highest_time;
 pub use users::{RotatedToken, UserTokenError, groups_of_users};
 pub use views::{
     ChangeEffect, ChangedSubject, DecisionReasons, GrantFilter, GrantLogin, GrantView, RequestFilter, RequestView, SignInView,
-    UserView,
+    UserFilter, UserView,
 };
 
 use std::path::Path;

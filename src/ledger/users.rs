@@ -6,6 +6,7 @@
 //! INVARIANT: a token is in here as its SHA-256 only, and is not valid for a disabled user.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +23,7 @@ use super::commit::{random_letters, to_the_end};
 use super::pending::ChangeSubject;
 use super::record::user_event;
 use super::sqlite::{first, open_existing, together};
-use super::views::{ChangeEffect, UserView};
+use super::views::{ChangeEffect, UserFilter, UserView};
 use super::{Ledger, LedgerError, LedgerInner, StoreError, row};
 use crate::audit::event::UserChangeKind;
 use crate::base::secret::Secret;
@@ -36,6 +37,8 @@ pub struct RotatedToken {
     pub token: Option<Secret<String>>,
     /// Progress of the withdrawal of the old token.
     pub effect: ChangeEffect,
+    /// Number of sign-ins that ended with it.
+    pub ended_sign_ins: usize,
 }
 
 /// Reason why a token proves no local user.
@@ -123,7 +126,9 @@ impl Ledger {
         let (_, item) = self.0.restrict_user(name, UserChangeKind::TokenWithdrawn, by, withdraw);
         self.0.users_changed.send_modify(|changes| *changes += 1);
         let mut items: Vec<_> = item.into_iter().collect();
-        items.extend(self.0.end_sign_ins_of(name, by, TOKEN_REPLACED));
+        let of_sign_ins = self.0.end_sign_ins_of(name, by, TOKEN_REPLACED);
+        let ended_sign_ins = of_sign_ins.len();
+        items.extend(of_sign_ins);
         let effect = self.0.answer(&items).await;
         let wanted = name.clone();
         let rotate = move |known: Option<StoredUser>, _| {
@@ -136,7 +141,11 @@ impl Ledger {
         };
         let given = timeout(GIVE_TIMEOUT, self.change_user(name, UserChangeKind::Rotated, by, rotate)).await;
         let token = matches!(given, Ok(Ok(_))).then_some(token);
-        Ok(RotatedToken { token, effect })
+        Ok(RotatedToken {
+            token,
+            effect,
+            ended_sign_ins,
+        })
     }
 
     /// Replaces the groups of a user, and ends its sign-ins. Lost groups are gone at once; new ones take effect when that is on
@@ -221,8 +230,21 @@ impl Ledger {
     /// Returns all known users, by name.
     #[must_use]
     pub fn users(&self) -> Vec<UserView> {
+        self.users_page(&UserFilter::default())
+    }
+
+    /// Returns a page of the known users, by name.
+    #[must_use]
+    pub fn users_page(&self, filter: &UserFilter) -> Vec<UserView> {
+        let part = filter.name.as_ref().map(|part| part.to_lowercase());
+        let has_part = |name: &IdentityName| part.as_ref().is_none_or(|part| name.as_str().to_lowercase().contains(part));
+        let behind = filter.after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let users = self.0.users.lock();
-        users.by_name.values().map(|user| UserView::of(user, None)).collect()
+        let known = users.by_name.range::<IdentityName, _>((behind, Bound::Unbounded));
+        let wanted = known
+            .filter(|(name, _)| has_part(name))
+            .take(filter.limit.unwrap_or(usize::MAX));
+        wanted.map(|(_, user)| UserView::of(user, None)).collect()
     }
 
     /// Returns one user, if it is known.

@@ -160,6 +160,17 @@ pub struct RequestFilter {
     pub limit: usize,
 }
 
+/// Filter and page of a list of users.
+#[derive(Debug, Clone, Default)]
+pub struct UserFilter {
+    /// Part of their names, without regard to case.
+    pub name: Option<String>,
+    /// Only users behind this one: the last one of the page before.
+    pub after: Option<IdentityName>,
+    /// Maximum number of users; `None`: all.
+    pub limit: Option<usize>,
+}
+
 /// Login of a grant, with which a client connects.
 #[derive(Debug, Clone)]
 pub struct GrantLogin {

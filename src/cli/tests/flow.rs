@@ -224,6 +224,7 @@ fn requests_for_people() {
         .unwrap()
     };
     let issued = crate::control::model::IssuedUser {
+        ended_sign_ins: None,
         warnings: Vec::new(),
         user: user("ana", false),
         token: Some("tg_0123".to_owned()),

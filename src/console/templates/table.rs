@@ -30,13 +30,19 @@ fn head(name: &str) -> Markup {
     html! { @if name.is_empty() { span.unseen { "Actions" } } @else { (name) } }
 }
 
-/// Shows links to the first page and to the next one.
+/// Shows links to the first page and to the next one, of a list with the newest first.
 pub(in crate::console) fn pages(first: Option<&str>, next: Option<&str>) -> Markup {
+    pages_as(["The newest", "Older"], first, next)
+}
+
+/// Shows links to the first page and to the next one, with these words.
+pub(in crate::console) fn pages_as(words: [&str; 2], first: Option<&str>, next: Option<&str>) -> Markup {
+    let [to_first, to_next] = words;
     html! {
         @if first.is_some() || next.is_some() {
             nav.pages aria-label="Pages" {
-                span { @if let Some(first) = first { a href=(first) { "The newest" } } }
-                span { @if let Some(next) = next { a.button.plain rel="next" href=(next) { "Older" } } }
+                span { @if let Some(first) = first { a href=(first) { (to_first) } } }
+                span { @if let Some(next) = next { a.button.plain rel="next" href=(next) { (to_next) } } }
             }
         }
     }

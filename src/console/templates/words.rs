@@ -95,6 +95,12 @@ impl Notice {
         found.map_or("", |(word, ..)| *word)
     }
 
+    /// Returns the sentence of the notice.
+    pub(in crate::console) fn words(self) -> &'static str {
+        let found = Self::ALL.iter().find(|(_, notice, _)| *notice == self);
+        found.map_or("", |(.., sentence)| *sentence)
+    }
+
     /// Returns the sentence of a word; no other text comes from a query.
     pub(in crate::console) fn sentence(word: &str) -> Option<&'static str> {
         let found = Self::ALL.iter().find(|(known, ..)| *known == word);

@@ -21,11 +21,12 @@ use crate::console::pages::log::{self, LogPage, LogState};
 use crate::console::pages::mine::{self, MineView};
 use crate::console::pages::request::{self, RequestPageView};
 use crate::console::pages::story::{self, StoryView};
+use crate::console::pages::users::{self, UsersView};
 use crate::console::pages::window::{self, WindowView};
-use crate::console::pages::{policies, sign_in, touched, users};
+use crate::console::pages::{policies, sign_in, touched};
 use crate::console::templates::frame::{self, Frame, Section, Viewer};
 use crate::console::templates::problem;
-use crate::control::model::{Briefing, Problem, ProfileBody, TargetStatus, UserView};
+use crate::control::model::{Briefing, IssuedUser, Problem, ProfileBody, TargetStatus, UserView};
 use crate::model::names::ProfileName;
 
 /// A text without anything that markup could be made of.
@@ -274,6 +275,21 @@ fn of_operators(text: &str) -> Vec<(&'static str, String)> {
     let user: UserView = of(json!({
         "name": super::name(text), "groups": ["qa"], "disabled": false, "local": true, "created_at": "2026-08-01T11:50:00Z",
     }));
+    let again = refused(&Fields::parse(b"action=add"), "name", text);
+    let warnings = [text.to_owned()];
+    let listed = UsersView {
+        users: std::slice::from_ref(&user),
+        part: text,
+        warnings: &warnings,
+        refused: Some(&again),
+        ..UsersView::default()
+    };
+    let issued = IssuedUser {
+        user: user.clone(),
+        token: Some(text.to_owned()),
+        warnings: warnings.to_vec(),
+        ended_sign_ins: Some(2),
+    };
     let explained = explained(text);
     let query = form::path(
         "/gate/policies",
@@ -285,11 +301,8 @@ fn of_operators(text: &str) -> Vec<(&'static str, String)> {
         ("live", live::body(&live).into_string()),
         ("gate", gate::body(&gate).into_string()),
         ("target", gate::target_body(&target, now()).into_string()),
-        ("users", users::body(std::slice::from_ref(&user)).into_string()),
-        (
-            "token",
-            users::token_body(&user, Some(text), &[text.to_owned()]).into_string(),
-        ),
+        ("users", users::body(&listed).into_string()),
+        ("token", users::token_body(&issued).into_string()),
         (
             "policies",
             policies::body(Some(text), &[text.to_owned()], &fields, Some(&explained), Some(&again)).into_string(),

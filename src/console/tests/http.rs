@@ -519,3 +519,56 @@ async fn a_refused_form_keeps_what_was_typed() {
     }
     console.served.stop().await;
 }
+
+#[tokio::test]
+async fn users_are_searched_changed_with_warnings_and_get_new_tokens() {
+    let console = Console::open().await;
+    let otto = console
+        .served
+        .json("POST /v1/users", r#"{"name":"otto","groups":["operators"]}"#)
+        .await;
+    let otto = sign_in(&console.served, otto["token"].as_str().unwrap()).await;
+    for number in 0..26 {
+        let body = format!("{{\"name\":\"tester-{number:02}\",\"groups\":[\"qa\"]}}");
+        console.served.json("POST /v1/users", &body).await;
+    }
+    let page = console.get(&otto, "/gate/users?part=TESTER").await;
+    assert!(
+        page.contains("tester-24") && !page.contains("tester-25") && !page.contains(">lena<"),
+        "{page}"
+    );
+    let next = "/gate/users?part=TESTER&amp;after=tester-24";
+    assert!(page.contains(&format!("href=\"{next}\"")), "{page}");
+    let page = console.get(&otto, &next.replace("&amp;", "&")).await;
+    assert!(
+        page.contains("tester-25") && !page.contains("tester-24<") && page.contains("The first"),
+        "{page}"
+    );
+    // What no policy names is given all the same, and said.
+    let page = console
+        .post(&otto, "/gate/users", "action=groups&name=ana&groups=qa,leeds")
+        .await;
+    assert!(status(&page) == "200" && page.contains("did you mean `leads`?"), "{page}");
+    assert!(page.contains("value=\"leeds, qa\""), "{page}");
+    let to = console.sent(&otto, "/gate/users", "action=groups&name=ana&groups=qa").await;
+    assert_eq!(to, "/gate/users?did=changed");
+    // The first sign-in of Ana ended with her groups.
+    let ana = sign_in(&console.served, &console.token).await;
+    let page = console.post(&otto, "/gate/users", "action=rotate&name=ana").await;
+    assert!(
+        page.contains("1 sign-in has ended") && page.contains("It is good until") && page.contains("id=\"token\""),
+        "{page}"
+    );
+    assert_eq!(status(&console.get(&ana, "/mine").await), "303");
+    // A refused form is there again.
+    let page = console
+        .post(&otto, "/gate/users", "action=add&name=nora&groups=qa&expires=soon")
+        .await;
+    assert!(
+        status(&page) == "400" && page.contains("value=\"nora\"") && page.contains("class=\"wrong\""),
+        "{page}"
+    );
+    let page = console.post(&otto, "/gate/users", "action=add&name=lena&groups=qa").await;
+    assert!(status(&page) == "409" && page.contains("value=\"lena\""), "{page}");
+    console.served.stop().await;
+}

@@ -5,7 +5,8 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use serde_with::skip_serializing_none;
+use utoipa::{IntoParams, ToSchema};
 
 pub use crate::ledger::UserView;
 use crate::model::names::{GroupName, IdentityName};
@@ -16,6 +17,25 @@ use crate::model::names::{GroupName, IdentityName};
 pub struct UsersBody {
     /// Users, ordered by name.
     pub users: Vec<UserView>,
+    /// Value of `after` for the next page, if there are more users.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub next: Option<IdentityName>,
+}
+
+/// Query of `GET /v1/users`.
+#[skip_serializing_none]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct UsersQuery {
+    /// Only users with this text in their name, without regard to case.
+    pub name: Option<String>,
+    /// Only users behind this one: the last of the previous page.
+    #[param(value_type = Option<String>)]
+    pub after: Option<IdentityName>,
+    /// Maximum number of users, up to 1,000; all if absent.
+    pub limit: Option<u32>,
 }
 
 /// A local user to be made: `POST /v1/users`.
@@ -55,6 +75,10 @@ pub struct IssuedUser {
     /// Sentences about what was done all the same and may be a slip: groups that no policy names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// Number of sign-ins that ended with the old token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub ended_sign_ins: Option<usize>,
 }
 
 /// The answer of `POST /v1/users/{name}/groups`.

@@ -5,21 +5,20 @@ use std::time::Duration;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::Path;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
-use super::{JsonAnswer, TakenAway, body, named, taken};
+use super::{JsonAnswer, TakenAway, body, named, query, taken};
 use crate::control::authenticate::Call;
 use crate::control::model::{
-    DisableBody, EmptyBody, GroupsBody, IssuedUser, NewUserBody, RegroupedUser, RotateBody, UserView, UsersBody,
+    DisableBody, EmptyBody, GroupsBody, IssuedUser, NewUserBody, RegroupedUser, RotateBody, UserView, UsersBody, UsersQuery,
 };
 use crate::control::problem::ApiError;
 use crate::model::names::IdentityName;
 
-#[utoipa::path(get, path = "/v1/users", tag = "users", summary = "The local users", responses((status = 200, description = "All local users", body = UsersBody)))]
-pub(in crate::control) async fn list(Call { gate, caller }: Call) -> JsonAnswer<UsersBody> {
-    let users = gate.service.administer(&caller).await?.users();
-    Ok(Json(UsersBody { users }))
+#[utoipa::path(get, path = "/v1/users", tag = "users", summary = "The local users", params(UsersQuery), responses((status = 200, description = "The local users, or a page of them", body = UsersBody)))]
+pub(in crate::control) async fn list(call: Call, uri: Uri) -> JsonAnswer<UsersBody> {
+    Ok(Json(call.users(query(&uri)?).await?))
 }
 
 #[utoipa::path(post, path = "/v1/users", tag = "users", summary = "Creates a local user", request_body = NewUserBody, responses((status = 201, description = "The user and its token", body = IssuedUser)))]
@@ -32,8 +31,13 @@ pub(in crate::control) async fn create(Call { gate, caller }: Call, bytes: Bytes
     } = body(&bytes)?;
     let warnings = gate.service.unnamed_groups(&name, &groups);
     let (user, token) = admin.add_user(&name, groups, token_seconds.map(Duration::from_secs)).await?;
-    let token = Some(token.expose().clone());
-    Ok((StatusCode::CREATED, Json(IssuedUser { user, token, warnings })).into_response())
+    let issued = IssuedUser {
+        token: Some(token.expose().clone()),
+        user,
+        warnings,
+        ended_sign_ins: None,
+    };
+    Ok((StatusCode::CREATED, Json(issued)).into_response())
 }
 
 #[utoipa::path(post, path = "/v1/users/{name}/rotate", tag = "users", summary = "Replaces the token of a user", params(("name" = String, Path, description = "The user")), request_body = RotateBody, responses((status = 200, description = "The user and the new token; the old one is no longer valid", body = IssuedUser), (status = 202, description = "In effect; `effect` shows what is not stored or recorded yet", body = IssuedUser)))]
@@ -45,10 +49,11 @@ pub(in crate::control) async fn rotate(
     let admin = gate.service.administer_at_once(&caller).await?;
     let RotateBody { token_seconds } = body(&bytes)?;
     let life = token_seconds.map(Duration::from_secs);
-    let (user, token) = admin.rotate_user(&named(&name)?, life).await?;
+    let (user, rotated) = admin.rotate_user(&named(&name)?, life).await?;
     let issued = IssuedUser {
-        token: token.map(|token| token.expose().clone()),
+        token: rotated.token.map(|token| token.expose().clone()),
         warnings: Vec::new(),
+        ended_sign_ins: Some(rotated.ended_sign_ins),
         user,
     };
     Ok(taken(issued.user.effect, issued))

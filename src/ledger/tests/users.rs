@@ -80,7 +80,9 @@ async fn a_token_is_good_until_it_is_replaced() {
     let twice = ledger.add_user(&ana, groups(&[]), "olga").await;
     assert!(matches!(twice, Err(LedgerError::UserExists(_))));
 
-    let RotatedToken { token: fresh, effect } = ledger.rotate_user(&ana, "olga").await.unwrap();
+    let RotatedToken {
+        token: fresh, effect, ..
+    } = ledger.rotate_user(&ana, "olga").await.unwrap();
     assert!(effect.is_done());
     let fresh = fresh.unwrap();
     ledger.regroup_user(&ana, groups(&["qa", "oncall"]), "olga").await.unwrap();
