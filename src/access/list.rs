@@ -13,12 +13,14 @@ use crate::ledger::{ChangedSubject, GrantFilter, GrantView, LedgerError, Request
 use crate::model::grant::Grant;
 use crate::model::ids::{GrantId, RequestId};
 use crate::model::names::IdentityName;
-use crate::model::request::Request;
+use crate::model::request::{Request, RequestState};
 
 /// Default number of requests in an answer.
 const DEFAULT_PAGE_ROWS: usize = 100;
-/// Maximum number of pages searched for requests and grants of others.
+/// Maximum number of pages searched for past requests and grants of others.
 const MAX_PAGES: usize = 10;
+/// Number of requests that are looked at together where all of them are.
+const WAITING_PAGE_ROWS: usize = 1_000;
 
 impl AccessService {
     /// Returns a request that the caller may see.
@@ -54,11 +56,17 @@ impl AccessService {
             };
             found.extend(self.0.ledger.requests(mine).await?);
         }
-        found.extend(self.of_others(who, filter).await?);
+        let others = |request: &Request| request.wish.identity != *who.name() && self.sees(who, request);
+        found.extend(self.chosen(filter, others).await?);
         // Each part is sorted already, and the sort is stable.
         found.sort_by_key(|view| std::cmp::Reverse(view.request.submitted_at));
         found.truncate(limit);
         Ok(found)
+    }
+
+    /// Returns requests that the caller may decide on now, the newest first.
+    pub async fn decidable(&self, caller: &Caller, filter: RequestFilter) -> Result<Vec<RequestView>, AccessError> {
+        self.chosen(filter, |request| self.may_decide(caller, request)).await
     }
 
     /// Returns grants, the newest first, with the visibility of [`Self::requests`].
@@ -183,21 +191,34 @@ impl AccessService {
             .any(|action| self.would_on(who, action, Resource::Gate))
     }
 
-    /// Returns the requests of others that `who` may see, up to the limit of the filter.
-    async fn of_others(&self, who: &Principal, mut filter: RequestFilter) -> Result<Vec<RequestView>, AccessError> {
-        let mut found = Vec::new();
-        for _ in 0..MAX_PAGES {
+    /// Returns requests that `accepts` takes, up to the limit of the filter. Those that wait, or are to be reviewed, are looked at
+    /// to the last one: a list of them never ends while there is something. Of the past a part is.
+    async fn chosen(
+        &self,
+        mut filter: RequestFilter,
+        accepts: impl Fn(&Request) -> bool,
+    ) -> Result<Vec<RequestView>, AccessError> {
+        let wanted = filter.limit;
+        let whole = filter.status == Some(RequestState::Pending) || filter.unreviewed;
+        filter.limit = if whole {
+            WAITING_PAGE_ROWS
+        } else {
+            wanted.clamp(DEFAULT_PAGE_ROWS, WAITING_PAGE_ROWS)
+        };
+        let (mut found, mut pages) = (Vec::new(), 0);
+        loop {
             let page = self.0.ledger.requests(filter.clone()).await?;
             let last = page.last().map(|view| view.request.id.clone());
-            let whole = page.len() >= filter.limit;
-            let others = page.into_iter().filter(|view| view.request.wish.identity != *who.name());
-            found.extend(others.filter(|view| self.sees(who, &view.request)));
-            if !whole || found.len() >= filter.limit {
-                break;
+            let is_last = page.len() < filter.limit;
+            let room = wanted - found.len();
+            found.extend(page.into_iter().filter(|view| accepts(&view.request)).take(room));
+            pages += 1;
+            if is_last || found.len() >= wanted || (!whole && pages >= MAX_PAGES) {
+                return Ok(found);
             }
             filter.before = last;
+            tokio::task::yield_now().await;
         }
-        Ok(found)
     }
 
     /// Returns a request without a check of visibility.

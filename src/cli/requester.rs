@@ -148,6 +148,7 @@ async fn requests(config: &Path, args: RequestListArgs) -> anyhow::Result<()> {
         unreviewed: args.unreviewed,
         before: args.before,
         limit: Some(args.limit),
+        ..RequestsQuery::default()
     };
     let requests: RequestsBody = client.get("/v1/requests", &query).await?;
     args.remote.show(&requests, |page| {

@@ -31,11 +31,17 @@ impl Call {
             identity: wanted.identity,
             target: wanted.target,
             unreviewed: wanted.unreviewed,
+            settled: wanted.settled,
             before: wanted.before,
             // One more than the page shows, to detect a next page.
             limit: limit + 1,
         };
-        let mut requests = self.gate.service.requests(&self.caller, filter).await?;
+        let service = &self.gate.service;
+        let mut requests = if wanted.decidable {
+            service.decidable(&self.caller, filter).await?
+        } else {
+            service.requests(&self.caller, filter).await?
+        };
         let next = cut(&mut requests, limit, |view| &view.request.id);
         Ok(RequestsBody { requests, next })
     }

@@ -218,7 +218,7 @@ impl Ledger {
 impl LedgerInner {
     fn pending_page(&self, filter: &RequestFilter, before: Option<i64>, limit: usize, now: Timestamp) -> Vec<Arc<RequestEntry>> {
         // A break-glass access does not wait, so no pending request has to be reviewed.
-        if filter.unreviewed {
+        if filter.unreviewed || filter.settled {
             return Vec::new();
         }
         let requests = self.requests.lock();

@@ -154,6 +154,8 @@ pub struct RequestFilter {
     pub target: Option<TargetName>,
     /// True for break-glass accesses only that have not been reviewed.
     pub unreviewed: bool,
+    /// True for requests only that wait no more.
+    pub settled: bool,
     /// Only requests older than this one: the last one of the page before.
     pub before: Option<RequestId>,
     /// Maximum number of requests; 0: 100.

@@ -22,7 +22,7 @@ use crate::model::names::TargetName;
 use crate::model::request::RequestState;
 
 /// Number of earlier requests on the page.
-const EARLIER_ROWS: usize = 8;
+const EARLIER_ROWS: u32 = 8;
 
 /// Content of the page.
 pub(in crate::console) struct MineView<'a> {
@@ -48,16 +48,21 @@ pub(in crate::console) async fn page(call: Call, query: QueryFields) -> PageAnsw
         ..GrantsQuery::default()
     };
     let grants = call.grants(wanted).await?.grants;
-    let of_mine = |status, limit| RequestsQuery {
+    let of_mine = |limit| RequestsQuery {
         identity: Some(me.clone()),
-        status,
         limit: Some(limit),
         ..RequestsQuery::default()
     };
-    let pending = call.requests(of_mine(Some(RequestState::Pending), PAGE_ROWS)).await?.requests;
-    let mut earlier = call.requests(of_mine(None, PAGE_ROWS)).await?.requests;
-    earlier.retain(|view| view.status != RequestState::Pending.name());
-    earlier.truncate(EARLIER_ROWS);
+    let pending = RequestsQuery {
+        status: Some(RequestState::Pending),
+        ..of_mine(PAGE_ROWS)
+    };
+    let pending = call.requests(pending).await?.requests;
+    let earlier = RequestsQuery {
+        settled: true,
+        ..of_mine(EARLIER_ROWS)
+    };
+    let earlier = call.requests(earlier).await?.requests;
     let of_mine = SessionsQuery {
         identity: Some(me),
         ..SessionsQuery::default()
@@ -93,7 +98,7 @@ pub(in crate::console) async fn requests(call: Call, query: QueryFields) -> Page
     let body = html! {
         p.crumb { a href="/mine" { "Mine" } }
         h1 { "What I asked for" }
-        (earlier(&found.requests))
+        (earlier(&found.requests, "You have not asked for anything yet."))
         (pages((!is_first).then_some("/requests"), next.as_deref()))
     };
     let frame = Frame {
@@ -123,8 +128,8 @@ pub(in crate::console) fn body(view: &MineView<'_>) -> Markup {
         @if view.offers.is_empty() { p.empty { "This gate has no targets. Its operator adds one to its configuration." } }
         @for (target, profiles) in view.offers { (offers(target, profiles)) }
         h2 { "Before" }
-        (earlier(view.earlier))
-        @if !view.earlier.is_empty() { p { a href="/requests" { "All that you asked for" } } }
+        (earlier(view.earlier, "Nothing of what you asked for is settled yet."))
+        @if !view.earlier.is_empty() || !view.pending.is_empty() { p { a href="/requests" { "All that you asked for" } } }
     }
 }
 
@@ -224,7 +229,7 @@ fn offer(target: &TargetName, profile: &ProfileBody) -> Markup {
 }
 
 /// Shows requests as a table.
-fn earlier(requests: &[RequestView]) -> Markup {
+fn earlier(requests: &[RequestView], empty: &str) -> Markup {
     let columns: [Column<'_, RequestView>; 5] = [
         (
             "Request",
@@ -241,5 +246,5 @@ fn earlier(requests: &[RequestView]) -> Markup {
             &|view| html! { (cut(view.request.wish.reason.as_deref().unwrap_or(""))) },
         ),
     ];
-    table("", requests, &columns, &html! { "You have not asked for anything yet." })
+    table("", requests, &columns, &html! { (empty) })
 }

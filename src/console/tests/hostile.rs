@@ -14,7 +14,7 @@ use crate::audit::table_access::TableAccessSums;
 use crate::audit::timeline::SessionTimeline;
 use crate::console::form::{self, Fields, FormError, RefusedForm};
 use crate::console::pages::ask::{self, AskView};
-use crate::console::pages::decide::{self, DecideRow};
+use crate::console::pages::decide::{self, DecideRow, DecideView};
 use crate::console::pages::gate::{self, GateView, TargetRow};
 use crate::console::pages::live::{self, LiveView};
 use crate::console::pages::log::{self, LogPage, LogState};
@@ -212,7 +212,13 @@ fn of_requests(text: &str, profile: &ProfileBody) -> Vec<(&'static str, String)>
                 mine: false,
             },
         ];
-        pages.push(("decide", decide::body(&rows, false, now()).into_string()));
+        let waiting = DecideView {
+            rows: &rows,
+            reviews: false,
+            all: true,
+            now: now(),
+        };
+        pages.push(("decide", decide::body(&waiting).into_string()));
         let grant = of(grant_with(text));
         let sessions = [of(session_with(text))];
         let offers = BTreeMap::from([("orders".parse().unwrap(), vec![profile.clone()])]);

@@ -572,3 +572,42 @@ async fn users_are_searched_changed_with_warnings_and_get_new_tokens() {
     assert!(status(&page) == "409" && page.contains("value=\"lena\""), "{page}");
     console.served.stop().await;
 }
+
+#[tokio::test]
+async fn no_list_is_empty_while_there_is_something_behind_what_is_not_the_readers() {
+    let console = Console::open().await;
+    let bo = console
+        .served
+        .json("POST /v1/users", r#"{"name":"bo","groups":["qa","leads"]}"#)
+        .await;
+    let bo = sign_in(&console.served, bo["token"].as_str().unwrap()).await;
+    let wish = |reason: &str| format!("target=orders&profile=read-write&window=1h&reason={reason}");
+    console
+        .sent(
+            &console.ana,
+            "/ask",
+            "target=orders&profile=read-only&window=1h&reason=settled",
+        )
+        .await;
+    console.sent(&console.ana, "/ask", &wish("anas")).await;
+    for number in 0..26 {
+        console.sent(&bo, "/ask", &wish(&format!("bos+{number}"))).await;
+        console.sent(&console.ana, "/ask", &wish(&format!("anas+{number}"))).await;
+    }
+    // The newest page of what waits is of bo alone, or half of it.
+    let page = console.get(&bo, "/decide").await;
+    assert!(page.contains("anas 25") && !page.contains("bos "), "{page}");
+    let page = console.get(&bo, "/decide?all=yes").await;
+    assert!(
+        page.contains("bos 25") && page.contains("anas 25") && page.contains("rel=\"next\""),
+        "{page}"
+    );
+    let page = console.get(&console.ana, "/decide").await;
+    assert!(page.contains("Nothing waits for you."), "{page}");
+    let page = console.get(&console.ana, "/mine").await;
+    assert!(
+        page.contains("settled") && !page.contains("Nothing of what you asked for"),
+        "{page}"
+    );
+    console.served.stop().await;
+}

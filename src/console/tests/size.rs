@@ -6,7 +6,7 @@ use super::{now, request_with};
 use crate::audit::testing::{outcome, record, statement, who};
 use crate::audit::timeline::SessionTimeline;
 use crate::console::form::Fields;
-use crate::console::pages::decide::{self, DecideRow};
+use crate::console::pages::decide::{self, DecideRow, DecideView};
 use crate::console::pages::log::{self, LogPage, LogState};
 use crate::console::pages::story::{self, StoryView};
 use crate::model::ids::SessionId;
@@ -22,7 +22,13 @@ fn a_full_page_of_long_reasons_is_small() {
         mine: true,
     };
     let rows: Vec<_> = (0..25).map(|_| row()).collect();
-    let page = decide::body(&rows, false, now()).into_string();
+    let view = DecideView {
+        rows: &rows,
+        reviews: false,
+        all: false,
+        now: now(),
+    };
+    let page = decide::body(&view).into_string();
     assert!(page.len() < MAX_PAGE_BYTES, "{}", page.len());
 }
 

@@ -221,6 +221,12 @@ pub struct RequestsQuery {
     /// Only break-glass accesses without a review.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unreviewed: bool,
+    /// Only requests that wait no more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub settled: bool,
+    /// Only requests that the caller may decide on (with `status=pending`) or review (with `unreviewed`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub decidable: bool,
     /// Only requests older than this one: `next` of the previous page.
     pub before: Option<RequestId>,
     /// Maximum number of requests, up to 1,000; 100 if absent.

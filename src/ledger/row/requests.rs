@@ -66,13 +66,13 @@ fn conditions(filter: &RequestFilter, before: Option<i64>, now: Timestamp) -> (S
         values.extend(value);
     };
     let text = |text: &str| Some(Value::Text(text.to_owned()));
-    let now = Some(Value::Integer(now.as_microsecond()));
+    let now = || Some(Value::Integer(now.as_microsecond()));
     let narrow = filter.unreviewed || filter.identity.is_some();
     let beside = |narrow: bool| if narrow { "+" } else { "" };
     match filter.status {
         None => {}
-        Some(RequestState::Pending) => add("outcome IS NULL AND expires_at > ?", now),
-        Some(RequestState::Lapsed) => add("outcome IS NULL AND +expires_at <= ?", now),
+        Some(RequestState::Pending) => add("outcome IS NULL AND expires_at > ?", now()),
+        Some(RequestState::Lapsed) => add("outcome IS NULL AND +expires_at <= ?", now()),
         Some(settled) => add(&format!("{}outcome = ?", beside(narrow)), text(settled.name())),
     }
     if let Some(identity) = &filter.identity {
@@ -83,6 +83,9 @@ fn conditions(filter: &RequestFilter, before: Option<i64>, now: Timestamp) -> (S
     }
     if filter.unreviewed {
         add("unreviewed = 1", None);
+    }
+    if filter.settled {
+        add("(outcome IS NOT NULL OR +expires_at <= ?)", now());
     }
     if let Some(before) = before {
         add("number < ?", Some(Value::Integer(before)));
