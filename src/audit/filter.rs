@@ -62,6 +62,8 @@ pub struct Filter {
     pub break_glass: bool,
     /// After the record of this number.
     pub after: Option<u64>,
+    /// Before the record of this number.
+    pub before: Option<u64>,
     /// Earliest time.
     #[param(value_type = Option<String>, format = DateTime)]
     pub since: Option<Timestamp>,
@@ -180,7 +182,8 @@ impl Filter {
     }
 
     /// Returns true if each record is chosen by its own content alone.
-    pub(super) fn looks_at_each_alone(&self) -> bool {
+    #[must_use]
+    pub fn looks_at_each_alone(&self) -> bool {
         !self.asks_for_content() && !self.asks_for_result() && !self.by_session() && !self.by_grant()
     }
 
@@ -191,7 +194,8 @@ impl Filter {
     }
 
     /// Returns true if a condition is set that a statement can meet only by its outcome.
-    pub(super) fn asks_for_result(&self) -> bool {
+    #[must_use]
+    pub fn asks_for_result(&self) -> bool {
         self.sqlstate.is_some() || self.asks_for_measures()
     }
 
@@ -214,8 +218,13 @@ impl Filter {
         self.event.is_none_or(|wanted| wanted == record.event.name())
     }
 
+    /// Returns true if a record of this number may be wanted.
+    fn has_number(&self, seq: u64) -> bool {
+        self.after.is_none_or(|after| seq > after) && self.before.is_none_or(|before| seq < before)
+    }
+
     fn in_time(&self, record: &LogRecord) -> bool {
-        self.after.is_none_or(|after| record.seq > after)
+        self.has_number(record.seq)
             && self.since.is_none_or(|since| record.time >= since)
             && self.until.is_none_or(|until| record.time < until)
     }
@@ -299,6 +308,13 @@ pub(super) struct Neighbours<'s> {
 impl Filter {
     /// Returns whether a record that is wanted may stand in this segment.
     pub(super) fn may_be_in(&self, Neighbours { before, this, behind }: Neighbours<'_>) -> bool {
+        // Numbers only grow.
+        if self
+            .before
+            .is_some_and(|end| before.is_some_and(|before| before.reaches(end.saturating_sub(1))))
+        {
+            return false;
+        }
         let joins = self.asks_for_content() || self.asks_for_result();
         let has_event = |event: EventName| this.may_have(Field::Event, |found| found == event.as_str());
         // Where a result is asked for, the time of the outcome counts, which may stand in another segment.

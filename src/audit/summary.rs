@@ -150,6 +150,11 @@ impl SegmentSummary {
         self.last_seq > seq
     }
 
+    /// Returns whether a record of this number, or a greater one, stands in it for sure.
+    pub(super) fn reaches(&self, seq: u64) -> bool {
+        self.last_seq >= seq && self.last_seq != u64::MAX
+    }
+
     /// Returns the earliest and the latest time.
     pub(super) fn times(&self) -> (&str, &str) {
         (&self.first_time, &self.last_time)

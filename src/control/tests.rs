@@ -28,7 +28,7 @@ pub(crate) struct Served {
     pub(crate) dir: tempfile::TempDir,
     /// Where it is on TLS.
     pub(crate) tcp: Option<SocketAddr>,
-    pub(super) gate: Arc<ControlContext>,
+    pub(crate) gate: Arc<ControlContext>,
     ready: Arc<AtomicBool>,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
     stop: oneshot::Sender<()>,

@@ -15,6 +15,7 @@ use memchr::memmem::Finder;
 use serde::Serialize;
 
 use super::{Filter, ORIGIN_EVENTS, TimeRange};
+use crate::audit::chain::number;
 use crate::audit::record::{EventName, digits_field, event_of, number_field, string_field, time_of};
 use crate::audit::session_line::take_string;
 use crate::audit::sql_analysis::CommandClass;
@@ -295,7 +296,7 @@ impl<'l> Block<'_, 'l> {
                     _ => Ok(self.outcome(range, line, time, key)),
                 }
             }
-            event => Ok(self.may_want(range, time, event)),
+            event => Ok(self.may_want(range, line, time, event)),
         }
     }
 
@@ -309,7 +310,7 @@ impl<'l> Block<'_, 'l> {
 
     /// Returns whether a line of an event may be wanted for what stands in it: one that is neither statement nor outcome, or any where
     /// these are not looked at together.
-    fn may_want(&mut self, range: &Range<usize>, time: &str, event: &[u8]) -> bool {
+    fn may_want(&mut self, range: &Range<usize>, line: &[u8], time: &str, event: &[u8]) -> bool {
         let prefilter = self.prefilter;
         let filter = &prefilter.filter;
         let Some(name) = str::from_utf8(event).ok().and_then(EventName::from_name) else {
@@ -322,6 +323,7 @@ impl<'l> Block<'_, 'l> {
         filter.event.is_none_or(|wanted| wanted == name)
             && !filter.asks_for_statement()
             && !filter.asks_for_measures()
+            && number(line).is_none_or(|seq| filter.has_number(seq))
             && prefilter.is_in_time(time)
             && self.meets(range, &[Part::Every, Part::Text, Part::Result])
     }

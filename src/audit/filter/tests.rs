@@ -31,6 +31,24 @@ fn nothing_asked_for_is_everything() {
 }
 
 #[test]
+fn by_number() {
+    let between = |after, before| Filter {
+        after,
+        before,
+        ..Filter::default()
+    };
+    assert_eq!(chosen(between(None, Some(3))), [1, 2]);
+    assert_eq!(chosen(between(Some(2), Some(5))), [3, 4]);
+    assert_eq!(chosen(between(None, Some(1))), NONE);
+    // Where a result is asked for, the place of the outcome counts.
+    let failed = |before| Filter {
+        sqlstate: Some("42P01".to_owned()),
+        ..between(None, Some(before))
+    };
+    assert_eq!((chosen(failed(4)), chosen(failed(5))), (vec![], vec![2, 4]));
+}
+
+#[test]
 fn by_name() {
     let ana = who(1, "ana");
     assert_eq!(

@@ -223,6 +223,7 @@ fn filter() -> impl Strategy<Value = Filter> {
     let times = (
         proptest::option::weighted(0.25, 0..200_i64),
         proptest::option::weighted(0.25, 0..200_i64),
+        proptest::option::weighted(0.25, 0..80_u64),
     );
     let content = (
         some(&[
@@ -255,6 +256,7 @@ fn filter() -> impl Strategy<Value = Filter> {
     let event = proptest::option::weighted(0.2, proptest::sample::select(EventName::ALL));
     (names, times, content, result, event).prop_map(|(names, times, content, result, event)| Filter {
         after: None,
+        before: times.2,
         identity: names.0.map(|name| name.parse().unwrap()),
         group: names.1.map(|name| name.parse().unwrap()),
         run: names.2.map(str::to_owned),
@@ -353,6 +355,7 @@ fn segments_that_have_nothing_are_excluded() {
             vec![2, 3],
         ),
         (r#"{"after":17}"#, vec![9, 10]),
+        (r#"{"before":6}"#, vec![1, 2, 3]),
         (r#"{"class":"select","text":"word"}"#, (1..=10).collect()),
     ] {
         assert_eq!(left(&segments, &asking(filter)), expected, "{filter}");

@@ -11,6 +11,7 @@ use jiff::tz::TimeZone;
 use maud::{Markup, html};
 
 use super::show_with;
+use crate::audit::event::Event;
 use crate::audit::render::{RecordColumns, columns};
 use crate::audit::{EventName, Filter, LogRecord, ReadError, SearchExtent};
 use crate::base::times::When;
@@ -26,12 +27,17 @@ use crate::control::{ApiError, Call, LogReader, LongPollLimiter, log_query};
 
 /// Number of records on a page.
 const LOG_ROWS: usize = 50;
-/// Records of the same moment as the last one of the page before, at most: they are read again and left out.
-const SAME_MOMENT_ROWS: u32 = 50;
+/// Number of records that are searched for: those of a page, a statement whose outcome is its last one, one that was shown
+/// already, and one more if there is a next page.
+const SEARCHED_ROWS: u32 = 53;
+/// Field with the number before which a page begins.
+const BEFORE_FIELD: &str = "before";
 /// Time that a search of a page may take.
 const SEARCH_TIME: Duration = Duration::from_secs(8);
 /// Fields that the filter of the API does not have.
-const OWN_FIELDS: [&str; 3] = ["older", "did", "zone"];
+const OWN_FIELDS: [&str; 3] = [SHOWN_FIELD, "did", "zone"];
+/// Field with the number of a record that the page before has shown, and that is found again.
+const SHOWN_FIELD: &str = "shown";
 
 /// Result of a search.
 #[derive(Debug, Default)]
@@ -80,16 +86,56 @@ pub(in crate::console) async fn page(
 
 /// Returns the records of a page, and the links to others.
 async fn searched(call: &Call, reader: &LogReader<'_>, fields: &Fields) -> Result<(LogPage, Markup), FormError> {
-    let older: Option<u64> = fields.parsed("older")?;
+    let shown: Option<u64> = fields.parsed(SHOWN_FIELD)?;
     let wanted = wanted(fields, call.gate.clock.now())?;
     let mut found = search(reader, &wanted).await?;
-    found.records.retain(|record| older.is_none_or(|older| record.seq < older));
-    let more = found.records.len() > LOG_ROWS;
-    found.records.truncate(LOG_ROWS);
-    let kept = fields.without(&[&OWN_FIELDS[..], &["until"]].concat());
-    let next = found.records.last().filter(|_| more).map(|last| next_page(&kept, last));
-    let first = older.map(|_| form::path("/log", &kept));
+    found.records.retain(|record| Some(record.seq) != shown);
+    let next = cut(&mut found.records, !wanted.filter.looks_at_each_alone());
+    let kept = fields.without(&[&OWN_FIELDS[..], &[BEFORE_FIELD]].concat());
+    let next = next.map(|next| next.path(&kept));
+    let first = wanted.filter.before.map(|_| form::path("/log", &kept));
     Ok((found, pages(first.as_deref(), next.as_deref())))
+}
+
+/// Beginning of the next page. It is a number and not a time: the log is in the order of its numbers, also where the clock was
+/// set back.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::console) struct NextPage {
+    before: u64,
+    /// Number of a record of this page that may be found again.
+    shown: u64,
+}
+
+impl NextPage {
+    fn path(&self, kept: &[(&str, &str)]) -> String {
+        let (before, shown) = (self.before.to_string(), self.shown.to_string());
+        let mut own = vec![(BEFORE_FIELD, before.as_str())];
+        own.extend((self.shown < self.before).then_some((SHOWN_FIELD, shown.as_str())));
+        form::path("/log", &[kept, &own].concat())
+    }
+}
+
+/// Cuts records, the newest first, to a page. Returns where the next one begins, if there is one. Where statements are found by
+/// their outcomes (`joins`), the two stand side by side, have the place of the outcome, and are not torn apart.
+pub(in crate::console) fn cut(records: &mut Vec<LogRecord>, joins: bool) -> Option<NextPage> {
+    let is_pair = |at: usize| match (
+        records.get(at).map(|record| &record.event),
+        records.get(at + 1).map(|record| &record.event),
+    ) {
+        (Some(Event::Outcome(outcome)), Some(Event::Statement(statement))) => {
+            joins && outcome.who.session == statement.who.session && outcome.statement == statement.statement
+        }
+        _ => false,
+    };
+    let rows = LOG_ROWS + usize::from(is_pair(LOG_ROWS - 1));
+    let ends_with_pair = is_pair(rows - 2);
+    if records.len() <= rows {
+        return None;
+    }
+    records.truncate(rows);
+    let shown = records.last()?.seq;
+    let place = if ends_with_pair { records.get(rows - 2)?.seq } else { shown };
+    Some(NextPage { before: place, shown })
 }
 
 /// Leads to the evidence of a period, which the API makes.
@@ -123,20 +169,6 @@ fn report_path(fields: &Fields, now: Timestamp) -> Result<String, FormError> {
     Ok(form::path("/v1/audit/report", &period))
 }
 
-/// Returns the path of the page with what came before a record.
-fn next_page(kept: &[(&str, &str)], last: &LogRecord) -> String {
-    // The end of a search is exclusive, and other records may be of the same moment.
-    let until = last
-        .time
-        .checked_add(jiff::SignedDuration::from_nanos(1))
-        .unwrap_or(last.time);
-    let (until, seq) = (until.to_string(), last.seq.to_string());
-    form::path(
-        "/log",
-        &[kept, &[("until", until.as_str()), ("older", seq.as_str())]].concat(),
-    )
-}
-
 /// Returns the conditions of the fields, as the API knows them.
 pub(super) fn conditions(fields: &Fields, now: Timestamp) -> Result<Filter, FormError> {
     let (since, until) = (at(fields, "since", now)?, at(fields, "until", now)?);
@@ -152,9 +184,8 @@ pub(super) fn conditions(fields: &Fields, now: Timestamp) -> Result<Filter, Form
 
 /// Returns the search of a page.
 fn wanted(fields: &Fields, now: Timestamp) -> Result<LogQuery, FormError> {
-    let rows = u32::try_from(LOG_ROWS).unwrap_or(u32::MAX).saturating_add(SAME_MOMENT_ROWS);
     let extent = SearchExtent {
-        last: Some(rows),
+        last: Some(SEARCHED_ROWS),
         ..SearchExtent::default()
     };
     let filter = conditions(fields, now)?;

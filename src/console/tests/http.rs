@@ -5,6 +5,8 @@ use serde_json::Value;
 use super::markup::elements;
 use crate::access::challenge_of;
 use crate::base::secret::Secret;
+use crate::audit::RecordBatch;
+use crate::audit::testing::{statement, who};
 use crate::console;
 use crate::control::tests::Served;
 
@@ -610,4 +612,57 @@ async fn no_list_is_empty_while_there_is_something_behind_what_is_not_the_reader
         "{page}"
     );
     console.served.stop().await;
+}
+
+/// The path of the next page on this one.
+fn next_page(page: &str) -> Option<String> {
+    let is_next = |(name, value): &(String, String)| name == "rel" && value == "next";
+    let next = elements(page)
+        .into_iter()
+        .find(|element| element.attributes.iter().any(is_next))?;
+    let href = next.attributes.into_iter().find(|(name, _)| name == "href");
+    href.map(|(_, path)| path.replace("&amp;", "&"))
+}
+
+#[tokio::test]
+async fn older_records_are_there_also_after_the_clock_was_set_back() {
+    let served = Served::start_with_pages(console::router).await;
+    let otto = served
+        .json("POST /v1/users", r#"{"name":"otto","groups":["operators"]}"#)
+        .await;
+    let otto = sign_in(&served, otto["token"].as_str().unwrap()).await;
+    let console_get = async |path: &str| served.call(&format!("GET {path}"), &format!("cookie: {otto}\r\n"), "").await;
+    // The later a record of these stands in the log, the earlier is its time.
+    let mut batch = RecordBatch::new();
+    for number in 0..120 {
+        let time = jiff::Timestamp::from_second(1_700_000_000 - number).unwrap();
+        batch.push(
+            time,
+            &statement(
+                &who(1, "ana"),
+                u64::try_from(number).unwrap(),
+                &format!("SELECT {number}"),
+                &[],
+            ),
+        );
+    }
+    assert!(served.gate.journal.submit(&mut batch).wait().await.is_ok());
+    let (mut path, mut seen) = ("/log?event=statement".to_owned(), Vec::new());
+    loop {
+        let page = console_get(&path).await;
+        let number = |rest: &str| {
+            rest.split(|character: char| !character.is_ascii_digit())
+                .next()?
+                .parse::<u32>()
+                .ok()
+        };
+        seen.extend(page.split("SELECT ").skip(1).filter_map(number));
+        match next_page(&page) {
+            Some(next) => path = next,
+            None => break,
+        }
+    }
+    assert_eq!(seen.len(), 120, "each once: {seen:?}");
+    assert!(path.contains("before=") && !path.contains("until="), "{path}");
+    served.stop().await;
 }

@@ -3,7 +3,8 @@
 use maud::Markup;
 
 use super::{now, request_with};
-use crate::audit::testing::{outcome, record, statement, who};
+use crate::audit::LogRecord;
+use crate::audit::testing::{ended, outcome, record, statement, who};
 use crate::audit::timeline::SessionTimeline;
 use crate::console::form::Fields;
 use crate::console::pages::decide::{self, DecideRow, DecideView};
@@ -73,4 +74,31 @@ fn ten_thousand_statements_are_shown_in_part() {
     let story = story_of(&who.session, &timeline).into_string();
     assert!(story.len() < 2 * MAX_PAGE_BYTES, "{}", story.len());
     assert!(story.contains("Only its first part is shown"), "the page says so");
+}
+
+#[test]
+fn a_statement_and_the_outcome_that_found_it_stay_on_one_page() {
+    let who = who(1, "ana");
+    // As a search by result finds them, the newest first: statement 1 ended last, statement 60 first.
+    let pair = |number: u64| {
+        [
+            record(200 - number, outcome(&who, number, None)),
+            record(number, statement(&who, number, "SELECT 1", &[])),
+        ]
+    };
+    let all: Vec<LogRecord> = (1..=60).flat_map(pair).collect();
+    let mut rows = all.clone();
+    let next = log::cut(&mut rows, true).unwrap();
+    assert_eq!((rows.len(), rows.last().unwrap().seq), (50, 25));
+    assert_eq!(format!("{next:?}"), "NextPage { before: 175, shown: 25 }");
+    // Where the last row would be an outcome, its statement comes along.
+    let mut rows = [&[record(300, ended(&who))], &all[..]].concat();
+    let next = log::cut(&mut rows, true).unwrap();
+    assert_eq!((rows.len(), rows.last().unwrap().seq), (51, 25));
+    assert_eq!(format!("{next:?}"), "NextPage { before: 175, shown: 25 }");
+    // Each for itself, the last row is where the next page begins.
+    let mut rows = [&[record(300, ended(&who))], &all[..]].concat();
+    let next = log::cut(&mut rows, false).unwrap();
+    assert_eq!(format!("{next:?}"), "NextPage { before: 175, shown: 175 }");
+    assert!(log::cut(&mut all[..50].to_vec(), true).is_none());
 }

@@ -11,7 +11,7 @@ fn left(filter: &Filter, events: Vec<crate::audit::event::Event<'static>>) -> Ve
         .collect();
     let mut left = Vec::new();
     LinePrefilter::of(filter).apply(lines.as_bytes(), |at, line| {
-        assert_eq!(crate::audit::chain::number(line), Some(at + 1));
+        assert_eq!(number(line), Some(at + 1));
         left.push(at + 1);
     });
     left
