@@ -2,7 +2,8 @@
 //!
 //! It is independent of the handlers. A failure counts like a failed login of the wire.
 //!
-//! INVARIANT: every handler that runs has a [`Call`]; a call without a valid token is answered here.
+//! INVARIANT: every handler that runs has a [`Call`]; a call without a valid token is answered here. What a caller reads is
+//! answered only if the caller is as before when the answer is made.
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -144,11 +145,15 @@ pub async fn settle(
                     return ApiError::Access(AccessError::NotIdentified).into_response();
                 }
             }
-            let wait = wait_of(&caller, &gate);
-            request.extensions_mut().insert(caller);
+            let (wait, reads) = (wait_of(&caller, &gate), !changes(request.method()));
+            request.extensions_mut().insert(caller.clone());
             let answer = next.run(request).await;
             // The action is done; only its answer waits.
             tokio::time::sleep(wait).await;
+            // Of a change the caller is told also if it took their own rights: sign out.
+            if reads && !gate.service.is_as_before(&caller) {
+                return ApiError::Access(AccessError::NotIdentified).into_response();
+            }
             answer
         }
         // The secret of a sign-in cannot be guessed, and the page of one that has ended asks again and again.

@@ -17,7 +17,6 @@ use super::long_poll::LongPollLimiter;
 use super::model::ReportQuery;
 use super::problem::ApiError;
 use super::routes::query;
-use crate::access::policy::Action;
 use crate::audit::evidence::{ReportCollector, ReportPeriod, page, tables};
 use crate::audit::key::{PublicKey, public_path};
 use crate::audit::verify::{SavedCheckpoint, VerifyExpectation, verify_folder};
@@ -26,7 +25,7 @@ use crate::base::error_chain::display_chain;
 
 #[utoipa::path(get, path = "/v1/audit/report", tag = "log", summary = "Evidence of a period as one page (operators, and with `read-log`)", params(ReportQuery), responses((status = 200, description = "An HTML page to keep, with the result of the log's verification", content_type = "text/html", body = String)))]
 pub(super) async fn report(call: Call, Extension(limiter): Extension<LongPollLimiter>, uri: Uri) -> Result<Response, ApiError> {
-    call.gate.service.may(&call.caller, Action::ReadLog).await?;
+    let reader = call.log_reader(&limiter).await?;
     let ReportQuery { since, until } = query(&uri)?;
     let made_at = call.gate.clock.now();
     let period = ReportPeriod {
@@ -56,6 +55,7 @@ pub(super) async fn report(call: Call, Extension(limiter): Extension<LongPollLim
         source.report(period, made_at)
     });
     let page = making.await.map_err(|_| ApiError::Stopping)??;
+    reader.still_allowed()?;
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         (header::CONTENT_DISPOSITION, "attachment; filename=\"tidegate-evidence.html\""),

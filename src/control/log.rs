@@ -13,6 +13,7 @@ use super::long_poll::LongPollLimiter;
 use super::model::{LogQuery, SearchExtent, UnreadableLine};
 use super::problem::ApiError;
 use super::routes::query;
+use crate::access::CallerStanding;
 use crate::access::policy::Action;
 use crate::audit::{Filter, LogRecord, ReadError, RecordEncoder, RecordStream, follow};
 use crate::model::ids::GrantId;
@@ -29,7 +30,6 @@ const ENDED_REASON: &str = "your right to read the log must be checked again, so
 
 #[utoipa::path(get, path = "/v1/log", tag = "log", summary = "Records of the audit log (operators, and with `read-log`; with `grant` those that may watch its sessions)", params(Filter, SearchExtent), responses((status = 200, description = "JSON Lines: one record per line, or the reason why a line cannot be read (`Unreadable`)", content_type = "application/x-ndjson", body = String)))]
 pub(super) async fn records(call: Call, Extension(limiter): Extension<LongPollLimiter>, uri: Uri) -> Result<Response, ApiError> {
-    let standing = call.gate.service.standing(&call.caller);
     let wanted = wanted(&uri)?;
     let reader = call.log_reader_of(&limiter, wanted.filter.grant.as_ref()).await?;
     let whole = reader.reads_all();
@@ -39,6 +39,7 @@ pub(super) async fn records(call: Call, Extension(limiter): Extension<LongPollLi
         None
     };
     let found = reader.find(&wanted)?;
+    let standing = reader.standing;
     let chunks = futures_util::stream::unfold(Some((found, limiter, standing, place)), move |reading| async move {
         let (mut found, mut limiter, standing, place) = reading?;
         let lines = tokio::select! {
@@ -60,16 +61,19 @@ pub struct LogReader<'c> {
     limiter: &'c LongPollLimiter,
     /// Grant that alone may be read about; `None`: all.
     only: Option<GrantId>,
+    standing: CallerStanding,
 }
 
 impl Call {
     /// Returns a reader of the log if the caller may read it. The decision on a person is on record.
     pub async fn log_reader<'c>(&'c self, limiter: &'c LongPollLimiter) -> Result<LogReader<'c>, ApiError> {
+        let standing = self.gate.service.standing(&self.caller);
         self.gate.service.may(&self.caller, Action::ReadLog).await?;
         Ok(LogReader {
             call: self,
             limiter,
             only: None,
+            standing,
         })
     }
 
@@ -92,11 +96,13 @@ impl Call {
     /// Returns a reader of the records of one grant if the caller may watch its sessions. Nothing is recorded: a page asks for it
     /// every few seconds.
     pub async fn reader_of_grant<'c>(&'c self, limiter: &'c LongPollLimiter, grant: &GrantId) -> Option<LogReader<'c>> {
+        let standing = self.gate.service.standing(&self.caller);
         let watches = self.gate.service.watches(&self.caller, grant).await;
         watches.then(|| LogReader {
             call: self,
             limiter,
             only: Some(grant.clone()),
+            standing,
         })
     }
 }
@@ -114,6 +120,11 @@ impl LogReader<'_> {
         let place = self.limiter.readings.enter(&self.call.caller)?;
         let found = follow(&self.call.gate.audit_dir, filter, *extent).map_err(|error| ApiError::Log(error.to_string()))?;
         Ok(found.sharing(Arc::clone(&self.limiter.reading_threads), place))
+    }
+
+    /// Checks, before an answer goes out, that what allowed the reading is as it was when it began.
+    pub fn still_allowed(&self) -> Result<(), ApiError> {
+        self.standing.holds().then_some(()).ok_or(ApiError::RulesChanged)
     }
 
     /// Returns true if the caller may read the whole log.

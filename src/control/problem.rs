@@ -103,6 +103,9 @@ pub enum ApiError {
     /// The configuration could not be put in force.
     #[error("the new configuration was not applied; the running one stays in force: {}", .0.join("; "))]
     NotReloaded(Vec<String>),
+    /// The rules changed while the answer was made.
+    #[error("the rules of the gate changed while this answer was made, so your rights have to be checked again")]
+    RulesChanged,
     /// The gate is shutting down.
     #[error("the gate is shutting down")]
     Stopping,
@@ -169,7 +172,7 @@ impl ApiError {
             Self::Access(AccessError::TooMany { wait, .. } | AccessError::TooManyDevices { wait }) => {
                 Some(u32::try_from(wait.as_secs().max(1)).unwrap_or(u32::MAX))
             }
-            Self::Displaced(_) => Some(1),
+            Self::Displaced(_) | Self::RulesChanged => Some(1),
             Self::Busy
             | Self::HoldsTooMany { .. }
             | Self::Stopping
@@ -205,6 +208,9 @@ impl ApiError {
                 "Rate limited: too many open answers",
             )
             .with("close one, or wait until one ends"),
+            Self::RulesChanged => {
+                class(StatusCode::SERVICE_UNAVAILABLE, "rules-changed", "Rules changed").with("repeat the call")
+            }
             Self::Stopping => class(StatusCode::SERVICE_UNAVAILABLE, "stopping", "Shutting down")
                 .with("try again in a moment; if nobody answers then, its operator starts it again"),
             Self::NotReloaded(_) => class(StatusCode::UNPROCESSABLE_ENTITY, "not-reloaded", "Configuration not applied")

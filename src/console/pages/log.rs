@@ -80,6 +80,7 @@ pub(in crate::console) async fn page(
         section: Some(Section::Log),
         ..Frame::bare("Log")
     };
+    reader.still_allowed()?;
     let status = refused.as_ref().map_or(StatusCode::OK, RefusedForm::status);
     Ok(show_with(status, &call, &query, frame, &body))
 }

@@ -47,6 +47,7 @@ pub(in crate::console) async fn page(
         section: Some(Section::Log),
         ..Frame::bare("Who touched a table")
     };
+    reader.still_allowed()?;
     let status = refused.as_ref().map_or(StatusCode::OK, RefusedForm::status);
     let body = body(fields, found.as_deref(), refused.as_ref());
     Ok(show_with(status, &call, &query, frame, &body))

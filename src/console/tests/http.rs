@@ -666,3 +666,34 @@ async fn older_records_are_there_also_after_the_clock_was_set_back() {
     assert!(path.contains("before=") && !path.contains("until="), "{path}");
     served.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_is_made_when_its_reader_is_disabled_is_not_answered() {
+    let served = Served::start_with_pages(console::router).await;
+    let otto = served
+        .json("POST /v1/users", r#"{"name":"otto","groups":["operators"]}"#)
+        .await;
+    let token = format!("authorization: Bearer {}\r\n", otto["token"].as_str().unwrap());
+    let cookie = format!("cookie: {}\r\n", sign_in(&served, otto["token"].as_str().unwrap()).await);
+    for (path, headers, refused) in [
+        ("/log", &cookie, "303"),
+        ("/v1/audit/report?since=2026-01-01T00:00:00Z", &token, "401"),
+    ] {
+        served.json("POST /v1/users/otto/enable", "").await;
+        // A piece of the log that ends when the test says so: a reader waits for its writer.
+        let piece = served.gate.audit_dir.join("audit-000099.jsonl");
+        assert!(std::process::Command::new("mkfifo").arg(&piece).status().unwrap().success());
+        let (first, at) = (format!("GET {path}"), piece.clone());
+        let writer = tokio::task::spawn_blocking(move || std::fs::OpenOptions::new().write(true).open(at).unwrap());
+        let disabled = async {
+            let writer = writer.await.unwrap();
+            std::fs::remove_file(&piece).unwrap();
+            served.json("POST /v1/users/otto/disable", "").await;
+            drop(writer);
+        };
+        let (answer, ()) = tokio::join!(served.call(&first, headers, ""), disabled);
+        assert_eq!(status(&answer), refused, "{path}: {answer}");
+        assert!(!answer.contains("user_changed"), "{path}: {answer}");
+    }
+    served.stop().await;
+}
