@@ -12,6 +12,7 @@ use crate::base::clock::ClockDoubt;
 use crate::base::diagnostics::Diagnostics;
 use crate::base::supervision::Supervisor;
 use crate::base::tls::ServerTlsCell;
+use crate::control::model::ForwardingStatus;
 use crate::gate::session::SharedState;
 use crate::outbound::notify::Notifier;
 
@@ -31,6 +32,20 @@ pub(super) fn readiness(shared: &SharedState, supervisor: &Supervisor) -> Result
             .map_or(Ok(()), Err),
         JournalHealth::Failed { disk_full: true } => Err("the disk of the audit log is full".to_owned()),
         JournalHealth::Failed { disk_full: false } => Err("the audit log cannot be written".to_owned()),
+    }
+}
+
+/// Returns the state of forwarding the log.
+pub(super) fn forwarding(forwarder: &ForwarderHandle) -> ForwardingStatus {
+    let (failed_at, failure) = forwarder.failure().unzip();
+    ForwardingStatus {
+        receiver: forwarder.receiver().to_owned(),
+        sent: forwarder.sent(),
+        missed: forwarder.missed(),
+        received_to: forwarder.received_to(),
+        lag_seconds: forwarder.lag().as_secs(),
+        failure,
+        failed_at,
     }
 }
 

@@ -284,6 +284,7 @@ impl RunningGate {
             certificate: self.builder.tls.clone(),
             strangers: self.builder.strangers.clone(),
         };
+        let forwarder = self.forwarder.clone();
         let gate = control::ControlContext {
             service: self.shared.service.clone(),
             registry: Arc::clone(&self.shared.registry),
@@ -300,6 +301,7 @@ impl RunningGate {
             ready: Box::new(move || readiness(&ready, &supervisor)),
             alive: Box::new(move || vitals.check(pulse::MAX_SILENCE)),
             metrics: Box::new(move || counts.text()),
+            forwarding: Box::new(move || forwarder.as_deref().map(health::forwarding)),
             reload,
             places: self.places.callers as usize,
         };

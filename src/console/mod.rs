@@ -67,6 +67,7 @@ fn of_people() -> Router<Arc<ControlContext>> {
         .route("/log", get(log::page))
         .route("/log/tables", get(touched::page))
         .route("/log/report", get(log::report))
+        .route("/log/verify", get(log::verify))
         .route("/log/sessions/{id}", get(story::page))
         .route("/gate", get(gate::page))
         .route("/gate/targets/{name}", get(gate::target))

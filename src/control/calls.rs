@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::authenticate::Call;
 use super::model::{
-    Briefing, DEFAULT_PAGE_ROWS, Grants, GrantsQuery, MAX_PAGE_ROWS, ProfileBody, RequestBody, RequestsBody, RequestsQuery,
-    RoleBody, SessionsQuery, TargetStatus, UsersBody, UsersQuery, VerdictBody,
+    Briefing, DEFAULT_PAGE_ROWS, GateStatus, Grants, GrantsQuery, LogStatus, MAX_PAGE_ROWS, ProfileBody, RequestBody,
+    RequestsBody, RequestsQuery, RoleBody, SessionsQuery, TargetStatus, UsersBody, UsersQuery, VerdictBody,
 };
 use super::problem::ApiError;
 use crate::access::policy::{Action, RequestVerdict};
@@ -166,6 +166,40 @@ impl Call {
         let mut users = admin.users(&filter);
         let next = limit.and_then(|limit| cut(&mut users, limit, |user| &user.name));
         Ok(UsersBody { users, next })
+    }
+
+    /// Returns the state of the gate, for those who may administer.
+    pub async fn status(&self) -> Result<GateStatus, ApiError> {
+        let gate = &self.gate;
+        gate.service.may(&self.caller, Action::Administer).await?;
+        Ok(GateStatus {
+            not_ready: (gate.ready)().err(),
+            not_alive: (gate.alive)().err(),
+            gate_time: gate.clock.now(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            advertise: gate.advertise.clone(),
+            sessions: gate.registry.unfinished(),
+            log: self.state_of_log(),
+            forwarding: (gate.forwarding)(),
+        })
+    }
+
+    /// Returns the state of the log, for those who may read it.
+    pub async fn log_status(&self) -> Result<LogStatus, ApiError> {
+        self.gate.service.may(&self.caller, Action::ReadLog).await?;
+        Ok(self.state_of_log())
+    }
+
+    pub(super) fn state_of_log(&self) -> LogStatus {
+        let journal = &self.gate.journal;
+        let written = journal.written();
+        LogStatus {
+            last: written.last_seq,
+            signed_to: journal.signed_tip().map(|tip| tip.seq),
+            signed_at: written.signed,
+            gap: journal.gap().map(str::to_owned),
+            not_ready: (self.gate.ready)().err(),
+        }
     }
 
     /// Returns the state of the roles of a target's grants, for those who may administer.

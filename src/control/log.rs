@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::authenticate::Call;
 use super::long_poll::LongPollLimiter;
-use super::model::{LogQuery, SearchExtent, UnreadableLine};
+use super::model::{LogQuery, LogStatus, SearchExtent, UnreadableLine};
 use super::problem::ApiError;
 use super::routes::query;
 use crate::access::CallerStanding;
@@ -125,6 +125,12 @@ impl LogReader<'_> {
     /// Checks, before an answer goes out, that what allowed the reading is as it was when it began.
     pub fn still_allowed(&self) -> Result<(), ApiError> {
         self.standing.holds().then_some(()).ok_or(ApiError::RulesChanged)
+    }
+
+    /// Returns the state of the log.
+    #[must_use]
+    pub fn status(&self) -> LogStatus {
+        self.call.state_of_log()
     }
 
     /// Returns true if the caller may read the whole log.

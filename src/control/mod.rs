@@ -25,6 +25,7 @@ pub mod sign_in_cookie;
 #[cfg(test)]
 pub(crate) mod tests;
 mod token;
+mod verification;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -91,6 +92,8 @@ pub struct ControlContext {
     pub ready: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
     /// Liveness: `Ok` if the parts that carry sessions make progress, and the stuck part otherwise.
     pub alive: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
+    /// State of forwarding the log; `None` if no receiver is configured.
+    pub forwarding: Box<dyn Fn() -> Option<model::ForwardingStatus> + Send + Sync>,
     /// Channel for reload orders.
     pub reload: mpsc::Sender<ReloadOrder>,
     /// Number of simultaneous connections per listener.

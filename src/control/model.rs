@@ -5,6 +5,7 @@
 mod access;
 mod people;
 mod sign_ins;
+mod status;
 mod users;
 
 use ipnet::IpNet;
@@ -16,6 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 pub use access::*;
 pub use people::*;
 pub use sign_ins::*;
+pub use status::*;
 pub use users::*;
 
 use crate::audit::Filter;

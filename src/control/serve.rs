@@ -28,9 +28,9 @@ use super::long_poll::LongPollLimiter;
 use super::openapi::{self, ApiDocument, RenderedDocument};
 use super::problem::ApiError;
 use super::routes::{
-    audit, clock, events, grants, policy, providers, reload, requests, sessions, sign_ins, targets, terminals, users,
+    audit, clock, events, grants, policy, providers, reload, requests, sessions, sign_ins, status, targets, terminals, users,
 };
-use super::{ControlContext, evidence, files, log, routes};
+use super::{ControlContext, evidence, files, log, routes, verification};
 use crate::base::tls::ServerTlsCell;
 
 /// Maximum size of a body in bytes; bodies are a few fields.
@@ -231,7 +231,10 @@ fn authenticated() -> OpenApiRouter<Arc<ControlContext>> {
         .routes(routes!(users::groups))
         .routes(routes!(events::stream))
         .routes(routes!(log::records))
+        .routes(routes!(status::gate))
+        .routes(routes!(status::log))
         .routes(routes!(audit::checkpoint))
+        .routes(routes!(verification::verification))
         .routes(routes!(audit::rotate_key))
         .routes(routes!(evidence::report))
         .routes(routes!(files::files))

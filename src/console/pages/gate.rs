@@ -2,12 +2,13 @@
 //!
 //! It repairs nothing: what is to be done is said in the words of the command line.
 
+use std::time::Duration;
+
 use axum::extract::Path;
 use jiff::Timestamp;
 use maud::{Markup, html};
 
-use super::show;
-use crate::access::policy::Action;
+use super::{log, show};
 use crate::console::answer::PageAnswer;
 use crate::console::form::QueryFields;
 use crate::console::templates::frame::{Frame, Section};
@@ -15,8 +16,11 @@ use crate::console::templates::table::{Column, table};
 use crate::console::templates::text::{count, names, shown};
 use crate::console::templates::{state, time};
 use crate::control::Call;
-use crate::control::model::{ProfileStatus, RoleBody, TargetStatus};
+use crate::control::model::{ForwardingStatus, GateStatus, ProfileStatus, RoleBody, TargetStatus};
 use crate::model::names::{ProfileName, TargetName};
+
+/// Time that lines wait for the receiver from which it counts as behind.
+const MAX_LAG_SECONDS: u64 = 60;
 
 /// Target in the list.
 pub(in crate::console) struct TargetRow {
@@ -28,17 +32,13 @@ pub(in crate::console) struct TargetRow {
 
 /// Content of the first page.
 pub(in crate::console) struct GateView<'a> {
-    pub(in crate::console) ready: &'a Result<(), String>,
-    pub(in crate::console) alive: &'a Result<(), String>,
+    pub(in crate::console) status: &'a GateStatus,
     pub(in crate::console) targets: &'a [TargetRow],
-    pub(in crate::console) gate_time: Timestamp,
-    pub(in crate::console) advertise: &'a str,
-    pub(in crate::console) sessions: usize,
 }
 
 /// Shows health and targets.
 pub(in crate::console) async fn page(call: Call, query: QueryFields) -> PageAnswer {
-    call.gate.service.may(&call.caller, Action::Administer).await?;
+    let status = call.status().await?;
     let seen = call.gate.profiles.borrow().clone();
     let rules = call.gate.service.rules();
     let row = |(name, profiles): (&TargetName, &Vec<ProfileName>)| TargetRow {
@@ -48,12 +48,8 @@ pub(in crate::console) async fn page(call: Call, query: QueryFields) -> PageAnsw
     };
     let targets: Vec<TargetRow> = rules.targets.iter().map(row).collect();
     let view = GateView {
-        ready: &(call.gate.ready)(),
-        alive: &(call.gate.alive)(),
+        status: &status,
         targets: &targets,
-        gate_time: call.gate.clock.now(),
-        advertise: &call.gate.advertise,
-        sessions: call.gate.registry.unfinished(),
     };
     Ok(show(&call, &query, frame("Gate"), &body(&view)))
 }
@@ -86,6 +82,7 @@ pub(in crate::console) fn body(view: &GateView<'_>) -> Markup {
         ("Profiles", &|row| html! { (names(&row.profiles)) }),
         ("At its database", &|row| drift(&row.seen)),
     ];
+    let status = view.status;
     html! {
         h1 { "Gate" }
         div.acts {
@@ -96,21 +93,46 @@ pub(in crate::console) fn body(view: &GateView<'_>) -> Markup {
         }
         h2 { "Health" }
         dl.facts {
-            dt { "Sessions" } dd { (condition(view.ready, "takes sessions")) " " (view.sessions) " now" }
-            dt { "Threads" } dd { (condition(view.alive, "make progress")) }
-            dt { "Gate time" } dd { (time::at(view.gate_time)) }
-            dt { "Clients connect to" } dd.id { (view.advertise) }
-            dt { "Version" } dd { (env!("CARGO_PKG_VERSION")) }
+            dt { "Sessions" } dd { (condition(status.not_ready.as_deref(), "takes sessions")) " " (status.sessions) " now" }
+            dt { "Threads" } dd { (condition(status.not_alive.as_deref(), "make progress")) }
+            dt { "Audit log" } dd { (log::extent(&status.log)) }
+            dt { "Gate time" } dd { (time::at(status.gate_time)) }
+            dt { "Clients connect to" } dd.id { (shown(&status.advertise)) }
+            dt { "Version" } dd { (shown(&status.version)) }
         }
+        @if let Some(forwarding) = &status.forwarding { (self::forwarding(forwarding)) }
         h2 { "Targets" }
         (table("", view.targets, &columns, &html! { "No target is configured. Add [targets.NAME] to the configuration." }))
     }
 }
 
-fn condition(checked: &Result<(), String>, good: &str) -> Markup {
-    match checked {
-        Ok(()) => state::good(true, good),
-        Err(why) => state::good(false, &shown(why)),
+fn condition(why_not: Option<&str>, good: &str) -> Markup {
+    match why_not {
+        None => state::good(true, good),
+        Some(why) => state::good(false, &shown(why)),
+    }
+}
+
+/// Shows how far the log was sent on.
+fn forwarding(status: &ForwardingStatus) -> Markup {
+    let behind = status.lag_seconds >= MAX_LAG_SECONDS;
+    let lag = time::length(Duration::from_secs(status.lag_seconds));
+    let words = if behind {
+        format!("{lag} behind")
+    } else {
+        "up to date".to_owned()
+    };
+    html! {
+        h2 { "Forwarding of the log" }
+        dl.facts {
+            dt { "Receiver" } dd.id { (shown(&status.receiver)) }
+            dt { "State" } dd { (state::good(!behind, &words)) }
+            dt { "Received" } dd { "up to record " (status.received_to) "; " (status.sent) " sent since the start" }
+            @if status.missed > 0 { dt { "Removed before they were sent" } dd { (state::good(false, &count(status.missed, "record", "records"))) } }
+            @if let Some(failure) = &status.failure {
+                dt { "Last failure" } dd { @if let Some(at) = status.failed_at { (time::at(at)) ": " } (shown(failure)) }
+            }
+        }
     }
 }
 

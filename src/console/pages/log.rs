@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use maud::{Markup, html};
 
-use super::show_with;
+use super::{show, show_with};
 use crate::audit::event::Event;
 use crate::audit::render::{RecordColumns, columns};
 use crate::audit::{EventName, Filter, LogRecord, ReadError, SearchExtent};
@@ -22,7 +22,7 @@ use crate::console::templates::frame::{Frame, Section};
 use crate::console::templates::table::{Column, pages, table};
 use crate::console::templates::text::{count, shown};
 use crate::console::templates::{problem, state, time};
-use crate::control::model::LogQuery;
+use crate::control::model::{LogQuery, LogStatus, VerificationBody};
 use crate::control::{ApiError, Call, LogReader, LongPollLimiter, log_query};
 
 /// Number of records on a page.
@@ -50,13 +50,6 @@ pub(in crate::console) struct LogPage {
     pub(in crate::console) stopped: bool,
 }
 
-/// State of the log.
-pub(in crate::console) struct LogState {
-    pub(in crate::console) records: u64,
-    pub(in crate::console) signed: Option<Timestamp>,
-    pub(in crate::console) trouble: Option<String>,
-}
-
 /// Shows a page of records.
 pub(in crate::console) async fn page(
     call: Call,
@@ -73,7 +66,7 @@ pub(in crate::console) async fn page(
         }
     };
     let body = html! {
-        (body(fields, &found, &state_of(&call), refused.as_ref()))
+        (body(fields, &found, &reader.status(), refused.as_ref()))
         (links)
     };
     let frame = Frame {
@@ -221,17 +214,68 @@ fn unreadable(error: &ReadError) -> String {
     error.to_string()
 }
 
-fn state_of(call: &Call) -> LogState {
-    let written = call.gate.journal.written();
-    LogState {
-        records: written.last_seq,
-        signed: written.signed,
-        trouble: (call.gate.ready)().err(),
+/// Shows how much of the log there is, and how much of it is signed.
+pub(super) fn extent(log: &LogStatus) -> Markup {
+    let unsigned = log.last.saturating_sub(log.signed_to.unwrap_or(0));
+    html! {
+        @match &log.not_ready {
+            None => { (state::good(true, "written")) }
+            Some(trouble) => { (state::good(false, &shown(trouble))) }
+        }
+        " " (count(log.last, "record", "records"))
+        @if let (Some(to), Some(at)) = (log.signed_to, log.signed_at) {
+            ", signed up to " (to) " " (time::at(at))
+            @if unsigned > 0 { ", " (unsigned) " not yet" }
+        } @else { ", not signed since the gate's start" }
+        @if let Some(gap) = &log.gap { " " (state::good(false, &shown(gap))) }
+    }
+}
+
+/// Verifies the newest part of the log, and shows the result.
+pub(in crate::console) async fn verify(
+    call: Call,
+    Extension(limiter): Extension<LongPollLimiter>,
+    query: QueryFields,
+) -> PageAnswer {
+    let verified = call.verification(&limiter).await?;
+    let frame = Frame {
+        section: Some(Section::Log),
+        ..Frame::bare("Verification")
+    };
+    Ok(show(&call, &query, frame, &verify_body(&verified)))
+}
+
+/// Returns the content of the page with a verification.
+pub(in crate::console) fn verify_body(verified: &VerificationBody) -> Markup {
+    let VerificationBody { first, last, proven, .. } = verified;
+    html! {
+        p.crumb { a href="/log" { "Log" } }
+        h1 { "Verification" }
+        p {
+            (state::good(verified.whole, if verified.whole { "whole" } else { "not whole" }))
+            " Records " (first) " to " (last) ", at " (time::at(verified.checked_at))
+        }
+        @if let Some(flaw) = &verified.flaw {
+            div.problem role="alert" {
+                p { strong { (shown(flaw)) } }
+                @if let Some(remedy) = &verified.remedy { p { "What to do: " (shown(remedy)) } }
+            }
+        } @else {
+            p { "Each record follows the one before it, byte by byte, and the gate's key has signed them up to " (proven) "." }
+        }
+        @for remark in &verified.remarks { p.note { (shown(remark)) } }
+        h2 { "What this does not prove" }
+        ul {
+            @if *first > 1 { li { "That the records before " (first) " are whole: they were not read." } }
+            @if last > proven { li { "That the last records are all there: those after " (proven) " are not signed yet." } }
+            li { "Anything against somebody who has the gate's key, or has changed this gate: it verifies itself." }
+        }
+        p { code { "tidegate audit verify" } " reads the whole log, on another machine if you like, with a checkpoint that was kept elsewhere." }
     }
 }
 
 /// Returns the content of the page, without the links to others.
-pub(in crate::console) fn body(fields: &Fields, found: &LogPage, log: &LogState, refused: Option<&RefusedForm>) -> Markup {
+pub(in crate::console) fn body(fields: &Fields, found: &LogPage, log: &LogStatus, refused: Option<&RefusedForm>) -> Markup {
     let of_session = |record: &LogRecord, shown: &str| {
         html! {
             @if record.event.session().is_some() { a.id href={ "/log/sessions/" (shown) } { (shown) } }
@@ -254,15 +298,7 @@ pub(in crate::console) fn body(fields: &Fields, found: &LogPage, log: &LogState,
     ];
     html! {
         h1 { "Log" }
-        p {
-            @match &log.trouble {
-                None => { (state::good(true, "written")) }
-                Some(trouble) => { (state::good(false, &shown(trouble))) }
-            }
-            " " (count(log.records, "record", "records"))
-            @if let Some(signed) = log.signed { ", signed " (time::at(signed)) }
-            ". " code { "tidegate audit verify" } " proves that none is missing."
-        }
+        p { (extent(log)) ". " a href="/log/verify" { "Verify the newest part" } }
         (problem::refusal(refused))
         (filters(fields, refused))
         @if found.stopped {

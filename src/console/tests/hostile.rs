@@ -17,7 +17,7 @@ use crate::console::pages::ask::{self, AskView};
 use crate::console::pages::decide::{self, DecideRow, DecideView};
 use crate::console::pages::gate::{self, GateView, TargetRow};
 use crate::console::pages::live::{self, LiveView};
-use crate::console::pages::log::{self, LogPage, LogState};
+use crate::console::pages::log::{self, LogPage};
 use crate::console::pages::mine::{self, MineView};
 use crate::console::pages::request::{self, RequestPageView};
 use crate::console::pages::story::{self, StoryView};
@@ -246,6 +246,10 @@ fn of_requests(text: &str, profile: &ProfileBody) -> Vec<(&'static str, String)>
     pages
 }
 
+fn log_status(text: &str) -> Value {
+    json!({"last": 9, "signed_to": 7, "signed_at": "2026-08-01T11:50:00Z", "gap": text, "not_ready": text})
+}
+
 fn of_operators(text: &str) -> Vec<(&'static str, String)> {
     let sessions = [of(session_with(text))];
     let live = LiveView {
@@ -261,14 +265,17 @@ fn of_operators(text: &str) -> Vec<(&'static str, String)> {
         profiles: vec!["read-only".parse().unwrap()],
         seen: of(status.clone()),
     }];
-    let failed = Err(text.to_owned());
+    let gate_status = of(json!({
+        "not_ready": text, "not_alive": text, "gate_time": "2026-08-01T12:00:00Z", "version": text, "advertise": text,
+        "sessions": 3, "log": log_status(text),
+        "forwarding": {
+            "receiver": text, "sent": 7, "missed": 1, "received_to": 5, "lag_seconds": 90, "failure": text,
+            "failed_at": "2026-08-01T11:50:00Z",
+        },
+    }));
     let gate = GateView {
-        ready: &failed,
-        alive: &failed,
+        status: &gate_status,
         targets: &targets,
-        gate_time: now(),
-        advertise: text,
-        sessions: 3,
     };
     let target: TargetStatus = of(json!({
         "target": "orders", "role_per_grant": true, "made": 1, "retired": 1, "left": 0, "intruders": 0, "elsewhere": 0,
@@ -337,11 +344,11 @@ fn of_log(text: &str) -> Vec<(&'static str, String)> {
         unreadable: vec![text.to_owned()],
         stopped: true,
     };
-    let log = LogState {
-        records: 3,
-        signed: Some(now()),
-        trouble: Some(text.to_owned()),
-    };
+    let log = of(log_status(text));
+    let verified = of(json!({
+        "whole": false, "flaw": text, "remedy": text, "first": 2, "last": 9, "proven": 7, "remarks": [text],
+        "checked_at": "2026-08-01T12:00:00Z",
+    }));
     let query = form::path(
         "/log",
         &["identity", "target", "text", "since", "event", "table"].map(|name| (name, text)),
@@ -356,6 +363,7 @@ fn of_log(text: &str) -> Vec<(&'static str, String)> {
             touched::body(&fields, Some(&sums.sums()), Some(&again)).into_string(),
         ),
         ("log", log::body(&fields, &found, &log, None).into_string()),
+        ("verification", log::verify_body(&verified).into_string()),
         ("log", log::body(&fields, &found, &log, Some(&again)).into_string()),
         (
             "story",

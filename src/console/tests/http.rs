@@ -697,3 +697,36 @@ async fn a_page_that_is_made_when_its_reader_is_disabled_is_not_answered() {
     }
     served.stop().await;
 }
+
+#[tokio::test]
+async fn the_newest_part_of_the_log_is_verified_and_the_gate_says_how_it_is() {
+    let served = Served::start_with_pages(console::router).await;
+    let otto = served
+        .json("POST /v1/users", r#"{"name":"otto","groups":["operators"]}"#)
+        .await;
+    let otto = sign_in(&served, otto["token"].as_str().unwrap()).await;
+    let get = async |path: &str| served.call(&format!("GET {path}"), &format!("cookie: {otto}\r\n"), "").await;
+    assert!(get("/log").await.contains("href=\"/log/verify\""));
+    let page = get("/log/verify").await;
+    assert!(
+        page.contains("whole") && page.contains("What this does not prove") && page.contains("it verifies itself"),
+        "{page}"
+    );
+    let page = get("/gate").await;
+    assert!(
+        page.contains("takes sessions") && !page.contains("Forwarding of the log"),
+        "{page}"
+    );
+    let status = served.json("GET /v1/audit/status", "").await;
+    assert!(
+        status["last"].as_u64().unwrap() > 1 && status.get("not_ready").is_none(),
+        "{status}"
+    );
+    // A changed byte is found.
+    let segment = served.gate.audit_dir.join("audit-000001.jsonl");
+    let text = std::fs::read_to_string(&segment).unwrap();
+    std::fs::write(&segment, text.replacen("otto", "otta", 1)).unwrap();
+    let page = get("/log/verify").await;
+    assert!(page.contains("not whole") && page.contains("What to do:"), "{page}");
+    served.stop().await;
+}

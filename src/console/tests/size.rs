@@ -8,8 +8,9 @@ use crate::audit::testing::{ended, outcome, record, statement, who};
 use crate::audit::timeline::SessionTimeline;
 use crate::console::form::Fields;
 use crate::console::pages::decide::{self, DecideRow, DecideView};
-use crate::console::pages::log::{self, LogPage, LogState};
+use crate::console::pages::log::{self, LogPage};
 use crate::console::pages::story::{self, StoryView};
+use crate::control::model::LogStatus;
 use crate::model::ids::SessionId;
 
 /// Size of a page that a phone loads at once, in bytes.
@@ -57,12 +58,7 @@ fn a_statement_of_8_mib_is_cut_and_leads_to_the_whole() {
         records,
         ..LogPage::default()
     };
-    let state = LogState {
-        records: 8,
-        signed: None,
-        trouble: None,
-    };
-    let page = log::body(&Fields::default(), &found, &state, None).into_string();
+    let page = log::body(&Fields::default(), &found, &LogStatus::default(), None).into_string();
     assert!(page.len() < 20_000, "{}", page.len());
 }
 

@@ -13,6 +13,7 @@ pub(super) mod reload;
 pub(super) mod requests;
 pub(super) mod sessions;
 pub(super) mod sign_ins;
+pub(super) mod status;
 pub(super) mod targets;
 pub(super) mod terminals;
 pub(super) mod users;

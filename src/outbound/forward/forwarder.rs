@@ -73,6 +73,7 @@ impl LogForwarder {
         let loaded = tokio::task::spawn_blocking(move || position::load(&file)).await;
         // The runtime is shutting down.
         let Ok(mut settled) = loaded else { return };
+        self.state.received_to.store(settled.seq, Ordering::Relaxed);
         let mut backoff = self.pace.backoff;
         loop {
             let (begun, before) = (self.state.sent.load(Ordering::Relaxed), settled);
@@ -83,6 +84,7 @@ impl LogForwarder {
             if self.state.sent.load(Ordering::Relaxed) > begun {
                 backoff = self.pace.backoff;
             }
+            *self.state.failure.lock() = Some((self.clock.now(), display_chain(&error)));
             let (receiver, lag) = (
                 format!("{}:{}", self.receiver.host, self.receiver.port),
                 self.state.lag(self.clock.now()),
@@ -172,6 +174,7 @@ impl LogForwarder {
             *received = *position;
             in_flight.sent.pop_front();
         }
+        self.state.received_to.store(received.seq, Ordering::Relaxed);
         if *received != in_flight.saved && older(now, in_flight.saved_at, self.pace.save) {
             (in_flight.saved, in_flight.saved_at) = (*received, now);
             self.save(*received).await;

@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -88,6 +89,7 @@ const PACE: ForwardPace = ForwardPace {
 /// Task that forwards the log to a receiver; ends when dropped.
 #[derive(Debug)]
 pub struct ForwarderHandle {
+    receiver: String,
     state: Arc<ForwardState>,
     clock: Clock,
     task: JoinHandle<()>,
@@ -100,6 +102,9 @@ struct ForwardState {
     /// Time at which the oldest line that is not sent was written, in microseconds since the epoch; 0: all lines are sent.
     waiting_since: AtomicI64,
     missed: AtomicU64,
+    /// Last line that counts as received.
+    received_to: AtomicU64,
+    failure: Mutex<Option<(Timestamp, String)>>,
     /// Notified each time the end of the log is reached with everything sent.
     at_end: Notify,
 }
@@ -132,7 +137,12 @@ impl ForwarderHandle {
             state: Arc::clone(&state),
         };
         let task = tokio::spawn(async move { restarted("forwarding the audit log", async || forwarder.run().await).await });
-        Ok(Self { state, clock, task })
+        Ok(Self {
+            receiver: format!("{}:{}", receiver.host, receiver.port),
+            state,
+            clock,
+            task,
+        })
     }
 
     /// Returns the time that the oldest line that is not sent has waited.
@@ -151,6 +161,24 @@ impl ForwarderHandle {
     #[must_use]
     pub fn missed(&self) -> u64 {
         self.state.missed.load(Ordering::Relaxed)
+    }
+
+    /// Returns the host and port of the receiver.
+    #[must_use]
+    pub fn receiver(&self) -> &str {
+        &self.receiver
+    }
+
+    /// Returns the number of the last line that counts as received.
+    #[must_use]
+    pub fn received_to(&self) -> u64 {
+        self.state.received_to.load(Ordering::Relaxed)
+    }
+
+    /// Returns the last failure since the start, with its time.
+    #[must_use]
+    pub fn failure(&self) -> Option<(Timestamp, String)> {
+        self.state.failure.lock().clone()
     }
 
     /// Waits until all lines have been sent, at most for `limit`.
