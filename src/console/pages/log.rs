@@ -32,6 +32,8 @@ const LOG_ROWS: usize = 50;
 const SEARCHED_ROWS: u32 = 53;
 /// Field with the number before which a page begins.
 const BEFORE_FIELD: &str = "before";
+/// Size of an SQL text from which it is cut and its size is told, in bytes.
+const MAX_UNCUT_BYTES: u64 = 160;
 /// Time that a search of a page may take.
 const SEARCH_TIME: Duration = Duration::from_secs(8);
 /// Fields that the filter of the API does not have.
@@ -46,6 +48,8 @@ pub(in crate::console) struct LogPage {
     pub(in crate::console) records: Vec<LogRecord>,
     /// Reasons why lines could not be read.
     pub(in crate::console) unreadable: Vec<String>,
+    /// True if records were too large to be held together: there are more behind these.
+    pub(in crate::console) more: bool,
     /// True if the search took too long: there may be more.
     pub(in crate::console) stopped: bool,
 }
@@ -84,7 +88,7 @@ async fn searched(call: &Call, reader: &LogReader<'_>, fields: &Fields) -> Resul
     let wanted = wanted(fields, call.gate.clock.now())?;
     let mut found = search(reader, &wanted).await?;
     found.records.retain(|record| Some(record.seq) != shown);
-    let next = cut(&mut found.records, !wanted.filter.looks_at_each_alone());
+    let next = cut(&mut found.records, !wanted.filter.looks_at_each_alone(), found.more);
     let kept = fields.without(&[&OWN_FIELDS[..], &[BEFORE_FIELD]].concat());
     let next = next.map(|next| next.path(&kept));
     let first = wanted.filter.before.map(|_| form::path("/log", &kept));
@@ -110,8 +114,8 @@ impl NextPage {
 }
 
 /// Cuts records, the newest first, to a page. Returns where the next one begins, if there is one. Where statements are found by
-/// their outcomes (`joins`), the two stand side by side, have the place of the outcome, and are not torn apart.
-pub(in crate::console) fn cut(records: &mut Vec<LogRecord>, joins: bool) -> Option<NextPage> {
+/// their outcomes (`joins`), the two stand side by side, have the place of the outcome, and are not torn apart. `more`: there are more than these, which are fewer than a page.
+pub(in crate::console) fn cut(records: &mut Vec<LogRecord>, joins: bool, more: bool) -> Option<NextPage> {
     let is_pair = |at: usize| match (
         records.get(at).map(|record| &record.event),
         records.get(at + 1).map(|record| &record.event),
@@ -122,14 +126,14 @@ pub(in crate::console) fn cut(records: &mut Vec<LogRecord>, joins: bool) -> Opti
         _ => false,
     };
     let rows = LOG_ROWS + usize::from(is_pair(LOG_ROWS - 1));
-    let ends_with_pair = is_pair(rows - 2);
-    if records.len() <= rows {
+    if records.len() <= rows && !more {
         return None;
     }
+    let pair = rows.min(records.len()).checked_sub(2).filter(|at| is_pair(*at));
     records.truncate(rows);
     let shown = records.last()?.seq;
-    let place = if ends_with_pair { records.get(rows - 2)?.seq } else { shown };
-    Some(NextPage { before: place, shown })
+    let before = pair.and_then(|at| records.get(at)).map_or(shown, |outcome| outcome.seq);
+    Some(NextPage { before, shown })
 }
 
 /// Leads to the evidence of a period, which the API makes.
@@ -200,7 +204,8 @@ async fn search(reader: &LogReader<'_>, wanted: &LogQuery) -> Result<LogPage, Ap
         while let Some(item) = stream.next().await {
             match item {
                 Ok(record) => found.records.push(record),
-                Err(error) => found.unreadable.push(unreadable(&error)),
+                Err(ReadError::NotHeldBack { .. }) => found.more = true,
+                Err(error) => found.unreadable.push(error.to_string()),
             }
         }
     };
@@ -210,8 +215,20 @@ async fn search(reader: &LogReader<'_>, wanted: &LogQuery) -> Result<LogPage, Ap
     Ok(found)
 }
 
-fn unreadable(error: &ReadError) -> String {
-    error.to_string()
+/// Shows the way to a whole record, with the size of its SQL text where that is cut.
+pub(super) fn whole(record: &LogRecord) -> Markup {
+    let after = record.seq.saturating_sub(1).to_string();
+    let grant = record.event.grant().map(|grant| ("grant", grant.as_str()));
+    let fields: Vec<_> = [("limit", "1"), ("after", after.as_str())].into_iter().chain(grant).collect();
+    let sql = match &record.event {
+        Event::Statement(statement) => statement.sql.as_ref(),
+        _ => None,
+    };
+    let bytes = sql.map_or(0, |sql| sql.length.unwrap_or(sql.text.0.len() as u64));
+    html! {
+        a.note href=(form::path("/v1/log", &fields)) aria-label={ "#" (record.seq) ", the whole record" } { "#" (record.seq) }
+        @if bytes > MAX_UNCUT_BYTES { span.note { " of " (bytes) " bytes" } }
+    }
 }
 
 /// Shows how much of the log there is, and how much of it is signed.
@@ -293,7 +310,7 @@ pub(in crate::console) fn body(fields: &Fields, found: &LogPage, log: &LogStatus
         ("Session", &|(record, shown)| of_session(record, &shown.session)),
         ("Event", &|(_, shown)| html! { code { (shown.event) } }),
         ("What", &|(record, shown)| {
-            html! { (shown.text) " " a.note href={ "/v1/log?limit=1&after=" (record.seq.saturating_sub(1)) } aria-label={ "#" (record.seq) ", the whole record" } { "#" (record.seq) } }
+            html! { (shown.text) " " (whole(record)) }
         }),
     ];
     html! {

@@ -11,7 +11,7 @@ use axum::extract::Path;
 use jiff::tz::TimeZone;
 use maud::{Markup, html};
 
-use super::{RENEWAL_SECONDS, show};
+use super::{RENEWAL_SECONDS, log, show};
 use crate::audit::render::columns;
 use crate::audit::timeline::{OUTCOME_UNKNOWN, SessionTimeline, TimelineStatement};
 use crate::audit::{Filter, LogRecord, SearchExtent};
@@ -230,19 +230,15 @@ fn line(record: &LogRecord) -> Markup {
     html! { li { (time::precise(record.time)) code { (told.event) } " " (told.text) } }
 }
 
-/// Shows a statement with its outcome. Long texts are cut; the number leads to the whole record.
+/// Shows a statement with its outcome.
 fn statement(record: &LogRecord, told: &TimelineStatement, unanswered: &str) -> Markup {
     let outcome = told.outcome.as_ref().filter(|_| told.statement.is_some());
     let outcome = outcome.map(|outcome| columns(outcome, &TimeZone::UTC).text);
-    let after = record.seq.saturating_sub(1).to_string();
-    let grant = record.event.grant().map(|grant| (GRANT_FIELD, grant.as_str()));
-    let fields: Vec<_> = [("limit", "1"), ("after", &after)].into_iter().chain(grant).collect();
-    let whole = form::path("/v1/log", &fields);
     html! {
         li {
             (time::precise(record.time))
             code { (columns(record, &TimeZone::UTC).text) }
-            " " a.note href=(whole) aria-label={ "#" (record.seq) ", the whole record" } { "#" (record.seq) }
+            " " (log::whole(record))
             @if told.statement.is_some() { div.note { "→ " (outcome.as_deref().unwrap_or(unanswered)) } }
             @if let Some(sqlstate) = &told.rolled_back { div.note { "then rolled back (" (shown(sqlstate)) ")" } }
         }

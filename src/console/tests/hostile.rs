@@ -342,6 +342,7 @@ fn of_log(text: &str) -> Vec<(&'static str, String)> {
     let found = LogPage {
         records,
         unreadable: vec![text.to_owned()],
+        more: true,
         stopped: true,
     };
     let log = of(log_status(text));

@@ -730,3 +730,32 @@ async fn the_newest_part_of_the_log_is_verified_and_the_gate_says_how_it_is() {
     assert!(page.contains("not whole") && page.contains("What to do:"), "{page}");
     served.stop().await;
 }
+
+#[tokio::test]
+async fn a_page_with_statements_of_8_mib_is_small() {
+    let served = Served::start_with_pages(console::router).await;
+    let otto = served
+        .json("POST /v1/users", r#"{"name":"otto","groups":["operators"]}"#)
+        .await;
+    let otto = sign_in(&served, otto["token"].as_str().unwrap()).await;
+    let who = who(1, "ana");
+    let sql = format!("SELECT '{}'", "x".repeat(8 << 20));
+    for number in 0..4 {
+        let mut batch = RecordBatch::new();
+        batch.push(served.gate.clock.now(), &statement(&who, number, &sql, &[]));
+        assert!(served.gate.journal.submit(&mut batch).wait().await.is_ok());
+    }
+    for path in ["/log?event=statement".to_owned(), format!("/log/sessions/{}", who.session)] {
+        let (mut next, mut told) = (Some(path), 0);
+        while let Some(path) = next {
+            let page = served.call(&format!("GET {path}"), &format!("cookie: {otto}\r\n"), "").await;
+            assert_eq!(status(&page), "200", "{path}");
+            assert!(page.len() < 1 << 20, "{path}: {}", page.len());
+            told += page.matches(" of 8388617 bytes").count();
+            next = next_page(&page);
+        }
+        // Not all of them are held at once: they are on several pages.
+        assert_eq!(told, 4);
+    }
+    served.stop().await;
+}

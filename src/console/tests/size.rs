@@ -53,13 +53,15 @@ fn a_statement_of_8_mib_is_cut_and_leads_to_the_whole() {
     let timeline = SessionTimeline::of(records.clone(), Vec::new());
     let story = story_of(&who.session, &timeline).into_string();
     assert!(story.len() < 10_000, "{}", story.len());
-    assert!(story.contains("href=\"/v1/log?limit=1&amp;after=6&amp;grant=gr_"), "{story}");
+    for part in ["href=\"/v1/log?limit=1&amp;after=6&amp;grant=gr_", " of 8388617 bytes"] {
+        assert!(story.contains(part), "{part}: {story}");
+    }
     let found = LogPage {
         records,
         ..LogPage::default()
     };
     let page = log::body(&Fields::default(), &found, &LogStatus::default(), None).into_string();
-    assert!(page.len() < 20_000, "{}", page.len());
+    assert!(page.len() < 20_000 && page.contains(" of 8388617 bytes"), "{}", page.len());
 }
 
 #[test]
@@ -84,17 +86,21 @@ fn a_statement_and_the_outcome_that_found_it_stay_on_one_page() {
     };
     let all: Vec<LogRecord> = (1..=60).flat_map(pair).collect();
     let mut rows = all.clone();
-    let next = log::cut(&mut rows, true).unwrap();
+    let next = log::cut(&mut rows, true, false).unwrap();
     assert_eq!((rows.len(), rows.last().unwrap().seq), (50, 25));
     assert_eq!(format!("{next:?}"), "NextPage { before: 175, shown: 25 }");
     // Where the last row would be an outcome, its statement comes along.
     let mut rows = [&[record(300, ended(&who))], &all[..]].concat();
-    let next = log::cut(&mut rows, true).unwrap();
+    let next = log::cut(&mut rows, true, false).unwrap();
     assert_eq!((rows.len(), rows.last().unwrap().seq), (51, 25));
     assert_eq!(format!("{next:?}"), "NextPage { before: 175, shown: 25 }");
     // Each for itself, the last row is where the next page begins.
     let mut rows = [&[record(300, ended(&who))], &all[..]].concat();
-    let next = log::cut(&mut rows, false).unwrap();
+    let next = log::cut(&mut rows, false, false).unwrap();
     assert_eq!(format!("{next:?}"), "NextPage { before: 175, shown: 175 }");
-    assert!(log::cut(&mut all[..50].to_vec(), true).is_none());
+    assert!(log::cut(&mut all[..50].to_vec(), true, false).is_none());
+    // Where the rest is too large to be held, the page is shorter.
+    let next = log::cut(&mut all[..2].to_vec(), true, true).unwrap();
+    assert_eq!(format!("{next:?}"), "NextPage { before: 199, shown: 1 }");
+    assert!(log::cut(&mut Vec::new(), true, true).is_none());
 }
