@@ -1,6 +1,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+mod figures;
 mod hostile;
 mod http;
 mod markup;

@@ -49,6 +49,17 @@ impl Served {
         wanted.start().await
     }
 
+    /// The same, in a folder that has the state of a gate.
+    pub(crate) async fn start_in(dir: tempfile::TempDir, pages: fn(Arc<ControlContext>) -> axum::Router) -> Self {
+        let wanted = Wanted {
+            policies: Some(people::policies()),
+            pages: Some(pages),
+            dir: Some(dir),
+            ..Wanted::default()
+        };
+        wanted.start().await
+    }
+
     async fn start_with(policies: Option<Arc<Policies>>) -> Self {
         Self::start_on(policies, None).await
     }
@@ -69,6 +80,8 @@ impl Served {
 #[derive(Default)]
 struct Wanted {
     policies: Option<Arc<Policies>>,
+    /// A folder with the state of a gate.
+    dir: Option<tempfile::TempDir>,
     /// The pages beside it.
     pages: Option<fn(Arc<ControlContext>) -> axum::Router>,
     issuers: Issuers,
@@ -83,6 +96,7 @@ impl Wanted {
     async fn start(self) -> Served {
         let Self {
             policies,
+            dir,
             pages,
             issuers,
             limits,
@@ -90,9 +104,9 @@ impl Wanted {
             tcp,
             tls,
         } = self;
-        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.unwrap_or_else(|| tempfile::tempdir().unwrap());
         let state = dir.path().join("tidegate-state");
-        std::fs::create_dir(&state).unwrap();
+        std::fs::create_dir_all(&state).unwrap();
         let clock = Clock::system(None);
         let settings = audit::JournalSettings::in_folder(&state);
         let journal = Journal::open(&settings, clock.clone()).unwrap();

@@ -62,7 +62,7 @@ async fn post(served: &Served, headers: &str, path: &str, fields: &str) -> Strin
     served.call(&format!("POST {path}"), &headers, fields).await
 }
 
-async fn sign_in(served: &Served, token: &str) -> String {
+pub(super) async fn sign_in(served: &Served, token: &str) -> String {
     let answer = post(served, OWN, "/signin", &format!("token={token}&next=/decide")).await;
     assert_eq!(location(&answer), Some("/decide"), "{answer}");
     let cookie = answer.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
