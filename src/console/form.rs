@@ -25,13 +25,13 @@ const FORM_TYPE: &str = "application/x-www-form-urlencoded";
 
 /// Fields of a form that was sent.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Fields(BTreeMap<String, String>);
+pub(super) struct FormFields(BTreeMap<String, String>);
 
 /// Fields of a query.
 #[derive(Debug, Clone, Default)]
-pub(super) struct QueryFields(pub(super) Fields);
+pub(super) struct QueryFields(pub(super) FormFields);
 
-impl Fields {
+impl FormFields {
     /// Parses fields. Of a repeated one the first counts.
     pub(super) fn parse(text: &[u8]) -> Self {
         let mut fields = BTreeMap::new();
@@ -128,8 +128,8 @@ impl From<FormError> for ApiError {
 /// Form that was refused, to be shown again as it was filled in.
 #[derive(Debug)]
 pub(super) struct RefusedForm {
-    /// What was typed.
-    pub(super) fields: Fields,
+    /// Fields as they were typed.
+    pub(super) fields: FormFields,
     /// Form of the page, if it has several.
     name: &'static str,
     field: Option<&'static str>,
@@ -140,7 +140,7 @@ pub(super) struct RefusedForm {
 impl RefusedForm {
     /// Returns the form to show again. An error that no other input would mend, or of a caller who has to sign in again, is
     /// returned as it is.
-    pub(super) fn new(name: &'static str, fields: Fields, error: FormError) -> Result<Self, ApiError> {
+    pub(super) fn new(name: &'static str, fields: FormFields, error: FormError) -> Result<Self, ApiError> {
         let (field, problem) = (error.field, error.error.problem());
         if problem.status >= 500 || problem.status == 401 {
             return Err(error.error);
@@ -178,7 +178,7 @@ pub(super) fn path(path: &str, fields: &[(&str, &str)]) -> String {
     query.extend_pairs(fields).finish()
 }
 
-impl<S: Send + Sync> FromRequest<S> for Fields {
+impl<S: Send + Sync> FromRequest<S> for FormFields {
     type Rejection = Response;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
@@ -200,7 +200,7 @@ impl<S: Send + Sync> FromRequestParts<S> for QueryFields {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        Ok(Self(Fields::parse(parts.uri.query().unwrap_or_default().as_bytes())))
+        Ok(Self(FormFields::parse(parts.uri.query().unwrap_or_default().as_bytes())))
     }
 }
 
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn blank_fields_are_none_and_the_first_counts() {
-        let fields = Fields::parse(b"reason=a+b%20c&ticket=+&window=30m&reason=other&sessions=x&glass=on");
+        let fields = FormFields::parse(b"reason=a+b%20c&ticket=+&window=30m&reason=other&sessions=x&glass=on");
         assert_eq!(fields.text("reason"), Some("a b c"));
         assert_eq!((fields.text("ticket"), fields.text("nothing")), (None, None));
         assert_eq!(fields.duration("window").unwrap(), Some(Duration::from_mins(30)));
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn an_error_names_its_field() {
-        let fields = Fields::parse(b"window=soon&reason=x");
+        let fields = FormFields::parse(b"window=soon&reason=x");
         let refused = RefusedForm::new("ask", fields.clone(), fields.duration("window").unwrap_err()).unwrap();
         assert_eq!((refused.status(), refused.wrong("reason")), (StatusCode::BAD_REQUEST, None));
         assert!(refused.wrong("window").is_some() && refused.is("ask") && !refused.is("extend"));
@@ -231,7 +231,7 @@ mod tests {
         assert!(error.to_string().starts_with("window: "), "{error}");
         // Typing something else mends neither of these.
         for error in [ApiError::Stopping, ApiError::Unauthorized] {
-            assert!(RefusedForm::new("ask", Fields::default(), error.into()).is_err());
+            assert!(RefusedForm::new("ask", FormFields::default(), error.into()).is_err());
         }
     }
 
@@ -240,7 +240,7 @@ mod tests {
         let made = path("/log", &[("text", "a&b=\"<'>"), ("table", "ü")]);
         assert_eq!(made, "/log?text=a%26b%3D%22%3C%27%3E&table=%C3%BC");
         let (_, query) = made.split_once('?').unwrap();
-        assert_eq!(Fields::parse(query.as_bytes()).text("text"), Some("a&b=\"<'>"));
+        assert_eq!(FormFields::parse(query.as_bytes()).text("text"), Some("a&b=\"<'>"));
         assert_eq!(path("/log", &[]), "/log");
     }
 }

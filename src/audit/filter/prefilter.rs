@@ -177,7 +177,7 @@ type LineKey<'l> = (&'l [u8], &'l [u8]);
 /// Lines that are looked at together.
 struct Block<'p, 'l> {
     prefilter: &'p LinePrefilter,
-    /// Where the conditions are met in the lines.
+    /// Offsets in the lines at which the conditions are met.
     offsets: Vec<PatternOffsets<'p, 'l>>,
     /// Each line, and whether it is left.
     lines: Vec<(&'l [u8], bool)>,

@@ -13,7 +13,7 @@ use super::{done, show_with};
 use crate::access::{EntryDecision, ExplanationView, HypotheticalQuestion, QuestionSubject, RequestArgs};
 use crate::base::duration;
 use crate::console::answer::{PageAnswer, see};
-use crate::console::form::{Fields, FormError, QueryFields, RefusedForm};
+use crate::console::form::{FormError, FormFields, QueryFields, RefusedForm};
 use crate::console::templates::field::{self, TextField};
 use crate::console::templates::frame::{Frame, Section};
 use crate::console::templates::text::{names, shown};
@@ -31,7 +31,7 @@ const KEY_BYTES: usize = 16;
 pub(in crate::console) struct AskView<'a> {
     pub(in crate::console) target: &'a str,
     pub(in crate::console) profile: Option<&'a ProfileBody>,
-    pub(in crate::console) fields: &'a Fields,
+    pub(in crate::console) fields: &'a FormFields,
     pub(in crate::console) window: &'a str,
     pub(in crate::console) key: &'a str,
     pub(in crate::console) explained: Option<&'a ExplanationView>,
@@ -44,7 +44,7 @@ pub(in crate::console) async fn page(call: Call, query: QueryFields) -> PageAnsw
 }
 
 /// Sends the request, and leads to it; or to the grant that covers it already.
-pub(in crate::console) async fn submit(call: Call, fields: Fields) -> PageAnswer {
+pub(in crate::console) async fn submit(call: Call, fields: FormFields) -> PageAnswer {
     match enter(&call, &fields).await {
         Ok(EntryDecision::Grant(view, _)) => Ok(done(&format!("/grants/{}", view.grant.id()), Notice::Joined)),
         Ok(EntryDecision::Request(view)) => Ok(see(&match view.request.grant() {
@@ -55,13 +55,13 @@ pub(in crate::console) async fn submit(call: Call, fields: Fields) -> PageAnswer
     }
 }
 
-async fn enter(call: &Call, fields: &Fields) -> Result<EntryDecision, FormError> {
+async fn enter(call: &Call, fields: &FormFields) -> Result<EntryDecision, FormError> {
     let asked = args(fields)?;
     Ok(call.gate.service.enter(call.caller.person()?, asked).await?)
 }
 
 /// Returns what a form asks for.
-fn args(fields: &Fields) -> Result<RequestArgs, FormError> {
+fn args(fields: &FormFields) -> Result<RequestArgs, FormError> {
     Ok(RequestArgs {
         target: fields.owned("target").unwrap_or_default(),
         profile: fields.owned("profile"),
@@ -75,7 +75,7 @@ fn args(fields: &Fields) -> Result<RequestArgs, FormError> {
 }
 
 /// Returns what the policies would say to the form.
-async fn explained(call: &Call, fields: &Fields) -> Result<ExplanationView, FormError> {
+async fn explained(call: &Call, fields: &FormFields) -> Result<ExplanationView, FormError> {
     let question = HypotheticalQuestion {
         identity: None,
         groups: None,
@@ -86,7 +86,7 @@ async fn explained(call: &Call, fields: &Fields) -> Result<ExplanationView, Form
     Ok(call.gate.service.explain(&call.caller, question).await?)
 }
 
-async fn form(call: &Call, fields: Fields, error: Option<FormError>) -> Result<Response, ApiError> {
+async fn form(call: &Call, fields: FormFields, error: Option<FormError>) -> Result<Response, ApiError> {
     let target = fields.text("target").unwrap_or_default();
     let profiles = match call.gate.service.offers_of(&call.caller, target).await {
         Ok(offers) => offers.into_values().next().unwrap_or_default(),

@@ -11,14 +11,14 @@ use maud::{Markup, html};
 
 use super::show;
 use crate::console::answer::{PageAnswer, see};
-use crate::console::form::{Fields, QueryFields};
+use crate::console::form::{FormFields, QueryFields};
 use crate::console::templates::frame::{Frame, Section};
 use crate::control::model::GrantLoginBody;
 use crate::control::{ApiError, Call, named};
 use crate::model::ids::GrantId;
 
 /// Makes a login and shows its card. It is the answer to the form itself: a redirect could not carry the secret.
-pub(in crate::console) async fn page(call: Call, Path(id): Path<String>, _: Fields) -> PageAnswer {
+pub(in crate::console) async fn page(call: Call, Path(id): Path<String>, _: FormFields) -> PageAnswer {
     let id: GrantId = named(&id)?;
     let login = call.grant_login(&id).await?;
     let frame = Frame {

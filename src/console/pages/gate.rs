@@ -12,7 +12,7 @@ use super::{log, show};
 use crate::console::answer::PageAnswer;
 use crate::console::form::QueryFields;
 use crate::console::templates::frame::{Frame, Section};
-use crate::console::templates::table::{Column, table};
+use crate::console::templates::table::{TableColumn, table};
 use crate::console::templates::text::{count, names, shown};
 use crate::console::templates::{state, time};
 use crate::control::Call;
@@ -74,7 +74,7 @@ fn frame(title: &str) -> Frame<'_> {
 
 /// Returns the content of the first page.
 pub(in crate::console) fn body(view: &GateView<'_>) -> Markup {
-    let columns: [Column<'_, TargetRow>; 3] = [
+    let columns: [TableColumn<'_, TargetRow>; 3] = [
         (
             "Target",
             &|row| html! { a href={ "/gate/targets/" (row.name) } { (row.name) } },
@@ -149,7 +149,7 @@ fn drift(status: &[ProfileStatus]) -> Markup {
 
 /// Returns the content of a target's page.
 pub(in crate::console) fn target_body(status: &TargetStatus, now: Timestamp) -> Markup {
-    let columns: [Column<'_, RoleBody>; 6] = [
+    let columns: [TableColumn<'_, RoleBody>; 6] = [
         ("Role", &|role| html! { span.id { (shown(&role.role)) } }),
         (
             "Grant",

@@ -8,9 +8,9 @@ use maud::{Markup, html};
 
 use super::{RENEWAL_SECONDS, show, story, taken};
 use crate::console::answer::PageAnswer;
-use crate::console::form::{Fields, QueryFields};
+use crate::console::form::{FormFields, QueryFields};
 use crate::console::templates::frame::{Frame, Section};
-use crate::console::templates::table::{Column, table};
+use crate::console::templates::table::{TableColumn, table};
 use crate::console::templates::text::{count, cut};
 use crate::console::templates::words::Notice;
 use crate::console::templates::{field, state, time};
@@ -55,7 +55,7 @@ pub(in crate::console) async fn page(call: Call, query: QueryFields) -> PageAnsw
 }
 
 /// Ends a session.
-pub(in crate::console) async fn end(call: Call, Path(id): Path<String>, fields: Fields) -> PageAnswer {
+pub(in crate::console) async fn end(call: Call, Path(id): Path<String>, fields: FormFields) -> PageAnswer {
     let id: SessionId = named(&id)?;
     let view = call.end_session(&id, fields.owned("reason")).await?;
     Ok(taken(&format!("/grants/{}", view.who.grant), view.effect, Notice::Ended))
@@ -64,7 +64,7 @@ pub(in crate::console) async fn end(call: Call, Path(id): Path<String>, fields: 
 /// Returns the content of the page.
 pub(in crate::console) fn body(view: &LiveView<'_>) -> Markup {
     let now = view.now;
-    let columns: [Column<'_, SessionView>; 8] = [
+    let columns: [TableColumn<'_, SessionView>; 8] = [
         ("Session", &|session| {
             let id = &session.who.session;
             html! { span id=(id) .id { (id) } " " a href=(story::newest(session)) aria-label={ "Follow " (id) } { "Follow" } }

@@ -16,10 +16,10 @@ use crate::audit::render::{RecordColumns, columns};
 use crate::audit::{EventName, Filter, LogRecord, ReadError, SearchExtent};
 use crate::base::times::When;
 use crate::console::answer::{PageAnswer, see};
-use crate::console::form::{self, Fields, FormError, QueryFields, RefusedForm};
+use crate::console::form::{self, FormError, FormFields, QueryFields, RefusedForm};
 use crate::console::templates::field::{self, TextField};
 use crate::console::templates::frame::{Frame, Section};
-use crate::console::templates::table::{Column, pages, table};
+use crate::console::templates::table::{TableColumn, pages, table};
 use crate::console::templates::text::{count, shown};
 use crate::console::templates::{problem, state, time};
 use crate::control::model::{LogQuery, LogStatus, VerificationBody};
@@ -83,7 +83,7 @@ pub(in crate::console) async fn page(
 }
 
 /// Returns the records of a page, and the links to others.
-async fn searched(call: &Call, reader: &LogReader<'_>, fields: &Fields) -> Result<(LogPage, Markup), FormError> {
+async fn searched(call: &Call, reader: &LogReader<'_>, fields: &FormFields) -> Result<(LogPage, Markup), FormError> {
     let shown: Option<u64> = fields.parsed(SHOWN_FIELD)?;
     let wanted = wanted(fields, call.gate.clock.now())?;
     let mut found = search(reader, &wanted).await?;
@@ -158,7 +158,7 @@ pub(in crate::console) async fn report(call: Call, query: QueryFields) -> PageAn
 }
 
 /// Returns the path of the evidence of the period in the fields.
-fn report_path(fields: &Fields, now: Timestamp) -> Result<String, FormError> {
+fn report_path(fields: &FormFields, now: Timestamp) -> Result<String, FormError> {
     let missing = || FormError::of_field("since", &"since when? Like 30d, or 2026-07-01");
     let since = at(fields, "since", now)?.ok_or_else(missing)?;
     let until = at(fields, "until", now)?;
@@ -168,7 +168,7 @@ fn report_path(fields: &Fields, now: Timestamp) -> Result<String, FormError> {
 }
 
 /// Returns the conditions of the fields, as the API knows them.
-pub(super) fn conditions(fields: &Fields, now: Timestamp) -> Result<Filter, FormError> {
+pub(super) fn conditions(fields: &FormFields, now: Timestamp) -> Result<Filter, FormError> {
     let (since, until) = (at(fields, "since", now)?, at(fields, "until", now)?);
     let mut pairs = fields.without(&[&OWN_FIELDS[..], &["since", "until", "last"]].concat());
     pairs.extend(since.as_deref().map(|since| ("since", since)));
@@ -181,7 +181,7 @@ pub(super) fn conditions(fields: &Fields, now: Timestamp) -> Result<Filter, Form
 }
 
 /// Returns the search of a page.
-fn wanted(fields: &Fields, now: Timestamp) -> Result<LogQuery, FormError> {
+fn wanted(fields: &FormFields, now: Timestamp) -> Result<LogQuery, FormError> {
     let extent = SearchExtent {
         last: Some(SEARCHED_ROWS),
         ..SearchExtent::default()
@@ -191,7 +191,7 @@ fn wanted(fields: &Fields, now: Timestamp) -> Result<LogQuery, FormError> {
 }
 
 /// Returns a time as people write it as the API takes it.
-fn at(fields: &Fields, name: &'static str, now: Timestamp) -> Result<Option<String>, FormError> {
+fn at(fields: &FormFields, name: &'static str, now: Timestamp) -> Result<Option<String>, FormError> {
     let when = fields.parsed_with(name, When::parse)?;
     Ok(when.map(|when| when.time(&now.to_zoned_datetime(TimeZone::UTC)).to_string()))
 }
@@ -292,7 +292,7 @@ pub(in crate::console) fn verify_body(verified: &VerificationBody) -> Markup {
 }
 
 /// Returns the content of the page, without the links to others.
-pub(in crate::console) fn body(fields: &Fields, found: &LogPage, log: &LogStatus, refused: Option<&RefusedForm>) -> Markup {
+pub(in crate::console) fn body(fields: &FormFields, found: &LogPage, log: &LogStatus, refused: Option<&RefusedForm>) -> Markup {
     let of_session = |record: &LogRecord, shown: &str| {
         html! {
             @if record.event.session().is_some() { a.id href={ "/log/sessions/" (shown) } { (shown) } }
@@ -304,7 +304,7 @@ pub(in crate::console) fn body(fields: &Fields, found: &LogPage, log: &LogStatus
         .iter()
         .map(|record| (record, columns(record, &TimeZone::UTC)))
         .collect();
-    let shown_columns: [Column<'_, (&LogRecord, RecordColumns)>; 5] = [
+    let shown_columns: [TableColumn<'_, (&LogRecord, RecordColumns)>; 5] = [
         ("Time", &|(record, _)| time::precise(record.time)),
         ("Who", &|(_, shown)| html! { (self::shown(&shown.identity)) }),
         ("Session", &|(record, shown)| of_session(record, &shown.session)),
@@ -350,7 +350,7 @@ fn evidence_form(refused: Option<&RefusedForm>) -> Markup {
     }
 }
 
-fn filters(fields: &Fields, refused: Option<&RefusedForm>) -> Markup {
+fn filters(fields: &FormFields, refused: Option<&RefusedForm>) -> Markup {
     let given = |name: &'static str| fields.text(name).unwrap_or_default();
     let field = |name: &'static str, label: &'static str, hint: &'static str| {
         field::text(&TextField {

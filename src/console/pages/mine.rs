@@ -12,7 +12,7 @@ use super::{PAGE_ROWS, show};
 use crate::console::answer::{PageAnswer, see};
 use crate::console::form::{self, QueryFields};
 use crate::console::templates::frame::{Frame, Section};
-use crate::console::templates::table::{Column, pages, table};
+use crate::console::templates::table::{TableColumn, pages, table};
 use crate::console::templates::text::{count, cut, shown};
 use crate::console::templates::{state, time, words};
 use crate::control::Call;
@@ -173,7 +173,7 @@ fn open(view: &GrantView, now: Timestamp) -> Markup {
 }
 
 fn sessions(sessions: &[SessionView], now: Timestamp) -> Markup {
-    let columns: [Column<'_, SessionView>; 5] = [
+    let columns: [TableColumn<'_, SessionView>; 5] = [
         (
             "Session",
             &|view| html! { a.id href={ "/live#" (view.who.session) } { (view.who.session) } },
@@ -230,7 +230,7 @@ fn offer(target: &TargetName, profile: &ProfileBody) -> Markup {
 
 /// Shows requests as a table.
 fn earlier(requests: &[RequestView], empty: &str) -> Markup {
-    let columns: [Column<'_, RequestView>; 5] = [
+    let columns: [TableColumn<'_, RequestView>; 5] = [
         (
             "Request",
             &|view| html! { a.id href={ "/requests/" (view.request.id) } { (view.request.id) } },

@@ -9,7 +9,7 @@ use super::show_with;
 use crate::access::policy::Action;
 use crate::access::{ExplanationView, HypotheticalQuestion, QuestionSubject, RequestArgs};
 use crate::console::answer::PageAnswer;
-use crate::console::form::{Fields, FormError, QueryFields, RefusedForm};
+use crate::console::form::{FormError, FormFields, QueryFields, RefusedForm};
 use crate::console::templates::field::{self, TextField};
 use crate::console::templates::frame::{Frame, Section};
 use crate::console::templates::text::{count, names, shown};
@@ -36,7 +36,7 @@ pub(in crate::console) async fn page(call: Call, query: QueryFields) -> PageAnsw
     Ok(show_with(status, &call, &query, frame, &body))
 }
 
-async fn explained(call: &Call, fields: &Fields) -> Result<Option<ExplanationView>, FormError> {
+async fn explained(call: &Call, fields: &FormFields) -> Result<Option<ExplanationView>, FormError> {
     match question(fields)? {
         Some(question) => Ok(Some(call.gate.service.explain(&call.caller, question).await?)),
         None => Ok(None),
@@ -44,7 +44,7 @@ async fn explained(call: &Call, fields: &Fields) -> Result<Option<ExplanationVie
 }
 
 /// Returns the question of the form, if there is one.
-fn question(fields: &Fields) -> Result<Option<HypotheticalQuestion>, FormError> {
+fn question(fields: &FormFields) -> Result<Option<HypotheticalQuestion>, FormError> {
     let Some(target) = fields.owned("target") else {
         return Ok(None);
     };
@@ -70,7 +70,7 @@ fn question(fields: &Fields) -> Result<Option<HypotheticalQuestion>, FormError> 
 pub(in crate::console) fn body(
     hash: Option<&str>,
     ids: &[String],
-    fields: &Fields,
+    fields: &FormFields,
     explained: Option<&ExplanationView>,
     refused: Option<&RefusedForm>,
 ) -> Markup {
@@ -112,7 +112,7 @@ fn answer(explained: &ExplanationView) -> Markup {
     }
 }
 
-fn form(fields: &Fields, refused: Option<&RefusedForm>) -> Markup {
+fn form(fields: &FormFields, refused: Option<&RefusedForm>) -> Markup {
     let one = |name: &'static str, label: &'static str, hint: &'static str| {
         let value = fields.text(name).unwrap_or_default();
         field::text(&TextField {

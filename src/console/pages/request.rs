@@ -10,10 +10,10 @@ use maud::{Markup, html};
 use super::{show_with, taken};
 use crate::access::NarrowedRequest;
 use crate::console::answer::PageAnswer;
-use crate::console::form::{Fields, FormError, QueryFields, RefusedForm};
+use crate::console::form::{FormError, FormFields, QueryFields, RefusedForm};
 use crate::console::templates::field::{self, TextField};
 use crate::console::templates::frame::{Frame, Section};
-use crate::console::templates::table::{Column, table};
+use crate::console::templates::table::{TableColumn, table};
 use crate::console::templates::text::{count, cut, names, shown};
 use crate::console::templates::words::Notice;
 use crate::console::templates::{problem, state, time, words};
@@ -82,27 +82,27 @@ enum StepForm {
 }
 
 /// Approves it, in full or in part.
-pub(in crate::console) async fn approve(call: Call, Path(id): Path<String>, fields: Fields) -> PageAnswer {
+pub(in crate::console) async fn approve(call: Call, Path(id): Path<String>, fields: FormFields) -> PageAnswer {
     step(&call, &named(&id)?, fields, StepForm::Approve).await
 }
 
 /// Rejects it.
-pub(in crate::console) async fn reject(call: Call, Path(id): Path<String>, fields: Fields) -> PageAnswer {
+pub(in crate::console) async fn reject(call: Call, Path(id): Path<String>, fields: FormFields) -> PageAnswer {
     step(&call, &named(&id)?, fields, StepForm::Reject).await
 }
 
 /// Withdraws the caller's own.
-pub(in crate::console) async fn withdraw(call: Call, Path(id): Path<String>, fields: Fields) -> PageAnswer {
+pub(in crate::console) async fn withdraw(call: Call, Path(id): Path<String>, fields: FormFields) -> PageAnswer {
     step(&call, &named(&id)?, fields, StepForm::Withdraw).await
 }
 
 /// Records the review of a break-glass access.
-pub(in crate::console) async fn review(call: Call, Path(id): Path<String>, fields: Fields) -> PageAnswer {
+pub(in crate::console) async fn review(call: Call, Path(id): Path<String>, fields: FormFields) -> PageAnswer {
     step(&call, &named(&id)?, fields, StepForm::Review).await
 }
 
 /// Takes a step, and leads back to the request; a form that is refused is shown again.
-async fn step(call: &Call, id: &RequestId, fields: Fields, step: StepForm) -> PageAnswer {
+async fn step(call: &Call, id: &RequestId, fields: FormFields, step: StepForm) -> PageAnswer {
     match taken_step(call, id, &fields, step).await {
         Ok((view, notice)) => Ok(taken(&to(&view), view.effect, notice)),
         Err(error) => {
@@ -113,7 +113,12 @@ async fn step(call: &Call, id: &RequestId, fields: Fields, step: StepForm) -> Pa
     }
 }
 
-async fn taken_step(call: &Call, id: &RequestId, fields: &Fields, step: StepForm) -> Result<(RequestView, Notice), FormError> {
+async fn taken_step(
+    call: &Call,
+    id: &RequestId,
+    fields: &FormFields,
+    step: StepForm,
+) -> Result<(RequestView, Notice), FormError> {
     let service = &call.gate.service;
     let (person, comment) = (call.caller.person()?, fields.owned("comment"));
     Ok(match step {
@@ -320,7 +325,7 @@ fn review_form(view: &RequestPageView<'_>) -> Markup {
 }
 
 fn inside(sessions: &[SessionView], now: Timestamp) -> Markup {
-    let columns: [Column<'_, SessionView>; 4] = [
+    let columns: [TableColumn<'_, SessionView>; 4] = [
         ("Who", &|view| html! { (cut(view.who.identity.as_str())) }),
         (
             "Profile",
@@ -337,7 +342,7 @@ fn inside(sessions: &[SessionView], now: Timestamp) -> Markup {
 
 /// Shows the requester's last requests, refusals among them.
 fn before(requests: &[RequestView]) -> Markup {
-    let columns: [Column<'_, RequestView>; 4] = [
+    let columns: [TableColumn<'_, RequestView>; 4] = [
         ("Target", &|view| {
             html! { a href={ "/requests/" (view.request.id) } { (view.request.wish.target.with(Some(&view.request.wish.profile))) } }
         }),

@@ -15,7 +15,7 @@ use maud::{Markup, html};
 use crate::access::{AccessError, local_path};
 use crate::base::secret::Secret;
 use crate::console::answer::{self, PageAnswer, see};
-use crate::console::form::{self, Fields, QueryFields};
+use crate::console::form::{self, FormFields, QueryFields};
 use crate::console::templates::frame::{self, Frame};
 use crate::console::templates::problem;
 use crate::console::templates::text::shown;
@@ -40,7 +40,7 @@ pub(in crate::console) async fn page(
 /// Signs in with the token of the form.
 pub(in crate::console) async fn enter(State(gate): State<Arc<ControlContext>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let fields = match Fields::from_request(Request::from_parts(parts.clone(), body), &gate).await {
+    let fields = match FormFields::from_request(Request::from_parts(parts.clone(), body), &gate).await {
         Ok(fields) => fields,
         Err(refused) => return refused,
     };
@@ -67,7 +67,7 @@ pub(in crate::console) async fn leave(
     ConnectInfo(origin): ConnectInfo<CallOrigin>,
     headers: HeaderMap,
     call: Call,
-    _: Fields,
+    _: FormFields,
 ) -> PageAnswer {
     let sign_in = call.caller.person().ok().and_then(|person| person.sign_in.as_ref());
     if let Some(sign_in) = sign_in {

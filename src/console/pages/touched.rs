@@ -17,10 +17,10 @@ use crate::audit::rollbacks::Rollbacks;
 use crate::audit::table_access::{AccessFilters, TableAccess, TableAccessSums};
 use crate::audit::{Filter, LogRecord, SearchExtent};
 use crate::console::answer::PageAnswer;
-use crate::console::form::{self, Fields, FormError, QueryFields, RefusedForm};
+use crate::console::form::{self, FormError, FormFields, QueryFields, RefusedForm};
 use crate::console::templates::field::{self, TextField};
 use crate::console::templates::frame::{Frame, Section};
-use crate::console::templates::table::{Column, table};
+use crate::console::templates::table::{TableColumn, table};
 use crate::console::templates::text::{cut, names, shown};
 use crate::console::templates::{problem, time};
 use crate::control::model::LogQuery;
@@ -54,7 +54,7 @@ pub(in crate::console) async fn page(
 }
 
 /// Returns the sums for the table in the fields, if there is one.
-async fn searched(call: &Call, reader: &LogReader<'_>, fields: &Fields) -> Result<Option<Vec<TableAccess>>, FormError> {
+async fn searched(call: &Call, reader: &LogReader<'_>, fields: &FormFields) -> Result<Option<Vec<TableAccess>>, FormError> {
     if fields.text("table").is_none() {
         return Ok(None);
     }
@@ -90,7 +90,7 @@ async fn each(reader: &LogReader<'_>, filter: Filter, mut take: impl FnMut(&LogR
 }
 
 /// Returns the content of the page.
-pub(in crate::console) fn body(fields: &Fields, sums: Option<&[TableAccess]>, refused: Option<&RefusedForm>) -> Markup {
+pub(in crate::console) fn body(fields: &FormFields, sums: Option<&[TableAccess]>, refused: Option<&RefusedForm>) -> Markup {
     let one = |name: &'static str, label: &'static str, hint: &'static str| {
         let value = fields.text(name).unwrap_or_default();
         let required = name == "table";
@@ -121,8 +121,8 @@ pub(in crate::console) fn body(fields: &Fields, sums: Option<&[TableAccess]>, re
     }
 }
 
-fn found(fields: &Fields, sums: &[TableAccess]) -> Markup {
-    let columns: [Column<'_, TableAccess>; 8] = [
+fn found(fields: &FormFields, sums: &[TableAccess]) -> Markup {
+    let columns: [TableColumn<'_, TableAccess>; 8] = [
         ("Who", &|sum| html! { (cut(sum.identity.as_str())) }),
         ("Target", &|sum| html! { (sum.target) }),
         ("Statements", &|sum| html! { (sum.counts.statements) }),
@@ -147,7 +147,7 @@ fn found(fields: &Fields, sums: &[TableAccess]) -> Markup {
 }
 
 /// Returns the path of the statements that could not be read, under the same conditions.
-fn unread_of(fields: &Fields) -> String {
+fn unread_of(fields: &FormFields) -> String {
     let conditions = fields.without(&["table"]);
     form::path("/log", &[&[("unread", "true")], &conditions[..]].concat())
 }

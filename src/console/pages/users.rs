@@ -9,10 +9,10 @@ use maud::{Markup, html};
 
 use super::{NOTICE_FIELD, PAGE_ROWS, show, show_with, taken};
 use crate::console::answer::PageAnswer;
-use crate::console::form::{self, Fields, FormError, QueryFields, RefusedForm};
+use crate::console::form::{self, FormError, FormFields, QueryFields, RefusedForm};
 use crate::console::templates::field::{self, TextField};
 use crate::console::templates::frame::{Frame, Section};
-use crate::console::templates::table::{Column, pages_as, table};
+use crate::console::templates::table::{TableColumn, pages_as, table};
 use crate::console::templates::text::{names, shown};
 use crate::console::templates::words::Notice;
 use crate::console::templates::{problem, state, time};
@@ -79,7 +79,7 @@ async fn list(call: &Call, query: &QueryFields, warnings: &[String], refused: Op
 }
 
 /// Changes a user, as the button says that was pressed.
-pub(in crate::console) async fn change(call: Call, fields: Fields) -> PageAnswer {
+pub(in crate::console) async fn change(call: Call, fields: FormFields) -> PageAnswer {
     match changed(&call, &fields).await {
         Ok(ChangedUser::Token(issued)) => Ok(show(&call, &QueryFields::default(), frame(), &token_body(&issued))),
         Ok(ChangedUser::Changed(user, notice, warnings)) if warnings.is_empty() => Ok(taken(PATH, user.effect, notice)),
@@ -96,10 +96,10 @@ pub(in crate::console) async fn change(call: Call, fields: Fields) -> PageAnswer
 /// Returns the query of the page that shows a user alone.
 fn of_one(name: &str) -> QueryFields {
     let path = form::path("", &[("part", name)]);
-    QueryFields(Fields::parse(path.trim_start_matches('?').as_bytes()))
+    QueryFields(FormFields::parse(path.trim_start_matches('?').as_bytes()))
 }
 
-async fn changed(call: &Call, fields: &Fields) -> Result<ChangedUser, FormError> {
+async fn changed(call: &Call, fields: &FormFields) -> Result<ChangedUser, FormError> {
     let service = &call.gate.service;
     let name: Option<IdentityName> = fields.parsed("name")?;
     let name = name.ok_or_else(|| FormError::of_field("name", &"which user? Give a name"))?;
@@ -147,7 +147,7 @@ async fn changed(call: &Call, fields: &Fields) -> Result<ChangedUser, FormError>
 }
 
 /// Parses groups, separated by blanks or commas.
-fn groups(fields: &Fields) -> Result<BTreeSet<GroupName>, FormError> {
+fn groups(fields: &FormFields) -> Result<BTreeSet<GroupName>, FormError> {
     let text = fields.text("groups").unwrap_or_default();
     let words = text.split(|between: char| between == ',' || between.is_whitespace());
     let groups: Result<BTreeSet<GroupName>, _> = words.filter(|word| !word.is_empty()).map(str::parse).collect();
@@ -163,7 +163,7 @@ fn frame() -> Frame<'static> {
 
 /// Returns the content of the page.
 pub(in crate::console) fn body(view: &UsersView<'_>) -> Markup {
-    let columns: [Column<'_, UserView>; 6] = [
+    let columns: [TableColumn<'_, UserView>; 6] = [
         ("Name", &|user| html! { (shown(user.name.as_str())) }),
         ("Groups", &|user| html! { (names(&user.groups)) }),
         ("State", &|user| {

@@ -9,10 +9,10 @@ use maud::{Markup, html};
 
 use super::{PAGE_ROWS, done, show, show_with, taken};
 use crate::console::answer::PageAnswer;
-use crate::console::form::{self, Fields, FormError, QueryFields, RefusedForm};
+use crate::console::form::{self, FormError, FormFields, QueryFields, RefusedForm};
 use crate::console::templates::field::{self, TextField};
 use crate::console::templates::frame::{Frame, Section};
-use crate::console::templates::table::{Column, pages, table};
+use crate::console::templates::table::{TableColumn, pages, table};
 use crate::console::templates::text::{count, cut, shown};
 use crate::console::templates::words::Notice;
 use crate::console::templates::{problem, state, time};
@@ -82,7 +82,7 @@ pub(in crate::console) async fn list(call: Call, query: QueryFields) -> PageAnsw
     let found = call.grants(wanted).await?;
     let kept = fields.without(&["before"]);
     let (first, next) = page_paths("/grants", &kept, fields, found.next.as_ref().map(GrantId::as_str));
-    let columns: [Column<'_, GrantView>; 6] = [
+    let columns: [TableColumn<'_, GrantView>; 6] = [
         (
             "Grant",
             &|view| html! { a.id href={ "/grants/" (view.grant.id()) } { (view.grant.id()) } },
@@ -110,14 +110,14 @@ pub(in crate::console) async fn list(call: Call, query: QueryFields) -> PageAnsw
 }
 
 /// Returns the paths of the first page and of the next one.
-fn page_paths(path: &str, kept: &[(&str, &str)], fields: &Fields, next: Option<&str>) -> (Option<String>, Option<String>) {
+fn page_paths(path: &str, kept: &[(&str, &str)], fields: &FormFields, next: Option<&str>) -> (Option<String>, Option<String>) {
     let first = fields.text("before").map(|_| form::path(path, kept));
     let next = next.map(|next| form::path(path, &[kept, &[("before", next)]].concat()));
     (first, next)
 }
 
 /// Extends the window.
-pub(in crate::console) async fn extend(call: Call, Path(id): Path<String>, fields: Fields) -> PageAnswer {
+pub(in crate::console) async fn extend(call: Call, Path(id): Path<String>, fields: FormFields) -> PageAnswer {
     let id: GrantId = named(&id)?;
     match extended(&call, &id, &fields).await {
         Ok(view) => Ok(done(&to(&view), Notice::Extended)),
@@ -125,7 +125,7 @@ pub(in crate::console) async fn extend(call: Call, Path(id): Path<String>, field
     }
 }
 
-async fn extended(call: &Call, id: &GrantId, fields: &Fields) -> Result<GrantView, FormError> {
+async fn extended(call: &Call, id: &GrantId, fields: &FormFields) -> Result<GrantView, FormError> {
     let missing = || FormError::of_field("by", &"the extension is empty; set its length, like 30m");
     let by = fields.duration("by")?.ok_or_else(missing)?;
     let extended = call.gate.service.extend(&call.caller, id, by, fields.text("reason"));
@@ -133,13 +133,13 @@ async fn extended(call: &Call, id: &GrantId, fields: &Fields) -> Result<GrantVie
 }
 
 /// Gives back the caller's own.
-pub(in crate::console) async fn release(call: Call, Path(id): Path<String>, _: Fields) -> PageAnswer {
+pub(in crate::console) async fn release(call: Call, Path(id): Path<String>, _: FormFields) -> PageAnswer {
     let view = call.gate.service.release(call.caller.person()?, &named(&id)?).await?;
     Ok(taken(&to(&view), view.effect, Notice::Released))
 }
 
 /// Revokes another's.
-pub(in crate::console) async fn revoke(call: Call, Path(id): Path<String>, fields: Fields) -> PageAnswer {
+pub(in crate::console) async fn revoke(call: Call, Path(id): Path<String>, fields: FormFields) -> PageAnswer {
     let id: GrantId = named(&id)?;
     match call.gate.service.revoke(&call.caller, &id, fields.text("reason")).await {
         Ok(view) => Ok(taken(&to(&view), view.effect, Notice::Revoked)),
@@ -227,7 +227,7 @@ fn sessions(view: &WindowView<'_>) -> Markup {
     let end = |session: &SessionView| {
         html! { @if view.ends_sessions { (field::button(&format!("/live/{}/end", session.who.session), "End", "harm")) } }
     };
-    let columns: [Column<'_, SessionView>; 5] = [
+    let columns: [TableColumn<'_, SessionView>; 5] = [
         ("Session", &|view| html! { span.id { (view.who.session) } }),
         (
             "Client",

@@ -5,10 +5,10 @@
 use maud::{Markup, html};
 
 /// Column of a table: its name, and its cell of a row.
-pub(in crate::console) type Column<'a, R> = (&'a str, &'a dyn Fn(&R) -> Markup);
+pub(in crate::console) type TableColumn<'a, R> = (&'a str, &'a dyn Fn(&R) -> Markup);
 
 /// Shows rows as a table, or a sentence about what to do where there are none.
-pub(in crate::console) fn table<R>(caption: &str, rows: &[R], columns: &[Column<'_, R>], empty: &Markup) -> Markup {
+pub(in crate::console) fn table<R>(caption: &str, rows: &[R], columns: &[TableColumn<'_, R>], empty: &Markup) -> Markup {
     if rows.is_empty() {
         return html! { p.empty { (empty) } };
     }

@@ -12,7 +12,7 @@ use crate::audit::LogRecord;
 use crate::audit::rollbacks::Rollbacks;
 use crate::audit::table_access::TableAccessSums;
 use crate::audit::timeline::SessionTimeline;
-use crate::console::form::{self, Fields, FormError, RefusedForm};
+use crate::console::form::{self, FormError, FormFields, RefusedForm};
 use crate::console::pages::ask::{self, AskView};
 use crate::console::pages::decide::{self, DecideRow, DecideView};
 use crate::console::pages::gate::{self, GateView, TargetRow};
@@ -138,7 +138,7 @@ fn problem_with(text: &str) -> Problem {
 }
 
 /// A form that was refused for this field.
-fn refused(fields: &Fields, field: &'static str, text: &str) -> RefusedForm {
+fn refused(fields: &FormFields, field: &'static str, text: &str) -> RefusedForm {
     RefusedForm::new("x", fields.clone(), FormError::of_field(field, &text)).unwrap()
 }
 
@@ -156,7 +156,7 @@ fn people(text: &str) -> Vec<(&'static str, String)> {
         "/ask",
         &["reason", "ticket", "window", "sessions", "target", "profile"].map(|name| (name, text)),
     );
-    let fields = Fields::parse(form.split_once('?').unwrap().1.as_bytes());
+    let fields = FormFields::parse(form.split_once('?').unwrap().1.as_bytes());
     let refused = refused(&fields, "window", text);
     let asked = AskView {
         target: text,
@@ -182,7 +182,7 @@ fn people(text: &str) -> Vec<(&'static str, String)> {
 
 fn of_requests(text: &str, profile: &ProfileBody) -> Vec<(&'static str, String)> {
     let mut pages = Vec::new();
-    let again = refused(&Fields::default(), "comment", text);
+    let again = refused(&FormFields::default(), "comment", text);
     let narrower: Vec<ProfileName> = vec!["read-only".parse().unwrap(), "read-write".parse().unwrap()];
     for (outcome, status) in outcomes(text) {
         let view = || request_with(text, &outcome, status);
@@ -288,7 +288,7 @@ fn of_operators(text: &str) -> Vec<(&'static str, String)> {
     let user: UserView = of(json!({
         "name": super::name(text), "groups": ["qa"], "disabled": false, "local": true, "created_at": "2026-08-01T11:50:00Z",
     }));
-    let again = refused(&Fields::parse(b"action=add"), "name", text);
+    let again = refused(&FormFields::parse(b"action=add"), "name", text);
     let warnings = [text.to_owned()];
     let listed = UsersView {
         users: std::slice::from_ref(&user),
@@ -308,7 +308,7 @@ fn of_operators(text: &str) -> Vec<(&'static str, String)> {
         "/gate/policies",
         &["identity", "target", "profile", "at"].map(|name| (name, text)),
     );
-    let fields = Fields::parse(query.split_once('?').unwrap().1.as_bytes());
+    let fields = FormFields::parse(query.split_once('?').unwrap().1.as_bytes());
     let again = refused(&fields, "at", text);
     vec![
         ("live", live::body(&live).into_string()),
@@ -354,7 +354,7 @@ fn of_log(text: &str) -> Vec<(&'static str, String)> {
         "/log",
         &["identity", "target", "text", "since", "event", "table"].map(|name| (name, text)),
     );
-    let fields = Fields::parse(query.split_once('?').unwrap().1.as_bytes());
+    let fields = FormFields::parse(query.split_once('?').unwrap().1.as_bytes());
     let again = refused(&fields, "since", text);
     let mut sums = TableAccessSums::new(None, Rollbacks::default());
     found.records.iter().for_each(|record| sums.add(record));

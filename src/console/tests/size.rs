@@ -6,7 +6,7 @@ use super::{now, request_with};
 use crate::audit::LogRecord;
 use crate::audit::testing::{ended, outcome, record, statement, who};
 use crate::audit::timeline::SessionTimeline;
-use crate::console::form::Fields;
+use crate::console::form::FormFields;
 use crate::console::pages::decide::{self, DecideRow, DecideView};
 use crate::console::pages::log::{self, LogPage};
 use crate::console::pages::story::{self, StoryView};
@@ -60,7 +60,7 @@ fn a_statement_of_8_mib_is_cut_and_leads_to_the_whole() {
         records,
         ..LogPage::default()
     };
-    let page = log::body(&Fields::default(), &found, &LogStatus::default(), None).into_string();
+    let page = log::body(&FormFields::default(), &found, &LogStatus::default(), None).into_string();
     assert!(page.len() < 20_000 && page.contains(" of 8388617 bytes"), "{}", page.len());
 }
 
