@@ -5,6 +5,8 @@
 
 mod inner;
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -103,6 +105,9 @@ pub enum ApiError {
     /// The configuration could not be put in force.
     #[error("the new configuration was not applied; the running one stays in force: {}", .0.join("; "))]
     NotReloaded(Vec<String>),
+    /// A search of the log took too long.
+    #[error("the search was stopped after {} s", .0.as_secs())]
+    SearchStopped(Duration),
     /// The rules changed while the answer was made.
     #[error("the rules of the gate changed while this answer was made, so your rights have to be checked again")]
     RulesChanged,
@@ -208,6 +213,8 @@ impl ApiError {
                 "Rate limited: too many open answers",
             )
             .with("close one, or wait until one ends"),
+            Self::SearchStopped(_) => class(StatusCode::UNPROCESSABLE_ENTITY, "search-stopped", "Search stopped")
+                .with("narrow it: a shorter time, one person, one target"),
             Self::RulesChanged => {
                 class(StatusCode::SERVICE_UNAVAILABLE, "rules-changed", "Rules changed").with("repeat the call")
             }

@@ -319,7 +319,7 @@ pub(in crate::console) fn body(fields: &FormFields, found: &LogPage, log: &LogSt
         (problem::refusal(refused))
         (filters(fields, refused))
         @if found.stopped {
-            div.problem role="alert" { p { "The search took too long and was stopped: there may be more. Narrow it: a shorter time, one person, one target." } }
+            div.problem role="alert" { p { "The search was stopped after " (SEARCH_TIME.as_secs()) " s: there may be more. Narrow it: a shorter time, one person, one target." } }
         }
         @for error in &found.unreadable { div.problem role="alert" { p { (shown(error)) } } }
         @if refused.is_none() { (table("", &rows, &shown_columns, &html! { @if found.stopped { "None was found before that." } @else { "No record matches. Fewer conditions find more." } })) }

@@ -84,8 +84,7 @@ pub(in crate::console) async fn page(
         None => call.log_reader_of(&limiter, grant.as_ref()).await?,
     };
     let told = tokio::time::timeout(READ_TIME, tell(&reader, &id, newest)).await;
-    let slow = || ApiError::Log("the session's records were not found in time; search the log by its time first".to_owned());
-    let (timeline, cut) = told.map_err(|_| slow())??;
+    let (timeline, cut) = told.map_err(|_| ApiError::SearchStopped(READ_TIME))??;
     reader.still_allowed()?;
     let of_grant = SessionsQuery {
         grant: timeline.who.as_ref().map(|who| who.grant.clone()),

@@ -59,9 +59,8 @@ async fn searched(call: &Call, reader: &LogReader<'_>, fields: &FormFields) -> R
         return Ok(None);
     }
     let filter = conditions(fields, call.gate.clock.now())?;
-    let slow = || ApiError::Log("the search took too long; narrow it: a shorter time, one target".to_owned());
     let sums = tokio::time::timeout(SEARCH_TIME, sums(reader, filter)).await;
-    Ok(Some(sums.map_err(|_| slow())??))
+    Ok(Some(sums.map_err(|_| ApiError::SearchStopped(SEARCH_TIME))??))
 }
 
 async fn sums(reader: &LogReader<'_>, filter: Filter) -> Result<Vec<TableAccess>, ApiError> {

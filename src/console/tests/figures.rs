@@ -114,7 +114,7 @@ async fn pages_of_a_long_past_are_there_at_once() {
                 "/grants?all=yes",
                 "/decide",
                 "/live",
-                &waits,
+                waits.as_str(),
             ],
         ),
         (
@@ -124,8 +124,8 @@ async fn pages_of_a_long_past_are_there_at_once() {
                 "/decide?all=yes",
                 "/decide/reviews",
                 "/grants?all=yes",
-                &waits,
-                &past,
+                waits.as_str(),
+                past.as_str(),
             ],
         ),
         (
@@ -140,7 +140,7 @@ async fn pages_of_a_long_past_are_there_at_once() {
                 "/log",
                 "/log?identity=ana",
                 "/log/verify",
-                &past,
+                past.as_str(),
             ],
         ),
     ];
