@@ -137,9 +137,21 @@ fn problem_with(text: &str) -> Problem {
     }))
 }
 
+/// The fields of a form with the text in each.
+fn fields(text: &str) -> FormFields {
+    let form = form::path(
+        "/",
+        &[
+            "reason", "ticket", "window", "sessions", "target", "profile", "comment", "name", "groups", "expires", "by",
+        ]
+        .map(|name| (name, text)),
+    );
+    FormFields::parse(form.split_once('?').unwrap().1.as_bytes())
+}
+
 /// A form that was refused for this field.
-fn refused(fields: &FormFields, field: &'static str, text: &str) -> RefusedForm {
-    RefusedForm::new("x", fields.clone(), FormError::of_field(field, &text)).unwrap()
+fn refused(form: &'static str, fields: &FormFields, field: &'static str, text: &str) -> RefusedForm {
+    RefusedForm::new(form, fields.clone(), FormError::of_field(field, &text)).unwrap()
 }
 
 fn explained(text: &str) -> ExplanationView {
@@ -152,12 +164,8 @@ fn explained(text: &str) -> ExplanationView {
 fn people(text: &str) -> Vec<(&'static str, String)> {
     let (problem, explained) = (problem_with(text), explained(text));
     let profile: ProfileBody = of(profile_with(text));
-    let form = form::path(
-        "/ask",
-        &["reason", "ticket", "window", "sessions", "target", "profile"].map(|name| (name, text)),
-    );
-    let fields = FormFields::parse(form.split_once('?').unwrap().1.as_bytes());
-    let refused = refused(&fields, "window", text);
+    let fields = fields(text);
+    let refused = refused("ask", &fields, "window", text);
     let asked = AskView {
         target: text,
         profile: Some(&profile),
@@ -180,9 +188,12 @@ fn people(text: &str) -> Vec<(&'static str, String)> {
     pages
 }
 
+#[expect(clippy::too_many_lines, reason = "each page with all that it shows")]
 fn of_requests(text: &str, profile: &ProfileBody) -> Vec<(&'static str, String)> {
     let mut pages = Vec::new();
-    let again = refused(&FormFields::default(), "comment", text);
+    let fields = fields(text);
+    let [decision, extension] =
+        [("decision", "comment"), ("extension", "reason")].map(|(form, field)| refused(form, &fields, field, text));
     let narrower: Vec<ProfileName> = vec!["read-only".parse().unwrap(), "read-write".parse().unwrap()];
     for (outcome, status) in outcomes(text) {
         let view = || request_with(text, &outcome, status);
@@ -197,7 +208,7 @@ fn of_requests(text: &str, profile: &ProfileBody) -> Vec<(&'static str, String)>
                 briefing: &briefing,
                 narrower: &narrower,
                 own,
-                refused: Some(&again),
+                refused: Some(&decision),
                 now: now(),
             };
             pages.push(("request", request::body(&shown).into_string()));
@@ -236,7 +247,7 @@ fn of_requests(text: &str, profile: &ProfileBody) -> Vec<(&'static str, String)>
                 grant: &grant,
                 sessions: &sessions,
                 own,
-                refused: Some(&again),
+                refused: Some(&extension),
                 ends_sessions: true,
                 now: now(),
             };
@@ -250,6 +261,7 @@ fn log_status(text: &str) -> Value {
     json!({"last": 9, "signed_to": 7, "signed_at": "2026-08-01T11:50:00Z", "gap": text, "not_ready": text})
 }
 
+#[expect(clippy::too_many_lines, reason = "each page with all that it shows")]
 fn of_operators(text: &str) -> Vec<(&'static str, String)> {
     let sessions = [of(session_with(text))];
     let live = LiveView {
@@ -288,7 +300,7 @@ fn of_operators(text: &str) -> Vec<(&'static str, String)> {
     let user: UserView = of(json!({
         "name": super::name(text), "groups": ["qa"], "disabled": false, "local": true, "created_at": "2026-08-01T11:50:00Z",
     }));
-    let again = refused(&FormFields::parse(b"action=add"), "name", text);
+    let again = refused("add", &fields(text), "name", text);
     let warnings = [text.to_owned()];
     let listed = UsersView {
         users: std::slice::from_ref(&user),
@@ -309,7 +321,7 @@ fn of_operators(text: &str) -> Vec<(&'static str, String)> {
         &["identity", "target", "profile", "at"].map(|name| (name, text)),
     );
     let fields = FormFields::parse(query.split_once('?').unwrap().1.as_bytes());
-    let again = refused(&fields, "at", text);
+    let again = refused("question", &fields, "at", text);
     vec![
         ("live", live::body(&live).into_string()),
         ("gate", gate::body(&gate).into_string()),
@@ -355,7 +367,7 @@ fn of_log(text: &str) -> Vec<(&'static str, String)> {
         &["identity", "target", "text", "since", "event", "table"].map(|name| (name, text)),
     );
     let fields = FormFields::parse(query.split_once('?').unwrap().1.as_bytes());
-    let again = refused(&fields, "since", text);
+    let again = refused("search", &fields, "since", text);
     let mut sums = TableAccessSums::new(None, Rollbacks::default());
     found.records.iter().for_each(|record| sums.add(record));
     vec![
