@@ -4,6 +4,7 @@
 //! may approve it, to those that may revoke the grant, and to those that may read the log or administer. They are visible to
 //! nobody else, before or after the decision. What is done under a grant has fewer watchers: see [`AccessService::watches`].
 
+use jiff::Timestamp;
 use tokio::sync::broadcast;
 
 use super::{AccessError, AccessService, Caller, Principal};
@@ -83,13 +84,20 @@ impl AccessService {
             };
             found.extend(self.0.ledger.grants(&mine).await?);
         }
-        found.extend(self.grants_of_others(who, filter).await?);
+        // Of others' grants those count that are on the same page.
+        let oldest = found.get(limit - 1).map(|view| view.grant.created_at());
+        found.extend(self.grants_of_others(who, filter, oldest).await?);
         found.sort_by_key(|view| std::cmp::Reverse(view.grant.created_at()));
         found.truncate(limit);
         Ok(found)
     }
 
-    async fn grants_of_others(&self, who: &Principal, filter: GrantFilter) -> Result<Vec<GrantView>, AccessError> {
+    async fn grants_of_others(
+        &self,
+        who: &Principal,
+        filter: GrantFilter,
+        oldest: Option<Timestamp>,
+    ) -> Result<Vec<GrantView>, AccessError> {
         let wanted = filter.limit.max(1);
         let mut filter = GrantFilter {
             limit: DEFAULT_PAGE_ROWS,
@@ -101,6 +109,9 @@ impl AccessService {
             let last = page.last().map(|view| view.grant.id().clone());
             let whole = page.len() >= DEFAULT_PAGE_ROWS;
             for view in page.into_iter().filter(|view| view.grant.identity() != who.name()) {
+                if found.len() >= wanted || oldest.is_some_and(|oldest| view.grant.created_at() < oldest) {
+                    return Ok(found);
+                }
                 if self.sees_grant(who, &view.grant).await {
                     found.push(view);
                 }
