@@ -2,14 +2,12 @@
 //!
 //! It reads no answer. INVARIANT: a call has a time limit, and its answer a size limit.
 
-use std::error::Error;
 use std::time::Duration;
 
 use reqwest::{RequestBuilder, StatusCode, Url, header};
 
-use crate::base::error_chain::display_chain;
 use crate::base::secret::Secret;
-use crate::base::tls::{web_address, web_client};
+use crate::base::tls::{web_address, web_call};
 
 /// Time limit of a call, from the connect to the last byte.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -47,27 +45,9 @@ pub(super) async fn post(
 }
 
 async fn call(url: &str, request: impl FnOnce(&reqwest::Client, Url) -> RequestBuilder) -> Result<(StatusCode, Vec<u8>), String> {
-    let told = |error: &(dyn Error + 'static)| format!("{url}: {}", display_chain(error));
-    let address = web_address(url).map_err(|error| format!("{url}: {error}"))?;
-    // A new client per call: calls are rare, and a client belongs to the runtime it was first used on.
-    let client = {
-        let address = address.clone();
-        tokio::task::spawn_blocking(move || web_client(&address, CALL_TIMEOUT)).await
-    };
-    let client = client.map_err(|error| told(&error))?.map_err(|error| told(&error))?;
-    // The address of an error could have a code in it.
-    let mut response = request(&client, address)
-        .send()
-        .await
-        .map_err(|error| told(&error.without_url()))?;
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| told(&error.without_url()))? {
-        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
-            return Err(format!("{url} answers with more than {MAX_ANSWER_BYTES} bytes"));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok((response.status(), body))
+    let told = |error: String| format!("{url}: {error}");
+    let address = web_address(url).map_err(told)?;
+    web_call(address, CALL_TIMEOUT, MAX_ANSWER_BYTES, request).await.map_err(told)
 }
 
 /// Returns an address with these parameters added to its query.

@@ -31,7 +31,7 @@ pub use client::{ClientTls, CollectorTls, TlsMode};
 pub use gate::{Fingerprint, FingerprintError, GateTrust, gate_client, is_distrust, shown};
 pub use server::{ServerTls, ServerTlsCell, fingerprint_of};
 pub use transport::Transport;
-pub use web::{web_address, web_client};
+pub use web::{web_address, web_call, web_client};
 
 /// ALPN name of the PostgreSQL protocol (IANA; required for direct TLS since PostgreSQL 17).
 pub const ALPN: &[u8] = b"postgresql";

@@ -1,18 +1,19 @@
-//! HTTP client for the keys of issuers and for webhooks. Connections are encrypted and verified, or to this machine only.
+//! HTTP client for issuers, webhooks and chats. Connections are encrypted and verified, or to this machine only.
 //!
 //! This module does not define requests or responses.
 //!
-//! INVARIANT: redirects are not followed (only addresses of the configuration are called), and the machine's root certificates
-//! decide (`SSL_CERT_FILE` names others).
+//! INVARIANT: redirects are not followed (only the addresses that a caller has checked are called), and the machine's root
+//! certificates decide (`SSL_CERT_FILE` names others).
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-use reqwest::{Client, Url, redirect};
+use reqwest::{Client, RequestBuilder, StatusCode, Url, redirect};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::verify::machine_roots;
 use super::{TlsError, provider};
+use crate::base::error_chain::display_chain;
 
 /// Parses a web address that may be called: `https`, or `http` to a loopback address.
 ///
@@ -51,6 +52,34 @@ pub fn web_client(address: &Url, timeout: Duration) -> Result<Client, TlsError> 
         builder = builder.no_proxy();
     }
     builder.build().map_err(TlsError::Web)
+}
+
+/// Calls an address once, and returns the status and the body, which has at most `most` bytes. The error does not contain the
+/// address, which may include a secret.
+pub async fn web_call(
+    address: Url,
+    timeout: Duration,
+    most: usize,
+    request: impl FnOnce(&Client, Url) -> RequestBuilder,
+) -> Result<(StatusCode, Vec<u8>), String> {
+    // A new client per call: calls are rare, and a client belongs to the runtime it was first used on.
+    let client = {
+        let address = address.clone();
+        tokio::task::spawn_blocking(move || web_client(&address, timeout)).await
+    };
+    let client = client
+        .map_err(|error| display_chain(&error))?
+        .map_err(|error| display_chain(&error))?;
+    let told = |error: reqwest::Error| display_chain(&error.without_url());
+    let mut response = request(&client, address).send().await.map_err(told)?;
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(told)? {
+        if body.len() + chunk.len() > most {
+            return Err(format!("it answers with more than {most} bytes"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok((response.status(), body))
 }
 
 fn is_loopback(url: &Url) -> bool {
