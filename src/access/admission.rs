@@ -6,7 +6,6 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -15,6 +14,7 @@ use crate::access::policy::{Action, Decision, Judgement};
 use crate::base::error_chain::display_chain;
 use crate::identity::{Identity, IdentitySource};
 use crate::ledger::{AdmittedSession, LedgerError};
+use crate::model::arrival::Arrival;
 use crate::model::ending::Ending;
 use crate::model::grant::Grant;
 use crate::model::ids::{GrantId, RequestId};
@@ -165,8 +165,9 @@ impl AccessService {
     /// Judges the wish as if it were submitted now from `client`.
     fn judge_again(&self, wish: &RequestSpec, client: IpAddr) -> Judgement {
         let mut context = self.context_of(&wish.identity, Some(client));
-        // A fresh sign-in is wanted of those who ask; the request was judged by theirs. Now a secret of the grant was proved.
-        context.signed_in_ago = Some(Duration::ZERO);
+        // A way and a fresh sign-in are wanted of those who ask; the request was judged by theirs. Now a secret of the grant was
+        // proved.
+        context.arrival = Arrival::FRESH;
         // The grant itself did not count when it was requested.
         context.active_grants = context.active_grants.saturating_sub(1);
         self.rules().judge(&self.present(wish), wish, context)

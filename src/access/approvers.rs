@@ -8,7 +8,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -16,6 +15,7 @@ use super::{AccessRules, AccessService, Principal};
 use crate::access::policy::{AccessQuestion, Action, QuestionContext, Resource};
 use crate::identity::Identity;
 use crate::ledger::RequestView;
+use crate::model::arrival::Arrival;
 use crate::model::ids::RequestId;
 use crate::model::names::{IdentityName, ProfileName, TargetName};
 use crate::model::request::{Request, RequestSpec};
@@ -139,7 +139,7 @@ impl AccessService {
             .filter(|user| {
                 // Where the policies want a fresh sign-in, they can have one.
                 let context = QuestionContext {
-                    signed_in_ago: Some(Duration::ZERO),
+                    arrival: Arrival::FRESH,
                     ..self.context(user)
                 };
                 let question = AccessQuestion {

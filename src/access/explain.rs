@@ -178,7 +178,7 @@ impl AccessService {
         let identity = self.hypothetical(who, &wanted);
         let mut context = self.context_of(&identity.name, wanted.client.or(who.client.filter(|_| own)));
         if own {
-            context.signed_in_ago = self.context(who).signed_in_ago;
+            context.arrival = self.context(who).arrival;
         }
         if let Some(text) = &wanted.at {
             context.now = time(&policies, text)?;

@@ -86,6 +86,7 @@ impl AccessService {
         Ok(Principal {
             identity: signed_in.identity,
             client,
+            via: signed_in.via.into(),
             proof_until: Some(signed_in.until),
             sign_in: Some(PrincipalSignIn {
                 id: signed_in.id,

@@ -52,6 +52,7 @@ use crate::base::clock::Clock;
 pub use crate::identity::ProviderError;
 use crate::identity::{Identity, IdentitySource, Issuers};
 use crate::ledger::{GrantView, Ledger, LedgerError, RequestView, TurnQueues};
+use crate::model::arrival::CallerVia;
 use crate::model::ids::{GrantId, RequestId, SignInId};
 use crate::model::names::{IdentityName, ProfileName, TargetName};
 use crate::model::request::{Request, RequestSpec, StepError};
@@ -210,7 +211,9 @@ pub struct Principal {
     pub identity: Identity,
     /// Address of the client; `None` if it is not on a network.
     pub client: Option<IpAddr>,
-    /// Sign-in that proved the identity; `None`: a token did.
+    /// Way by which the caller comes.
+    pub via: CallerVia,
+    /// Sign-in that proved the identity; `None`: something else did.
     pub sign_in: Option<PrincipalSignIn>,
     /// Time after which the proof is no longer good, as far as it says so.
     pub proof_until: Option<Timestamp>,
@@ -226,12 +229,13 @@ pub struct PrincipalSignIn {
 }
 
 impl Principal {
-    /// Creates a principal that a token proved, with no end of the proof.
+    /// Creates a principal that a token of a call proved, with no end of the proof.
     #[must_use]
     pub fn of_token(identity: Identity, client: Option<IpAddr>) -> Self {
         Self {
             identity,
             client,
+            via: CallerVia::Api,
             sign_in: None,
             proof_until: None,
         }

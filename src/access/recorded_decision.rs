@@ -10,6 +10,7 @@ use crate::access::policy::{AccessQuestion, Action, Decision, QuestionContext, R
 use crate::audit::event::{DecisionMade, Event};
 use crate::base::error_chain::display_chain;
 use crate::ledger::{DecisionReasons, LedgerError};
+use crate::model::arrival::{Arrival, CallerVia};
 use crate::model::grant::Grant;
 use crate::model::names::IdentityName;
 
@@ -22,6 +23,7 @@ pub(super) struct RecordedDecision {
     pub(super) action: Action,
     pub(super) who: IdentityName,
     pub(super) client: Option<IpAddr>,
+    pub(super) via: CallerVia,
     pub(super) policy_set: Option<String>,
 }
 
@@ -63,27 +65,31 @@ impl AccessService {
             action,
             who: who.name().clone(),
             client: who.client,
+            via: who.via,
             policy_set: rules.policy_set(),
         }
     }
 
-    /// Returns the context of a principal's question: time, client address, number of live grants, age of the sign-in.
+    /// Returns the context of a principal's question: time, client address, number of live grants, arrival.
     pub(super) fn context(&self, who: &Principal) -> QuestionContext {
         let context = self.context_of(who.name(), who.client);
         let age = |sign_in: &PrincipalSignIn| context.now.duration_since(sign_in.at).try_into().unwrap_or_default();
         QuestionContext {
-            signed_in_ago: who.sign_in.as_ref().map(age),
+            arrival: Arrival {
+                via: who.via,
+                signed_in_ago: who.sign_in.as_ref().map(age),
+            },
             ..context
         }
     }
 
-    /// Returns the context of a question of an identity that has not signed in.
+    /// Returns the context of a question of an identity that sends a token.
     pub(super) fn context_of(&self, who: &IdentityName, client: Option<IpAddr>) -> QuestionContext {
         QuestionContext {
             now: self.0.clock.now(),
             client,
             active_grants: self.0.ledger.active_grants(who),
-            signed_in_ago: None,
+            arrival: Arrival::TOKEN,
         }
     }
 
@@ -123,6 +129,7 @@ impl AccessService {
             policy_set: decided.policy_set,
             errors: decided.decision.errors,
             client: decided.client,
+            via: Some(decided.via),
         })
     }
 
@@ -133,6 +140,7 @@ impl AccessService {
             action,
             who: grant.identity().clone(),
             client: Some(client),
+            via: CallerVia::Wire,
             policy_set: self.rules().policy_set(),
         };
         self.0.journal.note(&decided.event(grant.id().as_str()));
@@ -147,6 +155,7 @@ impl RecordedDecision {
             about: about.to_owned(),
             allowed: self.decision.allowed,
             client: self.client,
+            via: Some(self.via.into()),
             policies: self.decision.policies.clone(),
             errors: self.decision.errors.clone(),
             policy_set: self.policy_set.clone().unwrap_or_else(|| "none".to_owned()),

@@ -74,6 +74,7 @@ impl AccessService {
             policy_set: rules.policy_set(),
             errors,
             client: who.client,
+            via: Some(who.via),
         };
         let view = self.0.ledger.submit(new, reasons).await?;
         // Otherwise the caller would take the answer to the earlier request for the answer to this one.
@@ -105,6 +106,7 @@ impl AccessService {
             action: Action::Request,
             who: who.name().clone(),
             client: who.client,
+            via: who.via,
             policy_set: rules.policy_set(),
         };
         let (kind, event) = (

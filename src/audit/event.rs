@@ -29,6 +29,7 @@ pub use statement::{
 use super::chain::ChainLink;
 use super::checkpoint::Checkpoint;
 use super::key::PublicKey;
+use crate::model::arrival::CallerVia;
 use crate::model::ending::{EndingKind, FateKind};
 use crate::model::ids::{GrantId, LogId, RequestId, SessionId};
 use crate::model::names::{EnumOrUnknown, IdentityName, ProfileName, TargetName};
@@ -398,6 +399,8 @@ pub struct RequestChanged {
     pub errors: Vec<String>,
     /// Address of the author, if on a network.
     pub client: Option<IpAddr>,
+    /// Way by which the author came, if a policy was asked.
+    pub via: Option<EnumOrUnknown<CallerVia>>,
     /// Issuer of the requester's token, if the requester was not authenticated locally.
     pub issuer: Option<String>,
     /// Claims of that token (a pipeline's repository, branch, run), as the policies saw them; only in the record of the
@@ -420,6 +423,8 @@ pub struct DecisionMade {
     pub allowed: bool,
     /// Address of the caller, if on a network.
     pub client: Option<IpAddr>,
+    /// Way by which the caller came.
+    pub via: Option<EnumOrUnknown<CallerVia>>,
     /// Policies that decided.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<String>,

@@ -17,6 +17,7 @@ use super::event::{
 };
 use super::key::{PublicKey, Signature};
 use super::record::{LogRecord, VERSION};
+use crate::model::arrival::CallerVia;
 use crate::model::ending::{EndingKind, FateKind};
 use crate::model::ids::{GrantId, LogId, SessionId};
 use crate::model::sign_in::SignInVia;
@@ -290,6 +291,7 @@ fn access(ana: &Who) -> Vec<Event<'static>> {
             policy_set: Some("ab".repeat(32)),
             errors: Vec::new(),
             client: None,
+            via: Some(CallerVia::Slack.into()),
             issuer: None,
             claims: std::collections::BTreeMap::new(),
         })),
@@ -307,6 +309,7 @@ fn access(ana: &Who) -> Vec<Event<'static>> {
             about: ana.grant.to_string(),
             allowed: false,
             client: None,
+            via: Some(CallerVia::Api.into()),
             policies: Vec::new(),
             errors: Vec::new(),
             policy_set: "ab".repeat(32),

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
@@ -27,8 +27,9 @@ use crate::base::times::{Coming, TimeError};
 use crate::config::{DEFAULT_WINDOW, PolicyLocation, policies, policy_place};
 use crate::control::model::{ExplanationBody, VerdictBody};
 use crate::identity::{Identity, IdentitySource};
+use crate::model::arrival::{Arrival, CallerVia};
 use crate::model::ids::{GrantId, RequestId};
-use crate::model::names::{GroupName, IdentityName, ProfileName};
+use crate::model::names::{GroupName, IdentityName, ProfileName, Vocabulary as _};
 use crate::model::request::RequestSpec;
 
 /// Checks, explains and tests the policies in a folder.
@@ -119,7 +120,10 @@ pub struct ExplainArgs {
     /// Number of active grants of the identity (with --dir)
     #[arg(long, value_name = "NUMBER", requires = "dir")]
     pub active_grants: Option<u32>,
-    /// Age of the identity's sign-in, like 10m (with --dir) [default: none, a token was sent]
+    /// Way by which the identity comes (with --dir) [default: api, or console with --signed-in-ago]
+    #[arg(long, value_name = "WAY", value_parser = vias(), requires = "dir")]
+    pub via: Option<CallerVia>,
+    /// Age of the identity's sign-in, like 10m (with --dir) [default: none, or 0s via console or cli]
     #[arg(long, value_name = "TIME", value_parser = duration::parse, requires = "dir")]
     pub signed_in_ago: Option<Duration>,
     /// Issuer of the identity's token (with --dir) [default: a local user's token]
@@ -146,6 +150,11 @@ fn moment(text: &str) -> Result<String, TimeError> {
         return Ok(text.trim().to_owned());
     }
     Ok(coming.time(&super::zone::now()).to_string())
+}
+
+fn vias() -> impl TypedValueParser<Value = CallerVia> {
+    let named = |name: String| CallerVia::from_name(&name).ok_or("unknown way");
+    PossibleValuesParser::new(CallerVia::ALL.iter().map(|via| via.as_str())).try_map(named)
 }
 
 fn zone(text: &str) -> Result<TimeZone, String> {
@@ -291,7 +300,7 @@ fn explain(config: &Path, args: ExplainArgs) -> anyhow::Result<()> {
         now,
         client: args.from,
         active_grants: args.active_grants.unwrap_or(0),
-        signed_in_ago: args.signed_in_ago,
+        arrival: Arrival::stated(args.via, args.signed_in_ago).map_err(|why| anyhow::anyhow!("--signed-in-ago: {why}"))?,
     };
     let explanation = explained(&policies, &identity, &wish, context);
     render::show(args.folder.printing.output, &as_json(&explanation), |_| told(&explanation))

@@ -14,7 +14,7 @@ use crate::audit::{AuditError, Journal};
 use crate::base::error_chain::display_chain;
 use crate::model::grant::{Grant, GrantChange};
 use crate::model::ids::LogId;
-use crate::model::names::IdentityName;
+use crate::model::names::{EnumOrUnknown, IdentityName};
 use crate::model::request::{Request, RequestOutcome};
 use crate::model::sign_in::SignIn;
 
@@ -179,6 +179,7 @@ impl RequestStepInfo {
             policy_set: self.reasons.policy_set.clone(),
             errors: self.reasons.errors.clone(),
             client: self.reasons.client,
+            via: self.reasons.via.map(EnumOrUnknown::from),
             issuer: request.wish.issuer.clone().filter(|_| asked),
             claims: if asked { request.wish.claims.clone() } else { BTreeMap::new() },
         }))

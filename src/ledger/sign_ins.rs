@@ -64,6 +64,8 @@ pub struct SignedIn {
     pub id: SignInId,
     /// Identity: a local user with its present groups, an issuer's as it was proved.
     pub identity: Identity,
+    /// Place of the sign-in.
+    pub via: SignInVia,
     /// Time of the sign-in.
     pub created_at: Timestamp,
     /// Latest end.
@@ -136,9 +138,24 @@ impl Ledger {
     ) -> Result<SignedIn, SignInRefusal> {
         let hash = token_hash(secret);
         let stored = self.0.sign_ins.lock().by_hash.get(&hash).cloned();
-        let StoredSignIn { sign_in, token_hash, .. } = stored.ok_or(SignInRefusal::Unknown)?;
-        let now = self.0.clock.now();
-        sign_in.check(now, client, limits)?;
+        self.stands_for(stored.ok_or(SignInRefusal::Unknown)?, client, limits)
+    }
+
+    /// Returns the identity of the newest sign-in under a name that is good, from whatever address, without counting that as a use.
+    #[must_use]
+    pub fn newest_sign_in(&self, name: &IdentityName, limits: &SignInLimits) -> Option<SignedIn> {
+        let found: Vec<StoredSignIn> = self.0.sign_ins.lock().of(name).cloned().collect();
+        let good = found.into_iter().filter_map(|stored| {
+            let client = stored.sign_in.client;
+            self.stands_for(stored, client, limits).ok()
+        });
+        good.max_by_key(|signed_in| signed_in.created_at)
+    }
+
+    /// Returns the identity that a sign-in stands for, if it is good for a call from `client`.
+    fn stands_for(&self, stored: StoredSignIn, client: Option<IpAddr>, limits: &SignInLimits) -> Result<SignedIn, SignInRefusal> {
+        let StoredSignIn { sign_in, token_hash, .. } = stored;
+        sign_in.check(self.0.clock.now(), client, limits)?;
         let user = self.0.users.lock().get(&sign_in.identity).cloned();
         let identity = match (&sign_in.issuer, user) {
             (None, Some(user)) if !user.disabled && user.token_hash.is_some() && user.token_hash == token_hash => {
@@ -154,6 +171,7 @@ impl Ledger {
         };
         Ok(SignedIn {
             identity,
+            via: sign_in.via,
             created_at: sign_in.created_at,
             until: sign_in.until(limits),
             id: sign_in.id,

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use super::cache::{Entry, StoredUser};
 use crate::base::secret::Secret;
+use crate::model::arrival::CallerVia;
 use crate::model::grant::Grant;
 use crate::model::ids::{GrantId, RequestId, SignInId};
 use crate::model::names::{GroupName, IdentityName, TargetName};
@@ -193,6 +194,8 @@ pub struct DecisionReasons {
     pub errors: Vec<String>,
     /// Address of the caller, if it came over a network.
     pub client: Option<IpAddr>,
+    /// Way by which the caller came; `None`: no policy was asked.
+    pub via: Option<CallerVia>,
 }
 
 impl ChangeEffect {

@@ -1,5 +1,6 @@
 //! Nouns of the product: names and ids, requests, grants, endings. Pure: nothing here touches a clock, file or socket.
 
+pub mod arrival;
 pub mod ending;
 pub mod grant;
 pub mod ids;

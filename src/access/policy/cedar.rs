@@ -13,6 +13,7 @@ use jiff::tz::TimeZone;
 
 use super::{AccessQuestion, Action, Resource};
 use crate::identity::{Identity, IdentitySource};
+use crate::model::arrival::Arrival;
 use crate::model::names::{GroupName, IdentityName, ProfileName, TargetName};
 use crate::model::request::{Request, RequestSpec};
 
@@ -98,15 +99,15 @@ impl CedarSchema {
             let request = CedarRequest::new(principal, action, resource.clone(), context, Some(&self.schema));
             request.map_err(|error| error.to_string())
         };
-        let mut attributes = self.context(question);
-        let request = match question.context.signed_in_ago {
-            None => request(attributes)?,
-            Some(age) => {
-                let without = attributes.clone();
-                let age = RestrictedExpression::new_long(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
-                attributes.insert("signed_in_ago".to_owned(), age);
-                // No policy of a set from before this attribute can ask for it.
-                request(attributes).or_else(|_| request(without))?
+        let attributes = self.context(question);
+        // No policy of a set from before an attribute can ask for it: the newest are left out first.
+        let mut newer = newer(question.context.arrival);
+        let request = loop {
+            let mut known = attributes.clone();
+            known.extend(newer.iter().cloned());
+            match request(known) {
+                Err(_) if newer.pop().is_some() => {}
+                translated => break translated?,
             }
         };
         let entities = Entities::from_entities(entities, Some(&self.schema)).map_err(|error| error.to_string())?;
@@ -224,6 +225,17 @@ fn entity(entity: EntityUid, attributes: EntityAttributes, parents: Vec<EntityUi
 
 fn string(text: &str) -> RestrictedExpression {
     RestrictedExpression::new_string(text.to_owned())
+}
+
+/// Returns the attributes of an arrival, the newest last.
+fn newer(arrival: Arrival) -> Vec<(String, RestrictedExpression)> {
+    let age = arrival.signed_in_ago.map(|age| {
+        let seconds = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
+        ("signed_in_ago".to_owned(), RestrictedExpression::new_long(seconds))
+    });
+    age.into_iter()
+        .chain([("via".to_owned(), string(arrival.via.as_str()))])
+        .collect()
 }
 
 fn place(wish: &RequestSpec) -> EntityAttributes {

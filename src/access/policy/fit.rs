@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use super::cedar::CedarSchema;
 use super::{AccessQuestion, Action, QuestionContext, Resource};
 use crate::identity::Identity;
+use crate::model::arrival::Arrival;
 use crate::model::request::{Request, RequestSpec};
 
 /// Asks every question, and returns the error of the first that does not fit.
@@ -21,7 +22,7 @@ pub(super) fn check(cedar: &CedarSchema) -> Result<(), String> {
             now: Timestamp::UNIX_EPOCH,
             client: full.then_some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             active_grants: 1,
-            signed_in_ago: full.then_some(Duration::from_secs(1)),
+            arrival: if full { Arrival::FRESH } else { Arrival::TOKEN },
         };
         for action in Action::ALL {
             let resource = match action {

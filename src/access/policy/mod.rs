@@ -22,11 +22,11 @@ pub use words::PolicyVocabulary;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::identity::Identity;
+use crate::model::arrival::Arrival;
 use crate::model::names::{GroupName, nearest};
 use crate::model::request::{Request, RequestSpec};
 
@@ -71,8 +71,8 @@ pub struct QuestionContext {
     pub client: Option<IpAddr>,
     /// Number of grants of the identity that have not ended.
     pub active_grants: u32,
-    /// Age of the sign-in that proved the identity; `None`: a token did.
-    pub signed_in_ago: Option<Duration>,
+    /// Way by which the identity comes, and the age of its sign-in.
+    pub arrival: Arrival,
 }
 
 /// One access question.

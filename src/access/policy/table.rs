@@ -24,6 +24,7 @@ use serde::Deserialize;
 
 use super::{AccessQuestion, Action, Policies, PolicyFile, QuestionContext, RequestVerdict, Resource, notes};
 use crate::identity::{Identity, IdentitySource};
+use crate::model::arrival::{Arrival, CallerVia};
 use crate::model::names::{GroupName, IdentityName, ProfileName, TargetName};
 use crate::model::request::{Request, RequestSpec};
 
@@ -75,8 +76,10 @@ struct TableCase {
     from: Option<IpAddr>,
     #[serde(default)]
     active_grants: u32,
-    /// Age of the sign-in, like `10m`; absent: the identity sends a token.
+    /// Age of the sign-in, like `10m`; absent: the identity has not signed in, or this moment.
     signed_in_ago: Option<String>,
+    /// Way by which the identity comes; absent: it sends a token, or has signed in at the console.
+    via: Option<CallerVia>,
     expect: String,
     by: Option<Vec<String>>,
 }
@@ -169,15 +172,12 @@ fn check(policies: &Policies, case: &TableCase) -> Result<(), String> {
 
 /// Returns the answer of the policies as tables write it, the ids of those that decided, and the reason.
 fn ask(policies: &Policies, case: &TableCase) -> Result<(String, Vec<String>, Option<String>), String> {
+    let age = case.signed_in_ago.as_deref().map(|age| duration("signed_in_ago", age));
     let context = QuestionContext {
         now: time(policies, case.at.as_deref())?,
         client: case.from,
         active_grants: case.active_grants,
-        signed_in_ago: case
-            .signed_in_ago
-            .as_deref()
-            .map(|age| duration("signed_in_ago", age))
-            .transpose()?,
+        arrival: Arrival::stated(case.via, age.transpose()?).map_err(|why| format!("signed_in_ago: {why}"))?,
     };
     let identity = Identity {
         name: case.who.clone(),

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::identity::IdentitySource;
+use crate::model::arrival::CallerVia;
 
 const SCHEMA: &str = include_str!("../../../policies/schema.cedarschema");
 
@@ -65,7 +66,7 @@ fn context() -> QuestionContext {
         now: "2026-08-03T10:00:00Z".parse().unwrap(),
         client: None,
         active_grants: 0,
-        signed_in_ago: None,
+        arrival: Arrival::TOKEN,
     }
 }
 
@@ -554,7 +555,10 @@ fn question() -> impl Strategy<Value = (Identity, Request, Action, QuestionConte
                     now: context().now + jiff::SignedDuration::from_hours(hour),
                     client: client.map(|bits| IpAddr::V4((bits % 3 * 83_886_080 + 167_772_160).into())),
                     active_grants: u32::try_from(hour % 7).unwrap(),
-                    signed_in_ago: (hour % 2 == 0).then_some(Duration::from_secs(seconds)),
+                    arrival: Arrival {
+                        via: CallerVia::ALL[usize::try_from(hour).unwrap() % CallerVia::ALL.len()],
+                        signed_in_ago: (hour % 2 == 0).then_some(Duration::from_secs(seconds)),
+                    },
                 };
                 (who, request(asked), action, context)
             },

@@ -99,7 +99,7 @@ fn an_explanation_reads_like_one() {
         now: "2026-08-03T20:00:00Z".parse().unwrap(),
         client: None,
         active_grants: 0,
-        signed_in_ago: None,
+        arrival: Arrival::TOKEN,
     };
     let mut texts = Vec::new();
     texts.push(told(&explained(&policies, &identity, &wish, context)));

@@ -20,6 +20,7 @@ use crate::base::error_chain::display_chain;
 use crate::base::secret::Secret;
 use crate::gate::frontend::{self, Authenticated, GreetedClient, TokenRefusalError};
 use crate::ledger::LedgerError;
+use crate::model::arrival::CallerVia;
 use crate::model::ending::{Ending, LimitScope, TokenForm};
 use crate::model::grant::Grant;
 use crate::model::ids::GrantId;
@@ -126,7 +127,8 @@ async fn by_token(
     let judge = async |token: Secret<String>| {
         // The client always gets the same error; the refusal's record has the reason.
         let principal = shared.service.prove(&token, Some(address)).await;
-        let principal = principal.map_err(|error| TokenRefusalError::NotAccepted { why: error.to_string() })?;
+        let mut principal = principal.map_err(|error| TokenRefusalError::NotAccepted { why: error.to_string() })?;
+        principal.via = CallerVia::Wire;
         if form == TokenForm::Bearer && !principal.identity.issuer().is_some_and(|issuer| oauth.has_issuer(issuer)) {
             return Err(TokenRefusalError::AnotherIssuer);
         }
