@@ -215,8 +215,8 @@ pub(super) fn as_wish(grant: &Grant, request: Option<&Request>, profile: Profile
     }
 }
 
-/// Returns the reason of a refusal, in words for the caller.
-pub(super) fn why(action: Action, decision: &Decision) -> String {
+/// Returns the reason of a refusal, in words for the caller: the `@advice` of the policies that decided, if they have any.
+pub(super) fn why(action: Action, decision: &Decision, advice: &str) -> String {
     let what = match action {
         Action::Request => "request this",
         Action::AutoApprove => "get this without an approver",
@@ -229,6 +229,9 @@ pub(super) fn why(action: Action, decision: &Decision) -> String {
     };
     if !decision.errors.is_empty() {
         return NOT_EVALUATED.to_owned();
+    }
+    if !advice.is_empty() {
+        return advice.to_owned();
     }
     match decision.policies.as_slice() {
         [] => format!("no policy lets you {what}"),

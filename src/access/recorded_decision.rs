@@ -25,6 +25,8 @@ pub(super) struct RecordedDecision {
     pub(super) client: Option<IpAddr>,
     pub(super) via: CallerVia,
     pub(super) policy_set: Option<String>,
+    /// `@advice` of the policies that decided; empty if they have none.
+    pub(super) advice: String,
 }
 
 impl AccessService {
@@ -60,8 +62,14 @@ impl AccessService {
             resource,
             context: self.context(who),
         };
+        let decision = rules.decide(&question);
+        let advice = rules
+            .policies
+            .as_ref()
+            .map(|policies| policies.advice(decision.policies.iter()));
         RecordedDecision {
-            decision: rules.decide(&question),
+            advice: advice.unwrap_or_default(),
+            decision,
             action,
             who: who.name().clone(),
             client: who.client,
@@ -102,7 +110,7 @@ impl AccessService {
             }
             return Err(AccessError::Denied {
                 action: decided.action,
-                why: decide::why(decided.action, &decided.decision),
+                why: decide::why(decided.action, &decided.decision, &decided.advice),
                 policies: decided.decision.policies.clone(),
             });
         }
@@ -142,6 +150,7 @@ impl AccessService {
             client: Some(client),
             via: CallerVia::Wire,
             policy_set: self.rules().policy_set(),
+            advice: String::new(),
         };
         self.0.journal.note(&decided.event(grant.id().as_str()));
     }

@@ -108,6 +108,7 @@ impl AccessService {
             client: who.client,
             via: who.via,
             policy_set: rules.policy_set(),
+            advice: String::new(),
         };
         let (kind, event) = (
             RefusalKind::Ending(EndingKind::TooManyRequests),

@@ -196,14 +196,16 @@ fn policies_judge_what_is_to_be_given() {
 
 #[test]
 fn a_no_has_words() {
-    let no = |policies: &[&str], errors: &[&str]| {
+    let advised = |policies: &[&str], errors: &[&str], advice: &str| {
         let decision = Decision {
             allowed: false,
             policies: policies.iter().map(|id| (*id).to_owned()).collect(),
             errors: errors.iter().map(|id| (*id).to_owned()).collect(),
         };
-        why(Action::ReadLog, &decision)
+        why(Action::ReadLog, &decision, advice)
     };
+    let no = |policies: &[&str], errors: &[&str]| advised(policies, errors, "");
+    assert_eq!(advised(&["night"], &[], "ask by day"), "ask by day");
     assert_eq!(no(&[], &[]), "no policy lets you read the audit log");
     assert_eq!(no(&["night"], &[]), "policy night does not let you read the audit log");
     assert!(no(&["night"], &["overflow"]).contains("could not be evaluated"));

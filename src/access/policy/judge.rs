@@ -136,24 +136,27 @@ impl Policies {
         format!("no policy permits {name} to {action} this")
     }
 
+    /// Returns the `@advice` of policies; empty if they have none.
+    #[must_use]
+    pub fn advice<'i>(&self, ids: impl Iterator<Item = &'i String>) -> String {
+        let advice: BTreeSet<_> = ids.filter_map(|id| self.notes.get(id)?.advice.as_deref()).collect();
+        advice.into_iter().collect::<Vec<_>>().join("; ")
+    }
+
     /// Returns the reason as [`Self::why`] does; empty if no policy has an `@advice`.
     fn words_for(&self, question: &AccessQuestion<'_>, decision: &Decision) -> String {
         if !decision.errors.is_empty() {
             return NOT_EVALUATED.to_owned();
         }
-        let advice = |ids: &mut dyn Iterator<Item = &String>| {
-            let advice: BTreeSet<_> = ids.filter_map(|id| self.notes.get(id)?.advice.as_deref()).collect();
-            advice.into_iter().collect::<Vec<_>>().join("; ")
-        };
         match decision.policies.as_slice() {
             // Nothing permits: the permits whose conditions failed may say in their `@advice` which.
             [] => {
                 let put = self.cedar.put(question);
                 let near = put.map(|put| self.index.near(question.action, &put)).unwrap_or_default();
-                advice(&mut near.iter())
+                self.advice(near.iter())
             }
             [own] if own == OWN_REQUEST => "you cannot approve or reject your own request; ask another approver".to_owned(),
-            forbids => match advice(&mut forbids.iter()) {
+            forbids => match self.advice(forbids.iter()) {
                 words if words.is_empty() => format!("forbidden by {}", forbids.join(", ")),
                 words => words,
             },
