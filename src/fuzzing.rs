@@ -10,7 +10,9 @@ use std::sync::LazyLock;
 use bytes::BytesMut;
 
 use crate::audit::{self, redact, sql_analysis::SqlAnalysis};
+use crate::base::secret::Secret;
 use crate::base::visible;
+use crate::chat::{ChatSettings, Click};
 use crate::config;
 use crate::gate::sql_filter::SqlFilter;
 use crate::identity;
@@ -32,6 +34,7 @@ pub const TARGETS: &[FuzzTarget] = &[
     ("scram_client", scram_client),
     ("oauth_bearer", oauth_bearer),
     ("jwt", jwt),
+    ("chat_click", chat_click),
     ("lexer", lexer),
     ("redaction", redaction),
     ("log_line", log_line),
@@ -176,6 +179,24 @@ pub fn oauth_bearer(data: &[u8]) {
 /// Reads a token, and claims as those of a token that was verified.
 pub fn jwt(data: &[u8]) {
     identity::read_hostile(data);
+}
+
+/// Reads a click in a chat, as if the chat had signed it.
+pub fn chat_click(data: &[u8]) {
+    let settings = ChatSettings {
+        signing_secret: Secret::new(String::new()),
+        teams: ["T1".to_owned()].into(),
+        users: std::collections::BTreeMap::new(),
+        api_token: None,
+        api: crate::chat::SLACK_API.to_owned(),
+        link: None,
+    };
+    if let Ok(Some(click)) = Click::parse(data, &settings) {
+        assert!(
+            click.user.bytes().all(|byte| byte.is_ascii_alphanumeric()),
+            "it goes into an address"
+        );
+    }
 }
 
 /// Cuts SQL into tokens, reads it, and judges it.

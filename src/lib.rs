@@ -12,6 +12,7 @@
 //! - [`access`]: use cases of requests and grants, the policies that decide them, limits on strangers
 //! - [`database`]: work at the target: connections, roles and privileges, the end of backends
 //! - [`gate`]: client connections: handshake, session, guard rails, counters
+//! - [`chat`]: answers from a chat: signatures, clicks, who has clicked
 //! - [`outbound`]: webhooks about requests and grants, and the log to a syslog receiver
 //! - [`control`]: HTTP API
 //! - [`console`]: the use cases as pages for a browser
@@ -25,6 +26,7 @@ pub mod access;
 pub mod app;
 pub mod audit;
 pub mod base;
+pub mod chat;
 pub mod cli;
 pub mod config;
 pub mod console;

@@ -113,7 +113,7 @@ mod tests {
         let settings = NotifySettings {
             hooks: vec![hook],
             link: None,
-            answers: false,
+            buttons: false,
         };
         let notifier = Notifier::start(&folder.path().join("outbox.sqlite"), settings, clock).unwrap();
         let watching = tokio::spawn(watch(ledger.changes(), ledger.clone(), service.clone(), notifier));

@@ -11,12 +11,14 @@ use super::address::{host_port, joined};
 use super::key::keys;
 use super::reader::TableSection;
 use super::settings::{ConnectionLimits, ControlSettings, GateSettings, LoggingSettings, SessionTable, TlsFiles};
-use super::{access, console, issuers, outbound, targets};
+use super::{access, chat, console, issuers, outbound, targets};
 use crate::audit::{Durability, JournalSettings};
 use crate::base::error_chain::display_chain;
 use crate::base::tls::ServerTls;
+use crate::chat::ChatSettings;
 use crate::gate::frontend::Plaintext;
 use crate::outbound::forward::ForwardSettings;
+use crate::outbound::notify::NotifySettings;
 
 /// Default port of the gate: PostgreSQL's with a leading 7.
 const DEFAULT_PORT: u16 = 7432;
@@ -60,9 +62,7 @@ pub(super) fn read(root: &TableSection<'_>) -> GateSettings {
     let access = root.within("access", access::access);
     let (policy, policies) = root.within("policy", access::policy);
     let (issuers, oauth) = root.within("identity", |table| issuers::read(table, console.address.as_deref()));
-    let notify = root.within("notify", |table| {
-        outbound::notify(table, console.address(control.listen, control.tls))
-    });
+    let (notify, chat) = notify_and_chat(root, console.address(control.listen, control.tls));
     let drain_limit = root.within("drain", drain_limit);
     let logging = root.within("log", LoggingSettings::read);
     let first = || listen.first().map(|address| reachable(*address));
@@ -86,11 +86,21 @@ pub(super) fn read(root: &TableSection<'_>) -> GateSettings {
         issuers,
         oauth: Arc::new(oauth),
         notify,
+        chat,
         forward,
         checkpoint_every,
         drain_limit,
         logging,
     }
+}
+
+/// Reads `[notify]` and `[chat]`: messages have buttons where their answers are taken. `console` is where people open the console.
+fn notify_and_chat(root: &TableSection<'_>, console: Option<String>) -> (NotifySettings, Option<ChatSettings>) {
+    let notify = root.within("notify", |table| outbound::notify(table, console));
+    let present = root.has("chat");
+    let chat = root.within("chat", |table| chat::read(table, present, notify.link.as_deref()));
+    let buttons = chat.is_some();
+    (NotifySettings { buttons, ..notify }, chat)
 }
 
 fn drain_limit(table: &TableSection<'_>) -> Duration {

@@ -7,6 +7,7 @@
 
 mod access;
 mod address;
+mod chat;
 mod console;
 mod files;
 mod gate;

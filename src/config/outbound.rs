@@ -38,7 +38,7 @@ pub(super) fn notify(table: &TableSection<'_>, console: Option<String>) -> Notif
     NotifySettings {
         hooks: hooks.into_iter().flatten().collect(),
         link: link.or(console),
-        answers: false,
+        buttons: false,
     }
 }
 

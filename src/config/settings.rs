@@ -20,6 +20,7 @@ use crate::access::strangers::StrangerLimits;
 use crate::audit;
 use crate::audit::values::ParameterPolicy;
 use crate::base::duration;
+use crate::chat::ChatSettings;
 use crate::database::upstream::Target;
 use crate::gate::frontend::{OauthLogins, Plaintext};
 use crate::identity::IssuerSettings;
@@ -71,6 +72,8 @@ pub struct GateSettings {
     pub oauth: Arc<OauthLogins>,
     /// Webhooks that are notified of requests.
     pub notify: NotifySettings,
+    /// Chat whose users may answer, if one is configured.
+    pub chat: Option<ChatSettings>,
     /// Receiver of the audit log, if one is configured.
     pub forward: Option<ForwardSettings>,
     /// Interval at which the newest checkpoint of the audit log is sent to webhooks that subscribe to it.

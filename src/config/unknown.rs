@@ -48,7 +48,20 @@ pub fn unknown_names(settings: &GateSettings, users: &BTreeMap<IdentityName, BTr
         }
     }
     lines.extend(groups(settings, policies, users));
+    lines.extend(in_chat(settings, users));
     lines
+}
+
+/// The names of the chat's users that no local user has, where all identities are known here.
+fn in_chat(settings: &GateSettings, users: &BTreeMap<IdentityName, BTreeSet<GroupName>>) -> Vec<String> {
+    let named = settings.chat.iter().flat_map(|chat| chat.users.values());
+    let known = users.is_empty() || !settings.issuers.is_empty();
+    let unknown = named.filter(|name| !known && !users.contains_key(*name));
+    let line = |name: &IdentityName| {
+        let meant = meant(name.as_str(), users.keys().map(IdentityName::as_str));
+        format!("chat.users names `{name}`, which is no enabled local user{meant}")
+    };
+    unknown.map(line).collect()
 }
 
 /// The groups of users that no policy names; and those of policies in which nobody is, where all who have groups are known here.

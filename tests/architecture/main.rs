@@ -28,10 +28,11 @@ const LAYERS: &[(&str, &str)] = &[
     ("access", "base model protocol identity audit ledger"),
     ("database", "base model protocol audit ledger"),
     ("gate", "base model protocol audit ledger access database"),
-    ("outbound", "base model audit ledger"),
+    ("chat", "base model"),
+    ("outbound", "base model audit ledger chat"),
     ("control", "base model audit ledger access gate"),
     ("console", "base model audit ledger access gate control"),
-    ("config", "base model identity audit access database gate outbound"),
+    ("config", "base model identity audit access database gate chat outbound"),
     (
         "app",
         "base model identity audit ledger access database gate outbound control console config",
@@ -41,7 +42,7 @@ const LAYERS: &[(&str, &str)] = &[
         "base model identity audit ledger access database gate control config app",
     ),
     ("demo", "base cli"),
-    ("fuzzing", "base protocol identity audit gate config"),
+    ("fuzzing", "base protocol identity audit gate chat config"),
 ];
 
 /// No task, socket, file, clock or randomness: what these need comes as an argument.
@@ -56,6 +57,9 @@ const PURE: &[&str] = &[
     "database/rights",
     "gate/sql_filter",
     "access/policy",
+    "chat/answer",
+    "chat/click",
+    "chat/signature",
 ];
 const IMPURE: &[&str] = &[
     "async ",

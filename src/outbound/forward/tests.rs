@@ -279,7 +279,7 @@ async fn the_newest_checkpoint_is_put_into_the_outbox() {
     let settings = NotifySettings {
         hooks: vec![hook],
         link: None,
-        answers: false,
+        buttons: false,
     };
     let notifier = Notifier::start(&house.dir.path().join("outbox"), settings, house.clock.clone()).unwrap();
     let task = tokio::spawn(checkpoints(house.log().to_owned(), Duration::from_millis(20), notifier));

@@ -5,21 +5,19 @@
 use serde_json::{Value, json};
 
 use super::grant_notice::OFFERED_EXTENSION;
-use super::payload::{clock_time, cut, escaped, quoted, section};
+use super::payload::{clock_time, cut, quoted, section};
 use super::teams::{self, Card};
 use super::{GrantEvent, GrantNotice, MessageFormat};
 use crate::base::{duration, visible};
+use crate::chat::{ChatAction, escaped, with_id};
 use crate::model::ending::prolonging;
 
-/// Action of the button that extends a grant; its value is the grant and the time.
-const EXTEND_ACTION: &str = "extend";
-
-/// Returns the body of a message. `answers` is true if buttons are answered.
-pub(super) fn body(notice: &GrantNotice, format: MessageFormat, link: Option<&str>, answers: bool) -> String {
+/// Returns the body of a message. `buttons` is true where people can answer in the chat.
+pub(super) fn body(notice: &GrantNotice, format: MessageFormat, link: Option<&str>, buttons: bool) -> String {
     let link = link.map(|base| format!("{}/grants/{}", base.trim_end_matches('/'), notice.grant.id()));
     let body = match format {
         MessageFormat::Json => json(notice, link.as_deref()),
-        MessageFormat::Slack => slack(notice, link.as_deref(), answers),
+        MessageFormat::Slack => slack(notice, link.as_deref(), buttons),
         MessageFormat::Teams => teams(notice, link.as_deref()),
     };
     visible::json(&body.to_string()).into_owned()
@@ -36,29 +34,28 @@ fn json(notice: &GrantNotice, link: Option<&str>) -> Value {
     })
 }
 
-fn slack(notice: &GrantNotice, link: Option<&str>, answers: bool) -> Value {
+fn slack(notice: &GrantNotice, link: Option<&str>, buttons: bool) -> Value {
     let text = escaped(&headline(notice));
     let mut details = vec![format!("*{text}*")];
     details.extend(notice.grant.reason().map(|reason| format!("> {}", quoted(reason))));
     details.extend(why(notice).map(|why| format!("Why: {}", quoted(why))));
     details.extend(command(notice).map(|command| format!("`{command}`")));
     let mut blocks = vec![section(&details)];
-    let mut buttons: Vec<Value> = extend_button(notice).filter(|_| answers).into_iter().collect();
-    buttons.extend(link.map(|link| json!({"type": "button", "text": {"type": "plain_text", "text": "Show"}, "url": link})));
-    if !buttons.is_empty() {
-        blocks.push(json!({"type": "actions", "elements": buttons}));
+    let mut elements: Vec<Value> = extend_button(notice).filter(|_| buttons).into_iter().collect();
+    elements.extend(link.map(|link| json!({"type": "button", "text": {"type": "plain_text", "text": "Show"}, "url": link})));
+    if !elements.is_empty() {
+        blocks.push(json!({"type": "actions", "elements": elements}));
     }
     json!({ "text": text, "blocks": blocks })
 }
 
 fn extend_button(notice: &GrantNotice) -> Option<Value> {
-    let by = duration::show(OFFERED_EXTENSION);
     notice.may_be_extended().then(|| {
         json!({
             "type": "button",
-            "text": {"type": "plain_text", "text": "+30 min"},
-            "action_id": EXTEND_ACTION,
-            "value": format!("{} {by}", notice.grant.id()),
+            "text": {"type": "plain_text", "text": format!("+{}", duration::show(OFFERED_EXTENSION))},
+            "action_id": ChatAction::Extend.as_str(),
+            "value": with_id(notice.grant.id().as_str(), OFFERED_EXTENSION),
         })
     })
 }

@@ -9,6 +9,7 @@
 
 mod agenda;
 mod audience;
+mod buttons;
 mod deliver;
 mod grant_notice;
 mod grant_payload;
@@ -56,8 +57,8 @@ pub struct NotifySettings {
     pub hooks: Vec<Webhook>,
     /// Base address of the pages with requests and grants; `/requests/ID` or `/grants/ID` is appended.
     pub link: Option<String>,
-    /// True if buttons in messages are answered.
-    pub answers: bool,
+    /// True if people can answer in a chat, by buttons of its messages.
+    pub buttons: bool,
 }
 
 /// Receiver of notices: `[[notify.webhooks]]`.
@@ -183,8 +184,8 @@ impl Notifier {
         let body = |hook: &Webhook, settings: &NotifySettings| {
             let link = settings.link.as_deref();
             match notice {
-                Notice::Request(notice) => payload::body(notice, &hook.audience, hook.format, link),
-                Notice::Grant(notice) => grant_payload::body(notice, hook.format, link, settings.answers),
+                Notice::Request(notice) => payload::body(notice, &hook.audience, hook.format, link, settings.buttons),
+                Notice::Grant(notice) => grant_payload::body(notice, hook.format, link, settings.buttons),
             }
         };
         self.put(notice.id(), wanted, body).await;

@@ -9,9 +9,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::teams::{self, Card};
-use super::{Audience, EventKind, MessageFormat, RequestNotice};
+use super::{Audience, EventKind, MessageFormat, RequestNotice, buttons};
 use crate::base::duration;
 use crate::base::visible;
+use crate::chat::escaped;
 use crate::model::names::ProfileName;
 use crate::model::request::{Approval, ApprovedBy, Request, RequestOutcome};
 
@@ -20,14 +21,16 @@ const MAX_TEXT_CHARS: usize = 500;
 /// Number of characters of a section. Slack takes 3000, and refuses the whole message if there are more.
 const MAX_SECTION_CHARS: usize = 2900;
 
-/// The body of a message. The requester has no command for it: others approve and review.
-pub(crate) fn body(notice: &RequestNotice, to: &Audience, format: MessageFormat, link: Option<&str>) -> String {
+/// Returns the body of a message; `buttons` is true where people can answer in the chat. The requester has neither command nor
+/// buttons for it: others approve and review.
+pub(crate) fn body(notice: &RequestNotice, to: &Audience, format: MessageFormat, link: Option<&str>, buttons: bool) -> String {
     let request = &notice.request;
     let link = link.map(|base| format!("{}/requests/{}", base.trim_end_matches('/'), request.id));
     let command = command(notice).filter(|_| *to == Audience::Everybody);
+    let buttons = buttons && *to == Audience::Everybody;
     let body = match format {
         MessageFormat::Json => json(notice, link.as_deref(), command.as_deref()),
-        MessageFormat::Slack => slack(notice, link.as_deref(), command.as_deref()),
+        MessageFormat::Slack => slack(notice, link.as_deref(), command.as_deref(), buttons),
         MessageFormat::Teams => teams(notice, link.as_deref(), command.as_deref()),
     };
     visible::json(&body.to_string()).into_owned()
@@ -70,7 +73,7 @@ fn json(notice: &RequestNotice, link: Option<&str>, command: Option<&str>) -> Va
     })
 }
 
-fn slack(notice: &RequestNotice, link: Option<&str>, command: Option<&str>) -> Value {
+fn slack(notice: &RequestNotice, link: Option<&str>, command: Option<&str>, buttons: bool) -> Value {
     let request = &notice.request;
     let wish = &request.wish;
     let mark = if notice.event == EventKind::BreakGlass {
@@ -90,9 +93,14 @@ fn slack(notice: &RequestNotice, link: Option<&str>, command: Option<&str>) -> V
     details.extend(open(notice));
     details.extend(command.map(|command| format!("`{command}`")));
     let mut blocks = vec![section(&details)];
-    if let Some(link) = link {
-        let button = json!({"type": "button", "text": {"type": "plain_text", "text": label(notice, command)}, "url": link});
-        blocks.push(json!({"type": "actions", "elements": [button]}));
+    let mut elements = match notice.event {
+        EventKind::RequestPending if buttons => buttons::of_request(request),
+        _ => Vec::new(),
+    };
+    let label = if elements.is_empty() { label(notice, command) } else { "Show" };
+    elements.extend(link.map(|link| json!({"type": "button", "text": {"type": "plain_text", "text": label}, "url": link})));
+    if !elements.is_empty() {
+        blocks.push(json!({"type": "actions", "elements": elements}));
     }
     json!({ "text": text, "blocks": blocks })
 }
@@ -217,14 +225,6 @@ pub(super) fn cut(text: &str) -> String {
 /// Returns a text in one line, cut and escaped.
 pub(super) fn quoted(text: &str) -> String {
     escaped(&cut(text))
-}
-
-/// Returns a text in one line, with `&`, `<` and `>` escaped as Slack requires ("Formatting text for app surfaces").
-pub(super) fn escaped(text: &str) -> String {
-    visible::visible(text)
-        .replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
 }
 
 fn extent(request: &Request, profile: &ProfileName, window: Duration) -> String {

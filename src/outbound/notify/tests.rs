@@ -86,7 +86,7 @@ fn to(hooks: Vec<Webhook>) -> NotifySettings {
     NotifySettings {
         hooks,
         link: Some("https://gate.example.org/".to_owned()),
-        answers: false,
+        buttons: false,
     }
 }
 
@@ -497,4 +497,32 @@ async fn a_checkpoint_goes_once_to_those_who_name_it() {
     let slack: Value =
         serde_json::from_str(&payload::checkpoint(line, "lg_1.7.checkpoint", now(), MessageFormat::Slack)).unwrap();
     assert!(slack["blocks"][0]["text"]["text"].as_str().unwrap().contains(line), "{slack}");
+}
+
+#[test]
+fn people_answer_by_buttons_where_the_chat_is_known() {
+    let elements = |request: Request, answers| {
+        let body = payload::body(&notice(request), MessageFormat::Slack, Some("https://g"), answers);
+        let body: Value = serde_json::from_str(&body).unwrap();
+        body["blocks"][1]["elements"].as_array().unwrap().clone()
+    };
+    let kinds = |elements: &[Value]| {
+        let kind = |element: &Value| element["action_id"].as_str().unwrap_or("link").to_owned();
+        elements.iter().map(kind).collect::<Vec<_>>()
+    };
+    let buttons = elements(request(1), true);
+    assert_eq!(kinds(&buttons), ["approve", "approve_for", "reject", "link"]);
+    let id = request(1).id.to_string();
+    assert_eq!(buttons[0]["value"], id);
+    let options = buttons[1]["options"].as_array().unwrap().iter();
+    let options: Vec<_> = options.map(|option| option["value"].as_str().unwrap().to_owned()).collect();
+    // Of 90 minutes.
+    assert_eq!(options, ["15m", "30m", "1h"].map(|time| format!("{id} {time}")));
+    let mut short = request(1);
+    short.wish.window = Duration::from_mins(15);
+    assert_eq!(kinds(&elements(short, true)), ["approve", "reject", "link"]);
+    assert_eq!(kinds(&elements(request(1), false)), ["link"]);
+    let mut settled = request(1);
+    settled.outcome = Some(RequestOutcome::Withdrawn { at: now() });
+    assert_eq!(kinds(&elements(settled, true)), ["link"]);
 }

@@ -1,0 +1,103 @@
+//! Answers from a chat: what a call of Slack has to prove, what a click says, who has clicked, and what is told there.
+//!
+//! It decides on no request: the access service does, with the person that this room names.
+//!
+//! INVARIANT: nothing of a call is looked at before its signature; a signed call counts once, and only while its time is within five
+//! minutes of the gate's.
+
+mod answer;
+mod click;
+mod people;
+mod signature;
+mod tell;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::base::clock::Clock;
+use crate::base::secret::Secret;
+use crate::model::names::IdentityName;
+
+pub use answer::{ChatAction, ChatAnswer, with_id};
+pub use click::{Click, ClickError};
+use people::AddressCache;
+pub use people::ChatUserError;
+use signature::ReplayMemory;
+pub use signature::{SIGNATURE_HEADER, SignatureError, TIMESTAMP_HEADER};
+pub use tell::{decided, escaped, refused};
+
+/// Address of Slack's API.
+pub const SLACK_API: &str = "https://slack.com/api";
+/// Maximum number of clicks that are decided at the same time.
+const MAX_ANSWERS: usize = 32;
+
+/// Settings of `[chat]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChatSettings {
+    /// Secret with which the chat signs its calls.
+    pub signing_secret: Secret<String>,
+    /// Workspaces whose members may answer.
+    pub teams: BTreeSet<String>,
+    /// Identities by the ids of the chat's users.
+    pub users: BTreeMap<String, IdentityName>,
+    /// Token with which others are looked up; `None`: they cannot answer.
+    pub api_token: Option<Secret<String>>,
+    /// Base address of the chat's API.
+    pub api: String,
+    /// Base address of the pages with requests, for refusals.
+    pub link: Option<String>,
+}
+
+/// Answers from a chat: the settings in force, and what is remembered beyond them. Cheap to clone.
+#[derive(Clone)]
+pub struct Chat(Arc<ChatInner>);
+
+struct ChatInner {
+    settings: Mutex<Option<Arc<ChatSettings>>>,
+    replays: Mutex<ReplayMemory>,
+    addresses: Mutex<AddressCache>,
+    answering: Arc<Semaphore>,
+    clock: Clock,
+}
+
+impl Chat {
+    /// Creates the state; without settings nobody answers.
+    #[must_use]
+    pub fn new(settings: Option<ChatSettings>, clock: Clock) -> Self {
+        Self(Arc::new(ChatInner {
+            settings: Mutex::new(settings.map(Arc::new)),
+            replays: Mutex::new(ReplayMemory::new(clock.now().as_second())),
+            addresses: Mutex::default(),
+            answering: Arc::new(Semaphore::new(MAX_ANSWERS)),
+            clock,
+        }))
+    }
+
+    /// Replaces the settings, for a reload. Calls that were accepted stay remembered.
+    pub fn renew(&self, settings: Option<ChatSettings>) {
+        *self.0.settings.lock() = settings.map(Arc::new);
+        *self.0.addresses.lock() = AddressCache::default();
+    }
+
+    /// Returns the settings in force; `None`: nobody answers.
+    #[must_use]
+    pub fn settings(&self) -> Option<Arc<ChatSettings>> {
+        self.0.settings.lock().clone()
+    }
+
+    /// Accepts a call that the chat has signed, once: the time and the signature of its headers, and its body.
+    pub fn accept(&self, settings: &ChatSettings, time: &str, signature: &str, body: &[u8]) -> Result<(), SignatureError> {
+        let now = self.0.clock.now().as_second();
+        let call = signature::verified(&settings.signing_secret, time, signature, body, now)?;
+        self.0.replays.lock().accept(&call, now)
+    }
+
+    /// Returns the permit to decide on one click, if not too many are decided already.
+    #[must_use]
+    pub fn answering(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0.answering).try_acquire_owned().ok()
+    }
+}
