@@ -28,8 +28,8 @@ const MAX_CLAIMED_NAME_CHARS: usize = 200;
 #[derive(Debug, thiserror::Error)]
 #[error("{detail}{}", .claimed.as_ref().map(|claimed| format!(" (it claims to be {claimed:?})")).unwrap_or_default())]
 pub struct IdentifyError {
-    claimed: Option<String>,
-    detail: String,
+    pub(super) claimed: Option<String>,
+    pub(super) detail: String,
 }
 
 impl IdentifyError {

@@ -12,6 +12,7 @@ mod approve;
 mod approvers;
 mod awaited;
 mod caller;
+mod chat;
 mod decide;
 mod explain;
 mod grants;
@@ -64,6 +65,7 @@ use approvers::ApproverCache;
 pub use approvers::Approvers;
 use awaited::Awaited;
 pub use caller::{Caller, CallerStanding};
+pub use chat::ChatPerson;
 pub use explain::{ExplanationView, HypotheticalQuestion, QuestionSubject, RemedyView, VerdictView};
 pub use identify::IdentifyError;
 pub use local_path::local_path;
@@ -296,6 +298,9 @@ pub enum AccessError {
     /// The operation is only for persons, and the admin token identifies none.
     #[error("this call needs the token of a person or a pipeline, not the admin token")]
     NoPerson,
+    /// A chat names nobody who can answer from it; the text says why and what to do.
+    #[error("{0}")]
+    NotInChat(String),
     /// A browser came back from a provider without a sign-in that it has begun.
     #[error("this sign-in was not begun in this browser, or it took longer than ten minutes")]
     NoSuchState,

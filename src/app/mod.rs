@@ -50,6 +50,7 @@ use crate::base::diagnostics::Diagnostics;
 use crate::base::error_chain::display_chain;
 use crate::base::supervision::{Supervisor, ThreadEnd, restarted};
 use crate::base::tls::TlsError;
+use crate::chat::Chat;
 use crate::config::{self, ControlSettings, GateSettings};
 use crate::console;
 use crate::control::{self, AdminToken, Listeners};
@@ -79,6 +80,7 @@ pub struct RunningGate {
     builder: build::ReloadBuilder,
     access: ActivePolicies,
     notifier: Notifier,
+    chat: Chat,
     /// Definitions of the profiles that are checked for drift.
     looks: watch::Sender<drift::DriftTargets>,
     diagnostics: Diagnostics,
@@ -128,6 +130,7 @@ impl RunningGate {
         let changes = ledger.changes();
         let outbox = settings.state_dir.join("outbox.sqlite");
         let notifier = Notifier::start(&outbox, settings.notify.clone(), clock.clone())?;
+        let chat = Chat::new(settings.chat.clone(), clock.clone());
         let access = ActivePolicies::start(&settings, journal.clone()).await?;
         let refusals = RefusalLog::new(journal.clone(), clock.clone());
         let service = AccessService::new(
@@ -173,6 +176,7 @@ impl RunningGate {
             builder,
             access,
             notifier,
+            chat,
             diagnostics,
             supervisor,
             vitals,
@@ -293,6 +297,7 @@ impl RunningGate {
             audit_dir: self.settings.audit.dir.clone(),
             clock: self.shared.clock.clone(),
             token,
+            chat: self.chat.clone(),
             strangers: self.builder.strangers.beside(control::strangers(self.places.callers)),
             profiles,
             target_state: Box::new(move |target| rooms.rules.borrow().targets.get(target).cloned()),

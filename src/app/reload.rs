@@ -31,6 +31,7 @@ impl RunningGate {
         self.looks.send_replace(looks);
         self.shared.quotas.set_limits(settings.limits.quota());
         self.notifier.renew(settings.notify.clone());
+        self.chat.renew(settings.chat.clone());
         inspect::warn_of_shared_accounts(&settings);
         self.settings = settings;
         self.reloaded(true, detail.clone()).await;

@@ -137,7 +137,7 @@ pub async fn settle(
             client.proved(&caller, &hold);
             if changes(request.method()) {
                 request = match whole(request).await {
-                    Ok(request) => request,
+                    Ok((parts, body)) => Request::from_parts(parts, body.into()),
                     Err(refused) => return refused,
                 };
                 // The body may have come long after the head that proved the caller.
@@ -163,7 +163,7 @@ pub async fn settle(
 }
 
 /// Returns the request with all of its body, or the answer to one whose body is too long or too slow.
-async fn whole(request: Request) -> Result<Request, Response> {
+pub(super) async fn whole(request: Request) -> Result<(Parts, Bytes), Response> {
     let (parts, body) = request.into_parts();
     let reading = Bytes::from_request(Request::from_parts(parts.clone(), body), &());
     let slow = || ApiError::Malformed(format!("the body did not come within {} s", MAX_BODY_TIME.as_secs()));
@@ -171,7 +171,7 @@ async fn whole(request: Request) -> Result<Request, Response> {
     let body = read
         .map_err(|_| slow().into_response())?
         .map_err(|error| ApiError::Malformed(error.body_text()).into_response())?;
-    Ok(Request::from_parts(parts, body.into()))
+    Ok((parts, body))
 }
 
 fn is_by_cookie(gate: &ControlContext, headers: &HeaderMap, client: &CallOrigin) -> bool {
@@ -264,7 +264,7 @@ async fn by_cookie(
 }
 
 /// Counts the records of a person's call against that person's share of the log. Returns the time to hold the answer back.
-fn wait_of(caller: &Caller, gate: &ControlContext) -> Duration {
+pub(super) fn wait_of(caller: &Caller, gate: &ControlContext) -> Duration {
     let Caller::Person(person, _) = caller else {
         return Duration::ZERO;
     };

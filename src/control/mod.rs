@@ -2,11 +2,12 @@
 //!
 //! It keeps no state of its own: grants belong to the ledger, sessions to the registry, records to the audit log.
 //!
-//! INVARIANT: nothing under `/v1` is answered to an unauthenticated caller, and every change goes through the access service,
-//! which has it recorded first.
+//! INVARIANT: nothing under `/v1` is answered to an unauthenticated caller (a chat signs its calls), and every change goes through
+//! the access service, which has it recorded first.
 
 mod authenticate;
 mod calls;
+mod chat;
 mod connection;
 mod evidence;
 mod files;
@@ -48,6 +49,7 @@ use crate::access::strangers::Strangers;
 use crate::audit::Journal;
 use crate::base::clock::Clock;
 use crate::base::tls::ServerTlsCell;
+use crate::chat::Chat;
 use crate::gate::session::{SessionRegistry, TargetState};
 use crate::model::names::TargetName;
 
@@ -78,6 +80,8 @@ pub struct ControlContext {
     pub clock: Clock,
     /// Token that identifies operators.
     pub token: AdminToken,
+    /// Answers from a chat.
+    pub chat: Chat,
     /// Unauthenticated TCP callers. Their failures are counted together with the failed logins of the wire.
     pub strangers: Strangers,
     /// Lookup of a target of the configuration in force, with the roles of its grants.

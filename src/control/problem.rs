@@ -271,6 +271,7 @@ fn access(error: &AccessError) -> ProblemClass {
             .with("send a user's token (created by `tidegate user add`) or a token of a trusted issuer"),
         AccessError::ForOneself => class(StatusCode::FORBIDDEN, "for-oneself", "Forbidden for yourself")
             .with("request access (`tidegate request`), or ask another operator"),
+        AccessError::NotInChat(_) => class(StatusCode::FORBIDDEN, "not-in-chat", "Forbidden from chat"),
         AccessError::NoSuchState => class(StatusCode::FORBIDDEN, "no-such-state", "Forbidden: no such sign-in")
             .with("sign in again from the gate's own page, at the address where it comes back to (`console.address`)"),
         AccessError::NoSuchDevice => class(StatusCode::FORBIDDEN, "no-such-device", "Forbidden: no such sign-in")

@@ -1,6 +1,6 @@
 //! Listeners of the control API, and its routing.
 //!
-//! Everything under `/v1` needs a token, on the Unix socket too; health and metrics do not.
+//! Everything under `/v1` needs a token, on the Unix socket too (a chat's signature is one); health and metrics do not.
 
 use std::future::Future;
 use std::io;
@@ -28,7 +28,7 @@ use super::long_poll::LongPollLimiter;
 use super::openapi::{self, ApiDocument, RenderedDocument};
 use super::problem::ApiError;
 use super::routes::{
-    audit, clock, events, grants, policy, providers, reload, requests, sessions, sign_ins, status, targets, terminals, users,
+    audit, chat, clock, events, grants, policy, providers, reload, requests, sessions, sign_ins, status, targets, terminals, users,
 };
 use super::{ControlContext, evidence, files, log, routes, verification};
 use crate::base::tls::ServerTlsCell;
@@ -244,7 +244,7 @@ fn authenticated() -> OpenApiRouter<Arc<ControlContext>> {
         .routes(routes!(openapi::openapi))
 }
 
-/// Returns the calls that everybody may make.
+/// Returns the calls that everybody may make, or that prove themselves.
 fn open() -> OpenApiRouter<Arc<ControlContext>> {
     OpenApiRouter::new()
         .routes(routes!(health))

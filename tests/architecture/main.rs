@@ -30,12 +30,12 @@ const LAYERS: &[(&str, &str)] = &[
     ("gate", "base model protocol audit ledger access database"),
     ("chat", "base model"),
     ("outbound", "base model audit ledger chat"),
-    ("control", "base model audit ledger access gate"),
+    ("control", "base model audit ledger access gate chat"),
     ("console", "base model audit ledger access gate control"),
     ("config", "base model identity audit access database gate chat outbound"),
     (
         "app",
-        "base model identity audit ledger access database gate outbound control console config",
+        "base model identity audit ledger access database gate chat outbound control console config",
     ),
     (
         "cli",
@@ -95,6 +95,11 @@ const UNWATCHED: &[(&str, usize, &str)] = &[
     ),
     ("audit/follow.rs", 1, "one answer"),
     ("control/listen.rs", 2, "one connection each"),
+    (
+        "control/routes/chat.rs",
+        1,
+        "one click in a chat; whoever clicked sees that nothing came of it",
+    ),
     ("identity/jwks.rs", 1, "one fetch of an issuer's keys"),
     ("ledger/commit.rs", 1, "one change, which is awaited"),
     ("database/provision/connection.rs", 1, "one connection"),

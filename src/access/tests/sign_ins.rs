@@ -1,6 +1,7 @@
 //! Sign-ins as policies see them, and as callers make and end them.
 
 use super::*;
+use crate::model::arrival::CallerVia;
 use crate::model::sign_in::{SignInLimits, SignInVia};
 
 /// Break-glass and approvals of writing want a sign-in of the last quarter of an hour.
@@ -12,6 +13,13 @@ unless { context has signed_in_ago && context.signed_in_ago < 900 };
 forbid (principal, action == Tidegate::Action::"approve", resource)
 when { resource.profile == "read-write" }
 unless { context has signed_in_ago && context.signed_in_ago < 900 };
+"#;
+
+/// Writing is not approved in a chat.
+const NOT_IN_CHAT: &str = r#"
+@id("not-in-chat") @advice("approve it at the console")
+forbid (principal, action == Tidegate::Action::"approve", resource)
+when { resource.profile == "read-write" && context has via && context.via == "slack" };
 "#;
 
 impl Bench {
@@ -234,4 +242,47 @@ async fn a_terminal_comes_once_in_time_with_its_own_verifier() {
         let refused = bench.service.let_terminal_in(&ana, challenge);
         assert!(matches!(refused, Err(AccessError::Invalid(_))), "{challenge}");
     }
+}
+
+/// An identity of an issuer answers from a chat with the groups of its sign-in, and only while that is good.
+#[tokio::test]
+async fn an_issuers_identity_answers_from_a_chat_while_it_is_signed_in() {
+    let bench = Bench::new();
+    let (issuers, sign) = issuer(bench.folder.path());
+    let mut rules = testing::rules(Some(policies(&format!("{POLICIES}{NOT_IN_CHAT}"))));
+    rules.issuers = Arc::new(issuers);
+    bench.rules.send_replace(Arc::new(rules));
+    let bo = ChatPerson::Named("bo".parse().unwrap());
+    let unknown = bench.service.identify_in_chat(&bo, "slack:U1").await.unwrap_err().to_string();
+    assert!(unknown.contains("sign in at the console"), "{unknown}");
+    let bos = bench.bearer(sign("bo")).await;
+    let signed_in = bench.signed_in(&bos).await;
+    let who = bench.service.identify_in_chat(&bo, "slack:U1").await.unwrap();
+    assert_eq!(who.identity, bos.person().unwrap().identity);
+    assert_eq!((who.via, who.client, who.sign_in.as_ref()), (CallerVia::Slack, None, None));
+    // The way is what policies see of it.
+    let ana = bench.caller("ana", &["qa"]).await;
+    let asked = bench
+        .service
+        .submit(ana.person().unwrap(), asked("orders", "read-write"))
+        .await
+        .unwrap();
+    let approve = async |who: &Principal| {
+        bench
+            .service
+            .approve(who, &asked.request.id, NarrowedRequest::default(), None)
+            .await
+    };
+    let refused = approve(&who).await.unwrap_err().to_string();
+    assert!(refused.contains("approve it at the console"), "{refused}");
+    assert_eq!(approve(signed_in.person().unwrap()).await.unwrap().status, "approved");
+    let id = signed_in.person().unwrap().sign_in.clone().unwrap().id;
+    bench.service.end_sign_in(&signed_in, &id).await.unwrap();
+    assert!(bench.service.identify_in_chat(&bo, "slack:U1").await.is_err());
+    let vias: Vec<_> = bench
+        .requests_changed()
+        .into_iter()
+        .map(|step| step.via.unwrap().to_string())
+        .collect();
+    assert_eq!(vias, ["api", "console"]);
 }

@@ -1,9 +1,11 @@
 //! Paths of the control API, one file per resource: each handler parses its request, makes one call, and answers with a body of
 //! [`super::model`].
 //!
-//! The caller is identified before a handler runs ([`mod@super::authenticate`]); the access service decides what is permitted.
+//! The caller is identified before a handler runs ([`mod@super::authenticate`]), but by [`chat`] itself; the access service decides
+//! what is permitted.
 
 pub(super) mod audit;
+pub(super) mod chat;
 pub(super) mod clock;
 pub(super) mod events;
 pub(super) mod grants;

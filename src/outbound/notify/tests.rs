@@ -68,7 +68,7 @@ fn outcome(outcome: RequestOutcome) -> RequestNotice {
 
 /// As a channel gets it.
 fn body_of(notice: &RequestNotice, format: MessageFormat, link: Option<&str>) -> String {
-    payload::body(notice, &Audience::Everybody, format, link)
+    payload::body(notice, &Audience::Everybody, format, link, false)
 }
 
 fn hook(name: &str, url: &str) -> Webhook {
