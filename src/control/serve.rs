@@ -255,6 +255,7 @@ fn open() -> OpenApiRouter<Arc<ControlContext>> {
         .routes(routes!(providers::device))
         .routes(routes!(providers::finish))
         .routes(routes!(terminals::finish))
+        .routes(routes!(chat::slack))
 }
 
 /// Returns the calls of browsers that sign in with a provider, for whoever makes pages of their problems.

@@ -34,7 +34,7 @@ fn text(file: &str) -> String {
 /// A folder with the password files that the examples name.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
-    for name in ["orders.password", "gate.password", "oidc.secret"] {
+    for name in ["orders.password", "gate.password", "oidc.secret", "slack.secret"] {
         fs::write(folder.path().join(name), "secret\n").expect("a file");
     }
     folder

@@ -8,6 +8,7 @@
 //! - `audit_fails`: a log that cannot be written stops statements, and nothing else for longer than that
 //! - `cancel`: Ctrl-C, and whose statement it stops
 //! - `changes`: extend, shorten, revoke, warnings: what reaches a session that runs
+//! - `chat`: a waiting login gets in by a click in a chat
 //! - `commands`: the program at a shell: quiet, warnings that stop nothing, words completed by bash
 //! - `console`: two people in browsers: ask, approve, connect by the card, be revoked
 //! - `deadline`: two hundred sessions of one grant end at one time
@@ -75,6 +76,7 @@ mod audit_fails;
 mod browser;
 mod cancel;
 mod changes;
+mod chat;
 mod commands;
 mod console;
 mod deadline;
