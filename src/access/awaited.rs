@@ -82,10 +82,7 @@ fn find<G, T>(places: &VecDeque<Place<G, T>>, secrets: &[&str], now: Timestamp) 
 
 fn key(secrets: &[&str]) -> [u8; 32] {
     let parts = secrets.iter().map(|secret| Sha256::digest(secret.as_bytes()));
-    parts
-        .fold(Sha256::new(), |whole, part| whole.chain_update(part))
-        .finalize()
-        .into()
+    parts.fold(Sha256::new(), Sha256::chain_update).finalize().into()
 }
 
 #[cfg(test)]

@@ -28,7 +28,8 @@ use super::long_poll::LongPollLimiter;
 use super::openapi::{self, ApiDocument, RenderedDocument};
 use super::problem::ApiError;
 use super::routes::{
-    audit, chat, clock, events, grants, policy, providers, reload, requests, sessions, sign_ins, status, targets, terminals, users,
+    audit, chat, clock, events, grants, policy, providers, reload, requests, sessions, sign_ins, status, targets, terminals,
+    users,
 };
 use super::{ControlContext, evidence, files, log, routes, verification};
 use crate::base::tls::ServerTlsCell;

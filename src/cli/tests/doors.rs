@@ -118,8 +118,14 @@ impl Table {
     }
 
     fn notice(&mut self, notice: &RequestNotice) {
-        let body: Value =
-            serde_json::from_str(&notify::message(notice, &Audience::Everybody, MessageFormat::Slack, None, false)).unwrap();
+        let body: Value = serde_json::from_str(&notify::message(
+            notice,
+            &Audience::Everybody,
+            MessageFormat::Slack,
+            None,
+            false,
+        ))
+        .unwrap();
         let text = body["blocks"][0]["text"]["text"].as_str().expect("a text");
         let _ = writeln!(self.0, "chat           {}", text.replace('\n', "\n               "));
     }

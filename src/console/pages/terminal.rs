@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use super::show;
 use crate::access::is_challenge;
 use crate::console::answer::PageAnswer;
-use crate::console::form::{self, Fields, QueryFields};
+use crate::console::form::{self, FormFields, QueryFields};
 use crate::console::templates::frame::Frame;
 use crate::console::templates::text::shown;
 use crate::console::templates::time;
@@ -33,7 +33,7 @@ pub(in crate::console) async fn page(call: Call, query: QueryFields) -> PageAnsw
 }
 
 /// Lets the program in, and sends the browser to it. It is a page and no redirect: a form may lead to this console only.
-pub(in crate::console) async fn let_in(call: Call, fields: Fields) -> PageAnswer {
+pub(in crate::console) async fn let_in(call: Call, fields: FormFields) -> PageAnswer {
     let TerminalView { port, state, terminal } = asked(&fields)?;
     let code = call.gate.service.let_terminal_in(&call.caller, &terminal.challenge)?;
     let way = form::path(
@@ -51,7 +51,7 @@ pub(in crate::console) async fn let_in(call: Call, fields: Fields) -> PageAnswer
     Ok(show(&call, &QueryFields::default(), frame, &body))
 }
 
-fn asked(fields: &Fields) -> Result<TerminalView, ApiError> {
+fn asked(fields: &FormFields) -> Result<TerminalView, ApiError> {
     let missing = || ApiError::Malformed("the address is not whole; open the one that the terminal shows".to_owned());
     let port = fields.parsed::<u16>("port")?.filter(|port| *port != 0);
     let challenge = fields.owned("challenge").filter(|challenge| is_challenge(challenge));

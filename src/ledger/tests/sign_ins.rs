@@ -23,12 +23,13 @@ fn limits() -> SignInLimits {
 
 impl Bench {
     fn new_sign_in(&self, identity: Identity) -> NewSignIn {
+        let now = self.clock.now();
         NewSignIn {
             identity,
             via: SignInVia::Console,
             client: Some(CLIENT),
-            proved_at: self.clock.now(),
-            expires_at: self.clock.now() + limits().longest,
+            proved_at: now,
+            expires_at: now + limits().longest,
         }
     }
 

@@ -502,7 +502,13 @@ async fn a_checkpoint_goes_once_to_those_who_name_it() {
 #[test]
 fn people_answer_by_buttons_where_the_chat_is_known() {
     let elements = |request: Request, answers| {
-        let body = payload::body(&notice(request), MessageFormat::Slack, Some("https://g"), answers);
+        let body = payload::body(
+            &notice(request),
+            &Audience::Everybody,
+            MessageFormat::Slack,
+            Some("https://g"),
+            answers,
+        );
         let body: Value = serde_json::from_str(&body).unwrap();
         body["blocks"][1]["elements"].as_array().unwrap().clone()
     };

@@ -108,7 +108,7 @@ fn each_state_of_a_request_in_teams() {
         (break_glass(), person),
     ];
     let shown = shown.map(|(notice, to)| {
-        let body = payload::body(&notice, &to, MessageFormat::Teams, Some("https://g"));
+        let body = payload::body(&notice, &to, MessageFormat::Teams, Some("https://g"), true);
         serde_json::from_str::<Value>(&body).unwrap()
     });
     insta::assert_json_snapshot!(shown);
