@@ -27,7 +27,7 @@ use people::AddressCache;
 pub use people::ChatUserError;
 use signature::ReplayMemory;
 pub use signature::{SIGNATURE_HEADER, SignatureError, TIMESTAMP_HEADER};
-pub use tell::{decided, escaped, refused};
+pub use tell::{decided, escaped, escaped_start, refused};
 
 /// Address of Slack's API.
 pub const SLACK_API: &str = "https://slack.com/api";

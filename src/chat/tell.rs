@@ -21,10 +21,29 @@ const SLACK_HOSTS: (&str, &str) = ("slack.com", "hooks.slack.com");
 /// Returns a text in one line, with `&`, `<` and `>` escaped as Slack requires ("Formatting text for app surfaces").
 #[must_use]
 pub fn escaped(text: &str) -> String {
-    visible::visible(text)
-        .replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
+    escaped_start(text, usize::MAX)
+}
+
+/// Escapes as [`escaped`] does, and truncates after `most` characters of what that makes.
+#[must_use]
+pub fn escaped_start(text: &str, most: usize) -> String {
+    let (mut shown, mut room) = (String::new(), most);
+    for character in visible::start(text, most).chars() {
+        let mut same = [0; 4];
+        let piece = match character {
+            '&' => "&amp;",
+            '<' => "&lt;",
+            '>' => "&gt;",
+            _ => character.encode_utf8(&mut same),
+        };
+        let Some(left) = room.checked_sub(piece.chars().count()) else {
+            shown.push('…');
+            break;
+        };
+        room = left;
+        shown.push_str(piece);
+    }
+    shown
 }
 
 /// Returns the message with the button and what came of it; without its buttons, if nothing is left to decide.

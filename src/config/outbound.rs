@@ -59,7 +59,8 @@ fn webhook(table: &TableSection<'_>, names: &mut BTreeSet<String>) -> Option<Web
         /// Format of the messages; `slack` is for Slack and compatible receivers, `teams` for webhooks of Workflows in Microsoft
         /// Teams.
         format = |key| key.one_of(FORMATS).or(MessageFormat::Json);
-        /// Person that the receiver belongs to: it gets only what concerns them, and nothing that they did themselves.
+        /// Person that the receiver belongs to: it gets only what concerns them, and nothing that they did themselves,
+        /// except break-glass, so that they notice if somebody uses their name.
         identity = |key| key.parsed("name", str::parse::<IdentityName>).or_none("none");
         /// Events that are sent; `request_without_approver`: no enabled identity may approve it; those of grants and `checkpoint`
         /// are sent only where they are named. With `identity`: of the requests and grants of this person.

@@ -17,7 +17,7 @@ mod words;
 pub use kind::{EndingKind, FateKind};
 pub use scope::{HeldBack, HeldBackBy, LimitScope};
 pub use target::TargetRefusal;
-pub(crate) use words::prolonging;
+pub(crate) use words::{OFFERED_EXTENSION, prolonging};
 
 use std::time::Duration;
 

@@ -8,11 +8,14 @@ use jiff::Timestamp;
 
 use super::EndingKind as Kind;
 use super::{EndedBy, Ending, EndingText, HeldBack, IDENTITY_DISABLED, OptionsFault, ParameterRule, TokenForm};
+use crate::base::duration;
 use crate::base::visible::visible;
 use crate::model::ids::GrantId;
 
 /// SQLSTATE of an unknown setting, as the server reports it.
 const UNDEFINED_OBJECT: &str = "42704";
+/// Extension that a holder is offered when the end is near.
+pub(crate) const OFFERED_EXTENSION: Duration = Duration::from_mins(30);
 /// Remedy of a revocation.
 const ASK_REVOKER: &str = "ask the person who revoked it, or request a new grant";
 /// Remedy of a connection in clear text.
@@ -401,9 +404,10 @@ pub(super) fn span(duration: Duration) -> String {
 
 /// Returns the command that extends a live grant: its owner's if it came from a request, else the operator's.
 pub(crate) fn prolonging(grant: &GrantId, requested: bool) -> String {
+    let by = duration::show(OFFERED_EXTENSION);
     if requested {
-        format!("tidegate extend {grant} --by 30m")
+        format!("tidegate extend {grant} --by {by}")
     } else {
-        format!("ask the gate's operator (tidegate grant extend {grant} --by 30m)")
+        format!("ask the gate's operator (tidegate grant extend {grant} --by {by})")
     }
 }

@@ -1,6 +1,9 @@
 //! People that a receiver belongs to, and what they are told. Pure.
 //!
-//! INVARIANT: the receiver of a person gets only what concerns that person, and nothing that they did themselves.
+//! INVARIANT: the receiver of a person gets only what concerns that person, and nothing that they did themselves, except
+//! break-glass: they notice by it that somebody uses their name.
+
+use jiff::Timestamp;
 
 use super::{EventKind, GrantNotice, RequestNotice};
 use crate::model::names::IdentityName;
@@ -25,6 +28,14 @@ pub enum Audience {
 }
 
 impl Audience {
+    /// Returns the person, if it is one.
+    pub(super) fn person(&self) -> Option<&str> {
+        match self {
+            Self::Everybody => None,
+            Self::Person(person) => Some(person.as_str()),
+        }
+    }
+
     /// Returns true if a notice is for this audience.
     pub(super) fn is_told(&self, notice: &Notice) -> bool {
         match self {
@@ -53,6 +64,15 @@ impl Notice {
         }
     }
 
+    /// Returns the time of the event.
+    #[must_use]
+    pub fn at(&self) -> Timestamp {
+        match self {
+            Self::Request(notice) => notice.at,
+            Self::Grant(notice) => notice.at(),
+        }
+    }
+
     fn owner(&self) -> &IdentityName {
         match self {
             Self::Request(notice) => &notice.request.wish.identity,
@@ -76,5 +96,11 @@ impl Notice {
 impl From<RequestNotice> for Notice {
     fn from(notice: RequestNotice) -> Self {
         Self::Request(notice)
+    }
+}
+
+impl From<GrantNotice> for Notice {
+    fn from(notice: GrantNotice) -> Self {
+        Self::Grant(notice)
     }
 }

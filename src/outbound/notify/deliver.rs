@@ -59,19 +59,21 @@ impl WebhookSender {
             self.bell.notified().await;
             return Ok(());
         };
-        if message.next_at > self.clock.now() {
-            self.clock.sleep_until(message.next_at).await;
+        let (hook, notice) = (&self.hook.name, &message.id);
+        if self.hook.audience.person() != message.person.as_deref() {
+            tracing::warn!(hook, %notice, "a message was for those to whom this webhook belonged before, and is given up");
+            return self.given_up(&message).await;
         }
+        self.wait_until_due(&message).await;
         let trouble = match self.deliver(way, &message).await {
             Ok(()) => return self.outbox.done(message.seq).await,
             Err(trouble) => trouble,
         };
-        let (hook, notice, now) = (&self.hook.name, &message.id, self.clock.now());
         match trouble {
             DeliveryError::Lasting(reason) => tracing::error!(hook, %notice, reason, "a webhook was refused and is given up"),
             DeliveryError::Passing(reason, retry_after) => {
                 let wait = self.wait(message.attempts, retry_after);
-                let next_at = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
+                let next_at = self.clock.now().saturating_add(wait).unwrap_or(Timestamp::MAX);
                 if next_at.duration_since(message.made_at) <= self.pace.give_up {
                     tracing::warn!(hook, %notice, reason, "a webhook cannot be delivered; trying again");
                     return self.outbox.failed(message.seq, next_at).await;
@@ -79,8 +81,19 @@ impl WebhookSender {
                 tracing::error!(hook, %notice, reason, "a webhook cannot be delivered and is given up");
             }
         }
+        self.given_up(&message).await
+    }
+
+    async fn given_up(&self, message: &OutboxMessage) -> Result<(), OutboxError> {
         self.lost.fetch_add(1, Ordering::Relaxed);
         self.outbox.done(message.seq).await
+    }
+
+    /// Waits until a retry is due; a first attempt is at once. The wait is monotonic: gate time may be set back meanwhile.
+    async fn wait_until_due(&self, message: &OutboxMessage) {
+        if message.attempts > 0 {
+            tokio::time::sleep(retry_wait(message.next_at, self.clock.now())).await;
+        }
     }
 
     async fn deliver(&self, way: &mut Option<(Client, Url)>, message: &OutboxMessage) -> Result<(), DeliveryError> {
@@ -142,6 +155,12 @@ impl WebhookSender {
         let wait = wait.checked_mul(part).map_or(wait, |wait| wait / 256);
         SignedDuration::try_from(wait.max(Duration::from_millis(1))).unwrap_or(SignedDuration::MAX)
     }
+}
+
+/// Returns the wait for a retry, no longer than a receiver can ask for: its time may be from before gate time was set back.
+fn retry_wait(next_at: Timestamp, now: Timestamp) -> Duration {
+    let wait = Duration::try_from(next_at.duration_since(now)).unwrap_or_default();
+    wait.min(MAX_RETRY_AFTER)
 }
 
 /// Returns `t=SECONDS,v1=HEX`: HMAC-SHA256 over the seconds, a dot, and the body.
@@ -215,6 +234,15 @@ mod tests {
         }
         assert_eq!(asked(500, &[(RETRY_AFTER, "20")]), None);
         assert_eq!(asked(429, &[]), None);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_puts_off_no_retry_for_long() {
+        let now: Timestamp = "2026-11-28T12:00:00Z".parse().unwrap();
+        for (seconds, expected) in [(-5, 0), (0, 0), (300, 300), (21_600, 3_600)] {
+            let wait = retry_wait(now + SignedDuration::from_secs(seconds), now);
+            assert_eq!(wait.as_secs(), expected, "{seconds}");
+        }
     }
 
     #[test]

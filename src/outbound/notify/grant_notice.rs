@@ -6,14 +6,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::EventKind;
+use crate::model::ending::OFFERED_EXTENSION;
 use crate::model::grant::{Grant, GrantChange, GrantState, Revocation, apply};
 
 /// Time before the end of a window at which its end is told.
-const ENDING_NOTICE: Duration = Duration::from_mins(5);
+const ENDING_LEAD_TIME: Duration = Duration::from_mins(5);
 /// Minimum length of a window whose end is told beforehand: of a shorter one the notice would come while it is still young.
-const MIN_TOLD_WINDOW: Duration = Duration::from_mins(10);
-/// Extension that a receiver is offered.
-pub(super) const OFFERED_EXTENSION: Duration = Duration::from_mins(30);
+const MIN_TOLD_WINDOW_LENGTH: Duration = Duration::from_mins(10);
 
 /// Event of a grant, to be sent to receivers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +46,8 @@ pub enum GrantEvent {
 }
 
 impl GrantNotice {
-    /// Returns the notice that follows from the state of a grant at `now`, if one does. A grant that lapses unused has none.
+    /// Returns the notice that follows from the state of a grant at `now`, if one does. A grant that lapses unused has none, and a
+    /// revocation after the end none of its own: it only keeps the grant ended when the clock is set back.
     #[must_use]
     pub fn of(grant: &Arc<Grant>, now: Timestamp) -> Option<Self> {
         let event = match grant.status(now) {
@@ -55,6 +55,7 @@ impl GrantNotice {
                 GrantEvent::Ending { until }
             }
             GrantState::Expired { until } => GrantEvent::Over { until },
+            GrantState::Revoked { at } if at >= grant.until().unwrap_or(grant.activate_by()) => return None,
             GrantState::Revoked { at } if grant.given_back() => GrantEvent::GivenBack { at },
             GrantState::Revoked { .. } => GrantEvent::Revoked(grant.revoked()?.clone()),
             GrantState::Active { .. } | GrantState::Ready | GrantState::Lapsed => return None,
@@ -88,7 +89,7 @@ impl GrantNotice {
     #[must_use]
     pub fn at(&self) -> Timestamp {
         match &self.event {
-            GrantEvent::Ending { until } => until.checked_sub(ENDING_NOTICE).unwrap_or(Timestamp::MIN),
+            GrantEvent::Ending { until } => until.checked_sub(ENDING_LEAD_TIME).unwrap_or(Timestamp::MIN),
             GrantEvent::Over { until } => *until,
             GrantEvent::GivenBack { at } => *at,
             GrantEvent::Revoked(revocation) => revocation.at,
@@ -100,8 +101,8 @@ impl GrantNotice {
     pub fn id(&self) -> String {
         let (grant, kind) = (self.grant.id(), self.kind());
         match &self.event {
-            GrantEvent::Ending { until } => format!("{grant}.{kind}.{}", until.as_millisecond()),
-            _ => format!("{grant}.{kind}"),
+            GrantEvent::Ending { until } | GrantEvent::Over { until } => format!("{grant}.{kind}.{}", until.as_millisecond()),
+            GrantEvent::GivenBack { .. } | GrantEvent::Revoked(_) => format!("{grant}.{kind}"),
         }
     }
 
@@ -126,6 +127,6 @@ impl GrantNotice {
 /// Returns the time at which the end of a window is told beforehand, if it is.
 fn ending_at(from: Timestamp, until: Timestamp) -> Option<Timestamp> {
     let length = Duration::try_from(until.duration_since(from)).ok()?;
-    let told = length >= MIN_TOLD_WINDOW;
-    told.then(|| until.checked_sub(ENDING_NOTICE).unwrap_or(Timestamp::MIN))
+    let told = length >= MIN_TOLD_WINDOW_LENGTH;
+    told.then(|| until.checked_sub(ENDING_LEAD_TIME).unwrap_or(Timestamp::MIN))
 }

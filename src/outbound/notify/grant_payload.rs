@@ -4,13 +4,12 @@
 
 use serde_json::{Value, json};
 
-use super::grant_notice::OFFERED_EXTENSION;
 use super::payload::{clock_time, cut, quoted, section};
 use super::teams::{self, Card};
 use super::{GrantEvent, GrantNotice, MessageFormat};
 use crate::base::{duration, visible};
-use crate::chat::{ChatAction, escaped, with_id};
-use crate::model::ending::prolonging;
+use crate::chat::{ChatAction, with_id};
+use crate::model::ending::{OFFERED_EXTENSION, prolonging};
 
 /// Returns the body of a message. `buttons` is true where people can answer in the chat.
 pub(super) fn body(notice: &GrantNotice, format: MessageFormat, link: Option<&str>, buttons: bool) -> String {
@@ -35,11 +34,11 @@ fn json(notice: &GrantNotice, link: Option<&str>) -> Value {
 }
 
 fn slack(notice: &GrantNotice, link: Option<&str>, buttons: bool) -> Value {
-    let text = escaped(&headline(notice));
+    let text = quoted(&headline(notice));
     let mut details = vec![format!("*{text}*")];
+    details.extend(command(notice).map(|command| format!("`{command}`")));
     details.extend(notice.grant.reason().map(|reason| format!("> {}", quoted(reason))));
     details.extend(why(notice).map(|why| format!("Why: {}", quoted(why))));
-    details.extend(command(notice).map(|command| format!("`{command}`")));
     let mut blocks = vec![section(&details)];
     let mut elements: Vec<Value> = extend_button(notice).filter(|_| buttons).into_iter().collect();
     elements.extend(link.map(|link| json!({"type": "button", "text": {"type": "plain_text", "text": "Show"}, "url": link})));
@@ -53,7 +52,7 @@ fn extend_button(notice: &GrantNotice) -> Option<Value> {
     notice.may_be_extended().then(|| {
         json!({
             "type": "button",
-            "text": {"type": "plain_text", "text": format!("+{}", duration::show(OFFERED_EXTENSION))},
+            "text": {"type": "plain_text", "text": format!("+{} min", OFFERED_EXTENSION.as_secs() / 60)},
             "action_id": ChatAction::Extend.as_str(),
             "value": with_id(notice.grant.id().as_str(), OFFERED_EXTENSION),
         })
@@ -62,9 +61,9 @@ fn extend_button(notice: &GrantNotice) -> Option<Value> {
 
 fn teams(notice: &GrantNotice, link: Option<&str>) -> Value {
     let mut facts = Vec::new();
+    facts.extend(command(notice).map(|command| ("To go on", command)));
     facts.extend(notice.grant.reason().map(|reason| ("Reason", cut(reason))));
     facts.extend(why(notice).map(|why| ("Why", cut(why))));
-    facts.extend(command(notice).map(|command| ("To go on", command)));
     teams::message(&Card {
         headline: &headline(notice),
         facts,

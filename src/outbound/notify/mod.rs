@@ -4,7 +4,8 @@
 //! or down delays neither a decision nor another receiver.
 //!
 //! INVARIANT: a notice that was accepted is on the disk before [`Notifier::enqueue`] returns. Each receiver gets its messages
-//! in order; a message is retried until it is received, is refused for good, or is a day old. A notice has the same id at each
+//! in order; a message is retried until it is received, is refused for good, or is a day old. It goes only to those for whom it
+//! was made, also when its receiver changes hands. A notice has the same id at each
 //! attempt, so receivers can recognise duplicates.
 
 mod agenda;
@@ -48,7 +49,7 @@ use crate::base::supervision::restarted;
 use crate::ledger::{ChangedSubject, Ledger, RequestFilter};
 use crate::model::ids::LogId;
 use deliver::WebhookSender;
-use outbox::Outbox;
+use outbox::{NewMessage, Outbox};
 
 /// Settings of `[notify]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -110,6 +111,8 @@ const PACE: DeliveryPace = DeliveryPace {
 const NEWS: SignedDuration = SignedDuration::from_hours(24);
 /// Number of requests that are read again after a start, or when changes were missed.
 const READ_AGAIN: usize = 1000;
+/// Number of notices that are put into the outbox at once: deliveries wait meanwhile.
+const MAX_BATCH_NOTICES: usize = 200;
 
 /// Handle that accepts notices and delivers them. Cheap to clone; deliveries stop when the last clone is dropped.
 #[derive(Clone)]
@@ -176,54 +179,63 @@ impl Notifier {
     /// Puts a notice into the outbox, for every receiver that wants it; it is on the disk when this returns. A notice that is
     /// already there is not added again. A message that cannot be kept is logged and counted.
     pub async fn enqueue(&self, notice: &RequestNotice) {
-        self.tell(&Notice::Request(notice.clone())).await;
+        self.tell(&[Notice::Request(notice.clone())]).await;
     }
 
-    async fn tell(&self, notice: &Notice) {
-        let wanted = |hook: &Webhook| hook.events.contains(&notice.kind()) && hook.audience.is_told(notice);
-        let body = |hook: &Webhook, settings: &NotifySettings| {
+    /// Puts notices into the outbox like [`Self::enqueue`], in their order.
+    async fn tell(&self, notices: &[Notice]) {
+        for batch in notices.chunks(MAX_BATCH_NOTICES) {
+            let settings = Arc::clone(&self.0.now.lock().settings);
             let link = settings.link.as_deref();
-            match notice {
-                Notice::Request(notice) => payload::body(notice, &hook.audience, hook.format, link, settings.buttons),
-                Notice::Grant(notice) => grant_payload::body(notice, hook.format, link, settings.buttons),
+            let message = |hook: &Webhook, notice: &Notice| {
+                let body = match notice {
+                    Notice::Request(notice) => payload::body(notice, &hook.audience, hook.format, link, settings.buttons),
+                    Notice::Grant(notice) => grant_payload::body(notice, hook.format, link, settings.buttons),
+                };
+                hook.message(notice.id(), body)
+            };
+            let mut messages = Vec::new();
+            for notice in batch {
+                let wanted = |hook: &&Webhook| hook.events.contains(&notice.kind()) && hook.audience.is_told(notice);
+                messages.extend(settings.hooks.iter().filter(wanted).map(|hook| message(hook, notice)));
             }
-        };
-        self.put(notice.id(), wanted, body).await;
+            self.put(messages).await;
+        }
     }
 
     /// Enqueues a checkpoint of the audit log: its line, the id of the log, the sequence number of the line it covers, and the
     /// time of signing.
     pub async fn checkpoint(&self, line: &str, log: &LogId, covers: u64, at: Timestamp) {
-        let id = format!("{log}.{covers}.{}", EventKind::Checkpoint);
-        let wanted = |hook: &Webhook| hook.events.contains(&EventKind::Checkpoint);
-        let body = |hook: &Webhook, _: &NotifySettings| payload::checkpoint(line, &id, at, hook.format);
-        self.put(id.clone(), wanted, body).await;
-    }
-
-    async fn put(&self, id: String, wanted: impl Fn(&Webhook) -> bool, body: impl Fn(&Webhook, &NotifySettings) -> String) {
         let settings = Arc::clone(&self.0.now.lock().settings);
-        let messages: Vec<(String, String)> = settings
+        let id = format!("{log}.{covers}.{}", EventKind::Checkpoint);
+        let wanted = settings
             .hooks
             .iter()
-            .filter(|hook| wanted(hook))
-            .map(|hook| (hook.name.clone(), body(hook, &settings)))
-            .collect();
-        if messages.is_empty() {
+            .filter(|hook| hook.events.contains(&EventKind::Checkpoint));
+        let message = |hook: &Webhook| hook.message(id.clone(), payload::checkpoint(line, &id, at, hook.format));
+        self.put(wanted.map(message).collect()).await;
+    }
+
+    async fn put(&self, messages: Vec<NewMessage>) {
+        let Some(first) = messages.first().map(|message| message.id.clone()) else {
             return;
-        }
-        let count = u64::try_from(messages.len()).unwrap_or(u64::MAX);
-        let lost = match self.0.outbox.add(id.clone(), messages, self.0.clock.now()).await {
-            Ok(0) => 0,
-            Ok(full) => {
-                tracing::warn!(notice = %id, "receivers are so far behind that they are not told of this");
-                full
+        };
+        let count = messages.len();
+        let lost = match self.0.outbox.add(messages, self.0.clock.now()).await {
+            Ok(missed) => {
+                for NewMessage { hook, id, .. } in &missed {
+                    tracing::warn!(hook, notice = %id, "a receiver is so far behind that it is not told of this");
+                }
+                missed.len()
             }
             Err(error) => {
-                tracing::error!(notice = %id, error = %display_chain(&error), "a notice cannot be kept, so nobody is told of it");
+                tracing::error!(%first, count, error = %display_chain(&error), "messages cannot be kept, so nobody is told of their notices");
                 count
             }
         };
-        self.0.lost.fetch_add(lost, Ordering::Relaxed);
+        self.0
+            .lost
+            .fetch_add(u64::try_from(lost).unwrap_or(u64::MAX), Ordering::Relaxed);
         for bell in self.0.now.lock().bells.values() {
             bell.notify_one();
         }
@@ -268,10 +280,21 @@ impl Notifier {
     }
 
     /// Enqueues those notices that are not older than [`NEWS`].
-    async fn told_of(&self, oldest_first: impl Iterator<Item = RequestNotice>) {
+    async fn told_of(&self, oldest_first: impl IntoIterator<Item: Into<Notice>>) {
         let now = self.0.clock.now();
-        for notice in oldest_first.filter(|notice| now.duration_since(notice.at) < NEWS) {
-            self.enqueue(&notice).await;
+        let notices = oldest_first.into_iter().map(Into::into);
+        let news: Vec<Notice> = notices.filter(|notice| now.duration_since(notice.at()) < NEWS).collect();
+        self.tell(&news).await;
+    }
+}
+
+impl Webhook {
+    fn message(&self, id: String, body: String) -> NewMessage {
+        NewMessage {
+            hook: self.name.clone(),
+            person: self.audience.person().map(str::to_owned),
+            id,
+            body,
         }
     }
 }

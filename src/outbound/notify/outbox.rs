@@ -3,6 +3,8 @@
 //! This module does not look at what a message contains. Delivered messages are remembered for a while, without their text, so
 //! that none is sent twice.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::{OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -35,10 +37,23 @@ pub enum OutboxError {
     Stopped,
 }
 
+/// Message that is to be kept for a receiver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct NewMessage {
+    pub(super) hook: String,
+    /// Person that it is for; `None` if it is for everybody.
+    pub(super) person: Option<String>,
+    /// Id of the notice.
+    pub(super) id: String,
+    pub(super) body: String,
+}
+
 /// Message that is to be delivered to a receiver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct OutboxMessage {
     pub(super) seq: i64,
+    /// Person that it was made for; `None` if it was made for everybody.
+    pub(super) person: Option<String>,
     /// Id of the notice; the same at each attempt.
     pub(super) id: String,
     pub(super) body: String,
@@ -68,7 +83,10 @@ const OUTBOX_SCHEMA: &str = "
         UNIQUE (hook, id)
     ) STRICT;
     CREATE INDEX IF NOT EXISTS messages_waiting ON messages (hook, seq) WHERE body IS NOT NULL;
+    CREATE INDEX IF NOT EXISTS messages_made ON messages (made_at);
 ";
+/// Addition to an outbox of an older version, whose messages are for everybody.
+const PERSON_COLUMN: &str = "ALTER TABLE messages ADD COLUMN person TEXT";
 
 /// Time that SQLite waits for another process that has locked the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -96,6 +114,9 @@ impl Outbox {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.execute_batch(OUTBOX_SCHEMA)?;
+        if !connection.column_exists(None, "messages", "person")? {
+            connection.execute_batch(PERSON_COLUMN)?;
+        }
         let (jobs, queue) = mpsc::channel::<OutboxJob>();
         let work = move || {
             while let Ok(job) = queue.recv() {
@@ -107,33 +128,36 @@ impl Outbox {
         Ok(Self { jobs })
     }
 
-    /// Stores a notice for these hooks, each with its text, in one transaction. Returns the number of hooks whose queue was
-    /// full.
-    pub(super) async fn add(&self, id: String, messages: Vec<(String, String)>, now: Timestamp) -> Result<u64, OutboxError> {
+    /// Stores messages in one transaction; those that are already there are not added again. Returns those whose hook has too
+    /// many waiting: they are remembered without their text, so that each is missed once.
+    pub(super) async fn add(&self, messages: Vec<NewMessage>, now: Timestamp) -> Result<Vec<NewMessage>, OutboxError> {
         self.call(move |connection| {
             let at = now.as_microsecond();
             let transaction = connection.transaction()?;
             let old = now.saturating_sub(NOTICE_RETENTION).unwrap_or(Timestamp::MIN);
             transaction.execute("DELETE FROM messages WHERE made_at < ?1", [old.as_microsecond()])?;
-            let mut full = 0;
-            for (hook, body) in messages {
-                let waiting: i64 = transaction.query_row(
-                    "SELECT count(*) FROM messages WHERE hook = ?1 AND body IS NOT NULL",
-                    [&hook],
-                    |row| row.get(0),
-                )?;
-                if waiting >= MAX_WAITING_MESSAGES {
-                    full += 1;
-                    continue;
-                }
-                transaction.execute(
-                    "INSERT INTO messages (hook, id, body, made_at, next_at) VALUES (?1, ?2, ?3, ?4, ?4) \
+            let mut waiting: HashMap<String, i64> = HashMap::new();
+            let mut missed = Vec::new();
+            for message in messages {
+                let NewMessage { hook, person, id, body } = &message;
+                let waiting = match waiting.entry(hook.clone()) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(unknown) => unknown.insert(count_waiting(&transaction, hook)?),
+                };
+                let body = (*waiting < MAX_WAITING_MESSAGES).then_some(body);
+                let mut insertion = transaction.prepare_cached(
+                    "INSERT INTO messages (hook, person, id, body, made_at, next_at) VALUES (?1, ?2, ?3, ?4, ?5, ?5) \
                      ON CONFLICT (hook, id) DO NOTHING",
-                    params![hook, id, body, at],
                 )?;
+                let is_new = insertion.execute(params![hook, person, id, body, at])? == 1;
+                match body {
+                    _ if !is_new => {}
+                    Some(_) => *waiting += 1,
+                    None => missed.push(message),
+                }
             }
             transaction.commit()?;
-            Ok(full)
+            Ok(missed)
         })
         .await
     }
@@ -142,18 +166,19 @@ impl Outbox {
     pub(super) async fn first(&self, hook: String) -> Result<Option<OutboxMessage>, OutboxError> {
         self.call(move |connection| {
             let mut query = connection.prepare_cached(
-                "SELECT seq, id, body, made_at, attempts, next_at FROM messages \
+                "SELECT seq, person, id, body, made_at, attempts, next_at FROM messages \
                  WHERE hook = ?1 AND body IS NOT NULL ORDER BY seq LIMIT 1",
             )?;
             let time = |micros| Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MIN);
             let first = query.query_row([hook], |row| {
                 Ok(OutboxMessage {
                     seq: row.get(0)?,
-                    id: row.get(1)?,
-                    body: row.get(2)?,
-                    made_at: time(row.get(3)?),
-                    attempts: row.get(4)?,
-                    next_at: time(row.get(5)?),
+                    person: row.get(1)?,
+                    id: row.get(2)?,
+                    body: row.get(3)?,
+                    made_at: time(row.get(4)?),
+                    attempts: row.get(5)?,
+                    next_at: time(row.get(6)?),
                 })
             });
             Ok(first.optional()?)
@@ -194,4 +219,9 @@ impl Outbox {
         self.jobs.send(job).map_err(|_| OutboxError::Stopped)?;
         answer.await.map_err(|_| OutboxError::Stopped)?
     }
+}
+
+fn count_waiting(connection: &Connection, hook: &str) -> rusqlite::Result<i64> {
+    let sql = "SELECT count(*) FROM messages WHERE hook = ?1 AND body IS NOT NULL";
+    connection.query_row(sql, [hook], |row| row.get(0))
 }

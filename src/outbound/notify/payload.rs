@@ -1,7 +1,7 @@
 //! Bodies of messages about requests, and of checkpoints. Pure.
 //!
 //! Texts that users wrote are escaped for a chat: they can neither mention a whole channel nor look like a link, and invisible
-//! characters are made visible. The JSON format has the texts as they are, in JSON that is safe to display.
+//! characters are made visible. They stand behind the gate's own lines, so that they push none out of a message. The JSON format has the texts as they are, in JSON that is safe to display.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use super::teams::{self, Card};
 use super::{Audience, EventKind, MessageFormat, RequestNotice, buttons};
 use crate::base::duration;
 use crate::base::visible;
-use crate::chat::escaped;
+use crate::chat::{escaped, escaped_start};
 use crate::model::names::ProfileName;
 use crate::model::request::{Approval, ApprovedBy, Request, RequestOutcome};
 
-/// Number of characters of a user's text that a chat message shows.
+/// Number of characters of a user's text that a chat message shows; in Slack, of the escaped text.
 const MAX_TEXT_CHARS: usize = 500;
 /// Number of characters of a section. Slack takes 3000, and refuses the whole message if there are more.
 const MAX_SECTION_CHARS: usize = 2900;
@@ -42,7 +42,7 @@ pub(super) fn checkpoint(line: &str, id: &str, at: Timestamp, format: MessageFor
         MessageFormat::Json => json!({ "event": EventKind::Checkpoint.as_str(), "id": id, "time": at, "line": line }),
         MessageFormat::Slack => {
             let text = format!("Checkpoint of the audit log {id}:\n```{}```", escaped(line));
-            json!({ "text": format!("Checkpoint of the audit log {id}"), "blocks": [{"type": "section", "text": {"type": "mrkdwn", "text": text}}] })
+            json!({ "text": format!("Checkpoint of the audit log {id}"), "blocks": [section_of(&text)] })
         }
         MessageFormat::Teams => teams::message(&Card {
             headline: &format!("Checkpoint of the audit log {id}"),
@@ -81,17 +81,17 @@ fn slack(notice: &RequestNotice, link: Option<&str>, command: Option<&str>, butt
     } else {
         ""
     };
-    let text = format!("{mark}{}", escaped(&headline(notice)));
+    let text = format!("{mark}{}", quoted(&headline(notice)));
     let mut details = vec![format!("*{text}*")];
+    details.extend(open(notice));
+    details.extend(command.map(|command| format!("`{command}`")));
     if let Some(reason) = &wish.reason {
         details.push(format!("> {}", quoted(reason)));
     }
     if let Some(ticket) = &wish.ticket {
         details.push(format!("Ticket: {}", quoted(ticket)));
     }
-    details.extend(answers(request).iter().map(|answer| quoted(answer)));
-    details.extend(open(notice));
-    details.extend(command.map(|command| format!("`{command}`")));
+    details.extend(comments(request).iter().map(|comment| quoted(comment)));
     let mut blocks = vec![section(&details)];
     let mut elements = match notice.event {
         EventKind::RequestPending if buttons => buttons::of_request(request),
@@ -105,24 +105,34 @@ fn slack(notice: &RequestNotice, link: Option<&str>, command: Option<&str>, butt
     json!({ "text": text, "blocks": blocks })
 }
 
-/// Returns a section with these lines, cut to [`MAX_SECTION_CHARS`]: escaped, a text may be many times as long.
+/// Returns a section with those of the lines that fit into [`MAX_SECTION_CHARS`].
 pub(super) fn section(lines: &[String]) -> Value {
-    let mut text = lines.join("\n");
-    if let Some((end, _)) = text.char_indices().nth(MAX_SECTION_CHARS) {
-        text.truncate(end);
-        text.push('…');
+    let mut room = MAX_SECTION_CHARS;
+    let fits = |line: &&String| {
+        let left = room.checked_sub(line.chars().count() + 1);
+        room = left.unwrap_or(room);
+        left.is_some()
+    };
+    let mut shown: Vec<&str> = lines.iter().filter(fits).map(String::as_str).collect();
+    if shown.len() < lines.len() {
+        shown.push("…");
     }
-    json!({"type": "section", "text": {"type": "mrkdwn", "text": text}})
+    section_of(&shown.join("\n"))
+}
+
+/// Returns a section with a text, in which Slack makes no mention and no link of its own accord (`verbatim`).
+fn section_of(text: &str) -> Value {
+    json!({"type": "section", "text": {"type": "mrkdwn", "text": text, "verbatim": true}})
 }
 
 fn teams(notice: &RequestNotice, link: Option<&str>, command: Option<&str>) -> Value {
     let request = &notice.request;
     let mut facts = Vec::new();
-    facts.extend(request.wish.reason.as_deref().map(|reason| ("Reason", cut(reason))));
-    facts.extend(request.wish.ticket.as_deref().map(|ticket| ("Ticket", cut(ticket))));
-    facts.extend(answers(request).iter().map(|answer| ("Answer", cut(answer))));
     facts.extend(open(notice).map(|open| ("To do", open)));
     facts.extend(command.map(|command| ("Command", command.to_owned())));
+    facts.extend(request.wish.reason.as_deref().map(|reason| ("Reason", cut(reason))));
+    facts.extend(request.wish.ticket.as_deref().map(|ticket| ("Ticket", cut(ticket))));
+    facts.extend(comments(request).iter().map(|comment| ("Answer", cut(comment))));
     teams::message(&Card {
         headline: &headline(notice),
         facts,
@@ -182,7 +192,7 @@ fn headline(notice: &RequestNotice) -> String {
 }
 
 /// Returns what was said about it.
-fn answers(request: &Request) -> Vec<String> {
+fn comments(request: &Request) -> Vec<String> {
     match (&request.outcome, &request.review) {
         (_, Some(review)) => vec![review.comment.clone()],
         (Some(RequestOutcome::Denied { why, .. }), _) => vec![why.clone()],
@@ -222,9 +232,9 @@ pub(super) fn cut(text: &str) -> String {
     visible::start(text, MAX_TEXT_CHARS)
 }
 
-/// Returns a text in one line, cut and escaped.
+/// Returns a text in one line, escaped, and cut to [`MAX_TEXT_CHARS`] then: an escape may be many times as long as its character.
 pub(super) fn quoted(text: &str) -> String {
-    escaped(&cut(text))
+    escaped_start(text, MAX_TEXT_CHARS)
 }
 
 fn extent(request: &Request, profile: &ProfileName, window: Duration) -> String {

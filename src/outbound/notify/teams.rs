@@ -18,7 +18,7 @@ const MAX_HEADLINE_CHARS: usize = 500;
 pub(super) struct Card<'a> {
     /// Event in one sentence.
     pub(super) headline: &'a str,
-    /// Labels and texts of the paragraphs. If they are too long together, the last ones are left out.
+    /// Labels and texts of the paragraphs. Those that are too long together with the ones before are left out.
     pub(super) facts: Vec<(&'static str, String)>,
     /// Label and address of the link.
     pub(super) link: Option<(&'static str, &'a str)>,
@@ -34,13 +34,13 @@ pub(super) fn message(card: &Card<'_>) -> Value {
     let mut room = MAX_BODY_BYTES;
     for (label, text) in &card.facts {
         let paragraph = paragraph(label, &plain(text));
-        let bytes = paragraph.to_string().len();
-        if bytes > room {
-            body.push(paragraph_of_rest());
-            break;
+        if let Some(left) = room.checked_sub(paragraph.to_string().len()) {
+            room = left;
+            body.push(paragraph);
         }
-        room -= bytes;
-        body.push(paragraph);
+    }
+    if body.len() <= card.facts.len() {
+        body.push(paragraph_of_rest());
     }
     let actions: Vec<Value> = card
         .link

@@ -456,8 +456,8 @@ async fn a_slow_receiver_holds_up_nobody() {
 async fn a_receiver_without_end_behind_gets_no_more() {
     let (_folder, path) = outbox();
     let notifier = start(&path, NotifySettings::default());
-    let first = vec![("a".to_owned(), "{}".to_owned())];
-    assert_eq!(notifier.0.outbox.add("first".to_owned(), first, now()).await.unwrap(), 0);
+    let first = hook("a", "").message("first".to_owned(), "{}".to_owned());
+    assert_eq!(notifier.0.outbox.add(vec![first], now()).await.unwrap(), []);
     let connection = rusqlite::Connection::open(&path).unwrap();
     connection
         .execute_batch(
@@ -467,8 +467,90 @@ async fn a_receiver_without_end_behind_gets_no_more() {
         )
         .unwrap();
     notifier.renew(to(vec![hook("a", "http://127.0.0.1:9/hook")]));
-    notifier.enqueue(&pending(1)).await;
+    // Read again, it is not missed again.
+    for _ in 0..2 {
+        notifier.enqueue(&pending(1)).await;
+        assert_eq!(notifier.lost(), 1);
+    }
+}
+
+fn approved(number: u8, who: &str) -> RequestNotice {
+    let mut request = request(number);
+    request.wish.identity = who.parse().unwrap();
+    request.outcome = Some(RequestOutcome::Approved {
+        at: now(),
+        how: ApprovedBy::People,
+        grant: GrantId::from_random([number; 10]),
+    });
+    notice(request)
+}
+
+fn persons(who: &str, url: &str) -> Webhook {
+    Webhook {
+        audience: Audience::Person(who.parse().unwrap()),
+        ..hook("a", url)
+    }
+}
+
+#[tokio::test]
+async fn what_waits_for_one_goes_to_no_other_who_gets_the_webhook() {
+    let (_folder, path) = outbox();
+    // Takes connections and says nothing.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent_url = format!("http://{}/hook", silent.local_addr().unwrap());
+    let (url, mut got) = receiver(&[]).await;
+    let notifier = start(&path, to(vec![persons("ana", &silent_url)]));
+    notifier.enqueue(&approved(1, "ana")).await;
+    notifier.renew(to(vec![persons("bob", &url)]));
+    notifier.enqueue(&approved(2, "bob")).await;
+    assert_eq!(next_id(&mut got).await, approved(2, "bob").id());
     assert_eq!(notifier.lost(), 1);
+    // From a person to a channel, at a start.
+    notifier.renew(to(vec![persons("ana", &silent_url)]));
+    notifier.enqueue(&approved(3, "ana")).await;
+    drop(notifier);
+    let notifier = start(&path, to(vec![hook("a", &url)]));
+    notifier.enqueue(&pending(4)).await;
+    assert_eq!(next_id(&mut got).await, pending(4).id());
+}
+
+#[tokio::test]
+async fn the_outbox_of_an_older_version_is_for_everybody() {
+    let old = |path: &Path| {
+        let connection = rusqlite::Connection::open(path).unwrap();
+        let table = "CREATE TABLE messages (seq INTEGER PRIMARY KEY AUTOINCREMENT, hook TEXT NOT NULL, id TEXT NOT NULL, body TEXT, \
+                     made_at INTEGER NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, next_at INTEGER NOT NULL, UNIQUE (hook, id)) STRICT";
+        connection.execute_batch(table).unwrap();
+        let row = "INSERT INTO messages (hook, id, body, made_at, next_at) VALUES ('a', 'old', '{\"id\": \"old\"}', ?1, ?1)";
+        connection.execute(row, [now().as_microsecond()]).unwrap();
+    };
+    let (_folder, path) = outbox();
+    let (url, mut got) = receiver(&[]).await;
+    old(&path);
+    let notifier = start(&path, to(vec![hook("a", &url)]));
+    assert_eq!(next_id(&mut got).await, "old");
+    drop(notifier);
+    let (_folder, path) = outbox();
+    old(&path);
+    let notifier = start(&path, to(vec![persons("ana", &url)]));
+    notifier.enqueue(&approved(1, "ana")).await;
+    assert_eq!(next_id(&mut got).await, approved(1, "ana").id());
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_holds_up_no_message() {
+    let (_folder, path) = outbox();
+    let (url, mut got) = receiver(&[]).await;
+    let (clock, hook) = (Clock::manual(now()), hook("a", &url));
+    let notifier = Notifier::with_pace(&path, NotifySettings::default(), clock.clone(), FAST).unwrap();
+    let message = |id: &str| hook.message(id.to_owned(), json!({ "id": id }).to_string());
+    let messages = vec![message("first"), message("second")];
+    assert_eq!(notifier.0.outbox.add(messages, clock.now()).await.unwrap(), []);
+    clock.jump_wall(SignedDuration::from_hours(-6));
+    clock.set_right();
+    notifier.renew(to(vec![hook]));
+    assert_eq!(next_id(&mut got).await, "first");
+    assert_eq!(next_id(&mut got).await, "second");
 }
 
 #[tokio::test]

@@ -50,6 +50,10 @@ fn ending(grant: &Arc<Grant>, until: Timestamp) -> String {
     format!("{}.grant_ending.{}", grant.id(), until.as_millisecond())
 }
 
+fn ended(grant: &Arc<Grant>, until: Timestamp) -> String {
+    format!("{}.grant_ended.{}", grant.id(), until.as_millisecond())
+}
+
 #[test]
 fn the_end_is_told_five_minutes_before_and_when_it_is_there() {
     let grant = open(30);
@@ -58,7 +62,7 @@ fn the_end_is_told_five_minutes_before_and_when_it_is_there() {
     assert_eq!(id_at(&grant, at(25) - second), None);
     assert_eq!(id_at(&grant, at(25)), Some(ending(&grant, at(30))));
     assert_eq!(GrantNotice::next_at(&grant, at(25)), Some(at(30)));
-    assert_eq!(id_at(&grant, at(30)), Some(format!("{}.grant_ended", grant.id())));
+    assert_eq!(id_at(&grant, at(30)), Some(ended(&grant, at(30))));
     assert_eq!(GrantNotice::next_at(&grant, at(30)), None);
     // It is extended: the later end is another one to be told.
     let longer = after(&grant, &GrantChange::Extend(Duration::from_mins(30)), at(26));
@@ -76,7 +80,7 @@ fn a_short_window_has_no_end_to_be_told_before() {
         (id_at(&short, at(8)), GrantNotice::next_at(&short, now())),
         (None, Some(at(9)))
     );
-    assert_eq!(id_at(&short, at(9)), Some(format!("{}.grant_ended", short.id())));
+    assert_eq!(id_at(&short, at(9)), Some(ended(&short, at(9))));
     assert_eq!(id_at(&enough, at(5)), Some(ending(&enough, at(10))));
     // Nothing waits for a grant that nobody has used; that it lapses is not told.
     let ready = grant::create(GrantId::from_random([6; 10]), terms("ana", 30), "ana", now()).unwrap();
@@ -295,13 +299,13 @@ async fn what_happened_while_nobody_told_is_told_once() {
     for _ in 0..3 {
         told.push(bench.told().await);
     }
-    told.sort_by_key(|(event, _)| event.to_string());
+    // In the order of time, which is not that of the grants.
     assert_eq!(
         told,
         [
+            (json!("grant_revoked"), json!(gone)),
             (json!("grant_ended"), json!(over)),
             (json!("grant_ending"), json!(soon)),
-            (json!("grant_revoked"), json!(gone)),
         ]
     );
     drop(telling);
@@ -342,4 +346,49 @@ async fn changes_that_were_missed_are_read_again() {
     assert_eq!(bench.told().await, second);
     drop(news);
     telling.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_change_of_long_ago_is_judged_by_what_became_of_the_grant() {
+    let mut bench = Bench::new().await;
+    let (news, changes) = broadcast::channel(8);
+    let (extended, revoked) = (bench.open("ana", 30).await, bench.open("ana", 30).await);
+    let before = [
+        bench.ledger.grant(&extended).await.unwrap(),
+        bench.ledger.grant(&revoked).await.unwrap(),
+    ];
+    let extend = GrantChange::Extend(Duration::from_mins(30));
+    bench.change(&extended, extend, "ana").await;
+    bench.change(&revoked, revoke("lea", "an incident"), "lea").await;
+    let telling = tokio::spawn(bench.notifier().run_grants(bench.ledger.clone(), changes));
+    assert_eq!(bench.told().await, (json!("grant_revoked"), json!(revoked)));
+    bench.pass(31);
+    for view in before {
+        assert!(news.send(ChangedSubject::Grant(Box::new(view))).is_ok());
+    }
+    bench.pass(24);
+    assert_eq!(bench.told().await, (json!("grant_ending"), json!(extended)));
+    bench.pass(5);
+    assert_eq!(bench.told().await, (json!("grant_ended"), json!(extended)));
+    drop(news);
+    telling.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_had_ended_before_the_clock_was_set_back_is_not_told_as_revoked() {
+    let mut bench = Bench::new().await;
+    let over = bench.open("ana", 30).await;
+    let (lapsed, _) = bench.ledger.create(terms("ana", 30), "ana").await.unwrap();
+    bench.pass(61);
+    let live = bench.open("ana", 30).await;
+    bench.clock.jump_wall(SignedDuration::from_hours(-6));
+    bench.ledger.set_clock_right("ops", None).await.unwrap();
+    let stored = bench.ledger.grant(lapsed.id()).await.unwrap().grant;
+    assert!(stored.revoked().is_some(), "{stored:?}");
+    // As at a start: all are read, and only the one that the clock took away is news.
+    let _telling = bench.tells();
+    assert_eq!(bench.told().await, (json!("grant_revoked"), json!(live)));
+    let last = bench.open("ana", 9).await;
+    bench.pass(9);
+    assert_eq!(bench.told().await, (json!("grant_ended"), json!(last)), "and not {over}");
 }

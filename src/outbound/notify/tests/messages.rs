@@ -7,7 +7,8 @@ use crate::model::grant::{self, Grant, GrantChange, Terms};
 
 /// Text that is a mention, a link, an image, a list and markup in one chat or another, and hides.
 const HOSTILE: &str = "<at>everyone</at> <!channel> [pay](https://evil.example) ![x](https://evil.example/x.png) **b** _i_ `c`\n\
-    - item\n1. one & {{DATE(2026-01-01T00:00:00Z)}} <https://evil.example|here> \u{202e}gnp\u{200b}\u{0}";
+    - item\n1. one & {{DATE(2026-01-01T00:00:00Z)}} <https://evil.example|here> \u{202e}gnp\u{200b}\u{0} \
+    @here see https://evil.example #general";
 
 fn grant_of(reason: &str, change: Option<GrantChange>) -> GrantNotice {
     let terms = Terms {
@@ -151,6 +152,8 @@ fn a_text_is_a_text_in_a_message_about_a_grant() {
         // But for the quotation of the reason.
         let quotes = |text: &&str| text.replace("\n> ", "\n").contains(['<', '>']);
         assert!(!texts(&slack).iter().any(quotes), "{slack}");
+        // It makes no mention and no link of its own accord.
+        assert!(is_verbatim(&slack) && slack.to_string().contains("@here see"), "{slack}");
         let teams = message_of(&notice, MessageFormat::Teams, true);
         is_harmless_card(&teams);
         // Nothing of it is left out or changed but what could be more than a text.
@@ -171,6 +174,13 @@ fn a_text_is_a_text_in_a_message_about_a_grant() {
         let json = grant_payload::body(&notice, MessageFormat::Json, None, false);
         assert!(!json.contains(visible::is_unseen), "{json}");
     }
+}
+
+/// No text with markup that Slack parses of its own accord.
+fn is_verbatim(message: &Value) -> bool {
+    let blocks = message["blocks"].as_array().unwrap();
+    let marked = blocks.iter().filter(|block| block["text"]["type"] == "mrkdwn");
+    marked.clone().count() > 0 && marked.clone().all(|block| block["text"]["verbatim"] == true)
 }
 
 /// No element that reads Markdown, no mention, and one link that is the gate's.
@@ -225,9 +235,56 @@ fn a_message_is_small_whatever_is_said() {
 }
 
 #[test]
+fn no_text_of_a_user_pushes_out_what_the_gate_says() {
+    for piece in ["&", "<", "\u{e0041}", "\\"] {
+        let mut asked = request(1);
+        asked.approvals_needed = 2;
+        asked.wish.reason = Some(piece.repeat(5000));
+        asked.wish.ticket = Some(piece.repeat(5000));
+        let id = asked.id.clone();
+        let notice = notice(asked);
+        for format in [MessageFormat::Slack, MessageFormat::Teams] {
+            let message: Value = serde_json::from_str(&body_of(&notice, format, None)).unwrap();
+            let shown = texts(&message).join("\n");
+            for said in [
+                "Needs 2 approvals, by 2027-01-15 09:00:00 UTC",
+                &format!("tidegate approve {id}"),
+            ] {
+                assert!(shown.contains(said), "{shown}");
+            }
+            // Each escape is whole.
+            let whole = ["&amp;", "&lt;", "&gt;"]
+                .iter()
+                .fold(shown, |rest, escape| rest.replace(escape, ""));
+            assert!(format == MessageFormat::Teams || !whole.contains('&'), "{whole}");
+        }
+    }
+    // Nor out of a card what is shorter.
+    let long = "\u{e0041}".repeat(5000);
+    let mut people = request(1);
+    (people.wish.reason, people.wish.ticket) = (Some("\u{e0041}".repeat(300)), Some(long.clone()));
+    people.approvals = [("lea", long.as_str()), ("kim", "with care")]
+        .map(|(by, comment)| Approval {
+            by: by.parse().unwrap(),
+            at: now(),
+            comment: Some(comment.to_owned()),
+        })
+        .into();
+    people.outcome = approved(1, "ana").request.outcome.clone();
+    let card: Value = serde_json::from_str(&body_of(&notice(people), MessageFormat::Teams, None)).unwrap();
+    let shown = texts(&card);
+    assert!(
+        shown.contains(&"kim: with care") && shown.contains(&"… (too long for this message)"),
+        "{card}"
+    );
+}
+
+#[test]
 fn a_checkpoint_is_whole_in_a_card() {
     let line = format!("{{\"v\":2,\"event\":\"checkpoint\",\"signature\":\"{}\"}}", "A".repeat(600));
     let body = payload::checkpoint(&line, "lg_1.7.checkpoint", now(), MessageFormat::Teams);
     let message: Value = serde_json::from_str(&body).unwrap();
     assert!(texts(&message).contains(&line.as_str()), "{message}");
+    let body = payload::checkpoint(&line, "lg_1.7.checkpoint", now(), MessageFormat::Slack);
+    assert!(is_verbatim(&serde_json::from_str(&body).unwrap()), "{body}");
 }
