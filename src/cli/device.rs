@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use reqwest::StatusCode;
 use tokio::time::sleep;
 
 use super::client::ControlClient;
@@ -59,26 +60,26 @@ async fn finish(
 ) -> anyhow::Result<Secret<String>> {
     let clock = Clock::system(None);
     let until = clock.now().checked_add(life).context("the code has no end")?;
-    let mut passing = None;
+    let (mut passing, mut answer_lost) = (None, false);
     while clock.now() < until {
         sleep(interval).await;
         match client.post("/signin/device/finish", step).await {
             Ok(DeviceFinish { issued: Some(made), .. }) => return Ok(Secret::new(made.secret)),
             Ok(DeviceFinish { slow_down, .. }) => {
-                passing = None;
+                (passing, answer_lost) = (None, false);
                 interval += if slow_down { SLOWER } else { Duration::ZERO };
             }
-            Err(error) if error.may_pass() => {
+            Err(error) => {
+                let Some(slower_by) = slower_by(&error) else {
+                    return refused(error, &step.issuer, answer_lost);
+                };
                 if passing.is_none() {
                     complain(&format!("{error}; waiting on"));
                 }
+                interval += slower_by;
+                answer_lost |= error.may_pass();
                 passing = Some(error);
             }
-            Err(ClientError::Unaccepted { address, .. }) => {
-                let issuer = visible(&step.issuer);
-                return Err(ClientError::SignInUnaccepted { address, issuer }.into());
-            }
-            Err(error) => return Err(error.into()),
         }
     }
     match passing {
@@ -87,6 +88,35 @@ async fn finish(
         }
         None => bail!("the code has expired; start again: tidegate login --sign-in"),
     }
+}
+
+/// Returns the addition to the interval after a failure that may pass; `None` for any other error.
+fn slower_by(error: &ClientError) -> Option<Duration> {
+    match error {
+        // RFC 8628, section 3.5: a timeout is a reason to slow down, too.
+        ClientError::Timeout { .. } => Some(SLOWER),
+        ClientError::Refused(problem) if problem.status == StatusCode::TOO_MANY_REQUESTS.as_u16() => Some(SLOWER),
+        error => error.may_pass().then_some(Duration::ZERO),
+    }
+}
+
+/// Returns the error of a refusal. If the answer before it was lost, the code may have been good then, and spent by now.
+fn refused(error: ClientError, issuer: &str, answer_lost: bool) -> anyhow::Result<Secret<String>> {
+    let error = match error {
+        ClientError::Unaccepted { address, .. } => ClientError::SignInUnaccepted {
+            address,
+            issuer: visible(issuer),
+        },
+        error => error,
+    };
+    if answer_lost {
+        let lost = format!(
+            "{error}; an answer of the gate was lost before, so a sign-in may have been made all the same: once you are signed in, \
+             `tidegate signins` lists yours"
+        );
+        return Err(error).context(lost);
+    }
+    Err(error.into())
 }
 
 #[cfg(test)]
@@ -158,6 +188,32 @@ mod tests {
             error.to_string().contains("has expired while the gate gave no answer"),
             "{error}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_refusal_after_a_lost_answer_says_that_there_may_be_a_sign_in() {
+        let (away, pending, refused) = ((502, json!({})), (202, json!({ "slow_down": false })), (401, json!({})));
+        let error = finished(vec![away.clone(), refused.clone()], MAX_CODE_LIFE)
+            .await
+            .unwrap_err();
+        assert!(error.to_string().contains("`tidegate signins` lists yours"), "{error}");
+        assert_eq!(exit_code(&error), 5);
+        // What came after it shows that the code was not spent.
+        let error = finished(vec![away, pending, refused], MAX_CODE_LIFE).await.unwrap_err();
+        assert!(!error.to_string().contains("tidegate signins"), "{error}");
+    }
+
+    #[test]
+    fn a_timeout_and_too_many_requests_slow_the_wait_down() {
+        let refused = |status| {
+            let problem = json!({ "type": "", "title": "", "status": status, "detail": "" });
+            ClientError::Refused(Box::new(serde_json::from_value(problem).unwrap()))
+        };
+        let address = "gate:1".to_owned();
+        assert_eq!(slower_by(&ClientError::Timeout { address }), Some(SLOWER));
+        for (status, expected) in [(429, Some(SLOWER)), (503, Some(Duration::ZERO)), (403, None)] {
+            assert_eq!(slower_by(&refused(status)), expected, "{status}");
+        }
     }
 
     #[tokio::test]

@@ -55,7 +55,8 @@ pub(super) fn load() -> Result<Option<StoredLogin>, ClientError> {
     folder().map_or(Ok(None), |folder| load_from(&folder))
 }
 
-fn load_from(folder: &Path) -> Result<Option<StoredLogin>, ClientError> {
+/// Returns the login in a folder, if there is one.
+pub(super) fn load_from(folder: &Path) -> Result<Option<StoredLogin>, ClientError> {
     let path = folder.join(CLIENT_FILE);
     let broken = |reason: String| ClientError::Login {
         path: path.clone(),

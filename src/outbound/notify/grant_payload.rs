@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::payload::{clock_time, cut, quoted, section};
 use super::teams::{self, Card};
 use super::{GrantEvent, GrantNotice, MessageFormat};
-use crate::base::{duration, visible};
+use crate::base::visible;
 use crate::chat::{ChatAction, with_id};
 use crate::model::ending::{OFFERED_EXTENSION, prolonging};
 
