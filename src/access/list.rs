@@ -20,6 +20,8 @@ use crate::model::request::{Request, RequestState};
 const DEFAULT_PAGE_ROWS: usize = 100;
 /// Maximum number of pages searched for past requests and grants of others.
 const MAX_PAGES: usize = 10;
+/// Number of requests that are judged before other work has its turn.
+const YIELD_AFTER: usize = 20;
 /// Number of requests that are looked at together where all of them are.
 const WAITING_PAGE_ROWS: usize = 1_000;
 
@@ -136,7 +138,7 @@ impl AccessService {
     }
 
     /// Returns true if the caller may watch the sessions under a grant, read what they ran, and end one of them: the owner of the
-    /// grant, those that approved its request or may revoke it, and those that may administer.
+    /// grant, those that approved its request and still may, those that may revoke it, and those that may administer.
     pub async fn watches(&self, caller: &Caller, id: &GrantId) -> bool {
         let owned = self
             .0
@@ -147,7 +149,7 @@ impl AccessService {
         owned || self.would(caller, Action::Administer) || self.oversees(caller, id).await
     }
 
-    /// Returns true if the caller has approved the request of a grant, or may revoke the grant.
+    /// Returns true if the caller has approved the request of a grant and still may, or may revoke the grant.
     pub async fn oversees(&self, caller: &Caller, id: &GrantId) -> bool {
         let (Caller::Person(who, _), Ok(view)) = (caller, self.0.ledger.grant(id).await) else {
             return false;
@@ -156,7 +158,9 @@ impl AccessService {
             Some(id) => self.find(id).await.ok(),
             None => None,
         };
-        request.is_some_and(|view| approved(who, &view.request)) || self.would_revoke(who, &view.grant).await
+        let approves =
+            |request: &Request| approved(who, request) && self.would_on(who, Action::Approve, Resource::Request(request));
+        request.is_some_and(|view| approves(&view.request)) || self.would_revoke(who, &view.grant).await
     }
 
     async fn would_revoke(&self, who: &Principal, grant: &Grant) -> bool {
@@ -221,14 +225,20 @@ impl AccessService {
             let page = self.0.ledger.requests(filter.clone()).await?;
             let last = page.last().map(|view| view.request.id.clone());
             let is_last = page.len() < filter.limit;
-            let room = wanted - found.len();
-            found.extend(page.into_iter().filter(|view| accepts(&view.request)).take(room));
+            for (place, view) in page.into_iter().enumerate() {
+                // The policies are asked about each.
+                if place % YIELD_AFTER == 0 {
+                    tokio::task::yield_now().await;
+                }
+                if found.len() < wanted && accepts(&view.request) {
+                    found.push(view);
+                }
+            }
             pages += 1;
             if is_last || found.len() >= wanted || (!whole && pages >= MAX_PAGES) {
                 return Ok(found);
             }
             filter.before = last;
-            tokio::task::yield_now().await;
         }
     }
 

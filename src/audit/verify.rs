@@ -41,6 +41,8 @@ pub struct VerifyExpectation {
     pub ledger: Option<SavedCheckpoint>,
     /// True to trust `kept` for the segments before it, and not to read them again.
     pub skip: bool,
+    /// True to accept the gaps on record up to `kept`, which whoever has kept it knows.
+    pub gaps_known: bool,
     /// True if the log must begin with its first segment, or have a record of the removal of those before.
     pub from_start: bool,
 }
@@ -58,10 +60,9 @@ impl VerifyExpectation {
             .filter_map(|(source, kept)| kept.as_ref().map(|kept| (source, &kept.checkpoint)))
     }
 
-    /// Returns the line up to which faults in the log are accepted: a caller that continues from a checkpoint knows those
-    /// before it.
+    /// Returns the line up to which gaps on record are accepted.
     fn accepted(&self) -> u64 {
-        let since = self.kept.as_ref().filter(|_| self.skip);
+        let since = self.kept.as_ref().filter(|_| self.gaps_known);
         since.map_or(0, |kept| kept.checkpoint.covers)
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! It is independent of the handlers. A failure counts like a failed login of the wire.
 //!
-//! INVARIANT: every handler that runs has a [`Call`]; a call without a valid token is answered here. What a caller reads is
-//! answered only if the caller is as before when the answer is made.
+//! INVARIANT: every handler that runs has a [`Call`]; a call without a valid token is answered here. What a caller reads
+//! (GET) is answered only if the caller is as before when the answer is made.
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};

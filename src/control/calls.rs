@@ -121,16 +121,17 @@ impl Call {
                 && wanted.identity.as_ref().is_none_or(|identity| who.identity == *identity)
                 && wanted.target.as_ref().is_none_or(|target| who.target == *target)
         });
-        let all = self.gate.service.would(&self.caller, Action::Administer);
-        let mut watched: BTreeSet<GrantId> = sessions.iter().map(|view| view.who.grant.clone()).collect();
-        if !all {
-            for grant in watched.clone() {
-                if !self.gate.service.watches(&self.caller, &grant).await {
-                    watched.remove(&grant);
+        if !self.gate.service.would(&self.caller, Action::Administer) {
+            let is_own = |view: &SessionView| self.caller.is(&view.who.identity);
+            let others = sessions.iter().filter(|view| !is_own(view));
+            let mut overseen: BTreeSet<GrantId> = others.map(|view| view.who.grant.clone()).collect();
+            for grant in overseen.clone() {
+                if !self.gate.service.oversees(&self.caller, &grant).await {
+                    overseen.remove(&grant);
                 }
             }
+            sessions.retain(|view| is_own(view) || overseen.contains(&view.who.grant));
         }
-        sessions.retain(|view| watched.contains(&view.who.grant));
         for view in &mut sessions {
             self.gate.registry.show_statement(view);
         }

@@ -50,7 +50,7 @@ impl VerifiedLog {
         verify_folder(&self.dir, &expected, |_| {})
     }
 
-    /// Verifies the log from the segment with the last known checkpoint on. Blocks.
+    /// Verifies the log from the segment with the last known checkpoint on; a gap on record there is a flaw. Blocks.
     fn verify_newest(&self) -> Result<VerifyReport, UnreadableError> {
         let beside = || SavedCheckpoint::beside(&self.dir).ok().flatten();
         let expected = VerifyExpectation {
@@ -68,6 +68,12 @@ impl Call {
     pub async fn verification(&self, limiter: &LongPollLimiter) -> Result<VerificationBody, ApiError> {
         let reader = self.log_reader(limiter).await?;
         let log = VerifiedLog::of(&self.gate).await?;
+        if log.key.is_none() {
+            // With the log's own key it would prove nothing.
+            return Err(ApiError::Log(
+                "the file of the gate's public key, beside its audit key, cannot be read".to_owned(),
+            ));
+        }
         let checked_at = self.gate.clock.now();
         let report = limiter.read(&self.caller, move || log.verify_newest()).await?;
         let report = report.map_err(|error| ApiError::Log(error.to_string()))?;

@@ -75,6 +75,7 @@ impl Log {
             ledger: None,
             beside: None,
             skip: false,
+            gaps_known: false,
             from_start: true,
         })
     }
@@ -100,6 +101,7 @@ impl Log {
             ledger: None,
             beside: None,
             skip: false,
+            gaps_known: false,
             from_start: true,
         }
     }

@@ -103,6 +103,7 @@ async fn proven(config: &Path, args: &VerifyArgs) -> anyhow::Result<bool> {
     let expected = VerifyExpectation {
         key: trusted.as_ref().map(|trusted| trusted.key),
         skip: since.is_some(),
+        gaps_known: since.is_some(),
         kept: since,
         ledger: remembered.kept.clone(),
         beside: None,

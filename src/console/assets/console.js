@@ -138,8 +138,12 @@
 
   // Some pages show what moves without an event: they are renewed for as long as somebody looks.
   function renewals(content) {
-    const seconds = Number(content.dataset.renew || 0);
-    if (seconds > 0) setInterval(() => { if (content.dataset.renew && !document.hidden) changed(); }, seconds * 1000);
+    let waited = 0;
+    setInterval(() => {
+      const seconds = Number(content.dataset.renew || 0);
+      waited = seconds > 0 && !document.hidden ? waited + 1 : 0;
+      if (seconds > 0 && waited >= seconds) { waited = 0; changed(); }
+    }, 1000);
   }
 
   function follow(content) {
