@@ -2,8 +2,8 @@
 //!
 //! It decides on no request: the access service does, with the person that this room names.
 //!
-//! INVARIANT: nothing of a call is looked at before its signature; a signed call counts once, and only while its time is within five
-//! minutes of the gate's.
+//! INVARIANT: nothing of a call is looked at before its signature; a signed call counts once, and only within five minutes of its
+//! time.
 
 mod answer;
 mod click;
@@ -13,6 +13,7 @@ mod tell;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -51,6 +52,19 @@ pub struct ChatSettings {
     pub link: Option<String>,
 }
 
+/// Permit to decide on one click. Dropping it returns it.
+pub struct AnswerPermit {
+    chat: Chat,
+    user: String,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Drop for AnswerPermit {
+    fn drop(&mut self) {
+        self.chat.0.busy.lock().remove(&self.user);
+    }
+}
+
 /// Answers from a chat: the settings in force, and what is remembered beyond them. Cheap to clone.
 #[derive(Clone)]
 pub struct Chat(Arc<ChatInner>);
@@ -60,6 +74,8 @@ struct ChatInner {
     replays: Mutex<ReplayMemory>,
     addresses: Mutex<AddressCache>,
     answering: Arc<Semaphore>,
+    /// Users whose clicks are decided now.
+    busy: Mutex<BTreeSet<String>>,
     clock: Clock,
 }
 
@@ -72,6 +88,7 @@ impl Chat {
             replays: Mutex::new(ReplayMemory::new(clock.now().as_second())),
             addresses: Mutex::default(),
             answering: Arc::new(Semaphore::new(MAX_ANSWERS)),
+            busy: Mutex::default(),
             clock,
         }))
     }
@@ -89,15 +106,22 @@ impl Chat {
     }
 
     /// Accepts a call that the chat has signed, once: the time and the signature of its headers, and its body.
-    pub fn accept(&self, settings: &ChatSettings, time: &str, signature: &str, body: &[u8]) -> Result<(), SignatureError> {
-        let now = self.0.clock.now().as_second();
-        let call = signature::verified(&settings.signing_secret, time, signature, body, now)?;
-        self.0.replays.lock().accept(&call, now)
+    pub async fn accept(&self, settings: &ChatSettings, time: &str, signature: &str, body: &[u8]) -> Result<(), SignatureError> {
+        let now = || self.0.clock.now().as_second();
+        let call = signature::verified(&settings.signing_secret, time, signature, body, now())?;
+        // So that no call is accepted that a gate that starts again would take for a new one.
+        tokio::time::sleep(Duration::from_secs(call.early(now()))).await;
+        self.0.replays.lock().accept(&call, now())
     }
 
-    /// Returns the permit to decide on one click, if not too many are decided already.
+    /// Returns the permit to decide on a click of a user, if not too many are decided already, or another of the same user.
     #[must_use]
-    pub fn answering(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.0.answering).try_acquire_owned().ok()
+    pub fn answering(&self, user: &str) -> Option<AnswerPermit> {
+        let place = Arc::clone(&self.0.answering).try_acquire_owned().ok()?;
+        self.0.busy.lock().insert(user.to_owned()).then(|| AnswerPermit {
+            chat: self.clone(),
+            user: user.to_owned(),
+            _place: place,
+        })
     }
 }

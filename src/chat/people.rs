@@ -111,7 +111,10 @@ impl Chat {
         }
         let answer = ask(settings, user).await?;
         let address = address(&answer, user, settings)?;
-        self.0.addresses.lock().remember(user, &address, now);
+        // What was asked under settings that are no longer in force is not kept for those that are.
+        if self.settings().is_some_and(|current| *current == *settings) {
+            self.0.addresses.lock().remember(user, &address, now);
+        }
         Ok(address)
     }
 }

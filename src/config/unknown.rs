@@ -49,10 +49,16 @@ pub fn unknown_names(settings: &GateSettings, users: &BTreeMap<IdentityName, BTr
     }
     lines.extend(groups(settings, policies, users));
     lines.extend(in_chat(settings, users));
+    if settings.chat.is_some() && !policies.vocabulary().asks_via {
+        lines.push(
+            "people can answer from a chat, and no policy asks for `context.via`: what they may approve, a click approves"
+                .to_owned(),
+        );
+    }
     lines
 }
 
-/// The names of the chat's users that no local user has, where all identities are known here.
+/// Returns a line for each name of the chat's users that no local user has, where all identities are known here.
 fn in_chat(settings: &GateSettings, users: &BTreeMap<IdentityName, BTreeSet<GroupName>>) -> Vec<String> {
     let named = settings.chat.iter().flat_map(|chat| chat.users.values());
     let known = users.is_empty() || !settings.issuers.is_empty();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::ControlContext;
 use super::authenticate::wait_of;
 use super::problem::ApiError;
-use crate::access::{AccessError, Caller, ChatPerson, NarrowedRequest};
+use crate::access::{AccessError, Caller, ChatPerson, NarrowedRequest, Principal};
 use crate::base::duration;
 use crate::base::secret::Secret;
 use crate::chat::{self, ChatAnswer, ChatSettings, Click};
@@ -44,10 +44,16 @@ pub(super) async fn answer(gate: Arc<ControlContext>, settings: Arc<ChatSettings
 async fn decide(gate: &ControlContext, settings: &ChatSettings, click: &Click) -> Result<ChatResult, ApiError> {
     let caller = person(gate, settings, &click.user).await?;
     let who = caller.person()?;
-    // What the caller's records take of the log is waited for as at any call.
+    // What the caller's records take of the log is waited for as at any call, also if it was refused.
     let wait = wait_of(&caller, gate);
+    let result = act(gate, &caller, who, &click.answer).await;
+    tokio::time::sleep(wait).await;
+    result
+}
+
+async fn act(gate: &ControlContext, caller: &Caller, who: &Principal, answer: &ChatAnswer) -> Result<ChatResult, ApiError> {
     let by = who.name();
-    let result = match &click.answer {
+    Ok(match answer {
         ChatAnswer::Approve(request, window) => {
             let narrowed = NarrowedRequest {
                 window: *window,
@@ -64,10 +70,10 @@ async fn decide(gate: &ControlContext, settings: &ChatSettings, click: &Click) -
         }
         ChatAnswer::Extend(grant, time) => {
             // Others' grants are extended at the console, where it can be seen whose they are.
-            if gate.service.grant(&caller, grant).await?.grant.identity() != by {
+            if gate.service.grant(caller, grant).await?.grant.identity() != by {
                 return Err(AccessError::NotYours(grant.clone()).into());
             }
-            let view = gate.service.extend(&caller, grant, *time, None).await?;
+            let view = gate.service.extend(caller, grant, *time, None).await?;
             let until = view
                 .grant
                 .until()
@@ -81,9 +87,7 @@ async fn decide(gate: &ControlContext, settings: &ChatSettings, click: &Click) -
                 settled: true,
             }
         }
-    };
-    tokio::time::sleep(wait).await;
-    Ok(result)
+    })
 }
 
 /// Returns the person whom a user of the chat stands for.

@@ -24,6 +24,8 @@ pub struct PolicyVocabulary {
     pub targets: BTreeMap<String, String>,
     /// Accesses (`target/profile`), each with the id of a policy that mentions it.
     pub accesses: BTreeMap<String, String>,
+    /// True if a policy asks by what way somebody comes (`context.via`).
+    pub asks_via: bool,
     pub(super) windows: BTreeSet<Duration>,
     pub(super) sessions: BTreeSet<u32>,
     pub(super) tickets: BTreeSet<String>,
@@ -58,6 +60,7 @@ impl PolicyVocabulary {
             Value::Array(parts) => parts.iter().for_each(|part| self.walk(part)),
             Value::Object(parts) => {
                 for (operator, operands) in parts {
+                    self.asks_via |= operator == "has" && operands.get("attr").and_then(Value::as_str) == Some("via");
                     self.operation(operator, operands);
                     self.walk(operands);
                 }

@@ -22,22 +22,32 @@ pub(in crate::control) async fn slack(
     request: Request,
 ) -> Result<StatusCode, Response> {
     let path = request.uri().path().to_owned();
-    let Some(settings) = gate.chat.settings() else {
-        return Err(ApiError::NoSuchPath(path).into_response());
-    };
+    let none = || ApiError::NoSuchPath(path.clone()).into_response();
+    gate.chat.settings().ok_or_else(none)?;
     let (parts, body) = whole(request).await?;
+    // Those of now: the secret may have been replaced while the body came.
+    let settings = gate.chat.settings().ok_or_else(none)?;
     let header = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
     let accepted = match (header(TIMESTAMP_HEADER), header(SIGNATURE_HEADER)) {
-        (Some(time), Some(signature)) => gate.chat.accept(&settings, time, signature, &body),
+        (Some(time), Some(signature)) => gate.chat.accept(&settings, time, signature, &body).await,
         _ => Err(SignatureError::Unsigned),
     };
     if let Err(error) = accepted {
         gate.service.refused_in_chat(None, error.to_string(), client.address).await;
         return Err(held_back(&client, ApiError::Unauthorized).await.into_response());
     }
-    let click = Click::parse(&body, &settings).map_err(|error| ApiError::Malformed(error.to_string()).into_response())?;
-    let Some(click) = click else { return Ok(StatusCode::OK) };
-    let permit = gate.chat.answering().ok_or_else(|| ApiError::Busy.into_response())?;
+    let click = match Click::parse(&body, &settings) {
+        Ok(Some(click)) => click,
+        Ok(None) => return Ok(StatusCode::OK),
+        Err(error) => {
+            gate.service.refused_in_chat(None, error.to_string(), client.address).await;
+            return Err(ApiError::Malformed(error.to_string()).into_response());
+        }
+    };
+    let permit = gate
+        .chat
+        .answering(&click.user)
+        .ok_or_else(|| ApiError::Busy.into_response())?;
     // Slack waits for three seconds; a question about its user may take longer.
     tokio::spawn(async move {
         let _permit = permit;
