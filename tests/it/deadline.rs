@@ -136,7 +136,7 @@ async fn to_its_end(mut raw: Raw) -> (Told, Timestamp) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_sessions_end_at_one_time_and_none_before_it() {
-    let figures = measure(database(), 200, Duration::from_secs(10)).await;
+    let figures = measure(database(), 200, Duration::from_secs(20)).await;
     figures.print(200);
     assert!(
         figures.fatals[0] >= SignedDuration::ZERO,
