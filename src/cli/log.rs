@@ -93,21 +93,21 @@ impl RecordSource {
         &self,
         filter: Filter,
         extent: SearchExtent,
-        mut each: impl FnMut(Arrival<'_>) -> bool,
+        mut each: impl FnMut(NextRecord<'_>) -> bool,
     ) -> anyhow::Result<()> {
         let mut unreadable = 0_u64;
-        let mut each = |arrival: Result<Arrival<'_>, String>| match arrival {
+        let mut each = |arrival: Result<NextRecord<'_>, String>| match arrival {
             Ok(arrival) => each(arrival),
             Err(error) => {
                 unreadable += 1;
-                let go_on = each(Arrival::Pause);
+                let go_on = each(NextRecord::Pause);
                 super::speech::complain(&error);
                 go_on
             }
         };
         match self {
             Self::Gate(client) => {
-                let each = |line: Option<&[u8]>| each(line.map_or(Ok(Arrival::Pause), answered));
+                let each = |line: Option<&[u8]>| each(line.map_or(Ok(NextRecord::Pause), answered));
                 client.lines("/v1/log", &LogQuery { filter, extent }, each).await?;
             }
             Self::Folder(dir) => {
@@ -115,11 +115,11 @@ impl RecordSource {
                 loop {
                     let next = match found.next().now_or_never() {
                         Some(next) => next,
-                        None if each(Ok(Arrival::Pause)) => found.next().await,
+                        None if each(Ok(NextRecord::Pause)) => found.next().await,
                         None => break,
                     };
                     let Some(item) = next else { break };
-                    if !each(item.map(Arrival::Record).map_err(|error| error.to_string())) {
+                    if !each(item.map(NextRecord::Record).map_err(|error| error.to_string())) {
                         break;
                     }
                 }
@@ -135,7 +135,7 @@ impl RecordSource {
     async fn records(&self, filter: Filter) -> anyhow::Result<Vec<LogRecord>> {
         let (mut records, mut room) = (Vec::new(), Some(MAX_STORY_BYTES));
         self.search(filter, SearchExtent::default(), |arrival| {
-            if let Arrival::Record(record) = arrival {
+            if let NextRecord::Record(record) = arrival {
                 room = room.and_then(|room: usize| room.checked_sub(record.json().len()));
                 records.push(record);
             }
@@ -151,9 +151,9 @@ impl RecordSource {
     }
 }
 
-/// Arrival from a source of records.
+/// Next of a source of records.
 #[expect(clippy::large_enum_variant, reason = "it is taken at once, and most are records")]
-enum Arrival<'l> {
+enum NextRecord<'l> {
     Record(LogRecord),
     /// Line that this version cannot read.
     Unparsed(&'l [u8]),
@@ -162,12 +162,12 @@ enum Arrival<'l> {
 }
 
 /// Takes a line of the gate's answer: a record, or the error of a line of the log.
-fn answered(line: &[u8]) -> Result<Arrival<'_>, String> {
+fn answered(line: &[u8]) -> Result<NextRecord<'_>, String> {
     match LogRecord::parse(line) {
-        Ok(record) => Ok(Arrival::Record(record)),
+        Ok(record) => Ok(NextRecord::Record(record)),
         Err(_) => match serde_json::from_slice(line) {
             Ok(UnreadableLine { error }) => Err(error),
-            Err(_) => Ok(Arrival::Unparsed(line)),
+            Err(_) => Ok(NextRecord::Unparsed(line)),
         },
     }
 }
@@ -208,7 +208,7 @@ async fn list(source: RecordSource, filter: Filter, part: &ExtentArgs, form: Rec
         let (mut count, known) = (UnreadCount::default(), shown.unread.unwrap_or_default());
         source
             .search(filter, SearchExtent::default(), |arrival| {
-                if let Arrival::Record(record) = arrival {
+                if let NextRecord::Record(record) = arrival {
                     count.add(&record, &known);
                 }
                 true
@@ -251,12 +251,12 @@ struct RecordPrinter {
 
 impl RecordPrinter {
     /// Takes what arrives, and prints it; returns false if standard output is closed, or if the limit is exceeded.
-    fn take(&mut self, arrival: Arrival<'_>) -> bool {
+    fn take(&mut self, arrival: NextRecord<'_>) -> bool {
         let printed = match arrival {
-            Arrival::Pause => return self.show(),
+            NextRecord::Pause => return self.show(),
             _ if !self.has_room() => return false,
-            Arrival::Record(record) => self.record(&record),
-            Arrival::Unparsed(line) => self.out.line(&visible(&String::from_utf8_lossy(line))),
+            NextRecord::Record(record) => self.record(&record),
+            NextRecord::Unparsed(line) => self.out.line(&visible(&String::from_utf8_lossy(line))),
         };
         self.gone |= !printed;
         printed
@@ -354,8 +354,8 @@ async fn touched(source: RecordSource, filter: Filter, form: RecordFormat) -> an
         unread,
     } = AccessFilters::new(filter);
     let mut undone = Rollbacks::default();
-    let add = |arrival: Arrival<'_>| {
-        if let Arrival::Record(record) = arrival {
+    let add = |arrival: NextRecord<'_>| {
+        if let NextRecord::Record(record) = arrival {
             undone.add(&record);
         }
         true
@@ -363,14 +363,14 @@ async fn touched(source: RecordSource, filter: Filter, form: RecordFormat) -> an
     source.search(steps, SearchExtent::default(), add).await?;
     let mut touched = TableAccessSums::new(until, undone);
     let read = source.search(statements, SearchExtent::default(), |arrival| {
-        if let Arrival::Record(record) = arrival {
+        if let NextRecord::Record(record) = arrival {
             touched.add(&record);
         }
         true
     });
     let read = read.await;
     let not_read = source.search(unread, SearchExtent::default(), |arrival| {
-        if let Arrival::Record(record) = arrival {
+        if let NextRecord::Record(record) = arrival {
             touched.add_unread(&record);
         }
         true

@@ -22,7 +22,7 @@ use crate::ledger::SIGN_IN_PREFIX;
 /// Longest wait for the gate.
 const GATE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What became of the secret of a login.
+/// Fate of the secret of a login.
 #[derive(Debug)]
 enum SecretFate {
     /// There was none.

@@ -273,7 +273,7 @@ fn issuer(table: &TableSection<'_>) -> Option<ConfiguredIssuer> {
         groups_claim = |key| key.text().or_none("none");
         /// Claims that policies see: their names there, and the claims of the token they come from.
         claims = |key| key.map().or_as("none", BTreeMap::new());
-        /// What clients are asked for under the names of this issuer: their `token` as a password, or to sign in there (`oauth`).
+        /// Proof that clients are asked for under the names of this issuer: their `token` as a password, or a sign-in there (`oauth`).
         /// An issuer without a prefix has no names of its own; `oauth_user` signs in.
         wire = |key| key.one_of(WIRE).or(TokenForm::Password);
         /// The scopes that people's sign-ins ask for, with a space between.

@@ -17,7 +17,7 @@ use crate::console::form::{FormError, FormFields, QueryFields, RefusedForm};
 use crate::console::templates::field::{self, TextField};
 use crate::console::templates::frame::{Frame, Section};
 use crate::console::templates::text::{names, shown};
-use crate::console::templates::words::Notice;
+use crate::console::templates::words::PageNotice;
 use crate::console::templates::{problem, words};
 use crate::control::model::ProfileBody;
 use crate::control::{ApiError, Call};
@@ -46,7 +46,7 @@ pub(in crate::console) async fn page(call: Call, query: QueryFields) -> PageAnsw
 /// Sends the request, and leads to it; or to the grant that covers it already.
 pub(in crate::console) async fn submit(call: Call, fields: FormFields) -> PageAnswer {
     match enter(&call, &fields).await {
-        Ok(EntryDecision::Grant(view, _)) => Ok(done(&format!("/grants/{}", view.grant.id()), Notice::Joined)),
+        Ok(EntryDecision::Grant(view, _)) => Ok(done(&format!("/grants/{}", view.grant.id()), PageNotice::Joined)),
         Ok(EntryDecision::Request(view)) => Ok(see(&match view.request.grant() {
             Some(grant) => format!("/grants/{grant}"),
             None => format!("/requests/{}", view.request.id),

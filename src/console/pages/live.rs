@@ -12,7 +12,7 @@ use crate::console::form::{FormFields, QueryFields};
 use crate::console::templates::frame::{Frame, Section};
 use crate::console::templates::table::{TableColumn, table};
 use crate::console::templates::text::{count, cut};
-use crate::console::templates::words::Notice;
+use crate::console::templates::words::PageNotice;
 use crate::console::templates::{field, state, time};
 use crate::control::model::SessionsQuery;
 use crate::control::{Call, named};
@@ -58,7 +58,7 @@ pub(in crate::console) async fn page(call: Call, query: QueryFields) -> PageAnsw
 pub(in crate::console) async fn end(call: Call, Path(id): Path<String>, fields: FormFields) -> PageAnswer {
     let id: SessionId = named(&id)?;
     let view = call.end_session(&id, fields.owned("reason")).await?;
-    Ok(taken(&format!("/grants/{}", view.who.grant), view.effect, Notice::Ended))
+    Ok(taken(&format!("/grants/{}", view.who.grant), view.effect, PageNotice::Ended))
 }
 
 /// Returns the content of the page.

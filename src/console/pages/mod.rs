@@ -25,12 +25,12 @@ use maud::Markup;
 use super::answer::{self, see};
 use super::form::{self, QueryFields};
 use super::templates::frame::{self, Frame};
-use super::templates::words::Notice;
+use super::templates::words::PageNotice;
 use super::viewer;
 use crate::control::Call;
 use crate::ledger::ChangeEffect;
 
-/// Field of a query with the word of a [`Notice`].
+/// Field of a query with the word of a [`PageNotice`].
 const NOTICE_FIELD: &str = "did";
 /// Time after which a page is renewed that shows what runs now.
 const RENEWAL_SECONDS: u32 = 5;
@@ -47,7 +47,7 @@ fn show_with(status: StatusCode, call: &Call, query: &QueryFields, frame: Frame<
     let viewer = viewer::viewer(&call.gate, &call.caller);
     let frame = Frame {
         viewer: Some(&viewer),
-        notice: query.0.text(NOTICE_FIELD).and_then(Notice::sentence),
+        notice: query.0.text(NOTICE_FIELD).and_then(PageNotice::sentence),
         now: Some(call.gate.clock.now()),
         ..frame
     };
@@ -55,12 +55,12 @@ fn show_with(status: StatusCode, call: &Call, query: &QueryFields, frame: Frame<
 }
 
 /// Leads to a page with a notice.
-fn done(path: &str, notice: Notice) -> Response {
+fn done(path: &str, notice: PageNotice) -> Response {
     see(&form::path(path, &[(NOTICE_FIELD, notice.word())]))
 }
 
 /// Leads to a page with a notice of a change that takes rights away: it is in effect, and may be stored or recorded later.
-fn taken(path: &str, effect: Option<ChangeEffect>, notice: Notice) -> Response {
+fn taken(path: &str, effect: Option<ChangeEffect>, notice: PageNotice) -> Response {
     let late = effect.is_some_and(|effect| !effect.is_done());
-    done(path, if late { Notice::Late } else { notice })
+    done(path, if late { PageNotice::Late } else { notice })
 }

@@ -15,7 +15,7 @@ use crate::console::templates::field::{self, TextField};
 use crate::console::templates::frame::{Frame, Section};
 use crate::console::templates::table::{TableColumn, table};
 use crate::console::templates::text::{count, cut, names, shown};
-use crate::console::templates::words::Notice;
+use crate::console::templates::words::PageNotice;
 use crate::console::templates::{problem, state, time, words};
 use crate::control::model::{Briefing, RequestView};
 use crate::control::{Call, named};
@@ -118,7 +118,7 @@ async fn taken_step(
     id: &RequestId,
     fields: &FormFields,
     step: StepForm,
-) -> Result<(RequestView, Notice), FormError> {
+) -> Result<(RequestView, PageNotice), FormError> {
     let service = &call.gate.service;
     let (person, comment) = (call.caller.person()?, fields.owned("comment"));
     Ok(match step {
@@ -127,13 +127,13 @@ async fn taken_step(
                 window: fields.duration("window")?,
                 profile: fields.parsed("profile")?,
             };
-            (service.approve(person, id, narrowed, comment).await?, Notice::Approved)
+            (service.approve(person, id, narrowed, comment).await?, PageNotice::Approved)
         }
-        StepForm::Reject => (service.reject(person, id, comment).await?, Notice::Rejected),
-        StepForm::Withdraw => (service.withdraw(person, id).await?, Notice::Withdrawn),
+        StepForm::Reject => (service.reject(person, id, comment).await?, PageNotice::Rejected),
+        StepForm::Withdraw => (service.withdraw(person, id).await?, PageNotice::Withdrawn),
         StepForm::Review => (
             service.review(person, id, comment.unwrap_or_default()).await?,
-            Notice::Reviewed,
+            PageNotice::Reviewed,
         ),
     })
 }

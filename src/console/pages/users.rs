@@ -14,7 +14,7 @@ use crate::console::templates::field::{self, TextField};
 use crate::console::templates::frame::{Frame, Section};
 use crate::console::templates::table::{TableColumn, pages_as, table};
 use crate::console::templates::text::{names, shown};
-use crate::console::templates::words::Notice;
+use crate::console::templates::words::PageNotice;
 use crate::console::templates::{problem, state, time};
 use crate::control::model::{IssuedUser, UserView, UsersQuery};
 use crate::control::{ApiError, Call};
@@ -46,7 +46,7 @@ pub(in crate::console) struct UsersView<'a> {
 enum ChangedUser {
     /// User that has a new token, or none if none could be made.
     Token(Box<IssuedUser>),
-    Changed(Box<UserView>, Notice, Vec<String>),
+    Changed(Box<UserView>, PageNotice, Vec<String>),
 }
 
 /// Shows the local users, a page at a time.
@@ -131,16 +131,16 @@ async fn changed(call: &Call, fields: &FormFields) -> Result<ChangedUser, FormEr
             let groups = groups(fields)?;
             let warnings = service.unnamed_groups(&name, &groups);
             let user = admin.regroup_user(&name, groups).await?;
-            ChangedUser::Changed(Box::new(user), Notice::Changed, warnings)
+            ChangedUser::Changed(Box::new(user), PageNotice::Changed, warnings)
         }
         Some("disable") => {
             let admin = service.administer_at_once(&call.caller).await?;
             let user = admin.disable_user(&name, false).await?;
-            ChangedUser::Changed(Box::new(user), Notice::Disabled, Vec::new())
+            ChangedUser::Changed(Box::new(user), PageNotice::Disabled, Vec::new())
         }
         Some("enable") => {
             let user = service.administer(&call.caller).await?.enable_user(&name).await?;
-            ChangedUser::Changed(Box::new(user), Notice::Changed, Vec::new())
+            ChangedUser::Changed(Box::new(user), PageNotice::Changed, Vec::new())
         }
         _ => return Err(ApiError::Malformed("the form does not say what to do".to_owned()).into()),
     })
@@ -258,7 +258,7 @@ pub(in crate::console) fn token_body(issued: &IssuedUser) -> Markup {
                 @if sign_ins == 1 { "1 sign-in has ended" } @else { (sign_ins) " sign-ins have ended" }
                 ". Grants and sessions go on."
             }
-            @if issued.user.effect.is_some_and(|effect| !effect.is_done()) { p.note { (Notice::Late.words()) } }
+            @if issued.user.effect.is_some_and(|effect| !effect.is_done()) { p.note { (PageNotice::Late.words()) } }
         }
     }
 }

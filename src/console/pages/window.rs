@@ -14,7 +14,7 @@ use crate::console::templates::field::{self, TextField};
 use crate::console::templates::frame::{Frame, Section};
 use crate::console::templates::table::{TableColumn, pages, table};
 use crate::console::templates::text::{count, cut, shown};
-use crate::console::templates::words::Notice;
+use crate::console::templates::words::PageNotice;
 use crate::console::templates::{problem, state, time};
 use crate::control::model::{GrantView, GrantsQuery};
 use crate::control::{Call, named};
@@ -120,7 +120,7 @@ fn page_paths(path: &str, kept: &[(&str, &str)], fields: &FormFields, next: Opti
 pub(in crate::console) async fn extend(call: Call, Path(id): Path<String>, fields: FormFields) -> PageAnswer {
     let id: GrantId = named(&id)?;
     match extended(&call, &id, &fields).await {
-        Ok(view) => Ok(done(&to(&view), Notice::Extended)),
+        Ok(view) => Ok(done(&to(&view), PageNotice::Extended)),
         Err(error) => again(&call, &id, &RefusedForm::new(EXTENSION, fields, error)?).await,
     }
 }
@@ -135,14 +135,14 @@ async fn extended(call: &Call, id: &GrantId, fields: &FormFields) -> Result<Gran
 /// Gives back the caller's own.
 pub(in crate::console) async fn release(call: Call, Path(id): Path<String>, _: FormFields) -> PageAnswer {
     let view = call.gate.service.release(call.caller.person()?, &named(&id)?).await?;
-    Ok(taken(&to(&view), view.effect, Notice::Released))
+    Ok(taken(&to(&view), view.effect, PageNotice::Released))
 }
 
 /// Revokes another's.
 pub(in crate::console) async fn revoke(call: Call, Path(id): Path<String>, fields: FormFields) -> PageAnswer {
     let id: GrantId = named(&id)?;
     match call.gate.service.revoke(&call.caller, &id, fields.text("reason")).await {
-        Ok(view) => Ok(taken(&to(&view), view.effect, Notice::Revoked)),
+        Ok(view) => Ok(taken(&to(&view), view.effect, PageNotice::Revoked)),
         Err(error) => again(&call, &id, &RefusedForm::new(REVOCATION, fields, error.into())?).await,
     }
 }

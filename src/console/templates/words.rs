@@ -47,9 +47,9 @@ pub(in crate::console) fn profile(profile: &ProfileBody) -> Markup {
     }
 }
 
-/// Notice at the head of a page that a form led to.
+/// PageNotice at the head of a page that a form led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::console) enum Notice {
+pub(in crate::console) enum PageNotice {
     Approved,
     Rejected,
     Withdrawn,
@@ -65,7 +65,7 @@ pub(in crate::console) enum Notice {
     Late,
 }
 
-impl Notice {
+impl PageNotice {
     const ALL: [(&'static str, Self, &'static str); 12] = [
         ("approved", Self::Approved, "Your approval is on record."),
         ("rejected", Self::Rejected, "Rejected. The requester is told."),
