@@ -140,27 +140,34 @@ impl AccessService {
     /// Returns true if the caller may watch the sessions under a grant, read what they ran, and end one of them: the owner of the
     /// grant, those that approved its request and still may, those that may revoke it, and those that may administer.
     pub async fn watches(&self, caller: &Caller, id: &GrantId) -> bool {
-        let owned = self
-            .0
-            .ledger
-            .grant(id)
-            .await
-            .is_ok_and(|view| caller.is(view.grant.identity()));
-        owned || self.would(caller, Action::Administer) || self.oversees(caller, id).await
+        if self.would(caller, Action::Administer) {
+            return true;
+        }
+        match self.0.ledger.grant(id).await {
+            Ok(view) => caller.is(view.grant.identity()) || self.is_overseer(caller, &view.grant).await,
+            Err(_) => false,
+        }
     }
 
     /// Returns true if the caller has approved the request of a grant and still may, or may revoke the grant.
     pub async fn oversees(&self, caller: &Caller, id: &GrantId) -> bool {
-        let (Caller::Person(who, _), Ok(view)) = (caller, self.0.ledger.grant(id).await) else {
+        match self.0.ledger.grant(id).await {
+            Ok(view) => self.is_overseer(caller, &view.grant).await,
+            Err(_) => false,
+        }
+    }
+
+    async fn is_overseer(&self, caller: &Caller, grant: &Grant) -> bool {
+        let Caller::Person(who, _) = caller else {
             return false;
         };
-        let request = match view.grant.request() {
+        let request = match grant.request() {
             Some(id) => self.find(id).await.ok(),
             None => None,
         };
         let approves =
             |request: &Request| approved(who, request) && self.would_on(who, Action::Approve, Resource::Request(request));
-        request.is_some_and(|view| approves(&view.request)) || self.would_revoke(who, &view.grant).await
+        request.is_some_and(|view| approves(&view.request)) || self.would_revoke(who, grant).await
     }
 
     async fn would_revoke(&self, who: &Principal, grant: &Grant) -> bool {

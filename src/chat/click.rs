@@ -133,23 +133,12 @@ fn answer(action: &ClickedElement) -> Option<ChatAnswer> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
     use std::time::Duration;
 
     use serde_json::json;
 
+    use super::super::testing::settings;
     use super::*;
-
-    fn settings() -> ChatSettings {
-        ChatSettings {
-            signing_secret: Secret::new("s3cret".to_owned()),
-            teams: BTreeSet::from(["T1".to_owned()]),
-            users: BTreeMap::new(),
-            api_token: None,
-            api: super::super::SLACK_API.to_owned(),
-            link: None,
-        }
-    }
 
     fn parse(payload: &str) -> Result<Option<Click>, ClickError> {
         let body = form_urlencoded::Serializer::new(String::new())

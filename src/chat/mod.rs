@@ -10,6 +10,8 @@ mod click;
 mod people;
 mod signature;
 mod tell;
+#[cfg(test)]
+mod testing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

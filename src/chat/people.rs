@@ -178,23 +178,10 @@ fn address(answer: &[u8], user: &str, settings: &ChatSettings) -> Result<String,
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
-
     use serde_json::{Value, json};
 
+    use super::super::testing::settings;
     use super::*;
-    use crate::base::secret::Secret;
-
-    fn settings() -> ChatSettings {
-        ChatSettings {
-            signing_secret: Secret::new("s3cret".to_owned()),
-            teams: BTreeSet::from(["T1".to_owned()]),
-            users: BTreeMap::new(),
-            api_token: None,
-            api: super::super::SLACK_API.to_owned(),
-            link: None,
-        }
-    }
 
     fn member() -> Value {
         json!({"ok": true, "user": {

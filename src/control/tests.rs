@@ -9,7 +9,7 @@ use tokio::net::UnixStream;
 use super::*;
 use crate::access::policy::{Policies, PolicyFile};
 use crate::access::quota::Quotas;
-use crate::access::strangers::{RefusalLog, StrangerLimits};
+use crate::access::strangers::{ConnectionPermit, RefusalLog, StrangerLimits};
 use crate::audit;
 use crate::base::tls::{ServerTls, ServerTlsCell};
 use crate::identity::Issuers;
@@ -215,6 +215,17 @@ impl Served {
 
     async fn document(&self) -> serde_json::Value {
         self.json("GET /v1/openapi.json", "").await
+    }
+
+    /// Makes so many logins fail at the wire that failures from this machine are held back here too, for as long as the permit is
+    /// kept.
+    fn fail_at_the_wire(&self, claimed: Option<&str>) -> ConnectionPermit {
+        let wire = self.gate.strangers.beside(StrangerLimits::default());
+        let client = wire.enter(self.tcp.unwrap().ip());
+        for _ in 0..300 {
+            let _ = client.proof().failed(claimed);
+        }
+        client
     }
 
     pub(crate) async fn stop(self) {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 use utoipa::{IntoParams, ToSchema};
 
+use crate::base::secret::Secret;
 pub use crate::ledger::SignInView;
 use crate::model::names::IdentityName;
 pub use crate::model::sign_in::SignInVia;
@@ -26,6 +27,15 @@ pub struct IssuedSignIn {
     pub sign_in: SignInView,
     /// Secret, to be sent in place of a token. It is not stored and cannot be shown again.
     pub secret: String,
+}
+
+impl From<(SignInView, Secret<String>)> for IssuedSignIn {
+    fn from((sign_in, secret): (SignInView, Secret<String>)) -> Self {
+        Self {
+            sign_in,
+            secret: secret.expose().clone(),
+        }
+    }
 }
 
 /// Issuers that people can sign in with: `GET /signin/providers`.

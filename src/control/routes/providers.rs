@@ -15,9 +15,7 @@ use super::{body, query};
 use crate::access::{AccessError, ProviderAnswer, ProviderError};
 use crate::base::secret::Secret;
 use crate::control::authenticate::{CallOrigin, held_back};
-use crate::control::model::{
-    DeviceBody, DeviceFinish, DeviceSignInBody, DeviceStepBody, IssuedSignIn, ProviderBody, ProvidersBody,
-};
+use crate::control::model::{DeviceBody, DeviceFinish, DeviceSignInBody, DeviceStepBody, ProviderBody, ProvidersBody};
 use crate::control::problem::ApiError;
 use crate::control::{ControlContext, sign_in_cookie};
 
@@ -127,9 +125,8 @@ pub(in crate::control) async fn finish(
         .finish_device_sign_in(&issuer, &device_code, client.address)
         .await;
     Ok(match proved(&client, finished).await? {
-        Ok((sign_in, secret)) => {
-            let secret = secret.expose().clone();
-            let issued = Some(IssuedSignIn { sign_in, secret });
+        Ok(made) => {
+            let issued = Some(made.into());
             (
                 StatusCode::CREATED,
                 Json(DeviceFinish {

@@ -16,9 +16,8 @@ pub(in crate::control) async fn create(
     bytes: Bytes,
 ) -> Result<(StatusCode, Json<IssuedSignIn>), ApiError> {
     let NewSignInBody { via } = body(&bytes)?;
-    let (sign_in, secret) = gate.service.sign_in(&caller, via).await?;
-    let secret = secret.expose().clone();
-    Ok((StatusCode::CREATED, Json(IssuedSignIn { sign_in, secret })))
+    let made = gate.service.sign_in(&caller, via).await?;
+    Ok((StatusCode::CREATED, Json(made.into())))
 }
 
 #[utoipa::path(get, path = "/v1/signins", tag = "signins", summary = "The sign-ins that have not ended", params(SignInsQuery), responses((status = 200, description = "The caller's own; with `administer`, all", body = SignInsBody)))]

@@ -34,7 +34,6 @@ pub(in crate::control) async fn finish(
     let TerminalStepBody { code, verifier } = body(&bytes)?;
     let (code, verifier) = (Secret::new(code), Secret::new(verifier));
     let finished = gate.service.finish_terminal_sign_in(&code, &verifier, client.address).await;
-    let (sign_in, secret) = proved(&client, finished).await?;
-    let secret = secret.expose().clone();
-    Ok((StatusCode::CREATED, Json(IssuedSignIn { sign_in, secret })))
+    let made = proved(&client, finished).await?;
+    Ok((StatusCode::CREATED, Json(made.into())))
 }

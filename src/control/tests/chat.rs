@@ -388,11 +388,7 @@ async fn forged_calls_are_held_back_like_failed_logins() {
         ..Wanted::default()
     };
     let served = wanted.start().await;
-    let wire = served.gate.strangers.beside(StrangerLimits::default());
-    let client = wire.enter(served.tcp.unwrap().ip());
-    for _ in 0..300 {
-        let _ = client.proof().failed(None);
-    }
+    let _wire = served.fail_at_the_wire(None);
     let forged = served.call_tcp("POST /v1/chat/slack", "", "payload=%7B%7D");
     assert!(timeout(Duration::from_millis(300), forged).await.is_err(), "it is held back");
     let now = served.gate.clock.now().as_second() + 1;

@@ -30,12 +30,8 @@ async fn guesses_are_held_back_and_a_good_token_never_is() {
         ..Wanted::default()
     };
     let served = wanted.start().await;
-    let wire = served.gate.strangers.beside(StrangerLimits::default());
-    let client = wire.enter(served.tcp.unwrap().ip());
-    for _ in 0..300 {
-        // What fails at the wire counts here.
-        let _ = client.proof().failed(Some("gr_0123456789"));
-    }
+    // What fails at the wire counts here.
+    let _wire = served.fail_at_the_wire(Some("gr_0123456789"));
     for guess in [format!("{BEARER}tg_guess\r\n"), String::new()] {
         let guess = served.call_tcp("GET /v1/me", &guess, "");
         assert!(timeout(Duration::from_millis(300), guess).await.is_err(), "it is held back");
