@@ -515,8 +515,9 @@ fn a_set_that_grows_too_large_stands_for_any_value() {
 #[test]
 fn values_in_texts_give_nothing_up() {
     let ana = who(1, "ana");
-    let text = |number: u32| match number % 3 {
+    let text = |number: u32| match number % 4 {
         0 => format!("SELECT {number} FROM orders WHERE id = {number}"),
+        3 => format!("SELECT note FROM orders WHERE id = {}", 1_760_000_000_000 + u64::from(number)),
         1 => format!("UPDATE orders SET note = 'first\n{number}' WHERE id = {number}"),
         _ => format!("SELECT {number} -- last\n FROM orders"),
     };

@@ -1,8 +1,8 @@
 //! Shape of a statement: its text without the values of its literals. What depends on the structure alone is found once per shape,
 //! however many values come.
 //!
-//! INVARIANT: two texts of one shape have the same tokens, but for the values of plain literals and of short whole numbers, and
-//! none of these is a name, a setting or code that the text runs.
+//! INVARIANT: two texts of one shape have the same tokens, but for the values of plain literals and of whole numbers of one width,
+//! and none of these is a name, a setting or code that the text runs.
 
 #[cfg(test)]
 use proptest::prelude::*;
@@ -12,11 +12,8 @@ use super::{Lexer, LexerSettings, Token, TokenKind, in_word};
 /// First words of commands in whose structure no literal has a meaning. (`SET`, `DO`, `EXECUTE`, `CREATE FUNCTION` are others.)
 const SHAPED: [&str; 6] = ["select", "insert", "update", "delete", "with", "values"];
 
-/// Maximum number of digits of a blanked number: parsers hold it in 32 bits.
-const MAX_DIGITS: usize = 9;
-
 /// Returns the shape of a text that PostgreSQL reads under its default settings. Comments and white space become one space, plain
-/// literals are empty, and whole numbers are 0. A NUL at the end, which no text has, keeps shapes apart from texts.
+/// literals are empty, and whole numbers are the least of their width. A NUL at the end, which no text has, keeps shapes apart from texts.
 ///
 /// `None` if it has no shape: a command is of another kind, a literal may name a setting (`set_config`), a name or a literal has
 /// escapes by code points, or the ends of its tokens are not certain.
@@ -45,8 +42,15 @@ pub fn shape(text: &[u8]) -> Option<Vec<u8>> {
     Some(shape)
 }
 
-fn is_short(number: &Token<'_>) -> bool {
-    number.text.len() <= MAX_DIGITS && number.text.iter().all(u8::is_ascii_digit)
+/// Returns the least whole number of the width that parsers need for this one: 31, 32 or 63 bits. `None` for a longer number, or
+/// another one.
+fn least_of_width(number: &[u8]) -> Option<&'static [u8]> {
+    let number = number.iter().all(u8::is_ascii_digit).then_some(number)?;
+    match str::from_utf8(number).ok()?.parse().ok()? {
+        0..=0x7fff_ffff_i64 => Some(b"0"),
+        ..=0xffff_ffff => Some(b"2147483648"),
+        _ => Some(b"4294967296"),
+    }
 }
 
 /// Returns true if a word follows without a space: `1x1F` is a number and a name, and with a 0 in front it would be one number.
@@ -61,10 +65,14 @@ fn written<'t>(token: &Token<'t>, text: &'t [u8]) -> Option<&'t [u8]> {
         _ if token.is_by_code_points() => None,
         TokenKind::Word | TokenKind::Quoted if token.inner.eq_ignore_ascii_case(b"set_config") => None,
         TokenKind::Literal if token.prefix().is_none() => Some(b"''"),
-        TokenKind::Number if is_short(token) && !touches_word(token, text) => Some(b"0"),
-        // The mask keeps positions, so the token stands at the same place of the text.
-        _ => text.get(token.start..token.end()),
+        TokenKind::Number if !touches_word(token, text) => least_of_width(token.text).or_else(|| as_it_stands(token, text)),
+        _ => as_it_stands(token, text),
     }
+}
+
+fn as_it_stands<'t>(token: &Token<'_>, text: &'t [u8]) -> Option<&'t [u8]> {
+    // The mask keeps positions, so the token stands at the same place of the text.
+    text.get(token.start..token.end())
 }
 
 /// Two texts that differ in their literals alone, as far as there are any.
@@ -82,18 +90,30 @@ pub(crate) fn texts_of_one_shape() -> impl Strategy<Value = (String, String)> {
     let pieces = "select|from|where|insert into|values|update|set|delete from|with|as|(|)|,|;|a|cards|shop.cards|=|and|into|limit|order by|\
                   ?|?|?|#|#|set_config|/* cards */|-- cards\n|\n|::text|date|interval|in|like|join|on|E'cards'|$$cards$$|returning|\
                   for update|union|set_config(?, ?, false)|select into a|case when|then|end|\"cards\"|client_encoding|1.5|-|cast|\
-                  varchar(#)|exists|#x1F|0x1F|#b0from from|0b0from from|#a";
+                  varchar(#)|exists|#x1F|0x1F|#b0from from|0b0from from|#a|00#|fetch #|interval(#)";
     let pieces: Vec<_> = pieces.split('|').collect();
     let pieces = proptest::collection::vec(proptest::sample::select(pieces), 0..24);
-    let literals = |texts: &'static str| proptest::collection::vec((texts, 0_u32..1_000_000_000), 24);
+    let literals = |texts: &'static str| proptest::collection::vec(texts, 24);
     let one = literals("'[a-z ;]{0,6}'|'cards'|'client_encoding'|''");
     let other = literals("'[a-z ;]{0,6}'|'shop\\.cards'|'utf8'|'search_path'");
-    (proptest::sample::select(starts.to_vec()), pieces, one, other).prop_map(|(start, pieces, one, other)| {
-        let filled = |with: &[(String, u32)]| {
-            let pieces = pieces.iter().zip(with);
-            let words = pieces.map(|(piece, (literal, number))| piece.replace('?', literal).replace('#', &number.to_string()));
+    let width = |least: i64, most: i64| (least..=most, least..=most);
+    let numbers = prop_oneof![
+        3 => width(0, i32::MAX.into()),
+        1 => width(1 << 31, u32::MAX.into()),
+        1 => width(1 << 32, i64::MAX),
+    ];
+    let numbers = proptest::collection::vec(numbers, 24);
+    let literals = (one, other, numbers).prop_map(|(one, other, numbers)| {
+        let (smaller, larger): (Vec<_>, Vec<_>) = numbers.into_iter().unzip();
+        [(one, smaller), (other, larger)]
+    });
+    (proptest::sample::select(starts.to_vec()), pieces, literals).prop_map(|(start, pieces, texts)| {
+        let [one, other] = texts.map(|(literals, numbers)| {
+            let literals = literals.iter().zip(numbers);
+            let words = pieces.iter().zip(literals);
+            let words = words.map(|(piece, (literal, number))| piece.replace('?', literal).replace('#', &number.to_string()));
             format!("{start} {}", words.collect::<Vec<_>>().join(" "))
-        };
-        (filled(&one), filled(&other))
+        });
+        (one, other)
     })
 }
