@@ -216,6 +216,7 @@ fn encode_statement(out: &mut Vec<u8>, statement: &Statement<'_>) -> Result<(), 
     }
     optional_string(out, br#","prepared":"#, statement.prepared.as_ref().map(|name| &*name.0))?;
     optional_string(out, br#","portal":"#, statement.portal.as_ref().map(|name| &*name.0))?;
+    flag(out, br#","with_parse":true"#, statement.with_parse);
     flag(out, br#","text_uncertain":true"#, statement.text_uncertain);
     flag(out, br#","continued":true"#, statement.continued);
     flag(out, br#","opaque":true"#, statement.opaque);
@@ -271,6 +272,7 @@ fn encode_outcome(out: &mut Vec<u8>, outcome: &StatementOutcome<'_>) -> Result<(
         Some(TransactionStatus::Open) => br#","transaction":"open""#,
         Some(TransactionStatus::Failed) => br#","transaction":"failed""#,
     });
+    flag(out, br#","parse_failed":true"#, outcome.parse_failed);
     out.push(b'}');
     Ok(())
 }

@@ -251,7 +251,8 @@ impl Filter {
             Event::Statement(statement) => Some(statement),
             _ => None,
         };
-        fits(self.kind.as_ref(), statement.map(|statement| &statement.kind))
+        self.kind
+            .is_none_or(|kind| statement.is_some_and(|statement| statement.came_as(kind)))
             && self.text.as_ref().is_none_or(|text| contains_text(&record.event, text))
             && (!self.asks_for_commands() || statement.is_some_and(|statement| self.has_reading(statement, outcome, readings)))
     }

@@ -247,7 +247,7 @@ impl TableAccessSums {
         let Some(toucher) = self.by.get_mut(&by) else { return };
         let undone = outcome.result.ran() && self.undone.of(&outcome.who.session, outcome.statement).is_some();
         toucher.rows += outcome.rows;
-        toucher.settle(outcome.result, undone, &reading);
+        toucher.settle(outcome.execution(), undone, &reading);
     }
 
     /// Returns the numbers of what the totals lack.

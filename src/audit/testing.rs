@@ -6,8 +6,9 @@ use std::borrow::Cow;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::chain::{ChainLink, LinkMark};
+use super::chain::{ChainLink, LinkMark, seal_as};
 use super::checkpoint::Checkpoint;
+use super::encode::RecordBatch;
 use super::event::{
     BackendGone, CancelRequested, ConnectionRefused, DecisionMade, Event, GateStarted, GrantChangeKind, GrantChanged,
     GrantJoined, IdentityRefused, JournalFault, JournalHealed, KeyChanged, OutsideText, ParameterValue, PolicyLoaded,
@@ -60,6 +61,7 @@ pub(crate) fn statement(who: &Who, statement: u64, sql: &str, parameters: &[&str
         sql: Some(SqlText::whole(text(sql))),
         prepared: None,
         portal: None,
+        with_parse: false,
         text_uncertain: false,
         continued: false,
         opaque: false,
@@ -70,6 +72,40 @@ pub(crate) fn statement(who: &Who, statement: u64, sql: &str, parameters: &[&str
         parameter_count: None,
         function: None,
     })
+}
+
+/// A statement that was parsed with its Execute.
+pub(crate) fn with_parse(who: &Who, statement: u64, sql: &str) -> Event<'static> {
+    match self::statement(who, statement, sql, &["x"]) {
+        Event::Statement(statement) => Event::Statement(Statement {
+            with_parse: true,
+            ..statement
+        }),
+        other => other,
+    }
+}
+
+/// Its outcome, if the Parse failed.
+pub(crate) fn parse_failed(who: &Who, statement: u64, sqlstate: &'static str) -> Event<'static> {
+    match outcome(who, statement, Some(sqlstate)) {
+        Event::Outcome(outcome) => Event::Outcome(StatementOutcome {
+            parse_failed: true,
+            rows: 0,
+            rows_sent: 0,
+            ..outcome
+        }),
+        other => other,
+    }
+}
+
+/// The events of records that were pushed, as readers have them.
+pub(crate) fn events(batch: &RecordBatch) -> Vec<Event<'static>> {
+    let sealed = batch.lines.iter().map(|line| {
+        let mut sealed = Vec::new();
+        seal_as(&mut sealed, 1, line, LinkMark::default());
+        LogRecord::parse(sealed.trim_ascii_end()).unwrap().event
+    });
+    sealed.collect()
 }
 
 /// The outcome of a statement that the server gave these command tags for.
@@ -102,6 +138,7 @@ pub(crate) fn outcome(who: &Who, statement: u64, sqlstate: Option<&'static str>)
         first_byte_us: Some(220),
         duration_us: 230,
         transaction: None,
+        parse_failed: false,
     })
 }
 

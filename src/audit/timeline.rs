@@ -322,7 +322,7 @@ impl StatementTotals {
         for told in statements.iter().filter(|told| told.is_executed()) {
             let outcome = told.known_outcome();
             let reading = told.reading.as_deref();
-            let result = outcome.map_or(StatementResult::Unknown, |outcome| outcome.result);
+            let result = outcome.map_or(StatementResult::Unknown, StatementOutcome::execution);
             let read = reading.is_some_and(SqlAnalysis::is_complete);
             if !totals.counts.add(result, told.rolled_back.is_some(), read) {
                 continue;

@@ -316,6 +316,7 @@ async fn what_a_transaction_undid_at_its_end_is_told() {
         .await;
     raw.ask(&pipeline(&[&insert(11), "ROLLBACK", &insert(12), "SELECT 1/0"]), 1)
         .await;
+    raw.ask(&[parse("", &insert(0), &[]), sync()].concat(), 1).await;
     // By simple queries: it is the COMMIT that fails.
     for text in ["BEGIN", &insert(13), &insert(1), "COMMIT", "SELECT 1/0", &insert(14)] {
         raw.ask(&query(text), 1).await;

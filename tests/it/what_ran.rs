@@ -267,6 +267,78 @@ async fn an_error_is_on_record_at_the_message_that_caused_it() {
     );
 }
 
+/// A Parse that comes with its Execute is in the record of that. The answers are those of a Parse with a record of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parse_tells_the_same_in_the_record_of_its_execute() {
+    let gate = gate();
+    let texts = [
+        "SELECT count(*) FROM customers",
+        "SELECT 1/(random() * 0)::int FROM customers",
+        "SELECT nothing FROM customers",
+        "SELEKT 1 FROM customers",
+    ];
+    let mut totals = Vec::new();
+    for together in [true, false] {
+        let login = grant(&gate, "10m");
+        let mut raw = session(&gate, &login).await;
+        for sql in texts {
+            let (first, rest) = (parse("", sql, &[]), [bind("", "", &[]), execute("", 0), sync()].concat());
+            if together {
+                raw.ask(&[first, rest].concat(), 1).await;
+                continue;
+            }
+            raw.send(&[first, frame(b'H', b"")].concat()).await;
+            while !matches!(raw.message().await.expect("an answer").0, b'1' | b'E') {}
+            raw.ask(&rest, 1).await;
+        }
+        raw.send(&frame(b'X', b"")).await;
+        drop(raw);
+        let end = ended(&gate, &login.grant).await;
+        let all = statements(&gate, &login).await;
+        let joined: Vec<_> = all
+            .iter()
+            .filter(|(statement, _)| statement["with_parse"] == true)
+            .map(|(_, outcome)| (outcome["sqlstate"].as_str(), outcome["parse_failed"] == true))
+            .collect();
+        let expected = [
+            (None, false),
+            (Some("22012"), false),
+            (Some("42703"), true),
+            (Some("42601"), true),
+        ];
+        assert_eq!(joined, expected[..if together { 4 } else { 0 }]);
+        assert_eq!(all.len(), if together { 4 } else { 8 });
+
+        let of_grant = ["--grant", &login.grant];
+        let found = |more: &[&str]| found(&gate, &[&of_grant, more].concat());
+        let parses = found(&["--kind", "parse", "--event", "statement"]);
+        let parses: Vec<_> = parses.iter().map(text).collect();
+        assert_eq!(parses, texts, "{together}");
+        for (code, sql) in [("42601", texts[3]), ("42703", texts[2]), ("22012", texts[1])] {
+            let both = found(&["--sqlstate", code]);
+            assert_eq!((both.len(), text(&both[0]), &both[1]["sqlstate"]), (2, sql, &code.into()));
+        }
+        let session = end["session"].as_str().expect("an id");
+        let story = told(&gate, &["log", "session", session, "--output", "json"]);
+        let story: Value = serde_json::from_str(&story).expect("JSON");
+        let touched = [&["log", "who-touched", "customers", "--output", "json"][..], &of_grant].concat();
+        let touched: Value = serde_json::from_str(&told(&gate, &touched)).expect("JSON");
+        let counted = |name: &str| touched[0][name].clone();
+        totals.push((
+            story["totals"].clone(),
+            ["statements", "failed", "rows", "unread", "classes"].map(counted),
+            end["statements"].clone(),
+        ));
+    }
+    assert_eq!(totals[0], totals[1]);
+    let counts = &totals[0].0;
+    assert_eq!(
+        (&counts["statements"], &counts["failed"], &counts["skipped"]),
+        (&2.into(), &1.into(), &2.into()),
+        "{counts}"
+    );
+}
+
 /// Ends a session from the side of the database, and returns what is on record of its end.
 async fn ended_by(gate: &TestGate, settings: &str, statement: &str) -> Value {
     let login = grant(gate, "10m");
@@ -378,7 +450,8 @@ async fn texts_are_on_record_as_they_were_typed() {
     let all = eventually("all are on record", async || {
         let all = records_of(&gate, &login.grant, "statement");
         let all: Vec<_> = all.into_iter().filter(|statement| statement["kind"] != "bind").collect();
-        (all.len() == 15).then_some(all)
+        // One for each Query, and one for each Parse with its Execute.
+        (all.len() == 10).then_some(all)
     })
     .await;
     let simple: Vec<_> = all.iter().filter(|statement| statement["kind"] == "query").collect();
@@ -415,7 +488,7 @@ async fn texts_are_on_record_as_they_were_typed() {
             json!({"text": "€"}),
             json!({"text": "€"}),
             json!({"text": r"\xa4"}),
-            // It was skipped, for the text before it was refused.
+            // It was skipped, for its text was refused.
             json!({"binary": {"oid": 25, "hex": "a4"}}),
             json!({"text": "表"}),
         ]
@@ -443,7 +516,7 @@ async fn texts_are_on_record_as_they_were_typed() {
         (kinds.len() == 2).then(|| kinds.join(" "))
     })
     .await;
-    assert_eq!(refused, "parse query");
+    assert_eq!(refused, "execute query");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -35,6 +35,7 @@ fn statement<'a>(who: &'a Who, sql: &'a [u8], parameter: &'a [u8]) -> Event<'a> 
         sql: Some(SqlText::whole(OutsideText::of(sql))),
         prepared: Some(OutsideText::of(b"")),
         portal: Some(OutsideText::of(parameter)),
+        with_parse: false,
         text_uncertain: false,
         continued: false,
         opaque: false,
@@ -164,6 +165,7 @@ fn measure() {
                 first_byte_us: Some(220),
                 duration_us: 230,
                 transaction: Some(TransactionStatus::Idle),
+                parse_failed: false,
             }),
         ),
     ] {

@@ -29,6 +29,10 @@ pub struct Statement<'a> {
     pub prepared: Option<OutsideText<'a>>,
     /// Name of the portal (empty: the unnamed one).
     pub portal: Option<OutsideText<'a>>,
+    /// True for an Execute whose statement was parsed with it: the Parse has the same text and name, came directly before, and has no
+    /// record of its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub with_parse: bool,
     /// True if the text may be another one: SQL (`PREPARE`, `DEALLOCATE`, `DISCARD`) may have reassigned the name since it was
     /// parsed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -53,7 +57,7 @@ vocabulary! {
     pub enum StatementKind {
         /// Query (simple protocol): one or more commands in one text.
         Query = "query",
-        /// Parse: prepared, not executed.
+        /// Parse: prepared, not executed. One that came with its Execute is in the record of that ([`Statement::with_parse`]).
         Parse = "parse",
         /// Bind that failed: the server reads its values, and plans. A Bind that succeeded has no record of its own; its values
         /// are in the records of its Executes.
@@ -66,6 +70,14 @@ vocabulary! {
         Close = "close",
         /// FunctionCall.
         FunctionCall = "function_call",
+    }
+}
+
+impl Statement<'_> {
+    /// Returns true if a message of this kind carried it, alone or with another.
+    #[must_use]
+    pub fn came_as(&self, kind: StatementKind) -> bool {
+        self.kind == kind || (self.with_parse && kind == StatementKind::Parse)
     }
 }
 
@@ -192,6 +204,9 @@ pub struct StatementOutcome<'a> {
     /// Transaction status after it, if the server sends it for each statement (simple protocol); for pipelined ones see
     /// [`TransactionChanged`].
     pub transaction: Option<TransactionStatus>,
+    /// True if the Parse of a statement that came with it failed ([`Statement::with_parse`]): nothing was executed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub parse_failed: bool,
 }
 
 impl StatementOutcome<'_> {
@@ -201,10 +216,20 @@ impl StatementOutcome<'_> {
         self.rows.max(self.portal_rows_sent.unwrap_or(0))
     }
 
+    /// Returns the result of the execution: the server skips it if the Parse failed.
+    #[must_use]
+    pub fn execution(&self) -> StatementResult {
+        if self.parse_failed {
+            StatementResult::Skipped
+        } else {
+            self.result
+        }
+    }
+
     /// Returns true if any part of the statement was or may have been executed.
     #[must_use]
     pub fn was_executed(&self) -> bool {
-        self.rule.is_none() && self.result != StatementResult::Skipped
+        self.rule.is_none() && self.execution() != StatementResult::Skipped
     }
 }
 

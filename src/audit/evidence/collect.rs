@@ -248,19 +248,15 @@ impl ReportCollector {
         }
         let statements = &mut self.report.statements;
         let used = self.lives.used(&event.who.grant);
-        match event.result {
-            StatementResult::Completed | StatementResult::Suspended => {}
-            StatementResult::Failed if event.rule.is_none() => statements.failed += 1,
-            StatementResult::Unknown => statements.unknown += 1,
-            // The target skipped it, or the guard rails refused it: it was not executed.
-            StatementResult::Skipped | StatementResult::Failed => {
-                statements.executed = statements.executed.saturating_sub(1);
-                if let Some(used) = used {
-                    used.statements = used.statements.saturating_sub(1);
-                }
-                return;
+        if !event.was_executed() {
+            statements.executed = statements.executed.saturating_sub(1);
+            if let Some(used) = used {
+                used.statements = used.statements.saturating_sub(1);
             }
+            return;
         }
+        statements.failed += u64::from(event.result == StatementResult::Failed);
+        statements.unknown += u64::from(event.result == StatementResult::Unknown);
         if let Some(used) = used {
             used.rows += event.rows;
             used.at(time);

@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use super::{Filter, ORIGIN_EVENTS, TimeRange};
 use crate::audit::chain::number;
+use crate::audit::event::StatementKind;
 use crate::audit::record::{EventName, digits_field, event_of, number_field, string_field, time_of};
 use crate::audit::session_line::take_string;
 use crate::audit::sql_analysis::CommandClass;
@@ -67,6 +68,14 @@ impl Condition {
         // Serializing a text cannot fail; a line has it as it is written here (no name has a character that is not seen).
         let json = [serde_json::to_string(field), serde_json::to_string(name)].map(Result::unwrap_or_default);
         Self::new(part, false, &[&json.join(":")])
+    }
+
+    /// A message that carried a statement, alone or with another.
+    fn kind(kind: StatementKind) -> Self {
+        let alone = format!(r#""kind":"{}""#, kind.as_str());
+        let with_another = (kind == StatementKind::Parse).then_some(r#""with_parse":true"#);
+        let needles: Vec<_> = std::iter::once(&*alone).chain(with_another).collect();
+        Self::new(Part::Statement, false, &needles)
     }
 
     /// A text, as the filter compares it: in small letters. `None` if any line may have it.
@@ -202,11 +211,7 @@ impl LinePrefilter {
             .map(|(field, name)| Condition::field(Part::Every, &field, name));
         let mut conditions: Vec<_> = names.collect();
         conditions.extend(filter.sqlstate.as_deref().map(Condition::sqlstate));
-        conditions.extend(
-            filter
-                .kind
-                .map(|kind| Condition::field(Part::Statement, &"kind", kind.as_str())),
-        );
+        conditions.extend(filter.kind.map(Condition::kind));
         conditions.extend(filter.table.as_ref().and_then(|table| Condition::table(&table.name)));
         conditions.extend(filter.class.and_then(Condition::class));
         conditions.extend(filter.text.as_deref().and_then(Condition::text));

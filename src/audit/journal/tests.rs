@@ -571,6 +571,7 @@ async fn measure() {
         ))),
         prepared: None,
         portal: None,
+        with_parse: false,
         text_uncertain: false,
         continued: false,
         opaque: false,

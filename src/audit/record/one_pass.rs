@@ -61,6 +61,8 @@ session_line!(
         prepared: Option<OutsideText<'static>>,
         portal: Option<OutsideText<'static>>,
         #[serde(default)]
+        with_parse: bool,
+        #[serde(default)]
         text_uncertain: bool,
         #[serde(default)]
         continued: bool,
@@ -92,6 +94,8 @@ session_line!(
         first_byte_us: Option<u64>,
         duration_us: u64,
         transaction: Option<TransactionStatus>,
+        #[serde(default)]
+        parse_failed: bool,
     }
 );
 

@@ -251,6 +251,7 @@ fn outcome_text(outcome: &StatementOutcome<'_>) -> String {
     if let Some(code) = &outcome.sqlstate {
         text.extend([" ", code.0.as_ref()]);
     }
+    text.push_str(if outcome.parse_failed { " at its Parse" } else { "" });
     if let Some(rule) = &outcome.rule {
         text.extend([", refused by rule ", begin(&rule.0)]);
     }

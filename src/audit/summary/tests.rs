@@ -161,10 +161,12 @@ fn history(acts: &[Act]) -> Vec<LogRecord> {
                     open.push(*asked);
                     let parameters: &[&str] = if *asked % 3 == 0 { &["grüße", "4711"] } else { &[] };
                     let mut event = statement(&who(*session, name(*at)), *asked, TEXTS[*text], parameters);
-                    if let Event::Statement(statement) = &mut event
-                        && *asked % 4 == 0
-                    {
-                        statement.kind = StatementKind::Parse;
+                    if let Event::Statement(statement) = &mut event {
+                        match *asked % 4 {
+                            0 => statement.kind = StatementKind::Parse,
+                            1 => (statement.kind, statement.with_parse) = (StatementKind::Execute, true),
+                            _ => {}
+                        }
                     }
                     events.push(event);
                 }
@@ -178,6 +180,7 @@ fn history(acts: &[Act]) -> Vec<LogRecord> {
                     if let Event::Outcome(outcome) = &mut event {
                         outcome.rows = asked;
                         outcome.duration_us = asked * 1000;
+                        outcome.parse_failed = asked % 4 == 1 && outcome.sqlstate.is_some();
                         // The server may have run what was not read.
                         let tags = [&["SELECT 1"][..], &["DELETE 1"], &["SELECT 1", "UPDATE 2"], &[]];
                         let tags = tags[usize::try_from(asked % 4).unwrap()].iter();

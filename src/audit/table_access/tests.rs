@@ -1,7 +1,7 @@
 //! Who touched a table: sums by identity, with what is not known.
 
 use super::*;
-use crate::audit::testing::{outcome, record, rolled_back, skipped, statement, tagged, time, who};
+use crate::audit::testing::{outcome, parse_failed, record, rolled_back, skipped, statement, tagged, time, who, with_parse};
 
 #[test]
 fn sums_by_identity() {
@@ -67,6 +67,30 @@ fn an_outcome_counts_whenever_it_came() {
         (2, 1, 0, 1, 2)
     );
     assert_eq!(ana.classes, [CommandClass::Select, CommandClass::Delete]);
+}
+
+/// As if each Parse had a record of its own.
+#[test]
+fn a_statement_whose_parse_failed_was_skipped() {
+    let (ana, ben) = (who(1, "ana"), who(2, "ben"));
+    let mut touched = TableAccessSums::new(None, Rollbacks::default());
+    let found = [
+        with_parse(&ana, 1, "SELECT * FROM a"),
+        outcome(&ana, 1, None),
+        with_parse(&ana, 2, "DELETE FROM a"),
+        parse_failed(&ana, 2, "42P01"),
+    ];
+    for (seq, event) in (1..).zip(found) {
+        touched.add(&record(seq, event));
+    }
+    for (seq, event) in (5..).zip([with_parse(&ben, 1, "SELECT * FROM ("), parse_failed(&ben, 1, "42601")]) {
+        touched.add_unread(&record(seq, event));
+    }
+    let sums = touched.sums();
+    assert_eq!(sums.len(), 1, "what was not executed touched nothing");
+    let counts = &sums[0].counts;
+    assert_eq!((counts.statements, counts.skipped, counts.failed, sums[0].rows), (1, 1, 0, 1));
+    assert_eq!(sums[0].classes, [CommandClass::Select]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::audit::event::StatementKind;
-use crate::audit::testing::{all, ended, outcome, record, rolled_back, skipped, statement, who};
+use crate::audit::testing::{all, ended, outcome, parse_failed, record, rolled_back, skipped, statement, who, with_parse};
 
 #[test]
 fn a_session_from_request_to_ending() {
@@ -115,4 +115,24 @@ fn what_was_undone_skipped_or_only_prepared_is_told_as_such() {
         "a text that was only prepared has no outcome: {lines}"
     );
     assert_eq!(lines.matches(OUTCOME_UNKNOWN).count(), 1, "in the sums only: {lines}");
+}
+
+#[test]
+fn a_statement_whose_parse_failed_was_not_executed() {
+    let ana = who(1, "ana");
+    let events = [
+        with_parse(&ana, 1, "SELECT 1 FROM a"),
+        outcome(&ana, 1, None),
+        with_parse(&ana, 2, "SELEKT 1 FROM b"),
+        parse_failed(&ana, 2, "42601"),
+    ];
+    let story = SessionTimeline::of((1..).zip(events).map(|(seq, event)| record(seq, event)).collect(), Vec::new());
+    let totals = &story.totals;
+    assert_eq!(
+        (totals.counts.statements, totals.counts.skipped, totals.counts.failed),
+        (1, 1, 0)
+    );
+    assert_eq!(totals.tables.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a"]);
+    let lines = story.lines(&TimeZone::UTC).join("\n");
+    assert!(lines.contains("#2 failed 42601 at its Parse, 0 rows"), "{lines}");
 }

@@ -4,7 +4,8 @@
 //! determines the meaning of names, [`super::statement`] the recorded parts of a statement.
 //!
 //! INVARIANT: when [`StatementRecorder::client`] returns [`MessageFlow::Go`] for the last piece of a message that executes something, its intent is in
-//! [`StatementRecorder::intents`]; the relay holds that last byte back until the log has it.
+//! [`StatementRecorder::intents`] (that of a Parse at [`StatementRecorder::complete_intents`]); the relay holds that last byte back until the
+//! log has it.
 
 mod answers;
 mod records;
@@ -12,8 +13,9 @@ mod records;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use jiff::Timestamp;
 pub(super) use records::TargetLastWord;
-use records::{blank, no_outcome, of_portal};
+use records::{ParseIntent, blank, no_outcome, of_parse, of_portal};
 
 use super::extended_query::{ExtendedQueryState, NameLookup, NamedObject, PendingKind, server_name};
 use super::filter::{Replacement, SessionFilter};
@@ -21,7 +23,9 @@ use super::lexer_settings::TrackedSettings;
 use super::masked::MaskedTables;
 use super::pace::ForwardingPace;
 use super::registry::SentStatement;
-use super::statement::{self, EntryWeight, Portal, PreparedStatement, ReadingManner, RecordLimits, TextFollower, ValuesFollower};
+use super::statement::{
+    self, EntryWeight, Portal, PreparedStatement, ReadText, ReadingManner, RecordLimits, TextFollower, ValuesFollower,
+};
 use crate::audit::RecordBatch;
 use crate::audit::event::{Event, OutsideText, Statement, StatementKind, StatementOutcome, StatementResult, Who};
 use crate::audit::redact::SecretParameters;
@@ -75,6 +79,8 @@ pub(super) struct StatementRecorder {
     /// Settings under which the target reads texts.
     pub(super) settings: TrackedSettings,
     numbers: StatementNumbers,
+    /// Parse without a record yet: an Execute of it, if it comes next, has one record with it.
+    parsed: Option<ParseIntent>,
     /// Number of statements after `numbers.written` that `totals.statements` includes.
     unwritten: u64,
     /// Statements after `numbers.written` that the target drops.
@@ -137,6 +143,7 @@ impl StatementRecorder {
             masked: None,
             settings: TrackedSettings::new(),
             numbers: StatementNumbers::default(),
+            parsed: None,
             unwritten: 0,
             skipped: Vec::new(),
             from_client: BodyBuffer::default(),
@@ -301,11 +308,28 @@ impl StatementRecorder {
 
     /// Gives a statement its number. It `counts` if it is executed; even if it is not, its error ends a transaction.
     fn number(&mut self, counts: bool) -> u64 {
+        self.complete_intents();
         self.numbers.last += 1;
-        self.totals.statements += u64::from(counts);
-        self.unwritten += u64::from(counts);
+        self.count(counts);
         self.settings.sent(self.numbers.last);
         self.numbers.last
+    }
+
+    fn count(&mut self, counts: bool) {
+        self.totals.statements += u64::from(counts);
+        self.unwritten += u64::from(counts);
+    }
+
+    /// Records the Parse whose Execute did not come next. To be called before [`StatementRecorder::intents`] are written.
+    pub(super) fn complete_intents(&mut self) {
+        if let Some(parsed) = self.parsed.take() {
+            self.push_parse((parsed.number, parsed.time), &parsed.name, &parsed.prepared.read);
+        }
+    }
+
+    fn push_parse(&mut self, (number, time): (u64, Timestamp), name: &[u8], read: &ReadText<'_>) {
+        let intent = of_parse(&self.who, number, (name, self.settings.encoding()), read);
+        self.intents.push(time, &Event::Statement(intent));
     }
 
     fn query(&mut self, body: &[u8], now: Moment) {
@@ -342,27 +366,27 @@ impl StatementRecorder {
         // The statement is not executed yet.
         let number = self.number(false);
         self.wary |= read.secrets != SecretParameters::NONE;
-        let intent = Statement {
-            sql: Some(read.sql.borrowed()),
-            opaque: read.opaque,
-            prepared: Some(OutsideText::of_encoded(parse.name, self.settings.encoding())),
-            ..blank(&self.who, number, StatementKind::Parse)
-        };
-        self.intents.push(now.time, &Event::Statement(intent));
-        if !self.runs(number, now) {
+        let runs = self.runs(number, now);
+        if !runs || over_limit.is_some() {
+            // No Execute can be of it.
+            self.push_parse((number, now.time), parse.name, &read);
+            if runs {
+                self.extended
+                    .send(now.instant, Some(number), over_limit, PendingKind::OverLimit);
+            }
             return Ok(());
         }
-        let (refused, kind) = if over_limit.is_some() {
-            (over_limit, PendingKind::OverLimit)
-        } else {
-            let prepared = PreparedStatement::new(read, self.extended.renamed, parse.types, &self.extended.quota);
-            let kind = PendingKind::Parse {
-                name: server_name(parse.name).into(),
-                prepared: Arc::new(prepared),
-            };
-            (refused, kind)
-        };
-        self.extended.send(now.instant, Some(number), refused, kind);
+        let prepared = PreparedStatement::new(read, self.extended.renamed, parse.types, &self.extended.quota);
+        let prepared = Arc::new(prepared);
+        self.parsed = Some(ParseIntent {
+            number,
+            time: now.time,
+            name: parse.name.into(),
+            prepared: Arc::clone(&prepared),
+        });
+        let name = server_name(parse.name).into();
+        self.extended
+            .send(now.instant, Some(number), refused, PendingKind::Parse { name, prepared });
         Ok(())
     }
 
@@ -430,8 +454,18 @@ impl StatementRecorder {
             NameLookup::Known(portal) => Some(portal),
             NameLookup::Unknown | NameLookup::Wait => None,
         };
-        let number = self.number(true);
+        let parsed = self
+            .parsed
+            .take_if(|parsed| portal.as_deref().is_some_and(|portal| parsed.is_in(portal)));
+        let number = match &parsed {
+            Some(parsed) => {
+                self.count(true);
+                parsed.number
+            }
+            None => self.number(true),
+        };
         let mut intent = Statement {
+            with_parse: parsed.is_some(),
             portal: Some(OutsideText::of_encoded(name, self.settings.encoding())),
             ..blank(&self.who, number, StatementKind::Execute)
         };

@@ -414,6 +414,7 @@ impl Relay {
     /// Submits the intents, and clears the bytes that they cover.
     fn submit(&mut self, now: Moment) -> Result<(), RelayStop> {
         self.defer_outcomes(Some(now));
+        self.recorder.complete_intents();
         if self.recorder.intents.is_empty() {
             self.up.cleared = self.clear_to();
             return Ok(());

@@ -47,7 +47,7 @@ proptest! {
         scs in proptest::sample::select(vec![Backslashes::Ordinary, Backslashes::Escape, Backslashes::Unsettled]),
         encoding in proptest::sample::select(vec!["UTF8", "SJIS", "unsettled"]),
         names in (proptest::option::of(text()), proptest::option::of(text())),
-        flags in any::<(bool, bool, bool)>(),
+        flags in any::<[bool; 4]>(),
         parameters in proptest::collection::vec(parameter(), 0..4),
         counts in any::<(Option<u32>, Option<u32>, u64)>(),
     ) {
@@ -71,9 +71,10 @@ proptest! {
             }),
             prepared: names.0,
             portal: names.1,
-            text_uncertain: flags.0,
-            continued: flags.1,
-            opaque: flags.2,
+            with_parse: flags[0],
+            text_uncertain: flags[1],
+            continued: flags[2],
+            opaque: flags[3],
             parameters,
             parameter_count: counts.0,
             function: counts.1,
@@ -93,12 +94,13 @@ proptest! {
         sent in (prop_oneof![Just(0), any::<u64>()], any::<Option<u64>>()),
         copies in any::<(Option<u64>, Option<u64>, Option<u64>)>(),
         transaction in proptest::sample::select(vec![None, Some(TransactionStatus::Idle), Some(TransactionStatus::Open), Some(TransactionStatus::Failed)]),
+        parse_failed in any::<bool>(),
     ) {
         let who = somebody();
         let (statement, rows, bytes, duration_us) = numbers;
         let (copy_in_bytes, copy_out_bytes, first_byte_us) = copies;
         let who = Cow::Borrowed(&who);
-        let record = StatementOutcome { who, statement, result, sqlstate, rule, tags, rows, rows_sent: sent.0, portal_rows_sent: sent.1, bytes, copy_in_bytes, copy_out_bytes, first_byte_us, duration_us, transaction };
+        let record = StatementOutcome { who, statement, result, sqlstate, rule, tags, rows, rows_sent: sent.0, portal_rows_sent: sent.1, bytes, copy_in_bytes, copy_out_bytes, first_byte_us, duration_us, transaction, parse_failed };
         let mut out = Vec::new();
         encode_outcome(&mut out, &record).unwrap();
         prop_assert_eq!(String::from_utf8(out).unwrap(), by_serde(&Event::Outcome(record)));

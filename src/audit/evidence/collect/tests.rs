@@ -163,6 +163,28 @@ fn what_could_not_be_read_is_counted_by_whose_it_was_and_why() {
 }
 
 #[test]
+fn what_failed_at_its_parse_was_not_executed() {
+    let mut events = vec![
+        (0, grant(1, "ana", "created", "ops", None)),
+        (1, grant(1, "ana", "activated", "ana", Some(40))),
+        (1, started(1, "ana")),
+    ];
+    for (number, sql, failed) in [(1, "SELECT 1", false), (2, "SELEKT (", true)] {
+        let [mut statement, mut outcome] = executed(1, "ana", number, sql, &[]);
+        (statement["kind"], statement["with_parse"]) = (json!("execute"), json!(true));
+        if failed {
+            (outcome["result"], outcome["sqlstate"], outcome["parse_failed"]) = (json!("failed"), json!("42601"), json!(true));
+        }
+        events.extend([statement, outcome].map(|event| (i64::try_from(number).unwrap() + 1, event)));
+    }
+    let report = collect(&records(events), 0, 60, Ok(whole()));
+    let all = report.statements;
+    assert_eq!((all.executed, all.failed, all.unknown), (1, 0, 0));
+    assert_eq!(life(&report, "gr_0000000001").used.statements, 1);
+    assert!(report.unread.items.is_empty(), "what ran could be read");
+}
+
+#[test]
 fn what_rails_refused_is_counted_and_was_not_executed() {
     let mut events = vec![
         (0, with_profile(grant(1, "ana", "created", "ops", None))),

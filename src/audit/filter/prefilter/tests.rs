@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::audit::testing::{all, ended, outcome, record, statement, time, who};
+use crate::audit::testing::{all, ended, outcome, record, statement, time, who, with_parse};
 
 /// The numbers of the records whose lines are left.
 fn left(filter: &Filter, events: Vec<crate::audit::event::Event<'static>>) -> Vec<u64> {
@@ -66,6 +66,39 @@ fn what_belongs_together_is_left_out_together() {
     };
     // The end may be between two microseconds: the joiner knows.
     assert_eq!(left(&late, some()), [4, 5, 6]);
+}
+
+#[test]
+fn a_parse_is_found_in_the_record_of_its_execute() {
+    let ana = who(1, "ana");
+    let events = || {
+        vec![
+            with_parse(&ana, 1, "SELECT 1"),
+            outcome(&ana, 1, None),
+            statement(&ana, 2, "SELECT 1", &["x"]),
+            outcome(&ana, 2, None),
+            statement(&ana, 3, "SELECT 1", &[]),
+            outcome(&ana, 3, None),
+        ]
+    };
+    for (kind, expected) in [
+        (StatementKind::Parse, &[1, 2][..]),
+        (StatementKind::Execute, &[1, 2, 3, 4]),
+        (StatementKind::Query, &[5, 6]),
+        (StatementKind::Bind, &[]),
+    ] {
+        let filter = Filter {
+            kind: Some(kind),
+            ..Filter::default()
+        };
+        assert_eq!(left(&filter, events()), expected, "{kind:?}");
+        let mut joiner = super::super::RecordJoiner::new(filter);
+        let mut chosen = Vec::new();
+        for (seq, event) in (1..).zip(events()) {
+            joiner.offer(record(seq, event), |record| chosen.push(record.seq));
+        }
+        assert_eq!(chosen, expected, "{kind:?}");
+    }
 }
 
 #[test]

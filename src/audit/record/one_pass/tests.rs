@@ -9,8 +9,8 @@ const LINES: [&str; 5] = [
         r#"{"v":2,"seq":9,"time":"2026-11-23T09:05:07.000042Z","event":"statement","session":"se_1111111111","grant":"gr_2222222222","#,
         r#""identity":"auth0|Zoë O'B\\\"<&","target":"orders","profile":"read-only","statement":7,"kind":"execute","#,
         r#""sql":{"text":"SELECT \u202e\n'é'","length":9,"sha256":"0a","hmac_sha256":"0b","cut":true,"redacted":1,"scs":"off","#,
-        r#""encoding":"SJIS","converted":true,"escaped":2,"unclear":true},"prepared":"","portal":"x\u0000","text_uncertain":true,"#,
-        r#""continued":true,"opaque":true,"parameters":[{"text":"x"},"null","redacted",{"blanked":{"length":1,"hmac_sha256":"0c"}},"#,
+        r#""encoding":"SJIS","converted":true,"escaped":2,"unclear":true},"prepared":"","portal":"x\u0000","with_parse":true,"#,
+        r#""text_uncertain":true,"continued":true,"opaque":true,"parameters":[{"text":"x"},"null","redacted",{"blanked":{"length":1,"hmac_sha256":"0c"}},"#,
         r#"{"hashed":"0d"},{"binary":{"oid":1,"hex":"0e"}},{"long":{"start":"a","length":2,"sha256":"0f"}}],"parameter_count":9,"#,
         r#""function":3,"chain":"0123456789abcdef"}"#
     ),
@@ -18,7 +18,7 @@ const LINES: [&str; 5] = [
         r#"{"v":2,"seq":10,"time":"2026-11-23T09:05:07.000042Z","event":"outcome","session":"se_1111111111","grant":"gr_2222222222","#,
         r#""identity":"ana","target":"orders","profile":"read-only","statement":7,"result":"failed","sqlstate":"42P01","rule":"x","#,
         r#""tags":["SELECT 1","\t"],"rows":1,"rows_sent":2,"portal_rows_sent":3,"bytes":80,"copy_in_bytes":4,"copy_out_bytes":5,"#,
-        r#""first_byte_us":220,"duration_us":230,"transaction":"idle","chain":"0123456789abcdef"}"#
+        r#""first_byte_us":220,"duration_us":230,"transaction":"idle","parse_failed":true,"chain":"0123456789abcdef"}"#
     ),
     concat!(
         r#"{"v":2,"seq":1,"time":"2026-11-23T09:05:07.0+01:00","event":"statement", "kind":"query","statement":1,"new":[{"a":null}],"#,

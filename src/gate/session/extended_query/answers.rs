@@ -322,18 +322,25 @@ impl ExtendedQueryState {
     }
 
     /// Removes the message at the head, whose answer is complete, and passes on its record, if it is a statement or failed. A Parse
-    /// that succeeds has none: nothing was executed.
+    /// that succeeds has none: nothing was executed, or its Execute has it.
     fn settle_head(&mut self, done: StatementResult, settled: &mut impl FnMut(SettledStatement)) {
         let mut answer = std::mem::take(&mut self.answer);
         let Some(head) = self.pending.pop_front() else { return };
-        if head.kind.executes() {
+        let executes = head.kind.executes();
+        if executes {
             self.in_flight = self.in_flight.saturating_sub(1);
             // The answer that a Flush was needed for has arrived.
             self.unflushed &= self.in_flight > 0;
         }
+        let execute = if executes { None } else { self.execute_of(head.statement) };
+        let is_joined = execute.is_some();
+        let parse_failed = is_joined && done == StatementResult::Failed;
+        if let Some(execute) = execute.filter(|_| parse_failed) {
+            execute.statement = None;
+        }
         let statement = head
             .statement
-            .filter(|_| head.kind.executes() || done != StatementResult::Completed);
+            .filter(|_| executes || parse_failed || (done != StatementResult::Completed && !is_joined));
         let failing = self.failing(&head, done);
         if statement.is_none() && failing.is_none() {
             return;
@@ -361,10 +368,18 @@ impl ExtendedQueryState {
             statement: statement.unwrap_or_default(),
             failing,
             done,
+            parse_failed,
             since: head.since,
             portal_rows_sent,
             answer,
         });
+    }
+
+    /// Returns the next Execute if it has this number, which is that of its Parse: the two have one record. The Execute settles it, unless
+    /// the Parse fails.
+    fn execute_of(&mut self, parse: Option<u64>) -> Option<&mut PendingMessage> {
+        let next = self.pending.iter_mut().find(|next| next.statement.is_some());
+        next.filter(|next| next.statement == parse)
     }
 
     /// Returns the details of a message that is not a statement and failed: it is recorded with its error. All earlier messages are

@@ -16,7 +16,7 @@ use crate::protocol::wire::frontend::Fields;
 #[derive(Debug)]
 pub(super) struct PendingMessage {
     pub(super) kind: PendingKind,
-    /// Number of the statement in its record, if it is one.
+    /// Number of the statement in its record, if it is one. A Parse and an Execute with one record have one number.
     pub(super) statement: Option<u64>,
     /// Time at which it was forwarded.
     pub(super) since: Instant,
@@ -102,6 +102,8 @@ pub(in crate::gate::session) struct SettledStatement {
     /// Details of a message that is not a statement and failed.
     pub(in crate::gate::session) failing: Option<Box<FailingMessage>>,
     pub(in crate::gate::session) done: StatementResult,
+    /// True if it is an Execute and its Parse, which have one record, and the Parse failed.
+    pub(in crate::gate::session) parse_failed: bool,
     pub(in crate::gate::session) since: Instant,
     /// Number of rows sent by all Executes of its portal, if there are several.
     pub(in crate::gate::session) portal_rows_sent: Option<u64>,

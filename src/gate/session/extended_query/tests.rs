@@ -673,3 +673,73 @@ fn a_message_that_failed_is_told_with_what_it_was_about() {
     });
     assert_eq!(all, [((*b"p").into(), (*b"s").into(), "select $1::int".to_owned())]);
 }
+
+/// Parse and Execute with one record: the number is settled once, by the Execute unless the Parse fails.
+#[test]
+fn a_parse_and_its_execute_are_settled_once() {
+    let sent = || {
+        let mut extended = ExtendedQueryState::default();
+        extended.parse(1, now(), b"", prepared("select 1"));
+        extended.bind(now(), b"", portal());
+        extended.execute(1, now(), Some(portal()));
+        extended.parse(2, now(), b"", prepared("select 2"));
+        extended.bind(now(), b"", portal());
+        extended.execute(2, now(), Some(portal()));
+        extended.sync(now());
+        extended
+    };
+    let settle = |extended: &mut ExtendedQueryState, answers: &[(u8, &[u8])]| {
+        let mut all = Vec::new();
+        for (tag, body) in answers {
+            extended.answer(*tag, body, |settled| {
+                all.push((settled.statement, settled.done, settled.parse_failed))
+            });
+        }
+        all
+    };
+    let skipped = (2, StatementResult::Skipped, false);
+    let ready = (b'Z', &b"I"[..]);
+    let first = [(b'1', &b""[..]), (b'2', b""), (b'C', b"SELECT 1\0")];
+    let done = (1, StatementResult::Completed, false);
+    assert_eq!(
+        settle(&mut sent(), &[&first[..], &first[..], &[ready]].concat()),
+        [done, (2, StatementResult::Completed, false)]
+    );
+    // The first Parse fails; its Bind; its Execute.
+    assert_eq!(
+        settle(&mut sent(), &[(b'E', ERROR), ready]),
+        [(1, StatementResult::Failed, true), skipped]
+    );
+    assert_eq!(
+        settle(&mut sent(), &[first[0], (b'E', ERROR), ready]),
+        [
+            (0, StatementResult::Failed, false),
+            (1, StatementResult::Skipped, false),
+            skipped
+        ]
+    );
+    assert_eq!(
+        settle(&mut sent(), &[first[0], first[1], (b'E', ERROR), ready]),
+        [(1, StatementResult::Failed, false), skipped]
+    );
+    // The second Parse fails: what ran before it is undone.
+    let mut extended = sent();
+    let failed = (2, StatementResult::Failed, true);
+    assert_eq!(
+        settle(&mut extended, &[&first[..], &[(b'E', ERROR), ready]].concat()),
+        [done, failed]
+    );
+    let undone = extended.undone.take().map(|undone| (undone.first, undone.last));
+    assert_eq!(undone, Some((1, 1)));
+    assert_eq!((extended.in_flight, extended.executing()), (0, false));
+    // The session ends before an answer, and after an error.
+    let unknown = |statement| (statement, StatementResult::Unknown, false);
+    let mut all = Vec::new();
+    sent().abandon(|settled| all.push((settled.statement, settled.done, settled.parse_failed)));
+    assert_eq!(all, [unknown(1), unknown(2)]);
+    let mut extended = sent();
+    extended.pending.front_mut().unwrap().refused = Some(refusal());
+    all.clear();
+    extended.abandon(|settled| all.push((settled.statement, settled.done, settled.parse_failed)));
+    assert_eq!(all, [(1, StatementResult::Failed, true), unknown(2)]);
+}

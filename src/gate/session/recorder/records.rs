@@ -3,7 +3,10 @@
 //! This module observes nothing and writes nothing.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+use jiff::Timestamp;
 
 use crate::audit::RecordBatch;
 use crate::audit::event::{
@@ -13,7 +16,7 @@ use crate::audit::event::{
 use crate::base::clock::Moment;
 use crate::gate::session::extended_query::{FailingMessage, RolledBackRange, SettledStatement};
 use crate::gate::session::micros;
-use crate::gate::session::statement::Portal;
+use crate::gate::session::statement::{Portal, PreparedStatement, ReadText};
 use crate::protocol::lexer::Encoding;
 use crate::protocol::wire::backend::{self, TransactionStatus};
 
@@ -73,6 +76,7 @@ pub(super) fn record(outcomes: &mut RecordBatch, who: &Who, settled: &SettledSta
         first_byte_us: answer.first.map(|first| micros(*since, first)),
         duration_us: micros(*since, now.instant),
         transaction: answer.transaction,
+        parse_failed: settled.parse_failed,
         ..no_outcome(who, settled.statement)
     };
     outcomes.push(now.time, &Event::Outcome(outcome));
@@ -99,6 +103,38 @@ pub(super) fn failing(
         .as_deref()
         .map(|name| OutsideText::of_encoded(name, encoding));
     outcomes.push(now.time, &Event::Statement(statement));
+}
+
+/// Parse whose record is not written yet.
+pub(super) struct ParseIntent {
+    pub(super) number: u64,
+    pub(super) time: Timestamp,
+    /// Name as the client sent it.
+    pub(super) name: Box<[u8]>,
+    pub(super) prepared: Arc<PreparedStatement>,
+}
+
+impl ParseIntent {
+    /// Returns true if the record of an Execute of this portal has all that the Parse's has.
+    pub(super) fn is_in(&self, portal: &Portal) -> bool {
+        let is_same = |prepared| Arc::ptr_eq(prepared, &self.prepared);
+        portal.name == self.name && portal.prepared.as_ref().is_some_and(is_same)
+    }
+}
+
+/// Returns the intent of a Parse that no Execute has a record with.
+pub(super) fn of_parse<'p>(
+    who: &'p Who,
+    number: u64,
+    (name, encoding): (&'p [u8], Encoding),
+    read: &'p ReadText<'_>,
+) -> Statement<'p> {
+    Statement {
+        sql: Some(read.sql.borrowed()),
+        opaque: read.opaque,
+        prepared: Some(OutsideText::of_encoded(name, encoding)),
+        ..blank(who, number, StatementKind::Parse)
+    }
 }
 
 /// Fills in the known data of a portal.
@@ -149,6 +185,7 @@ pub(super) fn no_outcome(who: &Who, statement: u64) -> StatementOutcome<'_> {
         first_byte_us: None,
         duration_us: 0,
         transaction: None,
+        parse_failed: false,
     }
 }
 
@@ -160,6 +197,7 @@ pub(super) fn blank(who: &Who, statement: u64, kind: StatementKind) -> Statement
         sql: None,
         prepared: None,
         portal: None,
+        with_parse: false,
         text_uncertain: false,
         continued: false,
         opaque: false,

@@ -1,5 +1,6 @@
 use super::*;
 use crate::access::quota::Quota;
+use crate::audit::testing::events;
 use crate::audit::values::{ParameterDisplay, ValueKey};
 use crate::gate::session::pace::MAX_STATEMENTS_IN_FLIGHT;
 use crate::model::ending::{Fate, FateKind};
@@ -547,4 +548,203 @@ fn a_last_word_is_one_that_ends_the_session() {
     assert_eq!(said(&recorder), None);
     hear(&mut recorder, b'E', b"SFATAL\0VFATAL\0C25P03\0Mtoo long\0\0");
     assert_eq!(said(&recorder), Some((true, "25P03".to_owned(), "too long".to_owned())));
+}
+
+/// Kind and number of the intents so far, and whether a Parse is in them.
+fn intents(recorder: &mut StatementRecorder) -> Vec<(StatementKind, u64, bool)> {
+    recorder.complete_intents();
+    let intents = events(&recorder.intents).into_iter().map(|event| match event {
+        Event::Statement(statement) => (statement.kind, statement.statement, statement.with_parse),
+        other => panic!("{other:?}"),
+    });
+    intents.collect()
+}
+
+/// Number, result and SQLSTATE of the outcomes so far, and whether it was the Parse that failed.
+fn outcomes(recorder: &StatementRecorder) -> Vec<(u64, StatementResult, Option<String>, bool)> {
+    let outcomes = events(&recorder.outcomes).into_iter().filter_map(|event| match event {
+        Event::Outcome(outcome) => {
+            let sqlstate = outcome.sqlstate.map(|code| code.0.into_owned());
+            Some((outcome.statement, outcome.result, sqlstate, outcome.parse_failed))
+        }
+        _ => None,
+    });
+    outcomes.collect()
+}
+
+fn send_all(recorder: &mut StatementRecorder, messages: &[(u8, Vec<u8>)]) {
+    for (tag, body) in messages {
+        assert_eq!(send(recorder, *tag, body, false), Ok(MessageFlow::Go));
+    }
+}
+
+/// Body of an Execute, without a limit on rows.
+fn execute(portal: &str) -> Vec<u8> {
+    format!("{portal}\0\0\0\0\0").into_bytes()
+}
+
+#[test]
+fn a_parse_and_its_execute_have_one_record() {
+    let mut recorder = recorder();
+    let group = [
+        (b'P', parse("", "select 1 from customers")),
+        (b'B', bind("", "")),
+        (b'D', b"P\0".to_vec()),
+        (b'E', execute("")),
+        (b'E', execute("")),
+        (b'S', Vec::new()),
+    ];
+    send_all(&mut recorder, &group);
+    assert_eq!(
+        intents(&mut recorder),
+        [(StatementKind::Execute, 1, true), (StatementKind::Execute, 2, false)]
+    );
+    let Event::Statement(statement) = events(&recorder.intents).remove(0) else {
+        panic!("a statement")
+    };
+    assert_eq!(statement.sql.unwrap().text.0, "select 1 from customers");
+    assert_eq!(
+        (statement.prepared.unwrap().0.as_ref(), statement.text_uncertain),
+        ("", false)
+    );
+    assert_eq!(recorder.totals.statements, 2);
+    // In pieces, named, and with its statement closed in between.
+    let mut recorder = self::recorder();
+    for (tag, body) in [
+        (b'P', parse("s", "select 1")),
+        (b'B', bind("p", "s")),
+        (b'C', b"Ss\0".to_vec()),
+        (b'E', execute("p")),
+    ] {
+        send(&mut recorder, tag, &body, true).unwrap();
+    }
+    assert_eq!(intents(&mut recorder), [(StatementKind::Execute, 1, true)]);
+}
+
+#[test]
+fn a_parse_without_its_execute_behind_it_has_its_own_record() {
+    use StatementKind::{Execute, FunctionCall, Parse, Query};
+    let known = || {
+        let mut recorder = recorder();
+        send_all(&mut recorder, &[(b'P', parse("known", "select 0")), (b'S', Vec::new())]);
+        assert_eq!(intents(&mut recorder), [(Parse, 1, false)]);
+        recorder.intents = RecordBatch::new();
+        recorder.written();
+        hear(&mut recorder, b'1', b"");
+        hear(&mut recorder, b'Z', b"I");
+        recorder
+    };
+    let (one, own) = (|| parse("", "select 1"), (Parse, 2, false));
+    let long = "n".repeat(64);
+    for (messages, expected) in [
+        (vec![(b'P', one()), (b'S', Vec::new())], vec![own]),
+        // Another statement before its Execute, which may be of another text.
+        (
+            vec![
+                (b'P', one()),
+                (b'P', parse("b", "select 2")),
+                (b'B', bind("", "")),
+                (b'E', execute("")),
+            ],
+            vec![own, (Parse, 3, false), (Execute, 4, false)],
+        ),
+        (
+            vec![(b'P', one()), (b'B', bind("", "known")), (b'E', execute(""))],
+            vec![own, (Execute, 3, false)],
+        ),
+        (vec![(b'P', one()), (b'E', execute("none"))], vec![own, (Execute, 3, false)]),
+        (
+            vec![(b'P', one()), (b'Q', b"select 2\0".to_vec())],
+            vec![own, (Query, 3, false)],
+        ),
+        (
+            vec![(b'P', one()), (b'F', b"\0\0\0\xb1\0\0\0\0\0\0".to_vec())],
+            vec![own, (FunctionCall, 3, false)],
+        ),
+        // The Execute's record has the name as the server keeps it.
+        (
+            vec![(b'P', parse(&long, "select 1")), (b'B', bind("", &long)), (b'E', execute(""))],
+            vec![own, (Execute, 3, false)],
+        ),
+    ] {
+        let mut recorder = known();
+        send_all(&mut recorder, &messages);
+        assert_eq!(intents(&mut recorder), expected, "{messages:?}");
+    }
+    // On record before the Execute came.
+    let mut recorder = known();
+    send_all(&mut recorder, &[(b'P', one()), (b'B', bind("", ""))]);
+    assert_eq!(intents(&mut recorder), [own]);
+    recorder.written();
+    send_all(&mut recorder, &[(b'E', execute(""))]);
+    assert_eq!(intents(&mut recorder), [own, (Execute, 3, false)]);
+    // The target is known to drop both.
+    let mut recorder = known();
+    send_all(&mut recorder, &[(b'D', b"Snone\0".to_vec())]);
+    hear(&mut recorder, b'E', b"C26000\0\0");
+    send_all(&mut recorder, &[(b'P', one()), (b'B', bind("", "")), (b'E', execute(""))]);
+    assert_eq!(intents(&mut recorder), [(Parse, 3, false), (Execute, 4, false)]);
+}
+
+#[test]
+fn a_parse_and_its_execute_have_one_outcome() {
+    use StatementResult::{Completed, Failed, Skipped, Unknown};
+    let sent = || {
+        let mut recorder = recorder();
+        let group = [
+            (b'P', parse("", "select 1")),
+            (b'B', bind("", "")),
+            (b'E', execute("")),
+            (b'S', Vec::new()),
+        ];
+        send_all(&mut recorder, &group);
+        assert_eq!(intents(&mut recorder), [(StatementKind::Execute, 1, true)]);
+        recorder.written();
+        recorder
+    };
+    let (parsed, bound) = ((b'1', &b""[..]), (b'2', &b""[..]));
+    let complete = (b'C', &b"SELECT 1\0"[..]);
+    let error = (b'E', &b"SERROR\0C42601\0\0"[..]);
+    let code = || Some("42601".to_owned());
+    for (answers, expected) in [
+        (vec![parsed, bound, complete], vec![(1, Completed, None, false)]),
+        (vec![error], vec![(1, Failed, code(), true)]),
+        (
+            vec![parsed, error],
+            vec![(2, Failed, code(), false), (1, Skipped, None, false)],
+        ),
+        (vec![parsed, bound, error], vec![(1, Failed, code(), false)]),
+        (vec![], vec![(1, Unknown, None, false)]),
+        (vec![parsed, bound], vec![(1, Unknown, None, false)]),
+    ] {
+        let mut recorder = sent();
+        for (tag, body) in &answers {
+            hear(&mut recorder, *tag, body);
+        }
+        recorder.abandon();
+        assert_eq!(outcomes(&recorder), expected, "{answers:?}");
+        assert_eq!(recorder.totals.statements, 1);
+    }
+    // An error before them arrives while their intent is on its way, and after it was too late for them.
+    for is_late in [false, true] {
+        let mut recorder = recorder();
+        send_all(&mut recorder, &[(b'E', execute("none"))]);
+        recorder.written();
+        let group = [(b'P', parse("", "select 1")), (b'B', bind("", "")), (b'E', execute(""))];
+        send_all(&mut recorder, &group);
+        assert_eq!(
+            intents(&mut recorder),
+            [(StatementKind::Execute, 1, false), (StatementKind::Execute, 2, true)]
+        );
+        hear(&mut recorder, b'E', b"C34000\0\0");
+        if is_late {
+            recorder.not_forwarded(recorder.clock.moment());
+        } else {
+            recorder.written();
+        }
+        assert_eq!(
+            outcomes(&recorder),
+            [(1, Failed, Some("34000".to_owned()), false), (2, Skipped, None, false)]
+        );
+    }
 }
