@@ -8,6 +8,7 @@
 //! Encoding allocates nothing but the growth of its output buffer, and memory for texts with such characters.
 
 use std::io;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -32,6 +33,7 @@ pub(super) struct LineBuffer {
     /// Earliest time in the lines.
     oldest: Option<Timestamp>,
     second: FormattedSecond,
+    names: FormattedNames,
 }
 
 impl LineBuffer {
@@ -40,7 +42,7 @@ impl LineBuffer {
     /// Fails only if serde does (no type of [`Event`] can cause it); the lines are then unchanged.
     pub(super) fn push(&mut self, time: Timestamp, event: &Event<'_>) -> Result<(), Error> {
         let start = self.bytes.len();
-        let encoded = encode(&mut self.bytes, &mut self.second, time, event);
+        let encoded = encode(&mut self.bytes, (&mut self.second, &mut self.names), time, event);
         match encoded {
             Ok(()) => {
                 self.ends.push(self.bytes.len());
@@ -123,6 +125,21 @@ impl RecordBatch {
         Self::default()
     }
 
+    /// Returns an empty batch for a session, whose names it encodes once. Their events have to borrow this very `who`.
+    #[must_use]
+    pub fn of_session(who: Arc<Who>) -> Self {
+        let mut batch = Self::new();
+        batch.lines.names.of = Some(who);
+        batch
+    }
+
+    /// Frees its memory; all records in it are dropped.
+    pub fn release(&mut self) {
+        let of = self.lines.names.of.take();
+        *self = Self::new();
+        self.lines.names.of = of;
+    }
+
     /// Adds a record of an event at `time`.
     pub fn push(&mut self, time: Timestamp, event: &Event<'_>) {
         if cfg!(feature = "unlogged") {
@@ -153,13 +170,18 @@ impl RecordBatch {
 }
 
 /// Appends `"time":"…","event":"…",…}` and a newline: a line without its head and its mark, which the chain adds.
-fn encode(out: &mut Vec<u8>, second: &mut FormattedSecond, time: Timestamp, event: &Event<'_>) -> Result<(), Error> {
+fn encode(
+    out: &mut Vec<u8>,
+    (second, names): (&mut FormattedSecond, &mut FormattedNames),
+    time: Timestamp,
+    event: &Event<'_>,
+) -> Result<(), Error> {
     out.extend_from_slice(br#""time":""#);
     second.write(out, time);
     out.push(b'"');
     match event {
-        Event::Statement(statement) => encode_statement(out, statement)?,
-        Event::Outcome(outcome) => encode_outcome(out, outcome)?,
+        Event::Statement(statement) => encode_statement(out, names, statement)?,
+        Event::Outcome(outcome) => encode_outcome(out, names, outcome)?,
         event => {
             let brace = out.len();
             event.serialize(&mut Serializer::with_formatter(&mut *out, EscapingFormatter))?;
@@ -174,9 +196,9 @@ fn encode(out: &mut Vec<u8>, second: &mut FormattedSecond, time: Timestamp, even
 }
 
 /// Appends `,"event":"statement",…}`: what serde would write, byte by byte, in a third of the time (see `benches`).
-fn encode_statement(out: &mut Vec<u8>, statement: &Statement<'_>) -> Result<(), Error> {
+fn encode_statement(out: &mut Vec<u8>, names: &mut FormattedNames, statement: &Statement<'_>) -> Result<(), Error> {
     out.extend_from_slice(br#","event":"statement""#);
-    who(out, &statement.who)?;
+    names.write(out, &statement.who)?;
     number(out, br#","statement":"#, statement.statement);
     out.extend_from_slice(br#","kind":""#);
     out.extend_from_slice(statement.kind.as_str().as_bytes());
@@ -234,9 +256,9 @@ fn encode_statement(out: &mut Vec<u8>, statement: &Statement<'_>) -> Result<(), 
 }
 
 /// Appends `,"event":"outcome",…}`, like [`encode_statement`].
-fn encode_outcome(out: &mut Vec<u8>, outcome: &StatementOutcome<'_>) -> Result<(), Error> {
+fn encode_outcome(out: &mut Vec<u8>, names: &mut FormattedNames, outcome: &StatementOutcome<'_>) -> Result<(), Error> {
     out.extend_from_slice(br#","event":"outcome""#);
-    who(out, &outcome.who)?;
+    names.write(out, &outcome.who)?;
     number(out, br#","statement":"#, outcome.statement);
     out.extend_from_slice(match outcome.result {
         StatementResult::Completed => br#","result":"completed""#,
@@ -352,6 +374,29 @@ impl Formatter for EscapingFormatter {
         W: ?Sized + io::Write,
     {
         writer.write_all(visible::json(fragment).as_bytes())
+    }
+}
+
+/// Names of one session as its lines have them: a third of an outcome, and the same each time.
+#[derive(Debug, Default)]
+struct FormattedNames {
+    of: Option<Arc<Who>>,
+    text: Vec<u8>,
+}
+
+impl FormattedNames {
+    /// Appends names as [`who`] does.
+    fn write(&mut self, out: &mut Vec<u8>, names: &Who) -> Result<(), Error> {
+        if self.of.as_deref().is_none_or(|of| !std::ptr::eq(of, names)) {
+            return who(out, names);
+        }
+        if self.text.is_empty() {
+            let mut text = Vec::new();
+            who(&mut text, names)?;
+            self.text = text;
+        }
+        out.extend_from_slice(&self.text);
+        Ok(())
     }
 }
 

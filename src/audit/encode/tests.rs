@@ -100,6 +100,27 @@ fn numbers_and_times() {
     }
 }
 
+#[test]
+fn names_once_written_are_those_of_the_event() {
+    let (own, mut other) = (Arc::new(who()), who());
+    other.identity = "somebody else".parse().unwrap();
+    let equal = who();
+    let mut batch = RecordBatch::of_session(Arc::clone(&own));
+    for released in [false, true] {
+        for who in [&*own, &other, &*own, &equal, &*own] {
+            batch.push(time(), &statement(who, b"SELECT 1", b""));
+        }
+        let lines: Vec<&[u8]> = batch.lines.iter().collect();
+        let mut plain = LineBuffer::default();
+        for who in [&*own, &other, &*own, &equal, &*own] {
+            plain.push(time(), &statement(who, b"SELECT 1", b"")).unwrap();
+        }
+        assert_eq!(lines, plain.iter().collect::<Vec<_>>(), "{released}");
+        batch.release();
+        assert!(batch.is_empty());
+    }
+}
+
 proptest! {
     #[test]
     fn a_second_once_written_is_written_the_same_again(times in proptest::collection::vec((-5_i64..5, 0_i64..1_000_000), 1..20)) {

@@ -134,7 +134,10 @@ impl StatementNumbers {
 
 impl StatementRecorder {
     pub(super) fn new(who: Arc<Who>, keep: RecordLimits, clock: Clock) -> Self {
+        let batch = || RecordBatch::of_session(Arc::clone(&who));
         Self {
+            intents: batch(),
+            outcomes: batch(),
             who,
             keep,
             clock,
@@ -153,8 +156,6 @@ impl StatementRecorder {
             wary: false,
             over_limit: None,
             held: None,
-            intents: RecordBatch::new(),
-            outcomes: RecordBatch::new(),
             totals: SessionTotals::default(),
             last_word: None,
             sent: SentStatement::default(),

@@ -147,7 +147,7 @@ fn rest(relay: &mut Relay, limits: &mut SessionLimits, now: Instant) {
     }
     for batch in [&mut relay.recorder.intents, &mut relay.recorder.outcomes] {
         if batch.is_empty() {
-            *batch = RecordBatch::new();
+            batch.release();
         }
     }
     relay.recorder.sent.release();

@@ -80,7 +80,7 @@ proptest! {
             function: counts.1,
         };
         let mut out = Vec::new();
-        encode_statement(&mut out, &record).unwrap();
+        encode_statement(&mut out, &mut FormattedNames::default(), &record).unwrap();
         prop_assert_eq!(String::from_utf8(out).unwrap(), by_serde(&Event::Statement(record)));
     }
 
@@ -102,7 +102,7 @@ proptest! {
         let who = Cow::Borrowed(&who);
         let record = StatementOutcome { who, statement, result, sqlstate, rule, tags, rows, rows_sent: sent.0, portal_rows_sent: sent.1, bytes, copy_in_bytes, copy_out_bytes, first_byte_us, duration_us, transaction, parse_failed };
         let mut out = Vec::new();
-        encode_outcome(&mut out, &record).unwrap();
+        encode_outcome(&mut out, &mut FormattedNames::default(), &record).unwrap();
         prop_assert_eq!(String::from_utf8(out).unwrap(), by_serde(&Event::Outcome(record)));
     }
 }
