@@ -39,7 +39,7 @@ fn statement<'a>(who: &'a Who, sql: &'a [u8], parameter: &'a [u8]) -> Event<'a> 
         text_uncertain: false,
         continued: false,
         opaque: false,
-        parameters: vec![ParameterValue::Text(OutsideText::of(parameter)), ParameterValue::Null],
+        parameters: vec![ParameterValue::Text(OutsideText::of(parameter)), ParameterValue::Null].into(),
         parameter_count: None,
         function: None,
     })
@@ -142,7 +142,7 @@ proptest! {
         let whole = text.ends_with("}\n");
         prop_assert!(whole);
         prop_assert!(!text.trim_end_matches('\n').chars().any(visible::is_unseen));
-        let parsed: Event<'static> = serde_json::from_str(&text).unwrap();
+        let parsed: Event<'_> = serde_json::from_str(&text).unwrap();
         prop_assert_eq!(parsed, event);
     }
 
@@ -152,7 +152,7 @@ proptest! {
         let event = statement(&who, text.as_bytes(), b"");
         let line = line(&event);
         prop_assert!(!line.trim_end_matches('\n').chars().any(visible::is_unseen));
-        let parsed: Event<'static> = serde_json::from_str(&line).unwrap();
+        let parsed: Event<'_> = serde_json::from_str(&line).unwrap();
         prop_assert_eq!(parsed, event);
     }
 }

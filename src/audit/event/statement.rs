@@ -44,8 +44,8 @@ pub struct Statement<'a> {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub opaque: bool,
     /// Parameters of the Bind.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub parameters: Vec<ParameterValue<'a>>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub parameters: Cow<'a, [ParameterValue<'a>]>,
     /// Number of parameters, if not all are listed: there were too many, or the target's policy lists none.
     pub parameter_count: Option<u32>,
     /// OID of the function, for a function call.
@@ -128,38 +128,25 @@ pub enum ParameterValue<'a> {
     },
 }
 
-impl<'a> ParameterValue<'a> {
+impl ParameterValue<'_> {
     /// Returns an owned copy.
     #[must_use]
     pub fn into_owned(self) -> ParameterValue<'static> {
-        self.with(|text| Cow::Owned(text.to_owned()))
-    }
-
-    /// Returns a borrowing copy.
-    #[must_use]
-    pub fn borrowed(&'a self) -> Self {
-        self.with(Cow::Borrowed)
-    }
-
-    /// Returns a copy whose texts are made from those of this value.
-    fn with<'t, 'b>(&'t self, copy: impl Fn(&'t str) -> Cow<'b, str>) -> ParameterValue<'b> {
+        let own = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
         match self {
             Self::Null => ParameterValue::Null,
             Self::Redacted => ParameterValue::Redacted,
             Self::Blanked { length, hmac_sha256 } => ParameterValue::Blanked {
-                length: *length,
-                hmac_sha256: copy(hmac_sha256),
+                length,
+                hmac_sha256: own(hmac_sha256),
             },
-            Self::Text(text) => ParameterValue::Text(OutsideText(copy(&text.0))),
-            Self::Hashed(hash) => ParameterValue::Hashed(copy(hash)),
-            Self::Binary { oid, hex } => ParameterValue::Binary {
-                oid: *oid,
-                hex: copy(hex),
-            },
+            Self::Text(text) => ParameterValue::Text(OutsideText(own(text.0))),
+            Self::Hashed(hash) => ParameterValue::Hashed(own(hash)),
+            Self::Binary { oid, hex } => ParameterValue::Binary { oid, hex: own(hex) },
             Self::Long { start, length, sha256 } => ParameterValue::Long {
-                start: OutsideText(copy(&start.0)),
-                length: *length,
-                sha256: copy(sha256),
+                start: OutsideText(own(start.0)),
+                length,
+                sha256: own(sha256),
             },
         }
     }

@@ -575,7 +575,7 @@ async fn measure() {
         text_uncertain: false,
         continued: false,
         opaque: false,
-        parameters: Vec::new(),
+        parameters: Cow::Borrowed(&[]),
         parameter_count: None,
         function: None,
     });

@@ -69,7 +69,7 @@ session_line!(
         #[serde(default)]
         opaque: bool,
         #[serde(default)]
-        parameters: Vec<ParameterValue<'static>>,
+        parameters: Cow<'static, [ParameterValue<'static>]>,
         parameter_count: Option<u32>,
         function: Option<u32>,
     }

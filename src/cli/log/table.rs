@@ -15,7 +15,7 @@ use crate::cli::render::{joined, visible};
 /// Record, taken apart for its columns.
 struct RecordRow<'a> {
     record: &'a LogRecord,
-    statement: Option<&'a Statement<'a>>,
+    statement: Option<&'a Statement<'static>>,
     outcome: Option<&'a StatementOutcome<'a>>,
     started: Option<&'a SessionStarted>,
     ended: Option<&'a SessionEnded>,

@@ -502,7 +502,7 @@ impl StatementRecorder {
         let number = self.number(refused.is_none());
         self.sent.note("");
         let intent = Statement {
-            parameters,
+            parameters: parameters.into(),
             parameter_count,
             function,
             ..blank(&self.who, number, StatementKind::FunctionCall)

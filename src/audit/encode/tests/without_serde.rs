@@ -75,7 +75,7 @@ proptest! {
             text_uncertain: flags[1],
             continued: flags[2],
             opaque: flags[3],
-            parameters,
+            parameters: parameters.into(),
             parameter_count: counts.0,
             function: counts.1,
         };

@@ -10,8 +10,7 @@ use jiff::Timestamp;
 
 use crate::audit::RecordBatch;
 use crate::audit::event::{
-    Event, OutsideText, ParameterValue, RolledBack, Statement, StatementKind, StatementOutcome, StatementResult,
-    TransactionChanged, Who,
+    Event, OutsideText, RolledBack, Statement, StatementKind, StatementOutcome, StatementResult, TransactionChanged, Who,
 };
 use crate::base::clock::Moment;
 use crate::gate::session::extended_query::{FailingMessage, RolledBackRange, SettledStatement};
@@ -143,7 +142,7 @@ pub(super) fn of_portal<'p>(statement: &mut Statement<'p>, portal: &'p Portal, e
     statement.opaque = portal.prepared.as_ref().is_some_and(|prepared| prepared.read.opaque);
     statement.prepared = Some(OutsideText::of_encoded(&portal.name, encoding));
     statement.text_uncertain = portal.uncertain.load(Ordering::Relaxed);
-    statement.parameters = portal.parameters.iter().map(ParameterValue::borrowed).collect();
+    statement.parameters = Cow::Borrowed(&portal.parameters);
     statement.parameter_count = portal.parameter_count;
 }
 
@@ -201,7 +200,7 @@ pub(super) fn blank(who: &Who, statement: u64, kind: StatementKind) -> Statement
         text_uncertain: false,
         continued: false,
         opaque: false,
-        parameters: Vec::new(),
+        parameters: Cow::Borrowed(&[]),
         parameter_count: None,
         function: None,
     }
