@@ -321,6 +321,12 @@ impl<'a> SqlText<'a> {
         Self { text, ..Self::default() }
     }
 
+    /// Returns true if `text` is what came, byte by byte, and no setting matters to its meaning.
+    #[must_use]
+    pub fn is_verbatim(&self) -> bool {
+        *self == SqlText::whole(OutsideText(Cow::Borrowed(&self.text.0)))
+    }
+
     /// Returns true if `text` is only the beginning. Records from before there was a keyed hash show it by their length alone.
     #[must_use]
     pub fn is_cut(&self) -> bool {

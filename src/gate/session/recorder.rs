@@ -363,7 +363,11 @@ impl StatementRecorder {
             return self.unreadable(body, StatementKind::Parse, now);
         };
         let manner = self.manner(parse.text);
-        let read = statement::read(parse.text, follow, &self.keep, manner).into_owned();
+        let read = match self.extended.statement(&[]) {
+            // Most clients have the same text parsed again and again.
+            NameLookup::Known(before) if follow.is_none() && before.read.is_of(parse.text, manner) => Arc::clone(&before.read),
+            _ => Arc::new(statement::read(parse.text, follow, &self.keep, manner).into_owned()),
+        };
         // The statement is not executed yet.
         let number = self.number(false);
         self.wary |= read.secrets != SecretParameters::NONE;

@@ -88,10 +88,11 @@ pub(super) struct ReadText<'a> {
     pub(super) opaque: bool,
     /// Parameters that are secrets.
     pub(super) secrets: SecretParameters,
+    manner: ReadingManner,
 }
 
 /// Conditions under which a session's texts are analysed.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct ReadingManner {
     pub(super) settings: LexerSettings,
     /// True if no statement is on its way that may have changed the settings.
@@ -121,6 +122,7 @@ pub(super) fn read<'a>(text: &'a [u8], follow: Option<TextFollower>, keep: &Reco
         sql: sql.under(manner.settings, manner.settled, text),
         words,
         secrets,
+        manner,
     }
 }
 
@@ -134,6 +136,11 @@ pub(super) fn unloggable(text: &[u8], max: usize, settings: LexerSettings) -> Op
 }
 
 impl ReadText<'_> {
+    /// Returns true if the analysis of a complete text under these conditions has this result, because both are the same.
+    pub(super) fn is_of(&self, text: &[u8], manner: ReadingManner) -> bool {
+        self.sql.text.0.as_bytes() == text && self.manner == manner && self.sql.is_verbatim()
+    }
+
     /// Returns the same with owned data.
     pub(super) fn into_owned(self) -> ReadText<'static> {
         ReadText {
@@ -141,6 +148,7 @@ impl ReadText<'_> {
             words: self.words,
             opaque: self.opaque,
             secrets: self.secrets,
+            manner: self.manner,
         }
     }
 }
@@ -148,7 +156,7 @@ impl ReadText<'_> {
 /// Prepared statement.
 #[derive(Debug)]
 pub(super) struct PreparedStatement {
-    pub(super) read: ReadText<'static>,
+    pub(super) read: Arc<ReadText<'static>>,
     /// Number of times that names might have changed before its Parse ([`super::extended_query::ExtendedQueryState`]).
     pub(super) renamed: u64,
     /// Parameter types of its Parse, four bytes each; a zero leaves the type to the server.
@@ -159,7 +167,7 @@ pub(super) struct PreparedStatement {
 }
 
 impl PreparedStatement {
-    pub(super) fn new(read: ReadText<'static>, renamed: u64, types: &[u8], quota: &Arc<Quota>) -> Self {
+    pub(super) fn new(read: Arc<ReadText<'static>>, renamed: u64, types: &[u8], quota: &Arc<Quota>) -> Self {
         Self {
             weight: EntryWeight::new(quota, read.sql.text.0.len() + types.len() + read.secrets.found() * 2),
             read,
@@ -446,7 +454,7 @@ mod tests {
     ) -> (Vec<ParameterValue<'static>>, Option<u32>) {
         let types: Vec<u8> = types.iter().flat_map(|oid| oid.to_be_bytes()).collect();
         let prepared = PreparedStatement::new(
-            read(text.as_bytes(), None, keep, ReadingManner::default()).into_owned(),
+            Arc::new(read(text.as_bytes(), None, keep, ReadingManner::default()).into_owned()),
             0,
             &types,
             &Arc::default(),

@@ -71,7 +71,7 @@ fn prepared(text: &'static str) -> Arc<PreparedStatement> {
         &keep,
         crate::gate::session::statement::ReadingManner::default(),
     );
-    Arc::new(PreparedStatement::new(read.into_owned(), 0, &[], &Arc::default()))
+    Arc::new(PreparedStatement::new(Arc::new(read.into_owned()), 0, &[], &Arc::default()))
 }
 
 fn portal() -> Arc<Portal> {

@@ -748,3 +748,36 @@ fn a_parse_and_its_execute_have_one_outcome() {
         );
     }
 }
+
+/// Nobody could tell it apart from a new analysis.
+#[test]
+fn a_text_that_is_parsed_again_is_not_analysed_again() {
+    let mut recorder = recorder();
+    recorder.settings.reported(b"client_encoding", b"UTF8");
+    recorder.settings.reported(b"standard_conforming_strings", b"on");
+    let parsed = |recorder: &mut StatementRecorder, text: &str| {
+        send_all(recorder, &[(b'P', parse("", text)), (b'S', Vec::new())]);
+        recorder.complete_intents();
+        recorder.written();
+        hear(recorder, b'1', b"");
+        hear(recorder, b'Z', b"I");
+        match recorder.extended.statement(b"") {
+            NameLookup::Known(prepared) => Arc::clone(&prepared.read),
+            other => panic!("{other:?}"),
+        }
+    };
+    let text = r"select '\', $1";
+    let first = parsed(&mut recorder, text);
+    assert!(Arc::ptr_eq(&first, &parsed(&mut recorder, text)));
+    let other = parsed(&mut recorder, "select 2");
+    assert!(!Arc::ptr_eq(&first, &other) && !Arc::ptr_eq(&other, &parsed(&mut recorder, text)));
+    recorder.settings.reported(b"standard_conforming_strings", b"off");
+    assert_ne!(parsed(&mut recorder, text).sql, first.sql, "a setting that matters");
+    for text in ["alter role ana password 'x'".to_owned(), "x".repeat(MAX_SQL_BYTES + 1)] {
+        let first = parsed(&mut recorder, &text);
+        assert!(
+            !Arc::ptr_eq(&first, &parsed(&mut recorder, &text)),
+            "not on record as it came"
+        );
+    }
+}
