@@ -140,11 +140,11 @@ impl ParameterValue<'_> {
                 length,
                 hmac_sha256: own(hmac_sha256),
             },
-            Self::Text(text) => ParameterValue::Text(OutsideText(own(text.0))),
+            Self::Text(text) => ParameterValue::Text(text.into_owned()),
             Self::Hashed(hash) => ParameterValue::Hashed(own(hash)),
             Self::Binary { oid, hex } => ParameterValue::Binary { oid, hex: own(hex) },
             Self::Long { start, length, sha256 } => ParameterValue::Long {
-                start: OutsideText(own(start.0)),
+                start: start.into_owned(),
                 length,
                 sha256: own(sha256),
             },
@@ -338,7 +338,7 @@ impl<'a> SqlText<'a> {
     pub fn into_owned(self) -> SqlText<'static> {
         let own = |hash: Cow<'_, str>| Cow::Owned(hash.into_owned());
         SqlText {
-            text: OutsideText(Cow::Owned(self.text.0.into_owned())),
+            text: self.text.into_owned(),
             length: self.length,
             sha256: self.sha256.map(own),
             hmac_sha256: self.hmac_sha256.map(own),
@@ -380,6 +380,12 @@ impl<'a> OutsideText<'a> {
     #[must_use]
     pub fn of_encoded(bytes: &'a [u8], encoding: Encoding) -> Self {
         Self(encoding.decode(bytes, true).text)
+    }
+
+    /// Returns an owned copy.
+    #[must_use]
+    pub fn into_owned(self) -> OutsideText<'static> {
+        OutsideText(Cow::Owned(self.0.into_owned()))
     }
 }
 

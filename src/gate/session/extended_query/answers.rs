@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::pending::{AnswerState, FailingMessage, PendingKind, PendingMessage, SettledStatement};
 use super::{AfterCopy, ExtendedQueryState, RolledBackRange};
-use crate::audit::event::{StatementKind, StatementResult};
+use crate::audit::event::{OutsideText, StatementKind, StatementResult};
 use crate::gate::sql_filter::StatementRefusal;
 use crate::protocol::wire::backend::{self, ErrorCode, TransactionStatus};
 
@@ -158,13 +158,12 @@ impl ExtendedQueryState {
         self.answer.command_ended(backend::tag_rows(tag));
         self.given_up(tag);
         self.answer.committed |= matches!(tag, b"COMMIT" | b"PREPARE TRANSACTION");
-        let tag = tag.get(..64).unwrap_or(tag);
-        let command = |tag: &[u8]| tag.split(|byte| *byte == b' ').next().map(<[u8]>::to_vec);
+        let tag = OutsideText::of(tag.get(..64).unwrap_or(tag)).into_owned();
         let tags = &mut self.answer.tags;
         // Beyond that number, the tag of a command that has not occurred yet is kept as well.
-        let is_new = || !tags.iter().any(|known| command(known) == command(tag));
+        let is_new = || !tags.iter().any(|known| known.0.split(' ').next() == tag.0.split(' ').next());
         if tags.len() < MAX_TAGS || (tags.len() < 2 * MAX_TAGS && is_new()) {
-            tags.push(tag.to_vec());
+            tags.push(tag);
         }
         if std::mem::take(&mut self.in_copy) {
             // The server has read up to the client's CopyDone: the Syncs before that were part of the COPY.

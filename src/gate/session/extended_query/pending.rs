@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::audit::event::{StatementKind, StatementResult};
+use crate::audit::event::{OutsideText, StatementKind, StatementResult};
 use crate::gate::session::statement::{Portal, PreparedStatement};
 use crate::gate::sql_filter::{FilterRule, StatementRefusal};
 use crate::protocol::wire::backend::TransactionStatus;
@@ -154,7 +154,7 @@ pub(in crate::gate::session) struct AnswerState {
     pub(super) unread: bool,
     /// True if one of its commands has committed or prepared a transaction.
     pub(super) committed: bool,
-    pub(in crate::gate::session) tags: Vec<Vec<u8>>,
+    pub(in crate::gate::session) tags: Vec<OutsideText<'static>>,
     /// Number of rows of the commands that have ended: the number in their tags, or that of the rows sent if it is larger.
     pub(in crate::gate::session) rows: u64,
     /// Number of rows sent to the client.

@@ -100,7 +100,7 @@ impl StatementRecorder {
                 *finished = settled.done == StatementResult::Completed;
             }
             totals.add(&settled);
-            record(outcomes, who, &settled, now);
+            record(outcomes, who, settled, now);
         });
         if tag == b'Z' {
             settings.ready(|| extended.unanswered());
@@ -196,7 +196,7 @@ impl StatementRecorder {
                 return;
             }
             totals.add(&settled);
-            record(outcomes, who, &settled, now);
+            record(outcomes, who, settled, now);
         });
     }
 }

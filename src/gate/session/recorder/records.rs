@@ -59,21 +59,21 @@ impl TargetLastWord {
     }
 }
 
-pub(super) fn record(outcomes: &mut RecordBatch, who: &Who, settled: &SettledStatement, now: Moment) {
+pub(super) fn record(outcomes: &mut RecordBatch, who: &Who, settled: SettledStatement, now: Moment) {
     let SettledStatement { answer, since, .. } = settled;
     let outcome = StatementOutcome {
         result: settled.done,
         sqlstate: answer.sqlstate.as_deref().map(OutsideText::of),
         rule: answer.rule.map(|rule| OutsideText(Cow::Borrowed(rule.name()))),
-        tags: answer.tags.iter().map(|tag| OutsideText::of(tag)).collect(),
+        tags: answer.tags,
         rows: answer.rows,
         rows_sent: answer.rows_sent,
         portal_rows_sent: settled.portal_rows_sent,
         bytes: answer.bytes,
         copy_in_bytes: answer.copy_in,
         copy_out_bytes: answer.copy_out,
-        first_byte_us: answer.first.map(|first| micros(*since, first)),
-        duration_us: micros(*since, now.instant),
+        first_byte_us: answer.first.map(|first| micros(since, first)),
+        duration_us: micros(since, now.instant),
         transaction: answer.transaction,
         parse_failed: settled.parse_failed,
         ..no_outcome(who, settled.statement)
