@@ -32,6 +32,7 @@ mod record;
 mod recovery;
 pub mod redact;
 pub mod render;
+pub mod report;
 pub mod rollbacks;
 pub mod saved_checkpoint;
 pub mod segment;

@@ -12,7 +12,8 @@ use super::audit::source::{LogSource, TrustedKey, fetched};
 use super::client_error::ClientError;
 use super::render::{self, visible};
 use super::zone;
-use crate::audit::evidence::{ReportCollector, ReportPeriod, page, tables, write};
+use crate::audit::evidence::{ReportCollector, ReportPeriod, document, tables, write};
+use crate::audit::report::page;
 use crate::audit::verify::{VerifyExpectation, VerifyReport};
 use crate::audit::{Filter, read_whole};
 use crate::base::times::When;
@@ -81,18 +82,18 @@ pub(super) async fn report(config: &Path, args: &ReportArgs) -> anyhow::Result<(
     let verdict = verdict(&log, trusted.as_ref(), remembered);
     let whole = verdict.as_ref().is_ok_and(VerifyReport::is_whole);
     let report = collector.report(verdict, trusted.map(|trusted| trusted.from));
-    let tables = tables(&report);
+    let document = document(&report, tables(&report), made_at);
     let key = report
         .key_from
         .as_ref()
         .map_or("no key, which detects little".to_owned(), |from| format!("the key {from}"));
     match &args.out {
         Some(out) => {
-            let files = write(out, &page(&report, &tables, made_at), &tables)?;
+            let files = write(out, &page(&document), &document.tables)?;
             let found = format!("wrote {files} files to {}; the log was verified with {key}", out.display());
             render::print(&visible(&found))?;
         }
-        None => render::print(&text::report(&report, &tables, made_at))?,
+        None => render::print(&text::report(&document, period, made_at))?,
     }
     anyhow::ensure!(whole, "the log is not whole or could not be verified; see the report");
     anyhow::ensure!(

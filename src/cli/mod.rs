@@ -25,6 +25,7 @@ pub mod policy;
 mod profile;
 mod reload;
 mod render;
+mod report_text;
 pub mod requester;
 pub mod run;
 mod session;

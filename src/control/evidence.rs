@@ -15,7 +15,8 @@ use super::model::ReportQuery;
 use super::problem::ApiError;
 use super::routes::query;
 use super::verification::VerifiedLog;
-use crate::audit::evidence::{ReportCollector, ReportPeriod, page, tables};
+use crate::audit::evidence::{ReportCollector, ReportPeriod, document, tables};
+use crate::audit::report::page;
 use crate::audit::{Filter, read_whole};
 use crate::base::error_chain::display_chain;
 
@@ -59,5 +60,5 @@ fn made(log: &VerifiedLog, period: ReportPeriod, made_at: Timestamp) -> Result<S
     let verdict = log.verify().map_err(|error| error.to_string());
     let report = collector.report(verdict, log.key.map(|_| "of this gate".to_owned()));
     let tables = tables(&report);
-    Ok(page(&report, &tables, made_at))
+    Ok(page(&document(&report, tables, made_at)))
 }

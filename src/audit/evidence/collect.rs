@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 
-use super::bounded::{BoundedList, Groups, MAX_FOLLOWED, MAX_GROUPS, MAX_NAMED, kept};
 use super::grants::GrantHistory;
 use super::operations;
 use super::report::{
@@ -19,6 +18,7 @@ use crate::audit::event::{
     BackendGone, DecisionMade, Event, RequestChangeKind, RequestChanged, SessionEnded, Statement, StatementOutcome,
     StatementResult,
 };
+use crate::audit::report::{BoundedList, Groups, MAX_FOLLOWED, MAX_GROUPS, MAX_NAMED, kept};
 use crate::audit::verify::VerifyReport;
 use crate::audit::{LogRecord, ReadError};
 use crate::model::ids::SessionId;

@@ -3,7 +3,7 @@
 //! This module does not judge whether a control is met; that is up to the auditor. Controls are those of NIST SP 800-53 Rev. 5
 //! and of the AICPA's Trust Services Criteria (2017, points of focus of 2022), in our own wording.
 
-use super::table::ReportTable;
+use crate::audit::report::ReportTable;
 
 /// Control with its evidence in the report, and with what has to come from elsewhere.
 struct AuditControl {

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::bounded::{MAX_FOLLOWED, MAX_NAMED, kept};
 use super::report::{GrantUse, ReportPeriod, ReportedGrant, ReportedRole, RequestHistory};
 use crate::audit::event::{GrantChangeKind, GrantChanged, RequestChangeKind, RequestChanged, RoleChangeKind, RoleChanged};
+use crate::audit::report::{MAX_FOLLOWED, MAX_NAMED, kept};
 use crate::model::ids::{GrantId, RequestId};
 
 /// Grants, roles and requests that the period may still show.

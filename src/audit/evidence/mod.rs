@@ -5,23 +5,20 @@
 //! INVARIANT: all that is shown was counted from records in one pass; what was left out (records that cannot be read, rows
 //! beyond a limit) is reported in its place.
 
-mod bounded;
 mod collect;
 mod controls;
+mod document;
 mod grants;
-mod html;
 mod operations;
 mod report;
 mod sheets;
-mod table;
 mod tables;
 #[cfg(test)]
 pub(crate) mod testing;
 mod unread;
 
 pub use collect::ReportCollector;
-pub use html::{alarms, figures, page};
+pub use document::document;
 pub use report::{EvidenceReport, ReportPeriod};
 pub use sheets::{SheetError, harmless, write};
-pub use table::{ReportTable, TableRow};
 pub use tables::tables;

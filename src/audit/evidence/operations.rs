@@ -4,9 +4,9 @@
 
 use jiff::Timestamp;
 
-use super::bounded::kept;
 use super::report::{EvidenceReport, GateChange};
 use crate::audit::event::{Event, JournalHealed, UserChangeKind};
+use crate::audit::report::kept;
 
 /// Adds a record of the period to the report, if it is about users, policies, configuration, the gate or its log. `crashed`: the
 /// gate before the one that starts did not stop in order.

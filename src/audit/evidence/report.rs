@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::bounded::{BoundedList, Group};
 use crate::audit::event::{RequestChangeKind, Who};
+use crate::audit::report::{BoundedList, Group};
 use crate::audit::sql_analysis::ParseFailure;
 use crate::audit::verify::VerifyReport;
 use crate::model::ids::{GrantId, RequestId};

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-use super::table::ReportTable;
+use crate::audit::report::ReportTable;
 
 /// Error of writing the folder or a file.
 #[derive(Debug, thiserror::Error)]
@@ -83,8 +83,8 @@ pub fn harmless(cell: &str) -> Cow<'_, str> {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
-    use super::super::table::TableRow;
     use super::*;
+    use crate::audit::report::TableRow;
 
     #[test]
     fn formulas_are_made_harmless() {

@@ -4,10 +4,9 @@
 
 use jiff::Timestamp;
 
-use super::bounded::BoundedList;
 use super::controls;
 use super::report::{EvidenceReport, GateChange, ReportedGrant, ReportedRole, RequestHistory};
-use super::table::ReportTable;
+use crate::audit::report::{BoundedList, ReportTable};
 use crate::audit::sql_analysis::ParseFailure;
 
 /// Time after its grant's end from which a role that still exists needs attention: the reaper has run since then. Microseconds.

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::bounded::Groups;
 use super::report::UnreadStatement;
 use crate::audit::event::{Statement, StatementOutcome, Who};
+use crate::audit::report::Groups;
 use crate::audit::sql_analysis::{AnalysisCache, ParseFailure, SqlAnalysis};
 use crate::model::ids::SessionId;
 

@@ -3,11 +3,10 @@
 //! The page has no script, loads nothing and has no links to other sites. INVARIANT: every text goes through the template,
 //! which escapes it.
 
-use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::report::{EvidenceReport, ReportedRole};
 use super::table::{ReportTable, TableRow};
+use super::{Elsewhere, ReportDocument};
 use crate::base::columns::{ColumnSpec, fitted};
 
 /// Number of characters, with blanks between the columns, that fit side by side on the narrower of the usual paper sizes,
@@ -30,103 +29,33 @@ nav a{margin-right:1rem}\
 @media print{body{margin:0;max-width:none;font-size:10px}table{font-size:8px}th,td{padding:1px 3px}tr{break-inside:avoid}thead{display:table-header-group}nav{display:none}\
 @page{size:landscape;margin:12mm}}";
 
-/// Returns the page; `made_at` is the time of its creation.
+/// Returns the page.
 #[must_use]
-pub fn page(report: &EvidenceReport, tables: &[ReportTable], made_at: Timestamp) -> String {
-    let period = format!("{:.0} to {:.0}", report.period.from, report.period.to);
-    let alarms = alarms(report);
+pub fn page(report: &ReportDocument) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "Access evidence, " (period) }
+                title { (report.title) }
                 style { (PreEscaped(STYLE)) }
             }
             body {
-                h1 { "Evidence of database access" }
-                p.note {
-                    "Tidegate " (env!("CARGO_PKG_VERSION")) ", " (period) " (the end is not in it), made " (format!("{made_at:.0}"))
-                    ". All times are UTC, as the gate kept them."
-                }
-                @if !alarms.is_empty() { ul.alarm { @for alarm in &alarms { li { (alarm) } } } }
-                dl { @for (name, value) in figures(report) { div { dt { (name) } dd { (value) } } } }
-                nav { @for table in tables { a href={ "#" (table.name) } { (table.title) } } }
-                @for table in tables { (section(table)) }
+                h1 { (report.heading) }
+                p.note { (report.note) }
+                @if !report.alarms.is_empty() { ul.alarm { @for alarm in &report.alarms { li { (alarm) } } } }
+                dl { @for (name, value) in &report.figures { div { dt { (name) } dd { (value) } } } }
+                nav { @for table in &report.tables { a href={ "#" (table.name) } { (table.title) } } }
+                @for table in &report.tables { (section(table, report.elsewhere)) }
             }
         }
     };
     page.into_string()
 }
 
-/// Returns the findings that need attention, as sentences.
-#[must_use]
-pub fn alarms(report: &EvidenceReport) -> Vec<String> {
-    let mut alarms = Vec::new();
-    match &report.verdict {
-        Err(_) => alarms.push("The log was not verified.".to_owned()),
-        Ok(verdict) if verdict.flaw.is_some() => alarms.push("The log is not whole: see the first table.".to_owned()),
-        Ok(_) => {}
-    }
-    let unreviewed = report
-        .grants
-        .iter()
-        .filter_map(|life| life.asked.as_ref())
-        .filter(|asked| asked.break_glass && asked.review.is_none())
-        .count();
-    let unconfirmed = report.overshoots.late.items.iter().filter(|late| !late.confirmed).count();
-    let roles_left = report.roles.iter().filter(|role| role.is_left(report.period.to)).count();
-    let intruders: u64 = report.roles.iter().map(|role| role.intruders).sum();
-    for (count, what) in [
-        (unreviewed as u64, "Break-glass accesses without a review"),
-        (unconfirmed as u64, "Sessions that ended without the database confirming it"),
-        (
-            roles_left as u64,
-            "Roles that were still at their database although their grant was over",
-        ),
-        (intruders, "Logins with a grant's role past the gate"),
-        (report.lost_sessions, "Sessions without an end on record"),
-        (report.records_missing, "Records given up while the log could not be written"),
-        (
-            report.log_damaged,
-            "Times that the gate found records of its log changed or missing, or the file gone",
-        ),
-        (
-            report.unreadable.count(),
-            "Unreadable lines of the log, so this report is incomplete",
-        ),
-    ] {
-        if count > 0 {
-            alarms.push(format!("{what}: {count}."));
-        }
-    }
-    alarms
-}
-
-/// Returns the summary figures.
-#[must_use]
-pub fn figures(report: &EvidenceReport) -> [(&'static str, u64); 11] {
-    let sessions: u64 = report.grants.iter().map(|life| life.used.sessions).sum();
-    let unused = report.grants.iter().filter(|life| life.is_unused()).count();
-    let made = |role: &&ReportedRole| role.made_at.is_some_and(|at| report.period.has(at));
-    let roles = report.roles.iter().filter(made).count();
-    [
-        ("Grants", report.grants.len() as u64),
-        ("of these unused", unused as u64),
-        ("Sessions begun", sessions),
-        ("Statements executed", report.statements.executed),
-        ("failed", report.statements.failed),
-        ("with unknown outcome", report.statements.unknown),
-        ("that could not be read", report.unread.total()),
-        ("refused by the gate", report.rails.total()),
-        ("Roles made at databases", roles as u64),
-        ("Requests and actions denied", report.denials.count()),
-        ("Logins refused", report.refusals.total()),
-    ]
-}
-
-fn section(table: &ReportTable) -> Markup {
+fn section(table: &ReportTable, elsewhere: Elsewhere) -> Markup {
+    let elsewhere = elsewhere.of(table);
     let left = (table.rows.len().saturating_sub(MAX_ROWS) as u64) + table.more;
     let columns = table.columns();
     let shown = on_page(table, &columns);
@@ -147,11 +76,11 @@ fn section(table: &ReportTable) -> Markup {
                     tbody { @for row in table.rows.iter().take(MAX_ROWS) { (line(row, &columns, &shown)) } }
                 }
                 @if !gone.is_empty() {
-                    p.note { "Not on the page, for there is no room: " (gone.join(", ")) ". " (table.name) ".csv has them." }
+                    p.note { "Not on the page, for there is no room: " (gone.join(", ")) ". " (elsewhere) " has them." }
                 }
             }
             @if left > 0 {
-                p { (left) " more; " (table.name) ".csv has " (table.rows.len()) " rows." }
+                p { (left) " more; " (elsewhere) " has " (table.rows.len()) " rows." }
             }
         }
     }

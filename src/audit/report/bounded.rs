@@ -6,27 +6,29 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Number of grants, requests, roles and sessions that are followed at once: twice as many as anybody would read about.
-pub(super) const MAX_FOLLOWED: usize = 200_000;
+pub(in crate::audit) const MAX_FOLLOWED: usize = 200_000;
 /// Number of policies and of approvers that are shown with one access.
-pub(super) const MAX_NAMED: usize = 100;
+pub(in crate::audit) const MAX_NAMED: usize = 100;
 /// Number of groups that are counted separately; a client that uses a new name for each login could fill memory.
-pub(super) const MAX_GROUPS: usize = 20_000;
+pub(in crate::audit) const MAX_GROUPS: usize = 20_000;
 /// Number of characters that are kept of a text: four times the longest reason that a gate accepts.
 const MAX_TEXT_CHARS: usize = 4_000;
 /// Number of items that one list holds: far more than a reader needs, and few enough to be held in memory.
 const MAX_ITEMS: usize = 100_000;
 
 /// Returns a text, cut to [`MAX_TEXT_CHARS`].
-pub(super) fn kept(text: &str) -> String {
+pub(in crate::audit) fn kept(text: &str) -> String {
     text.chars().take(MAX_TEXT_CHARS).collect()
 }
 
 /// List of bounded length that counts the items that did not fit.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BoundedList<T> {
-    /// Items that fit, in order of arrival.
+    /// Items that fit, in order.
     pub items: Vec<T>,
     /// Number of items that did not fit.
     pub more: u64,
@@ -42,6 +44,16 @@ impl<T> Default for BoundedList<T> {
 }
 
 impl<T> BoundedList<T> {
+    /// Returns a list of the first `most` items; `more` is the number of items that are missing already.
+    pub(in crate::audit) fn first(mut items: Vec<T>, most: usize, more: u64) -> Self {
+        let beyond = items.len().saturating_sub(most) as u64;
+        items.truncate(most);
+        Self {
+            items,
+            more: more + beyond,
+        }
+    }
+
     /// Adds an item, or only counts it if the list is full.
     pub fn push(&mut self, item: T) {
         if self.items.len() < MAX_ITEMS {
@@ -81,7 +93,7 @@ impl<T> BoundedList<Group<T>> {
 
 /// Accumulator of groups.
 #[derive(Debug)]
-pub(super) struct Groups<T> {
+pub(in crate::audit) struct Groups<T> {
     counted: HashMap<T, (u64, Timestamp, Timestamp)>,
     more: u64,
 }
@@ -97,7 +109,7 @@ impl<T> Default for Groups<T> {
 
 impl<T: Hash + Ord> Groups<T> {
     /// Counts `count` equal things, which happened between these times.
-    pub(super) fn add(&mut self, of: T, count: u64, (first, last): (Timestamp, Timestamp)) {
+    pub(in crate::audit) fn add(&mut self, of: T, count: u64, (first, last): (Timestamp, Timestamp)) {
         if self.counted.len() >= MAX_GROUPS && !self.counted.contains_key(&of) {
             self.more += count;
             return;
@@ -107,7 +119,7 @@ impl<T: Hash + Ord> Groups<T> {
     }
 
     /// Returns the groups, the largest first.
-    pub(super) fn finish(self) -> BoundedList<Group<T>> {
+    pub(in crate::audit) fn finish(self) -> BoundedList<Group<T>> {
         let groups = self.counted.into_iter();
         let mut items: Vec<_> = groups
             .map(|(of, (count, first, last))| Group { of, count, first, last })

@@ -1,4 +1,4 @@
-//! Table of a report, for the page and for CSV: its columns, and a row for each item. Pure.
+//! Table of a report, for the page, for Markdown, for a terminal and for CSV: its columns, and a row for each item. Pure.
 //!
 //! This module has no texts of its own. INVARIANT: every cell is made visible here, once, for all that show it.
 
@@ -36,7 +36,7 @@ type ReportColumn<T> = (&'static str, fn(T) -> String);
 
 impl ReportTable {
     /// Returns a table without columns and rows.
-    pub(super) fn of(name: &'static str, title: &'static str, note: impl Into<String>) -> Self {
+    pub(in crate::audit) fn of(name: &'static str, title: &'static str, note: impl Into<String>) -> Self {
         Self {
             name,
             title,
@@ -48,12 +48,12 @@ impl ReportTable {
     }
 
     /// Fills the table with these columns and a row for each item.
-    pub(super) fn filled<T: Copy>(self, items: impl IntoIterator<Item = T>, columns: &[ReportColumn<T>]) -> Self {
+    pub(in crate::audit) fn filled<T: Copy>(self, items: impl IntoIterator<Item = T>, columns: &[ReportColumn<T>]) -> Self {
         self.marked(items, |_| false, columns)
     }
 
     /// Fills the table as [`Self::filled`] does; some items need attention.
-    pub(super) fn marked<T: Copy>(
+    pub(in crate::audit) fn marked<T: Copy>(
         mut self,
         items: impl IntoIterator<Item = T>,
         remarkable: impl Fn(T) -> bool,
@@ -68,13 +68,13 @@ impl ReportTable {
     }
 
     /// Puts the rows that need attention before the others.
-    pub(super) fn remarkable_first(mut self) -> Self {
+    pub(in crate::audit) fn remarkable_first(mut self) -> Self {
         self.rows.sort_by_key(|row| !row.remarkable);
         self
     }
 
     /// Adds a number of rows that did not fit.
-    pub(super) fn and_more(self, more: u64) -> Self {
+    pub(in crate::audit) fn and_more(self, more: u64) -> Self {
         Self { more, ..self }
     }
 
@@ -89,13 +89,20 @@ impl ReportTable {
 /// are dropped, those with the highest number first.
 fn column(name: &'static str) -> ColumnSpec {
     match name {
-        "grant" | "session" | "role" | "wanted" | "rule" | "count" | "state" | "ending" | "control" => whole(name),
+        "grant" | "session" | "role" | "wanted" | "rule" | "count" | "state" | "ending" | "control" | "sqlstate" | "took"
+        | "in a row" => whole(name),
+        "test" | "statement" => cut(name, 16),
+        "table" | "green" | "red" | "only in" | "see" | "at" => cut(name, 12),
         "identity" | "name given" | "what" | "why" => cut(name, 12),
         "target" | "reviewed by" | "detail" | "asks" | "shown here" | "not shown here" | "found" => cut(name, 10),
         "reason" => cut_or_less(name, 12, 1),
         "profile" => less(name, 2),
         "approvers" => cut_or_less(name, 10, 3),
         "statements" | "how" | "time" => less(name, 4),
+        "run" => cut_or_less(name, 8, 4),
+        "meaning" => cut_or_less(name, 12, 5),
+        "number" | "longest" => less(name, 6),
+        "id" => less(name, 9),
         "made at" | "late s" | "confirmed gone" | "gone after s" | "logins past the gate" => less(name, 5),
         "ends or ended" | "could be used until" | "last" => less(name, 6),
         "sessions" => less(name, 7),
