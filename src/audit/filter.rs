@@ -318,10 +318,17 @@ impl Filter {
         }
         let joins = self.asks_for_content() || self.asks_for_result();
         let has_event = |event: EventName| this.may_have(Field::Event, |found| found == event.as_str());
+        // A run stands in the first record of a session alone.
+        let begins_run = || {
+            self.run
+                .as_ref()
+                .is_none_or(|run| this.may_have(Field::Run, |found| found == run))
+        };
         // Where a result is asked for, the time of the outcome counts, which may stand in another segment.
         let by_itself = (self.asks_for_result() || self.is_before_until(this) && self.is_since(this))
             && self.names().all(|(field, name)| this.may_have(field, |found| found == name))
-            && (joins || self.event.is_none_or(has_event));
+            && (joins || self.event.is_none_or(has_event))
+            && (self.event != Some(EventName::SessionStarted) || begins_run());
         if !by_itself || !joins {
             return by_itself;
         }

@@ -26,7 +26,7 @@ mod builder;
 pub(super) use builder::{Handover, SummaryBuilder};
 
 /// The version of the format and of the meaning of the values.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// The values of one set, with what JSON puts around them: a thousand sessions. A larger set is left out.
 const MAX_SET_BYTES: usize = 32 << 10;
 /// A larger file is not one of ours.
@@ -47,6 +47,8 @@ pub(super) enum Field {
     Target,
     Event,
     Sqlstate,
+    /// The runs of sessions that begin in the segment.
+    Run,
     /// The classes of statements, by their text and by the server's command tags.
     Class,
     /// The words of statements' texts, in small ASCII letters: the names of tables are among them. Those that begin with a digit are
@@ -61,19 +63,21 @@ pub(super) enum Field {
 }
 
 impl Field {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Session,
         Self::Grant,
         Self::Identity,
         Self::Target,
         Self::Event,
         Self::Sqlstate,
+        Self::Run,
         Self::Class,
         Self::Word,
         Self::Unanswered,
         Self::Late,
         Self::Unread,
     ];
+
     /// Returns the value that an event has by itself; none for a field that depends on another record, or on the text.
     pub(super) fn of<'e>(self, event: &'e Event<'_>) -> Option<&'e str> {
         match self {
@@ -83,6 +87,10 @@ impl Field {
             Self::Target => event.target().map(TargetName::as_str),
             Self::Event => Some(event.name().as_str()),
             Self::Sqlstate => event.sqlstate(),
+            Self::Run => match event {
+                Event::SessionStarted(started) => started.run.as_deref(),
+                _ => None,
+            },
             Self::Class | Self::Word | Self::Unanswered | Self::Late | Self::Unread => None,
         }
     }

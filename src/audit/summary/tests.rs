@@ -365,6 +365,37 @@ fn segments_that_have_nothing_are_excluded() {
     }
 }
 
+/// A run is found by the segments in which its sessions begin, and by those that have their statements.
+#[test]
+fn segments_without_a_session_of_the_run_are_excluded() {
+    let dir = tempfile::tempdir().unwrap();
+    let begun = |number: u8, run: &str| {
+        let started = all().into_iter().find_map(|event| match event {
+            Event::SessionStarted(started) => Some(started.into_owned()),
+            _ => None,
+        });
+        let mut started = started.unwrap();
+        started.who = who(number, "ana");
+        started.run = Some(run.to_owned());
+        Event::SessionStarted(std::borrow::Cow::Owned(started))
+    };
+    let worked = |number: u8, at: u64| {
+        let who = who(number, "ana");
+        vec![statement(&who, at, "SELECT 1", &[]), outcome(&who, at, None)]
+    };
+    let segments = [
+        [vec![begun(1, "green")], worked(1, 1)].concat(),
+        [vec![begun(2, "red")], worked(2, 1)].concat(),
+        worked(1, 2),
+        worked(2, 2),
+    ];
+    let segments = packed(dir.path(), &segments);
+    let of_sessions = asking(r#"{"run":"red"}"#).of_sessions();
+    assert_eq!(left(&segments, &of_sessions), [2]);
+    assert_eq!(numbers(dir.path(), &asking(r#"{"run":"red"}"#)), [4, 5, 6, 9, 10]);
+    assert!(numbers(dir.path(), &asking(r#"{"run":"blue"}"#)).is_empty());
+}
+
 /// A statement, and its outcome in the next segment; other segments around them.
 #[test]
 fn a_statement_and_its_outcome_are_found_in_two_segments() {
@@ -469,13 +500,14 @@ fn the_meaning_of_a_summary_has_a_version() {
 }
 
 /// The fields of an event that do not depend on another record.
-const OF_EVENTS: [Field; 6] = [
+const OF_EVENTS: [Field; 7] = [
     Field::Session,
     Field::Grant,
     Field::Identity,
     Field::Target,
     Field::Event,
     Field::Sqlstate,
+    Field::Run,
 ];
 
 /// Both ways in which lines are taken apart say the same.
