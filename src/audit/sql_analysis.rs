@@ -39,6 +39,10 @@ const CACHE_BYTES: usize = 8 << 20;
 pub struct SqlAnalysis {
     /// Tables and views that it names, each once, in order of appearance; also those that an `EXPLAIN` or a `PREPARE` names.
     pub tables: Vec<TableName>,
+    /// Tables whose rows, or which themselves, a command of it changes, each once. Not those of an `EXPLAIN` or a `PREPARE`, which
+    /// change nothing.
+    #[serde(skip)]
+    pub written: Vec<TableName>,
     /// Classes of its commands, each once, in order of appearance.
     pub classes: Vec<CommandClass>,
     /// True if it runs code that the text does not show (`EXECUTE`, `DO`, `CALL`): it may touch other tables, too.

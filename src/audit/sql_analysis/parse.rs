@@ -9,7 +9,8 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    CopySource, Cte, Expr, GrantObjects, ObjectName, ObjectType, Query, Select, SetExpr, Statement, TableFactor, Visit, Visitor,
+    CopySource, Cte, Expr, FromTable, GrantObjects, Insert, ObjectName, ObjectType, Query, Select, SetExpr, Statement,
+    TableFactor, TableObject, UtilityOption, Visit, Visitor,
 };
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
@@ -122,6 +123,8 @@ struct TableFinder {
     scopes: Vec<CteScope>,
     /// Names in `FROM` that are functions.
     functions: Vec<*const ObjectName>,
+    /// Number of statements around the current position that name another one and do not execute it.
+    planned: u32,
 }
 
 /// Names that a `WITH` clause defines, and its queries by address. Without `RECURSIVE`, a query sees only the names before its
@@ -142,6 +145,51 @@ impl TableFinder {
         }
         if !self.reading.tables.contains(&table) {
             self.reading.tables.push(table);
+        }
+    }
+
+    fn written(&mut self, name: &ObjectName) {
+        let Some(table) = TableName::of(name).filter(|_| self.planned == 0) else {
+            return;
+        };
+        if !self.reading.written.contains(&table) {
+            self.reading.written.push(table);
+        }
+    }
+
+    fn written_factor(&mut self, factor: &TableFactor) {
+        if let TableFactor::Table { name, .. } = factor {
+            self.written(name);
+        }
+    }
+
+    /// Collects the tables that a statement itself changes.
+    fn changes(&mut self, statement: &Statement) {
+        match statement {
+            Statement::Insert(Insert {
+                table: TableObject::TableName(name),
+                ..
+            }) => self.written(name),
+            Statement::Update(update) => self.written_factor(&update.table.relation),
+            Statement::Delete(delete) => {
+                let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = &delete.from;
+                from.iter().for_each(|table| self.written_factor(&table.relation));
+            }
+            Statement::Merge(merge) => self.written_factor(&merge.table),
+            Statement::Truncate(truncate) => truncate.table_names.iter().for_each(|table| self.written(&table.name)),
+            Statement::Copy {
+                source: CopySource::Table { table_name, .. },
+                to: false,
+                ..
+            } => self.written(table_name),
+            Statement::CreateTable(create) => self.written(&create.name),
+            Statement::AlterTable(alter) => self.written(&alter.name),
+            Statement::Drop {
+                object_type: ObjectType::Table,
+                names,
+                ..
+            } => names.iter().for_each(|name| self.written(name)),
+            _ => {}
         }
     }
 
@@ -190,6 +238,13 @@ impl Visitor for TableFinder {
             self.class(class);
         }
         self.others(statement);
+        self.changes(statement);
+        self.planned += u32::from(only_plans(statement));
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_statement(&mut self, statement: &Statement) -> ControlFlow<Self::Break> {
+        self.planned -= u32::from(only_plans(statement));
         ControlFlow::Continue(())
     }
 
@@ -226,7 +281,9 @@ impl Visitor for TableFinder {
                 Expr::CompoundIdentifier(parts) => parts.clone(),
                 _ => continue,
             };
-            self.table(&ObjectName::from(parts));
+            let name = ObjectName::from(parts);
+            self.table(&name);
+            self.written(&name);
         }
         ControlFlow::Continue(())
     }
@@ -245,6 +302,16 @@ impl Visitor for TableFinder {
             self.table(relation);
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// Returns true if a statement names another one that it does not execute.
+fn only_plans(statement: &Statement) -> bool {
+    let analyzes = |options: &Vec<UtilityOption>| options.iter().any(|option| option.name.value.eq_ignore_ascii_case("analyze"));
+    match statement {
+        Statement::Explain { analyze, options, .. } => !analyze && !options.as_ref().is_some_and(analyzes),
+        Statement::Prepare { .. } => true,
+        _ => false,
     }
 }
 

@@ -108,6 +108,37 @@ fn statements_by_class() {
 }
 
 #[test]
+fn the_tables_that_a_statement_changes() {
+    for (sql, written) in [
+        ("SELECT * FROM a FOR UPDATE", ""),
+        ("INSERT INTO a SELECT * FROM b", "a"),
+        ("UPDATE Shop.A SET x = 1 FROM b WHERE a.id = b.id", "shop.a"),
+        ("DELETE FROM ONLY a USING b WHERE a.id = b.id", "a"),
+        ("MERGE INTO a USING b ON a.x = b.x WHEN MATCHED THEN DELETE", "a"),
+        ("TRUNCATE a, b", "a b"),
+        ("COPY a FROM STDIN", "a"),
+        ("COPY a TO STDOUT", ""),
+        ("COPY (SELECT * FROM a) TO STDOUT", ""),
+        (
+            "WITH gone AS (DELETE FROM a RETURNING *) INSERT INTO c SELECT * FROM gone JOIN b ON true",
+            "a c",
+        ),
+        ("SELECT * INTO c FROM a", "c"),
+        ("CREATE TABLE c AS SELECT * FROM a", "c"),
+        ("CREATE VIEW v AS SELECT * FROM a", ""),
+        ("ALTER TABLE a ADD COLUMN y int", "a"),
+        ("DROP TABLE a, b", "a b"),
+        ("EXPLAIN DELETE FROM a", ""),
+        ("EXPLAIN ANALYZE DELETE FROM a", "a"),
+        ("EXPLAIN (VERBOSE, ANALYZE) DELETE FROM a", "a"),
+        ("PREPARE p AS DELETE FROM a; DELETE FROM b", "b"),
+    ] {
+        let found: Vec<_> = reading_of(sql).written.iter().map(ToString::to_string).collect();
+        assert_eq!(found.join(" "), written, "{sql}");
+    }
+}
+
+#[test]
 fn what_cannot_be_read_is_said() {
     let reading = reading_of("DELETE FROM customers WHERE (");
     assert_eq!(reading.unparsed, Some(ParseFailure::Syntax));
