@@ -11,7 +11,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::event::{Event, SessionEnded, StatementOutcome, StatementResult, Who};
 use super::filter::Filter;
@@ -58,7 +59,7 @@ pub struct TimelineStatement {
 }
 
 /// Numbers of statements by their outcomes. Texts that were only prepared do not count: they were not executed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OutcomeCounts {
     /// Number of statements executed, or sent for execution.
     pub statements: u64,

@@ -26,6 +26,8 @@ use crate::control::model::Problem;
 
 /// Maximum time until HTTP can be spoken.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// Time limit of an answer for which the gate reads its log.
+const READING_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// Client of one gate's control API.
 #[derive(Debug)]
@@ -72,12 +74,20 @@ impl ControlClient {
 
     /// Asks whether a gate is there that is trusted; sends no token.
     pub(super) async fn reach(&self) -> Result<(), ClientError> {
-        self.answer(self.http.get(self.url("/healthz"))).await.map(drop)
+        self.answer(self.http.get(self.url("/healthz")), ANSWER_TIMEOUT)
+            .await
+            .map(drop)
     }
 
     /// Sends a GET request and parses the answer.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str, query: &impl Serialize) -> Result<T, ClientError> {
         read(self.send(self.http.get(self.url(path)).query(query)).await?).await
+    }
+
+    /// Sends a GET request whose answer takes as long as the gate reads its log, and parses the answer.
+    pub(super) async fn get_slowly<T: DeserializeOwned>(&self, path: &str, query: &impl Serialize) -> Result<T, ClientError> {
+        let request = self.http.get(self.url(path)).query(query);
+        read(self.send_within(request, READING_TIMEOUT).await?).await
     }
 
     /// Sends a POST request and parses the answer.
@@ -145,10 +155,14 @@ impl ControlClient {
 
     /// Sends a request under the token.
     async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+        self.send_within(request, ANSWER_TIMEOUT).await
+    }
+
+    /// Sends a request under the token, and waits so long for the beginning of the answer.
+    async fn send_within(&self, request: RequestBuilder, limit: Duration) -> Result<Response, ClientError> {
         let request = request.bearer_auth(self.token.expose());
-        let response = self
-            .answer(request.header(crate::control::OPERATOR_HEADER, &self.operator))
-            .await?;
+        let request = request.header(crate::control::OPERATOR_HEADER, &self.operator);
+        let response = self.answer(request, limit).await?;
         if response.status() == StatusCode::UNAUTHORIZED {
             return Err(ClientError::Unaccepted {
                 address: self.address.clone(),
@@ -158,11 +172,12 @@ impl ControlClient {
         Ok(response)
     }
 
-    async fn answer(&self, request: RequestBuilder) -> Result<Response, ClientError> {
-        match timeout(ANSWER_TIMEOUT, request.send()).await {
+    async fn answer(&self, request: RequestBuilder, limit: Duration) -> Result<Response, ClientError> {
+        match timeout(limit, request.send()).await {
             Ok(answer) => answer.map_err(|error| unanswered(&self.address, &self.trust, error)),
             Err(_) => Err(ClientError::Timeout {
                 address: self.address.to_string(),
+                limit,
             }),
         }
     }

@@ -78,10 +78,12 @@ pub enum ClientError {
         reason: String,
     },
     /// The gate did not answer in time.
-    #[error("the gate at {address} did not answer within {} s", ANSWER_TIMEOUT.as_secs())]
+    #[error("the gate at {address} did not answer within {} s", limit.as_secs())]
     Timeout {
         /// Address of the gate.
         address: String,
+        /// Time that it had.
+        limit: Duration,
     },
     /// The connection broke.
     #[error("the connection to the gate failed{}", if *not_http { ": the answer is not HTTP (is it https://?)" } else { "" })]

@@ -15,7 +15,7 @@ Exit codes:
   1  failed
   2  invalid command line
   3  the gate is unreachable
-  4  no such grant, request, user, session or sign-in
+  4  no such grant, request, user, session, run or sign-in
   5  refused by the gate or an approver, or in conflict with the current state
   6  no decision in time: the request has lapsed or is still pending
   7  the database differs from its profiles (target plan)
@@ -108,6 +108,9 @@ pub enum CliCommand {
     Target(super::target::TargetCommand),
     /// Reads the audit log
     Log(Box<super::log::args::LogArgs>),
+    /// Reports on test runs from the audit log, and compares them
+    #[command(subcommand)]
+    Run(Box<super::runs::RunsCommand>),
     /// Verifies and exports the audit log, and manages its key
     #[command(subcommand)]
     Audit(super::audit::AuditCommand),

@@ -210,7 +210,7 @@ mod tests {
             ClientError::Refused(Box::new(serde_json::from_value(problem).unwrap()))
         };
         let address = "gate:1".to_owned();
-        assert_eq!(slower_by(&ClientError::Timeout { address }), Some(SLOWER));
+        assert_eq!(slower_by(&ClientError::Timeout { address, limit: SLOWER }), Some(SLOWER));
         for (status, expected) in [(429, Some(SLOWER)), (503, Some(Duration::ZERO)), (403, None)] {
             assert_eq!(slower_by(&refused(status)), expected, "{status}");
         }

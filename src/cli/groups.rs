@@ -36,7 +36,7 @@ const COMMAND_GROUPS: [(&str, &[&str]); 4] = [
         ],
     ),
     ("For approvers", &["requests", "approve", "reject", "review"]),
-    ("For auditors", &["log", "audit"]),
+    ("For auditors", &["log", "run", "audit"]),
     (
         "For operators",
         &[

@@ -28,6 +28,7 @@ mod render;
 mod report_text;
 pub mod requester;
 pub mod run;
+pub mod runs;
 mod session;
 mod sign_ins;
 mod speech;
@@ -55,6 +56,8 @@ use run::StartProgramError;
 use speech::complain;
 use wait::Interrupted;
 pub use wait::WaitError;
+
+use crate::audit::runs::RunError;
 
 /// Runs the command line that this process was started with. `demo` is the room above this one: no other command needs what it
 /// brings.
@@ -91,6 +94,7 @@ fn dispatch(cli: Cli, demo: impl FnOnce(&DemoArgs) -> anyhow::Result<()>) -> any
         CliCommand::Reload(remote) => wait_for(reload::run(&config, &remote)),
         CliCommand::Clock(command) => wait_for(clock::run(&config, command)),
         CliCommand::Log(args) => wait_for(log::run(&config, *args)),
+        CliCommand::Run(command) => wait_for(runs::run(&config, *command)),
         CliCommand::Audit(command) => return wait_for(audit::run(&config, command)),
         CliCommand::Target(command) => return wait_for(target::run(&config, command)),
         CliCommand::Policy(command) => wait_for(policy::run(&config, command)),
@@ -118,7 +122,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     if let Some(Interrupted(code)) = error.downcast_ref() {
         return *code;
     }
-    if error.is::<log::NoSuchSessionError>() {
+    if error.is::<log::NoSuchSessionError>() || matches!(error.downcast_ref(), Some(RunError::NoSuchRun(_))) {
         return 4;
     }
     match error.downcast_ref::<StartProgramError>() {

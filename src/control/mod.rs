@@ -19,6 +19,7 @@ pub mod model;
 mod openapi;
 mod problem;
 mod routes;
+mod runs;
 mod same_origin;
 mod schema;
 mod serve;

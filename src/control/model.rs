@@ -22,6 +22,7 @@ pub use users::*;
 
 use crate::audit::Filter;
 use crate::audit::key::PublicKey;
+use crate::audit::runs::RunSelector;
 pub use crate::audit::{SearchExtent, SortKey};
 use crate::gate::session::SessionView;
 pub use crate::ledger::{ChangeEffect, ClockView, GrantView};
@@ -179,6 +180,36 @@ pub struct ReportQuery {
     /// End of the period, which is not in it; now if absent.
     #[param(value_type = Option<String>, format = DateTime)]
     pub until: Option<Timestamp>,
+}
+
+/// Query of `GET /v1/runs/report`.
+#[skip_serializing_none]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct RunReportQuery {
+    /// Run: its name, or the id of a grant or a session.
+    #[param(value_type = String)]
+    pub run: RunSelector,
+    /// Earliest time.
+    #[param(value_type = Option<String>, format = DateTime)]
+    pub since: Option<Timestamp>,
+    /// Before this time.
+    #[param(value_type = Option<String>, format = DateTime)]
+    pub until: Option<Timestamp>,
+}
+
+/// Query of `GET /v1/runs/diff`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct RunDiffQuery {
+    /// Run that is compared with: its name, or the id of a grant or a session.
+    #[param(value_type = String)]
+    pub green: RunSelector,
+    /// Run that is compared.
+    #[param(value_type = String)]
+    pub red: RunSelector,
 }
 
 /// Line in the answer of `GET /v1/log` in place of a record that cannot be read.

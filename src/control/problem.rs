@@ -15,12 +15,17 @@ use super::model::Problem;
 use crate::access::strangers::Displaced;
 use crate::access::{AccessError, ProviderError};
 use crate::audit::AuditError;
+use crate::audit::runs::RunSelector;
 use crate::model::ending::HeldBack;
 use crate::model::ids::SessionId;
 use crate::model::names::{IdentityName, ProfileName, TargetName};
 
 /// Remedy for a missing or wrong token.
 const PROVE_REMEDY: &str = "send `Authorization: Bearer …` with your token, or as an operator with the content of admin.token in the gate's state folder";
+
+/// Remedy for a run without sessions.
+const NAME_RUN_REMEDY: &str =
+    "list sessions with `tidegate log --event session_started`; a connection names its run with `options=-c tidegate.run=NAME`";
 
 /// Status, stable name, title and remedy of a problem.
 struct ProblemClass {
@@ -84,6 +89,9 @@ pub enum ApiError {
     /// The session does not exist, or no longer.
     #[error("no session {0}")]
     NoSuchSession(SessionId),
+    /// The log has no session of the run.
+    #[error("the log has no session of run {0}")]
+    NoSuchRun(RunSelector),
     /// Too many callers are waiting already.
     #[error("too many callers are waiting already")]
     Busy,
@@ -224,6 +232,7 @@ impl ApiError {
                 .with("fix the mistakes, check with `tidegate check`, and reload again"),
             Self::NoSuchSession(_) => class(StatusCode::NOT_FOUND, "no-such-session", "Session not found")
                 .with("it may have ended; list live sessions with `tidegate session list`"),
+            Self::NoSuchRun(_) => class(StatusCode::NOT_FOUND, "no-such-run", "Run not found").with(NAME_RUN_REMEDY),
             Self::NoSuchPath(_) => class(StatusCode::NOT_FOUND, "no-such-path", "Path not found"),
             Self::Method(_) => class(StatusCode::METHOD_NOT_ALLOWED, "method", "Method not allowed"),
             Self::Access(error) => access(error),

@@ -31,7 +31,7 @@ use super::routes::{
     audit, chat, clock, events, grants, policy, providers, reload, requests, sessions, sign_ins, status, targets, terminals,
     users,
 };
-use super::{ControlContext, evidence, files, log, routes, verification};
+use super::{ControlContext, evidence, files, log, routes, runs, verification};
 use crate::base::tls::ServerTlsCell;
 
 /// Maximum size of a body in bytes; bodies are a few fields.
@@ -238,6 +238,8 @@ fn authenticated() -> OpenApiRouter<Arc<ControlContext>> {
         .routes(routes!(verification::verification))
         .routes(routes!(audit::rotate_key))
         .routes(routes!(evidence::report))
+        .routes(routes!(runs::report))
+        .routes(routes!(runs::diff))
         .routes(routes!(files::files))
         .routes(routes!(clock::show))
         .routes(routes!(clock::set_right))
