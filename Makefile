@@ -2,7 +2,7 @@
 
 export PATH := $(PATH):$(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: help demo test bench figures deadline kill9 taken disk strangers soak regress versions fuzz fuzz-targets drivers lint docs setup
+.PHONY: help demo test bench figures deadline kill9 taken disk strangers soak regress versions fuzz fuzz-targets drivers suites lint docs setup
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -65,6 +65,9 @@ fuzz-targets: ## libFuzzer on each reader of bytes from outside (RUNS=1000000 of
 
 drivers: setup ## published drivers and ORMs through the gate, which they verify: psycopg, asyncpg, SQLAlchemy, Django, dbt, node-postgres, knex ...
 	tests/drivers/run.sh
+
+suites: setup ## SQLAlchemy's own tests through the gate, green and with one seeded change: `tidegate run diff` names it
+	tests/suites/run.sh
 
 lint: setup ## formatting, lints, documentation
 	cargo fmt --check

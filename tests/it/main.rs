@@ -41,6 +41,7 @@
 //! - `reload`: other policies are on record before they decide; those with a mistake never do
 //! - `restarts`: `kill -9` in the middle of every state of a request; what was, is; what was over, stays over
 //! - `roles`: a role for each grant: made for its first session, gone when it is over, whatever dies meanwhile
+//! - `run_report`: what a run of a suite did, who else was in its tables, and red against green; published suites with `make suites`
 //! - `rush`: two approvers at once, floods, retries, mistyped names
 //! - `shut_out`: a disabled identity's sessions, requests and grants end at once
 //! - `sign_ins`: a secret of the gate's own in place of a token: at the API, the command line and the wire, until it ends
@@ -111,6 +112,7 @@ mod refusals;
 mod reload;
 mod restarts;
 mod roles;
+mod run_report;
 mod rush;
 mod shut_out;
 mod sign_ins;
