@@ -27,8 +27,7 @@ pub fn document(report: &EvidenceReport, tables: Vec<ReportTable>, made_at: Time
 }
 
 /// Returns the findings that need attention, as sentences.
-#[must_use]
-pub fn alarms(report: &EvidenceReport) -> Vec<String> {
+fn alarms(report: &EvidenceReport) -> Vec<String> {
     let mut alarms = Vec::new();
     match &report.verdict {
         Err(_) => alarms.push("The log was not verified.".to_owned()),
@@ -71,8 +70,7 @@ pub fn alarms(report: &EvidenceReport) -> Vec<String> {
 }
 
 /// Returns the summary figures.
-#[must_use]
-pub fn figures(report: &EvidenceReport) -> [(&'static str, u64); 11] {
+fn figures(report: &EvidenceReport) -> [(&'static str, u64); 11] {
     let sessions: u64 = report.grants.iter().map(|life| life.used.sessions).sum();
     let unused = report.grants.iter().filter(|life| life.is_unused()).count();
     let made = |role: &&ReportedRole| role.made_at.is_some_and(|at| report.period.has(at));
