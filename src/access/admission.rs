@@ -23,7 +23,7 @@ use crate::model::request::{ApprovedBy, Request, RequestOutcome, RequestSpec};
 use crate::protocol::scram::Verifier;
 
 /// Claims that hold the id of a pipeline's run: GitHub's and GitLab's names.
-const RUN_CLAIMS: [&str; 2] = ["run_id", "pipeline_id"];
+pub(super) const RUN_CLAIMS: [&str; 2] = ["run_id", "pipeline_id"];
 
 /// Admitted login.
 #[derive(Debug)]

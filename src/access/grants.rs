@@ -123,7 +123,7 @@ impl AccessService {
     }
 
     /// Returns a grant if it belongs to the caller.
-    async fn own(&self, who: &Principal, grant: &GrantId) -> Result<GrantView, AccessError> {
+    pub(super) async fn own(&self, who: &Principal, grant: &GrantId) -> Result<GrantView, AccessError> {
         let view = self.0.ledger.grant(grant).await?;
         if view.grant.identity() == who.name() {
             Ok(view)

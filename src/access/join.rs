@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use super::admission::RUN_CLAIMS;
 use super::{AccessError, AccessRules, AccessService, Principal, RequestArgs};
 use crate::audit::event::{Event, GrantJoined};
 use crate::ledger::{GrantView, LedgerError, RequestView};
@@ -35,6 +36,15 @@ pub(super) fn fitting(
     (chosen < candidates.len()).then(|| candidates.swap_remove(chosen))
 }
 
+/// Returns true if a candidate is of the same run of a pipeline as the wish: two runs of one pipeline have one identity, and where
+/// only one grant at a time uses the target they must not share it.
+fn same_run(candidate: &JoinCandidate, wish: &RequestSpec) -> bool {
+    let before = candidate.request.as_ref().map(|request| &request.wish.claims);
+    RUN_CLAIMS
+        .iter()
+        .all(|claim| before.and_then(|claims| claims.get(*claim)) == wish.claims.get(*claim))
+}
+
 /// Returns true if a candidate covers a wish. Values that the caller did not name match anything, except the profile: it defaults
 /// to the narrowest.
 fn covers(rules: &AccessRules, candidate: &JoinCandidate, asked: &RequestArgs, wish: &RequestSpec) -> bool {
@@ -47,6 +57,7 @@ fn covers(rules: &AccessRules, candidate: &JoinCandidate, asked: &RequestArgs, w
     let longest = extent.map_or(grant.window(), |extent| extent.window.max(grant.window()));
     let ticket = request.and_then(|request| request.wish.ticket.as_ref());
     profile
+        && (!rules.use_mode(grant).is_exclusive() || same_run(candidate, wish))
         && asked.window.is_none_or(|window| window <= longest)
         && asked.max_sessions.is_none_or(|sessions| sessions <= grant.max_sessions())
         && (wish.ticket.is_none() || wish.ticket.as_ref() == ticket)
@@ -74,6 +85,11 @@ pub(super) fn same_wish(pending: &Request, asked: &RequestArgs, wish: &RequestSp
         && (wish.ticket.is_none() || wish.ticket == before.ticket)
 }
 
+/// Returns true if the wish is for a grant of its own, because another use of the same grant would not wait for it.
+fn is_alone(rules: &AccessRules, asked: &RequestArgs, wish: &RequestSpec) -> bool {
+    asked.alone && rules.mode_of(&wish.target, &wish.profile).is_exclusive()
+}
+
 impl AccessService {
     /// Returns the live grant that covers the wish, after recording a new reason.
     pub(super) async fn joined(
@@ -84,7 +100,7 @@ impl AccessService {
         wish: &RequestSpec,
     ) -> Result<Option<JoinCandidate>, AccessError> {
         // A break-glass access is opened for its own reason and reviewed by it.
-        if asked.break_glass {
+        if asked.break_glass || is_alone(rules, asked, wish) {
             return Ok(None);
         }
         let mut candidates = Vec::new();
@@ -114,7 +130,16 @@ impl AccessService {
     }
 
     /// Returns the pending request that equals the wish.
-    pub(super) fn asked_again(&self, who: &Principal, asked: &RequestArgs, wish: &RequestSpec) -> Option<RequestView> {
+    pub(super) fn asked_again(
+        &self,
+        who: &Principal,
+        rules: &AccessRules,
+        asked: &RequestArgs,
+        wish: &RequestSpec,
+    ) -> Option<RequestView> {
+        if is_alone(rules, asked, wish) {
+            return None;
+        }
         let pending = self.0.ledger.pending_requests(who.name(), &wish.target);
         pending.into_iter().find(|view| same_wish(&view.request, asked, wish))
     }

@@ -74,6 +74,12 @@ impl AccessService {
 
     /// Returns grants, the newest first, with the visibility of [`Self::requests`].
     pub async fn grants(&self, caller: &Caller, filter: GrantFilter) -> Result<Vec<GrantView>, AccessError> {
+        let mut found = self.grants_seen(caller, filter).await?;
+        found.iter_mut().for_each(|view| self.add_standing(view));
+        Ok(found)
+    }
+
+    async fn grants_seen(&self, caller: &Caller, filter: GrantFilter) -> Result<Vec<GrantView>, AccessError> {
         let Some(who) = self.limited(caller, filter.identity.as_ref()) else {
             return Ok(self.0.ledger.grants(&filter).await?);
         };
@@ -128,7 +134,8 @@ impl AccessService {
 
     /// Returns a grant that the caller may see: their own, one they may revoke, or one whose request they may approve.
     pub async fn grant(&self, caller: &Caller, id: &GrantId) -> Result<GrantView, AccessError> {
-        let view = self.0.ledger.grant(id).await?;
+        let mut view = self.0.ledger.grant(id).await?;
+        self.add_standing(&mut view);
         match caller {
             Caller::Person(who, _) if !self.sees_grant(who, &view.grant).await => {
                 Err(LedgerError::NoSuchGrant(id.clone()).into())

@@ -19,6 +19,7 @@ mod grants;
 mod identify;
 pub mod identity_limiter;
 mod join;
+mod line;
 mod list;
 mod local_path;
 mod offers;
@@ -55,6 +56,7 @@ use crate::identity::{Identity, IdentitySource, Issuers};
 use crate::ledger::{GrantView, Ledger, LedgerError, RequestView, TurnQueues};
 use crate::model::arrival::CallerVia;
 use crate::model::ids::{GrantId, RequestId, SignInId};
+use crate::model::line::UseMode;
 use crate::model::names::{IdentityName, ProfileName, TargetName};
 use crate::model::request::{Request, RequestSpec, StepError};
 use crate::model::sign_in::SignInLimits;
@@ -68,6 +70,8 @@ pub use caller::{Caller, CallerStanding};
 pub use chat::ChatPerson;
 pub use explain::{ExplanationView, HypotheticalQuestion, QuestionSubject, RemedyView, VerdictView};
 pub use identify::IdentifyError;
+use line::TargetLines;
+pub use line::{LineCounts, LineError, LineLimits, LineRules, LineTicket, LineTurn, TargetUse};
 pub use local_path::local_path;
 pub use offers::ProfileView;
 pub use one_time_secrets::{challenge_of, is_challenge, random_secret};
@@ -106,6 +110,10 @@ pub struct AccessRules {
     pub console_address: Option<String>,
     /// Life of a local user's token, if none is asked for.
     pub token_life: Duration,
+    /// Ways in which grants use their targets, of the profiles that exclude others or have a database of their own.
+    pub use_modes: BTreeMap<(TargetName, ProfileName), UseMode>,
+    /// Rules of the lines at targets.
+    pub line: LineRules,
 }
 
 impl AccessRules {
@@ -202,6 +210,9 @@ pub struct RequestArgs {
     pub max_sessions: Option<u32>,
     /// Break-glass: access at once, reviewed afterwards.
     pub break_glass: bool,
+    /// True if the access to an exclusive profile is to be a grant of its own, which waits for all others: no live grant is joined,
+    /// and no pending request is shared.
+    pub alone: bool,
     /// Idempotency key of the caller; a repeated key returns the same request.
     pub key: Option<String>,
 }
@@ -369,6 +380,12 @@ pub enum AccessError {
         /// Time until the next request is accepted, in whole seconds.
         wait: Duration,
     },
+    /// As many grants wait in line as may.
+    #[error("{limit} grants wait in line already; no more may")]
+    LineFull {
+        /// Maximum number of grants in line, of the identity or at the target.
+        limit: u32,
+    },
     /// Too many sign-ins with a code were begun from one network.
     #[error("too many sign-ins with a code were begun from this address; try again in {} s", .wait.as_secs())]
     TooManyDevices {
@@ -404,6 +421,7 @@ struct ServiceInner {
     floods_refused: AtomicU64,
     approvers: ApproverCache,
     turns: TurnQueues,
+    lines: TargetLines,
     browsers: Awaited<Network, PendingSignIn>,
     devices: Awaited<Network, PendingDevice>,
     begun_devices: RateLimiter<Network>,
@@ -439,6 +457,7 @@ impl AccessService {
             floods_refused: AtomicU64::new(0),
             approvers: ApproverCache::default(),
             turns: TurnQueues::default(),
+            lines: TargetLines::default(),
             browsers: Awaited::new(BEGUN_LIMITS),
             devices: Awaited::new(BEGUN_LIMITS),
             begun_devices: RateLimiter::default(),

@@ -46,7 +46,7 @@ impl AccessService {
         wish: RequestSpec,
         asked: &RequestArgs,
     ) -> Result<RequestView, AccessError> {
-        if let Some(view) = self.asked_again(who, asked, &wish) {
+        if let Some(view) = self.asked_again(who, rules, asked, &wish) {
             return Ok(view);
         }
         let now = self.0.clock.now();

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AccessRules, RequestCaps};
+use super::{AccessRules, LineLimits, LineRules, RequestCaps};
 use crate::access::policy::Policies;
 use crate::identity::Issuers;
 use crate::model::sign_in::SignInLimits;
@@ -34,5 +34,10 @@ pub(crate) fn rules(policies: Option<Arc<Policies>>) -> AccessRules {
         sign_ins: SignInLimits::default(),
         console_address: None,
         token_life: Duration::from_hours(90 * 24),
+        use_modes: BTreeMap::new(),
+        line: LineRules {
+            limits: LineLimits { grants: 200, of_one: 50 },
+            kept: Duration::from_secs(30),
+        },
     }
 }

@@ -220,6 +220,7 @@ pub(super) fn profiles(settings: &TargetSettings) -> Option<Vec<RoleProfile>> {
         connections: profile.connection_limit,
         settings: profile.settings.clone(),
         views: profile.views(&settings.upstream.name),
+        copy: profile.copy.clone(),
         // The rights of a profile made by hand are unknown: assume that it may create objects.
         creates: profile.rights.as_ref().is_none_or(|rights| !rights.create.is_empty()),
     };

@@ -41,7 +41,9 @@ pub(super) type DriftTargets = Arc<Vec<(Arc<Target>, ProfileDefinitions)>>;
 
 pub(super) fn looks(settings: &GateSettings) -> DriftTargets {
     let defined = settings.targets.iter().filter(|target| target.has_rights());
-    Arc::new(defined.map(profiles).collect())
+    let defined = defined.map(|target| profiles(target, None));
+    // Templates are looked at by `tidegate target plan` alone: whoever is in one keeps it from being copied.
+    Arc::new(defined.filter(|(_, there)| !there.profiles.is_empty()).collect())
 }
 
 /// Status of the profiles at the last check, by target.

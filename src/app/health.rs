@@ -74,6 +74,7 @@ impl MetricsSources {
         for target in shared.rules.borrow().targets.keys() {
             let live = statements.get(target).copied().unwrap_or_default();
             shared.metrics.live_statements(target, live);
+            shared.metrics.line(target, shared.service.counted_in_line(target));
         }
         shared.metrics.notices_lost(self.notifier.lost());
         shared.metrics.messages_lost(self.diagnostics.lost());

@@ -154,6 +154,8 @@ impl RunningGate {
             draining: AtomicBool::new(false),
             rules: watch::Sender::new(Arc::new(rules)),
         });
+        // Before anybody can come: those who used their targets exclusively when a former run died come first.
+        shared.service.restore_lines().await?;
         let compactor = SegmentCompactor::spawn(shared.journal.clone(), shared.clock.clone()).map_err(StartError::Threads)?;
         let runtime = SessionRuntime::new(settings.limits.session_threads).map_err(StartError::Threads)?;
         let (supervisor, vitals) = (Supervisor::default(), Vitals::new(shared.clock.clone()));

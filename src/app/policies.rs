@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::access::{AccessRules, ProfileWords};
+use crate::access::{AccessRules, LineLimits, LineRules, ProfileWords};
 use crate::audit::event::{Event, PolicyLoaded};
 use crate::audit::{AuditError, Journal};
 use crate::base::error_chain::display_chain;
-use crate::config::GateSettings;
+use crate::config::{GateSettings, ProfileSettings};
 use crate::identity::Issuers;
+use crate::model::line::UseMode;
 use crate::model::names::{ProfileName, TargetName};
 
 /// Access rules in force.
@@ -97,7 +98,25 @@ fn rules(settings: &GateSettings, issuers: &Issuers) -> AccessRules {
         sign_ins: settings.console.sign_ins(),
         console_address: settings.console.address.clone(),
         token_life: access.token_life,
+        use_modes: use_modes(settings),
+        line: LineRules {
+            limits: LineLimits {
+                grants: settings.limits.grants_in_line,
+                of_one: settings.limits.grants_in_line_per_identity,
+            },
+            kept: access.exclusive_kept,
+        },
     }
+}
+
+/// Returns the way in which grants use their target, for each profile where it is not beside each other.
+fn use_modes(settings: &GateSettings) -> BTreeMap<(TargetName, ProfileName), UseMode> {
+    let profiles = settings.targets.iter().flat_map(|target| {
+        let name = &target.upstream.name;
+        let mode = move |profile: &ProfileSettings| ((name.clone(), profile.name.clone()), profile.use_mode());
+        target.profiles.iter().map(mode)
+    });
+    profiles.filter(|(_, mode)| *mode != UseMode::Shared).collect()
 }
 
 /// Returns the description of every profile.

@@ -5,17 +5,20 @@
 
 use std::sync::Arc;
 
-use crate::config::TargetSettings;
+use crate::config::{ProfileSettings, TargetSettings};
 use crate::database::provision::profiles::{ProfileDefinition, ProfileDefinitions};
 use crate::database::upstream::Target;
 
 /// Target with the definitions of its profiles.
 pub type TargetProfiles = (Arc<Target>, ProfileDefinitions);
 
-/// Returns the target and the definitions of its profiles. Profiles without rights in the configuration have no definition.
+/// Returns the target and the definitions of its profiles that work in its database; with a `template` of those that work in copies of
+/// it. Profiles without rights in the configuration have no definition.
 #[must_use]
-pub fn profiles(settings: &TargetSettings) -> TargetProfiles {
-    let defined = settings.profiles.iter().filter_map(|profile| {
+pub fn profiles(settings: &TargetSettings, template: Option<&str>) -> TargetProfiles {
+    let is_there = |profile: &&ProfileSettings| profile.copy.as_ref().map(|copy| copy.template.as_str()) == template;
+    let (there, elsewhere): (Vec<_>, Vec<_>) = settings.profiles.iter().partition(is_there);
+    let defined = there.into_iter().filter_map(|profile| {
         Some(ProfileDefinition {
             name: profile.name.clone(),
             rights: profile.rights.clone()?,
@@ -26,6 +29,7 @@ pub fn profiles(settings: &TargetSettings) -> TargetProfiles {
         target: settings.upstream.name.clone(),
         account: settings.provisioner.clone(),
         profiles: defined.collect(),
+        elsewhere: elsewhere.into_iter().map(|profile| profile.name.clone()).collect(),
     };
     (Arc::clone(&settings.upstream), definitions)
 }

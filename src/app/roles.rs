@@ -94,6 +94,7 @@ pub(super) async fn close(shared: &SharedState) {
 pub(super) fn count(shared: &SharedState) {
     for (target, roles) in of(&shared.rules.borrow().targets) {
         shared.metrics.roles(target, roles.counted());
+        shared.metrics.copies(target, roles.copies_counted());
     }
 }
 

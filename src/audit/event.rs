@@ -16,8 +16,8 @@ mod sign_in;
 mod statement;
 
 pub use kinds::{
-    GrantChangeKind, RefusalKind, RequestChangeKind, RoleChangeKind, SignInChangeKind, TlsVersion, UserChangeKind,
-    not_stored_reason,
+    CopyChangeKind, GrantChangeKind, LineChangeKind, RefusalKind, RequestChangeKind, RoleChangeKind, SignInChangeKind,
+    TlsVersion, UserChangeKind, not_stored_reason,
 };
 pub use sign_in::SignInChanged;
 use statement::is_default;
@@ -32,6 +32,7 @@ use super::key::PublicKey;
 use crate::model::arrival::CallerVia;
 use crate::model::ending::{EndingKind, FateKind};
 use crate::model::ids::{GrantId, LogId, RequestId, SessionId};
+use crate::model::line::UseMode;
 use crate::model::names::{EnumOrUnknown, IdentityName, ProfileName, TargetName};
 
 /// Event of the log.
@@ -72,6 +73,10 @@ pub enum Event<'a> {
     DecisionMade(Cow<'a, DecisionMade>),
     /// A grant's role at its target was created, changed or dropped.
     RoleChanged(Cow<'a, RoleChanged>),
+    /// A grant's own database, a copy of a template, was created or dropped.
+    CopyChanged(Cow<'a, CopyChanged>),
+    /// A grant began to wait for its target, began to use it exclusively, or left the line.
+    LineChanged(Cow<'a, LineChanged>),
     /// A local user was created or changed.
     UserChanged(Cow<'a, UserChanged>),
     /// A person signed in at the gate itself, or a sign-in ended.
@@ -471,6 +476,52 @@ pub struct RoleChanged {
     pub detail: Option<String>,
 }
 
+/// Creation or end of a grant's own database.
+#[skip_serializing_none]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyChanged {
+    /// Id of the grant.
+    pub grant: GrantId,
+    /// Target of the grant.
+    pub target: TargetName,
+    /// Name of the database at the target's server.
+    pub database: String,
+    /// Database that it is a copy of; absent if this run of the gate did not make it.
+    pub template: Option<String>,
+    /// Kind of change.
+    pub change: EnumOrUnknown<CopyChangeKind>,
+    /// Time that it took, in microseconds.
+    pub took_us: Option<u64>,
+    /// Error, or the reason.
+    pub detail: Option<String>,
+}
+
+/// Step of a grant in the line of its target.
+#[skip_serializing_none]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LineChanged {
+    /// Id of the grant.
+    pub grant: GrantId,
+    /// Identity of the grant.
+    pub identity: IdentityName,
+    /// Target of the grant.
+    pub target: TargetName,
+    /// Profile of the grant.
+    pub profile: Option<ProfileName>,
+    /// Step.
+    pub change: EnumOrUnknown<LineChangeKind>,
+    /// Way in which the grant uses the target.
+    pub mode: EnumOrUnknown<UseMode>,
+    /// Place in line, when it came.
+    pub place: Option<u32>,
+    /// Grant that was in its way when it came.
+    pub behind: Option<GrantId>,
+    /// Identity of that grant.
+    pub behind_identity: Option<IdentityName>,
+    /// Microseconds that it has waited.
+    pub waited_us: Option<u64>,
+}
+
 /// Creation or change of a local user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserChanged {
@@ -535,6 +586,8 @@ pub struct SessionStarted {
     /// Number of tables that the profile sees through masks; absent if there are none.
     #[serde(default, skip_serializing_if = "is_default")]
     pub masked_tables: u64,
+    /// Name of the grant's own database; absent if the session is in the target's.
+    pub copy: Option<String>,
 }
 
 /// End of a session.

@@ -451,6 +451,18 @@ fn texts<'e>(event: &'e Event<'_>) -> Vec<&'e str> {
         }
         Event::DecisionMade(event) => vec![&event.action, &event.about],
         Event::RoleChanged(event) => named(&[Some(event.change.as_str()), Some(&event.role), event.detail.as_deref()]),
+        Event::CopyChanged(event) => named(&[
+            Some(event.change.as_str()),
+            Some(&event.database),
+            event.template.as_deref(),
+            event.detail.as_deref(),
+        ]),
+        Event::LineChanged(event) => named(&[
+            Some(event.change.as_str()),
+            Some(event.mode.as_str()),
+            event.behind.as_ref().map(GrantId::as_str),
+            event.behind_identity.as_ref().map(IdentityName::as_str),
+        ]),
         Event::UserChanged(event) => vec![event.change.as_str(), &event.by],
         Event::SignInChanged(event) => named(&[
             Some(event.sign_in.as_str()),
@@ -461,7 +473,7 @@ fn texts<'e>(event: &'e Event<'_>) -> Vec<&'e str> {
         ]),
         Event::IdentityRefused(event) => named(&[event.claimed.as_deref(), Some(&event.detail)]),
         Event::PolicyLoaded(event) => vec![&event.detail],
-        Event::SessionStarted(event) => named(&[event.application.as_deref()]),
+        Event::SessionStarted(event) => named(&[event.application.as_deref(), event.copy.as_deref()]),
         Event::SessionEnded(event) => named(&[Some(event.ending.as_str()), event.detail.as_deref()]),
         Event::Statement(statement) => {
             let sql = statement.sql.as_ref().map(|sql| sql.text.0.as_ref());

@@ -228,6 +228,8 @@ names! {
     RequestChanged = "request_changed",
     DecisionMade = "decision_made",
     RoleChanged = "role_changed",
+    CopyChanged = "copy_changed",
+    LineChanged = "line_changed",
     UserChanged = "user_changed",
     SignInChanged = "sign_in_changed",
     IdentityRefused = "identity_refused",
@@ -288,6 +290,7 @@ impl Event<'_> {
         match self {
             Self::GrantChanged(event) => event.profile.as_ref(),
             Self::GrantJoined(event) => event.profile.as_ref(),
+            Self::LineChanged(event) => event.profile.as_ref(),
             Self::RequestChanged(event) => Some(&event.profile),
             _ => self.who()?.profile.as_ref(),
         }
@@ -302,6 +305,8 @@ impl Event<'_> {
             Self::GrantJoined(event) => Some(&event.grant),
             Self::RequestChanged(event) => event.grant.as_ref(),
             Self::RoleChanged(event) => Some(&event.grant),
+            Self::CopyChanged(event) => Some(&event.grant),
+            Self::LineChanged(event) => Some(&event.grant),
             _ => self.who().map(|who| &who.grant),
         }
     }
@@ -313,6 +318,7 @@ impl Event<'_> {
             Self::Refused(event) => event.identity.as_ref(),
             Self::GrantChanged(event) => Some(&event.identity),
             Self::GrantJoined(event) => Some(&event.identity),
+            Self::LineChanged(event) => Some(&event.identity),
             Self::RequestChanged(event) => Some(&event.identity),
             Self::DecisionMade(event) => Some(&event.identity),
             Self::UserChanged(event) => Some(&event.identity),
@@ -329,6 +335,8 @@ impl Event<'_> {
             Self::GrantJoined(event) => Some(&event.target),
             Self::RequestChanged(event) => Some(&event.target),
             Self::RoleChanged(event) => Some(&event.target),
+            Self::CopyChanged(event) => Some(&event.target),
+            Self::LineChanged(event) => Some(&event.target),
             _ => self.who().map(|who| &who.target),
         }
     }

@@ -10,17 +10,19 @@ use super::chain::{ChainLink, LinkMark, seal_as};
 use super::checkpoint::Checkpoint;
 use super::encode::RecordBatch;
 use super::event::{
-    BackendGone, CancelRequested, ConnectionRefused, DecisionMade, Event, GateStarted, GrantChangeKind, GrantChanged,
-    GrantJoined, IdentityRefused, JournalFault, JournalHealed, KeyChanged, OutsideText, ParameterValue, PolicyLoaded,
-    RefusalKind, RefusalsCounted, RequestChangeKind, RequestChanged, RoleChangeKind, RoleChanged, RolledBack, SegmentBegan,
-    SegmentsRemoved, SessionEnded, SessionStarted, SignInChangeKind, SignInChanged, SqlText, Statement, StatementKind,
-    StatementOutcome, StatementResult, TlsVersion, TransactionChanged, TransactionStatus, UserChangeKind, UserChanged, Who,
+    BackendGone, CancelRequested, ConnectionRefused, CopyChangeKind, CopyChanged, DecisionMade, Event, GateStarted,
+    GrantChangeKind, GrantChanged, GrantJoined, IdentityRefused, JournalFault, JournalHealed, KeyChanged, LineChangeKind,
+    LineChanged, OutsideText, ParameterValue, PolicyLoaded, RefusalKind, RefusalsCounted, RequestChangeKind, RequestChanged,
+    RoleChangeKind, RoleChanged, RolledBack, SegmentBegan, SegmentsRemoved, SessionEnded, SessionStarted, SignInChangeKind,
+    SignInChanged, SqlText, Statement, StatementKind, StatementOutcome, StatementResult, TlsVersion, TransactionChanged,
+    TransactionStatus, UserChangeKind, UserChanged, Who,
 };
 use super::key::{PublicKey, Signature};
 use super::record::{LogRecord, VERSION};
 use crate::model::arrival::CallerVia;
 use crate::model::ending::{EndingKind, FateKind};
 use crate::model::ids::{GrantId, LogId, SessionId};
+use crate::model::line::UseMode;
 use crate::model::sign_in::SignInVia;
 
 pub(crate) fn time(second: i64) -> Timestamp {
@@ -251,6 +253,7 @@ fn session(ana: &Who, client: std::net::IpAddr) -> Vec<Event<'static>> {
             groups: vec!["qa".to_owned()],
             run: Some("4711".to_owned()),
             masked_tables: 2,
+            copy: None,
         })),
         ended(ana),
         Event::BackendGone(BackendGone {
@@ -358,6 +361,27 @@ fn access(ana: &Who) -> Vec<Event<'static>> {
             change: RoleChangeKind::Made.into(),
             until: Some(Timestamp::UNIX_EPOCH),
             detail: None,
+        })),
+        Event::CopyChanged(Cow::Owned(CopyChanged {
+            grant: ana.grant.clone(),
+            target: ana.target.clone(),
+            database: format!("{}_lg_4k2m9x0a7b", ana.grant),
+            template: Some("orders_golden".to_owned()),
+            change: CopyChangeKind::Ready.into(),
+            took_us: Some(212_000),
+            detail: None,
+        })),
+        Event::LineChanged(Cow::Owned(LineChanged {
+            grant: ana.grant.clone(),
+            identity: ana.identity.clone(),
+            target: ana.target.clone(),
+            profile: Some("read-write".parse().unwrap()),
+            change: LineChangeKind::Took.into(),
+            mode: UseMode::Write.into(),
+            place: None,
+            behind: Some("gr_0123456789".parse().unwrap()),
+            behind_identity: Some("ben@example.com".parse().unwrap()),
+            waited_us: Some(61_000_000),
         })),
         Event::UserChanged(Cow::Owned(UserChanged {
             identity: ana.identity.clone(),

@@ -37,7 +37,7 @@ pub struct AccessArgs {
     /// Gets access immediately, without an approver; a short window, alerts, and a review afterwards. Needs --reason
     #[arg(long, requires = "reason")]
     pub break_glass: bool,
-    /// Time limit for the approval (exit code 6 afterwards) [default: until the request lapses]
+    /// Time limit for the approval, and for the wait in line (exit code 6 afterwards) [default: until the request or the grant lapses]
     #[arg(long, value_parser = duration::parse, value_name = "TIME")]
     pub wait_at_most: Option<Duration>,
 }
@@ -56,15 +56,16 @@ impl AccessArgs {
 
 /// Submits a request.
 pub(super) async fn submit(client: &ControlClient, wanted: &AccessArgs) -> anyhow::Result<RequestBody> {
-    ask(client, "/v1/requests", wanted).await
+    ask(client, "/v1/requests", wanted, false).await
 }
 
-/// Joins a live grant that covers the request, or submits the request.
-pub(super) async fn enter(client: &ControlClient, wanted: &AccessArgs) -> anyhow::Result<AccessBody> {
-    ask(client, "/v1/access", wanted).await
+/// Joins a live grant that covers the request, or submits the request. `alone`: an exclusive profile is not shared with another
+/// program under a live grant.
+pub(super) async fn enter(client: &ControlClient, wanted: &AccessArgs, alone: bool) -> anyhow::Result<AccessBody> {
+    ask(client, "/v1/access", wanted, alone).await
 }
 
-async fn ask<T: DeserializeOwned>(client: &ControlClient, path: &str, wanted: &AccessArgs) -> anyhow::Result<T> {
+async fn ask<T: DeserializeOwned>(client: &ControlClient, path: &str, wanted: &AccessArgs, alone: bool) -> anyhow::Result<T> {
     let (target, profile) = wanted.destination()?;
     let body = NewRequestBody {
         target,
@@ -74,6 +75,7 @@ async fn ask<T: DeserializeOwned>(client: &ControlClient, path: &str, wanted: &A
         ticket: wanted.ticket.clone(),
         max_sessions: wanted.sessions,
         break_glass: wanted.break_glass,
+        alone,
     };
     let mut random = [0_u8; 16];
     getrandom::fill(&mut random)?;

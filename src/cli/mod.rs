@@ -18,6 +18,7 @@ pub mod evidence;
 mod gate;
 mod grant;
 mod groups;
+mod line;
 pub mod log;
 mod logout;
 mod man;

@@ -22,6 +22,7 @@ use rustix::process::{Pid, Signal, getpgrp, kill_process};
 use super::access::{AccessArgs, enter};
 use super::args::GatePlace;
 use super::client::ControlClient;
+use super::line;
 use super::render;
 use super::render::{left, time, visible};
 use super::speech::{complain, note};
@@ -79,7 +80,8 @@ TIDEGATE_TOKEN. It verifies the gate: PGSSLROOTCERT and NODE_EXTRA_CA_CERTS name
 gate's certificate, and PGSSLMODE is verify-full; stricter settings and certificates of your own
 are kept. SIGINT, SIGTERM and SIGHUP are passed on. The exit code is the command's: 128+n if signal
 n ended it, 127 if it is not found, 126 if it cannot be run. A grant created for the command is
-released at the end.")]
+released at the end. With an exclusive profile the command gets a grant of its own, starts when its
+turn in line comes, and has the target until it ends.")]
 pub struct ExecArgs {
     /// Target, profile and terms of the request.
     #[command(flatten)]
@@ -164,6 +166,7 @@ pub(super) async fn psql(config: &Path, args: PsqlArgs) -> anyhow::Result<u8> {
         // Ctrl-C stops psql's statement, not psql and not this program.
         interrupts: false,
         welcome: !args.no_welcome,
+        alone: false,
     };
     program.run(args.place.person(config)?, &args.wanted, |_| args.release).await
 }
@@ -177,6 +180,7 @@ pub(super) async fn exec(config: &Path, args: ExecArgs) -> anyhow::Result<u8> {
         arguments,
         interrupts: !at_the_terminal(),
         welcome: !args.no_welcome,
+        alone: true,
     };
     program
         .run(args.place.person(config)?, &args.wanted, |made| made || args.release)
@@ -185,15 +189,16 @@ pub(super) async fn exec(config: &Path, args: ExecArgs) -> anyhow::Result<u8> {
 
 pub(super) async fn env(config: &Path, args: EnvArgs) -> anyhow::Result<u8> {
     let client = args.place.person(config)?;
-    let access = obtain(&client, &args.wanted, &mut Signals::new()?).await?;
+    let access = obtain(&client, &args.wanted, false, &mut Signals::new()?).await?;
+    line::tell(&client, &access.grant).await?;
     let variables = variables(&client, &access, !args.no_welcome).await?;
     render::print(&variables.written(args.format)?)?;
     Ok(0)
 }
 
-/// Joins a live grant that covers the request, or waits for a new one: the gate decides which.
-async fn obtain(client: &ControlClient, wanted: &AccessArgs, stops: &mut Signals) -> anyhow::Result<ProgramAccess> {
-    let AccessBody { joined, request } = enter(client, wanted).await?;
+/// Joins a live grant that covers the request, or waits for a new one: the gate decides which. `alone`: see [`enter`].
+async fn obtain(client: &ControlClient, wanted: &AccessArgs, alone: bool, stops: &mut Signals) -> anyhow::Result<ProgramAccess> {
+    let AccessBody { joined, request } = enter(client, wanted, alone).await?;
     if let Some(view) = joined {
         let now = Clock::system(None).now();
         note(&joining(&view, wanted));
@@ -300,6 +305,8 @@ struct ChildProgram<'a> {
     interrupts: bool,
     /// True if its sessions begin with the gate's notice.
     welcome: bool,
+    /// True if it is a run of its own, which shares an exclusive profile with no other and keeps it to its end.
+    alone: bool,
 }
 
 impl ChildProgram<'_> {
@@ -307,9 +314,31 @@ impl ChildProgram<'_> {
     /// `release` says so for a grant that was made for this program or not.
     async fn run(&self, client: ControlClient, wanted: &AccessArgs, release: impl Fn(bool) -> bool) -> anyhow::Result<u8> {
         let mut stops = Signals::new()?;
-        let access = obtain(&client, wanted, &mut stops).await?;
+        let access = obtain(&client, wanted, self.alone, &mut stops).await?;
+        let exclusive = match line::until_turn(&client, &access.grant, wanted.wait_at_most, &mut stops).await {
+            Ok(exclusive) => exclusive,
+            Err(error) => {
+                // A grant that was made for this program leaves the line for good.
+                if access.made {
+                    give_back(&client, &access).await;
+                }
+                return Err(error);
+            }
+        };
         let ended = match variables(&client, &access, self.welcome).await {
-            Ok(variables) => self.run_with(&variables, &mut stops).await,
+            Ok(variables) => {
+                let kept = async {
+                    if exclusive && self.alone {
+                        line::keep(&client, &access.grant).await
+                    } else {
+                        std::future::pending().await
+                    }
+                };
+                tokio::select! {
+                    ended = self.run_with(&variables, &mut stops) => ended,
+                    never = kept => match never {},
+                }
+            }
             Err(error) => Err(error),
         };
         if release(access.made) {

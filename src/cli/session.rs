@@ -58,7 +58,13 @@ pub(super) async fn run(config: &Path, command: SessionsCommand) -> anyhow::Resu
         } => {
             let query = SessionsQuery { grant, identity, target };
             let sessions: Sessions = remote.place.operator(config)?.get("/v1/sessions", &query).await?;
-            remote.show(&sessions, |found| views::sessions(&found.sessions, Clock::system(None).now()))
+            remote.show(&sessions, |found| {
+                let table = views::sessions(&found.sessions, Clock::system(None).now());
+                match found.lines.as_slice() {
+                    [] => table,
+                    lines => format!("{table}\n\n{}", views::lines(lines)),
+                }
+            })
         }
         SessionsCommand::Kill { session, reason, remote } => {
             let path = format!("/v1/sessions/{session}/kill");

@@ -9,6 +9,7 @@ mod lift;
 mod status;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -18,9 +19,12 @@ use super::args::{OutputArgs, OutputFormat};
 use super::client_error::ClientError;
 use super::{complete, render};
 use crate::app::profiles::{TargetProfiles, profiles};
+use crate::base::clock::Clock;
 use crate::base::secret::Secret;
 use crate::config::{self, TargetSettings};
+use crate::database::copy::CopySource;
 use crate::database::provision::profiles::{ProfileComparison, ProfilesError, TargetComparison, apply, compare};
+use crate::database::provision::{TargetFinding, inspect_templates};
 use crate::database::upstream::TargetAccount;
 use crate::model::names::TargetName;
 
@@ -79,6 +83,9 @@ pub struct TargetArgs {
     /// Name of the target in the configuration
     #[arg(add = complete::targets())]
     pub target: TargetName,
+    /// Template of profiles with `copy_of`, whose rights are in it [default: the target's database]
+    #[arg(long, value_name = "NAME")]
+    pub database: Option<String>,
     /// Account to log in as [default: the configured one]
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
@@ -129,33 +136,69 @@ impl TargetArgs {
     }
 
     fn settings(&self, config: &Path) -> anyhow::Result<TargetSettings> {
-        let target = config::target(config, &self.target, self.account()?).map_err(ClientError::Config)?;
+        let mut target = config::target(config, &self.target, self.account()?).map_err(ClientError::Config)?;
         if !target.has_rights() {
             anyhow::bail!(
                 "the profiles of {} define no rights, so there is nothing to compare; define them in [targets.{0}.profiles.NAME]",
                 self.target
             );
         }
+        if let Some(template) = &self.database {
+            let sources = target.profiles.iter().filter_map(|profile| profile.copy.as_ref());
+            let templates: Vec<&str> = sources.map(|source| source.template.as_str()).collect();
+            if !templates.contains(&template.as_str()) {
+                let known = if templates.is_empty() {
+                    "none has copy_of".to_owned()
+                } else {
+                    templates.join(", ")
+                };
+                anyhow::bail!(
+                    "no profile of {} works in copies of {template}; templates: {known}",
+                    self.target
+                );
+            }
+            // It was read just now, and nobody else has it.
+            let upstream = Arc::get_mut(&mut target.upstream).context("the target's settings are in use")?;
+            upstream.database.clone_from(template);
+        }
         Ok(target)
+    }
+
+    /// Returns the definitions of the profiles that work in the database.
+    fn profiles(&self, settings: &TargetSettings) -> TargetProfiles {
+        profiles(settings, self.database.as_deref())
     }
 }
 
 async fn show_plan(config: &Path, args: &TargetArgs) -> anyhow::Result<u8> {
     let settings = args.settings(config)?;
-    let (target, definitions) = profiles(&settings);
+    let (target, definitions) = args.profiles(&settings);
     let comparison = compare(&target, &definitions).await.map_err(|error| at(&settings, error))?;
-    let in_step = comparison.in_step();
+    let templates = templates(&settings).await?;
+    let in_step = comparison.in_step() && !templates.iter().any(TargetFinding::stops);
+    let templates: Vec<String> = templates.iter().map(ToString::to_string).collect();
     let value = json!({
         "target": settings.upstream.name, "in_step": in_step, "profiles": comparison.profiles,
-        "everybody": comparison.everybody, "left": comparison.left
+        "everybody": comparison.everybody, "left": comparison.left, "templates": templates
     });
-    render::show(args.printing.output, &value, |_| told(&settings, &comparison))?;
+    render::show(args.printing.output, &value, |_| told(&settings, &comparison, &templates))?;
     Ok(if in_step { 0 } else { DIFFERS_EXIT_CODE })
+}
+
+/// Returns what the gate's account can do with the templates of the profiles, and what it lacks.
+async fn templates(settings: &TargetSettings) -> anyhow::Result<Vec<TargetFinding>> {
+    let mut sources: Vec<&CopySource> = settings.profiles.iter().filter_map(|profile| profile.copy.as_ref()).collect();
+    sources.dedup_by_key(|source| &source.template);
+    if sources.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (target, clock) = (&settings.upstream, Clock::system(None));
+    Ok(inspect_templates(target, sources, &settings.provisioner, &clock).await?)
 }
 
 async fn bring_in_step(config: &Path, args: &TargetArgs) -> anyhow::Result<u8> {
     let settings = args.settings(config)?;
-    applied(args, &settings, &profiles(&settings)).await
+    applied(args, &settings, &args.profiles(&settings)).await
 }
 
 /// Applies the profiles, and prints the statements.
@@ -204,7 +247,7 @@ fn at(settings: &TargetSettings, error: ProfilesError) -> anyhow::Error {
     anyhow::Error::new(error).context(place)
 }
 
-fn told(settings: &TargetSettings, comparison: &TargetComparison) -> String {
+fn told(settings: &TargetSettings, comparison: &TargetComparison, templates: &[String]) -> String {
     let mut text = format!(
         "{}: database {} at {}\n",
         settings.upstream.name,
@@ -215,8 +258,9 @@ fn told(settings: &TargetSettings, comparison: &TargetComparison) -> String {
         text.push_str(&of_profile(compared));
     }
     for (head, lines) in [
-        ("rights of PUBLIC, outside all profiles", &comparison.everybody),
-        ("roles of removed profiles", &comparison.left),
+        ("rights of PUBLIC, outside all profiles", comparison.everybody.as_slice()),
+        ("roles of removed profiles", comparison.left.as_slice()),
+        ("templates of copies", templates),
     ] {
         if !lines.is_empty() {
             text.extend(["\n", head, ":\n"]);

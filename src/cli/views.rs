@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use super::render::{joined, left, list, relative, time, visible};
 use super::table::{Column, cut, less, table, whole};
 use crate::base::duration;
-use crate::control::model::{ChangeEffect, GrantView, Issued, IssuedUser, RequestView, SignInView, UserView};
+use crate::control::model::{
+    ChangeEffect, GrantView, Issued, IssuedUser, LineHolder, LineStanding, LineView, RequestView, SignInView, UserView,
+};
 use crate::gate::session::SessionView;
 use crate::model::grant::Grant;
 use crate::model::ids::SignInId;
@@ -144,7 +146,7 @@ pub(super) fn grants(grants: &[GrantView], own: bool, now: Timestamp) -> String 
         (whole("GRANT"), &|view| view.grant.id().to_string()),
         (cut("IDENTITY", 12), &|view| view.grant.identity().to_string()),
         (whole("TARGET"), &|view| to(&view.grant)),
-        (whole("STATUS"), &|view| visible(&view.status)),
+        (whole("STATUS"), &standing_of_grant),
         (end, &|view| ends(view, now)),
         (less("SESSIONS", 2), &|view| {
             format!("{}/{}", view.live_sessions, view.grant.max_sessions())
@@ -153,6 +155,44 @@ pub(super) fn grants(grants: &[GrantView], own: bool, now: Timestamp) -> String 
     ];
     let shown = |(column, _): &Column<'_, GrantView>| !own || column.name != "IDENTITY";
     table(grants, empty, &columns.into_iter().filter(shown).collect::<Vec<_>>())
+}
+
+/// Returns the status of a grant, with its standing in the line of its target.
+fn standing_of_grant(view: &GrantView) -> String {
+    let status = visible(&view.status);
+    match &view.line {
+        None => status,
+        Some(LineStanding::Uses) => format!("{status}, exclusive"),
+        Some(LineStanding::Waits(place)) => format!("{status}, {} in line", ordinal(place.place)),
+    }
+}
+
+/// Formats a number in an order: `1st`, `2nd`, `11th`.
+fn ordinal(number: u32) -> String {
+    let ending = match (number % 10, number % 100) {
+        (1, last) if last != 11 => "st",
+        (2, last) if last != 12 => "nd",
+        (3, last) if last != 13 => "rd",
+        _ => "th",
+    };
+    format!("{number}{ending}")
+}
+
+/// Returns who uses targets exclusively and who waits for them, one line for each target.
+#[must_use]
+pub(super) fn lines(lines: &[LineView]) -> String {
+    let named = |holder: &LineHolder| format!("{} ({})", holder.identity, holder.grant);
+    let line = |line: &LineView| {
+        let held_by = line.held_by.iter().map(|holder| {
+            let until = holder.until.map(|until| format!(" until {}", time(until)));
+            format!("{}{}", named(holder), until.unwrap_or_default())
+        });
+        let held_by = joined(held_by, ", ");
+        let waiting = joined(line.waiting.iter().map(named), ", ");
+        let waiting = if waiting.is_empty() { "nobody".to_owned() } else { waiting };
+        visible(&format!("{}: in use by {held_by}; in line: {waiting}", line.target))
+    };
+    joined(lines.iter().map(line), "\n")
 }
 
 /// Formats the end of a grant, or its length if it has not begun.
@@ -204,6 +244,13 @@ pub(super) fn grant(view: &GrantView, now: Timestamp) -> String {
     rows.extend(grant.deadline().map(|deadline| ("never after", time(deadline))));
     let sessions = format!("{} of at most {}", view.live_sessions, grant.max_sessions());
     rows.push(("sessions", sessions));
+    rows.extend(view.line.as_ref().map(|standing| match standing {
+        LineStanding::Uses => ("line", "it uses the target exclusively".to_owned()),
+        LineStanding::Waits(place) => {
+            let holders = visible(&place.holders(time));
+            ("line", format!("{}; the target is {holders}", ordinal(place.place)))
+        }
+    }));
     rows.extend(grant.client_network().map(|network| ("only from", network.to_string())));
     if let Some(revocation) = grant.revoked() {
         let (by, reason) = (visible(&revocation.by), revocation.reason.as_deref().map(visible));

@@ -21,7 +21,7 @@ use super::views;
 use crate::base::clock::Clock;
 use crate::base::duration;
 use crate::control::model::{EmptyBody, GrantView, RequestBody, RequestView, WaitQuery};
-use crate::model::ids::RequestId;
+use crate::model::ids::{GrantId, RequestId};
 use crate::model::request::{ApprovedBy, RequestOutcome};
 
 /// Reason that the waiting ended without a grant.
@@ -36,6 +36,9 @@ pub enum WaitError {
     /// The request is still pending at the end of `--wait-at-most`.
     #[error("request {0} is still pending; see it with `tidegate requests --mine`, withdraw it with `tidegate withdraw {0}`")]
     Pending(RequestId),
+    /// The grant is still in line at the end of `--wait-at-most`.
+    #[error("grant {0} is still in line; it keeps no place there; see who is before it with `tidegate grants`")]
+    InLine(GrantId),
 }
 
 impl WaitError {
@@ -44,7 +47,7 @@ impl WaitError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Refused(_) => 5,
-            Self::Lapsed(_) | Self::Pending(_) => 6,
+            Self::Lapsed(_) | Self::Pending(_) | Self::InLine(_) => 6,
         }
     }
 }
@@ -57,9 +60,9 @@ pub(crate) struct Interrupted(pub(super) u8);
 /// Number of seconds that the gate may delay an answer; well below the time limit of [`super::client`].
 const HELD_BACK_SECONDS: u64 = 20;
 /// Number of retries, one second apart, for a gate that does not answer, for example because it restarts.
-const MAX_ATTEMPTS: u32 = 60;
+pub(super) const MAX_ATTEMPTS: u32 = 60;
 /// Pause after an answer without a change.
-const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+pub(super) const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// Interval between two frames of the moving line.
 const TICK_INTERVAL: Duration = Duration::from_millis(120);
 
@@ -142,7 +145,8 @@ pub(super) async fn until_granted(
     Ok(request)
 }
 
-async fn over(limit: Option<Duration>) {
+/// Waits for a time limit, if there is one.
+pub(super) async fn over(limit: Option<Duration>) {
     match limit {
         Some(limit) => tokio::time::sleep(limit).await,
         None => std::future::pending().await,

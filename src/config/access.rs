@@ -21,6 +21,9 @@ const MIN_DURATION: Duration = Duration::from_secs(1);
 /// Shortest interval between notices to a waiting client, so that it is not flooded.
 const MIN_NOTICE_INTERVAL: Duration = Duration::from_millis(100);
 
+/// Time that a grant keeps the exclusive use of its target between clients, if the configuration does not say another.
+const DEFAULT_EXCLUSIVE_KEPT: Duration = Duration::from_secs(30);
+
 /// Life of a token if the configuration does not say another.
 const DEFAULT_TOKEN_LIFE: Duration = Duration::from_hours(90 * 24);
 
@@ -54,7 +57,10 @@ section! {
         requests_per_minute: u32 = |key| key.number(1, 10_000).or(30);
         /// Life of a local user's token, if `tidegate user add` and `user rotate` name none.
         token_life: Duration = |key| key.duration(MIN_TOKEN_LIFE).or(DEFAULT_TOKEN_LIFE);
-        /// The longest wait of a login for approval. A client may ask for less (`tidegate.wait`).
+        /// Time that a grant of an [exclusive](exclusive-use.md) profile keeps its target after its last client has left in order. A
+        /// client that was killed does not come again: then it is a second.
+        exclusive_kept: Duration = |key| key.duration(Duration::ZERO).or(DEFAULT_EXCLUSIVE_KEPT);
+        /// The longest wait of a login, for approval or in line. A client may ask for less (`tidegate.wait`).
         login_wait: Duration = |key| key.duration(Duration::ZERO).or(Duration::from_mins(5));
         /// Interval of the NOTICE that a waiting client gets.
         login_notice: Duration = |key| key.duration(MIN_NOTICE_INTERVAL).or(Duration::from_secs(15));

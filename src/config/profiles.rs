@@ -6,8 +6,12 @@ use std::fmt::Display;
 
 use super::key::keys;
 use super::reader::{OwnValue, TableSection};
-use crate::database::rights::{ColumnMask, MaskedTable, NameGlob, Pattern, Rights, RoleName, literal, profile_role};
+use crate::database::copy::{CopySource, CopyStrategy};
+use crate::database::rights::{
+    ColumnMask, MAX_NAME_BYTES, MaskedTable, NameGlob, Pattern, Rights, RoleName, literal, profile_role,
+};
 use crate::gate::sql_filter::{FilterRules, SqlFilter};
+use crate::model::line::UseMode;
 use crate::model::names::{ProfileName, TargetName};
 
 /// Profile of a target.
@@ -24,6 +28,10 @@ pub struct ProfileSettings {
     pub settings: Vec<(String, String)>,
     /// Connection limit of one grant's role; if absent, the number of sessions of the grant.
     pub connection_limit: Option<u32>,
+    /// Way in which its grants use the target beside others.
+    pub exclusive: UseMode,
+    /// Template of the databases of its grants; `None`: its sessions are in the target's.
+    pub copy: Option<CopySource>,
 }
 
 impl ProfileSettings {
@@ -35,7 +43,15 @@ impl ProfileSettings {
             rails: None,
             settings: Vec::new(),
             connection_limit: None,
+            exclusive: UseMode::Shared,
+            copy: None,
         }
+    }
+
+    /// Returns the way in which grants of the profile use the target: those with a database of their own are beside all others.
+    #[must_use]
+    pub fn use_mode(&self) -> UseMode {
+        if self.copy.is_some() { UseMode::Apart } else { self.exclusive }
     }
 
     /// Returns the schema with the profile's masking views at a target, if it has masks. It comes first in the search path, so
@@ -46,6 +62,15 @@ impl ProfileSettings {
         (!rights.masks.is_empty()).then(|| profile_role(target, &self.name))
     }
 }
+
+const EXCLUSIVE: &[(&str, UseMode)] = &[("no", UseMode::Shared), ("write", UseMode::Write), ("all", UseMode::All)];
+
+const STRATEGIES: &[(&str, CopyStrategy)] = &[
+    ("auto", CopyStrategy::Auto),
+    ("wal_log", CopyStrategy::WalLog),
+    ("file_copy", CopyStrategy::FileCopy),
+    ("clone", CopyStrategy::Clone),
+];
 
 /// Settings that a profile may not set, since they would replace the role of the grant.
 const NOT_SETTABLE: &[&str] = &["role", "session_authorization"];
@@ -93,9 +118,42 @@ fn defined(name: &str, table: &TableSection<'_>) -> Option<ProfileSettings> {
         rails,
         settings: settings(table),
         connection_limit: hidden("connection_limit").number(1, i32::MAX.unsigned_abs()).or_none(""),
+        exclusive: hidden("exclusive").one_of(EXCLUSIVE).or(UseMode::Shared),
+        copy: copy(table),
         name: name?,
     };
+    if read.copy.is_some() && read.exclusive.is_exclusive() {
+        table.mistake_at(
+            "exclusive",
+            "each grant of this profile has a database of its own (copy_of)",
+            "remove one of the two",
+        );
+    }
     Some(read)
+}
+
+/// Reads `copy_of` and `copy_strategy`.
+fn copy(table: &TableSection<'_>) -> Option<CopySource> {
+    let template = table.key("copy_of", "").text().or_none("");
+    let strategy = table.key("copy_strategy", "").one_of(STRATEGIES).or_none("");
+    let Some(template) = template else {
+        if strategy.is_some() {
+            table.mistake_at(
+                "copy_strategy",
+                "it has no effect without copy_of",
+                "set the template too, or remove it",
+            );
+        }
+        return None;
+    };
+    if template.is_empty() || template.contains('\0') || template.len() > MAX_NAME_BYTES {
+        table.mistake_at("copy_of", "expected the name of a database, of 1 to 63 bytes", "");
+        return None;
+    }
+    Some(CopySource {
+        template,
+        strategy: strategy.unwrap_or(CopyStrategy::Auto),
+    })
 }
 
 fn rights(table: &TableSection<'_>) -> Rights {

@@ -132,10 +132,14 @@ section! {
         };
         /// Limit from accept to the proof of the secret.
         handshake_timeout: Duration = |key| key.duration(Duration::from_millis(100)).or(Duration::from_secs(20));
-        /// Logins that wait for approval at once. They count neither as handshakes nor as connections.
+        /// Logins that wait at once, for an approval or in line. They count neither as handshakes nor as connections.
         waiting_logins: u32 = |key| key.number(0, MAX_CONNECTIONS).or(200);
         /// Waiting logins of one identity.
         waiting_logins_per_identity: u32 = |key| key.number(1, MAX_CONNECTIONS).or(5);
+        /// Grants [in line](exclusive-use.md) at one target at once.
+        grants_in_line: u32 = |key| key.number(1, MAX_CONNECTIONS).or(200);
+        /// Grants of one identity in line at one target. The jobs of a pipeline share its name.
+        grants_in_line_per_identity: u32 = |key| key.number(1, MAX_CONNECTIONS).or(100);
         /// Bytes of prepared statements and portals that all sessions of one identity may hold; the last eighth is for portals. A
         /// message that needs more is an error (54000), and the session goes on. Closed, deallocated and discarded ones no longer
         /// count.

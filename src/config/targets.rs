@@ -211,6 +211,8 @@ fn options(table: &TableSection<'_>, target: &mut Target) {
         replication = |key| key.yes_no().or(target.replication);
         /// Sessions at once on this target.
         max_sessions = |key| key.number(1, u32::MAX).or_none("no limit");
+        /// Databases of grants at once on this target, each [a copy of a template](copies.md).
+        copies = |key| key.number(1, u32::MAX).or(target.max_copies);
         /// `prefix`: the database sees the grant in front of the client's own name, cut at 63 bytes; `pass`: that name alone. A
         /// client that sets its name later shows that alone. Where grants have roles, the session's user is the grant all the
         /// same; where sessions share an account, `tidegate session list` has them.
@@ -225,5 +227,6 @@ fn options(table: &TableSection<'_>, target: &mut Target) {
     target.check_interval = check_interval;
     target.replication = replication;
     target.max_sessions = max_sessions;
+    target.max_copies = copies;
     target.application_name = application_name;
 }

@@ -1,5 +1,7 @@
 use super::*;
+use crate::database::copy::CopyStrategy;
 use crate::identity::EmailVerified;
+use crate::model::line::UseMode;
 use crate::outbound::notify::{Audience, EventKind, MessageFormat};
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
@@ -565,6 +567,36 @@ select = ["shop.*"]
 "#
     ));
     insta::assert_snapshot!(said.join("\n"));
+}
+
+#[test]
+fn a_profile_is_alone_or_in_a_copy() {
+    let profile = |more: &str| {
+        let settings = good(&format!(
+            "{SMALLEST}copies = 3\n[targets.orders.profiles.p]\nselect = [\"shop.*\"]\n{more}\n"
+        ));
+        assert_eq!(settings.targets[0].upstream.max_copies, 3);
+        settings.targets[0].profiles[0].clone()
+    };
+    for (line, mode) in [
+        ("", UseMode::Shared),
+        ("exclusive = \"write\"", UseMode::Write),
+        ("exclusive = \"all\"", UseMode::All),
+        ("copy_of = \"golden\"", UseMode::Apart),
+    ] {
+        assert_eq!(profile(line).use_mode(), mode, "{line}");
+    }
+    let copy = profile("copy_of = \"golden\"\ncopy_strategy = \"clone\"").copy.unwrap();
+    assert_eq!((copy.template.as_str(), copy.strategy), ("golden", CopyStrategy::Clone));
+    for (lines, mistake) in [
+        ("copy_of = \"golden\"\nexclusive = \"all\"", "each grant of this profile has a database of its own"),
+        ("copy_strategy = \"clone\"", "it has no effect without copy_of"),
+        ("copy_of = \"\"", "expected the name of a database"),
+        ("exclusive = \"read\"", "\"read\""),
+    ] {
+        let said = said(&format!("{SMALLEST}[targets.orders.profiles.p]\nselect = [\"shop.*\"]\n{lines}\n"));
+        assert!(said.len() == 1 && said[0].contains(mistake), "{lines}: {said:?}");
+    }
 }
 
 #[test]

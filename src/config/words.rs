@@ -8,13 +8,25 @@ use super::profiles::ProfileSettings;
 use crate::access::ProfileWords;
 use crate::database::rights::{ColumnMask, Rights};
 use crate::gate::sql_filter::FilterRules;
+use crate::model::line::UseMode;
 
 impl ProfileSettings {
     /// Returns the description of the profile.
     #[must_use]
     pub fn words(&self) -> ProfileWords {
+        let mut may = self.rights.as_ref().map_or_else(unknown, may);
+        may.extend(
+            self.copy
+                .as_ref()
+                .map(|copy| format!("work in a copy of {}, dropped with the grant", copy.template)),
+        );
+        may.extend(match self.exclusive {
+            UseMode::Write => Some("work as the only one who writes; others wait in line".to_owned()),
+            UseMode::All => Some("work alone; all others wait in line".to_owned()),
+            UseMode::Shared | UseMode::Apart => None,
+        });
         ProfileWords {
-            may: self.rights.as_ref().map_or_else(unknown, may),
+            may,
             masks: self.rights.as_ref().map(masks).unwrap_or_default(),
             rails: self.rails.as_ref().map(rails).unwrap_or_default(),
         }

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::authenticate::Call;
 use super::model::{
-    Briefing, DEFAULT_PAGE_ROWS, GateStatus, Grants, GrantsQuery, LogStatus, MAX_PAGE_ROWS, ProfileBody, RequestBody,
-    RequestsBody, RequestsQuery, RoleBody, SessionsQuery, TargetStatus, UsersBody, UsersQuery, VerdictBody,
+    Briefing, CopyBody, DEFAULT_PAGE_ROWS, GateStatus, Grants, GrantsQuery, LineView, LogStatus, MAX_PAGE_ROWS, ProfileBody,
+    RequestBody, RequestsBody, RequestsQuery, RoleBody, SessionsQuery, TargetStatus, UsersBody, UsersQuery, VerdictBody,
 };
 use super::problem::ApiError;
 use crate::access::policy::{Action, RequestVerdict};
@@ -138,6 +138,16 @@ impl Call {
         sessions
     }
 
+    /// Returns the lines at the wanted targets: with `administer` all, otherwise those that the caller is in.
+    #[must_use]
+    pub fn lines(&self, wanted: &SessionsQuery) -> Vec<LineView> {
+        let all = self.gate.service.would(&self.caller, Action::Administer);
+        let of = self.caller.person().ok().map(|who| who.name()).filter(|_| !all);
+        let mut lines = self.gate.service.lines(of);
+        lines.retain(|line| wanted.target.as_ref().is_none_or(|target| line.target == *target));
+        lines
+    }
+
     /// Ends a session that the caller may watch. Returns it as it was before its end.
     pub async fn end_session(&self, id: &SessionId, reason: Option<String>) -> Result<SessionView, ApiError> {
         let Self { gate, caller } = self;
@@ -218,10 +228,18 @@ impl Call {
         let Some(roles) = &target_state.roles else {
             return Ok(TargetStatus::shared(target));
         };
-        let found = roles.look().await.map_err(|fault| ApiError::TargetAway {
+        let away = |reason| ApiError::TargetAway {
             target: target.clone(),
-            reason: fault.to_string(),
-        })?;
+            reason,
+        };
+        let found = roles.look().await.map_err(|fault| away(fault.to_string()))?;
+        let copies = roles.look_for_copies().await.map_err(|fault| away(fault.to_string()))?;
+        let copies = copies.into_iter().map(|copy| CopyBody {
+            database: copy.database,
+            grant: copy.grant,
+            bytes: copy.bytes,
+        });
+        let copies_counted = roles.copies_counted();
         let mut sessions: BTreeMap<GrantId, u32> = BTreeMap::new();
         for session in gate.registry.list() {
             *sessions.entry(session.who.grant).or_default() += 1;
@@ -233,6 +251,9 @@ impl Call {
             retired: counted.retired,
             left: counted.left,
             intruders: counted.intruders,
+            copies: copies.collect(),
+            copies_made: copies_counted.made,
+            copies_dropped: copies_counted.dropped,
             profiles: gate.profiles.borrow().get(&target).cloned().unwrap_or_default(),
             ..TargetStatus::shared(target)
         };

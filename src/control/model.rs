@@ -27,6 +27,7 @@ pub use crate::audit::{SearchExtent, SortKey};
 use crate::gate::session::SessionView;
 pub use crate::ledger::{ChangeEffect, ClockView, GrantView};
 use crate::model::ids::GrantId;
+pub use crate::model::line::{LineHolder, LinePlace, LineStanding, LineView};
 use crate::model::names::{IdentityName, ProfileName, TargetName};
 
 /// Result of a reload: `POST /v1/reload`.
@@ -141,6 +142,9 @@ pub struct ReasonBody {
 pub struct Sessions {
     /// Sessions, the oldest first.
     pub sessions: Vec<SessionView>,
+    /// Targets in exclusive use, with those who wait: with `administer` all, otherwise those at which the caller is one of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lines: Vec<LineView>,
 }
 
 /// Query of `GET /v1/sessions`.

@@ -189,7 +189,7 @@ impl ApiError {
             Self::Busy
             | Self::HoldsTooMany { .. }
             | Self::Stopping
-            | Self::Access(AccessError::Provider(ProviderError::Busy(_))) => Some(5),
+            | Self::Access(AccessError::LineFull { .. } | AccessError::Provider(ProviderError::Busy(_))) => Some(5),
             _ => None,
         }
     }
@@ -311,6 +311,8 @@ fn access(error: &AccessError) -> ProblemClass {
         }
         AccessError::TooMany { .. } => class(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Rate limited")
             .with("try again after that time; a repeated pending request does not count"),
+        AccessError::LineFull { .. } => class(StatusCode::TOO_MANY_REQUESTS, "line-full", "Rate limited: the line is full")
+            .with("try again when others have had their turn; release the grants that you do not need: `tidegate grants`"),
         AccessError::NoSuchRequest(_) => class(StatusCode::NOT_FOUND, "no-such-request", "Request not found")
             .with("list the requests visible to you with `tidegate requests`"),
         AccessError::NotYours(_) => class(StatusCode::FORBIDDEN, "not-yours", "Forbidden: another identity's grant")

@@ -216,6 +216,7 @@ fn authenticated() -> OpenApiRouter<Arc<ControlContext>> {
         .routes(routes!(grants::list, grants::create))
         .routes(routes!(grants::show))
         .routes(routes!(grants::login))
+        .routes(routes!(grants::line))
         .routes(routes!(grants::extend))
         .routes(routes!(grants::shorten))
         .routes(routes!(grants::release))

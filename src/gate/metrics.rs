@@ -16,8 +16,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
+use crate::access::LineCounts;
 use crate::audit::StatsSnapshot;
-use crate::database::provision::RoleCounts;
+use crate::database::provision::{CopyCounts, RoleCounts};
 use crate::model::names::{ProfileName, TargetName};
 
 /// Upper bounds of the overshoot histogram in seconds; the promised maximum is 0.25.
@@ -104,6 +105,12 @@ struct Counters {
     roles_left: Family<ByTarget, Gauge>,
     role_intruders: Family<ByTarget, Counter>,
     rail_refusals: Family<ByRule, Counter>,
+    in_line: Family<ByTarget, Gauge>,
+    longest_in_line: Family<ByTarget, Gauge<f64, AtomicU64>>,
+    turns: Family<ByTarget, Counter>,
+    copies: Family<ByTarget, Gauge>,
+    copies_made: Family<ByTarget, Counter>,
+    copies_dropped: Family<ByTarget, Counter>,
 }
 
 impl Default for Counters {
@@ -215,6 +222,21 @@ impl Default for Counters {
                 "rail_refusals",
                 "Messages of clients that the guard rails of a profile refused, by rule",
             ),
+            in_line: add(
+                r,
+                "line_grants",
+                "Grants that wait in line for their target, which is in exclusive use",
+            ),
+            longest_in_line: add_seconds(
+                r,
+                "line_longest_wait",
+                "How long the first in line has waited; 0 where none waits",
+                Family::default(),
+            ),
+            turns: add(r, "line_turns", "Grants whose turn came after they had waited in line"),
+            copies: add(r, "copies", "Databases of grants at the target, each a copy of a template"),
+            copies_made: add(r, "copies_made", "Databases of grants made"),
+            copies_dropped: add(r, "copies_dropped", "Databases of grants dropped"),
             registry,
         }
     }
@@ -393,6 +415,23 @@ impl Metrics {
         set(&self.0.role_intruders.get_or_create(&by_target), roles.intruders);
     }
 
+    /// Sets the counts of the line at a target.
+    pub fn line(&self, target: &TargetName, line: LineCounts) {
+        let by_target = [("target", target.clone())];
+        self.0.in_line.get_or_create(&by_target).set(gauge(line.waiting));
+        let longest = self.0.longest_in_line.get_or_create(&by_target);
+        longest.set(line.longest.as_secs_f64());
+        set(&self.0.turns.get_or_create(&by_target), line.waited);
+    }
+
+    /// Sets the counts of the databases of grants at a target.
+    pub fn copies(&self, target: &TargetName, copies: CopyCounts) {
+        let by_target = [("target", target.clone())];
+        self.0.copies.get_or_create(&by_target).set(gauge(copies.present));
+        set(&self.0.copies_made.get_or_create(&by_target), copies.made);
+        set(&self.0.copies_dropped.get_or_create(&by_target), copies.dropped);
+    }
+
     /// Returns all metrics in the Prometheus text format.
     #[must_use]
     pub fn text(&self) -> String {
@@ -447,12 +486,30 @@ mod tests {
             intruders: 0,
         };
         metrics.roles(&target, roles);
+        let line = LineCounts {
+            waiting: 2,
+            longest: Duration::from_millis(1500),
+            waited: 5,
+        };
+        metrics.line(&target, line);
+        let copies = CopyCounts {
+            present: 1,
+            made: 4,
+            dropped: 3,
+        };
+        metrics.copies(&target, copies);
         metrics.rail_refused(&target, &"read-only".parse().unwrap(), "need_where");
         let text = metrics.text();
         for line in [
             "tidegate_roles{target=\"orders\"} 1",
             "tidegate_roles_made_total{target=\"orders\"} 3",
             "tidegate_roles_left{target=\"orders\"} 0",
+            "tidegate_line_grants{target=\"orders\"} 2",
+            "tidegate_line_longest_wait_seconds{target=\"orders\"} 1.5",
+            "tidegate_line_turns_total{target=\"orders\"} 5",
+            "tidegate_copies{target=\"orders\"} 1",
+            "tidegate_copies_made_total{target=\"orders\"} 4",
+            "tidegate_copies_dropped_total{target=\"orders\"} 3",
             "tidegate_sessions{target=\"orders\"} 0",
             "tidegate_sessions_ended_total{target=\"orders\",ending=\"expired\"} 1",
             "tidegate_statements_total{target=\"orders\"} 5",

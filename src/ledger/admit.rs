@@ -13,7 +13,7 @@ use super::cache::GrantEntry;
 use super::{Ledger, LedgerError};
 use crate::base::error_chain::display_chain;
 use crate::model::ending::Ending;
-use crate::model::grant::{self, Grant, GrantState, Permit, PermitQuery};
+use crate::model::grant::{self, Grant, GrantChange, GrantState, Permit, PermitQuery};
 use crate::model::ids::GrantId;
 
 /// Right to begin a session.
@@ -67,11 +67,7 @@ impl Ledger {
     ) -> Result<AdmittedSession, Ending> {
         let found = self.recall(id).await.map_err(|error| error.at_login())?;
         let Some(entry) = found else {
-            // A client that proved a secret had a grant; the ledger has forgotten it since.
-            return Err(Ending::BadSecret {
-                user: id.to_string(),
-                held: None,
-            });
+            return Err(unknown(id));
         };
         self.shut_out(&entry);
         if !entry.current().status(self.0.clock.now()).ended() {
@@ -99,6 +95,34 @@ impl Ledger {
             changes,
             slot: SessionPermit(entry),
         })
+    }
+
+    /// Checks a client as [`Ledger::admit`] does first, but opens no window and takes no place among the sessions. Returns the grant,
+    /// now and after every change.
+    pub async fn admissible(
+        &self,
+        id: &GrantId,
+        database: Option<&str>,
+        client: IpAddr,
+    ) -> Result<watch::Receiver<Arc<Grant>>, Ending> {
+        let found = self.recall(id).await.map_err(|error| error.at_login())?;
+        let Some(entry) = found else {
+            return Err(unknown(id));
+        };
+        self.shut_out(&entry);
+        let mut changes = entry.state.subscribe();
+        let (grant, now) = (changes.borrow_and_update().clone(), self.0.clock.now());
+        // Tentatively: a client that would be refused afterwards waits for nothing.
+        let opened = grant::apply(&grant, &GrantChange::Activate, now);
+        let question = PermitQuery {
+            now,
+            database,
+            client,
+            live_sessions: 0,
+        };
+        let covered = grant::permit(opened.as_ref().unwrap_or(&grant), &question);
+        covered.map_err(|refusal| refusal.at_login(&grant))?;
+        Ok(changes)
     }
 
     /// Ends the grants of an identity that is disabled, before one is used: this one was made while the identity was being
@@ -142,6 +166,14 @@ impl Ledger {
                 Err(error.at_login())
             }
         }
+    }
+}
+
+/// Returns the ending of a client that proved a secret of a grant which the ledger has forgotten since.
+fn unknown(id: &GrantId) -> Ending {
+    Ending::BadSecret {
+        user: id.to_string(),
+        held: None,
     }
 }
 

@@ -30,6 +30,8 @@ pub const ENDED_GRANT_RETENTION: Duration = Duration::from_hours(7 * 24);
 
 /// Number of grants on a page by default.
 const DEFAULT_PAGE_ROWS: usize = 1000;
+/// Author on record of changes that follow from a place in line.
+const IN_LINE: &str = "gate";
 /// Number of SCRAM iterations. Guessing 160 random bits is hopeless with any number, so the usual one (RFC 7677 section 4)
 /// suffices.
 const ITERATIONS: u32 = 4096;
@@ -89,6 +91,14 @@ impl Ledger {
         let changes = self.0.entry(id)?.state.subscribe();
         let active = matches!(changes.borrow().status(self.0.clock.now()), GrantState::Active { .. });
         active.then_some(changes)
+    }
+
+    /// Returns a grant that has not ended, now and after every change; `None` for every other grant.
+    #[must_use]
+    pub fn watch_live(&self, id: &GrantId) -> Option<watch::Receiver<Arc<Grant>>> {
+        let entry = self.0.entry(id)?;
+        let live = !entry.current().status(self.0.clock.now()).ended();
+        live.then(|| entry.state.subscribe())
     }
 
     /// Returns grants, the newest first.
@@ -156,6 +166,11 @@ impl Ledger {
     /// Moves the end of the window to a later time; live sessions get the new end at once.
     pub async fn extend(&self, id: &GrantId, length: Duration, by: &str, reason: Option<&str>) -> Result<GrantView, LedgerError> {
         self.change(id, GrantChange::Extend(length), by, reason).await
+    }
+
+    /// Gives a grant that waits in line more time for its first connect, where it has less.
+    pub async fn postpone(&self, id: &GrantId, by: Duration) -> Result<GrantView, LedgerError> {
+        self.change(id, GrantChange::Postpone(by), IN_LINE, None).await
     }
 
     /// Ends the grant and its sessions.

@@ -93,6 +93,7 @@ impl ChangeInfo {
     pub(super) fn of(change: &GrantChange, by: &str, reason: Option<&str>) -> Self {
         let change = match change {
             GrantChange::Activate => GrantChangeKind::Activated,
+            GrantChange::Postpone(_) => GrantChangeKind::Postponed,
             GrantChange::Extend(_) => GrantChangeKind::Extended,
             GrantChange::ShortenBy(_) | GrantChange::ShortenTo(_) => GrantChangeKind::Shortened,
             GrantChange::Revoke { .. } => GrantChangeKind::Revoked,

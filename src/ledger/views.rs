@@ -15,6 +15,7 @@ use crate::base::secret::Secret;
 use crate::model::arrival::CallerVia;
 use crate::model::grant::Grant;
 use crate::model::ids::{GrantId, RequestId, SignInId};
+use crate::model::line::LineStanding;
 use crate::model::names::{GroupName, IdentityName, TargetName};
 use crate::model::request::{Request, RequestState};
 use crate::model::sign_in::{SignIn, SignInVia};
@@ -43,6 +44,10 @@ pub struct GrantView {
     pub status: String,
     /// Number of live sessions under it.
     pub live_sessions: u32,
+    /// Standing in the line of its target; absent if it neither uses the target exclusively nor waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub line: Option<LineStanding>,
     /// Progress of a restriction; only in the answer to one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -219,6 +224,7 @@ impl GrantView {
             grant: grant.clone(),
             status: grant.standing(now).to_owned(),
             live_sessions,
+            line: None,
             effect: None,
         }
     }

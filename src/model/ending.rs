@@ -24,6 +24,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::model::ids::{GrantId, RequestId};
+use crate::model::line::LinePlace;
 use crate::model::names::{IdentityName, ProfileName, TargetName};
 
 /// Reason of a revocation that disables the grant's identity: a disabled identity cannot ask again.
@@ -246,6 +247,33 @@ pub enum Ending {
         /// Limit on their number.
         limit: u32,
     },
+    /// The target is in exclusive use, and the login has reached the end of its wait.
+    TargetInUse {
+        /// Target in use.
+        target: TargetName,
+        /// Place in line of its grant.
+        place: LinePlace,
+        /// Time that the login waited.
+        waited: Duration,
+    },
+    /// The template of the grant's own database is in use, so that no copy could be made.
+    TemplateInUse {
+        /// Target of the grant.
+        target: TargetName,
+        /// Name of the template.
+        template: String,
+        /// Time for which it was tried.
+        tried: Duration,
+    },
+    /// The target did not make the grant's own database.
+    CopyNotMade {
+        /// Target of the grant.
+        target: TargetName,
+        /// Name of the template.
+        template: String,
+        /// Reason, where the client may read it.
+        fault: CopyFault,
+    },
     /// The target does not answer.
     TargetUnreachable {
         /// Target that does not answer.
@@ -352,6 +380,17 @@ pub enum Ending {
     GateFault,
     /// The gate crashed or was killed; the next start records this ending.
     GateDied,
+}
+
+/// Reason for which a grant has no database of its own, as far as its client is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyFault {
+    /// The template does not exist.
+    NoTemplate,
+    /// The disk of the server is full.
+    DiskFull,
+    /// Anything else, which is in the gate's own log.
+    Other,
 }
 
 /// Form in which a client sends its token.

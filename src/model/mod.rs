@@ -1,9 +1,10 @@
-//! Nouns of the product: names and ids, requests, grants, endings. Pure: nothing here touches a clock, file or socket.
+//! Nouns of the product: names and ids, requests, grants, lines, endings. Pure: nothing here touches a clock, file or socket.
 
 pub mod arrival;
 pub mod ending;
 pub mod grant;
 pub mod ids;
+pub mod line;
 pub mod names;
 pub mod request;
 mod seconds;

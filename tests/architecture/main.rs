@@ -54,6 +54,7 @@ const PURE: &[&str] = &[
     "base/visible",
     "model/",
     "protocol/",
+    "database/copy",
     "database/rights",
     "gate/sql_filter",
     "access/policy",

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use clap::{Arg, Command, CommandFactory as _};
 use serde_json::Value;
+use tidegate::access::LineCounts;
 use tidegate::cli::command_line::Cli;
 use tidegate::config::{self, KeyReference};
-use tidegate::database::provision::RoleCounts;
+use tidegate::database::provision::{CopyCounts, RoleCounts};
 use tidegate::gate::metrics::Metrics;
 
 use super::{repository, text};
@@ -283,6 +284,22 @@ fn sampled() -> String {
         intruders: 1,
     };
     metrics.roles(&target, roles);
+    metrics.line(
+        &target,
+        LineCounts {
+            waiting: 1,
+            longest: Duration::from_secs(1),
+            waited: 1,
+        },
+    );
+    metrics.copies(
+        &target,
+        CopyCounts {
+            present: 1,
+            made: 1,
+            dropped: 1,
+        },
+    );
     metrics.text()
 }
 

@@ -14,6 +14,8 @@ vocabulary! {
         Created = "created",
         /// Its window was opened.
         Activated = "activated",
+        /// It waits in line, and has more time for its first connect.
+        Postponed = "postponed",
         /// Its end was moved to a later time.
         Extended = "extended",
         /// Its end was moved to an earlier time.
@@ -66,6 +68,32 @@ vocabulary! {
         IntruderEnded = "intruder_ended",
         /// Privileges on objects of the profile that its sessions granted to others were revoked; the detail has the statements.
         Undone = "undone",
+    }
+}
+
+vocabulary! {
+    /// Kind of change of a grant's own database.
+    pub enum CopyChangeKind {
+        /// It is about to be created: recorded before, so that there is no database without a record.
+        Made = "made",
+        /// Its creation is complete, and sessions may begin in it.
+        Ready = "ready",
+        /// Its creation failed after the first record; what there was of it was dropped.
+        NotMade = "not_made",
+        /// It was dropped.
+        Dropped = "dropped",
+    }
+}
+
+vocabulary! {
+    /// Kind of step of a grant in the line of its target.
+    pub enum LineChangeKind {
+        /// It came while the target was in use, and waits.
+        Waits = "waits",
+        /// It uses the target from now on.
+        Took = "took",
+        /// It left without its turn: its clients have gone, or it has ended.
+        Left = "left",
     }
 }
 

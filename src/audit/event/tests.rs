@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use jiff::tz::TimeZone;
 
 use super::{
-    GrantChangeKind, RefusalKind, RequestChangeKind, RoleChangeKind, SignInChangeKind, TlsVersion, UserChangeKind,
-    not_stored_reason,
+    CopyChangeKind, GrantChangeKind, LineChangeKind, RefusalKind, RequestChangeKind, RoleChangeKind, SignInChangeKind,
+    TlsVersion, UserChangeKind, not_stored_reason,
 };
 use crate::audit::{EventName, LogRecord, render};
 use crate::model::ending::{EndingKind, FateKind};
@@ -63,7 +63,7 @@ fn names<T: Vocabulary + std::fmt::Debug>(all: &[T]) -> String {
 fn the_names_are_those_on_disk() {
     assert_eq!(
         names(GrantChangeKind::ALL),
-        "created activated extended shortened revoked login_issued not_stored"
+        "created activated postponed extended shortened revoked login_issued not_stored"
     );
     assert_eq!(
         names(RequestChangeKind::ALL),
@@ -73,6 +73,9 @@ fn the_names_are_those_on_disk() {
         names(RoleChangeKind::ALL),
         "made not_made extended retired left intruder_ended undone"
     );
+    assert_eq!(names(CopyChangeKind::ALL), "made ready not_made dropped");
+    assert_eq!(names(LineChangeKind::ALL), "waits took left");
+    assert_eq!(names(UseMode::ALL), "apart shared write all");
     assert_eq!(
         names(UserChangeKind::ALL),
         "added token_withdrawn rotated regrouped disabled enabled not_stored"
@@ -88,8 +91,9 @@ fn the_names_are_those_on_disk() {
                    approval_pending request_rejected request_withdrawn request_lapsed too_many_connections \
                    too_many_unfinished_logins too_many_unfinished_logins_of_address too_many_sessions_of_target \
                    too_many_sessions_of_grant too_many_waiting_logins too_many_waiting_logins_of_identity too_many_requests \
+                   too_many_grants_in_line too_many_grants_in_line_of_identity too_many_copies_of_target target_in_use \
                    target_unreachable target_refused leftovers_pending target_missing target_locked target_full \
-                   target_not_ready role_not_made ledger_failed clock_doubted draining expired revoked released killed idle \
+                   target_not_ready role_not_made template_in_use copy_not_made ledger_failed clock_doubted draining expired revoked released killed idle \
                    drained audit_failed target_closed target_lost gate_fault gate_died";
     assert_eq!(names(EndingKind::ALL), endings);
     let refusals = EndingKind::ALL.iter().copied().map(RefusalKind::Ending);

@@ -150,7 +150,7 @@ impl GrantHistory {
                 life.revoked = Some((time, kept(&format!("{}{}", event.by, why.unwrap_or_default()))));
             }
             Some(GrantChangeKind::NotStored) => life.take_back(taken_back),
-            Some(GrantChangeKind::Created | GrantChangeKind::LoginIssued) | None => {}
+            Some(GrantChangeKind::Created | GrantChangeKind::LoginIssued | GrantChangeKind::Postponed) | None => {}
         }
         self.since_sweep += 1;
         if self.since_sweep >= GRANTS_PER_SWEEP {
@@ -265,7 +265,13 @@ impl ReportedGrant {
             Some(GrantChangeKind::Revoked) => self.revoked = None,
             Some(GrantChangeKind::Activated) => self.activated_at = None,
             Some(GrantChangeKind::Extended | GrantChangeKind::Shortened) => self.moved = self.moved.saturating_sub(1),
-            Some(GrantChangeKind::Created | GrantChangeKind::LoginIssued | GrantChangeKind::NotStored) | None => {}
+            Some(
+                GrantChangeKind::Created
+                | GrantChangeKind::LoginIssued
+                | GrantChangeKind::Postponed
+                | GrantChangeKind::NotStored,
+            )
+            | None => {}
         }
     }
 }

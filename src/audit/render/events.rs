@@ -9,9 +9,9 @@ use jiff::tz::TimeZone;
 
 use super::{MIN_SQL_CHARS, begin, place, span};
 use crate::audit::event::{
-    ClockSet, DecisionMade, Event, JournalHealed, KeyChanged, ParameterValue, RefusalsCounted, RequestChanged, SessionEnded,
-    SessionStarted, SignInChangeKind, SignInChanged, SqlText, Statement, StatementKind, StatementOutcome, StatementResult,
-    TransactionChanged, TransactionStatus,
+    ClockSet, CopyChanged, DecisionMade, Event, JournalHealed, KeyChanged, LineChanged, ParameterValue, RefusalsCounted,
+    RequestChanged, SessionEnded, SessionStarted, SignInChangeKind, SignInChanged, SqlText, Statement, StatementKind,
+    StatementOutcome, StatementResult, TransactionChanged, TransactionStatus,
 };
 use crate::audit::sql_analysis::AnalysisCache;
 use crate::audit::timeline::OUTCOME_UNKNOWN;
@@ -56,6 +56,8 @@ pub(super) fn description(event: &Event<'_>, zone: &TimeZone) -> String {
             let (until, detail) = (until(event.until, zone), behind(": ", event.detail.as_ref()));
             format!("{} role {} on {}{until}{detail}", event.change, event.role, event.target)
         }
+        Event::CopyChanged(event) => copy_changed(event),
+        Event::LineChanged(event) => line_changed(event),
         Event::UserChanged(event) => format!("{} {} by {}", event.change, event.identity, event.by),
         Event::SignInChanged(event) => sign_in_changed(event, zone),
         Event::IdentityRefused(event) => format!("{}: {}", event.claimed.as_deref().unwrap_or("?"), event.detail),
@@ -127,6 +129,30 @@ fn request_changed(event: &RequestChanged) -> String {
     )
 }
 
+fn copy_changed(event: &CopyChanged) -> String {
+    let template = behind(" of ", event.template.as_ref());
+    let took = behind(" in ", event.took_us.map(span));
+    let detail = behind(": ", event.detail.as_ref());
+    format!(
+        "{} copy {}{template} on {}{took}{detail}",
+        event.change, event.database, event.target
+    )
+}
+
+fn line_changed(event: &LineChanged) -> String {
+    let place = event.target.with(event.profile.as_ref());
+    let number = behind(" as number ", event.place);
+    let waited = behind(" after ", event.waited_us.map(span));
+    let ahead = match (&event.behind_identity, &event.behind) {
+        (Some(identity), Some(grant)) => format!(" behind {identity} ({grant})"),
+        _ => String::new(),
+    };
+    format!(
+        "{} {} on {place} ({}){number}{waited}{ahead}",
+        event.change, event.grant, event.mode
+    )
+}
+
 fn sign_in_changed(event: &SignInChanged, zone: &TimeZone) -> String {
     let client = behind(" from ", event.client);
     let until = match event.change.known() {
@@ -153,8 +179,9 @@ fn session_started(event: &SessionStarted, zone: &TimeZone) -> String {
         tables => format!(", {tables} tables masked"),
     };
     let (place, until) = (place(&event.who), until(Some(event.until), zone));
+    let copy = behind(", in its copy ", event.copy.as_ref());
     format!(
-        "on {place} from {} ({application}, TLS {}){until}{masked}",
+        "on {place} from {} ({application}, TLS {}){until}{masked}{copy}",
         event.client, event.tls
     )
 }

@@ -35,6 +35,7 @@ fn question(args: ExplainArgs) -> ExplainBody {
         ticket: args.ticket,
         max_sessions: args.sessions,
         break_glass: args.break_glass,
+        alone: false,
     });
     ExplainBody {
         identity: args.identity,

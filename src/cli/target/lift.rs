@@ -8,7 +8,6 @@ use std::path::Path;
 use clap::Args;
 
 use super::{TargetArgs, applied, at};
-use crate::app::profiles::profiles;
 use crate::cli::args::OutputFormat;
 use crate::cli::render;
 use crate::cli::run::{at_the_terminal, run_to_its_end};
@@ -29,7 +28,7 @@ pub struct LiftArgs {
 /// Lifts the masks, runs the command and applies the masks again; returns the exit code.
 pub(super) async fn run(config: &Path, args: &LiftArgs) -> anyhow::Result<u8> {
     let settings = args.target.settings(config)?;
-    let profiles = profiles(&settings);
+    let profiles = args.target.profiles(&settings);
     // From here on Ctrl-C is for the command; this program goes on.
     let mut stops = Signals::new()?;
     let lifted = lift(&profiles.0, &profiles.1).await.map_err(|error| at(&settings, error))?;

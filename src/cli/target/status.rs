@@ -11,7 +11,7 @@ use crate::cli::args::RemoteArgs;
 use crate::cli::complete;
 use crate::cli::render::{self, visible};
 use crate::cli::table::{Column, cut, less, table, whole};
-use crate::control::model::{ProfileStatus, RoleBody, TargetStatus};
+use crate::control::model::{CopyBody, ProfileStatus, RoleBody, TargetStatus};
 use crate::model::names::TargetName;
 
 /// Target.
@@ -56,6 +56,9 @@ fn told(status: &TargetStatus, now: Timestamp) -> String {
         text,
         "\n\nSince the gate's start: {made} created, {retired} dropped, {left} could not be dropped yet."
     );
+    if !status.copies.is_empty() || status.copies_made > 0 {
+        text.push_str(&copies(status));
+    }
     if *intruders > 0 {
         let _ = write!(
             text,
@@ -69,6 +72,20 @@ fn told(status: &TargetStatus, now: Timestamp) -> String {
         );
     }
     text
+}
+
+fn copies(status: &TargetStatus) -> String {
+    let size = |bytes: u64| format!(", {} MiB", bytes.div_ceil(1 << 20));
+    let copy = |copy: &CopyBody| {
+        let size = copy.bytes.map(size).unwrap_or_default();
+        format!("\n  {} (grant {}{size})", visible(&copy.database), copy.grant)
+    };
+    let (made, dropped) = (status.copies_made, status.copies_dropped);
+    format!(
+        "\nDatabases of grants: {} now; {made} made and {dropped} dropped since the gate's start.{}",
+        status.copies.len(),
+        render::joined(status.copies.iter().map(copy), "")
+    )
 }
 
 fn of_profile(status: &ProfileStatus, target: &TargetName) -> String {

@@ -70,6 +70,7 @@ fn args(fields: &FormFields) -> Result<RequestArgs, FormError> {
         ticket: fields.owned("ticket"),
         max_sessions: fields.parsed("sessions")?,
         break_glass: fields.checked("break_glass"),
+        alone: false,
         key: fields.owned("key"),
     })
 }

@@ -85,6 +85,15 @@ pub struct TargetStatus {
     pub intruders: u64,
     /// Number of roles there that belong to grants of another gate or of another target.
     pub elsewhere: u64,
+    /// Existing databases of this gate's grants at the server, each a copy of a template.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub copies: Vec<CopyBody>,
+    /// Number of these databases made since the gate's start.
+    #[serde(default)]
+    pub copies_made: u64,
+    /// Number of these databases dropped since the gate's start.
+    #[serde(default)]
+    pub copies_dropped: u64,
     /// Status of its database at the gate's last check, by profile.
     #[serde(default)]
     pub profiles: Vec<ProfileStatus>,
@@ -105,6 +114,18 @@ pub struct ProfileStatus {
     pub first: Vec<String>,
     /// Reason that the differences could not be determined.
     pub problem: Option<String>,
+}
+
+/// Database of a grant, a copy of a template, as found on the target's server.
+#[skip_serializing_none]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CopyBody {
+    /// Name of the database on the server.
+    pub database: String,
+    /// Grant that the database belongs to.
+    pub grant: GrantId,
+    /// Size in bytes, if the gate's account can see it.
+    pub bytes: Option<u64>,
 }
 
 /// Role of a grant, as found on the target's server.
@@ -142,6 +163,9 @@ impl TargetStatus {
             left: 0,
             intruders: 0,
             elsewhere: 0,
+            copies: Vec::new(),
+            copies_made: 0,
+            copies_dropped: 0,
             profiles: Vec::new(),
         }
     }
@@ -168,6 +192,21 @@ pub struct NewRequestBody {
     /// Immediate access without approval, to be reviewed afterwards.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub break_glass: bool,
+    /// For an exclusive profile: a grant of its own that waits in line, where otherwise a live grant would be joined.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub alone: bool,
+}
+
+/// Wait in line with a grant: `POST /v1/grants/{id}/line`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LineBody {
+    /// Number of seconds that the answer may wait for the turn of the grant; 0 if absent.
+    #[serde(default)]
+    pub wait_seconds: u64,
+    /// True to let the answer wait also while the grant uses its target exclusively, which keeps that use.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep: bool,
 }
 
 /// Answer of `POST /v1/access`; exactly one of the two fields is set.

@@ -78,6 +78,7 @@ fn remedy(change: &ChangeError) -> &'static str {
         ChangeError::Deadline(_) => "for longer than that, ask for a new grant when this one has ended",
         ChangeError::TooLong => "ask for less, and for a new grant when this one has ended",
         ChangeError::TooShort => "`tidegate grant revoke` ends it at once",
+        ChangeError::NotLater => "connect now; when it has lapsed, ask for a new grant",
         ChangeError::NotShorter => "name less time than is left: `tidegate grant show` tells when it ends",
     }
 }

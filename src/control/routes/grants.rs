@@ -2,18 +2,20 @@
 
 use std::time::Duration;
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::Path;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 
 use super::{JsonAnswer, TakenAway, body, named, query, taken};
 use crate::access::AccessError;
 use crate::control::authenticate::Call;
 use crate::control::logins::connection_string;
+use crate::control::long_poll::LongPollLimiter;
 use crate::control::model::{
-    EmptyBody, ExtendBody, GrantLoginBody, GrantView, Grants, GrantsQuery, Issued, NewGrantBody, ReasonBody, ShortenBody,
+    EmptyBody, ExtendBody, GrantLoginBody, GrantView, Grants, GrantsQuery, Issued, LineBody, MAX_WAIT_SECONDS, NewGrantBody,
+    ReasonBody, ShortenBody,
 };
 use crate::control::problem::ApiError;
 use crate::model::grant::{DEFAULT_ACTIVATE_WITHIN, DEFAULT_SESSIONS, GrantChange, Terms};
@@ -61,6 +63,33 @@ pub(in crate::control) async fn show(Call { gate, caller }: Call, Path(id): Path
 pub(in crate::control) async fn login(call: Call, Path(id): Path<String>, bytes: Bytes) -> JsonAnswer<GrantLoginBody> {
     let EmptyBody {} = body(&bytes)?;
     Ok(Json(call.grant_login(&named(&id)?).await?))
+}
+
+#[utoipa::path(post, path = "/v1/grants/{id}/line", tag = "grants", summary = "Waits in line with a grant of the caller, until it may use its target", params(("id" = String, Path, description = "The grant")), request_body = LineBody, responses((status = 200, description = "The grant, with its place in line while it waits", body = GrantView)))]
+pub(in crate::control) async fn line(
+    Call { gate, caller }: Call,
+    Extension(mut limiter): Extension<LongPollLimiter>,
+    Path(id): Path<String>,
+    bytes: Bytes,
+) -> JsonAnswer<GrantView> {
+    let LineBody { wait_seconds, keep } = body(&bytes)?;
+    let wait = Duration::from_secs(wait_seconds.min(MAX_WAIT_SECONDS));
+    let _place = limiter.waiters.enter(&caller)?;
+    let standing = gate.service.standing(&caller);
+    let stopped = async {
+        tokio::select! {
+            () = limiter.stopped() => {}
+            () = standing.over() => {}
+        }
+    };
+    let view = gate
+        .service
+        .line_of_own(caller.person()?, &named(&id)?, (wait, keep), stopped)
+        .await?;
+    if !gate.service.is_as_before(&caller) {
+        return Err(ApiError::Unauthorized);
+    }
+    Ok(Json(view))
 }
 
 #[utoipa::path(post, path = "/v1/grants/{id}/extend", tag = "grants", summary = "Extends the window of a grant", params(("id" = String, Path, description = "The grant")), request_body = ExtendBody, responses((status = 200, description = "The grant", body = GrantView)))]

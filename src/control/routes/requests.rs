@@ -70,6 +70,7 @@ pub(super) fn wanted(body: NewRequestBody, key: Option<String>) -> RequestArgs {
         ticket: body.ticket,
         max_sessions: body.max_sessions,
         break_glass: body.break_glass,
+        alone: body.alone,
         key,
     }
 }

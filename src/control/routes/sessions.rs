@@ -15,7 +15,8 @@ use crate::gate::session::SessionView;
 pub(in crate::control) async fn list(call: Call, uri: Uri) -> JsonAnswer<Sessions> {
     let wanted: SessionsQuery = query(&uri)?;
     let sessions = call.sessions(&wanted).await;
-    Ok(Json(Sessions { sessions }))
+    let lines = call.lines(&wanted);
+    Ok(Json(Sessions { sessions, lines }))
 }
 
 #[utoipa::path(post, path = "/v1/sessions/{id}/kill", tag = "sessions", summary = "Ends a session immediately", params(("id" = String, Path, description = "The session")), request_body = ReasonBody, responses((status = 200, description = "The session before its end", body = SessionView), (status = 202, description = "In effect; `effect` shows what is not stored or recorded yet", body = SessionView)))]

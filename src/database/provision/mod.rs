@@ -26,8 +26,8 @@ use crate::database::upstream::Target;
 use crate::ledger::OpenSession;
 use crate::model::ids::SessionId;
 pub use roles::{
-    FoundRole, GrantRoles, ReconcileResult, RoleCounts, RoleError, RoleFault, RoleProfile, TargetFinding, inspect_roles,
-    inspect_shared,
+    CopyCounts, CopyProgress, FoundCopy, FoundRole, GrantRoles, ReconcileResult, RoleCounts, RoleError, RoleFault, RoleProfile,
+    TargetFinding, inspect_roles, inspect_shared, inspect_templates,
 };
 use terminator::{BackendKind, CROWD_ORDERS, TerminateOrder, TerminatorTask, UnansweredOrder};
 

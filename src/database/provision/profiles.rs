@@ -97,6 +97,8 @@ pub struct ProfileDefinitions {
     pub account: String,
     /// Profiles, the narrowest first.
     pub profiles: Vec<ProfileDefinition>,
+    /// Other profiles of the target, whose rights are in another database.
+    pub elsewhere: Vec<ProfileName>,
 }
 
 impl ProfileDefinitions {
@@ -401,7 +403,9 @@ async fn left(client: &Client, definitions: &ProfileDefinitions) -> Result<Vec<S
         let Ok(RoleMarker::Profile { target, profile }) = comment.parse() else {
             continue;
         };
-        if target == definitions.target && definitions.profiles.iter().all(|there| there.name != profile) {
+        let is_defined =
+            definitions.profiles.iter().any(|there| there.name == profile) || definitions.elsewhere.contains(&profile);
+        if target == definitions.target && !is_defined {
             let role = quoted(role);
             left.push(format!(
                 "{role} has the rights of {profile}, which {target} does not define; dropping it drops what its sessions created, unless that has another owner (functions and views run with that owner's rights); if no other gate uses it: DROP SCHEMA IF EXISTS {role} CASCADE; DROP OWNED BY {role}; DROP ROLE {role}"

@@ -6,11 +6,13 @@
 //! names this gate and this target are ever changed; and the role of an ended grant is retried until it is gone.
 
 mod connection;
+mod copies;
 mod create;
 mod inspect;
 mod lifecycle;
 mod owned_objects;
 mod reconcile;
+mod setting;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,6 +27,7 @@ use crate::audit::event::{Event, RoleChangeKind, RoleChanged};
 use crate::audit::{AuditError, Journal};
 use crate::base::clock::Clock;
 use crate::base::error_chain::display_chain;
+use crate::database::copy::CopySource;
 use crate::database::rights::{RoleMarker, RoleName, grant_role};
 use crate::database::upstream::{Target, TargetAccount};
 use crate::model::ending::{Ending, TargetRefusal};
@@ -33,10 +36,12 @@ use crate::model::ids::{GrantId, LogId};
 use crate::model::names::ProfileName;
 
 pub use connection::RoleFault;
-pub use inspect::{TargetFinding, inspect_roles, inspect_shared};
+pub use copies::{CopyCounts, CopyProgress, FoundCopy};
+pub use inspect::{TargetFinding, inspect_roles, inspect_shared, inspect_templates};
 pub use reconcile::{FoundRole, ReconcileResult};
 
 use connection::RoleConnection;
+use copies::{CopyError, CopyState};
 
 /// `read_only_sql_transaction`.
 const READ_ONLY: &str = "25006";
@@ -52,6 +57,8 @@ pub struct RoleProfile {
     pub settings: Vec<(String, String)>,
     /// Schema of its views with masks, if it has any: it precedes the rest of its sessions' `search_path`.
     pub views: Option<RoleName>,
+    /// Template of the databases of its grants; `None`: its sessions are in the target's.
+    pub copy: Option<CopySource>,
     /// True if its sessions create permanent objects. These belong to the profile, so sessions start in the profile's role; other
     /// sessions keep their grant's role.
     pub creates: bool,
@@ -79,6 +86,9 @@ struct GrantRolesInner {
     /// Backends without a session, with the time each was first seen.
     strangers: Mutex<HashMap<i32, Instant>>,
     counts: Mutex<RoleCounts>,
+    /// Databases of grants.
+    copies: Mutex<HashMap<GrantId, CopyState>>,
+    copy_counts: Mutex<CopyCounts>,
 }
 
 /// Parts that a reload replaces.
@@ -149,6 +159,9 @@ pub enum RoleError {
     /// The server cannot be reached, or refused.
     #[error(transparent)]
     Fault(#[from] RoleFault),
+    /// The grant's own database could not be made.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
     /// The operating system's random generator failed, or a worker thread did.
     #[error("an internal step failed: {0}")]
     Internal(&'static str),
@@ -169,17 +182,8 @@ impl RoleError {
     pub fn ending(&self, grant: &Grant, now: Timestamp) -> Ending {
         let target = grant.target().clone();
         match self {
-            Self::Over => {
-                let id = grant.id().clone();
-                match grant.status(now) {
-                    GrantState::Revoked { at } if grant.given_back() => Ending::LoginExpired { grant: id, until: at },
-                    GrantState::Revoked { at } => Ending::LoginRevoked { grant: id, at },
-                    _ => Ending::LoginExpired {
-                        grant: id,
-                        until: grant.until().unwrap_or(now),
-                    },
-                }
-            }
+            Self::Over => over(grant, now),
+            Self::Copy(error) => error.ending(target).unwrap_or_else(|| over(grant, now)),
             Self::NoProfile { asked, known } => Ending::NoSuchProfile {
                 target,
                 asked: asked.clone(),
@@ -195,6 +199,19 @@ impl RoleError {
                 read_only: matches!(self, Self::Fault(fault) if fault.code() == READ_ONLY),
             },
         }
+    }
+}
+
+/// Returns the ending of a session whose grant has ended meanwhile.
+fn over(grant: &Grant, now: Timestamp) -> Ending {
+    let id = grant.id().clone();
+    match grant.status(now) {
+        GrantState::Revoked { at } if grant.given_back() => Ending::LoginExpired { grant: id, until: at },
+        GrantState::Revoked { at } => Ending::LoginRevoked { grant: id, at },
+        _ => Ending::LoginExpired {
+            grant: id,
+            until: grant.until().unwrap_or(now),
+        },
     }
 }
 
@@ -215,6 +232,8 @@ impl GrantRoles {
             slots: Mutex::default(),
             strangers: Mutex::default(),
             counts: Mutex::default(),
+            copies: Mutex::default(),
+            copy_counts: Mutex::default(),
         }))
     }
 
@@ -267,11 +286,14 @@ impl GrantRoles {
         }
     }
 
-    /// Drops all roles of this run, for an orderly stop. They are created anew when their grants are used again.
+    /// Drops all roles of this run, for an orderly stop. They are created anew when their grants are used again. The role of a grant
+    /// with a database of its own only loses its login: what a tester has there outlives the gate.
     pub async fn close(&self) {
         let slots: Vec<_> = self.0.slots.lock().values().cloned().collect();
-        let ends = slots.iter().map(|slot| self.end(slot, Some("the gate stops")));
-        futures_util::future::join_all(ends).await;
+        let (kept, dropped): (Vec<_>, Vec<_>) = slots.iter().partition(|slot| self.0.has_copy(&slot.grant));
+        let ends = dropped.into_iter().map(|slot| self.end(slot, Some("the gate stops")));
+        let shuts = kept.into_iter().map(|slot| self.0.lock_out(&slot.role, ""));
+        let _ = tokio::join!(futures_util::future::join_all(ends), futures_util::future::join_all(shuts));
     }
 
     /// Returns the counters.

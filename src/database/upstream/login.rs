@@ -2,7 +2,7 @@
 //!
 //! This module does not open connections and does not judge refusals.
 //!
-//! INVARIANT: user and database are the target's; only allowed methods are answered; once a SCRAM exchange has begun, a login
+//! INVARIANT: user and database are the target's, or the grant's own; only allowed methods are answered; once a SCRAM exchange has begun, a login
 //! succeeds only after the target's signature was verified; messages are read completely but only up to limits, and an
 //! unexpected message ends the login.
 
@@ -77,7 +77,8 @@ pub(super) fn startup_settings<'a>(
     wanted: &'a [(String, String)],
     liveness: &'a [(&'static str, String)],
 ) -> Vec<(&'a str, &'a str)> {
-    let mut settings = vec![("user", account.user.as_str()), ("database", target.database.as_str())];
+    let database = account.own_database().map_or(target.database.as_str(), AsRef::as_ref);
+    let mut settings = vec![("user", account.user.as_str()), ("database", database)];
     let role = account.grant.as_ref().and_then(|of| of.role.as_deref());
     let ours = |name: &str| {
         (role.is_some() && name.eq_ignore_ascii_case("role")) || liveness.iter().any(|(belt, _)| belt.eq_ignore_ascii_case(name))

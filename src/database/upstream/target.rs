@@ -51,6 +51,8 @@ pub struct Target {
     pub replication: bool,
     /// Maximum number of concurrent sessions.
     pub max_sessions: Option<u32>,
+    /// Maximum number of databases of grants, each a copy of a template.
+    pub max_copies: u32,
     /// Value of `application_name` that the target gets.
     pub application_name: ApplicationName,
     pub(super) liveness: LivenessSettings,
@@ -78,6 +80,7 @@ impl Target {
             check_interval: Duration::from_secs(1),
             replication: false,
             max_sessions: None,
+            max_copies: 20,
             application_name: ApplicationName::default(),
             liveness: LivenessSettings::default(),
             maintenance_told: AtomicBool::new(false),
@@ -165,6 +168,8 @@ pub struct GrantAccount {
     pub connections: u32,
     /// Schema that is put before the search path that a client asks for, as SQL text.
     pub path_front: Option<String>,
+    /// Database of its sessions, if it is not the target's: a copy that only this grant has.
+    pub database: Option<Arc<str>>,
 }
 
 impl TargetAccount {
@@ -186,6 +191,12 @@ impl TargetAccount {
             Some(front) => format!("{front}, {asked}"),
             None => asked.to_owned(),
         }
+    }
+
+    /// Returns the grant's own database, if its sessions are in one.
+    #[must_use]
+    pub fn own_database(&self) -> Option<&Arc<str>> {
+        self.grant.as_ref()?.database.as_ref()
     }
 
     /// Returns true if a session with this permit may use the account.

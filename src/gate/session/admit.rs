@@ -12,6 +12,7 @@ use rustls::ProtocolVersion;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::arrive::{AuthorizedClient, GrantPass};
+use super::copying::PendingClient;
 use super::limits::ArrivalNote;
 use super::refusal::{RefusalReason, RefusedLogin};
 use super::registry::ArrivingLogin;
@@ -73,6 +74,8 @@ pub(super) struct OpenedTarget {
     pub(super) backend: BackendKey,
     /// Role that it is logged in as.
     pub(super) role: Option<Arc<str>>,
+    /// Grant's own database, if the session is in one.
+    pub(super) copy: Option<Arc<str>>,
 }
 
 /// Admits a client and connects it, or returns the refusal.
@@ -89,13 +92,19 @@ pub(super) async fn admit(
         mut record,
     } = arrival;
     let Authenticated {
-        transport,
+        mut transport,
         client,
         startup,
         failed_before,
         ..
     } = client;
-    let (opened, origin) = match open(&startup, &pass, &mut record, rules, shared).await {
+    let mut welcomed = pass.welcomed;
+    let pending = PendingClient {
+        transport: &mut transport,
+        welcomed: &mut welcomed,
+        repeat: rules.session.waiting.repeat,
+    };
+    let (opened, origin) = match open(&startup, &pass, &mut record, pending, rules, shared).await {
         Ok(opened) => opened,
         Err(denied) => {
             return Err(RefusedLogin {
@@ -118,6 +127,7 @@ pub(super) async fn admit(
         groups: origin.groups.iter().map(ToString::to_string).collect(),
         run: pass.run.or(origin.run),
         masked_tables: masked_tables(&opened),
+        copy: opened.copy.as_deref().map(str::to_owned),
     };
     if let Err(ending) = put_on_record(&started, since, shared).await {
         return Err(RefusedLogin {
@@ -129,7 +139,7 @@ pub(super) async fn admit(
     }
     Ok(AdmittedConnection {
         _arriving: arriving,
-        welcomed: pass.welcomed,
+        welcomed,
         welcome: pass.welcome,
         transport,
         client,
@@ -148,6 +158,7 @@ async fn open(
     startup: &StartupMessage,
     pass: &GrantPass,
     record: &mut ConnectionRefused,
+    pending: PendingClient<'_>,
     rules: &SessionRules,
     shared: &SharedState,
 ) -> Result<(OpenedTarget, Attribution), RefusalReason> {
@@ -178,7 +189,8 @@ async fn open(
         limit: target_state.limit,
     };
     let place = Arc::clone(&target_state.places).try_acquire_owned().map_err(full)?;
-    let (connected, role) = connect(target_state, &admission, &parameters, shared).await?;
+    let login = connect(target_state, &admission, &parameters, pending, shared).await?;
+    let TargetLogin { connected, role, copy } = login;
     let Some(backend) = connected.backend.clone() else {
         // A backend without a known process id cannot be ended on time.
         let detail = Some("the target gave no BackendKeyData".to_owned());
@@ -202,6 +214,7 @@ async fn open(
         connected,
         backend,
         role,
+        copy,
     };
     Ok((opened, attribution))
 }
@@ -221,31 +234,53 @@ async fn wait_for_leftovers(id: &GrantId, rules: &SessionRules, shared: &SharedS
     }
 }
 
+/// Login at a target.
+struct TargetLogin {
+    connected: Connected,
+    role: Option<Arc<str>>,
+    copy: Option<Arc<str>>,
+}
+
 /// Connects to the target: as the grant's role if grants have roles there, and in no other way.
 async fn connect(
     target_state: &TargetState,
     admission: &AdmittedSession,
     parameters: &StartupParameters,
+    mut pending: PendingClient<'_>,
     shared: &SharedState,
-) -> Result<(Connected, Option<Arc<str>>), RefusalReason> {
+) -> Result<TargetLogin, RefusalReason> {
     let (target, permit) = (&target_state.target, &admission.permit);
     let Some(roles) = &target_state.roles else {
         let connected = upstream::connect(permit, target, &target.account, parameters).await;
         let connected = connected.map_err(|error| not_connected(error, &target.name))?;
         // The name is copied, because a reload may change the target's account while this session lives.
-        return Ok((connected, Some(target.account.user.as_str().into())));
+        return Ok(TargetLogin {
+            connected,
+            role: Some(target.account.user.as_str().into()),
+            copy: None,
+        });
     };
     let mut pauses = FULL_RETRY_DELAYS.into_iter();
     let mut fresh = false;
     loop {
-        let account = account(roles, admission, shared).await?;
+        let account = account(roles, admission, &mut pending, shared).await?;
         let error = match upstream::connect(permit, target, &account, parameters).await {
-            Ok(connected) => return Ok((connected, Some(account.user.as_str().into()))),
+            Ok(connected) => {
+                return Ok(TargetLogin {
+                    connected,
+                    role: Some(account.user.as_str().into()),
+                    copy: account.own_database().cloned(),
+                });
+            }
             Err(error) => error,
         };
         match (error.code(), account.grant.as_ref().map(|of| of.connections)) {
             // invalid_password, invalid_authorization_specification: the role was dropped or has another password.
             (Some("28P01" | "28000"), _) if !std::mem::replace(&mut fresh, true) => {
+                roles.distrust(permit.grant(), &account).await;
+            }
+            // invalid_catalog_name: the grant's own database was dropped.
+            (Some("3D000"), _) if account.own_database().is_some() && !std::mem::replace(&mut fresh, true) => {
                 roles.distrust(permit.grant(), &account).await;
             }
             // too_many_connections: the backends of sessions that have just ended may still exist.
@@ -262,10 +297,11 @@ async fn connect(
     }
 }
 
-/// Returns the account of the grant's role, which is created if necessary.
+/// Returns the account of the grant's role, which is created if necessary, with the grant's own database.
 async fn account(
     roles: &GrantRoles,
     admission: &AdmittedSession,
+    pending: &mut PendingClient<'_>,
     shared: &SharedState,
 ) -> Result<Arc<TargetAccount>, RefusalReason> {
     let denied = |error: RoleError| {
@@ -276,7 +312,9 @@ async fn account(
             ..error.ending(&grant, shared.clock.now()).into()
         }
     };
-    roles.account(admission.changes.clone()).await.map_err(denied)
+    let made = roles.account(admission.changes.clone());
+    let made = pending.wait_for(made, (roles, admission.permit.grant()), shared).await?;
+    made.map_err(denied)
 }
 
 /// Returns the settings of the startup packet that are forwarded to the target.

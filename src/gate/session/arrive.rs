@@ -5,6 +5,8 @@
 //!
 //! INVARIANT: an identity is known only by a token that was proved, and enters only under a grant of its own.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use super::destination::TargetNames;
@@ -49,6 +51,8 @@ pub(super) struct GrantPass {
     pub(super) run: Option<String>,
     /// Client's own setting for the notice at login.
     pub(super) welcome: Option<bool>,
+    /// Maximum time that the client waits, if it has said so.
+    pub(super) wait: Option<Duration>,
     /// Note on the origin of the grant.
     pub(super) note: Option<ArrivalNote>,
     /// Time at which the token expires that proved the identity, if it does.
@@ -167,6 +171,7 @@ async fn own(client: &mut Authenticated, rules: &SessionRules, shared: &SharedSt
         welcomed: false,
         run: options.run,
         welcome: options.welcome,
+        wait: options.wait,
         note: None,
         token_until: None,
     })
@@ -193,6 +198,7 @@ async fn of_visitor(
         welcomed,
         run: options.run.clone(),
         welcome: options.welcome,
+        wait: options.wait,
         note,
         token_until: principal.token_until(),
     };

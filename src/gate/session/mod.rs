@@ -11,12 +11,14 @@ mod admit;
 mod arrive;
 mod buffer;
 mod cancel;
+mod copying;
 mod destination;
 mod end;
 mod extended_query;
 mod filter;
 mod lexer_settings;
 mod limits;
+mod line;
 mod masked;
 mod pace;
 mod recorder;
@@ -111,7 +113,7 @@ pub struct SharedState {
     pub refusals: RefusalLog,
     /// Use cases of requests and grants.
     pub service: AccessService,
-    /// Logins that wait for approval.
+    /// Logins that wait, for an approval or in line.
     pub waiters: Arc<ApprovalWaiters>,
     /// Running sessions.
     pub registry: Arc<SessionRegistry>,
@@ -213,7 +215,14 @@ async fn begin(accepted: AcceptedConnection, shared: &SharedState) -> Option<Box
             return None;
         }
     };
-    // Taken only here, because a login that waits for approval takes no slot.
+    let (arrival, using) = match line::wait(arrival, &rules, shared).await {
+        Ok(arrival) => arrival,
+        Err(refusal) => {
+            refusal.settle(shared).await;
+            return None;
+        }
+    };
+    // Taken only here, because a login that waits takes no slot.
     let Ok(connection) = connections.try_acquire_owned() else {
         arrive::no_place(arrival, limit).settle(shared).await;
         return None;
@@ -221,7 +230,7 @@ async fn begin(accepted: AcceptedConnection, shared: &SharedState) -> Option<Box
     // The current rules are read again, because the login may have waited through a reload.
     let rules = shared.rules.borrow().clone();
     match admit::admit(arrival, &rules, shared).await {
-        Ok(admitted) => Some(start::start(admitted, connection, rules, shared)),
+        Ok(admitted) => Some(start::start(admitted, (connection, using), rules, shared)),
         Err(refusal) => {
             refusal.settle(shared).await;
             None

@@ -17,6 +17,7 @@ use super::recorder::StatementRecorder;
 use super::registry::{RegistryEntry, SessionCommand, SessionHandle, SessionOrders, SessionProgress};
 use super::relay::{ClientToTarget, Relay, TargetToClient};
 use super::{RecordLimits, SharedState, random};
+use crate::access::TargetUse;
 use crate::access::quota::{Quota, RECORD_BYTES};
 use crate::access::strangers::FailedLogins;
 use crate::audit::event::Who;
@@ -44,6 +45,8 @@ pub(super) struct StartedSession {
     pub(super) since: Moment,
     /// Slots under its grant and on the target, free again when dropped.
     pub(super) places: (SessionPermit, OwnedSemaphorePermit),
+    /// Use of the target under its grant: held until the backend is gone and the end is on record.
+    pub(super) using: TargetUse,
     /// Slot among the connections: held until the client's connection is closed.
     pub(super) connection: OwnedSemaphorePermit,
 }
@@ -52,7 +55,7 @@ pub(super) struct StartedSession {
 #[expect(clippy::too_many_lines, reason = "what a session is made of, in one place")]
 pub(super) fn start(
     connection: AdmittedConnection,
-    gate: OwnedSemaphorePermit,
+    (gate, using): (OwnedSemaphorePermit, TargetUse),
     rules: Arc<SessionRules>,
     shared: &SharedState,
 ) -> Box<StartedSession> {
@@ -127,6 +130,7 @@ pub(super) fn start(
         rules,
         since,
         places: (slot, opened.place),
+        using,
         connection: gate,
     })
 }

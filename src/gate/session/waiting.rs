@@ -3,6 +3,8 @@
 //! This module approves nothing and makes no request. If a client disconnects, its request stays pending: a later login for the
 //! same access finds it, approved or not.
 //!
+//! [`super::line`] waits in the same way for the turn of a grant.
+//!
 //! INVARIANT: a waiting login has no target, no buffer and no slot among handshakes or connections, only a permit to wait; these
 //! permits are limited, in total and per identity, and returned when dropped.
 
@@ -43,18 +45,26 @@ pub struct WaitSettings {
     pub of_one: u32,
 }
 
-/// Logins that wait for approval.
+/// Logins that wait, for an approval or in line.
 #[derive(Debug, Default)]
 pub struct ApprovalWaiters {
     permits: IdentityLimiter,
     closed: watch::Sender<bool>,
 }
 
-/// Permit of a login to wait for approval. Dropping it returns it.
+/// Permit of a login to wait. Dropping it returns it.
 #[derive(Debug)]
 pub(super) struct ApprovalWaiter {
     _permit: IdentityPermit,
     closed: watch::Receiver<bool>,
+}
+
+impl ApprovalWaiter {
+    /// Waits until no login may wait any more.
+    pub(super) async fn closed(&self) {
+        // The sender lives as long as the gate.
+        let _ = self.closed.clone().wait_for(|closed| *closed).await;
+    }
 }
 
 impl ApprovalWaiters {
@@ -117,7 +127,6 @@ impl ApprovalWait {
         waiter: &ApprovalWaiter,
         clock: &Clock,
     ) -> Result<GrantId, Ending> {
-        let mut closed = waiter.closed.clone();
         let began = clock.moment().instant;
         let enough = began.checked_add(self.limit).unwrap_or(began);
         let mut next = began.checked_add(self.repeat).unwrap_or(enough);
@@ -133,7 +142,7 @@ impl ApprovalWait {
             }
             let woken = tokio::select! {
                 biased;
-                _ = closed.wait_for(|closed| *closed) => return Err(Ending::Draining),
+                () = waiter.closed() => return Err(Ending::Draining),
                 woken = self.woken(enough, next) => woken?,
                 () = clock.sleep_until(request.expires_at) => return Err(lapsed(&request)),
                 ending = left(client) => return Err(ending),
@@ -259,7 +268,8 @@ fn lapsed(request: &Request) -> Ending {
     }
 }
 
-async fn tell(client: &mut (impl AsyncWrite + Unpin), out: &mut BytesMut) -> Result<(), Ending> {
+/// Sends a waiting client what is to be sent.
+pub(super) async fn tell(client: &mut (impl AsyncWrite + Unpin), out: &mut BytesMut) -> Result<(), Ending> {
     if out.is_empty() {
         return Ok(());
     }
@@ -276,13 +286,13 @@ async fn tell(client: &mut (impl AsyncWrite + Unpin), out: &mut BytesMut) -> Res
 }
 
 /// Waits until the client disconnects or sends anything: before ReadyForQuery it may only send Terminate.
-async fn left(client: &mut (impl AsyncRead + Unpin)) -> Ending {
+pub(super) async fn left(client: &mut (impl AsyncRead + Unpin)) -> Ending {
     let mut byte = [0];
     match client.read(&mut byte).await {
         Ok(0) | Err(_) => Ending::Disconnected,
         Ok(_) if byte == [TERMINATE_TAG] => Ending::Quit,
         Ok(_) => Ending::Malformed {
-            what: "a message while the login waits for approval",
+            what: "a message while the login waits",
         },
     }
 }

@@ -18,10 +18,11 @@ use super::registry::{SessionCommand, SessionHandle, SessionOrders};
 use super::relay::{Relay, RelayStop};
 use super::start::StartedSession;
 use super::{SharedState, micros};
+use crate::access::TargetUse;
 use crate::audit::event::{BackendGone, Event as Recorded, SessionEnded};
 use crate::audit::{AuditError, RecordBatch};
 use crate::base::error_chain::display_chain;
-use crate::database::provision::GoneLater;
+use crate::database::provision::{BackendGoneness, GoneLater};
 use crate::model::ending::{Ending, Fate};
 use crate::model::grant::Grant;
 
@@ -40,6 +41,7 @@ async fn finish(started: StartedSession, ending: Ending, shared: &Arc<SharedStat
         relay,
         entry,
         places,
+        mut using,
         rules,
         since,
         connection: _until_closed,
@@ -50,11 +52,14 @@ async fn finish(started: StartedSession, ending: Ending, shared: &Arc<SharedStat
     let live = Arc::clone(entry.live());
     // The cancel key is invalid from here on. The entry itself is held until the end, because a shutdown waits for it.
     entry.leave();
-    let mut ended = end::end(relay, &ending, rules.session.end_grace).await;
+    let ended = end::end(relay, &ending, rules.session.end_grace).await;
     drop(places);
-    put_on_record(&live, &ending, &mut ended, (since.instant, ordered), shared).await;
-    let closing = ended.closing;
-    if let Some(closing) = closing {
+    if ending == Ending::Quit {
+        using.left_in_order();
+    }
+    put_on_record(&live, &ending, &ended, (since.instant, ordered), shared).await;
+    confirm_later(ended.gone, Some(using), (&live, ordered), shared);
+    if let Some(closing) = ended.closing {
         // It has its own time limit; a failure needs no report.
         let _ = closing.await;
     }
@@ -64,7 +69,7 @@ async fn finish(started: StartedSession, ending: Ending, shared: &Arc<SharedStat
 /// Ends a session that has panicked: its client's connection is closed by then, so its backend and its record remain.
 pub(super) async fn broke_off(live: &Arc<SessionHandle>, shared: &Arc<SharedState>) {
     let noticed = shared.clock.moment().instant;
-    let mut ended = SessionEnd {
+    let ended = SessionEnd {
         fate: Fate::Unknown,
         totals: SessionTotals::default(),
         last_word: None,
@@ -72,7 +77,8 @@ pub(super) async fn broke_off(live: &Arc<SessionHandle>, shared: &Arc<SharedStat
         gone: Some(live.end_backend().await),
         closing: None,
     };
-    put_on_record(live, &Ending::GateFault, &mut ended, (live.backend.opened, noticed), shared).await;
+    put_on_record(live, &Ending::GateFault, &ended, (live.backend.opened, noticed), shared).await;
+    confirm_later(ended.gone, None, (live, noticed), shared);
 }
 
 /// Runs the relay until there is a reason to end. Limits take precedence over the target, the target over the client.
@@ -265,11 +271,11 @@ fn detail(ending: &Ending, last: Option<&TargetLastWord>) -> Option<String> {
     }
 }
 
-/// Records the end, and later that of a backend that could not be confirmed by then.
+/// Records the end.
 async fn put_on_record(
-    live: &Arc<SessionHandle>,
+    live: &SessionHandle,
     ending: &Ending,
-    ended: &mut SessionEnd,
+    ended: &SessionEnd,
     (since, ordered): (Instant, Instant),
     shared: &Arc<SharedState>,
 ) {
@@ -304,13 +310,28 @@ async fn put_on_record(
     if kept && confirmed != Some(false) {
         close(live, shared).await;
     }
-    if let Some(later) = ended.gone.as_mut().and_then(|gone| gone.later.take()) {
-        tokio::spawn(gone_late(later, Arc::clone(live), ordered, Arc::clone(shared)));
+}
+
+/// Waits in the background for a backend that could not be confirmed at the end of its session. The use of the target goes on until
+/// it is gone.
+fn confirm_later(
+    gone: Option<BackendGoneness>,
+    using: Option<TargetUse>,
+    (live, ordered): (&Arc<SessionHandle>, Instant),
+    shared: &Arc<SharedState>,
+) {
+    if let Some(later) = gone.and_then(|gone| gone.later) {
+        tokio::spawn(gone_late((later, using), Arc::clone(live), ordered, Arc::clone(shared)));
     }
 }
 
-/// Records the end of a backend that could not be confirmed at the end of its session.
-async fn gone_late(later: GoneLater, live: Arc<SessionHandle>, ordered: Instant, shared: Arc<SharedState>) {
+/// Records the end of such a backend.
+async fn gone_late(
+    (later, _using): (GoneLater, Option<TargetUse>),
+    live: Arc<SessionHandle>,
+    ordered: Instant,
+    shared: Arc<SharedState>,
+) {
     let Some(at) = later.wait().await else { return };
     let record = BackendGone {
         who: (*live.who).clone(),

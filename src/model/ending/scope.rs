@@ -22,10 +22,16 @@ pub enum LimitScope {
     Target(TargetName),
     /// Sessions under one grant.
     Grant(GrantId),
-    /// Logins that wait for approval.
+    /// Logins that wait, for an approval or in line.
     Waiting,
-    /// Logins of one identity that wait for approval.
+    /// Logins of one identity that wait, for an approval or in line.
     WaitingOf(IdentityName),
+    /// Grants in line at one target.
+    Line(TargetName),
+    /// Grants of one identity in line at a target.
+    LineOf(IdentityName),
+    /// Databases of grants at one target, each a copy of a template.
+    Copies(TargetName),
     /// Requests of one identity within a minute.
     Requests {
         /// Identity that made the requests.
@@ -76,10 +82,28 @@ impl LimitScope {
                 .hint("close another session, or connect again when others have left"),
             Self::Grant(grant) => say(Kind::TooManySessionsOfGrant, format!("too many sessions under grant {grant}"))
                 .hint("close another session under it, or ask for a grant of more sessions"),
-            Self::Waiting => say(Kind::TooManyWaitingLogins, "too many logins wait for approval".to_owned())
-                .hint("connect again later; a request that is pending stays so"),
+            Self::Waiting => say(
+                Kind::TooManyWaitingLogins,
+                "too many logins wait for approval or in line".to_owned(),
+            )
+            .hint("connect again later; a request that is pending stays so"),
+            Self::Line(target) => {
+                let message = format!("too many grants wait in line for \"{target}\"");
+                say(Kind::TooManyGrantsInLine, message)
+                    .hint("connect again later; the gate's operator can raise limits.grants_in_line")
+            }
+            Self::LineOf(identity) => {
+                let message = format!("too many grants of {identity} wait in line");
+                say(Kind::TooManyGrantsInLineOfIdentity, message)
+                    .hint("release one that waits, or connect again when others have had their turn")
+            }
+            Self::Copies(target) => {
+                let message = format!("too many grants have a database of their own on \"{target}\"");
+                say(Kind::TooManyCopiesOfTarget, message)
+                    .hint("connect again when a grant with one has ended; the gate's operator can raise `copies` of the target")
+            }
             Self::WaitingOf(identity) => {
-                let message = format!("too many logins of {identity} wait for approval");
+                let message = format!("too many logins of {identity} wait for approval or in line");
                 say(Kind::TooManyWaitingLoginsOfIdentity, message).hint(
                     "close another login that waits, or connect again when it is settled; a request that is pending stays so",
                 )

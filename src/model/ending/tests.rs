@@ -42,6 +42,37 @@ fn readable() -> Vec<Ending> {
             asked: "x".to_owned(),
             known: vec![name("read-only")],
         },
+        Ending::TargetInUse {
+            target: target(),
+            place: LinePlace {
+                place: 2,
+                held_by: vec![crate::model::line::LineHolder {
+                    grant: grant(),
+                    identity: name("ben"),
+                    profile: None,
+                    until: Some(at),
+                }],
+            },
+            waited: Duration::from_secs(61),
+        },
+        Ending::TargetInUse {
+            target: target(),
+            place: LinePlace {
+                place: 1,
+                held_by: Vec::new(),
+            },
+            waited: Duration::ZERO,
+        },
+        Ending::TemplateInUse {
+            target: target(),
+            template: "shop_golden".to_owned(),
+            tried: Duration::from_secs(30),
+        },
+        Ending::CopyNotMade {
+            target: target(),
+            template: "shop_golden".to_owned(),
+            fault: CopyFault::Other,
+        },
         Ending::InvalidRequest { why: why() },
         Ending::AccessDenied {
             why: why(),

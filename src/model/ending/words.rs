@@ -7,13 +7,17 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::EndingKind as Kind;
-use super::{EndedBy, Ending, EndingText, HeldBack, IDENTITY_DISABLED, OptionsFault, ParameterRule, TokenForm};
+use super::{CopyFault, EndedBy, Ending, EndingText, HeldBack, IDENTITY_DISABLED, OptionsFault, ParameterRule, TokenForm};
 use crate::base::duration;
 use crate::base::visible::visible;
 use crate::model::ids::GrantId;
+use crate::model::line::LinePlace;
+use crate::model::names::TargetName;
 
 /// SQLSTATE of an unknown setting, as the server reports it.
 const UNDEFINED_OBJECT: &str = "42704";
+/// `object_in_use`.
+const IN_USE: &str = "55006";
 /// Extension that a holder is offered when the end is near.
 pub(crate) const OFFERED_EXTENSION: Duration = Duration::from_mins(30);
 /// Remedy of a revocation.
@@ -221,6 +225,18 @@ impl Ending {
                 say(Kind::IdentityDisabled, "28000", message).hint("ask the gate's operator")
             }
             Self::TooMany { scope, limit } => scope.entry(*limit),
+            Self::TargetInUse { target, place, waited } => target_in_use(target, place, *waited),
+            Self::TemplateInUse { target, template, tried } => {
+                let message = format!(
+                    "the template of database \"{target}\", \"{template}\", is in use, so no copy of it could be made for this grant"
+                );
+                // object_in_use, as the server reports it.
+                say(Kind::TemplateInUse, IN_USE, message).detail(format!("It was tried for {}.", span(*tried))).hint(format!(
+                    "close the connections to {template}, and connect again; the gate's operator can keep it free: \
+                     ALTER DATABASE \"{template}\" ALLOW_CONNECTIONS false"
+                ))
+            }
+            Self::CopyNotMade { target, template, fault } => copy_not_made(target, template, *fault),
             Self::TargetUnreachable { target } => {
                 say(Kind::TargetUnreachable, "08001", format!("database \"{target}\" cannot be reached"))
                     .hint("the gate is up, the database behind it is not: try again, then tell its operator")
@@ -371,6 +387,41 @@ fn options_unreadable(word: &str, fault: OptionsFault) -> EndingEntry {
         ),
     };
     say(Kind::OptionsUnreadable, "42601", message).hint(hint)
+}
+
+fn target_in_use(target: &TargetName, place: &LinePlace, waited: Duration) -> EndingEntry {
+    let holders = place.holders(clock_time);
+    let message = format!("database \"{target}\" is {holders}");
+    let detail = match place.place {
+        _ if waited.is_zero() => "One grant at a time works there under this profile.".to_owned(),
+        1 => format!("The login waited for {} and was next in line.", span(waited)),
+        number => format!("The login waited for {} and was number {number} in line.", span(waited)),
+    };
+    say(Kind::TargetInUse, IN_USE, message).detail(detail).hint(
+        "connect again when it is free; tidegate psql and tidegate exec wait as long as that takes, and keep their place in line",
+    )
+}
+
+fn copy_not_made(target: &TargetName, template: &str, fault: CopyFault) -> EndingEntry {
+    let message = format!("no copy of \"{template}\" could be made on \"{target}\", and this grant works in a copy only");
+    let (code, detail, hint) = match fault {
+        CopyFault::NoTemplate => (
+            "3D000",
+            "The template does not exist.",
+            "connect again when it has been made; if nobody is at it, tell the gate's operator",
+        ),
+        CopyFault::DiskFull => (
+            "53100",
+            "The disk of the database's server is full.",
+            "connect again when others have finished, whose copies are dropped then; tell the gate's operator",
+        ),
+        CopyFault::Other => (
+            "08006",
+            "What there was of it was dropped.",
+            "tell the gate's operator: the gate's log has the reason, and `tidegate check` says what the gate's account lacks",
+        ),
+    };
+    say(Kind::CopyNotMade, code, message).detail(detail).hint(hint)
 }
 
 fn not_authenticated(kind: Kind, user: &str, held: Option<HeldBack>) -> EndingEntry {

@@ -16,6 +16,9 @@ pub const MIN_WINDOW: Duration = Duration::from_secs(1);
 /// Maximum length of a window, extensions included: the gate is for short-lived grants.
 pub const MAX_WINDOW: Duration = Duration::from_hours(31 * 24);
 
+/// Age up to which a grant may wait in line for its target.
+pub const MAX_LINE_AGE: Duration = Duration::from_hours(24);
+
 /// Time that a grant waits for its first connect, if nothing else is said.
 pub const DEFAULT_ACTIVATE_WITHIN: Duration = Duration::from_hours(1);
 /// Number of simultaneous sessions, if nothing else is said: enough for a database tool with several windows or a small test
@@ -69,6 +72,8 @@ pub enum TermsError {
 pub enum GrantChange {
     /// Opens the window: the first connect, or an explicit activation.
     Activate,
+    /// Gives a grant that waits in line so much time from now for its first connect, where it has less.
+    Postpone(Duration),
     /// Moves the end of the window to a later time.
     Extend(Duration),
     /// Moves the end of the window to an earlier time; at the earliest to now, which ends the grant.
@@ -89,7 +94,7 @@ impl GrantChange {
     #[must_use]
     pub fn takes_away(&self) -> bool {
         match self {
-            Self::Activate | Self::Extend(_) => false,
+            Self::Activate | Self::Postpone(_) | Self::Extend(_) => false,
             Self::ShortenBy(_) | Self::ShortenTo(_) | Self::Revoke { .. } => true,
         }
     }
@@ -113,6 +118,9 @@ pub enum ChangeError {
     /// A window that is not open yet would become shorter than [`MIN_WINDOW`]; revoke the grant instead.
     #[error("a window is at least {MIN_WINDOW:?} long; revoke the grant instead")]
     TooShort,
+    /// The time limit for the first connect is as late as that already, or as late as it may be.
+    #[error("the grant has so much time for its first connect already")]
+    NotLater,
     /// The new end is not before the present one.
     #[error("the grant ends before that time")]
     NotShorter,
@@ -173,6 +181,7 @@ pub fn apply(grant: &Grant, change: &GrantChange, now: Timestamp) -> Result<Gran
             let until = no_later(later(now, grant.window), grant.deadline);
             Ok(with_window(grant, Window { from: now, until }))
         }
+        (_, GrantChange::Postpone(by)) => postpone(grant, *by, now),
         (_, GrantChange::Extend(by)) => resize(grant, grant.window.saturating_add(*by)),
         (_, GrantChange::ShortenBy(by)) => resize(grant, grant.window.saturating_sub(*by)),
         (_, GrantChange::ShortenTo(to)) => shorten_ready(grant, *to, now),
@@ -189,7 +198,7 @@ struct Window {
 fn change_active(grant: &Grant, change: &GrantChange, window: Window, now: Timestamp) -> Result<Grant, ChangeError> {
     let Window { from, until } = window;
     let until = match change {
-        GrantChange::Activate | GrantChange::Revoke { .. } => return Err(ChangeError::Active),
+        GrantChange::Activate | GrantChange::Postpone(_) | GrantChange::Revoke { .. } => return Err(ChangeError::Active),
         GrantChange::Extend(by) => {
             let wanted = later(until, *by);
             if wanted > later(from, MAX_WINDOW) {
@@ -224,6 +233,19 @@ fn resize(grant: &Grant, window: Duration) -> Result<Grant, ChangeError> {
         return Err(ChangeError::TooShort);
     }
     Ok(Grant { window, ..grant.clone() })
+}
+
+/// Moves the latest time of the first connect, but not beyond [`MAX_LINE_AGE`] after the grant was made, nor beyond its deadline.
+fn postpone(grant: &Grant, by: Duration, now: Timestamp) -> Result<Grant, ChangeError> {
+    let latest = no_later(later(grant.created_at, MAX_LINE_AGE), grant.deadline);
+    let to = later(now, by).min(latest);
+    if to <= grant.activate_by {
+        return Err(ChangeError::NotLater);
+    }
+    Ok(Grant {
+        activate_by: to,
+        ..grant.clone()
+    })
 }
 
 /// Shortens a window that is not open yet. It has no end to move, so the grant gets a deadline instead.

@@ -9,7 +9,8 @@ mod lifecycle;
 mod permit;
 
 pub use lifecycle::{
-    ChangeError, DEFAULT_ACTIVATE_WITHIN, DEFAULT_SESSIONS, GrantChange, MAX_WINDOW, MIN_WINDOW, Terms, TermsError, apply, create,
+    ChangeError, DEFAULT_ACTIVATE_WITHIN, DEFAULT_SESSIONS, GrantChange, MAX_LINE_AGE, MAX_WINDOW, MIN_WINDOW, Terms, TermsError,
+    apply, create,
 };
 pub use permit::{Permit, PermitError, PermitQuery, permit};
 

@@ -324,3 +324,37 @@ fn a_network_has_the_form_of_the_addresses_that_it_is_compared_with() {
         assert_eq!(network.to_string(), kept, "{written}");
     }
 }
+
+#[test]
+fn a_grant_in_line_does_not_lapse_for_a_day() {
+    let grant = made(terms());
+    let postponed = |grant: &Grant, by, now| apply(grant, &GrantChange::Postpone(Duration::from_secs(by)), at(now));
+    assert_eq!(
+        postponed(&grant, 600, 10).unwrap_err(),
+        ChangeError::NotLater,
+        "it has an hour"
+    );
+    let later = postponed(&grant, 600, 3500).unwrap();
+    assert_eq!(later.activate_by(), at(4100));
+    assert_eq!(
+        Grant {
+            activate_by: grant.activate_by,
+            ..later.clone()
+        },
+        grant,
+        "nothing else has changed"
+    );
+    let day = MAX_LINE_AGE.as_secs();
+    let last = Grant {
+        activate_by: at(day - 100),
+        ..grant.clone()
+    };
+    assert_eq!(postponed(&last, 600, day - 200).unwrap().activate_by(), at(day));
+    let bounded = made(Terms {
+        deadline: Some(at(3700)),
+        ..terms()
+    });
+    assert_eq!(postponed(&bounded, 600, 3590).unwrap().activate_by(), at(3700));
+    assert_eq!(postponed(&grant, 600, 3600).unwrap_err(), ChangeError::Ended("lapsed"));
+    assert_eq!(postponed(&active(terms()), 600, 20).unwrap_err(), ChangeError::Active);
+}

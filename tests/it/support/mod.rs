@@ -30,7 +30,7 @@ pub(crate) use clients::{Said, psql, suite, suite_in_clear};
 pub(crate) use disk::{ReadOnly, SmallDisk, Unkept};
 pub(crate) use frozen::Frozen;
 pub(crate) use numbers::{Numbers, WRITERS, proven};
-pub(crate) use people::{Answer, House, admin, api, api_with, id, policies, psql_as, psql_command, said, user};
+pub(crate) use people::{Answer, House, admin, api, api_at, api_with, id, policies, psql_as, psql_command, said, user};
 pub(crate) use pipeline::{Pipeline, Witness};
 pub(crate) use plug::Plug;
 pub(crate) use random::{Random, seed};

@@ -35,7 +35,22 @@ pub(crate) async fn api(gate: &TestGate, token: &str, method: &str, path: &str, 
 
 /// Calls the control API once with further header lines, each ended by CR LF.
 pub(crate) async fn api_with(gate: &TestGate, token: &str, method: &str, path: &str, body: &Value, headers: &str) -> Answer {
-    let socket = gate.folder().join("state/control.sock");
+    call(
+        &gate.folder().join("state/control.sock"),
+        token,
+        (method, path),
+        body,
+        headers,
+    )
+    .await
+}
+
+/// Calls the control API at a socket once.
+pub(crate) async fn api_at(socket: &Path, token: &str, method: &str, path: &str, body: &Value) -> Answer {
+    call(socket, token, (method, path), body, "").await
+}
+
+async fn call(socket: &Path, token: &str, (method, path): (&str, &str), body: &Value, headers: &str) -> Answer {
     let mut stream = UnixStream::connect(socket).await.expect("the control API");
     let body = if body.is_null() { String::new() } else { body.to_string() };
     let request = format!(

@@ -112,6 +112,7 @@ fn definitions(profiles: &[(&str, &Rights)]) -> ProfileDefinitions {
                 settings: Vec::new(),
             })
             .collect(),
+        elsewhere: Vec::new(),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Connection on which roles are managed: opened on demand, and reopened after a failure. It is in the maintenance database,
 //! because roles belong to the server.
 //!
-//! It does not know the statements run on it. INVARIANT: every statement has an answer within [`STEP_TIMEOUT`].
+//! It does not know the statements run on it. INVARIANT: every statement has an answer within a time limit, [`STEP_TIMEOUT`] unless
+//! it has another.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -194,10 +195,15 @@ impl OpenConnection {
 
     /// Runs statements as one string: one transaction, and one round trip (protocol: "Multiple Statements in a Simple Query").
     pub(super) async fn run(&self, sql: &str) -> Result<Vec<SimpleQueryRow>, RoleFault> {
-        let Ok(answer) = tokio::time::timeout(STEP_TIMEOUT, self.connection.client.simple_query(sql)).await else {
+        self.run_within(sql, STEP_TIMEOUT).await
+    }
+
+    /// Runs statements as [`OpenConnection::run`] does, with a time limit of their own.
+    pub(super) async fn run_within(&self, sql: &str, limit: Duration) -> Result<Vec<SimpleQueryRow>, RoleFault> {
+        let Ok(answer) = tokio::time::timeout(limit, self.connection.client.simple_query(sql)).await else {
             // A hanging connection is not used again.
             self.connection.abort();
-            return Err(ProvisionConnectError::Timeout(STEP_TIMEOUT).into());
+            return Err(ProvisionConnectError::Timeout(limit).into());
         };
         let row = |message| match message {
             SimpleQueryMessage::Row(row) => Some(row),

@@ -12,6 +12,8 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::copies::NewCopy;
+use super::setting::{behind, setting};
 use super::{GrantRoles, GrantRolesInner, RoleError, RoleFault, RoleProfile, RoleSlot, RoleState};
 use crate::audit::event::RoleChangeKind;
 use crate::base::backoff::Backoff;
@@ -72,7 +74,8 @@ impl GrantRoles {
         {
             return Err(error.clone());
         }
-        match self.0.make(&slot, &grant, &mut state).await {
+        // Boxed: a copy takes more memory than a role, and is rare.
+        match Box::pin(self.0.make(&slot, &grant, &mut state)).await {
             Ok(account) => {
                 state.account = Some(Arc::clone(&account));
                 state.failed = None;
@@ -81,8 +84,8 @@ impl GrantRoles {
             }
             Err(error) => {
                 state.failed = Some((self.0.clock.moment().instant, error.clone()));
-                if matches!(&error, RoleError::Fault(fault) if fault.unreachable()) {
-                    // The role may exist all the same, if only the answer was lost.
+                if matches!(&error, RoleError::Copy(_)) || matches!(&error, RoleError::Fault(fault) if fault.unreachable()) {
+                    // The role exists, or may exist all the same if only the answer was lost.
                     self.keep(&slot, Some(grant), &mut state);
                 }
                 if !state.kept {
@@ -98,10 +101,10 @@ impl GrantRolesInner {
     async fn make(
         &self,
         slot: &RoleSlot,
-        grant: &watch::Receiver<Arc<Grant>>,
+        changes: &watch::Receiver<Arc<Grant>>,
         state: &mut RoleState,
     ) -> Result<Arc<TargetAccount>, RoleError> {
-        let grant = grant.borrow().clone();
+        let grant = changes.borrow().clone();
         let GrantState::Active { until, .. } = grant.status(self.clock.now()) else {
             return Err(RoleError::Over);
         };
@@ -141,11 +144,25 @@ impl GrantRolesInner {
         }
         state.until = Some(until);
         self.counts.lock().made += 1;
+        let database = match &profile.copy {
+            None => None,
+            Some(source) => {
+                let (holder, grant) = (&holder, changes.clone());
+                let new = NewCopy {
+                    slot,
+                    holder,
+                    source,
+                    grant,
+                };
+                Some(self.make_copy(new).await?.into())
+            }
+        };
         let grant = GrantAccount {
             grant: slot.grant.clone(),
             role: profile.creates.then(|| holder.to_string()),
             connections: wanted.connections,
             path_front: profile.views.as_ref().map(RoleName::quoted),
+            database,
         };
         Ok(Arc::new(TargetAccount {
             user: slot.role.to_string(),
@@ -166,7 +183,9 @@ impl GrantRolesInner {
         if let Some((_, path)) = settings.iter_mut().find(is_path) {
             *path = behind(views, path);
         } else {
-            let asked = EFFECTIVE_PATH.replace("$database", &quoted_text(&target.database));
+            // A copy has the settings of its template.
+            let database = profile.copy.as_ref().map_or(&target.database, |copy| &copy.template);
+            let asked = EFFECTIVE_PATH.replace("$database", &quoted_text(database));
             let rows = self.making.run(target, &asked).await?;
             let path = rows.first().and_then(|row| row.get(0)).unwrap_or_default();
             settings.push(("search_path".to_owned(), behind(views, path)));
@@ -272,78 +291,6 @@ impl NewRole<'_> {
     }
 }
 
-/// Returns a setting's value as SQL. A list is written element by element, because one text would be one element
-/// (`GUC_LIST_QUOTE`, src/backend/utils/misc/guc_tables.c; these four settings are all that have it).
-fn setting(name: &str, value: &str) -> String {
-    let lists = [
-        "\"search_path\"",
-        "\"temp_tablespaces\"",
-        "\"local_preload_libraries\"",
-        "\"session_preload_libraries\"",
-    ];
-    if !lists.contains(&name.to_ascii_lowercase().as_str()) {
-        return quoted_text(value);
-    }
-    let elements = elements(value).into_iter();
-    elements
-        .map(|element| quoted_text(&element.text))
-        .collect::<Vec<_>>()
-        .join(", ")
-}
-
-/// Returns a path with the views in front. As in PostgreSQL, only quoted names keep their capitals.
-fn behind(views: &RoleName, path: &str) -> String {
-    let rest = elements(path).into_iter().filter(|element| !element.text.is_empty());
-    let rest = rest.map(|element| {
-        if element.in_quotes {
-            quoted(&element.text)
-        } else {
-            quoted(&element.text.to_ascii_lowercase())
-        }
-    });
-    std::iter::once(views.quoted()).chain(rest).collect::<Vec<_>>().join(", ")
-}
-
-/// Element of a list.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct Element {
-    /// Text without its quotes.
-    text: String,
-    in_quotes: bool,
-}
-
-impl Element {
-    fn trimmed(mut self) -> Self {
-        if !self.in_quotes {
-            self.text = self.text.trim().to_owned();
-        }
-        self
-    }
-}
-
-/// Parses the elements of a list; one in double quotes may contain commas and quotes (`SplitIdentifierString`,
-/// utils/adt/varlena.c).
-fn elements(list: &str) -> Vec<Element> {
-    let (mut elements, mut element, mut within) = (Vec::new(), Element::default(), false);
-    let mut characters = list.chars().peekable();
-    while let Some(character) = characters.next() {
-        match character {
-            '"' if within && characters.next_if_eq(&'"').is_some() => element.text.push('"'),
-            '"' => {
-                within = !within;
-                if !std::mem::replace(&mut element.in_quotes, true) {
-                    element.text.clear();
-                }
-            }
-            ',' if !within => elements.push(std::mem::take(&mut element).trimmed()),
-            other if within || !element.in_quotes => element.text.push(other),
-            _ => {}
-        }
-    }
-    elements.push(element.trimmed());
-    elements
-}
-
 /// Returns the connection limit: the profile's, or one derived from the grant's number of sessions.
 fn connections(profile: &RoleProfile, grant: &Grant) -> u32 {
     profile.connections.unwrap_or_else(|| {
@@ -369,46 +316,4 @@ async fn fresh_password() -> Result<(Secret<String>, KeyCache, Verifier), RoleEr
     let keys = derived.await.map_err(|_| RoleError::Internal("deriving keys"))?;
     let verifier = Verifier::of(&keys, &salt, ITERATIONS);
     Ok((password, KeyCache::filled(keys, &salt, ITERATIONS), verifier))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lists_are_written_element_by_element() {
-        assert_eq!(
-            setting("\"search_path\"", r#"masked, "$user",public"#),
-            "'masked', '$user', 'public'"
-        );
-        assert_eq!(setting("\"work_mem\"", "16MB"), "'16MB'");
-        assert_eq!(
-            setting("\"statement_timeout\"", "'; DROP TABLE t; --"),
-            "'''; DROP TABLE t; --'"
-        );
-    }
-
-    #[test]
-    fn elements_are_what_postgresql_takes_them_for() {
-        for (list, meant) in [
-            ("app, public", &["app", "public"][..]),
-            ("\"$user\",public", &["$user", "public"]),
-            ("$user, public", &["$user", "public"]),
-            (" \"a, b\" , c", &["a, b", "c"]),
-            ("\"say \"\"hi\"\"\", x", &["say \"hi\"", "x"]),
-            ("\"\"", &[""]),
-            ("", &[""]),
-        ] {
-            let found: Vec<String> = elements(list).into_iter().map(|element| element.text).collect();
-            assert_eq!(found, meant, "{list}");
-        }
-    }
-
-    #[test]
-    fn the_views_come_first_and_nothing_is_lost() {
-        let views = RoleName::found("tg_shop_masked");
-        assert_eq!(behind(&views, "app, \"$user\""), "\"tg_shop_masked\", \"app\", \"$user\"");
-        assert_eq!(behind(&views, "\"\""), "\"tg_shop_masked\"");
-        assert_eq!(behind(&views, "App, \"App\""), "\"tg_shop_masked\", \"app\", \"App\"");
-    }
 }

@@ -10,6 +10,7 @@ use self::TargetFinding::{Good, Lack, Refused, Warning};
 use super::connection::OpenConnection;
 use super::{RoleFault, RoleProfile};
 use crate::base::clock::Clock;
+use crate::database::copy::CopySource;
 use crate::database::rights::{RoleName, profile_role, quoted, quoted_text};
 use crate::database::upstream::Target;
 
@@ -85,13 +86,35 @@ pub async fn inspect_roles(
     let mut found = account(&session).await?;
     for profile in profiles {
         let role = profile_role(&target.name, &profile.name);
-        found.extend(holder(&session, &role, &user, target.name.as_str()).await?);
+        let apply = match &profile.copy {
+            Some(source) => format!("{} --database {}", target.name, source.template),
+            None => target.name.to_string(),
+        };
+        found.extend(holder(&session, &role, &user, &apply).await?);
         found.extend(powers(&session, role.as_str(), "the role of a profile").await?);
+        if let Some(source) = &profile.copy {
+            found.extend(template(&session, source, &target.provisioner().user).await?);
+        }
     }
     found.extend(afterlife(&session).await?);
     found.push(doors(&session, &user).await);
     found.push(lost_host(&session).await?);
     found.extend(maintenance(target, clock).await);
+    Ok(found)
+}
+
+/// Checks that an account may copy these templates, over a connection as `target` configures it.
+pub async fn inspect_templates(
+    target: &Arc<Target>,
+    sources: impl IntoIterator<Item = &CopySource>,
+    account: &str,
+    clock: &Clock,
+) -> Result<Vec<TargetFinding>, RoleFault> {
+    let session = OpenConnection::open_in(target, &target.maintenance_database, NAME, clock).await?;
+    let mut found = Vec::new();
+    for source in sources {
+        found.extend(template(&session, source, account).await?);
+    }
     Ok(found)
 }
 
@@ -214,6 +237,56 @@ async fn account(session: &OpenConnection) -> Result<Vec<TargetFinding>, RoleFau
         found.push(Lack(format!(
             "INHERIT for `{name}`, without which it cannot clean up after grants; as superuser: ALTER ROLE {shown} INHERIT"
         )));
+    }
+    Ok(found)
+}
+
+/// Checks that the account may copy a template, and that nobody is in it.
+async fn template(session: &OpenConnection, source: &CopySource, account: &str) -> Result<Vec<TargetFinding>, RoleFault> {
+    let role = quoted_text(account);
+    let account = quoted(account);
+    let rows = session
+        .run(&format!(
+            "SELECT r.rolcreatedb OR r.rolsuper, d.datname IS NOT NULL, \
+             d.datistemplate OR r.rolsuper OR pg_has_role(r.oid, d.datdba, 'USAGE'), d.datallowconn, \
+             (SELECT count(*) FROM pg_stat_activity a WHERE a.datid = d.oid) \
+             FROM pg_roles r LEFT JOIN pg_database d ON d.datname = {} WHERE r.rolname = {role}",
+            quoted_text(&source.template)
+        ))
+        .await?;
+    let column = |at| rows.first().and_then(|row| row.get(at)).unwrap_or_default();
+    let name = quoted(&source.template);
+    let mut found = Vec::new();
+    if column(0) != "t" {
+        found.push(Lack(format!(
+            "the right of {account} to create databases, for copies of {name}; as superuser: ALTER ROLE {account} CREATEDB"
+        )));
+    }
+    if column(1) != "t" {
+        found.push(Lack(format!(
+            "the template {name}; create it, for example with: CREATE DATABASE {name} TEMPLATE another"
+        )));
+        return Ok(found);
+    }
+    if column(2) != "t" {
+        found.push(Lack(format!(
+            "the right of {account} to copy {name}; as its owner or superuser: ALTER DATABASE {name} WITH IS_TEMPLATE true"
+        )));
+    }
+    if column(4) != "0" {
+        found.push(Warning(format!(
+            "{} sessions are in the template {name}, and while they are it cannot be copied; close them, and keep others out: \
+             ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false",
+            column(4)
+        )));
+    } else if column(3) == "t" {
+        found.push(Warning(format!(
+            "the template {name} takes connections, and while somebody is in it, it cannot be copied; as its owner or superuser: \
+             ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false"
+        )));
+    }
+    if found.is_empty() {
+        found.push(Good(format!("{account} may copy {name}, and nobody is in it")));
     }
     Ok(found)
 }

@@ -1,5 +1,5 @@
 //! End of a grant's role. A task follows the grant while the role exists: it moves the end of the role's logins, and at the end
-//! locks the role out, ends its backends, hands its objects to its profile, and drops it.
+//! locks the role out, ends its backends, drops the grant's own database, hands the role's objects to its profile, and drops it.
 //!
 //! It creates no role. INVARIANT: a role is not forgotten before it is gone; each step can be repeated, a missing role counts
 //! as ended, and no open transaction or lock of the role's sessions keeps a backend logged in.
@@ -136,7 +136,7 @@ impl GrantRoles {
     pub(super) async fn end(&self, slot: &Arc<RoleSlot>, why: Option<&str>) -> Result<(), RoleFault> {
         let mut state = slot.turn.lock().await;
         state.account = None;
-        let retired = self.0.drop_role(&slot.role).await?;
+        let retired = self.0.drop_role(slot).await?;
         self.0.slots.lock().remove(&slot.grant);
         if let Some(role) = retired {
             self.0.counts.lock().retired += 1;
@@ -186,9 +186,13 @@ impl GrantRoles {
 }
 
 impl GrantRolesInner {
-    /// Ends the role. Returns its former state, if it existed.
-    async fn drop_role(&self, role: &RoleName) -> Result<Option<RoleAtEnd>, RoleFault> {
+    /// Ends the role, and before it the grant's own database. Returns the former state of the role, if it existed.
+    async fn drop_role(&self, slot: &RoleSlot) -> Result<Option<RoleAtEnd>, RoleFault> {
+        let role = &slot.role;
         let Some(found) = self.find(&self.ending, role).await? else {
+            if self.has_copy(&slot.grant) {
+                self.drop_copy(slot, None).await?;
+            }
             return Ok(None);
         };
         let shut = if found.can_login {
@@ -198,6 +202,9 @@ impl GrantRolesInner {
         };
         if found.backends || found.can_login {
             self.clear(&found.oid).await?;
+        }
+        if self.has_copy(&slot.grant) {
+            self.drop_copy(slot, None).await?;
         }
         // Backends are ended even if the role cannot be locked out (the account has lost CREATEROLE).
         shut?;
@@ -240,7 +247,7 @@ impl GrantRolesInner {
     }
 
     /// Prevents new logins as this role, after running the statement `first`; existing backends stay.
-    async fn lock_out(&self, role: &RoleName, first: &str) -> Result<(), RoleFault> {
+    pub(super) async fn lock_out(&self, role: &RoleName, first: &str) -> Result<(), RoleFault> {
         let sql = format!("{first}ALTER ROLE {} NOLOGIN PASSWORD NULL", role.quoted());
         match self.ask(&sql).await {
             Err(fault) if fault.code() == UNDEFINED_OBJECT => Ok(()),

@@ -62,6 +62,11 @@ const PREPARED: &str = "
           AND (l.relation = 'pg_authid'::regclass AND l.mode = 'RowExclusiveLock'
                OR l.classid = 'pg_authid'::regclass AND l.objid = $role))";
 
+/// Prepared transactions in one database.
+const PREPARED_IN: &str = "
+    SELECT o.rolname, shobj_description(o.oid, 'pg_authid'), pg_has_role(current_user, o.oid, 'USAGE'), p.gid, p.database
+    FROM pg_prepared_xacts p JOIN pg_roles o ON o.rolname = p.owner WHERE p.database = $database";
+
 /// Facts about a role that is to be dropped.
 pub(super) struct RoleAtEnd {
     pub(super) oid: String,
@@ -97,9 +102,20 @@ impl GrantRolesInner {
     /// Rolls back prepared transactions that hold the role. Only the role that prepared one may do it, in the same database and
     /// outside a transaction block, so the account becomes that role on a separate connection.
     pub(super) async fn roll_back_prepared(&self, oid: &str) -> Result<(), RoleFault> {
+        self.roll_back(&PREPARED.replace("$role", oid)).await
+    }
+
+    /// Rolls back prepared transactions in a grant's own database, which could not be dropped with them.
+    pub(super) async fn roll_back_prepared_in(&self, database: &str) -> Result<(), RoleFault> {
+        self.roll_back(&PREPARED_IN.replace("$database", &quoted_text(database)))
+            .await
+    }
+
+    /// Rolls back the prepared transactions that a query returns.
+    async fn roll_back(&self, prepared: &str) -> Result<(), RoleFault> {
         let place = self.place();
         let _turn = self.legacies.lock().await;
-        for row in self.ask(&PREPARED.replace("$role", oid)).await? {
+        for row in self.ask(prepared).await? {
             let (Some(owner), Some(gid), Some(database)) = (RelatedRole::read(&row, 0), row.get(3), row.get(4)) else {
                 continue;
             };

@@ -133,6 +133,17 @@ impl GrantRoles {
             found: roles.len(),
             ..ReconcileResult::default()
         };
+        // Before a role is ended, so that its database is dropped first.
+        let mut copies = self.look_for_copies().await?;
+        copies.retain(|copy| {
+            let has_role = roles.iter().any(|found| found.grant == copy.grant);
+            // The grant may be another target's, at the same server; such a live one is none of this target's.
+            let here = live(&copy.grant).map(|grant| *grant.borrow().target() == self.0.place().target.name);
+            if has_role || here == Some(true) {
+                self.0.found_copy(&copy.grant);
+            }
+            !has_role && here.is_none()
+        });
         let mut unheld = Vec::new();
         for found in &roles {
             let slot = self.0.slot(&found.grant, || RoleName::found(&found.role));
@@ -153,8 +164,21 @@ impl GrantRoles {
                 self.take_back(found).await;
             }
         }
+        for copy in copies {
+            self.end_copy(&copy.grant);
+        }
         self.judge(unheld, start, &mut reaped).await?;
         Ok(reaped)
+    }
+
+    /// Ends the database of a grant that has ended, and whose role is gone.
+    fn end_copy(&self, grant: &GrantId) {
+        self.0.found_copy(grant);
+        // No role has this name: there is only the database to be dropped.
+        let slot = self.0.slot(grant, || RoleName::found(grant.as_str()));
+        if let Ok(mut state) = slot.turn.try_lock() {
+            self.keep(&slot, None, &mut state);
+        }
     }
 
     /// Ends the backends that have had no session for long enough.

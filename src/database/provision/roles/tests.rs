@@ -86,6 +86,7 @@ impl House {
                 ("search_path".to_owned(), "shop, public".to_owned()),
             ],
             views: None,
+            copy: None,
             creates,
         };
         GrantRoles::new(self.target(), vec![profile], journal.clone(), self.clock.clone())
