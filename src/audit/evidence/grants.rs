@@ -266,10 +266,7 @@ impl ReportedGrant {
             Some(GrantChangeKind::Activated) => self.activated_at = None,
             Some(GrantChangeKind::Extended | GrantChangeKind::Shortened) => self.moved = self.moved.saturating_sub(1),
             Some(
-                GrantChangeKind::Created
-                | GrantChangeKind::LoginIssued
-                | GrantChangeKind::Postponed
-                | GrantChangeKind::NotStored,
+                GrantChangeKind::Created | GrantChangeKind::LoginIssued | GrantChangeKind::Postponed | GrantChangeKind::NotStored,
             )
             | None => {}
         }

@@ -77,7 +77,8 @@ async fn taken(arrival: &mut AuthorizedClient, rules: &SessionRules, shared: &Sh
         repeat: settings.repeat,
     };
     let welcomed = std::mem::replace(&mut pass.welcomed, true);
-    wait.run(&mut client.transport, (&waiter, welcomed), &shared.clock).await
+    // Boxed: most logins do not wait.
+    Box::pin(wait.run(&mut client.transport, (&waiter, welcomed), &shared.clock)).await
 }
 
 /// Wait of a login for the turn of its grant.
