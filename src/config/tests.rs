@@ -589,12 +589,17 @@ fn a_profile_is_alone_or_in_a_copy() {
     let copy = profile("copy_of = \"golden\"\ncopy_strategy = \"clone\"").copy.unwrap();
     assert_eq!((copy.template.as_str(), copy.strategy), ("golden", CopyStrategy::Clone));
     for (lines, mistake) in [
-        ("copy_of = \"golden\"\nexclusive = \"all\"", "each grant of this profile has a database of its own"),
+        (
+            "copy_of = \"golden\"\nexclusive = \"all\"",
+            "each grant of this profile has a database of its own",
+        ),
         ("copy_strategy = \"clone\"", "it has no effect without copy_of"),
         ("copy_of = \"\"", "expected the name of a database"),
         ("exclusive = \"read\"", "\"read\""),
     ] {
-        let said = said(&format!("{SMALLEST}[targets.orders.profiles.p]\nselect = [\"shop.*\"]\n{lines}\n"));
+        let said = said(&format!(
+            "{SMALLEST}[targets.orders.profiles.p]\nselect = [\"shop.*\"]\n{lines}\n"
+        ));
         assert!(said.len() == 1 && said[0].contains(mistake), "{lines}: {said:?}");
     }
 }

@@ -177,6 +177,15 @@ pub(super) struct NewCopy<'a> {
     pub(super) grant: watch::Receiver<Arc<Grant>>,
 }
 
+impl NewCopy<'_> {
+    fn failed(&self, fault: RoleFault) -> CopyError {
+        CopyError::Fault {
+            template: self.source.template.clone(),
+            fault,
+        }
+    }
+}
+
 impl GrantRoles {
     /// Returns the template of the grant's database and the progress, while it is being made.
     #[must_use]
@@ -217,6 +226,11 @@ impl GrantRolesInner {
     pub(super) async fn make_copy(&self, new: NewCopy<'_>) -> Result<String, CopyError> {
         let place = self.place();
         let (id, limit) = (&new.slot.grant, place.target.max_copies);
+        let name = copy_name(id, &self.gate);
+        let there = self.is_valid(&name).await.map_err(|fault| new.failed(fault))?;
+        if there == Some(false) {
+            self.drop_copy(new.slot, None).await.map_err(|fault| new.failed(fault))?;
+        }
         {
             let mut copies = self.copies.lock();
             if !copies.contains_key(id) && copies.len() >= limit as usize {
@@ -225,59 +239,68 @@ impl GrantRolesInner {
             let making = CopyState::Making(new.source.clone(), CopyProgress::Copying);
             copies.insert(id.clone(), making);
         }
-        let name = copy_name(id, &self.gate);
-        let begun = self.clock.moment().instant;
-        let made = self.make_copy_at_the_server(&new, &name, begun).await;
-        let Err(error) = made else {
-            self.copies.lock().insert(id.clone(), CopyState::There);
-            return Ok(name);
+        let made = if there == Some(true) {
+            self.complete(&new, &name).await.map_err(|fault| new.failed(fault))
+        } else {
+            self.make_anew(&new, &name).await
         };
-        tracing::warn!(database = name, target_name = %place.target.name, error = %display_chain(&error), "cannot make the database of a grant");
-        // Until it is known to be gone it counts, and the end of the role drops it.
-        self.copies.lock().insert(id.clone(), CopyState::There);
-        if !matches!(error, CopyError::Record { .. }) {
-            self.note_copy(
-                new.slot,
-                Some(new.source),
-                CopyChangeKind::NotMade,
-                (None, Some(error.to_string())),
-            )
-            .await;
+        if let Err(error) = &made {
+            tracing::warn!(database = name, target_name = %place.target.name, error = %display_chain(error), "cannot make the database of a grant");
         }
+        // Unless it is known to be gone: then it counts, and the end of the role drops it.
+        if let Some(state) = self.copies.lock().get_mut(id) {
+            *state = CopyState::There;
+        }
+        made.map(|()| name)
+    }
+
+    /// Returns true for a database that is there, false for one that was dropped in part.
+    async fn is_valid(&self, name: &str) -> Result<Option<bool>, RoleFault> {
+        let state = STATE.replace("$name", &quoted_text(name));
+        let rows = self.making.run(&self.place().target, &state).await?;
+        Ok(rows.first().map(|row| row.get(0) != Some("t")))
+    }
+
+    /// Makes a database. If that fails, drops what there is of it.
+    async fn make_anew(&self, new: &NewCopy<'_>, name: &str) -> Result<(), CopyError> {
+        let begun = self.clock.moment().instant;
+        self.record_copy(new.slot, Some(new.source), CopyChangeKind::Made, (None, None))
+            .await?;
+        // A grant that ends takes the connection with it, and the server notices that.
+        let made = tokio::select! {
+            created = self.create(new, name, begun) => created,
+            () = self.ended(new.grant.clone()) => Err(CopyError::Over),
+        };
+        let made = match made {
+            Ok(()) => self.complete(new, name).await.map_err(|fault| new.failed(fault)),
+            failed => failed,
+        };
+        let took = self.clock.moment().instant.saturating_duration_since(begun);
+        let recorded = match made {
+            Ok(()) => self
+                .record_copy(new.slot, Some(new.source), CopyChangeKind::Ready, (Some(took), None))
+                .await
+                .map_err(CopyError::from),
+            failed => failed,
+        };
+        let Err(error) = recorded else {
+            self.copy_counts.lock().made += 1;
+            return Ok(());
+        };
+        let detail = Some(error.to_string());
+        self.note_copy(new.slot, Some(new.source), CopyChangeKind::NotMade, (Some(took), detail))
+            .await;
         if let Err(fault) = self.drop_copy(new.slot, None).await {
             tracing::warn!(database = name, error = %display_chain(&fault), "cannot drop what there is of the database of a grant yet; will retry");
         }
         Err(error)
     }
 
-    async fn make_copy_at_the_server(&self, new: &NewCopy<'_>, name: &str, begun: Instant) -> Result<(), CopyError> {
-        let place = self.place();
-        let failed = |fault| CopyError::Fault {
-            template: new.source.template.clone(),
-            fault,
-        };
-        let rows = self
-            .making
-            .run(&place.target, &STATE.replace("$name", &quoted_text(name)))
-            .await;
-        let invalid = rows.map_err(failed)?.first().map(|row| row.get(0) == Some("t"));
-        if invalid == Some(true) {
-            self.drop_copy(new.slot, None).await.map_err(failed)?;
-        }
-        let connection = OpenConnection::open_kept(&place.target, NAME, &self.clock)
-            .await
-            .map_err(failed)?;
-        if invalid != Some(false) {
-            self.record_copy(new.slot, Some(new.source), CopyChangeKind::Made, (None, None))
-                .await?;
-            // A grant that ends takes the connection with it, and the server notices that.
-            tokio::select! {
-                created = self.create(&connection, new, name, begun) => created?,
-                () = self.ended(new.grant.clone()) => return Err(CopyError::Over),
-            }
-        }
+    /// Gives a copy the settings of its template, and opens it to its grant. Each step can be repeated.
+    async fn complete(&self, new: &NewCopy<'_>, name: &str) -> Result<(), RoleFault> {
+        let connection = OpenConnection::open_kept(&self.place().target, NAME, &self.clock).await?;
         let settings = SETTINGS.replace("$name", &quoted_text(&new.source.template));
-        for row in connection.run(&settings).await.map_err(failed)? {
+        for row in connection.run(&settings).await? {
             let Some((key, value)) = row.get(0).and_then(|setting| setting.split_once('=')) else {
                 continue;
             };
@@ -287,37 +310,32 @@ impl GrantRolesInner {
                 Err(fault) if fault.code() == NOT_ALLOWED => {
                     tracing::warn!(database = name, setting = key, error = %display_chain(&fault), "cannot give the database of a grant a setting of its template");
                 }
-                done => drop(done.map_err(failed)?),
+                done => drop(done?),
             }
         }
         let comment = self.marker(&new.slot.grant).to_string();
         let open = copy::open(name, new.slot.role.as_str(), new.holder.as_str(), &comment);
-        connection.run(&open).await.map_err(failed)?;
-        let took = self.clock.moment().instant.saturating_duration_since(begun);
-        if invalid != Some(false) {
-            self.copy_counts.lock().made += 1;
-            self.record_copy(new.slot, Some(new.source), CopyChangeKind::Ready, (Some(took), None))
-                .await?;
-        }
-        Ok(())
+        connection.run(&open).await.map(drop)
     }
 
     /// Copies the template, and tries again for a while if it is in use.
-    async fn create(&self, connection: &OpenConnection, new: &NewCopy<'_>, name: &str, begun: Instant) -> Result<(), CopyError> {
-        let failed = |fault| CopyError::Fault {
-            template: new.source.template.clone(),
-            fault,
+    async fn create(&self, new: &NewCopy<'_>, name: &str, begun: Instant) -> Result<(), CopyError> {
+        let failed = |fault| new.failed(fault);
+        let connection = OpenConnection::open_kept(&self.place().target, NAME, &self.clock)
+            .await
+            .map_err(failed)?;
+        let (version, clones) = {
+            let rows = connection.run(SERVER).await.map_err(failed)?;
+            let column = |at| rows.first().and_then(|row| row.get(at)).unwrap_or_default();
+            (column(0).parse().unwrap_or(0), column(1) == "t")
         };
-        let server = connection.run(SERVER).await.map_err(failed)?;
-        let column = |at| server.first().and_then(|row| row.get(at)).unwrap_or_default();
-        let version = column(0).parse().unwrap_or(0);
         let limit = self.time_left(&new.grant);
         let mut prepare = format!("SET statement_timeout = {}", limit.as_millis());
         if version >= CHECKING_VERSION {
             prepare.push_str("; SET client_connection_check_interval = '1s'");
         }
         connection.run(&prepare).await.map_err(failed)?;
-        let mut statements = copy::create(name, new.source, version, column(1) == "t");
+        let mut statements = copy::create(name, new.source, version, clones);
         let last = statements.pop().unwrap_or_default();
         for statement in statements {
             connection.run(&statement).await.map_err(failed)?;
@@ -332,8 +350,8 @@ impl GrantRolesInner {
             match fault.code() {
                 code if DUPLICATE.contains(&code) => return Ok(()),
                 IN_USE if tried < IN_USE_TIMEOUT => {
-                    let progress = CopyState::Making(new.source.clone(), CopyProgress::TemplateInUse);
-                    self.copies.lock().insert(new.slot.grant.clone(), progress);
+                    let making = CopyState::Making(new.source.clone(), CopyProgress::TemplateInUse);
+                    self.copies.lock().insert(new.slot.grant.clone(), making);
                     tokio::time::sleep(backoff.next_wait()).await;
                 }
                 IN_USE => return Err(CopyError::InUse(new.source.template.clone())),
