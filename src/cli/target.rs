@@ -188,7 +188,7 @@ async fn show_plan(config: &Path, args: &TargetArgs) -> anyhow::Result<u8> {
 /// Returns what the gate's account can do with the templates of the profiles, and what it lacks.
 async fn templates(settings: &TargetSettings) -> anyhow::Result<Vec<TargetFinding>> {
     let mut sources: Vec<&CopySource> = settings.profiles.iter().filter_map(|profile| profile.copy.as_ref()).collect();
-    sources.dedup_by_key(|source| &source.template);
+    sources.dedup_by(|a, b| a.template == b.template);
     if sources.is_empty() {
         return Ok(Vec::new());
     }

@@ -364,6 +364,10 @@ fn lists_name_the_profile_fit_and_cut_no_id() {
         view["reason"] = "the totals of march are wrong since the last import".into();
         view["identity"] = "anastasia.winterbottom@testing.example.org".into();
     });
+    let in_line = view(|view| {
+        view["profile"] = "read-write".into();
+        view["line"] = serde_json::json!({ "state": "waits", "place": 12 });
+    });
     let session = serde_json::json!({
         "session": "se_0123456789", "grant": "gr_4k2m9x0a7b", "identity": "anastasia.winterbottom@testing.example.org",
         "target": "orders", "profile": "read-write", "client": "127.0.0.1:50123", "since": "2026-08-01T12:10:00Z",
@@ -383,6 +387,7 @@ fn lists_name_the_profile_fit_and_cut_no_id() {
     let lists = [
         (views::grants(std::slice::from_ref(&grant), false, now), "gr_4k2m9x0a7b"),
         (views::grants(&[grant], true, now), "gr_4k2m9x0a7b"),
+        (views::grants(&[in_line], true, now), "12th in line"),
         (views::sessions(&sessions, now), "se_0123456789"),
         (views::requests(&requests, now), "rq_4k2m9x0a7b"),
     ];
@@ -392,6 +397,28 @@ fn lists_name_the_profile_fit_and_cut_no_id() {
         assert!(list.lines().all(|line| line.chars().count() <= 80), "{list}");
         assert_eq!(list.lines().count(), 2, "{list}");
     }
+}
+
+#[test]
+fn a_place_in_line_is_told() {
+    let now: Timestamp = "2026-08-01T12:20:30Z".parse().unwrap();
+    let holder = serde_json::json!({ "grant": "gr_0123456789", "identity": "ben", "until": "2026-08-01T12:40:00Z" });
+    let waits = view(|view| view["line"] = serde_json::json!({ "state": "waits", "place": 22, "held_by": [holder] }));
+    let told = views::grant(&waits, now);
+    assert!(
+        told.contains("22nd; the target is in use by ben under grant gr_0123456789 until "),
+        "{told}"
+    );
+    let uses = view(|view| view["line"] = serde_json::json!({ "state": "uses" }));
+    assert!(views::grant(&uses, now).contains("it uses the target exclusively"));
+    assert!(views::grants(&[uses], true, now).contains("exclusive"));
+    let line = serde_json::json!({
+        "target": "orders", "held_by": [holder],
+        "waiting": [{ "grant": "gr_4k2m9x0a7b", "identity": "ana" }],
+    });
+    let told = views::lines(&[serde_json::from_value(line).unwrap()]);
+    assert!(told.starts_with("orders: in use by ben (gr_0123456789) until "), "{told}");
+    assert!(told.ends_with("; in line: ana (gr_4k2m9x0a7b)"), "{told}");
 }
 
 #[test]

@@ -157,13 +157,12 @@ pub(super) fn grants(grants: &[GrantView], own: bool, now: Timestamp) -> String 
     table(grants, empty, &columns.into_iter().filter(shown).collect::<Vec<_>>())
 }
 
-/// Returns the status of a grant, with its standing in the line of its target.
+/// Returns the status of a grant, or its standing in the line of its target, which says more.
 fn standing_of_grant(view: &GrantView) -> String {
-    let status = visible(&view.status);
     match &view.line {
-        None => status,
-        Some(LineStanding::Uses) => format!("{status}, exclusive"),
-        Some(LineStanding::Waits(place)) => format!("{status}, {} in line", ordinal(place.place)),
+        None => visible(&view.status),
+        Some(LineStanding::Uses) => "exclusive".to_owned(),
+        Some(LineStanding::Waits(place)) => format!("{} in line", ordinal(place.place)),
     }
 }
 

@@ -186,10 +186,7 @@ async fn who_waits_is_told_and_its_window_stays_closed() {
     assert!(left.as_secs() >= 590, "it does not lapse while it waits: {view}");
     let list = walls.gate.command(&["grant", "list"]).expect("the command");
     let said = String::from_utf8_lossy(&list.stdout).into_owned();
-    assert!(
-        said.contains("ready, 1st in line") && said.contains("active, exclusive"),
-        "{said}"
-    );
+    assert!(said.contains("1st in line") && said.contains("exclusive"), "{said}");
 
     // One that goes leaves the line; so does one whose grant ends, which is told why.
     drop(cleo);
