@@ -1,11 +1,10 @@
-//! Authentication of an identity by a token that its client got from an issuer: OAUTHBEARER (RFC 7628), as libpq 18 speaks it.
+//! Token that a client got from an issuer: OAUTHBEARER (RFC 7628), as libpq 18 speaks it.
 //!
-//! This module does not choose the names that it is offered to, and does not know the identities: its caller passes a function
-//! that judges the token. It speaks to no issuer; the client does.
+//! This module does not choose the names that it is offered to, and judges no token (`identify` does). It speaks to no
+//! issuer; the client does.
 //!
-//! INVARIANT: a token is requested over TLS only, or from a client on this machine if the operator allows that; its length is
-//! checked before it is stored, and every copy made of it here is wiped. A refusal is counted, and held back, before the client
-//! is told of it in any way.
+//! INVARIANT: its length is checked before it is stored, and every copy made of it here is wiped. A refusal is counted, and held
+//! back, before the client is told of it in any way.
 
 use bytes::BytesMut;
 
@@ -13,7 +12,7 @@ use super::error::{HandshakeError, TokenRefusalError};
 use super::exchange::{ResponseKind, SASL_CONTINUE_CODE, STEP, authentication, response, sasl_start, send};
 use super::refuse::dismiss;
 use super::token::MAX_TOKEN_BYTES;
-use super::{Authenticated, FailedHandshake, GreetedClient, TokenInClear};
+use super::{FailedHandshake, GreetedClient};
 use crate::base::secret::Secret;
 use crate::base::tls::Transport;
 use crate::protocol::oauth_bearer::{Credentials, Discovery, MECHANISM, answered, credentials};
@@ -24,41 +23,8 @@ const FIRST: ResponseKind = ResponseKind::sasl(MAX_TOKEN_BYTES + MAX_OTHER_BYTES
 /// The answer to a refusal has one byte. A longer one gets the error of the mechanism rather than that of a length.
 const ANSWER: ResponseKind = ResponseKind::sasl(64);
 
-/// Asks the client for a token of the issuer in `discovery` and has it judged; `clear` names the clients that may send one without
-/// TLS.
-///
-/// If this fails, the client has got its error and the connection is closed. A refused token counts against the client's address
-/// like a wrong secret; a client that only asks where to get one has failed at nothing. The handshake's limit applies to the judge
-/// too. The mechanism has no last message for a client that succeeds.
-pub async fn identify_bearer<T, F>(
-    mut greeted: Box<GreetedClient>,
-    clear: TokenInClear,
-    discovery: &Discovery,
-    judge: impl FnOnce(Secret<String>) -> F,
-) -> Result<(Authenticated, T), Box<FailedHandshake>>
-where
-    F: Future<Output = Result<T, TokenRefusalError>>,
-{
-    let (hello, safe) = (greeted.hello(), greeted.may_send_token(clear));
-    let GreetedClient { transport, budget, .. } = &mut *greeted;
-    let proving = async {
-        if !safe {
-            return Err(HandshakeError::TokenInClear);
-        }
-        let token = ask(transport, hello).await?;
-        judge(token).await.map_err(HandshakeError::Bearer)
-    };
-    match budget.spend(STEP, proving).await {
-        Ok(proved) => Ok((greeted.admit(), proved)),
-        Err(error @ (HandshakeError::Bearer(_) | HandshakeError::Discovery)) => {
-            Err(Box::pin(turn_away(greeted, discovery, error)).await)
-        }
-        Err(error) => Err(greeted.reject(error).await),
-    }
-}
-
-/// Returns the client's token.
-async fn ask(transport: &mut Transport, mut out: BytesMut) -> Result<Secret<String>, HandshakeError> {
+/// Returns the client's token. The mechanism has no last message for a client that succeeds.
+pub(super) async fn ask(transport: &mut Transport, mut out: BytesMut) -> Result<Secret<String>, HandshakeError> {
     let (_, first) = sasl_start(transport, &mut out, &[MECHANISM], &FIRST).await?;
     match credentials(&first)? {
         Credentials::Token(token) => Ok(Secret::new(token.to_owned())),
@@ -68,7 +34,11 @@ async fn ask(transport: &mut Transport, mut out: BytesMut) -> Result<Secret<Stri
 }
 
 /// Tells the client where to get a token, reads its answer, and refuses it.
-async fn turn_away(mut greeted: Box<GreetedClient>, discovery: &Discovery, error: HandshakeError) -> Box<FailedHandshake> {
+pub(super) async fn turn_away(
+    mut greeted: Box<GreetedClient>,
+    discovery: &Discovery,
+    error: HandshakeError,
+) -> Box<FailedHandshake> {
     let held = greeted.budget.failed(&error, Some(&greeted.startup.user)).await;
     let telling = tell(&mut greeted.transport, discovery);
     let error = match greeted.budget.spend(STEP, telling).await {

@@ -13,6 +13,7 @@ mod budget;
 mod error;
 mod exchange;
 mod greet;
+mod identify;
 mod mechanism;
 mod parameters;
 mod refuse;
@@ -32,13 +33,13 @@ use crate::protocol::wire::startup::{CancelRequest, StartupMessage};
 
 pub use crate::protocol::oauth_bearer::Discovery;
 pub use authenticate::authenticate;
-pub use bearer::identify_bearer;
 pub use error::{HandshakeError, TokenRefusalError};
 pub use greet::{GreetedClient, greet};
+pub use identify::{TokenExchange, identify};
 pub use mechanism::OauthLogins;
 pub use parameters::allowed;
 pub use refuse::{close, refuse};
-pub use token::{identify, names_grant};
+pub use token::names_grant;
 
 /// Settings of every handshake. Cheap to clone.
 #[derive(Clone)]

@@ -1,18 +1,15 @@
-//! Authentication of an identity, after the startup packet: by the client's token, requested as a password in clear text.
+//! Token of a client, requested as a password in clear text after the startup packet.
 //!
-//! This module does not know the identities: its caller passes a function that judges the token. It does not distinguish an
-//! unknown name from a wrong token.
+//! This module judges no token (`identify` does).
 //!
-//! INVARIANT: a token is requested over TLS only, or from a client on this machine if the operator allows that; its length is
-//! checked before it is stored, and every copy made of it here is wiped.
+//! INVARIANT: its length is checked before it is stored, and every copy made of it here is wiped.
 
 use bytes::BytesMut;
 use tokio::io::AsyncRead;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::error::{HandshakeError, TokenRefusalError};
-use super::exchange::{CLEARTEXT_PASSWORD_CODE, ResponseKind, STEP, authentication, response, send};
-use super::{Authenticated, FailedHandshake, GreetedClient, TokenInClear};
+use super::exchange::{CLEARTEXT_PASSWORD_CODE, ResponseKind, authentication, response, send};
 use crate::base::secret::Secret;
 use crate::base::tls::Transport;
 
@@ -35,35 +32,8 @@ pub fn names_grant(user: &str) -> bool {
     user.starts_with("gr_")
 }
 
-/// Asks the client for its token and has it judged; `clear` names the clients that may send one without TLS.
-///
-/// If this fails, the client has got its error and the connection is closed. A refused token counts against the client's address
-/// like a wrong secret. After many failures the answer is delayed, but never beyond the handshake's limit, which applies to the
-/// judge too.
-pub async fn identify<T, F>(
-    mut greeted: Box<GreetedClient>,
-    clear: TokenInClear,
-    judge: impl FnOnce(Secret<String>) -> F,
-) -> Result<(Authenticated, T), Box<FailedHandshake>>
-where
-    F: Future<Output = Result<T, TokenRefusalError>>,
-{
-    let (hello, safe) = (greeted.hello(), greeted.may_send_token(clear));
-    let GreetedClient { transport, budget, .. } = &mut *greeted;
-    let proving = async {
-        if !safe {
-            return Err(HandshakeError::TokenInClear);
-        }
-        let token = ask(transport, hello).await?;
-        judge(token).await.map_err(HandshakeError::Token)
-    };
-    match budget.spend(STEP, proving).await {
-        Ok(proved) => Ok((greeted.admit(), proved)),
-        Err(error) => Err(greeted.reject(error).await),
-    }
-}
-
-async fn ask(transport: &mut Transport, mut out: BytesMut) -> Result<Secret<String>, HandshakeError> {
+/// Returns the client's token.
+pub(super) async fn ask(transport: &mut Transport, mut out: BytesMut) -> Result<Secret<String>, HandshakeError> {
     authentication(&mut out, CLEARTEXT_PASSWORD_CODE, b"");
     send(transport, &mut out).await?;
     answer(transport).await

@@ -20,7 +20,7 @@ use crate::access::{AccessError, EntryDecision, Principal, RequestArgs};
 use crate::audit::event::ConnectionRefused;
 use crate::base::error_chain::display_chain;
 use crate::base::secret::Secret;
-use crate::gate::frontend::{self, Authenticated, GreetedClient, TokenRefusalError};
+use crate::gate::frontend::{self, Authenticated, GreetedClient, TokenExchange, TokenRefusalError};
 use crate::ledger::LedgerError;
 use crate::model::arrival::CallerVia;
 use crate::model::ending::{Ending, LimitScope, TokenForm};
@@ -142,10 +142,8 @@ async fn by_token(
             Err(TokenRefusalError::AnotherIdentity)
         }
     };
-    Ok(match discovery {
-        Some(discovery) => frontend::identify_bearer(greeted, clear, discovery, judge).await?,
-        None => frontend::identify(greeted, clear, judge).await?,
-    })
+    let exchange = discovery.map_or(TokenExchange::Password, TokenExchange::Bearer);
+    Ok(frontend::identify(greeted, clear, exchange, judge).await?)
 }
 
 /// Returns the pass for the grant whose secret was proved; the user name is the grant.

@@ -20,11 +20,9 @@ impl Gate {
             }),
         };
         let clear = self.settings.token_in_clear;
-        let proved = match self.settings.oauth.offered_to(&user) {
-            Some(discovery) => identify_bearer(greeted, clear, discovery, judge).await,
-            None => identify(greeted, clear, judge).await,
-        };
-        match proved {
+        let exchange = self.settings.oauth.offered_to(&user);
+        let exchange = exchange.map_or(TokenExchange::Password, TokenExchange::Bearer);
+        match identify(greeted, clear, exchange, judge).await {
             Ok((authenticated, ())) => {
                 close(authenticated.transport).await;
                 Outcome::In(authenticated.startup)
