@@ -2,7 +2,6 @@
 //!
 //! The login is removed first, whatever the gate answers. What becomes of the secret is said.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -14,7 +13,7 @@ use super::client::ControlClient;
 use super::client_error::ClientError;
 use super::endpoint::{self, EndpointEnvironment, TokenFrom};
 use super::render;
-use super::stored_login::{StoredLogin, folder, load_from};
+use super::stored_login::{self, LOGIN_FILES, StoredLogin, folder, load_from};
 use crate::base::secret::Secret;
 use crate::control::model::{Me, SignInView};
 use crate::ledger::SIGN_IN_PREFIX;
@@ -58,13 +57,12 @@ async fn log_out(folder: &Path) -> (anyhow::Result<bool>, SecretFate) {
 
 /// Removes the files of a login. Returns true if there were any.
 fn remove(folder: &Path) -> anyhow::Result<bool> {
-    let removed = ["token", "client.toml"].map(|name| match fs::remove_file(folder.join(name)) {
-        Ok(()) => Ok(true),
-        Err(error) if is_missing(&error) => Ok(false),
-        Err(error) => Err(error).with_context(|| format!("removing {}", folder.join(name).display())),
-    });
-    let [token, client] = removed;
-    Ok(token? | client?)
+    let remove = |name: &str| {
+        stored_login::remove(&folder.join(name)).with_context(|| format!("removing {}", folder.join(name).display()))
+    };
+    // Each of them, whatever becomes of the others.
+    let removed = LOGIN_FILES.map(remove).into_iter().collect::<anyhow::Result<Vec<bool>>>()?;
+    Ok(removed.contains(&true))
 }
 
 fn is_missing(error: &io::Error) -> bool {
@@ -130,6 +128,7 @@ fn words(removed: Option<bool>, fate: &SecretFate) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::path::PathBuf;
     use std::sync::Arc;
 
@@ -246,6 +245,16 @@ mod tests {
             said.contains("A token stays valid") && said.contains("a sign-in until"),
             "{said}"
         );
+    }
+
+    #[tokio::test]
+    async fn what_an_interrupted_login_has_left_is_removed() {
+        let bench = Bench::new(StatusCode::OK, Some(SIGN_IN)).await;
+        fs::write(bench.path("token.new"), "ts_secret").unwrap();
+        fs::write(bench.path("client.new"), "control = 1").unwrap();
+        let (removed, fate) = log_out(bench.folder.path()).await;
+        assert!(removed.unwrap() && matches!(fate, SecretFate::Missing), "{fate:?}");
+        assert_eq!(fs::read_dir(bench.folder.path()).unwrap().count(), 0);
     }
 
     #[tokio::test]

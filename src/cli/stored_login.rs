@@ -43,6 +43,14 @@ struct ClientFile {
 
 /// Name of the file with the gate's address and the identity.
 const CLIENT_FILE: &str = "client.toml";
+/// Name of the file with the token.
+const TOKEN_FILE: &str = "token";
+/// Name of that file while it is written.
+const UNFINISHED_FILE: &str = "client.new";
+/// Names of the files of a login, and of those that an interrupted one may have left (`token.new` of former versions). Without the
+/// first there is none.
+pub(super) const LOGIN_FILES: [&str; 4] = [CLIENT_FILE, TOKEN_FILE, UNFINISHED_FILE, "token.new"];
+
 /// Returns `$XDG_CONFIG_HOME/tidegate`, or `~/.config/tidegate`.
 pub(super) fn folder() -> Option<PathBuf> {
     let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
@@ -76,7 +84,7 @@ pub(super) fn load_from(folder: &Path) -> Result<Option<StoredLogin>, ClientErro
         control: file.control.parse()?,
         identity: file.identity,
         trust: pin.transpose()?.map(GateTrust::Pin).or(file.ca.map(GateTrust::Ca)),
-        token_file: folder.join("token"),
+        token_file: folder.join(TOKEN_FILE),
     }))
 }
 
@@ -101,24 +109,31 @@ pub(super) fn store_in(
         },
     };
     // The old login is removed first, and the token is written before the new one: an interruption leaves no login, and sends
-    // no token to the wrong gate.
-    match fs::remove_file(folder.join(CLIENT_FILE)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
+    // no token to the wrong gate. The token alone is none, so it needs no second file, which could be left behind.
+    for name in LOGIN_FILES {
+        remove(&folder.join(name))?;
     }
-    replace(&folder.join("token"), token.expose().as_bytes())?;
-    replace(&folder.join(CLIENT_FILE), toml::to_string(&file)?.as_bytes())?;
+    write_new(&folder.join(TOKEN_FILE), token.expose().as_bytes())?;
+    let beside = folder.join(UNFINISHED_FILE);
+    write_new(&beside, toml::to_string(&file)?.as_bytes())?;
+    fs::rename(&beside, folder.join(CLIENT_FILE))?;
     Ok(())
 }
 
-/// Writes a temporary file and renames it, so that there is never a partial file; readable only by its owner from the start.
-fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    let _ = fs::remove_file(&beside);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+/// Removes a file; returns true if there was one.
+pub(super) fn remove(path: &Path) -> io::Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes a new file, readable only by its owner from the start.
+fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(content)?;
-    file.write_all(b"\n")?;
-    fs::rename(&beside, path)
+    file.write_all(b"\n")
 }
 
 #[cfg(test)]
@@ -171,6 +186,30 @@ mod tests {
         fs::create_dir(dir.path().join("client.new")).unwrap();
         assert!(store("two:1").is_err());
         assert_eq!(load_from(dir.path()).unwrap(), None, "the token of two must not go to one");
+    }
+
+    #[test]
+    fn what_an_interrupted_login_has_left_is_removed_by_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["token", "token.new", "client.new"] {
+            fs::write(dir.path().join(name), "tg_of_an_interrupted_login").unwrap();
+        }
+        assert_eq!(load_from(dir.path()).unwrap(), None);
+        let gate = ControlEndpoint::Tcp("one:1".to_owned());
+        store_in(
+            dir.path(),
+            (&gate, &GateTrust::Machine),
+            "ana",
+            &Secret::new("tg_new".to_owned()),
+        )
+        .unwrap();
+        let mut names: Vec<_> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["client.toml", "token"]);
+        assert_eq!(fs::read_to_string(dir.path().join("token")).unwrap(), "tg_new\n");
     }
 
     #[test]
