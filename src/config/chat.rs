@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::key::keys;
 use super::reader::TableSection;
+use crate::access::policy::{Action, Policies};
 use crate::base::tls::web_address;
 use crate::chat::{ChatSettings, SLACK_API};
 use crate::model::names::IdentityName;
@@ -63,6 +64,20 @@ pub(super) fn read(table: &TableSection<'_>, present: bool, link: Option<&str>) 
     })
 }
 
+/// Checks that the policies know of the chat: otherwise a click there would decide whatever its user may decide at the console.
+pub(super) fn check_policies(table: &TableSection<'_>, policies: &Policies) {
+    let asked = &policies.vocabulary().asks_via;
+    for action in [Action::Approve, Action::Extend] {
+        if !asked.contains(&action) {
+            let name = action.name();
+            let reason = format!("no policy about \"{name}\" asks for `context.via`, so every click in the chat would count");
+            let remedy = "copy the shipped policies \"only-reading-is-decided-from-chat\" and \"only-reading-is-extended-from-chat\" \
+                          (00-everywhere.cedar, with its schema), or write your own; or remove [chat]";
+            table.broken_rule("", reason, remedy);
+        }
+    }
+}
+
 fn named(table: &TableSection<'_>, user: String, name: &str) -> Option<(String, IdentityName)> {
     let fault = id(&user)
         .err()
@@ -113,6 +128,55 @@ mod tests {
         let looked_up = format!("{SECRET}{TEAM}api_token_file = \"bot.token\"\napi = \"http://127.0.0.1:8065/api\"\n");
         let chat = load(&looked_up).unwrap().chat.unwrap();
         assert_eq!(chat.api_token.unwrap().expose(), "xoxb-1");
+    }
+
+    #[test]
+    fn a_click_counts_only_where_the_policies_know_of_the_chat() {
+        let dir = tempfile::tempdir().unwrap();
+        let policies = dir.path().join("policies");
+        std::fs::create_dir(&policies).unwrap();
+        std::fs::write(dir.path().join("slack.secret"), "8f742231b10e\n").unwrap();
+        let schema = include_str!("../../policies/schema.cedarschema");
+        // Of a set from before there was a chat.
+        let older = schema.replace("    via?: String,\n", "");
+        assert_ne!(schema, older);
+        let permit = |action: &str| {
+            format!(
+                "@id(\"{action}\") @max_duration(\"1h\") permit (principal, action == Tidegate::Action::\"{action}\", resource);\n"
+            )
+        };
+        let forbid = |action: &str| {
+            format!(
+                "@id(\"not-{action}\") forbid (principal, action == Tidegate::Action::\"{action}\", resource) \
+                 when {{ context has via && context.via == \"slack\" }};\n"
+            )
+        };
+        let both = permit("approve") + &permit("extend");
+        for (schema, set, unasked) in [
+            (older.as_str(), both.clone(), &["approve", "extend"][..]),
+            (schema, both.clone(), &["approve", "extend"]),
+            (schema, both.clone() + &forbid("request"), &["approve", "extend"]),
+            (schema, both.clone() + &forbid("approve"), &["extend"]),
+            (schema, both.clone() + &forbid("approve") + &forbid("extend"), &[]),
+        ] {
+            std::fs::write(policies.join("schema.cedarschema"), schema).unwrap();
+            std::fs::write(policies.join("a.cedar"), &set).unwrap();
+            let text = format!("[targets.orders]\naddress = \"127.0.0.1:5432\"\nuser = \"orders_app\"\n{SECRET}{TEAM}{USERS}");
+            let loaded = from_text(&dir.path().join("tidegate.toml"), &text);
+            let mistakes: Vec<String> = loaded
+                .err()
+                .unwrap_or_default()
+                .iter()
+                .map(ConfigMistake::to_string)
+                .collect();
+            assert_eq!(mistakes.len(), unasked.len(), "{set}: {mistakes:#?}");
+            for (mistake, action) in mistakes.iter().zip(unasked) {
+                assert!(
+                    mistake.contains(&format!("chat: no policy about \"{action}\"")) && mistake.contains("or remove [chat]"),
+                    "{mistake}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::key::keys;
 use super::reader::TableSection;
 use super::settings::{ConnectionLimits, ControlSettings, GateSettings, LoggingSettings, SessionTable, TlsFiles};
 use super::{access, chat, console, issuers, outbound, targets};
+use crate::access::policy::Policies;
 use crate::audit::{Durability, JournalSettings};
 use crate::base::error_chain::display_chain;
 use crate::base::tls::ServerTls;
@@ -62,7 +63,8 @@ pub(super) fn read(root: &TableSection<'_>) -> GateSettings {
     let access = root.within("access", access::access);
     let (policy, policies) = root.within("policy", access::policy);
     let (issuers, oauth) = root.within("identity", |table| issuers::read(table, console.address.as_deref()));
-    let (notify, chat) = notify_and_chat(root, console.address(control.listen, control.tls));
+    let console_address = console.address(control.listen, control.tls);
+    let (notify, chat) = notify_and_chat(root, console_address, policies.as_deref());
     let drain_limit = root.within("drain", drain_limit);
     let logging = root.within("log", LoggingSettings::read);
     let first = || listen.first().map(|address| reachable(*address));
@@ -95,10 +97,19 @@ pub(super) fn read(root: &TableSection<'_>) -> GateSettings {
 }
 
 /// Reads `[notify]` and `[chat]`: messages have buttons where their answers are taken. `console` is where people open the console.
-fn notify_and_chat(root: &TableSection<'_>, console: Option<String>) -> (NotifySettings, Option<ChatSettings>) {
+fn notify_and_chat(
+    root: &TableSection<'_>,
+    console: Option<String>,
+    policies: Option<&Policies>,
+) -> (NotifySettings, Option<ChatSettings>) {
     let notify = root.within("notify", |table| outbound::notify(table, console));
     let present = root.has("chat");
-    let chat = root.within("chat", |table| chat::read(table, present, notify.link.as_deref()));
+    let chat = root.within("chat", |table| {
+        if present && let Some(policies) = policies {
+            chat::check_policies(table, policies);
+        }
+        chat::read(table, present, notify.link.as_deref())
+    });
     let buttons = chat.is_some();
     (NotifySettings { buttons, ..notify }, chat)
 }

@@ -49,12 +49,6 @@ pub fn unknown_names(settings: &GateSettings, users: &BTreeMap<IdentityName, BTr
     }
     lines.extend(groups(settings, policies, users));
     lines.extend(in_chat(settings, users));
-    if settings.chat.is_some() && !policies.vocabulary().asks_via {
-        lines.push(
-            "people can answer from a chat, and no policy asks for `context.via`: what they may approve, a click approves"
-                .to_owned(),
-        );
-    }
     lines
 }
 

@@ -76,6 +76,14 @@ impl CedarSchema {
         *entity.type_name() == self.types.group
     }
 
+    pub(super) fn is_identity(&self, entity: &EntityUid) -> bool {
+        *entity.type_name() == self.types.identity
+    }
+
+    pub(super) fn is_request(&self, entity: &EntityUid) -> bool {
+        *entity.type_name() == self.types.request
+    }
+
     pub(super) fn is_access(&self, entity: &EntityUid) -> bool {
         *entity.type_name() == self.types.access
     }

@@ -2,6 +2,7 @@
 //!
 //! It does not interpret policies; each suggestion was decided by them.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -16,6 +17,10 @@ use crate::model::request::RequestSpec;
 const MAX_TRIED_VALUES: usize = 16;
 /// Maximum number of suggested pairs of changes.
 const MAX_PAIRS: usize = 8;
+/// Maximum number of pairs tried. A large policy set names hundreds of groups, and everybody may ask.
+const MAX_TRIED_PAIRS: usize = 300;
+/// Maximum number of groups tried.
+const MAX_TRIED_GROUPS: usize = 64;
 
 /// Verdict on a request, with the changes that would improve it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +106,13 @@ impl Policies {
         profiles: Option<&[ProfileName]>,
     ) -> RequestExplanation {
         let judgement = self.judge(identity, wish, context);
+        // Nothing is better than at once.
+        if judgement.verdict == RequestVerdict::Automatic {
+            return RequestExplanation {
+                judgement,
+                remedies: Vec::new(),
+            };
+        }
         let case = WhatIfCase {
             identity: identity.clone(),
             wish: wish.clone(),
@@ -108,7 +120,7 @@ impl Policies {
         };
         let mut changes = self.changes(&case, profiles);
         let groups = self.words.groups.difference(&identity.groups);
-        changes.extend(groups.cloned().map(WhatIfChange::Group));
+        changes.extend(groups.take(MAX_TRIED_GROUPS).cloned().map(WhatIfChange::Group));
         let mut remedies = self.better(&case, &judgement.verdict, &changes);
         remedies.extend(self.another_time(&case, &judgement.verdict));
         if remedies.is_empty() {
@@ -196,12 +208,16 @@ impl Policies {
 
     /// Returns the pairs of changes that improve the verdict.
     fn two_at_once(&self, case: &WhatIfCase, than: &RequestVerdict, changes: &[WhatIfChange]) -> Vec<Remedy> {
-        let mut remedies = Vec::new();
+        let (mut remedies, mut tried) = (Vec::new(), 0);
         for (at, first) in changes.iter().enumerate() {
             for second in changes.iter().skip(at + 1) {
                 if std::mem::discriminant(first) == std::mem::discriminant(second) {
                     continue;
                 }
+                if tried == MAX_TRIED_PAIRS {
+                    return remedies;
+                }
+                tried += 1;
                 let verdict = self.changed(case, &[first, second]);
                 if rank(&verdict) < rank(than) {
                     let change = format!("{} and {}", first.words(), second.words());
@@ -225,12 +241,19 @@ impl Policies {
 
     /// Returns the hours of the week with the best verdict, if that is better than now.
     fn another_time(&self, case: &WhatIfCase, than: &RequestVerdict) -> Option<Remedy> {
+        // Hours and days that no policy tells apart have one verdict.
+        let mut known: HashMap<(i64, i64), RequestVerdict> = HashMap::new();
         let mut week: Vec<Vec<(i8, RequestVerdict)>> = Vec::new();
         for weekday in 1..=7 {
             let at = |hour| Some((hour, at(&self.cedar.zone, case.context.now, weekday, hour)?));
             let hours = (0..24).filter_map(at).map(|(hour, now)| {
+                let ranges = (
+                    self.words.weekdays.start_of(weekday.into()),
+                    self.words.hours.start_of(hour.into()),
+                );
                 let context = QuestionContext { now, ..case.context };
-                (hour, self.verdict(&case.identity, &case.wish, context).verdict)
+                let judged = || self.verdict(&case.identity, &case.wish, context).verdict;
+                (hour, known.entry(ranges).or_insert_with(judged).clone())
             });
             week.push(hours.collect());
         }

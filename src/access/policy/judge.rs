@@ -69,7 +69,8 @@ impl Policies {
     }
 
     /// Returns the verdict as [`Self::judge`] does, but with an empty reason for a denial for which no policy has an `@advice`.
-    pub(super) fn verdict(&self, identity: &Identity, wish: &RequestSpec, context: QuestionContext) -> Judgement {
+    #[must_use]
+    pub fn verdict(&self, identity: &Identity, wish: &RequestSpec, context: QuestionContext) -> Judgement {
         let question = |action| AccessQuestion {
             identity,
             action,

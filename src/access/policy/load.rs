@@ -9,6 +9,7 @@ use miette::Diagnostic;
 use sha2::{Digest, Sha256};
 
 use super::cedar::CedarSchema;
+use super::class::DistinguishingParts;
 use super::index::{self, PolicyIndex};
 use super::words::PolicyVocabulary;
 use super::{Policies, PolicyError, PolicyFile, fit, notes};
@@ -34,6 +35,7 @@ pub(super) fn load(schema: &PolicyFile, sources: &[PolicyFile], zone: TimeZone) 
     validate(&cedar, &placed, &mut mistakes);
     let hierarchy = cedar.schema.action_entities().unwrap_or_else(|_| Entities::empty());
     let (mut index, mut all, mut words) = (PolicyIndex::default(), BTreeMap::new(), PolicyVocabulary::default());
+    let mut parts = DistinguishingParts::default();
     for (id, PlacedPolicy { source, offset, policy }) in &placed {
         let actions = index::actions(policy, &cedar, &hierarchy);
         let notes = notes::read(policy, &actions, |wrong| {
@@ -42,7 +44,8 @@ pub(super) fn load(schema: &PolicyFile, sources: &[PolicyFile], zone: TimeZone) 
         if let Err(error) = index.add(policy, &actions) {
             mistakes.push((source, *offset, error));
         }
-        words.add(policy, &notes, &cedar);
+        words.add(policy, &notes, &actions, &cedar);
+        parts.add(policy, &cedar);
         all.insert(id.clone(), notes);
     }
     if !mistakes.is_empty() {
@@ -51,6 +54,7 @@ pub(super) fn load(schema: &PolicyFile, sources: &[PolicyFile], zone: TimeZone) 
     Ok(Policies {
         cedar,
         index,
+        parts,
         notes: all,
         words,
         hash: hash(schema, sources),

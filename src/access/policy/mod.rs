@@ -6,6 +6,7 @@
 //! for longer than the `@max_duration` of a policy.
 
 mod cedar;
+mod class;
 mod explain;
 mod fit;
 mod index;
@@ -17,11 +18,13 @@ pub mod table;
 mod tests;
 mod words;
 
+pub use class::QuestionClass;
 pub use explain::{Remedy, RequestExplanation};
 pub use words::PolicyVocabulary;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -73,6 +76,21 @@ pub struct QuestionContext {
     pub active_grants: u32,
     /// Way by which the identity comes, and the age of its sign-in.
     pub arrival: Arrival,
+}
+
+impl QuestionContext {
+    /// Returns the same context with a sign-in of this moment, if the identity has signed in before it.
+    #[must_use]
+    pub fn signed_in_now(self) -> Option<Self> {
+        let age = self.arrival.signed_in_ago.filter(|age| !age.is_zero());
+        age.map(|_| Self {
+            arrival: Arrival {
+                signed_in_ago: Some(Duration::ZERO),
+                ..self.arrival
+            },
+            ..self
+        })
+    }
 }
 
 /// One access question.
@@ -146,6 +164,8 @@ pub struct PolicyError(pub Vec<String>);
 pub struct Policies {
     cedar: cedar::CedarSchema,
     index: index::PolicyIndex,
+    /// Parts of questions that the policies look at.
+    parts: class::DistinguishingParts,
     /// Annotations, by the id of the policy.
     notes: BTreeMap<String, notes::PolicyNotes>,
     words: PolicyVocabulary,

@@ -665,8 +665,115 @@ fn answers_alike(text: &str, question: &AccessQuestion<'_>) -> Result<(), TestCa
     Ok(())
 }
 
+/// A condition on something in which two requests of the same kind differ: texts, names, ids.
+const DIFFERENCES: [(&str, &str); 10] = [
+    ("approve", "resource has reason && resource.reason == \"because\""),
+    ("approve", "resource has ticket && resource.ticket like \"BUG-*\""),
+    ("approve", "resource.requester.name == \"ana\""),
+    ("approve", "resource.requester == Tidegate::Identity::\"bo\""),
+    ("approve", "resource == Tidegate::Request::\"rq_0000000001\""),
+    ("approve", "resource.requester == principal"),
+    ("approve", "resource.window_seconds > 7200"),
+    ("revoke", "context has reason && context.reason == \"because\""),
+    ("revoke", "if context has ticket then context.ticket == \"BUG-1\" else false"),
+    ("revoke", "resource.owner.name like \"a*\""),
+];
+
+#[test]
+fn policies_that_tell_two_requests_apart_make_two_classes_of_them() {
+    let (lea, ana, bo) = (identity("lea", &["leads"]), identity("ana", &["qa"]), identity("bo", &["qa"]));
+    let one = request(RequestSpec {
+        reason: Some("because".to_owned()),
+        ticket: Some("BUG-1".to_owned()),
+        ..wish(&ana, "orders", "read-write", 60)
+    });
+    let other = Request {
+        id: "rq_0000000001".parse().unwrap(),
+        ..request(wish(&bo, "orders", "read-write", 60))
+    };
+    let permit = |action: &str, when: &str| {
+        let scope = format!("principal, action == Tidegate::Action::\"{action}\", resource");
+        parse(&format!("@id(\"p\") permit ({scope}) when {{ {when} }};")).unwrap()
+    };
+    for (action, when) in DIFFERENCES {
+        let policies = permit(action, when);
+        let action = Action::ALL.into_iter().find(|known| known.name() == action).unwrap();
+        let asked = [&one, &other].map(|request| ask(&lea, request, action, context()));
+        let [class, of_other] = asked.map(|question| policies.class(&lea.name, action, question.resource).unwrap());
+        let [allowed, other_allowed] = asked.map(|question| policies.decide(&question).allowed);
+        let differ = !when.contains("principal") && !when.contains("window");
+        assert_eq!((allowed != other_allowed, class != of_other), (differ, differ), "{when}");
+    }
+    // The shipped ones look at none of it.
+    let (schema, sources, _) = shipped();
+    let shipped = Policies::parse(&schema, &sources, TimeZone::UTC).unwrap();
+    let class = |who: &Identity, request: &Request| shipped.class(&who.name, Action::Approve, Resource::Request(request));
+    assert_eq!(class(&lea, &one), class(&lea, &other));
+    assert_ne!(class(&ana, &one), class(&ana, &other), "one's own is another matter");
+    let wider = request(wish(&bo, "orders", "owner", 60));
+    assert_ne!(class(&lea, &other), class(&lea, &wider));
+    assert_eq!(shipped.class(&lea.name, Action::ReadLog, Resource::Gate), None);
+    // A context that is compared as a whole has everything in it.
+    let whole = permit("revoke", "[context].contains(context)");
+    let revoke = |request: &Request| whole.class(&lea.name, Action::Revoke, Resource::Access(&request.wish));
+    assert_ne!(revoke(&one), revoke(&request(wish(&ana, "orders", "read-write", 60))));
+}
+
+#[test]
+fn hours_between_which_no_policy_looks_are_judged_once() {
+    let starts = |when: &str| {
+        let text = format!("@id(\"p\") permit (principal, action == Tidegate::Action::\"request\", resource) when {{ {when} }};");
+        let policies = parse(&text).unwrap();
+        let hours: BTreeSet<_> = (0..24).map(|hour| policies.words.hours.start_of(hour)).collect();
+        let days: BTreeSet<_> = (1..=7).map(|day| policies.words.weekdays.start_of(day)).collect();
+        (hours.len(), days.len())
+    };
+    assert_eq!(starts("true"), (1, 1));
+    assert_eq!(starts("context.hour >= 8 && context.hour < 18"), (5, 1));
+    assert_eq!(starts("[6, 7].contains(context.weekday)"), (1, 3));
+    assert_eq!(starts("18 > context.hour || context.weekday <= 5"), (3, 3));
+    // What is done with a number is not known.
+    assert_eq!(starts("context.hour + 1 < 5"), (24, 1));
+    assert_eq!(starts("context.hour == context.weekday"), (24, 7));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn questions_of_one_class_have_one_answer(
+        set in prop::collection::vec((policy(), proptest::option::of(0..DIFFERENCES.len())), 1..8),
+        (who, first, action, context) in question(),
+        (_, second, _, _) in question(),
+        alike in any::<bool>(),
+    ) {
+        let named = |((policy, difference), n): (&(String, Option<usize>), i32)| {
+            let more = difference.map(|difference| {
+                let (action, when) = DIFFERENCES[difference];
+                format!("@id(\"d{n}\") forbid (principal, action == Tidegate::Action::\"{action}\", resource) when {{ {when} }};\n")
+            });
+            format!("@id(\"p{n}\") {policy}\n{}", more.unwrap_or_default())
+        };
+        let text: String = set.iter().zip(0..).map(named).collect();
+        let policies = parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        // Requests of one kind differ in their texts, their requester and their id.
+        let second = if alike {
+            let wish = RequestSpec {
+                identity: second.wish.identity.clone(),
+                reason: second.wish.reason.clone(),
+                ticket: second.wish.ticket.clone(),
+                ..first.wish.clone()
+            };
+            Request { id: "rq_0000000001".parse().unwrap(), wish, ..first.clone() }
+        } else {
+            second
+        };
+        let [one, other] = [&first, &second].map(|request| ask(&who, request, action, context));
+        let [class, of_other] = [&one, &other].map(|question| policies.class(&who.name, action, question.resource));
+        if class == of_other {
+            prop_assert_eq!(policies.decide(&one).allowed, policies.decide(&other).allowed, "{}", text);
+        }
+    }
 
     #[test]
     fn adding_a_forbid_never_widens_access(questions in prop::collection::vec(question(), 1..12), forbid in forbids()) {

@@ -2,16 +2,46 @@
 //!
 //! They decide nothing: a missed value is a missed suggestion.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use cedar_policy::Policy;
 use serde_json::Value;
 
+use super::Action;
 use super::cedar::CedarSchema;
 use super::notes::PolicyNotes;
 use crate::model::names::{GroupName, ProfileName};
+
+/// Operators with a result that is the same for all values between two numbers that they mention.
+const COMPARISONS: [&str; 7] = ["==", "!=", "<", "<=", ">", ">=", "contains"];
+
+/// Comparisons of an attribute with whole numbers, and the ranges of its values that they cannot tell apart.
+#[derive(Debug, Default)]
+pub(super) struct ComparedRanges {
+    /// First values of the ranges.
+    starts: BTreeSet<i64>,
+    mentions: usize,
+    /// Number of the mentions that are such comparisons.
+    compared: usize,
+}
+
+impl ComparedRanges {
+    /// Returns the first value of the range of a value; the value itself if something else is done with the attribute.
+    pub(super) fn start_of(&self, value: i64) -> i64 {
+        if self.mentions != self.compared {
+            return value;
+        }
+        self.starts.range(..=value).next_back().copied().unwrap_or(i64::MIN)
+    }
+
+    fn compare(&mut self, numbers: &[i64]) {
+        self.compared += 1;
+        self.starts
+            .extend(numbers.iter().flat_map(|number| [*number, number.saturating_add(1)]));
+    }
+}
 
 /// Values that the policies mention.
 #[derive(Debug, Default)]
@@ -24,17 +54,19 @@ pub struct PolicyVocabulary {
     pub targets: BTreeMap<String, String>,
     /// Accesses (`target/profile`), each with the id of a policy that mentions it.
     pub accesses: BTreeMap<String, String>,
-    /// True if a policy asks by what way somebody comes (`context.via`).
-    pub asks_via: bool,
+    /// Actions for which a policy asks by what way somebody comes (`context.via`).
+    pub asks_via: HashSet<Action>,
     pub(super) windows: BTreeSet<Duration>,
     pub(super) sessions: BTreeSet<u32>,
     pub(super) tickets: BTreeSet<String>,
+    pub(super) hours: ComparedRanges,
+    pub(super) weekdays: ComparedRanges,
     /// Networks as they are written, each with an address in it.
     pub(super) networks: BTreeSet<(String, IpAddr)>,
 }
 
 impl PolicyVocabulary {
-    pub(super) fn add(&mut self, policy: &Policy, notes: &PolicyNotes, cedar: &CedarSchema) {
+    pub(super) fn add(&mut self, policy: &Policy, notes: &PolicyNotes, actions: &[Action], cedar: &CedarSchema) {
         self.windows.extend(notes.max_duration);
         self.sessions.extend(notes.max_sessions);
         for entity in policy.entity_literals() {
@@ -50,7 +82,11 @@ impl PolicyVocabulary {
             }
         }
         if let Ok(json) = policy.to_json() {
-            self.walk(json.get("conditions").unwrap_or(&Value::Null));
+            let conditions = json.get("conditions").unwrap_or(&Value::Null);
+            if asks_via(conditions) {
+                self.asks_via.extend(actions);
+            }
+            self.walk(conditions);
         }
     }
 
@@ -60,12 +96,27 @@ impl PolicyVocabulary {
             Value::Array(parts) => parts.iter().for_each(|part| self.walk(part)),
             Value::Object(parts) => {
                 for (operator, operands) in parts {
-                    self.asks_via |= operator == "has" && operands.get("attr").and_then(Value::as_str) == Some("via");
+                    if operator == "."
+                        && let Some(ranges) = operands
+                            .get("attr")
+                            .and_then(Value::as_str)
+                            .and_then(|name| self.ranges(name))
+                    {
+                        ranges.mentions += 1;
+                    }
                     self.operation(operator, operands);
                     self.walk(operands);
                 }
             }
             _ => {}
+        }
+    }
+
+    fn ranges(&mut self, attribute: &str) -> Option<&mut ComparedRanges> {
+        match attribute {
+            "hour" => Some(&mut self.hours),
+            "weekday" => Some(&mut self.weekdays),
+            _ => None,
         }
     }
 
@@ -92,6 +143,11 @@ impl PolicyVocabulary {
             }
             return;
         }
+        if COMPARISONS.contains(&operator)
+            && let (Some(numbers), Some(ranges)) = (other.and_then(numbers), self.ranges(&attribute))
+        {
+            ranges.compare(&numbers);
+        }
         match (attribute.as_str(), other) {
             ("profile", Some(other)) => self
                 .profiles
@@ -114,6 +170,27 @@ impl PolicyVocabulary {
             }
             _ => {}
         }
+    }
+}
+
+/// Returns true if an expression asks for the way: its value cannot be used without `context has via`.
+fn asks_via(value: &Value) -> bool {
+    match value {
+        Value::Array(parts) => parts.iter().any(asks_via),
+        Value::Object(parts) => parts.iter().any(|(operator, operands)| {
+            let asked = operator == "has" && operands.get("attr").and_then(Value::as_str) == Some("via");
+            asked || asks_via(operands)
+        }),
+        _ => false,
+    }
+}
+
+/// Returns a whole number, or those of a set; `None` if there is anything else.
+fn numbers(value: &Value) -> Option<Vec<i64>> {
+    let number = |value: &Value| value.get("Value")?.as_i64();
+    match value.get("Set") {
+        Some(set) => set.as_array()?.iter().map(number).collect(),
+        None => Some(vec![number(value)?]),
     }
 }
 

@@ -161,6 +161,13 @@ permit (
   resource
 )
 when { context has reason };
+@id("nothing-of-migrations-from-chat")
+forbid (
+  principal,
+  action in [Tidegate::Action::"approve", Tidegate::Action::"extend"],
+  resource in Tidegate::Access::"shop/migrate"
+)
+when { context has via && context.via == "slack" };
 "#;
 
 /// Gate with the small team's policies and these users.
