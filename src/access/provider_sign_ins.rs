@@ -14,14 +14,15 @@ use super::strangers::Network;
 use super::{AccessError, AccessRules, AccessService, Caller, IdentifyError, Principal};
 use crate::base::secret::Secret;
 use crate::identity::{
-    AuthorizationQuestion, DeviceAuthorization, DeviceProgress, Identity, IssuerSettings, ProviderError, RedeemedCode,
+    AuthorizationQuestion, DeviceAuthorization, DeviceProgress, IssuerSettings, ProvedPerson, ProviderError, RedeemedCode,
 };
 use crate::ledger::{LedgerError, SignInView};
 use crate::model::sign_in::SignInVia;
 use jiff::{SignedDuration, Timestamp};
 
-/// Path that browsers come back to; the host of the issuer is put behind it. An address of its own for each issuer keeps a code from
-/// being brought to another one (RFC 9700, section 4.4.2.2), also of those that do not name themselves in their answers.
+/// Path that browsers come back to; the name of the issuer is put behind it ([`crate::identity::Issuers::callback_name`]). An
+/// address of its own for each issuer keeps a code from being brought to another one (RFC 9700, section 4.4.2.2), also of those that
+/// do not name themselves in their answers.
 pub const CALLBACK_PATH: &str = "/signin/callback";
 /// Number of sign-ins with a code that one network may begin within a minute: each asks the provider.
 const DEVICES_PER_MINUTE: u32 = 60;
@@ -80,8 +81,8 @@ pub struct BegunSignIn {
 /// Answer of a provider, as a browser brings it.
 #[derive(Debug, Clone, Default)]
 pub struct ProviderAnswer {
-    /// Host of the issuer, in the address that the browser came back to.
-    pub host: String,
+    /// Name of the issuer, in the address that the browser came back to.
+    pub name: String,
     /// State of the sign-in.
     pub state: String,
     /// Code, if the provider has let the person in.
@@ -93,11 +94,13 @@ pub struct ProviderAnswer {
 }
 
 impl AccessService {
-    /// Begins a sign-in at a provider; `next` is the path to go on to afterwards.
+    /// Begins a sign-in at a provider; `next` is the path to go on to afterwards. `fresh`: the person is to prove who they are now, also
+    /// if the provider knows them already.
     pub async fn begin_sign_in(
         &self,
         issuer: &str,
         next: Option<&str>,
+        fresh: bool,
         client: Option<IpAddr>,
     ) -> Result<BegunSignIn, AccessError> {
         let rules = self.rules();
@@ -110,6 +113,8 @@ impl AccessService {
             nonce: nonce.expose(),
             challenge: &challenge,
             redirect_uri: &redirect_uri,
+            // An older proof would leave the sign-in little of its life.
+            max_age: if fresh { Duration::ZERO } else { rules.sign_ins.longest / 2 },
         };
         let now = self.0.clock.now();
         let location = rules.issuers.authorization_url(issuer, question, now).await?;
@@ -142,7 +147,7 @@ impl AccessService {
             issuer: issuer.to_owned(),
             reason,
         };
-        if answer.host != settings.host() {
+        if answer.name != rules.issuers.callback_name(settings) {
             return Err(refused("the browser came back to the address of another issuer".to_owned()).into());
         }
         rules.issuers.check_issuer(issuer, answer.iss.as_deref(), now).await?;
@@ -156,8 +161,8 @@ impl AccessService {
             redirect_uri: &callback(&rules, settings)?,
         };
         let token = rules.issuers.redeem(issuer, code, now).await;
-        let identity = self.identity_of(issuer, token, Some(&pending.nonce), client).await?;
-        let (view, secret) = self.sign_in_of_provider(identity, SignInVia::Console, client).await?;
+        let person = self.person_of(issuer, token, Some(&pending.nonce), client).await?;
+        let (view, secret) = self.sign_in_of_provider(issuer, person, SignInVia::Console, client).await?;
         Ok((view, secret, pending.next))
     }
 
@@ -203,27 +208,27 @@ impl AccessService {
             Ok(DeviceProgress::Token(token)) => Ok(token),
             Err(error) => Err(error),
         };
-        let identity = self.identity_of(issuer, token, None, client).await?;
-        Ok(Ok(self.sign_in_of_provider(identity, SignInVia::Cli, client).await?))
+        let person = self.person_of(issuer, token, None, client).await?;
+        Ok(Ok(self.sign_in_of_provider(issuer, person, SignInVia::Cli, client).await?))
     }
 
-    /// Returns the identity that an ID token proves, if it may sign in. Otherwise the reason is recorded in detail, and the caller
+    /// Returns the person that an ID token names, if they may sign in. Otherwise the reason is recorded in detail, and the caller
     /// gets none.
-    async fn identity_of(
+    async fn person_of(
         &self,
         issuer: &str,
         token: Result<Secret<String>, ProviderError>,
         nonce: Option<&str>,
         client: Option<IpAddr>,
-    ) -> Result<Identity, AccessError> {
-        let identity = match token {
+    ) -> Result<ProvedPerson, AccessError> {
+        let person = match token {
             // By the time of now: the token may be newer than the call that fetched it.
-            Ok(token) => self.rules().issuers.identity(issuer, &token, nonce, self.0.clock.now()).await,
+            Ok(token) => self.rules().issuers.person(issuer, &token, nonce, self.0.clock.now()).await,
             Err(error) => Err(error),
         };
-        let refused = match identity {
-            Ok(identity) => match self.of_issuer(identity) {
-                Ok(identity) => return Ok(identity),
+        let refused = match person {
+            Ok(person) => match self.of_issuer(person.identity) {
+                Ok(identity) => return Ok(ProvedPerson { identity, ..person }),
                 Err(refused) => refused,
             },
             Err(ProviderError::Token(detail)) => IdentifyError::of_token(detail),
@@ -234,15 +239,29 @@ impl AccessService {
         Err(AccessError::NotSignedIn(issuer.to_owned()))
     }
 
+    /// Signs a person in. The sign-in is as old as their proof at the provider, if it tells, and lasts as long from then on as the gate
+    /// says, and not as the ID token.
     async fn sign_in_of_provider(
         &self,
-        identity: Identity,
+        issuer: &str,
+        person: ProvedPerson,
         via: SignInVia,
         client: Option<IpAddr>,
     ) -> Result<(SignInView, Secret<String>), AccessError> {
-        // The person was there a moment ago, so the sign-in lasts as long as the gate says, and not as the ID token.
-        let caller = Caller::Person(Principal::of_token(identity, client), Arc::new(Secret::new(String::new())));
-        self.sign_in(&caller, via).await
+        let now = self.0.clock.now();
+        let proved_at = person.authenticated_at.unwrap_or(now);
+        let age = Duration::try_from(now.duration_since(proved_at)).unwrap_or_default();
+        if age >= self.rules().sign_ins.longest {
+            return Err(AccessError::Provider(ProviderError::Refused {
+                issuer: issuer.to_owned(),
+                reason: "it has not asked who you are for longer than a sign-in lasts here; sign out there first".to_owned(),
+            }));
+        }
+        let caller = Caller::Person(
+            Principal::of_token(person.identity, client),
+            Arc::new(Secret::new(String::new())),
+        );
+        self.new_sign_in(&caller, proved_at, (via, client)).await
     }
 }
 
@@ -255,5 +274,5 @@ fn network_of(client: Option<IpAddr>) -> Option<Network> {
 fn callback(rules: &AccessRules, issuer: &IssuerSettings) -> Result<String, AccessError> {
     let missing = || AccessError::Invalid("this gate has no address for browsers; its operator sets console.address".to_owned());
     let address = rules.console_address.as_deref().ok_or_else(missing)?;
-    Ok(format!("{address}{CALLBACK_PATH}/{}", issuer.host()))
+    Ok(format!("{address}{CALLBACK_PATH}/{}", rules.issuers.callback_name(issuer)))
 }

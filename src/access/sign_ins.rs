@@ -24,18 +24,17 @@ impl AccessService {
         if who.sign_in.is_some() {
             return Err(AccessError::SignedInAlready);
         }
-        self.new_sign_in(caller, via, who.client).await
+        self.new_sign_in(caller, self.0.clock.now(), (via, who.client)).await
     }
 
-    /// Makes a sign-in for a person, whose own is as old and lasts as long, if there is one.
+    /// Makes a sign-in for a person who has proved who they are at `proved_at`. It lasts no longer than their proof.
     pub(super) async fn new_sign_in(
         &self,
         caller: &Caller,
-        via: SignInVia,
-        client: Option<IpAddr>,
+        proved_at: Timestamp,
+        (via, client): (SignInVia, Option<IpAddr>),
     ) -> Result<(SignInView, Secret<String>), AccessError> {
         let who = caller.person()?;
-        let proved_at = who.sign_in.as_ref().map_or_else(|| self.0.clock.now(), |sign_in| sign_in.at);
         let latest = proved_at.checked_add(self.rules().sign_ins.longest).unwrap_or(Timestamp::MAX);
         let new = NewSignIn {
             identity: who.identity.clone(),

@@ -50,8 +50,9 @@ impl AccessService {
         client: Option<IpAddr>,
     ) -> Result<(SignInView, Secret<String>), AccessError> {
         let secrets = [code.expose().as_str(), &challenge_of(verifier)];
-        let caller = self.0.terminals.take(&secrets, self.0.clock.now());
-        self.new_sign_in(&caller.ok_or(AccessError::NoSuchCode)?, SignInVia::Cli, client)
-            .await
+        let now = self.0.clock.now();
+        let caller = self.0.terminals.take(&secrets, now).ok_or(AccessError::NoSuchCode)?;
+        let proved_at = caller.person()?.sign_in.as_ref().map_or(now, |sign_in| sign_in.at);
+        self.new_sign_in(&caller, proved_at, (SignInVia::Cli, client)).await
     }
 }

@@ -129,7 +129,7 @@ fn check_scope(text: &str) -> Result<(), &'static str> {
 
 /// Reads `[[identity.issuers]]`.
 fn issuers(identity: &TableSection<'_>, address: Option<&str>) -> Vec<ConfiguredIssuer> {
-    let (mut names, mut prefixes, mut hosts) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let (mut names, mut prefixes, mut addresses) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     let issuers = identity.tables("issuers", |table| {
         let issuer = issuer(table)?;
         let settings = &issuer.settings;
@@ -140,9 +140,10 @@ fn issuers(identity: &TableSection<'_>, address: Option<&str>) -> Vec<Configured
         }
         if settings.client.is_some() {
             check_sign_in(table, &settings.issuer, address);
-            if !hosts.insert(settings.host().to_owned()) {
-                let reason = "another issuer of this host has a client_id, and both would have one redirect address";
-                table.broken_rule("client_id", reason, "leave it to one issuer of each host");
+            if !addresses.insert(settings.address_name()) {
+                let reason =
+                    "another issuer with a client_id has the same host and path, and both would have one redirect address";
+                table.broken_rule("client_id", reason, "leave it to one of them");
             }
         }
         if !names.insert(settings.issuer.clone()) {
@@ -189,7 +190,7 @@ fn client(table: &TableSection<'_>, scope: &str) -> Option<ProviderClient> {
     keys! { table;
         /// The `client_id` under which the gate is registered at the issuer. With it people sign in with the issuer, at the console
         /// and with `tidegate login`. Its redirect address there is `console.address` and `/signin/callback/HOST`, with the issuer's
-        /// host.
+        /// host. Of several issuers on one host each has its path behind it, with `~`: `/signin/callback/HOST~realms~qa`.
         client_id = |key| key.text().or_none("none");
     }
     keys! { table;

@@ -212,6 +212,12 @@ fn people_sign_in_where_browsers_find_the_way() {
     let second = id("client_id = \"gate\"")
         .replace("example.org\"", "example.org/b\"")
         .replace("id:", "b:");
+    // Realms of one host: each has an address of its own.
+    let two = good(&format!("{SMALLEST}{console}{}{second}", id("client_id = \"gate\"")));
+    let issuers = crate::identity::Issuers::default().renewed(two.issuers.clone());
+    let names: Vec<_> = two.issuers.iter().map(|issuer| issuers.callback_name(issuer)).collect();
+    assert_eq!(names, ["id.example.org", "id.example.org~b"]);
+    let twin = second.replace("org/b\"", "org/b/\"").replace("b:", "c:");
     let nowhere = id("client_id = \"gate\"").replace("\"https://id.example.org\"", "\"id\"");
     for (text, key, words) in [
         (id("client_id = \"gate\""), "client_id", "nobody could come back"),
@@ -222,7 +228,7 @@ fn people_sign_in_where_browsers_find_the_way() {
             "nobody could sign in at the issuer: it is not a URL",
         ),
         (
-            format!("{console}{}{}", id("client_id = \"gate\""), second),
+            format!("{console}{second}{twin}"),
             "client_id",
             "both would have one redirect address",
         ),

@@ -36,6 +36,17 @@ pub(super) fn expiry(claims: &Claims) -> Timestamp {
     expires.map_or(Timestamp::UNIX_EPOCH, after_all_time)
 }
 
+/// Returns the time at which the person proved who they are to the issuer, if the token says so (`auth_time`: OpenID Connect Core 1.0,
+/// section 2).
+pub(super) fn authenticated_at(claims: &Claims, leeway: SignedDuration, now: Timestamp) -> Result<Option<Timestamp>, TokenError> {
+    let claim = "auth_time";
+    let Some(at) = time(claims, claim)? else { return Ok(None) };
+    if now.as_duration().saturating_add(leeway) < at {
+        return Err(TokenError::NotYet { claim, at: point(at) });
+    }
+    Ok(Some(Timestamp::from_duration(at).unwrap_or(Timestamp::MIN).min(now)))
+}
+
 /// Returns the identity that the token proves.
 pub(super) fn identity(claims: &Claims, settings: &IssuerSettings) -> Result<Identity, TokenError> {
     let bad = |claim: &str, reason: String| TokenError::Claim {

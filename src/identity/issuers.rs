@@ -57,11 +57,22 @@ impl IssuerSettings {
     /// Returns the host of the issuer, with its port: the name by which people know it.
     #[must_use]
     pub fn host(&self) -> &str {
+        let address = self.address();
+        address.split('/').next().unwrap_or(address)
+    }
+
+    fn address(&self) -> &str {
         let address = self
             .issuer
             .split_once("://")
             .map_or(self.issuer.as_str(), |(_, address)| address);
-        address.split('/').next().unwrap_or(address)
+        address.trim_end_matches('/')
+    }
+
+    /// Returns the name of the issuer beside others of its host: host and path, with `~` between.
+    #[must_use]
+    pub fn address_name(&self) -> String {
+        self.address().replace('/', "~")
     }
 }
 
@@ -75,6 +86,15 @@ pub enum EmailVerified {
     /// An absent `email_verified` counts as verified: all addresses of the issuer were given or verified by it, and its tokens do
     /// not say so.
     Assumed,
+}
+
+/// Person whom an ID token names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProvedPerson {
+    /// Identity.
+    pub identity: Identity,
+    /// Time of the proof at the issuer, if the token says so.
+    pub authenticated_at: Option<Timestamp>,
 }
 
 /// Source of an issuer's keys (JWKS).
@@ -186,6 +206,18 @@ impl Issuers {
         self.settings().filter(|issuer| issuer.client.is_some())
     }
 
+    /// Returns the last part of the address that browsers come back to from an issuer: its host, or with path beside another one of
+    /// that host.
+    #[must_use]
+    pub fn callback_name(&self, issuer: &IssuerSettings) -> String {
+        let mut others = self.providers().filter(|other| other.issuer != issuer.issuer);
+        if others.any(|other| other.host() == issuer.host()) {
+            issuer.address_name()
+        } else {
+            issuer.host().to_owned()
+        }
+    }
+
     /// Returns the settings of an issuer that people can sign in with.
     pub fn provider_settings(&self, issuer: &str) -> Result<&IssuerSettings, ProviderError> {
         Ok(&self.provider(issuer)?.0.settings)
@@ -234,17 +266,17 @@ impl Issuers {
         issuer.provider.ask_device((&issuer.settings, client), device_code, now).await
     }
 
-    /// Returns the identity that an ID token proves, with the nonce of the sign-in if it has one.
-    pub async fn identity(
+    /// Returns the person that an ID token names, with the nonce of the sign-in if it has one.
+    pub async fn person(
         &self,
         issuer: &str,
         token: &Secret<String>,
         nonce: Option<&str>,
         now: Timestamp,
-    ) -> Result<Identity, ProviderError> {
+    ) -> Result<ProvedPerson, ProviderError> {
         let (issuer, client) = self.provider(issuer)?;
-        let identity = self.of_id_token(issuer, client, token, nonce, now).await;
-        identity.map_err(|error| match error {
+        let person = self.of_id_token(issuer, client, token, nonce, now).await;
+        person.map_err(|error| match error {
             // Nothing was said about the person.
             TokenError::NoKeys { reason, .. } => issuer.provider.away(&issuer.settings, reason, now),
             error => ProviderError::Token(error.to_string()),
@@ -266,7 +298,7 @@ impl Issuers {
         token: &Secret<String>,
         nonce: Option<&str>,
         now: Timestamp,
-    ) -> Result<Identity, TokenError> {
+    ) -> Result<ProvedPerson, TokenError> {
         let token = token.expose().as_str();
         let says = unverified(token)?;
         if says.issuer != issuer.settings.issuer {
@@ -295,7 +327,10 @@ impl Issuers {
         }
         let identity = claims::identity(&claims, &settings)?;
         self.nobody_elses(&identity, &settings)?;
-        Ok(identity)
+        Ok(ProvedPerson {
+            identity,
+            authenticated_at: claims::authenticated_at(&claims, leeway(&settings), now)?,
+        })
     }
 
     /// Checks that the name does not begin with the longer prefix of another issuer; such a name belongs to that issuer.
@@ -337,10 +372,13 @@ impl Issuer {
             trouble: found.trouble.map(|trouble| format!(", and {trouble}")).unwrap_or_default(),
         })?;
         let claims = verified(token, says, key, settings)?;
-        let leeway = SignedDuration::try_from(settings.leeway).unwrap_or(SignedDuration::ZERO);
-        claims::good_at(&claims, leeway, now)?;
+        claims::good_at(&claims, leeway(settings), now)?;
         Ok(claims)
     }
+}
+
+fn leeway(settings: &IssuerSettings) -> SignedDuration {
+    SignedDuration::try_from(settings.leeway).unwrap_or(SignedDuration::ZERO)
 }
 
 /// Parses a token without its signature.

@@ -14,7 +14,7 @@ mod tests;
 
 pub use error::TokenError;
 pub(crate) use issuers::read_hostile;
-pub use issuers::{EmailVerified, IssuerSettings, Issuers, KeysLocation, MAX_TOKEN_BYTES, looks_like_jwt};
+pub use issuers::{EmailVerified, IssuerSettings, Issuers, KeysLocation, MAX_TOKEN_BYTES, ProvedPerson, looks_like_jwt};
 
 pub use provider::{AuthorizationQuestion, DeviceAuthorization, DeviceProgress, ProviderClient, ProviderError, RedeemedCode};
 

@@ -9,6 +9,7 @@
 //! verification as any token of the issuer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
@@ -91,6 +92,8 @@ pub struct AuthorizationQuestion<'a> {
     pub challenge: &'a str,
     /// Address that the browser comes back to.
     pub redirect_uri: &'a str,
+    /// Longest time since the person has proved who they are there; zero: they are to do so now.
+    pub max_age: Duration,
 }
 
 /// Code that a browser came back with.
@@ -273,7 +276,9 @@ impl Provider {
         now: Timestamp,
     ) -> Result<String, ProviderError> {
         let metadata = self.metadata(of.0, now).await?;
-        let query = [
+        // With a longest age the ID token says how old the proof is (OpenID Connect Core 1.0, section 3.1.2.1).
+        let max_age = question.max_age.as_secs().to_string();
+        let mut query = vec![
             ("response_type", "code"),
             ("client_id", &of.1.id),
             ("redirect_uri", question.redirect_uri),
@@ -282,7 +287,12 @@ impl Provider {
             ("nonce", question.nonce),
             ("code_challenge", question.challenge),
             ("code_challenge_method", "S256"),
+            ("max_age", &max_age),
         ];
+        if question.max_age.is_zero() {
+            // Some providers know one of the two only.
+            query.push(("prompt", "login"));
+        }
         let url = fetch::with_query(&metadata.authorization_endpoint, &query);
         url.map_err(|reason| self.away(of.0, reason, now))
     }

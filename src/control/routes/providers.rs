@@ -24,6 +24,7 @@ use crate::control::{ControlContext, sign_in_cookie};
 #[serde(deny_unknown_fields)]
 struct BeginQuery {
     next: Option<String>,
+    fresh: Option<bool>,
 }
 
 /// Query of the way back. Providers add parameters of their own.
@@ -48,7 +49,7 @@ pub(in crate::control) async fn providers(State(gate): State<Arc<ControlContext>
     })
 }
 
-#[utoipa::path(get, path = "/signin/{issuer}", tag = "signins", summary = "Sends a browser to an issuer", params(("issuer" = String, Path, description = "The issuer, percent-encoded"), ("next" = Option<String>, Query, description = "The path of this host to go on to")), responses((status = 303, description = "To the issuer")))]
+#[utoipa::path(get, path = "/signin/{issuer}", tag = "signins", summary = "Sends a browser to an issuer", params(("issuer" = String, Path, description = "The issuer, percent-encoded"), ("next" = Option<String>, Query, description = "The path of this host to go on to"), ("fresh" = Option<bool>, Query, description = "True: the person is to prove who they are now, also if the issuer knows them already")), responses((status = 303, description = "To the issuer")))]
 pub(in crate::control) async fn begin(
     State(gate): State<Arc<ControlContext>>,
     ConnectInfo(client): ConnectInfo<CallOrigin>,
@@ -56,23 +57,25 @@ pub(in crate::control) async fn begin(
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    let BeginQuery { next } = query(&uri)?;
-    let begun = gate.service.begin_sign_in(&issuer, next.as_deref(), client.address).await?;
+    let BeginQuery { next, fresh } = query(&uri)?;
+    let fresh = fresh.unwrap_or_default();
+    let begun = gate.service.begin_sign_in(&issuer, next.as_deref(), fresh, client.address);
+    let begun = begun.await?;
     let cookie = sign_in_cookie::begun(&begun.browser, client.is_tls_to_browser(&gate, &headers));
     Ok(to(&begun.location, [cookie]))
 }
 
-#[utoipa::path(get, path = "/signin/callback/{host}", tag = "signins", summary = "Takes a browser back from an issuer", params(("host" = String, Path, description = "The host of the issuer, with its port")), responses((status = 303, description = "Signed in: to the path that was asked for")))]
+#[utoipa::path(get, path = "/signin/callback/{name}", tag = "signins", summary = "Takes a browser back from an issuer", params(("name" = String, Path, description = "The host of the issuer, with its port; beside another issuer of that host its host and path, with `~` between")), responses((status = 303, description = "Signed in: to the path that was asked for")))]
 pub(in crate::control) async fn callback(
     State(gate): State<Arc<ControlContext>>,
     ConnectInfo(client): ConnectInfo<CallOrigin>,
-    Path(host): Path<String>,
+    Path(name): Path<String>,
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, ApiError> {
     let CallbackQuery { state, code, iss, error } = query(&uri)?;
     let answer = ProviderAnswer {
-        host,
+        name,
         state,
         code,
         iss,

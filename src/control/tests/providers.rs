@@ -152,9 +152,15 @@ impl House {
 
     /// Sends a browser to the provider: returns its cookie and the state, and notes the rest for the provider.
     async fn begin(&self, next: &str) -> (String, String) {
+        let (cookie, query) = self.sent(&format!("next={next}")).await;
+        (cookie, query["state"].clone())
+    }
+
+    /// The same with this query; returns the cookie and what the browser was sent to the provider with.
+    async fn sent(&self, query: &str) -> (String, BTreeMap<String, String>) {
         let issuer = self.play.lock().url.replace(':', "%3A").replace('/', "%2F");
         let host = "host: gate.example.org:7433\r\n";
-        let answer = self.served.call(&format!("GET /signin/{issuer}?next={next}"), host, "").await;
+        let answer = self.served.call(&format!("GET /signin/{issuer}?{query}"), host, "").await;
         assert!(answer.starts_with("HTTP/1.1 303"), "{answer}");
         let location = reqwest::Url::parse(header(&answer, "location").unwrap()).unwrap();
         let query: BTreeMap<String, String> = location.query_pairs().into_owned().collect();
@@ -173,7 +179,15 @@ impl House {
         play.challenge.clone_from(&query["code_challenge"]);
         let cookie = header(&answer, "set-cookie").unwrap();
         assert!(cookie.contains("HttpOnly; SameSite=Lax"), "{cookie}");
-        (cookie.split(';').next().unwrap().to_owned(), query["state"].clone())
+        (cookie.split(';').next().unwrap().to_owned(), query)
+    }
+
+    /// The browser comes back signed in; returns the cookie of the sign-in.
+    async fn signed_in(&self, query: &str) -> String {
+        let (cookie, sent) = self.sent(query).await;
+        let answer = self.back(&cookie, &format!("code=good&state={}", sent["state"])).await;
+        let cookie = header(&answer, "set-cookie").unwrap_or_else(|| panic!("{answer}"));
+        cookie.split(';').next().unwrap().to_owned()
     }
 
     /// The provider's host.
@@ -451,5 +465,58 @@ async fn a_provider_that_is_another_than_it_says_is_not_used_and_a_token_still_w
         "{away}"
     );
     assert!(house.served.ask("GET /v1/me", true, "").await.starts_with("HTTP/1.1 200"));
+    house.served.stop().await;
+}
+
+/// How long ago the newest sign-in was, in seconds, and how long it lasts.
+async fn age_and_life(house: &House) -> (i64, i64) {
+    let listed = house.served.json("GET /v1/signins", "").await;
+    let at = |name: &str| -> jiff::Timestamp { listed["sign_ins"][0][name].as_str().unwrap().parse().unwrap() };
+    let now = house.served.gate.clock.now();
+    (
+        now.duration_since(at("created_at")).as_secs(),
+        at("expires_at").duration_since(now).as_secs(),
+    )
+}
+
+#[tokio::test]
+async fn a_sign_in_is_as_old_as_the_proof_at_the_provider() {
+    let house = House::open().await;
+    let ago = |seconds: i64| json!({"auth_time": house.served.gate.clock.now().as_second() - seconds});
+    let half: i64 = 6 * 60 * 60;
+    // Without a word of it, it is of this moment.
+    for (claims, age) in [(json!({}), 0), (ago(3_600), 3_600), (ago(2), 2)] {
+        house.play.lock().claims = claims;
+        let (_, sent) = house.sent("next=/").await;
+        assert_eq!((sent["max_age"].parse().ok(), sent.get("prompt")), (Some(half), None));
+        let cookie = house.signed_in("next=/").await;
+        let (found, life) = age_and_life(&house).await;
+        assert!(
+            (age..age + 60).contains(&found) && (2 * half - age - 60..=2 * half - age).contains(&life),
+            "{found} {life}"
+        );
+        let headers = format!("cookie: {cookie}\r\norigin: https://gate.example.org:7433\r\nhost: gate.example.org:7433\r\n");
+        let me = house.served.call("GET /v1/me", &headers, "").await;
+        let me: Value = serde_json::from_str(me.lines().last().unwrap()).unwrap();
+        let end = format!("DELETE /v1/signins/{}", me["sign_in"].as_str().unwrap());
+        assert!(house.served.ask(&end, true, "").await.starts_with("HTTP/1.1 200"));
+    }
+    // A fresh one is asked for, and is believed no more than the token says.
+    let (_, sent) = house.sent("next=/&fresh=true").await;
+    assert_eq!((sent["max_age"].as_str(), sent["prompt"].as_str()), ("0", "login"));
+    house.play.lock().claims = ago(3_600);
+    house.signed_in("next=/&fresh=true").await;
+    assert!((3_600..3_660).contains(&age_and_life(&house).await.0));
+    for (claims, expected) in [
+        // Older than a sign-in lasts, from the future, and no time.
+        (ago(2 * half + 1), "403 provider-refused"),
+        (ago(-60), "401 not-signed-in"),
+        (json!({"auth_time": "yesterday"}), "401 not-signed-in"),
+    ] {
+        house.play.lock().claims = claims.clone();
+        let (cookie, sent) = house.sent("next=/").await;
+        let answer = house.back(&cookie, &format!("code=good&state={}", sent["state"])).await;
+        assert_eq!(problem(&answer), expected, "{claims}");
+    }
     house.served.stop().await;
 }
