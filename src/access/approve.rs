@@ -101,14 +101,11 @@ impl AccessService {
             .await
     }
 
-    /// Returns true if the caller may approve or reject this request: another's, which they have not approved yet. Nothing is
-    /// recorded: the answer only shapes output.
+    /// Returns true if the caller may approve or reject this request, perhaps after signing in again: another's, which they have not
+    /// approved yet. Nothing is recorded: the answer only shapes output.
     #[must_use]
     pub fn may_decide(&self, caller: &Caller, request: &Request) -> bool {
-        let Caller::Person(who, _) = caller else { return false };
-        request.wish.identity != *who.name()
-            && request.approvals.iter().all(|approval| approval.by != *who.name())
-            && self.would_on(who, Action::Approve, Resource::Request(request))
+        caller.person().is_ok_and(|who| self.verdicts(who).may_decide(request))
     }
 
     /// Returns the policies that let `who` approve this request, or the refusal. The caller's own request is refused with an

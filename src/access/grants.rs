@@ -10,7 +10,7 @@ use crate::ledger::{GrantLogin, GrantView, LedgerError};
 use crate::model::grant::{ChangeError, GIVEN_BACK, Grant};
 use crate::model::ids::GrantId;
 use crate::model::names::TargetName;
-use crate::model::request::RequestSpec;
+use crate::model::request::{Request, RequestSpec};
 
 impl AccessService {
     /// Extends the window of a grant. For a person the policies decide again, as for a request of the whole window.
@@ -153,10 +153,26 @@ impl AccessService {
 
     /// Returns the wish that would lead to this grant with this window.
     pub(super) async fn wish_of(&self, rules: &AccessRules, grant: &Grant, window: Duration) -> Result<RequestSpec, AccessError> {
-        let request = match grant.request() {
+        let request = self.request_of_grant(grant).await?;
+        self.wish_with(rules, grant, request.as_ref(), window)
+    }
+
+    /// Returns the request of a grant; `None` for a grant that an operator made.
+    pub(super) async fn request_of_grant(&self, grant: &Grant) -> Result<Option<Request>, AccessError> {
+        Ok(match grant.request() {
             Some(id) => Some(self.find(id).await?.request),
             None => None,
-        };
+        })
+    }
+
+    /// Returns the same wish for a grant whose request is known.
+    pub(super) fn wish_with(
+        &self,
+        rules: &AccessRules,
+        grant: &Grant,
+        request: Option<&Request>,
+        window: Duration,
+    ) -> Result<RequestSpec, AccessError> {
         // A grant made by hand may name no profile; the policies then judge it as the target's widest profile.
         let widest = || rules.targets.get(grant.target()).and_then(|profiles| profiles.last());
         let Some(profile) = grant.profile().or_else(widest) else {
@@ -166,7 +182,7 @@ impl AccessService {
                 known: rules.targets.keys().cloned().collect(),
             });
         };
-        let mut wish = decide::as_wish(grant, request.as_ref(), profile.clone(), window);
+        let mut wish = decide::as_wish(grant, request, profile.clone(), window);
         // The owner's present groups.
         wish.groups = self.present(&wish).groups;
         Ok(wish)

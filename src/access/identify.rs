@@ -12,11 +12,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 
-use super::{AccessError, AccessService, Principal, PrincipalSignIn};
+use super::{AccessError, AccessRules, AccessService, Principal, PrincipalSignIn};
 use crate::audit::event::{Event, IdentityRefused, RefusalKind};
 use crate::base::secret::Secret;
 use crate::identity::{Identity, MAX_TOKEN_BYTES, looks_like_jwt};
-use crate::ledger::{SIGN_IN_PREFIX, UserTokenError};
+use crate::ledger::{SIGN_IN_PREFIX, SignedIn, UserTokenError};
 use crate::model::sign_in::SignInRefusal;
 
 /// Prefix of the tokens of local users.
@@ -43,7 +43,25 @@ impl AccessService {
     /// Identifies the bearer of a token (a local user's or an issuer's) that connects from `client`. A failure is recorded in
     /// detail; the caller gets no detail.
     pub async fn identify(&self, token: &Secret<String>, client: Option<IpAddr>) -> Result<Principal, AccessError> {
-        match self.prove(token, client).await {
+        let proved = self.prove(token, client).await;
+        self.or_recorded(proved, client).await
+    }
+
+    /// Identifies the bearer of a sign-in's secret as [`AccessService::identify`] does, for a call that no person made: a page that
+    /// renews itself. It does not count as a use of the sign-in.
+    pub async fn identify_renewal(&self, secret: &Secret<String>, client: Option<IpAddr>) -> Result<Principal, AccessError> {
+        let rules = self.rules();
+        let signed_in = self.0.ledger.signed_in(secret, client, &rules.sign_ins);
+        let proved = Self::principal_of(&rules, signed_in, client);
+        self.or_recorded(proved, client).await
+    }
+
+    async fn or_recorded(
+        &self,
+        proved: Result<Principal, IdentifyError>,
+        client: Option<IpAddr>,
+    ) -> Result<Principal, AccessError> {
+        match proved {
             Ok(principal) => Ok(principal),
             Err(error) => {
                 self.record_refused(error, client).await;
@@ -62,7 +80,9 @@ impl AccessService {
     /// Identifies as [`AccessService::identify`] does, for callers that record a failure themselves.
     pub async fn prove(&self, token: &Secret<String>, client: Option<IpAddr>) -> Result<Principal, IdentifyError> {
         if is_sign_in(token) {
-            return self.signed_in(token, client).await;
+            let rules = self.rules();
+            let used = self.0.ledger.use_sign_in(token, client, &rules.sign_ins).await;
+            return Self::principal_of(&rules, used, client);
         }
         let (identity, proof_until) = self.identity(token).await?;
         Ok(Principal {
@@ -71,9 +91,12 @@ impl AccessService {
         })
     }
 
-    async fn signed_in(&self, secret: &Secret<String>, client: Option<IpAddr>) -> Result<Principal, IdentifyError> {
-        let rules = self.rules();
-        let signed_in = self.0.ledger.use_sign_in(secret, client, &rules.sign_ins).await;
+    /// Returns the principal of a sign-in, unless its identity is no longer vouched for.
+    fn principal_of(
+        rules: &AccessRules,
+        signed_in: Result<SignedIn, SignInRefusal>,
+        client: Option<IpAddr>,
+    ) -> Result<Principal, IdentifyError> {
         let signed_in = signed_in
             .and_then(|signed_in| {
                 let vouched = rules.vouches_for(&signed_in.identity);

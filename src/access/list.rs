@@ -1,14 +1,19 @@
 //! Visibility of requests and grants.
 //!
 //! It changes nothing. INVARIANT: a request and its grant are visible to the requester, to identities that have approved it or
-//! may approve it, to those that may revoke the grant, and to those that may read the log or administer. They are visible to
-//! nobody else, before or after the decision. What is done under a grant has fewer watchers: see [`AccessService::watches`].
+//! may approve it (perhaps after signing in again), to those that may revoke the grant, and to those that may read the log or
+//! administer. They are visible to nobody else, before or after the decision. What is done under a grant has fewer watchers: see
+//! [`AccessService::watches`].
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::sync::broadcast;
 
+use super::verdicts::CallerVerdicts;
 use super::{AccessError, AccessService, Caller, Principal};
-use crate::access::policy::{Action, Resource};
+use crate::access::policy::{AccessQuestion, Action, Decision, Resource};
 use crate::audit::SignedTip;
 use crate::ledger::{ChangedSubject, GrantFilter, GrantView, LedgerError, RequestFilter, RequestView};
 use crate::model::grant::Grant;
@@ -36,7 +41,7 @@ impl AccessService {
 
     pub(super) async fn request_of_person(&self, who: &Principal, id: &RequestId) -> Result<RequestView, AccessError> {
         let view = self.find(id).await?;
-        if self.sees(who, &view.request) || self.sees_everything(who) {
+        if self.sees(&mut self.verdicts(who), &view.request) || self.sees_everything(who) {
             Ok(view)
         } else {
             Err(AccessError::NoSuchRequest(id.clone()))
@@ -57,19 +62,25 @@ impl AccessService {
                 identity: Some(who.name().clone()),
                 ..filter.clone()
             };
-            found.extend(self.0.ledger.requests(mine).await?);
+            found.extend(self.0.ledger.numbered_requests(mine).await?);
         }
-        let others = |request: &Request| request.wish.identity != *who.name() && self.sees(who, request);
+        let mut verdicts = self.verdicts(who);
+        let others = |request: &Request| request.wish.identity != *who.name() && self.sees(&mut verdicts, request);
         found.extend(self.chosen(filter, others).await?);
-        // Each part is sorted already, and the sort is stable.
-        found.sort_by_key(|view| std::cmp::Reverse(view.request.submitted_at));
+        // In the order of the pages, which times are not in where the clock was set back.
+        found.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
         found.truncate(limit);
-        Ok(found)
+        Ok(views(found))
     }
 
-    /// Returns requests that the caller may decide on now, the newest first.
+    /// Returns requests that the caller may decide on now, perhaps after signing in again, the newest first.
     pub async fn decidable(&self, caller: &Caller, filter: RequestFilter) -> Result<Vec<RequestView>, AccessError> {
-        self.chosen(filter, |request| self.may_decide(caller, request)).await
+        let Ok(who) = caller.person() else {
+            return Ok(Vec::new());
+        };
+        let mut verdicts = self.verdicts(who);
+        let found = self.chosen(filter, |request| verdicts.may_decide(request)).await?;
+        Ok(views(found))
     }
 
     /// Returns grants, the newest first, with the visibility of [`Self::requests`].
@@ -93,9 +104,9 @@ impl AccessService {
             found.extend(self.0.ledger.grants(&mine).await?);
         }
         // Of others' grants those count that are on the same page.
-        let oldest = found.get(limit - 1).map(|view| view.grant.created_at());
-        found.extend(self.grants_of_others(who, filter, oldest).await?);
-        found.sort_by_key(|view| std::cmp::Reverse(view.grant.created_at()));
+        let oldest = found.get(limit - 1).map(|view| view.grant.clone());
+        found.extend(self.grants_of_others(who, filter, oldest.as_ref()).await?);
+        found.sort_by(|a, b| place(&b.grant).cmp(&place(&a.grant)));
         found.truncate(limit);
         Ok(found)
     }
@@ -104,30 +115,32 @@ impl AccessService {
         &self,
         who: &Principal,
         filter: GrantFilter,
-        oldest: Option<Timestamp>,
+        oldest: Option<&Grant>,
     ) -> Result<Vec<GrantView>, AccessError> {
         let wanted = filter.limit.max(1);
         let mut filter = GrantFilter {
             limit: DEFAULT_PAGE_ROWS,
             ..filter
         };
-        let mut found = Vec::new();
+        let (mut found, mut verdicts) = (Vec::new(), self.verdicts(who));
         for _ in 0..MAX_PAGES {
-            let page = self.0.ledger.grants(&filter).await?;
-            let last = page.last().map(|view| view.grant.id().clone());
+            let mut page = self.0.ledger.grants(&filter).await?;
+            filter.before = page.last().map(|view| view.grant.id().clone());
             let whole = page.len() >= DEFAULT_PAGE_ROWS;
-            for view in page.into_iter().filter(|view| view.grant.identity() != who.name()) {
-                if found.len() >= wanted || oldest.is_some_and(|oldest| view.grant.created_at() < oldest) {
-                    return Ok(found);
-                }
-                if self.sees_grant(who, &view.grant).await {
+            page.retain(|view| oldest.is_none_or(|oldest| place(&view.grant) > place(oldest)));
+            let is_last = !whole || page.len() < DEFAULT_PAGE_ROWS;
+            page.retain(|view| view.grant.identity() != who.name());
+            let requests = page.iter().filter_map(|view| view.grant.request().cloned());
+            let requests = self.0.ledger.requests_of(requests.collect()).await?;
+            for view in page {
+                let request = view.grant.request().and_then(|id| requests.get(id)).map(Arc::as_ref);
+                if found.len() < wanted && self.sees_grant_of(&mut verdicts, &view.grant, request) {
                     found.push(view);
                 }
             }
-            if !whole || found.len() >= wanted {
+            if is_last || found.len() >= wanted {
                 break;
             }
-            filter.before = last;
         }
         Ok(found)
     }
@@ -147,39 +160,77 @@ impl AccessService {
     /// Returns true if the caller may watch the sessions under a grant, read what they ran, and end one of them: the owner of the
     /// grant, those that approved its request and still may, those that may revoke it, and those that may administer.
     pub async fn watches(&self, caller: &Caller, id: &GrantId) -> bool {
-        if self.would(caller, Action::Administer) {
-            return true;
-        }
-        match self.0.ledger.grant(id).await {
-            Ok(view) => caller.is(view.grant.identity()) || self.is_overseer(caller, &view.grant).await,
-            Err(_) => false,
+        match caller {
+            Caller::Admin { .. } => true,
+            Caller::Person(who, _) => self.watching(who, id).await.is_some(),
         }
     }
 
-    /// Returns true if the caller has approved the request of a grant and still may, or may revoke the grant.
-    pub async fn oversees(&self, caller: &Caller, id: &GrantId) -> bool {
-        match self.0.ledger.grant(id).await {
-            Ok(view) => self.is_overseer(caller, &view.grant).await,
-            Err(_) => false,
+    /// Returns the decision that lets a person watch the sessions under a grant; the owner needs no policy.
+    pub(super) async fn watching(&self, who: &Principal, id: &GrantId) -> Option<Decision> {
+        let administers = self.ask(&self.rules(), who, Action::Administer, Resource::Gate).decision;
+        if administers.allowed {
+            return Some(administers);
         }
+        let grant = self.0.ledger.grant(id).await.ok()?.grant;
+        if grant.identity() == who.name() {
+            return Some(Decision {
+                allowed: true,
+                policies: Vec::new(),
+                errors: Vec::new(),
+            });
+        }
+        self.overseeing(who, &grant).await
     }
 
-    async fn is_overseer(&self, caller: &Caller, grant: &Grant) -> bool {
-        let Caller::Person(who, _) = caller else {
-            return false;
+    /// Returns those of these grants whose request the caller has approved and still may, or that the caller may revoke.
+    pub async fn overseen(&self, caller: &Caller, ids: BTreeSet<GrantId>) -> Result<BTreeSet<GrantId>, AccessError> {
+        let Ok(who) = caller.person() else {
+            return Ok(BTreeSet::new());
         };
-        let request = match grant.request() {
-            Some(id) => self.find(id).await.ok(),
-            None => None,
-        };
-        let approves =
-            |request: &Request| approved(who, request) && self.would_on(who, Action::Approve, Resource::Request(request));
-        request.is_some_and(|view| approves(&view.request)) || self.would_revoke(who, grant).await
+        let mut grants = Vec::new();
+        for id in ids {
+            grants.extend(self.0.ledger.grant(&id).await.ok().map(|view| view.grant));
+        }
+        let requests = grants.iter().filter_map(|grant| grant.request().cloned());
+        let requests = self.0.ledger.requests_of(requests.collect()).await?;
+        let mut verdicts = self.verdicts(who);
+        grants.retain(|grant| {
+            let request = grant.request().and_then(|id| requests.get(id)).map(Arc::as_ref);
+            let allows = |verdicts: &mut CallerVerdicts<'_>, action, resource: Resource<'_>| {
+                verdicts.allows(action, resource).then_some(())
+            };
+            self.oversight(&mut verdicts, (grant, request), allows).is_some()
+        });
+        Ok(grants.into_iter().map(|grant| grant.id().clone()).collect())
     }
 
-    async fn would_revoke(&self, who: &Principal, grant: &Grant) -> bool {
-        let wish = self.wish_of(&self.rules(), grant, grant.window()).await;
-        wish.is_ok_and(|wish| self.would_on(who, Action::Revoke, Resource::Access(&wish)))
+    async fn overseeing(&self, who: &Principal, grant: &Grant) -> Option<Decision> {
+        let request = self.request_of_grant(grant).await.ok()?;
+        let decide = |verdicts: &mut CallerVerdicts<'_>, action, resource: Resource<'_>| {
+            Some(verdicts.decide(action, resource)).filter(|decision| decision.allowed)
+        };
+        self.oversight(&mut self.verdicts(who), (grant, request.as_ref()), decide)
+    }
+
+    /// Returns the first answer of those that let a person watch what others do under a grant; `request` is that of the grant, if it
+    /// has one.
+    fn oversight<T>(
+        &self,
+        verdicts: &mut CallerVerdicts<'_>,
+        (grant, request): (&Grant, Option<&Request>),
+        ask: impl Fn(&mut CallerVerdicts<'_>, Action, Resource<'_>) -> Option<T>,
+    ) -> Option<T> {
+        if grant.request().is_some() != request.is_some() {
+            return None;
+        }
+        if let Some(request) = request.filter(|request| approved(verdicts.who, request))
+            && let Some(answer) = ask(verdicts, Action::Approve, Resource::Request(request))
+        {
+            return Some(answer);
+        }
+        let wish = self.wish_with(verdicts.rules(), grant, request, grant.window()).ok()?;
+        ask(verdicts, Action::Revoke, Resource::Access(&wish))
     }
 
     /// Subscribes to changes of requests and grants, of all identities.
@@ -204,14 +255,21 @@ impl AccessService {
         if grant.identity() == who.name() || self.sees_everything(who) {
             return true;
         }
-        let request = match grant.request() {
-            Some(id) => self.find(id).await.ok(),
-            None => None,
-        };
-        if request.is_some_and(|view| self.sees(who, &view.request)) {
+        let request = self.request_of_grant(grant).await;
+        request.is_ok_and(|request| self.sees_grant_of(&mut self.verdicts(who), grant, request.as_ref()))
+    }
+
+    /// Returns true if another's grant is visible; `request` is that of the grant, if it has one.
+    fn sees_grant_of(&self, verdicts: &mut CallerVerdicts<'_>, grant: &Grant, request: Option<&Request>) -> bool {
+        if grant.request().is_some() && request.is_none() {
+            // It is not there, so nothing is known of it.
+            return false;
+        }
+        if request.is_some_and(|request| self.sees(verdicts, request)) {
             return true;
         }
-        self.would_revoke(who, grant).await
+        let wish = self.wish_with(verdicts.rules(), grant, request, grant.window());
+        wish.is_ok_and(|wish| verdicts.allows(Action::Revoke, Resource::Access(&wish)))
     }
 
     fn sees_everything(&self, who: &Principal) -> bool {
@@ -225,8 +283,8 @@ impl AccessService {
     async fn chosen(
         &self,
         mut filter: RequestFilter,
-        accepts: impl Fn(&Request) -> bool,
-    ) -> Result<Vec<RequestView>, AccessError> {
+        mut accepts: impl FnMut(&Request) -> bool,
+    ) -> Result<Vec<(i64, RequestView)>, AccessError> {
         let wanted = filter.limit;
         let whole = filter.status == Some(RequestState::Pending) || filter.unreviewed;
         filter.limit = if whole {
@@ -236,16 +294,16 @@ impl AccessService {
         };
         let (mut found, mut pages) = (Vec::new(), 0);
         loop {
-            let page = self.0.ledger.requests(filter.clone()).await?;
-            let last = page.last().map(|view| view.request.id.clone());
+            let page = self.0.ledger.numbered_requests(filter.clone()).await?;
+            let last = page.last().map(|(_, view)| view.request.id.clone());
             let is_last = page.len() < filter.limit;
-            for (place, view) in page.into_iter().enumerate() {
-                // The policies are asked about each.
+            for (place, numbered) in page.into_iter().enumerate() {
+                // The policies may be asked about each.
                 if place % YIELD_AFTER == 0 {
                     tokio::task::yield_now().await;
                 }
-                if found.len() < wanted && accepts(&view.request) {
-                    found.push(view);
+                if found.len() < wanted && accepts(&numbered.1.request) {
+                    found.push(numbered);
                 }
             }
             pages += 1;
@@ -264,22 +322,38 @@ impl AccessService {
         }
     }
 
-    fn sees(&self, who: &Principal, request: &Request) -> bool {
+    fn sees(&self, verdicts: &mut CallerVerdicts<'_>, request: &Request) -> bool {
+        let who = verdicts.who;
         let named = request.wish.identity == *who.name() || approved(who, request);
-        if named || self.would_on(who, Action::Approve, Resource::Request(request)) {
+        if named || verdicts.allows(Action::Approve, Resource::Request(request)) {
             return true;
         }
         // A granted request is visible to those that may revoke its grant, judged with the owner's present groups.
         request.grant().is_some() && {
             let mut wish = request.wish.clone();
             wish.groups = self.present(&wish).groups;
-            self.would_on(who, Action::Revoke, Resource::Access(&wish))
+            verdicts.allows(Action::Revoke, Resource::Access(&wish))
         }
     }
 
     pub(super) fn would_on(&self, who: &Principal, action: Action, resource: Resource<'_>) -> bool {
-        self.ask(&self.rules(), who, action, resource).decision.allowed
+        let question = AccessQuestion {
+            identity: &who.identity,
+            action,
+            resource,
+            context: self.context(who),
+        };
+        self.rules().decide(&question).allowed
     }
+}
+
+fn views(numbered: Vec<(i64, RequestView)>) -> Vec<RequestView> {
+    numbered.into_iter().map(|(_, view)| view).collect()
+}
+
+/// Place of a grant in the order of pages.
+fn place(grant: &Grant) -> (Timestamp, &GrantId) {
+    (grant.created_at(), grant.id())
 }
 
 fn approved(who: &Principal, request: &Request) -> bool {

@@ -28,6 +28,7 @@ pub mod policy;
 mod provider_sign_ins;
 pub mod quota;
 mod rate_limit;
+mod readings;
 mod recorded_decision;
 mod sign_ins;
 pub mod strangers;
@@ -37,6 +38,7 @@ mod terminal_sign_ins;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod verdicts;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -78,6 +80,7 @@ pub use one_time_secrets::{challenge_of, is_challenge, random_secret};
 use provider_sign_ins::{BEGUN_LIMITS, PendingDevice, PendingSignIn};
 pub use provider_sign_ins::{BegunSignIn, CALLBACK_PATH, ProviderAnswer};
 use rate_limit::RateLimiter;
+use readings::RecordedReadings;
 use strangers::Network;
 use terminal_sign_ins::TERMINAL_LIMITS;
 
@@ -146,6 +149,15 @@ impl AccessRules {
             };
         };
         policies.judge(identity, wish, context)
+    }
+
+    /// Returns the same without a search for what would be permitted: the reason of a denial may be empty.
+    fn verdict(&self, identity: &Identity, wish: &RequestSpec, context: QuestionContext) -> RequestVerdict {
+        let judgement = match &self.policies {
+            Some(policies) => policies.verdict(identity, wish, context),
+            None => self.judge(identity, wish, context),
+        };
+        judgement.verdict
     }
 
     /// Returns the decision of the policies; without policies nothing is allowed.
@@ -369,6 +381,8 @@ pub enum AccessError {
         why: String,
         /// Ids of the policies that decided.
         policies: Vec<String>,
+        /// True if they would allow it to the same person with a sign-in of this moment.
+        sign_in_again: bool,
     },
     /// The identity exceeded its request rate.
     #[error("{identity} made {limit} requests within a minute; try again in {} s", .wait.as_secs())]
@@ -426,6 +440,7 @@ struct ServiceInner {
     devices: Awaited<Network, PendingDevice>,
     begun_devices: RateLimiter<Network>,
     terminals: Awaited<IdentityName, Caller>,
+    readings: RecordedReadings,
 }
 
 /// Result of a login's request for access: an existing grant or a request.
@@ -462,6 +477,7 @@ impl AccessService {
             devices: Awaited::new(BEGUN_LIMITS),
             begun_devices: RateLimiter::default(),
             terminals: Awaited::new(TERMINAL_LIMITS),
+            readings: RecordedReadings::default(),
         }))
     }
 

@@ -16,6 +16,8 @@ use crate::model::names::{IdentityName, ProfileName, TargetName};
 
 /// Reason of a request that is tried with one.
 const SOME_REASON: &str = "a reason";
+/// Number of denials in an answer for which it is searched what would be permitted: each search asks the policies dozens of times.
+const MAX_SEARCHES: usize = 16;
 
 /// Profile, described in words.
 #[skip_serializing_none]
@@ -66,25 +68,43 @@ impl AccessService {
     #[must_use]
     pub fn offers(&self, caller: &Caller) -> BTreeMap<TargetName, Vec<ProfileView>> {
         let rules = self.rules();
+        let mut searches = MAX_SEARCHES;
         let offers = |(target, profiles): (&TargetName, &Vec<ProfileName>)| {
-            let offer = |profile: &ProfileName| {
-                let verdict = caller.person().ok().map(|who| self.offered(&rules, who, target, profile));
-                ProfileView {
-                    needs_reason: verdict.as_ref().is_some_and(|(_, needs_reason)| *needs_reason),
-                    verdict: verdict.map(|(verdict, _)| verdict.into()),
-                    ..ProfileView::new(profile.clone(), rules.words(target, profile))
-                }
-            };
-            (target.clone(), profiles.iter().map(offer).collect())
+            (
+                target.clone(),
+                self.offers_at(&rules, caller, (target, profiles.as_slice()), &mut searches),
+            )
         };
         rules.targets.iter().map(offers).collect()
+    }
+
+    fn offers_at(
+        &self,
+        rules: &AccessRules,
+        caller: &Caller,
+        (target, profiles): (&TargetName, &[ProfileName]),
+        searches: &mut usize,
+    ) -> Vec<ProfileView> {
+        let offer = |profile: &ProfileName| {
+            let verdict = caller
+                .person()
+                .ok()
+                .map(|who| self.offered(rules, who, (target, profile), searches));
+            ProfileView {
+                needs_reason: verdict.as_ref().is_some_and(|(_, needs_reason)| *needs_reason),
+                verdict: verdict.map(|(verdict, _)| verdict.into()),
+                ..ProfileView::new(profile.clone(), rules.words(target, profile))
+            }
+        };
+        profiles.iter().map(offer).collect()
     }
 
     /// Returns the same for one target, with the users that could approve a request where it needs approvers.
     pub async fn offers_of(&self, caller: &Caller, target: &str) -> Result<BTreeMap<TargetName, Vec<ProfileView>>, AccessError> {
         let rules = self.rules();
-        let (target, _) = decide::find_target(&rules, target)?;
-        let mut profiles = self.offers(caller).remove(target).unwrap_or_default();
+        let (target, profiles) = decide::find_target(&rules, target)?;
+        let mut searches = MAX_SEARCHES;
+        let mut profiles = self.offers_at(&rules, caller, (target, profiles), &mut searches);
         for offer in &mut profiles {
             let approvals = offer.verdict.as_ref().and_then(|verdict| verdict.approvals);
             let (Some(approvals), Ok(who)) = (approvals, caller.person()) else {
@@ -97,29 +117,41 @@ impl AccessService {
         Ok(BTreeMap::from([(target.clone(), profiles)]))
     }
 
-    /// Returns the verdict on a request, and true if that is the verdict on one with a reason.
+    /// Returns the verdict on a request, and true if that is the verdict on one with a reason. `searches`: the number of denials whose
+    /// reason may still be searched for.
     fn offered(
         &self,
         rules: &AccessRules,
         who: &Principal,
-        target: &TargetName,
-        profile: &ProfileName,
+        (target, profile): (&TargetName, &ProfileName),
+        searches: &mut usize,
     ) -> (RequestVerdict, bool) {
-        let verdict = |reason: Option<&str>| {
-            let asked = plain(target, profile, reason);
-            let denied = |why: String| RequestVerdict::Denied { why };
-            let wish = match decide::wish(rules, &who.identity, &asked) {
-                Ok(wish) => wish,
-                Err(error) => return denied(error.to_string()),
-            };
-            let context = self.context(who);
-            rules.judge(&who.identity, &wish, context).verdict
+        let context = self.context(who);
+        let wish = |reason| decide::wish(rules, &who.identity, &plain(target, profile, reason));
+        let (plain, reasoned) = match (wish(None), wish(Some(SOME_REASON))) {
+            (Ok(plain), Ok(reasoned)) => (plain, reasoned),
+            (Err(error), _) | (_, Err(error)) => return (RequestVerdict::Denied { why: error.to_string() }, false),
         };
-        let plain = verdict(None);
-        let with_reason = matches!(plain, RequestVerdict::Denied { .. }).then(|| verdict(Some(SOME_REASON)));
-        let better = with_reason.filter(|verdict| !matches!(verdict, RequestVerdict::Denied { .. }));
-        let needs_reason = better.is_some();
-        (better.unwrap_or(plain), needs_reason)
+        let denied = rules.verdict(&who.identity, &plain, context);
+        let RequestVerdict::Denied { why } = &denied else {
+            return (denied, false);
+        };
+        let better = rules.verdict(&who.identity, &reasoned, context);
+        if !matches!(better, RequestVerdict::Denied { .. }) {
+            return (better, true);
+        }
+        if !why.is_empty() {
+            return (denied, false);
+        }
+        let searched = *searches > 0;
+        *searches = searches.saturating_sub(1);
+        let verdict = if searched {
+            rules.judge(&who.identity, &plain, context).verdict
+        } else {
+            let why = format!("no policy permits {} to {}", target.with(Some(profile)), who.name());
+            RequestVerdict::Denied { why }
+        };
+        (verdict, false)
     }
 }
 

@@ -27,6 +27,8 @@ pub(super) struct RecordedDecision {
     pub(super) policy_set: Option<String>,
     /// `@advice` of the policies that decided; empty if they have none.
     pub(super) advice: String,
+    /// True if they deny what they would allow to a sign-in of this moment.
+    pub(super) sign_in_again: bool,
 }
 
 impl AccessService {
@@ -63,12 +65,18 @@ impl AccessService {
             context: self.context(who),
         };
         let decision = rules.decide(&question);
+        let sign_in_again = !decision.allowed
+            && question
+                .context
+                .signed_in_now()
+                .is_some_and(|context| rules.decide(&AccessQuestion { context, ..question }).allowed);
         let advice = rules
             .policies
             .as_ref()
             .map(|policies| policies.advice(decision.policies.iter()));
         RecordedDecision {
             advice: advice.unwrap_or_default(),
+            sign_in_again,
             decision,
             action,
             who: who.name().clone(),
@@ -112,6 +120,7 @@ impl AccessService {
                 action: decided.action,
                 why: decide::why(decided.action, &decided.decision, &decided.advice),
                 policies: decided.decision.policies.clone(),
+                sign_in_again: decided.sign_in_again,
             });
         }
         Ok(recorded.map_err(LedgerError::from)?)
@@ -151,6 +160,7 @@ impl AccessService {
             via: CallerVia::Wire,
             policy_set: self.rules().policy_set(),
             advice: String::new(),
+            sign_in_again: false,
         };
         self.0.journal.note(&decided.event(grant.id().as_str()));
     }

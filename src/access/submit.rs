@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::recorded_decision::RecordedDecision;
 use super::{AccessError, AccessRules, AccessService, EntryDecision, Principal, RequestArgs, decide};
-use crate::access::policy::{Action, Decision, Judgement};
+use crate::access::policy::{Action, Decision, Judgement, QuestionContext, RequestVerdict};
 use crate::audit::event::RefusalKind;
 use crate::ledger::{DecisionReasons, NewRequest, RequestView};
 use crate::model::ending::EndingKind;
@@ -58,11 +58,12 @@ impl AccessService {
                 wait,
             });
         }
+        let context = self.context(who);
         let Judgement {
             verdict,
             policies,
             errors,
-        } = rules.judge(&who.identity, &wish, self.context(who));
+        } = rules.judge(&who.identity, &wish, context);
         let new = NewRequest {
             submitted: decide::submitted(verdict, &wish, rules.pending_for, now),
             wish: wish.clone(),
@@ -88,6 +89,7 @@ impl AccessService {
                 action: Action::Request,
                 why: why.clone(),
                 policies,
+                sign_in_again: is_allowed_after_sign_in(rules, who, &wish, context),
             }),
             _ => Ok(view),
         }
@@ -109,6 +111,7 @@ impl AccessService {
             via: who.via,
             policy_set: rules.policy_set(),
             advice: String::new(),
+            sign_in_again: false,
         };
         let (kind, event) = (
             RefusalKind::Ending(EndingKind::TooManyRequests),
@@ -116,4 +119,12 @@ impl AccessService {
         );
         self.0.refusals.record(who.client, kind, &event).await;
     }
+}
+
+/// Returns true if the policies would not deny the wish to the same person with a sign-in of this moment.
+fn is_allowed_after_sign_in(rules: &AccessRules, who: &Principal, wish: &RequestSpec, context: QuestionContext) -> bool {
+    context.signed_in_now().is_some_and(|context| {
+        let again = rules.judge(&who.identity, wish, context);
+        !matches!(again.verdict, RequestVerdict::Denied { .. })
+    })
 }

@@ -985,5 +985,6 @@ async fn who_may_administer_changes_others_and_nothing_of_their_own() {
 }
 
 mod joining;
+mod lists;
 mod seen;
 mod sign_ins;

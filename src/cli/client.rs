@@ -340,6 +340,7 @@ async fn read<T: DeserializeOwned>(response: Response) -> Result<T, ClientError>
         remedy: None,
         policies: Vec::new(),
         nearest: None,
+        sign_in_again: false,
     });
     Err(ClientError::Refused(Box::new(problem)))
 }

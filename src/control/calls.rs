@@ -124,12 +124,9 @@ impl Call {
         if !self.gate.service.would(&self.caller, Action::Administer) {
             let is_own = |view: &SessionView| self.caller.is(&view.who.identity);
             let others = sessions.iter().filter(|view| !is_own(view));
-            let mut overseen: BTreeSet<GrantId> = others.map(|view| view.who.grant.clone()).collect();
-            for grant in overseen.clone() {
-                if !self.gate.service.oversees(&self.caller, &grant).await {
-                    overseen.remove(&grant);
-                }
-            }
+            let others: BTreeSet<GrantId> = others.map(|view| view.who.grant.clone()).collect();
+            // What cannot be read is nobody's to watch.
+            let overseen = self.gate.service.overseen(&self.caller, others).await.unwrap_or_default();
             sessions.retain(|view| is_own(view) || overseen.contains(&view.who.grant));
         }
         for view in &mut sessions {
@@ -153,11 +150,9 @@ impl Call {
         let Self { gate, caller } = self;
         let view = gate.registry.list().into_iter().find(|view| view.who.session == *id);
         let own = view.as_ref().is_some_and(|view| caller.is(&view.who.identity));
-        let overseen = match &view {
-            Some(view) if !own => gate.service.oversees(caller, &view.who.grant).await,
-            _ => false,
-        };
-        if !own && !overseen {
+        let others = view.iter().filter(|_| !own).map(|view| view.who.grant.clone());
+        let overseen = gate.service.overseen(caller, others.collect()).await.unwrap_or_default();
+        if !own && overseen.is_empty() {
             gate.service.may_take_away(caller, Action::Administer).await?;
         }
         let killed = gate.registry.kill(id, ended_by(caller, own), reason).await;
@@ -170,6 +165,7 @@ impl Call {
         let limit = wanted.limit.map(|limit| limit.clamp(1, MAX_PAGE_ROWS) as usize);
         let filter = UserFilter {
             name: wanted.name,
+            identity: wanted.identity,
             after: wanted.after,
             // One more than the page shows, to detect a next page.
             limit: limit.map(|limit| limit + 1),

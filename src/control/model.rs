@@ -268,4 +268,7 @@ pub struct Problem {
     pub policies: Vec<String>,
     /// Existing name that is nearest to a mistyped one.
     pub nearest: Option<String>,
+    /// True if the same caller may do it after signing in again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sign_in_again: bool,
 }

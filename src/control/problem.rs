@@ -157,6 +157,7 @@ impl ApiError {
             remedy,
             policies: self.policies(),
             nearest: self.nearest(),
+            sign_in_again: matches!(self, Self::Access(AccessError::Denied { sign_in_again: true, .. })),
         }
     }
 
@@ -179,8 +180,9 @@ impl ApiError {
         }
     }
 
-    /// After how many seconds trying again makes sense, where it does.
-    pub(super) fn retry_after(&self) -> Option<u32> {
+    /// Returns the number of seconds after which trying again makes sense, where it does.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<u32> {
         match self {
             Self::Access(AccessError::TooMany { wait, .. } | AccessError::TooManyDevices { wait }) => {
                 Some(u32::try_from(wait.as_secs().max(1)).unwrap_or(u32::MAX))
@@ -306,8 +308,15 @@ fn access(error: &AccessError) -> ProblemClass {
         AccessError::NoSuchTarget { nearest, known, .. } => no_such_target(nearest.as_deref(), known),
         AccessError::NoSuchProfile { target, known, .. } => no_such_profile(target, known),
         AccessError::Invalid(_) => class(StatusCode::UNPROCESSABLE_ENTITY, "invalid-request", "Invalid request"),
-        AccessError::Denied { action, .. } => {
-            class(StatusCode::FORBIDDEN, "denied", "Forbidden by the policies").with(inner::explanation(*action))
+        AccessError::Denied {
+            action, sign_in_again, ..
+        } => {
+            let remedy = if *sign_in_again {
+                "sign in again (at the console, or `tidegate login`), and repeat it".to_owned()
+            } else {
+                inner::explanation(*action)
+            };
+            class(StatusCode::FORBIDDEN, "denied", "Forbidden by the policies").with(remedy)
         }
         AccessError::TooMany { .. } => class(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Rate limited")
             .with("try again after that time; a repeated pending request does not count"),

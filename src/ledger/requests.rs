@@ -5,6 +5,7 @@
 //!
 //! INVARIANT: the steps of one request follow each other. A request that becomes a grant is stored with it, both or neither.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,6 +79,13 @@ impl Ledger {
 
     /// Returns requests, the newest first.
     pub async fn requests(&self, filter: RequestFilter) -> Result<Vec<RequestView>, LedgerError> {
+        let numbered = self.numbered_requests(filter).await?;
+        Ok(numbered.into_iter().map(|(_, view)| view).collect())
+    }
+
+    /// Returns requests, the newest first, each with its number in the order of arrival. Times are not in that order where the clock
+    /// was set back.
+    pub async fn numbered_requests(&self, filter: RequestFilter) -> Result<Vec<(i64, RequestView)>, LedgerError> {
         let now = self.0.clock.now();
         let before = match &filter.before {
             Some(id) => Some(self.known_request(id).await?.extra.number),
@@ -95,7 +103,32 @@ impl Ledger {
             let found = self.0.store.call(page).await?;
             found.into_iter().map(Arc::new).collect()
         };
-        Ok(found.iter().map(|entry| entry.view(now)).collect())
+        Ok(found.iter().map(|entry| (entry.extra.number, entry.view(now))).collect())
+    }
+
+    /// Returns those of these requests that there are.
+    pub async fn requests_of(&self, ids: Vec<RequestId>) -> Result<HashMap<RequestId, Arc<Request>>, LedgerError> {
+        let mut found = HashMap::new();
+        let mut stored = Vec::new();
+        {
+            let requests = self.0.requests.lock();
+            for id in ids {
+                match requests.get(&id) {
+                    Some(entry) => drop(found.insert(id, entry.current())),
+                    None => stored.push(id),
+                }
+            }
+        }
+        if stored.is_empty() {
+            return Ok(found);
+        }
+        let find = move |connection: &mut Connection| {
+            let entries = stored.iter().map(|id| row::requests::find(connection, id));
+            entries.collect::<Result<Vec<_>, _>>()
+        };
+        let entries = self.0.store.call(find).await?.into_iter().flatten();
+        found.extend(entries.map(|entry| (entry.current().id.clone(), entry.current())));
+        Ok(found)
     }
 
     /// Returns the pending requests of an identity for a target, the latest first.

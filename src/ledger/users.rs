@@ -237,12 +237,15 @@ impl Ledger {
     #[must_use]
     pub fn users_page(&self, filter: &UserFilter) -> Vec<UserView> {
         let part = filter.name.as_ref().map(|part| part.to_lowercase());
-        let has_part = |name: &IdentityName| part.as_ref().is_none_or(|part| name.as_str().to_lowercase().contains(part));
+        let is_wanted = |name: &IdentityName| {
+            part.as_ref().is_none_or(|part| name.as_str().to_lowercase().contains(part))
+                && filter.identity.as_ref().is_none_or(|identity| identity == name)
+        };
         let behind = filter.after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let users = self.0.users.lock();
         let known = users.by_name.range::<IdentityName, _>((behind, Bound::Unbounded));
         let wanted = known
-            .filter(|(name, _)| has_part(name))
+            .filter(|(name, _)| is_wanted(name))
             .take(filter.limit.unwrap_or(usize::MAX));
         wanted.map(|(_, user)| UserView::of(user, None)).collect()
     }

@@ -173,6 +173,8 @@ pub struct RequestFilter {
 pub struct UserFilter {
     /// Part of their names, without regard to case.
     pub name: Option<String>,
+    /// The one user of this name.
+    pub identity: Option<IdentityName>,
     /// Only users behind this one: the last one of the page before.
     pub after: Option<IdentityName>,
     /// Maximum number of users; `None`: all.

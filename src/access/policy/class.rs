@@ -15,7 +15,7 @@ use crate::model::ids::RequestId;
 use crate::model::names::{GroupName, IdentityName, ProfileName, TargetName};
 use crate::model::request::RequestSpec;
 
-/// Parts of a question that only some sets of policies look at. The others belong to every class.
+/// Parts of a question that only some policies about its action look at. The others belong to every class.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct DistinguishingParts {
     /// Reason and ticket, which differ in nearly every request.
@@ -102,7 +102,7 @@ impl Policies {
             Resource::Access(wish) => (wish, None),
             Resource::Request(request) => (&request.wish, Some(&request.id)),
         };
-        let DistinguishingParts { texts, names, ids } = self.parts;
+        let DistinguishingParts { texts, names, ids } = self.parts.get(&action).copied().unwrap_or_default();
         Some(QuestionClass {
             action,
             // The caller's own is another matter than what belongs to somebody else of the same groups.

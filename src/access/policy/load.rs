@@ -1,6 +1,6 @@
 //! Loading of a policy set: texts become a validated set, or a list of all their errors, each with its file and line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use cedar_policy::{Entities, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
 use data_encoding::HEXLOWER;
@@ -35,7 +35,7 @@ pub(super) fn load(schema: &PolicyFile, sources: &[PolicyFile], zone: TimeZone) 
     validate(&cedar, &placed, &mut mistakes);
     let hierarchy = cedar.schema.action_entities().unwrap_or_else(|_| Entities::empty());
     let (mut index, mut all, mut words) = (PolicyIndex::default(), BTreeMap::new(), PolicyVocabulary::default());
-    let mut parts = DistinguishingParts::default();
+    let mut parts: HashMap<_, DistinguishingParts> = HashMap::new();
     for (id, PlacedPolicy { source, offset, policy }) in &placed {
         let actions = index::actions(policy, &cedar, &hierarchy);
         let notes = notes::read(policy, &actions, |wrong| {
@@ -45,7 +45,9 @@ pub(super) fn load(schema: &PolicyFile, sources: &[PolicyFile], zone: TimeZone) 
             mistakes.push((source, *offset, error));
         }
         words.add(policy, &notes, &actions, &cedar);
-        parts.add(policy, &cedar);
+        for action in &actions {
+            parts.entry(*action).or_default().add(policy, &cedar);
+        }
         all.insert(id.clone(), notes);
     }
     if !mistakes.is_empty() {

@@ -22,7 +22,7 @@ pub use class::QuestionClass;
 pub use explain::{Remedy, RequestExplanation};
 pub use words::PolicyVocabulary;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -164,8 +164,8 @@ pub struct PolicyError(pub Vec<String>);
 pub struct Policies {
     cedar: cedar::CedarSchema,
     index: index::PolicyIndex,
-    /// Parts of questions that the policies look at.
-    parts: class::DistinguishingParts,
+    /// Parts of questions that the policies about an action look at.
+    parts: HashMap<Action, class::DistinguishingParts>,
     /// Annotations, by the id of the policy.
     notes: BTreeMap<String, notes::PolicyNotes>,
     words: PolicyVocabulary,

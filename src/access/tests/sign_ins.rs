@@ -5,7 +5,7 @@ use crate::model::arrival::CallerVia;
 use crate::model::sign_in::{SignInLimits, SignInVia};
 
 /// Break-glass and approvals of writing want a sign-in of the last quarter of an hour.
-const FRESH: &str = r#"
+pub(super) const FRESH: &str = r#"
 @id("fresh-for-breaking-the-glass") @advice("sign in again")
 forbid (principal, action == Tidegate::Action::"break-glass", resource)
 unless { context has signed_in_ago && context.signed_in_ago < 900 };
@@ -27,7 +27,7 @@ impl Bench {
         Self::with(Some(policies(&format!("{POLICIES}{FRESH}"))))
     }
 
-    async fn caller(&self, name: &str, groups: &[&str]) -> Caller {
+    pub(super) async fn caller(&self, name: &str, groups: &[&str]) -> Caller {
         let groups = groups.iter().map(|group| group.parse().unwrap()).collect();
         let token = self.ledger.add_user(&name.parse().unwrap(), groups, "ops").await.unwrap();
         self.bearer(token).await
@@ -38,13 +38,13 @@ impl Bench {
     }
 
     /// The caller as its sign-in.
-    async fn signed_in(&self, caller: &Caller) -> Caller {
+    pub(super) async fn signed_in(&self, caller: &Caller) -> Caller {
         let (_, secret) = self.service.sign_in(caller, SignInVia::Console).await.unwrap();
         self.bearer(secret).await
     }
 }
 
-fn break_glass() -> RequestArgs {
+pub(super) fn break_glass() -> RequestArgs {
     RequestArgs {
         break_glass: true,
         reason: Some("INC-77".to_owned()),

@@ -357,6 +357,7 @@ fn requests(table: &mut Table) {
         action: Action::Request,
         why: "say why: give a reason".to_owned(),
         policies: vec!["testers-say-why".to_owned()],
+        sign_in_again: false,
     });
     table.chat(json!({
         "status": "denied", "outcome": {"outcome": "denied", "at": "2026-08-01T12:00:00Z", "why": "say why: give a reason"},
@@ -397,6 +398,7 @@ fn steps(table: &mut Table) {
             action,
             why: "no policy lets you".to_owned(),
             policies: Vec::new(),
+            sign_in_again: false,
         });
     }
 }

@@ -31,6 +31,9 @@ pub struct UsersBody {
 pub struct UsersQuery {
     /// Only users with this text in their name, without regard to case.
     pub name: Option<String>,
+    /// Only the user of this name.
+    #[param(value_type = Option<String>)]
+    pub identity: Option<IdentityName>,
     /// Only users behind this one: the last of the previous page.
     #[param(value_type = Option<String>)]
     pub after: Option<IdentityName>,
