@@ -8,7 +8,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use maud::Markup;
 
-use super::form;
+use super::form::{self, SIGN_IN_PATH};
+use super::page_status::PageStatus;
 use super::templates::frame::Viewer;
 use super::templates::problem;
 use crate::access::local_path;
@@ -22,13 +23,13 @@ pub(super) type PageAnswer = Result<Response, ApiError>;
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// Page of people who have to sign in first.
-const SIGN_IN: &str = "/signin";
-
 /// Answers with a page and a status.
-pub(super) fn html(status: StatusCode, page: Markup) -> Response {
+pub(super) fn html(PageStatus { status, retry_after }: PageStatus, page: Markup) -> Response {
     let kind = [(header::CONTENT_TYPE, "text/html; charset=utf-8")];
-    (status, kind, page.into_string()).into_response()
+    let mut answer = (status, kind, page.into_string()).into_response();
+    let retry = retry_after.map(|seconds| (header::RETRY_AFTER, seconds.into()));
+    answer.headers_mut().extend(retry);
+    answer
 }
 
 /// Leads on to a path of this console, which is then asked for by GET.
@@ -50,12 +51,9 @@ pub(super) async fn as_page(request: Request, next: Next) -> Response {
         answer = if problem.status == StatusCode::UNAUTHORIZED.as_u16() && !is_sign_in(uri.path()) {
             see(&sign_in_then(&method, &uri))
         } else {
-            let page = problem::page(problem, answer.extensions().get::<Viewer>());
-            let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            let retry = answer.headers().get(header::RETRY_AFTER).cloned();
-            let mut page = html(status, page);
-            page.headers_mut().extend(retry.map(|retry| (header::RETRY_AFTER, retry)));
-            page
+            let path = wanted(&method, &uri).unwrap_or("/");
+            let page = problem::page(problem, path, answer.extensions().get::<Viewer>());
+            html(PageStatus::of_answer(&answer), page)
         };
     }
     let headers = answer.headers_mut();
@@ -76,16 +74,20 @@ pub(super) async fn as_page(request: Request, next: Next) -> Response {
 
 /// Returns true for the sign-in, and for the ways to a provider and back: from there nobody is led to it.
 fn is_sign_in(path: &str) -> bool {
-    path.strip_prefix(SIGN_IN)
+    path.strip_prefix(SIGN_IN_PATH)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Returns the path of the sign-in, from where a page that was asked for is come back to.
 fn sign_in_then(method: &Method, uri: &Uri) -> String {
-    let wanted = uri.path_and_query().map_or("/", |path| path.as_str());
-    if *method == Method::GET && wanted != "/" {
-        form::path(SIGN_IN, &[("next", wanted)])
-    } else {
-        SIGN_IN.to_owned()
+    match wanted(method, uri).filter(|wanted| *wanted != "/") {
+        Some(wanted) => form::path(SIGN_IN_PATH, &[("next", wanted)]),
+        None => SIGN_IN_PATH.to_owned(),
     }
+}
+
+/// Returns the path of a page that can be come back to.
+fn wanted<'u>(method: &Method, uri: &'u Uri) -> Option<&'u str> {
+    let path = uri.path_and_query().map(|path| path.as_str());
+    path.filter(|_| *method == Method::GET)
 }

@@ -11,15 +11,20 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::header;
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use crate::access::AccessError;
+use super::page_status::PageStatus;
+use crate::access::{AccessError, local_path};
 use crate::base::duration;
-use crate::control::ApiError;
 use crate::control::model::Problem;
+use crate::control::{ApiError, RENEWAL_FIELD};
 
+/// Path of the sign-in.
+pub(super) const SIGN_IN_PATH: &str = "/signin";
+/// Field of the sign-in for those who are signed in and are to sign in again.
+pub(super) const AGAIN_FIELD: &str = "again";
 /// Content type of forms.
 const FORM_TYPE: &str = "application/x-www-form-urlencoded";
 
@@ -133,6 +138,9 @@ pub(super) struct RefusedForm {
     /// Form of the page, if it has several.
     name: &'static str,
     field: Option<&'static str>,
+    status: PageStatus,
+    /// Path of the page that has the form.
+    pub(super) page: String,
     /// Reason.
     pub(super) problem: Problem,
 }
@@ -149,13 +157,23 @@ impl RefusedForm {
             fields,
             name,
             field,
+            status: PageStatus::of(&error.error),
+            page: "/".to_owned(),
             problem,
         })
     }
 
+    /// Notes the path of the page that has the form, to come back to from a new sign-in.
+    pub(super) fn on_page(self, page: impl Into<String>) -> Self {
+        Self {
+            page: page.into(),
+            ..self
+        }
+    }
+
     /// Returns the status of the answer.
-    pub(super) fn status(&self) -> StatusCode {
-        StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::BAD_REQUEST)
+    pub(super) fn status(&self) -> PageStatus {
+        self.status
     }
 
     /// Returns true if it is this form of the page.
@@ -176,6 +194,11 @@ pub(super) fn path(path: &str, fields: &[(&str, &str)]) -> String {
     }
     let mut query = form_urlencoded::Serializer::for_suffix(format!("{path}?"), path.len() + 1);
     query.extend_pairs(fields).finish()
+}
+
+/// Returns the path of the sign-in for a person whose sign-in is too old for what they want to do, and who goes on to `next`.
+pub(super) fn again_path(next: &str) -> String {
+    path(SIGN_IN_PATH, &[(AGAIN_FIELD, "yes"), ("next", local_path(next))])
 }
 
 impl<S: Send + Sync> FromRequest<S> for FormFields {
@@ -200,7 +223,10 @@ impl<S: Send + Sync> FromRequestParts<S> for QueryFields {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        Ok(Self(FormFields::parse(parts.uri.query().unwrap_or_default().as_bytes())))
+        let mut fields = FormFields::parse(parts.uri.query().unwrap_or_default().as_bytes());
+        // It is about this call, and in no link of its page.
+        fields.0.remove(RENEWAL_FIELD);
+        Ok(Self(fields))
     }
 }
 
@@ -224,7 +250,10 @@ mod tests {
     fn an_error_names_its_field() {
         let fields = FormFields::parse(b"window=soon&reason=x");
         let refused = RefusedForm::new("ask", fields.clone(), fields.duration("window").unwrap_err()).unwrap();
-        assert_eq!((refused.status(), refused.wrong("reason")), (StatusCode::BAD_REQUEST, None));
+        assert_eq!(
+            (refused.status().status, refused.wrong("reason")),
+            (axum::http::StatusCode::BAD_REQUEST, None)
+        );
         assert!(refused.wrong("window").is_some() && refused.is("ask") && !refused.is("extend"));
         assert_eq!(refused.fields.text("reason"), Some("x"));
         let error = ApiError::from(fields.duration("window").unwrap_err());
@@ -242,5 +271,6 @@ mod tests {
         let (_, query) = made.split_once('?').unwrap();
         assert_eq!(FormFields::parse(query.as_bytes()).text("text"), Some("a&b=\"<'>"));
         assert_eq!(path("/log", &[]), "/log");
+        assert_eq!(again_path("//evil.example"), "/signin?again=yes&next=%2F");
     }
 }

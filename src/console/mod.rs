@@ -9,6 +9,7 @@
 mod answer;
 mod assets;
 mod form;
+mod page_status;
 mod pages;
 mod templates;
 #[cfg(test)]

@@ -2,8 +2,8 @@
 //!
 //! It is independent of the handlers. A failure counts like a failed login of the wire.
 //!
-//! INVARIANT: every handler that runs has a [`Call`]; a call without a valid token is answered here. What a caller reads
-//! (GET) is answered only if the caller is as before when the answer is made.
+//! INVARIANT: every handler that runs has a [`Call`]; a call without a valid token is answered here. What a caller reads, and what
+//! is refused, is answered only if the caller is as before when the answer is made.
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -20,6 +20,7 @@ use tokio::time::timeout;
 
 use super::long_poll::LongPollLimiter;
 use super::problem::ApiError;
+use super::renewal::Renewal;
 use super::same_origin::{self, changes};
 use super::{ControlContext, OPERATOR_HEADER, sign_in_cookie};
 use crate::access::identity_limiter::IdentityPermit;
@@ -130,7 +131,10 @@ pub async fn settle(
 ) -> Response {
     let proved = match request.extensions().get::<Caller>() {
         Some(caller) => Ok(caller.clone()),
-        None => prove(&gate, request.method(), request.headers(), &client).await,
+        None => {
+            let renewal = Renewal::of(request.method(), request.uri(), request.headers());
+            prove(&gate, (request.method(), request.headers()), renewal, &client).await
+        }
     };
     match proved {
         Ok(caller) => {
@@ -150,8 +154,9 @@ pub async fn settle(
             let answer = next.run(request).await;
             // The action is done; only its answer waits.
             tokio::time::sleep(wait).await;
-            // Of a change the caller is told also if it took their own rights: sign out.
-            if reads && !gate.service.is_as_before(&caller) {
+            // Of a change the caller is told also if it took their own rights: sign out. What is refused shows them what there is.
+            let changed = !reads && (answer.status().is_success() || answer.status().is_redirection());
+            if !changed && !gate.service.is_as_before(&caller) {
                 return ApiError::Access(AccessError::NotIdentified).into_response();
             }
             answer
@@ -197,7 +202,8 @@ pub async fn visitor(gate: &ControlContext, request: &Parts) -> Result<Option<Ca
     let Some(secret) = cookie(gate, &request.headers, &client) else {
         return Ok(None);
     };
-    match by_cookie(gate, &request.method, &request.headers, &client, secret).await {
+    let renewal = Renewal::of(&request.method, &request.uri, &request.headers);
+    match by_cookie(gate, (&request.method, &request.headers), renewal, &client, secret).await {
         Ok(caller) => {
             if let Some(hold) = request.extensions.get::<LongPollLimiter>() {
                 client.proved(&caller, hold);
@@ -247,8 +253,8 @@ fn origin(request: &Parts) -> CallOrigin {
 
 async fn by_cookie(
     gate: &ControlContext,
-    method: &Method,
-    headers: &HeaderMap,
+    (method, headers): (&Method, &HeaderMap),
+    renewal: Renewal,
     client: &CallOrigin,
     secret: Secret<String>,
 ) -> Result<Caller, ApiError> {
@@ -259,7 +265,10 @@ async fn by_cookie(
     if !secret.expose().starts_with(SIGN_IN_PREFIX) {
         return Err(AccessError::NotIdentified.into());
     }
-    let person = gate.service.identify(&secret, client.address).await?;
+    let person = match renewal {
+        Renewal(true) => gate.service.identify_renewal(&secret, client.address).await?,
+        Renewal(false) => gate.service.identify(&secret, client.address).await?,
+    };
     Ok(Caller::Person(person, Arc::new(secret)))
 }
 
@@ -275,10 +284,15 @@ pub(super) fn wait_of(caller: &Caller, gate: &ControlContext) -> Duration {
     })
 }
 
-async fn prove(gate: &ControlContext, method: &Method, headers: &HeaderMap, client: &CallOrigin) -> Result<Caller, ApiError> {
+async fn prove(
+    gate: &ControlContext,
+    (method, headers): (&Method, &HeaderMap),
+    renewal: Renewal,
+    client: &CallOrigin,
+) -> Result<Caller, ApiError> {
     if !headers.contains_key(header::AUTHORIZATION) {
         let secret = cookie(gate, headers, client).ok_or(ApiError::Unauthorized)?;
-        return by_cookie(gate, method, headers, client, secret).await;
+        return by_cookie(gate, (method, headers), renewal, client, secret).await;
     }
     let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     if gate.token.proved_by(authorization) {

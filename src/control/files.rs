@@ -40,7 +40,7 @@ pub(super) async fn files(
 ) -> Result<Response, ApiError> {
     let standing = gate.service.standing(&caller);
     gate.service.may(&caller, Action::ReadLog).await?;
-    let reading = limiter.readings.enter(&caller)?;
+    let reading = limiter.log.readings.enter(&caller)?;
     let archive = LogArchive::open(&gate).await?;
     let pieces = futures_util::stream::unfold(Some((archive, limiter, standing, reading)), |sending| async {
         let (mut archive, mut limiter, standing, reading) = sending?;

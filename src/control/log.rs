@@ -9,12 +9,12 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use super::authenticate::Call;
-use super::long_poll::LongPollLimiter;
+use super::long_poll::{LongPollLimiter, ReaderPool};
 use super::model::{LogQuery, LogStatus, SearchExtent, UnreadableLine};
 use super::problem::ApiError;
+use super::renewal::Renewal;
 use super::routes::query;
 use crate::access::CallerStanding;
-use crate::access::policy::Action;
 use crate::audit::{Filter, LogRecord, ReadError, RecordEncoder, RecordStream, follow};
 use crate::model::ids::GrantId;
 use axum::Extension;
@@ -31,10 +31,12 @@ const ENDED_REASON: &str = "your right to read the log must be checked again, so
 #[utoipa::path(get, path = "/v1/log", tag = "log", summary = "Records of the audit log (operators, and with `read-log`; with `grant` those that may watch its sessions)", params(Filter, SearchExtent), responses((status = 200, description = "JSON Lines: one record per line, or the reason why a line cannot be read (`Unreadable`)", content_type = "application/x-ndjson", body = String)))]
 pub(super) async fn records(call: Call, Extension(limiter): Extension<LongPollLimiter>, uri: Uri) -> Result<Response, ApiError> {
     let wanted = wanted(&uri)?;
-    let reader = call.log_reader_of(&limiter, wanted.filter.grant.as_ref()).await?;
+    let reader = call
+        .log_reader_of(&limiter, wanted.filter.grant.as_ref(), Renewal(false))
+        .await?;
     let whole = reader.reads_all();
     let place = if wanted.extent.follow {
-        Some(limiter.subscribers.enter(&call.caller)?)
+        Some(reader.pool().followers.enter(&call.caller)?)
     } else {
         None
     };
@@ -67,8 +69,12 @@ pub struct LogReader<'c> {
 impl Call {
     /// Returns a reader of the log if the caller may read it. The decision on a person is on record.
     pub async fn log_reader<'c>(&'c self, limiter: &'c LongPollLimiter) -> Result<LogReader<'c>, ApiError> {
+        self.renewed_log_reader(limiter, Renewal(false)).await
+    }
+
+    async fn renewed_log_reader<'c>(&'c self, limiter: &'c LongPollLimiter, renewal: Renewal) -> Result<LogReader<'c>, ApiError> {
         let standing = self.gate.service.standing(&self.caller);
-        self.gate.service.may(&self.caller, Action::ReadLog).await?;
+        self.gate.service.may_read_log(&self.caller, renewal.0).await?;
         Ok(LogReader {
             call: self,
             limiter,
@@ -83,27 +89,33 @@ impl Call {
         &'c self,
         limiter: &'c LongPollLimiter,
         grant: Option<&GrantId>,
+        renewal: Renewal,
     ) -> Result<LogReader<'c>, ApiError> {
         if let Some(grant) = grant
-            && !self.gate.service.would(&self.caller, Action::ReadLog)
-            && let Some(reader) = self.reader_of_grant(limiter, grant).await
+            && !self.gate.service.would_read_log(&self.caller)
+            && let Some(reader) = self.reader_of_grant(limiter, grant, renewal).await?
         {
             return Ok(reader);
         }
-        self.log_reader(limiter).await
+        self.renewed_log_reader(limiter, renewal).await
     }
 
-    /// Returns a reader of the records of one grant if the caller may watch its sessions. Nothing is recorded: a page asks for it
-    /// every few seconds.
-    pub async fn reader_of_grant<'c>(&'c self, limiter: &'c LongPollLimiter, grant: &GrantId) -> Option<LogReader<'c>> {
+    /// Returns a reader of the records of one grant if the caller may watch its sessions, which is on record as any reading of the
+    /// log is.
+    pub async fn reader_of_grant<'c>(
+        &'c self,
+        limiter: &'c LongPollLimiter,
+        grant: &GrantId,
+        renewal: Renewal,
+    ) -> Result<Option<LogReader<'c>>, ApiError> {
         let standing = self.gate.service.standing(&self.caller);
-        let watches = self.gate.service.watches(&self.caller, grant).await;
-        watches.then(|| LogReader {
+        let watches = self.gate.service.may_read_grant(&self.caller, grant, renewal.0).await?;
+        Ok(watches.then(|| LogReader {
             call: self,
             limiter,
             only: Some(grant.clone()),
             standing,
-        })
+        }))
     }
 }
 
@@ -117,9 +129,18 @@ impl LogReader<'_> {
         };
         let checked = extent.check(filter);
         checked.map_err(|error| ApiError::Malformed(error.to_string()))?;
-        let place = self.limiter.readings.enter(&self.call.caller)?;
+        let pool = self.pool();
+        let place = pool.readings.enter(&self.call.caller)?;
         let found = follow(&self.call.gate.audit_dir, filter, *extent).map_err(|error| ApiError::Log(error.to_string()))?;
-        Ok(found.sharing(Arc::clone(&self.limiter.reading_threads), place))
+        Ok(found.sharing(Arc::clone(&pool.threads), place))
+    }
+
+    /// Returns the places that its readings take.
+    fn pool(&self) -> &ReaderPool {
+        match self.only {
+            None => &self.limiter.log,
+            Some(_) => &self.limiter.grants,
+        }
     }
 
     /// Checks, before an answer goes out, that what allowed the reading is as it was when it began.

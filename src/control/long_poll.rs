@@ -29,20 +29,40 @@ const MAX_READINGS: usize = 24;
 pub(super) const MAX_READINGS_PER_IDENTITY: usize = 6;
 /// Number of threads that read the log at once, for readings and for followers.
 const MAX_READING_THREADS: usize = 8;
+/// Number of simultaneous followers of the log, and of those of one identity.
+const MAX_FOLLOWERS: usize = 100;
+const MAX_FOLLOWERS_PER_IDENTITY: usize = 10;
+/// The same numbers for those who read the records of single grants, who are many more.
+const MAX_GRANT_READINGS: usize = 12;
+pub(super) const MAX_GRANT_READINGS_PER_IDENTITY: usize = 3;
+const MAX_GRANT_READING_THREADS: usize = 4;
+const MAX_GRANT_FOLLOWERS: usize = 50;
+const MAX_GRANT_FOLLOWERS_PER_IDENTITY: usize = 5;
 
 /// Limits on the resources of all callers.
 #[derive(Debug, Clone)]
 pub struct LongPollLimiter {
     stopped: watch::Receiver<bool>,
     pub(super) connections: CallerLimit,
-    /// Readings of the log.
-    pub(super) readings: CallerLimit,
-    /// Threads that all readings share.
-    pub(super) reading_threads: Arc<Semaphore>,
+    /// Readers of the whole log.
+    pub(super) log: ReaderPool,
+    /// Readers of the records of one grant: a crowd of them leaves the others their places.
+    pub(super) grants: ReaderPool,
     /// Long polls.
     pub(super) waiters: CallerLimit,
     /// Event streams.
     pub(super) subscribers: CallerLimit,
+}
+
+/// Places and threads of readers of the log.
+#[derive(Debug, Clone)]
+pub(super) struct ReaderPool {
+    /// Readings of existing records.
+    pub(super) readings: CallerLimit,
+    /// Readings that go on with new records.
+    pub(super) followers: CallerLimit,
+    /// Threads that all of them share.
+    pub(super) threads: Arc<Semaphore>,
 }
 
 /// Limiter with its limits in total and per identity.
@@ -59,22 +79,30 @@ impl LongPollLimiter {
         Self {
             stopped,
             connections: CallerLimit::new(connections, MAX_CONNECTIONS_PER_IDENTITY),
-            readings: CallerLimit::new(MAX_READINGS, MAX_READINGS_PER_IDENTITY),
-            reading_threads: Arc::new(Semaphore::new(MAX_READING_THREADS)),
+            log: ReaderPool {
+                readings: CallerLimit::new(MAX_READINGS, MAX_READINGS_PER_IDENTITY),
+                followers: CallerLimit::new(MAX_FOLLOWERS, MAX_FOLLOWERS_PER_IDENTITY),
+                threads: Arc::new(Semaphore::new(MAX_READING_THREADS)),
+            },
+            grants: ReaderPool {
+                readings: CallerLimit::new(MAX_GRANT_READINGS, MAX_GRANT_READINGS_PER_IDENTITY),
+                followers: CallerLimit::new(MAX_GRANT_FOLLOWERS, MAX_GRANT_FOLLOWERS_PER_IDENTITY),
+                threads: Arc::new(Semaphore::new(MAX_GRANT_READING_THREADS)),
+            },
             waiters: CallerLimit::new(MAX_WAITERS, MAX_WAITERS_PER_IDENTITY),
             subscribers: CallerLimit::new(MAX_SUBSCRIBERS, MAX_SUBSCRIBERS_PER_IDENTITY),
         }
     }
 
-    /// Runs a reading of the log on one of the threads that all readings share, in a place among them. The reading goes on when its
-    /// caller hangs up, and holds both until it ends.
+    /// Runs a reading of the whole log on one of the threads that all readings share, in a place among them. The reading goes on when
+    /// its caller hangs up, and holds both until it ends.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         caller: &Caller,
         reading: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ApiError> {
-        let place = self.readings.enter(caller)?;
-        let thread = Arc::clone(&self.reading_threads).acquire_owned().await;
+        let place = self.log.readings.enter(caller)?;
+        let thread = Arc::clone(&self.log.threads).acquire_owned().await;
         let thread = thread.map_err(|_| ApiError::Stopping)?;
         let read = tokio::task::spawn_blocking(move || {
             let _held = (place, thread);

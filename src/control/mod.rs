@@ -18,6 +18,7 @@ mod long_poll;
 pub mod model;
 mod openapi;
 mod problem;
+mod renewal;
 mod routes;
 mod runs;
 mod same_origin;
@@ -41,6 +42,7 @@ pub use listen::{MAX_CONNECTIONS, strangers};
 pub use log::{LogReader, told as log_error, wanted as log_query};
 pub use long_poll::LongPollLimiter;
 pub use problem::ApiError;
+pub use renewal::{RENEWAL_FIELD, Renewal};
 pub use serve::{ListenError, Listeners, document, serve, sign_in_ways};
 pub use token::{AdminToken, AdminTokenError};
 

@@ -213,6 +213,13 @@ impl Served {
         serde_json::from_str(answer.lines().last().unwrap()).unwrap()
     }
 
+    /// The lines of JSON that an operator is answered.
+    pub(crate) async fn json_lines(&self, first: &str) -> Vec<serde_json::Value> {
+        let answer = self.ask(first, true, "").await;
+        let lines = answer.lines().filter(|line| line.starts_with('{'));
+        lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
     async fn document(&self) -> serde_json::Value {
         self.json("GET /v1/openapi.json", "").await
     }

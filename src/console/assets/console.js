@@ -100,7 +100,8 @@
       return;
     }
     const answer = await fetch(location.href, {
-      headers: { accept: "text/html" }, cache: "no-store", signal: AbortSignal.timeout(15000),
+      // Nobody did anything: it is no use of the sign-in.
+      headers: { accept: "text/html", "tidegate-renewal": "yes" }, cache: "no-store", signal: AbortSignal.timeout(15000),
     });
     // What is there says more than that it cannot be renewed now.
     if (!answer.ok && answer.status !== 401 && answer.status !== 404) return;

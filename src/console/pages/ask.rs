@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use axum::http::StatusCode;
 use axum::response::Response;
 use data_encoding::HEXLOWER;
 use maud::{Markup, html};
@@ -13,7 +12,8 @@ use super::{done, show_with};
 use crate::access::{EntryDecision, ExplanationView, HypotheticalQuestion, QuestionSubject, RequestArgs};
 use crate::base::duration;
 use crate::console::answer::{PageAnswer, see};
-use crate::console::form::{FormError, FormFields, QueryFields, RefusedForm};
+use crate::console::form::{self, FormError, FormFields, QueryFields, RefusedForm};
+use crate::console::page_status::PageStatus;
 use crate::console::templates::field::{self, TextField};
 use crate::console::templates::frame::{Frame, Section};
 use crate::console::templates::text::{names, shown};
@@ -103,7 +103,8 @@ async fn form(call: &Call, fields: FormFields, error: Option<FormError>) -> Resu
         Err(error) => (None, Some(error)),
     };
     let refused = error.or(unknown).map(|error| RefusedForm::new("ask", fields.clone(), error));
-    let refused = refused.transpose()?;
+    let page = form::path("/ask", &fields.without(&["key"]));
+    let refused = refused.transpose()?.map(|refused| refused.on_page(page));
     let usual = duration::show(usual_window(call));
     // Of its own for each form: what was refused under a key stays refused.
     let key = new_key();
@@ -120,7 +121,7 @@ async fn form(call: &Call, fields: FormFields, error: Option<FormError>) -> Resu
         section: Some(Section::Mine),
         ..Frame::bare("Ask for access")
     };
-    let status = refused.as_ref().map_or(StatusCode::OK, RefusedForm::status);
+    let status = refused.as_ref().map_or(PageStatus::OK, RefusedForm::status);
     Ok(show_with(status, call, &QueryFields::default(), frame, &body(&view)))
 }
 

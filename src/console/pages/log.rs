@@ -5,7 +5,6 @@
 use std::time::Duration;
 
 use axum::Extension;
-use axum::http::StatusCode;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use maud::{Markup, html};
@@ -17,6 +16,7 @@ use crate::audit::{EventName, Filter, LogRecord, ReadError, SearchExtent};
 use crate::base::times::When;
 use crate::console::answer::{PageAnswer, see};
 use crate::console::form::{self, FormError, FormFields, QueryFields, RefusedForm};
+use crate::console::page_status::PageStatus;
 use crate::console::templates::field::{self, TextField};
 use crate::console::templates::frame::{Frame, Section};
 use crate::console::templates::table::{TableColumn, pages, table};
@@ -78,7 +78,7 @@ pub(in crate::console) async fn page(
         ..Frame::bare("Log")
     };
     reader.still_allowed()?;
-    let status = refused.as_ref().map_or(StatusCode::OK, RefusedForm::status);
+    let status = refused.as_ref().map_or(PageStatus::OK, RefusedForm::status);
     Ok(show_with(status, &call, &query, frame, &body))
 }
 

@@ -18,16 +18,16 @@ pub(super) mod touched;
 pub(super) mod users;
 pub(super) mod window;
 
-use axum::http::StatusCode;
 use axum::response::Response;
 use maud::Markup;
 
 use super::answer::{self, see};
 use super::form::{self, QueryFields};
+use super::page_status::PageStatus;
 use super::templates::frame::{self, Frame};
 use super::templates::words::PageNotice;
 use super::viewer;
-use crate::control::Call;
+use crate::control::{Call, RENEWAL_FIELD};
 use crate::ledger::ChangeEffect;
 
 /// Field of a query with the word of a [`PageNotice`].
@@ -39,13 +39,16 @@ const PAGE_ROWS: u32 = 25;
 
 /// Answers with a page for the caller.
 fn show(call: &Call, query: &QueryFields, frame: Frame<'_>, body: &Markup) -> Response {
-    show_with(StatusCode::OK, call, query, frame, body)
+    show_with(PageStatus::OK, call, query, frame, body)
 }
 
 /// Answers with a page for the caller, and a status.
-fn show_with(status: StatusCode, call: &Call, query: &QueryFields, frame: Frame<'_>, body: &Markup) -> Response {
+fn show_with(status: PageStatus, call: &Call, query: &QueryFields, frame: Frame<'_>, body: &Markup) -> Response {
     let viewer = viewer::viewer(&call.gate, &call.caller);
+    let renewal = [&query.0.without(&[NOTICE_FIELD])[..], &[(RENEWAL_FIELD, "yes")]].concat();
+    let renewal = form::path("", &renewal);
     let frame = Frame {
+        renewal: &renewal,
         viewer: Some(&viewer),
         notice: query.0.text(NOTICE_FIELD).and_then(PageNotice::sentence),
         now: Some(call.gate.clock.now()),

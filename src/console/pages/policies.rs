@@ -2,7 +2,6 @@
 //!
 //! It decides nothing: a question has no effect.
 
-use axum::http::StatusCode;
 use maud::{Markup, html};
 
 use super::show_with;
@@ -10,6 +9,7 @@ use crate::access::policy::Action;
 use crate::access::{ExplanationView, HypotheticalQuestion, QuestionSubject, RequestArgs};
 use crate::console::answer::PageAnswer;
 use crate::console::form::{FormError, FormFields, QueryFields, RefusedForm};
+use crate::console::page_status::PageStatus;
 use crate::console::templates::field::{self, TextField};
 use crate::console::templates::frame::{Frame, Section};
 use crate::console::templates::text::{count, names, shown};
@@ -32,7 +32,7 @@ pub(in crate::console) async fn page(call: Call, query: QueryFields) -> PageAnsw
         ..Frame::bare("Policies")
     };
     let body = body(set.map(|set| set.hash()), &ids, fields, explained.as_ref(), refused.as_ref());
-    let status = refused.as_ref().map_or(StatusCode::OK, RefusedForm::status);
+    let status = refused.as_ref().map_or(PageStatus::OK, RefusedForm::status);
     Ok(show_with(status, &call, &query, frame, &body))
 }
 

@@ -3,7 +3,6 @@
 //! It judges nothing: who may decide, the briefing says, and the access service decides again.
 
 use axum::extract::Path;
-use axum::http::StatusCode;
 use jiff::Timestamp;
 use maud::{Markup, html};
 
@@ -11,6 +10,7 @@ use super::{show_with, taken};
 use crate::access::NarrowedRequest;
 use crate::console::answer::PageAnswer;
 use crate::console::form::{FormError, FormFields, QueryFields, RefusedForm};
+use crate::console::page_status::PageStatus;
 use crate::console::templates::field::{self, TextField};
 use crate::console::templates::frame::{Frame, Section};
 use crate::console::templates::table::{TableColumn, table};
@@ -65,10 +65,10 @@ async fn show_request(call: &Call, id: &RequestId, query: &QueryFields, refused:
         section: Some(if own { Section::Mine } else { Section::Decide }),
         follow: "request grant session",
         subject: Some(id.as_str()),
-        waits: own && request.outcome.is_none(),
+        waits: own && request.outcome.is_none() && refused.is_none(),
         ..Frame::bare(&title)
     };
-    let status = refused.map_or(StatusCode::OK, RefusedForm::status);
+    let status = refused.map_or(PageStatus::OK, RefusedForm::status);
     Ok(show_with(status, call, query, frame, &body(&view)))
 }
 
@@ -107,7 +107,7 @@ async fn step(call: &Call, id: &RequestId, fields: FormFields, step: StepForm) -
         Ok((view, notice)) => Ok(taken(&to(&view), view.effect, notice)),
         Err(error) => {
             let form = if matches!(step, StepForm::Review) { REVIEW } else { DECISION };
-            let refused = RefusedForm::new(form, fields, error)?;
+            let refused = RefusedForm::new(form, fields, error)?.on_page(format!("/requests/{id}"));
             show_request(call, id, &QueryFields::default(), Some(&refused)).await
         }
     }

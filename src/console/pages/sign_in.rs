@@ -8,33 +8,42 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{ConnectInfo, FromRequest as _, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
 
 use crate::access::{AccessError, local_path};
 use crate::base::secret::Secret;
 use crate::console::answer::{self, PageAnswer, see};
-use crate::console::form::{self, FormFields, QueryFields};
+use crate::console::form::{self, AGAIN_FIELD, FormFields, QueryFields};
+use crate::console::page_status::PageStatus;
 use crate::console::templates::frame::{self, Frame};
 use crate::console::templates::problem;
 use crate::console::templates::text::shown;
 use crate::control::model::Problem;
 use crate::control::{Call, CallOrigin, ControlContext, sign_in_cookie, sign_in_with_token, visitor};
 
-/// Shows the form; those who are signed in already are led on.
+/// Content of the page.
+pub(in crate::console) struct SignInView<'a> {
+    /// Path to go on to.
+    pub(in crate::console) next: &'a str,
+    /// True if what the person wants to do takes a proof of this moment.
+    pub(in crate::console) again: bool,
+    pub(in crate::console) providers: &'a [ProviderButton],
+    pub(in crate::console) problem: Option<&'a Problem>,
+}
+
+/// Shows the form; those who are signed in already are led on, unless they are to sign in again.
 pub(in crate::console) async fn page(
     State(gate): State<Arc<ControlContext>>,
     query: QueryFields,
     request: Request,
 ) -> PageAnswer {
-    let next = query.0.text("next").unwrap_or("/");
     let (request, _) = request.into_parts();
-    if visitor(&gate, &request).await?.is_some() {
-        return Ok(see(next));
+    if visitor(&gate, &request).await?.is_some() && !query.0.checked(AGAIN_FIELD) {
+        return Ok(see(query.0.text("next").unwrap_or("/")));
     }
-    let left = query.0.text("did") == Some("left");
-    Ok(sign_in_page(&gate, StatusCode::OK, next, left, None))
+    Ok(sign_in_page(&gate, PageStatus::OK, &query.0, None))
 }
 
 /// Signs in with the token of the form.
@@ -54,11 +63,7 @@ pub(in crate::console) async fn enter(State(gate): State<Arc<ControlContext>>, r
             let cookie = [(header::SET_COOKIE, sign_in_cookie::set(&secret, time, tls))];
             (cookie, see(next)).into_response()
         }
-        Err(error) => {
-            let problem = error.problem();
-            let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            sign_in_page(&gate, status, next, false, Some(&problem))
-        }
+        Err(error) => sign_in_page(&gate, PageStatus::of(&error), &fields, Some(&error.problem())),
     }
 }
 
@@ -84,35 +89,55 @@ pub(in crate::console) async fn leave(
     Ok((cookie, see("/signin?did=left")).into_response())
 }
 
-fn sign_in_page(gate: &ControlContext, status: StatusCode, next: &str, left: bool, problem: Option<&Problem>) -> Response {
+/// Answers with the page for these fields, of a query or of the form.
+fn sign_in_page(gate: &ControlContext, status: PageStatus, fields: &FormFields, problem: Option<&Problem>) -> Response {
+    let left = fields.text("did") == Some("left");
     let frame = Frame {
         notice: left.then_some("You are signed out."),
         ..Frame::bare("Sign in")
     };
+    let (next, again) = (fields.text("next").unwrap_or("/"), fields.checked(AGAIN_FIELD));
     let rules = gate.service.rules();
     let address = rules.console_address.as_deref().unwrap_or_default();
     let providers = rules.issuers.providers().map(|issuer| ProviderButton {
-        host: issuer.host().to_owned(),
-        way: way_to(address, &issuer.issuer, next),
+        name: rules.issuers.callback_name(issuer).replace('~', "/"),
+        way: way_to(address, &issuer.issuer, next, again),
     });
-    let providers: Vec<_> = providers.collect();
-    answer::html(status, frame::page(&frame, &body(next, &providers, problem)))
+    let view = SignInView {
+        next,
+        again,
+        providers: &providers.collect::<Vec<_>>(),
+        problem,
+    };
+    answer::html(status, frame::page(&frame, &body(&view)))
 }
 
 /// Returns the content of the page.
-pub(in crate::console) fn body(next: &str, providers: &[ProviderButton], problem: Option<&Problem>) -> Markup {
+pub(in crate::console) fn body(view: &SignInView<'_>) -> Markup {
+    let SignInView {
+        next,
+        again,
+        providers,
+        problem,
+    } = *view;
     html! {
-        h1 { "Sign in" }
-        p.lead { "Ask for access to a database, decide on what others ask for, and see what is open." }
-        @if let Some(problem) = problem { (problem::notice(problem)) }
+        @if again {
+            h1 { "Sign in again" }
+            p.lead { "What you want to do takes a proof of this moment that it is you. After that you come back to it." }
+        } @else {
+            h1 { "Sign in" }
+            p.lead { "Ask for access to a database, decide on what others ask for, and see what is open." }
+        }
+        @if let Some(problem) = problem { (problem::notice(problem, next)) }
         @if !providers.is_empty() {
             div.acts {
-                @for provider in providers { a.button href=(provider.way) { "Sign in at " (shown(&provider.host)) } }
+                @for provider in providers { a.button href=(provider.way) { "Sign in at " (shown(&provider.name)) } }
             }
             h2 { "Or with a token" }
         }
         form.fields method="post" action="/signin" {
             input type="hidden" name="next" value=(local_path(next));
+            @if again { input type="hidden" name=(AGAIN_FIELD) value="yes"; }
             label {
                 "Your token"
                 span.hint { "It begins with tg_. It is not kept here: the browser gets a sign-in that ends by itself." }
@@ -126,17 +151,20 @@ pub(in crate::console) fn body(next: &str, providers: &[ProviderButton], problem
 
 /// Button that leads to a provider.
 pub(in crate::console) struct ProviderButton {
-    /// Name by which people know the provider.
-    pub(in crate::console) host: String,
+    /// Name by which people know the provider: its host, with its path beside another one of that host.
+    pub(in crate::console) name: String,
     /// Address of the gate that sends a browser there.
     pub(in crate::console) way: String,
 }
 
 /// Returns the address that sends a browser to a provider and from there on to `next`. It is at the console's own address, where the
-/// browser comes back to, whichever address of the gate it is at now: a cookie is of one host.
-pub(in crate::console) fn way_to(console: &str, provider: &str, next: &str) -> String {
+/// browser comes back to, whichever address of the gate it is at now: a cookie is of one host. `fresh`: the person is to prove who they
+/// are there now.
+pub(in crate::console) fn way_to(console: &str, provider: &str, next: &str, fresh: bool) -> String {
     let issuer: String = form_urlencoded::byte_serialize(provider.as_bytes()).collect();
-    form::path(&format!("{console}/signin/{issuer}"), &[("next", local_path(next))])
+    let mut fields = vec![("next", local_path(next))];
+    fields.extend(fresh.then_some(("fresh", "true")));
+    form::path(&format!("{console}/signin/{issuer}"), &fields)
 }
 
 #[cfg(test)]
@@ -149,11 +177,12 @@ mod tests {
             "https://gate.example.org",
             "https://id.example.org/realms/qa",
             "/requests/rq_1",
+            false,
         );
         assert_eq!(
             way,
             "https://gate.example.org/signin/https%3A%2F%2Fid.example.org%2Frealms%2Fqa?next=%2Frequests%2Frq_1"
         );
-        assert_eq!(way_to("", "x", "//evil.example"), "/signin/x?next=%2F");
+        assert_eq!(way_to("", "x", "//evil.example", true), "/signin/x?next=%2F&fresh=true");
     }
 }

@@ -21,7 +21,7 @@ use crate::console::templates::frame::{Frame, Section};
 use crate::console::templates::text::{count, names, shown};
 use crate::console::templates::{state, time};
 use crate::control::model::{LogQuery, SessionsQuery};
-use crate::control::{ApiError, Call, LogReader, LongPollLimiter, log_error, named};
+use crate::control::{ApiError, Call, LogReader, LongPollLimiter, Renewal, log_error, named};
 use crate::gate::session::SessionView;
 use crate::model::ids::{GrantId, SessionId};
 
@@ -71,17 +71,18 @@ pub(in crate::console) async fn page(
     Extension(limiter): Extension<LongPollLimiter>,
     Path(id): Path<String>,
     query: QueryFields,
+    renewal: Renewal,
 ) -> PageAnswer {
     let id: SessionId = named(&id)?;
     let grant: Option<GrantId> = query.0.parsed(GRANT_FIELD)?;
     let newest = query.0.checked(NEWEST_FIELD);
     let watched = match &grant {
-        Some(grant) if newest => call.reader_of_grant(&limiter, grant).await,
+        Some(grant) if newest => call.reader_of_grant(&limiter, grant, renewal).await?,
         _ => None,
     };
     let reader = match watched {
         Some(reader) => reader,
-        None => call.log_reader_of(&limiter, grant.as_ref()).await?,
+        None => call.log_reader_of(&limiter, grant.as_ref(), renewal).await?,
     };
     let told = tokio::time::timeout(READ_TIME, tell(&reader, &id, newest)).await;
     let (timeline, cut) = told.map_err(|_| ApiError::SearchStopped(READ_TIME))??;

@@ -8,7 +8,6 @@
 use std::time::Duration;
 
 use axum::Extension;
-use axum::http::StatusCode;
 use maud::{Markup, html};
 
 use super::log::conditions;
@@ -18,6 +17,7 @@ use crate::audit::table_access::{AccessFilters, TableAccess, TableAccessSums};
 use crate::audit::{Filter, LogRecord, SearchExtent};
 use crate::console::answer::PageAnswer;
 use crate::console::form::{self, FormError, FormFields, QueryFields, RefusedForm};
+use crate::console::page_status::PageStatus;
 use crate::console::templates::field::{self, TextField};
 use crate::console::templates::frame::{Frame, Section};
 use crate::console::templates::table::{TableColumn, table};
@@ -48,7 +48,7 @@ pub(in crate::console) async fn page(
         ..Frame::bare("Who touched a table")
     };
     reader.still_allowed()?;
-    let status = refused.as_ref().map_or(StatusCode::OK, RefusedForm::status);
+    let status = refused.as_ref().map_or(PageStatus::OK, RefusedForm::status);
     let body = body(fields, found.as_deref(), refused.as_ref());
     Ok(show_with(status, &call, &query, frame, &body))
 }

@@ -4,12 +4,12 @@
 
 use std::collections::BTreeSet;
 
-use axum::http::StatusCode;
 use maud::{Markup, html};
 
 use super::{NOTICE_FIELD, PAGE_ROWS, show, show_with, taken};
 use crate::console::answer::PageAnswer;
 use crate::console::form::{self, FormError, FormFields, QueryFields, RefusedForm};
+use crate::console::page_status::PageStatus;
 use crate::console::templates::field::{self, TextField};
 use crate::console::templates::frame::{Frame, Section};
 use crate::console::templates::table::{TableColumn, pages_as, table};
@@ -59,6 +59,7 @@ async fn list(call: &Call, query: &QueryFields, warnings: &[String], refused: Op
     let fields = &query.0;
     let wanted = UsersQuery {
         name: fields.owned("part"),
+        identity: fields.parsed("identity")?,
         after: fields.parsed("after")?,
         limit: Some(PAGE_ROWS),
     };
@@ -68,13 +69,13 @@ async fn list(call: &Call, query: &QueryFields, warnings: &[String], refused: Op
     let next = found.next.as_ref();
     let view = UsersView {
         users: &found.users,
-        part: fields.text("part").unwrap_or_default(),
+        part: fields.text("part").or(fields.text("identity")).unwrap_or_default(),
         warnings,
         refused,
         first: (!is_first).then(|| form::path(PATH, &kept)),
         next: next.map(|next| form::path(PATH, &[&kept[..], &[("after", next.as_str())]].concat())),
     };
-    let status = refused.map_or(StatusCode::OK, RefusedForm::status);
+    let status = refused.map_or(PageStatus::OK, RefusedForm::status);
     Ok(show_with(status, call, query, frame(), &body(&view)))
 }
 
@@ -93,10 +94,12 @@ pub(in crate::console) async fn change(call: Call, fields: FormFields) -> PageAn
     }
 }
 
-/// Returns the query of the page that shows a user alone.
+/// Returns the query of the page that shows a user alone, or all users if the name is none.
 fn of_one(name: &str) -> QueryFields {
-    let path = form::path("", &[("part", name)]);
-    QueryFields(FormFields::parse(path.trim_start_matches('?').as_bytes()))
+    let named = name.parse::<IdentityName>().is_ok();
+    let path = form::path("", &[("identity", name)]);
+    let query = path.trim_start_matches('?').as_bytes();
+    QueryFields(FormFields::parse(if named { query } else { b"" }))
 }
 
 async fn changed(call: &Call, fields: &FormFields) -> Result<ChangedUser, FormError> {

@@ -3,13 +3,13 @@
 //! It judges nothing: a form that the policies refuse says so. `card` has the logins.
 
 use axum::extract::Path;
-use axum::http::StatusCode;
 use jiff::Timestamp;
 use maud::{Markup, html};
 
 use super::{PAGE_ROWS, done, show, show_with, taken};
 use crate::console::answer::PageAnswer;
 use crate::console::form::{self, FormError, FormFields, QueryFields, RefusedForm};
+use crate::console::page_status::PageStatus;
 use crate::console::templates::field::{self, TextField};
 use crate::console::templates::frame::{Frame, Section};
 use crate::console::templates::table::{TableColumn, pages, table};
@@ -65,7 +65,7 @@ async fn show_grant(call: &Call, id: &GrantId, query: &QueryFields, refused: Opt
         subject: Some(id.as_str()),
         ..Frame::bare(&title)
     };
-    let status = refused.map_or(StatusCode::OK, RefusedForm::status);
+    let status = refused.map_or(PageStatus::OK, RefusedForm::status);
     Ok(show_with(status, call, query, frame, &body(&view)))
 }
 
@@ -121,7 +121,7 @@ pub(in crate::console) async fn extend(call: Call, Path(id): Path<String>, field
     let id: GrantId = named(&id)?;
     match extended(&call, &id, &fields).await {
         Ok(view) => Ok(done(&to(&view), PageNotice::Extended)),
-        Err(error) => again(&call, &id, &RefusedForm::new(EXTENSION, fields, error)?).await,
+        Err(error) => again(&call, &id, RefusedForm::new(EXTENSION, fields, error)?).await,
     }
 }
 
@@ -143,13 +143,14 @@ pub(in crate::console) async fn revoke(call: Call, Path(id): Path<String>, field
     let id: GrantId = named(&id)?;
     match call.gate.service.revoke(&call.caller, &id, fields.text("reason")).await {
         Ok(view) => Ok(taken(&to(&view), view.effect, PageNotice::Revoked)),
-        Err(error) => again(&call, &id, &RefusedForm::new(REVOCATION, fields, error.into())?).await,
+        Err(error) => again(&call, &id, RefusedForm::new(REVOCATION, fields, error.into())?).await,
     }
 }
 
 /// Shows the grant again, with the form that was refused.
-async fn again(call: &Call, id: &GrantId, refused: &RefusedForm) -> PageAnswer {
-    show_grant(call, id, &QueryFields::default(), Some(refused)).await
+async fn again(call: &Call, id: &GrantId, refused: RefusedForm) -> PageAnswer {
+    let refused = refused.on_page(format!("/grants/{id}"));
+    show_grant(call, id, &QueryFields::default(), Some(&refused)).await
 }
 
 fn to(view: &GrantView) -> String {

@@ -50,6 +50,8 @@ pub(in crate::console) struct Frame<'a> {
     pub(in crate::console) subject: Option<&'a str>,
     /// True if the page waits for something; without a script it is asked for again.
     pub(in crate::console) waits: bool,
+    /// Address of that renewal, relative to the page.
+    pub(in crate::console) renewal: &'a str,
     /// Address that the browser goes on to by itself.
     pub(in crate::console) onward: Option<&'a str>,
     /// Number of seconds after which the page is renewed; `None`: only on events.
@@ -70,6 +72,7 @@ impl<'a> Frame<'a> {
             follow: "",
             subject: None,
             waits: false,
+            renewal: "",
             onward: None,
             renews: None,
             notice: None,
@@ -93,7 +96,7 @@ pub(in crate::console) fn page(frame: &Frame<'_>, body: &Markup) -> Markup {
                 script src=(assets::script()) defer {}
                 // Without a script a page that waits asks again.
                 @if let Some(onward) = frame.onward { meta http-equiv="refresh" content={ "0; url=" (onward) }; }
-                @if frame.waits || frame.renews.is_some() { noscript { meta http-equiv="refresh" content="10"; } }
+                @if frame.waits || frame.renews.is_some() { noscript { meta http-equiv="refresh" content={ "10; url=" (frame.renewal) }; } }
             }
             body {
                 a.skip href="#content" { "Skip to the content" }

@@ -6,14 +6,14 @@ use maud::{Markup, html};
 
 use super::frame::{self, Frame, Viewer};
 use super::text::{names, shown};
-use crate::console::form::RefusedForm;
+use crate::console::form::{RefusedForm, again_path};
 use crate::control::model::Problem;
 
-/// Returns the page of a problem.
-pub(in crate::console) fn page(problem: &Problem, viewer: Option<&Viewer>) -> Markup {
+/// Returns the page of a problem with the page at `path`.
+pub(in crate::console) fn page(problem: &Problem, path: &str, viewer: Option<&Viewer>) -> Markup {
     let body = html! {
         h1 { (shown(&problem.title)) }
-        (notice(problem))
+        (notice(problem, path))
         p { a.button.plain href="/" { "To the first page" } }
     };
     let title = shown(&problem.title);
@@ -36,16 +36,17 @@ fn commands(text: &str) -> Markup {
 
 /// Shows why a form was refused, at the head of its page.
 pub(in crate::console) fn refusal(refused: Option<&RefusedForm>) -> Markup {
-    html! { @if let Some(refused) = refused { (notice(&refused.problem)) } }
+    html! { @if let Some(refused) = refused { (notice(&refused.problem, &refused.page)) } }
 }
 
-/// Shows a problem in a page.
-pub(in crate::console) fn notice(problem: &Problem) -> Markup {
+/// Shows a problem in the page at `path`.
+pub(in crate::console) fn notice(problem: &Problem, path: &str) -> Markup {
     html! {
         div.problem role="alert" {
             p { strong { (shown(&problem.detail)) } }
             @if let Some(remedy) = &problem.remedy { p { "What to do: " (commands(remedy)) } }
             @if let Some(nearest) = &problem.nearest { p { "The nearest name is " code { (shown(nearest)) } "." } }
+            @if problem.sign_in_again { div.acts { a.button href=(again_path(path)) { "Sign in again" } } }
             @if !problem.policies.is_empty() { p.note { "Decided by: " (names(&problem.policies)) } }
         }
     }

@@ -134,6 +134,7 @@ fn pages(text: &str) -> Vec<(&'static str, String)> {
 fn problem_with(text: &str) -> Problem {
     of(json!({
         "type": text, "title": text, "status": 403, "detail": text, "remedy": text, "policies": [text], "nearest": text,
+        "sign_in_again": true,
     }))
 }
 
@@ -176,13 +177,19 @@ fn people(text: &str) -> Vec<(&'static str, String)> {
         refused: Some(&refused),
     };
     let button = sign_in::ProviderButton {
-        host: text.to_owned(),
-        way: sign_in::way_to("", text, text),
+        name: text.to_owned(),
+        way: sign_in::way_to("", text, text, true),
+    };
+    let sign_in = sign_in::SignInView {
+        next: text,
+        again: true,
+        providers: &[button],
+        problem: Some(&problem),
     };
     let mut pages = vec![
-        ("problem", problem::page(&problem, None).into_string()),
+        ("problem", problem::page(&problem, text, None).into_string()),
         ("ask", ask::body(&asked).into_string()),
-        ("sign-in", sign_in::body(text, &[button], Some(&problem)).into_string()),
+        ("sign-in", sign_in::body(&sign_in).into_string()),
     ];
     pages.extend(of_requests(text, &profile));
     pages

@@ -4,11 +4,15 @@ use serde_json::Value;
 
 use super::markup::elements;
 use crate::access::challenge_of;
-use crate::audit::RecordBatch;
 use crate::audit::testing::{statement, who};
+use crate::audit::{Journal, JournalSettings, RecordBatch};
+use crate::base::clock::Clock;
 use crate::base::secret::Secret;
 use crate::console;
 use crate::control::tests::Served;
+use crate::identity::Identity;
+use crate::ledger::{Ledger, NewSignIn};
+use crate::model::sign_in::SignInVia;
 
 /// A gate with pages, Ana of `qa` and Lena of `leads`, signed in.
 struct Console {
@@ -60,6 +64,20 @@ const OWN: &str = "origin: http://x\r\nsec-fetch-site: same-origin\r\n";
 async fn post(served: &Served, headers: &str, path: &str, fields: &str) -> String {
     let headers = format!("content-type: application/x-www-form-urlencoded\r\n{headers}");
     served.call(&format!("POST {path}"), &headers, fields).await
+}
+
+/// Makes Otto of `operators`; returns his token.
+async fn otto(served: &Served) -> String {
+    let issued = served
+        .json("POST /v1/users", r#"{"name":"otto","groups":["operators"]}"#)
+        .await;
+    issued["token"].as_str().unwrap().to_owned()
+}
+
+/// Makes Otto, and signs him in.
+async fn operator(served: &Served) -> String {
+    let token = otto(served).await;
+    sign_in(served, &token).await
 }
 
 pub(super) async fn sign_in(served: &Served, token: &str) -> String {
@@ -477,11 +495,7 @@ async fn a_refused_form_keeps_what_was_typed() {
     let grant = console
         .sent(ana, "/ask", "target=orders&profile=read-only&window=30m&reason=a+look")
         .await;
-    let admins = console
-        .served
-        .json("POST /v1/users", r#"{"name":"otto","groups":["operators"]}"#)
-        .await;
-    let otto = sign_in(&console.served, admins["token"].as_str().unwrap()).await;
+    let otto = operator(&console.served).await;
     for (cookie, path, fields, kept) in [
         (
             ana,
@@ -528,11 +542,7 @@ async fn a_refused_form_keeps_what_was_typed() {
 #[tokio::test]
 async fn users_are_searched_changed_with_warnings_and_get_new_tokens() {
     let console = Console::open().await;
-    let otto = console
-        .served
-        .json("POST /v1/users", r#"{"name":"otto","groups":["operators"]}"#)
-        .await;
-    let otto = sign_in(&console.served, otto["token"].as_str().unwrap()).await;
+    let otto = operator(&console.served).await;
     for number in 0..26 {
         let body = format!("{{\"name\":\"tester-{number:02}\",\"groups\":[\"qa\"]}}");
         console.served.json("POST /v1/users", &body).await;
@@ -565,6 +575,22 @@ async fn users_are_searched_changed_with_warnings_and_get_new_tokens() {
         "{page}"
     );
     assert_eq!(status(&console.get(&ana, "/mine").await), "303");
+    // The user alone, also beside others with that name in theirs.
+    console
+        .served
+        .json("POST /v1/users", r#"{"name":"diana","groups":["qa"]}"#)
+        .await;
+    let page = console
+        .post(&otto, "/gate/users", "action=groups&name=ana&groups=qa,leeds")
+        .await;
+    assert!(page.contains(">ana<") && !page.contains("diana"), "{page}");
+    let page = console.post(&otto, "/gate/users", "action=groups&name=ana&groups=%21").await;
+    assert!(
+        status(&page) == "400" && page.contains(">ana<") && !page.contains("diana"),
+        "{page}"
+    );
+    let one = console.served.json("GET /v1/users?identity=ana", "").await;
+    assert_eq!(one["users"].as_array().unwrap().len(), 1, "{one}");
     // A refused form is there again.
     let page = console
         .post(&otto, "/gate/users", "action=add&name=nora&groups=qa&expires=soon")
@@ -630,10 +656,7 @@ fn next_page(page: &str) -> Option<String> {
 #[tokio::test]
 async fn older_records_are_there_also_after_the_clock_was_set_back() {
     let served = Served::start_with_pages(console::router).await;
-    let otto = served
-        .json("POST /v1/users", r#"{"name":"otto","groups":["operators"]}"#)
-        .await;
-    let otto = sign_in(&served, otto["token"].as_str().unwrap()).await;
+    let otto = operator(&served).await;
     let console_get = async |path: &str| served.call(&format!("GET {path}"), &format!("cookie: {otto}\r\n"), "").await;
     // The later a record of these stands in the log, the earlier is its time.
     let mut batch = RecordBatch::new();
@@ -673,11 +696,9 @@ async fn older_records_are_there_also_after_the_clock_was_set_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_that_is_made_when_its_reader_is_disabled_is_not_answered() {
     let served = Served::start_with_pages(console::router).await;
-    let otto = served
-        .json("POST /v1/users", r#"{"name":"otto","groups":["operators"]}"#)
-        .await;
-    let token = format!("authorization: Bearer {}\r\n", otto["token"].as_str().unwrap());
-    let cookie = format!("cookie: {}\r\n", sign_in(&served, otto["token"].as_str().unwrap()).await);
+    let otto = otto(&served).await;
+    let token = format!("authorization: Bearer {otto}\r\n");
+    let cookie = format!("cookie: {}\r\n", sign_in(&served, &otto).await);
     for (path, headers, refused) in [
         ("/log", &cookie, "303"),
         ("/v1/audit/report?since=2026-01-01T00:00:00Z", &token, "401"),
@@ -704,10 +725,7 @@ async fn a_page_that_is_made_when_its_reader_is_disabled_is_not_answered() {
 #[tokio::test]
 async fn the_newest_part_of_the_log_is_verified_and_the_gate_says_how_it_is() {
     let served = Served::start_with_pages(console::router).await;
-    let otto = served
-        .json("POST /v1/users", r#"{"name":"otto","groups":["operators"]}"#)
-        .await;
-    let otto = sign_in(&served, otto["token"].as_str().unwrap()).await;
+    let otto = operator(&served).await;
     let get = async |path: &str| served.call(&format!("GET {path}"), &format!("cookie: {otto}\r\n"), "").await;
     assert!(get("/log").await.contains("href=\"/log/verify\""));
     let page = get("/log/verify").await;
@@ -737,10 +755,7 @@ async fn the_newest_part_of_the_log_is_verified_and_the_gate_says_how_it_is() {
 #[tokio::test]
 async fn a_page_with_statements_of_8_mib_is_small() {
     let served = Served::start_with_pages(console::router).await;
-    let otto = served
-        .json("POST /v1/users", r#"{"name":"otto","groups":["operators"]}"#)
-        .await;
-    let otto = sign_in(&served, otto["token"].as_str().unwrap()).await;
+    let otto = operator(&served).await;
     let who = who(1, "ana");
     let sql = format!("SELECT '{}'", "x".repeat(8 << 20));
     for number in 0..4 {
@@ -760,5 +775,179 @@ async fn a_page_with_statements_of_8_mib_is_small() {
         // Not all of them are held at once: they are on several pages.
         assert_eq!(told, 4);
     }
+    served.stop().await;
+}
+
+/// When the only sign-in of somebody was used last.
+async fn last_use(console: &Console, who: &str) -> Value {
+    let all = console.served.json(&format!("GET /v1/signins?identity={who}"), "").await;
+    all["sign_ins"][0]["last_used_at"].clone()
+}
+
+#[tokio::test]
+async fn a_page_that_renews_itself_is_no_use_of_the_sign_in() {
+    let console = Console::open().await;
+    let used = last_use(&console, "ana").await;
+    let by_itself = format!("cookie: {}\r\ntidegate-renewal: yes\r\n", console.ana);
+    let page = console.served.call("GET /mine", &by_itself, "").await;
+    assert_eq!(status(&page), "200");
+    assert_eq!(status(&console.get(&console.ana, "/mine?renewal=yes&did=late").await), "200");
+    assert_eq!(last_use(&console, "ana").await, used);
+    let page = console.get(&console.ana, "/mine").await;
+    assert_eq!(status(&page), "200");
+    let later = last_use(&console, "ana").await;
+    assert_ne!(later, used, "what a person asks for is one");
+    // A page that waits says to browsers without a script how they renew it.
+    let wish = "target=orders&profile=read-write&window=1h&reason=r";
+    let request = console.sent(&console.ana, "/ask", wish).await;
+    let page = console.get(&console.ana, &format!("{request}?did=joined&renewal=yes")).await;
+    assert!(page.contains("content=\"10; url=?renewal=yes\""), "{page}");
+    console.served.stop().await;
+}
+
+#[tokio::test]
+async fn a_refused_form_says_when_to_try_again_as_the_api_does() {
+    let console = Console::open().await;
+    let wish = |number: u32| format!("target=orders&profile=read-write&window=1h&reason=number+{number}");
+    let mut refused = String::new();
+    for number in 0..31 {
+        refused = console.post(&console.ana, "/ask", &wish(number)).await;
+    }
+    assert_eq!(status(&refused), "429", "{refused}");
+    let retry = refused.lines().find_map(|line| line.strip_prefix("retry-after: "));
+    let seconds: u32 = retry.unwrap_or_else(|| panic!("{refused}")).parse().unwrap();
+    assert!((1..=60).contains(&seconds) && refused.contains("number 30"), "{refused}");
+    console.served.stop().await;
+}
+
+#[tokio::test]
+async fn who_watches_a_session_is_on_record_once() {
+    let console = Console::open().await;
+    let wish = "target=orders&profile=read-write&window=1h&reason=r";
+    let request = console.sent(&console.ana, "/ask", wish).await;
+    console.sent(&console.lena, &format!("{request}/approve"), "").await;
+    let page = console.get(&console.lena, &request).await;
+    let grant = elements(&page)
+        .into_iter()
+        .flat_map(|element| element.attributes)
+        .find_map(|(_, value)| value.strip_prefix("/grants/").map(str::to_owned));
+    let mut who = who(1, "ana");
+    who.grant = grant.unwrap().parse().unwrap();
+    let mut batch = RecordBatch::new();
+    batch.push(console.served.gate.clock.now(), &statement(&who, 1, "SELECT 1", &[]));
+    assert!(console.served.gate.journal.submit(&mut batch).wait().await.is_ok());
+    let path = format!("/log/sessions/{}?grant={}&newest=yes", who.session, who.grant);
+    let readings = async || {
+        let log = console
+            .served
+            .json_lines(&format!("GET /v1/log?event=decision_made&identity=lena"))
+            .await;
+        let readings = log.into_iter().filter(|record| record["action"] == "read-log");
+        readings.map(|record| record["about"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(status(&console.get(&console.lena, &path).await), "200");
+    let by_itself = format!("cookie: {}\r\ntidegate-renewal: yes\r\n", console.lena);
+    for _ in 0..3 {
+        let page = console.served.call(&format!("GET {path}"), &by_itself, "").await;
+        assert!(page.contains("SELECT 1"), "{page}");
+    }
+    assert_eq!(readings().await, [Value::from(who.grant.as_str())]);
+    console.served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_that_is_refused_while_its_sender_is_disabled_shows_nothing() {
+    let console = Console::open().await;
+    let wish = "target=orders&profile=read-write&window=1h&reason=mine+alone";
+    let request = console.sent(&console.ana, "/ask", wish).await;
+    // The answer of whoever has filled the log waits, and something happens meanwhile.
+    let lena: crate::model::names::IdentityName = "lena".parse().unwrap();
+    let now = console.served.gate.clock.moment().instant;
+    let quota = console.served.gate.quotas.of(&lena, now);
+    let rate = 8 << 20;
+    let until = quota.log(rate * 62, now);
+    assert!(until.is_some());
+    let used = last_use(&console, "lena").await;
+    let path = format!("{request}/approve");
+    let refused = console.post(&console.lena, &path, "window=soon");
+    let disabled = async {
+        while last_use(&console, "lena").await == used {
+            tokio::task::yield_now().await;
+        }
+        console.served.json("POST /v1/users/lena/disable", "").await
+    };
+    let (refused, _) = tokio::join!(refused, disabled);
+    assert!(!refused.contains("mine alone"), "{refused}");
+    assert_eq!(location(&refused), Some("/signin"), "{refused}");
+    console.served.stop().await;
+}
+
+/// A gate on which Lena has signed in so long ago; her cookie, and the tokens of Ana and Lena.
+async fn signed_in_before(ago: std::time::Duration) -> (Served, String, [String; 2]) {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("tidegate-state");
+    std::fs::create_dir(&state).unwrap();
+    let clock = Clock::system(None);
+    let journal = Journal::open(&JournalSettings::in_folder(&state), clock.clone()).unwrap();
+    let ledger = Ledger::open(&state.join("ledger.db"), journal.clone(), clock.clone()).unwrap();
+    let mut tokens = Vec::new();
+    for (name, group) in [("ana", "qa"), ("lena", "leads")] {
+        let groups = [group.parse().unwrap()].into();
+        let token = ledger
+            .add_user_until(&name.parse().unwrap(), groups, None, "olga")
+            .await
+            .unwrap();
+        tokens.push(token.expose().clone());
+    }
+    let new = NewSignIn {
+        identity: Identity::local("lena".parse().unwrap(), ["leads".parse().unwrap()].into()),
+        via: SignInVia::Console,
+        client: None,
+        proved_at: clock.now() - ago,
+        expires_at: clock.now() + std::time::Duration::from_hours(1),
+    };
+    let (_, secret) = ledger.sign_in(new, || true).await.unwrap();
+    drop(ledger);
+    journal.close().await;
+    let served = Served::start_in(dir, console::router).await;
+    (served, format!("tidegate={}", secret.expose()), tokens.try_into().unwrap())
+}
+
+#[tokio::test]
+async fn whoever_is_to_sign_in_again_sees_what_for_and_comes_back() {
+    let (served, lena, [ana_token, lena_token]) = signed_in_before(std::time::Duration::from_mins(20)).await;
+    let ana = sign_in(&served, &ana_token).await;
+    let form =
+        async |cookie: &str, path: &str, fields: &str| post(&served, &format!("cookie: {cookie}\r\n{OWN}"), path, fields).await;
+    let get = async |cookie: &str, path: &str| {
+        served
+            .call(&format!("GET {path}"), &format!("cookie: {cookie}\r\n"), "")
+            .await
+    };
+    let wish = "target=orders&profile=read-write&window=1h&reason=r";
+    let asked = form(&ana, "/ask", wish).await;
+    let request = location(&asked).unwrap().to_owned();
+    // A decision on writing takes a sign-in of the last quarter of an hour; what waits for one is there all the same.
+    assert!(get(&lena, "/decide").await.contains(&format!("href=\"{request}\"")));
+    assert!(get(&lena, &request).await.contains("Approve"));
+    let refused = form(&lena, &format!("{request}/approve"), "comment=be+quick").await;
+    let again = format!("/signin?again=yes&next={}", request.replace('/', "%2F"));
+    assert_eq!(status(&refused), "403");
+    assert!(
+        refused.contains(&format!("href=\"{}\"", again.replace('&', "&amp;"))) && refused.contains("be quick"),
+        "{refused}"
+    );
+    let page = get(&lena, &again).await;
+    assert!(status(&page) == "200" && page.contains("Sign in again"), "{page}");
+    let back = form(&lena, "/signin", &format!("token={lena_token}&again=yes&next={request}")).await;
+    assert_eq!(location(&back), Some(request.as_str()));
+    let fresh = back.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
+    let fresh = fresh.split(';').next().unwrap();
+    let approved = form(fresh, &format!("{request}/approve"), "").await;
+    assert_eq!(
+        location(&approved),
+        Some(format!("{request}?did=approved").as_str()),
+        "{approved}"
+    );
     served.stop().await;
 }

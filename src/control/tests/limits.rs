@@ -292,11 +292,14 @@ async fn one_identity_reads_the_log_so_many_times_at_once() {
     let caller = authenticate::tests::person("sam");
     let limiter = LongPollLimiter::new(watch::channel(false).1, 10);
     let readings: Vec<_> = (0..long_poll::MAX_READINGS_PER_IDENTITY)
-        .map(|_| limiter.readings.enter(&caller).unwrap())
+        .map(|_| limiter.log.readings.enter(&caller).unwrap())
         .collect();
-    assert!(matches!(limiter.readings.enter(&caller), Err(ApiError::HoldsTooMany { .. })));
+    assert!(matches!(
+        limiter.log.readings.enter(&caller),
+        Err(ApiError::HoldsTooMany { .. })
+    ));
     drop(readings);
-    assert!(limiter.readings.enter(&caller).is_ok());
+    assert!(limiter.log.readings.enter(&caller).is_ok());
 }
 
 #[tokio::test]
@@ -331,4 +334,30 @@ async fn pages_are_bounded_and_a_cursor_is_one_that_was_given() {
         );
     }
     team.served.stop().await;
+}
+
+/// Whoever watches the sessions of a grant has places of their own: a crowd of them leaves those who read the log theirs.
+#[tokio::test]
+async fn readers_of_grants_take_no_places_of_the_readers_of_the_log() {
+    let (_stopping, stopped) = watch::channel(false);
+    let limiter = LongPollLimiter::new(stopped, 10);
+    let crowd = (0..100).map(|number| authenticate::tests::person(&format!("tester-{number}")));
+    let held: Vec<_> = crowd
+        .flat_map(|watcher| {
+            let (readings, followers) = (&limiter.grants.readings, &limiter.grants.followers);
+            (0..10)
+                .flat_map(|_| [readings.enter(&watcher).ok(), followers.enter(&watcher).ok()])
+                .collect::<Vec<_>>()
+        })
+        .flatten()
+        .collect();
+    let auditor = authenticate::tests::person("sam");
+    assert!(limiter.grants.readings.enter(&auditor).is_err() && limiter.grants.followers.enter(&auditor).is_err());
+    assert!(limiter.log.readings.enter(&auditor).is_ok() && limiter.log.followers.enter(&auditor).is_ok());
+    drop(held);
+    // One of them leaves the others some.
+    let one = authenticate::tests::person("ana");
+    let held: Vec<_> = (0..100).filter_map(|_| limiter.grants.readings.enter(&one).ok()).collect();
+    assert_eq!(held.len(), long_poll::MAX_GRANT_READINGS_PER_IDENTITY);
+    assert!(limiter.grants.readings.enter(&auditor).is_ok());
 }
