@@ -12,8 +12,9 @@ use bytes::BytesMut;
 use crate::audit::{self, redact, sql_analysis::SqlAnalysis};
 use crate::base::secret::Secret;
 use crate::base::visible;
-use crate::chat::{ChatSettings, Click};
+use crate::chat::{self, ChatSettings, Click};
 use crate::config;
+use crate::control;
 use crate::gate::sql_filter::SqlFilter;
 use crate::identity;
 use crate::protocol::lexer::{Backslashes, Lexer, LexerSettings};
@@ -35,6 +36,9 @@ pub const TARGETS: &[FuzzTarget] = &[
     ("oauth_bearer", oauth_bearer),
     ("jwt", jwt),
     ("chat_click", chat_click),
+    ("chat_signature", chat_signature),
+    ("cookies", cookies),
+    ("same_origin", same_origin),
     ("lexer", lexer),
     ("redaction", redaction),
     ("log_line", log_line),
@@ -188,7 +192,7 @@ pub fn chat_click(data: &[u8]) {
         teams: ["T1".to_owned()].into(),
         users: std::collections::BTreeMap::new(),
         api_token: None,
-        api: crate::chat::SLACK_API.to_owned(),
+        api: chat::SLACK_API.to_owned(),
         link: None,
     };
     if let Ok(Some(click)) = Click::parse(data, &settings) {
@@ -197,6 +201,34 @@ pub fn chat_click(data: &[u8]) {
             "it goes into an address"
         );
     }
+}
+
+/// Body of the one call that the secret of these tests has signed, for [`chat_signature`].
+const SIGNED_BODY: &[u8] = b"payload=%7B%7D";
+/// Its time in Unix seconds, and its signature.
+const SIGNED: [&str; 2] = ["1531420618", "v0=90020873e6bbe3b3515fec3b8fc08453f30f6b3fccd4d8a47b757f016b7334ae"];
+
+/// Verifies a call of a chat: its time, its signature and its body, parted by line breaks. Nobody but the chat has the secret.
+pub fn chat_signature(data: &[u8]) {
+    let (time, rest) = halves(data);
+    let (signature, body) = halves(rest);
+    let (Ok(time), Ok(signature)) = (str::from_utf8(time), str::from_utf8(signature)) else {
+        return;
+    };
+    let secret = Secret::new("8f742231b10e8888abcd99yyyzzz85a5".to_owned());
+    let verified = chat::verified(&secret, time, signature, body, 1_531_420_618);
+    let signed = ([time, signature], body) == (SIGNED, SIGNED_BODY);
+    assert_eq!(verified.is_ok(), signed, "what was signed, and nothing else");
+}
+
+/// Reads the cookies of a request.
+pub fn cookies(data: &[u8]) {
+    control::cookies_hostile(data);
+}
+
+/// Reads what a browser says of a form.
+pub fn same_origin(data: &[u8]) {
+    control::same_origin_hostile(data);
 }
 
 /// Cuts SQL into tokens, reads it, and judges it.
@@ -283,5 +315,7 @@ pub fn configuration(data: &[u8]) {
     }
 }
 
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -17,7 +17,7 @@ use crate::identity::{
     AuthorizationQuestion, DeviceAuthorization, DeviceProgress, IssuerSettings, ProvedPerson, ProviderError, RedeemedCode,
 };
 use crate::ledger::{LedgerError, SignInView};
-use crate::model::sign_in::SignInVia;
+use crate::model::sign_in::{MAX_DEVICE_CODE_LIFE, SignInVia};
 use jiff::{SignedDuration, Timestamp};
 
 /// Path that browsers come back to; the name of the issuer is put behind it ([`crate::identity::Issuers::callback_name`]). An
@@ -29,8 +29,6 @@ const DEVICES_PER_MINUTE: u32 = 60;
 
 /// Time that a person has at the provider.
 const BROWSER_LIFE: SignedDuration = SignedDuration::from_mins(10);
-/// Longest life of a device's code, whatever the provider says.
-const MAX_DEVICE_LIFE: Duration = Duration::from_hours(1);
 /// Part of the interval between two questions about a device that its clock may be ahead.
 const INTERVAL_SLACK: Duration = Duration::from_secs(1);
 /// Numbers of browsers, and of devices, that have begun and not come back, in all and of one network.
@@ -175,7 +173,7 @@ impl AccessService {
             return Err(AccessError::TooManyDevices { wait });
         }
         let device = rules.issuers.device(issuer, now).await?;
-        let life = Duration::from_secs(device.expires_in).min(MAX_DEVICE_LIFE);
+        let life = Duration::from_secs(device.expires_in).min(MAX_DEVICE_CODE_LIFE);
         let pending = PendingDevice {
             interval: Duration::from_secs(device.interval),
             asked: None,

@@ -29,6 +29,7 @@ pub use click::{Click, ClickError};
 use people::AddressCache;
 pub use people::ChatUserError;
 use signature::ReplayMemory;
+pub(crate) use signature::verified;
 pub use signature::{SIGNATURE_HEADER, SignatureError, TIMESTAMP_HEADER};
 pub use tell::{decided, escaped, escaped_start, refused};
 
@@ -110,7 +111,7 @@ impl Chat {
     /// Accepts a call that the chat has signed, once: the time and the signature of its headers, and its body.
     pub async fn accept(&self, settings: &ChatSettings, time: &str, signature: &str, body: &[u8]) -> Result<(), SignatureError> {
         let now = || self.0.clock.now().as_second();
-        let call = signature::verified(&settings.signing_secret, time, signature, body, now())?;
+        let call = verified(&settings.signing_secret, time, signature, body, now())?;
         // So that no call is accepted that a gate that starts again would take for a new one.
         tokio::time::sleep(Duration::from_secs(call.early(now()))).await;
         self.0.replays.lock().accept(&call, now())

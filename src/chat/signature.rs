@@ -47,13 +47,13 @@ pub enum SignatureError {
 
 /// Call whose signature fits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct SignedCall {
+pub(crate) struct SignedCall {
     signature: [u8; 32],
     at: i64,
 }
 
 /// Checks the signature of a call: HMAC-SHA256 with the secret over `v0:`, the time, a colon and the body.
-pub(super) fn verified(
+pub(crate) fn verified(
     secret: &Secret<String>,
     time: &str,
     signature: &str,

@@ -15,11 +15,10 @@ use super::speech::complain;
 use crate::base::clock::Clock;
 use crate::base::secret::Secret;
 use crate::control::model::{DeviceBody, DeviceFinish, DeviceSignInBody, DeviceStepBody, ProvidersBody};
+use crate::model::sign_in::MAX_DEVICE_CODE_LIFE;
 
 /// Addition to the interval when the provider is asked too often (RFC 8628, section 3.5).
 const SLOWER: Duration = Duration::from_secs(5);
-/// Longest life of a code, whatever the provider says.
-const MAX_CODE_LIFE: Duration = Duration::from_hours(1);
 
 /// Signs in at `issuer`, or at the only one that the gate has; returns the secret of the sign-in.
 pub(super) async fn sign_in(client: &ControlClient, issuer: Option<String>) -> anyhow::Result<Secret<String>> {
@@ -43,7 +42,7 @@ pub(super) async fn sign_in(client: &ControlClient, issuer: Option<String>) -> a
         visible(&device.user_code)
     ));
     let interval = Duration::from_secs(device.interval.clamp(1, 60));
-    let life = Duration::from_secs(device.expires_in).min(MAX_CODE_LIFE);
+    let life = Duration::from_secs(device.expires_in).min(MAX_DEVICE_CODE_LIFE);
     let step = DeviceStepBody {
         issuer,
         device_code: device.device_code,
@@ -181,7 +180,7 @@ mod tests {
         let pending = (202, json!({ "slow_down": false }));
         let away = |status| (status, json!({}));
         let answers = vec![away(503), pending.clone(), away(502), away(504), pending, let_in()];
-        let secret = finished(answers, MAX_CODE_LIFE).await.unwrap();
+        let secret = finished(answers, MAX_DEVICE_CODE_LIFE).await.unwrap();
         assert_eq!(secret.expose(), "ts_secret");
         let error = finished(vec![away(503)], 20 * SOON).await.unwrap_err();
         assert!(
@@ -193,13 +192,13 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_after_a_lost_answer_says_that_there_may_be_a_sign_in() {
         let (away, pending, refused) = ((502, json!({})), (202, json!({ "slow_down": false })), (401, json!({})));
-        let error = finished(vec![away.clone(), refused.clone()], MAX_CODE_LIFE)
+        let error = finished(vec![away.clone(), refused.clone()], MAX_DEVICE_CODE_LIFE)
             .await
             .unwrap_err();
         assert!(error.to_string().contains("`tidegate signins` lists yours"), "{error}");
         assert_eq!(exit_code(&error), 5);
         // What came after it shows that the code was not spent.
-        let error = finished(vec![away, pending, refused], MAX_CODE_LIFE).await.unwrap_err();
+        let error = finished(vec![away, pending, refused], MAX_DEVICE_CODE_LIFE).await.unwrap_err();
         assert!(!error.to_string().contains("tidegate signins"), "{error}");
     }
 
@@ -218,7 +217,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_says_who_refuses_and_speaks_of_no_token() {
-        let error = finished(vec![(401, json!({}))], MAX_CODE_LIFE).await.unwrap_err();
+        let error = finished(vec![(401, json!({}))], MAX_DEVICE_CODE_LIFE).await.unwrap_err();
         let said = error.to_string();
         assert!(
             said.starts_with("you signed in at https://id, but the gate at http://127.0.0.1:"),
@@ -230,7 +229,7 @@ mod tests {
             "type": "urn:tidegate:problem:provider-refused", "title": "Forbidden by the provider", "status": 403,
             "detail": "https://id refuses: access_denied", "remedy": "sign in again, or ask whoever runs the provider",
         });
-        let error = finished(vec![(403, problem)], MAX_CODE_LIFE).await.unwrap_err();
+        let error = finished(vec![(403, problem)], MAX_DEVICE_CODE_LIFE).await.unwrap_err();
         assert_eq!(
             (error.to_string().as_str(), exit_code(&error)),
             (

@@ -11,6 +11,7 @@ mod chat;
 mod connection;
 mod evidence;
 mod files;
+mod hostile;
 mod listen;
 mod log;
 mod logins;
@@ -38,6 +39,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use authenticate::{Call, CallOrigin, settle as authenticate, sign_in_with_token, visitor};
 pub use calls::named;
+pub(crate) use hostile::{cookies_hostile, same_origin_hostile};
 pub use listen::{MAX_CONNECTIONS, strangers};
 pub use log::{LogReader, told as log_error, wanted as log_query};
 pub use long_poll::LongPollLimiter;

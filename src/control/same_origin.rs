@@ -7,7 +7,8 @@
 
 use axum::http::{HeaderMap, HeaderName, Method, header};
 
-const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// Header by which browsers say how the site of a page and that of its request relate.
+pub(super) const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// Value that fits nothing, for a header that is there twice or is no text.
 const UNREADABLE: &str = "?";
 

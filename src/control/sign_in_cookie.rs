@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use crate::base::secret::Secret;
 
 /// Name over TLS: browsers accept it with `Secure`, for `/` and for this host alone.
-const SECURE_NAME: &str = "__Host-tidegate";
+pub(super) const SECURE_NAME: &str = "__Host-tidegate";
 /// Names of the secret that ties the way back from a provider to the browser that was sent there.
 const SECURE_BEGUN_NAME: &str = "__Host-tidegate-signin";
 const PLAIN_BEGUN_NAME: &str = "tidegate-signin";
@@ -20,7 +20,7 @@ const PLAIN_BEGUN_NAME: &str = "tidegate-signin";
 const BEGUN_SECONDS: u64 = 600;
 
 /// Name over plain HTTP, which is served on a loopback address only.
-const PLAIN_NAME: &str = "tidegate";
+pub(super) const PLAIN_NAME: &str = "tidegate";
 
 /// Returns the header `Set-Cookie` that makes a browser send the secret for this time. `Lax`: a link in a message, and the way back
 /// from a provider, arrive with the cookie; a change needs more than that (`same_origin`).

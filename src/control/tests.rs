@@ -17,6 +17,7 @@ use crate::ledger::Ledger;
 
 mod audit_log;
 mod chat;
+mod forged;
 mod limits;
 mod people;
 mod pipelines;

@@ -13,6 +13,9 @@ use jiff::{SignedDuration, Timestamp};
 use super::ids::SignInId;
 use super::names::{GroupName, IdentityName, vocabulary};
 
+/// Longest life of the code that signs a device in at a provider (RFC 8628), whatever the provider says.
+pub const MAX_DEVICE_CODE_LIFE: Duration = Duration::from_hours(1);
+
 vocabulary! {
     /// Place where a person signed in.
     pub enum SignInVia {

@@ -42,7 +42,7 @@ const LAYERS: &[(&str, &str)] = &[
         "base model identity audit ledger access database gate control config app",
     ),
     ("demo", "base cli"),
-    ("fuzzing", "base protocol identity audit gate chat config"),
+    ("fuzzing", "base protocol identity audit gate chat control config"),
 ];
 
 /// No task, socket, file, clock or randomness: what these need comes as an argument.

@@ -17,7 +17,7 @@ use crate::audit::event::Event;
 use crate::base::secret::Secret;
 use crate::chat::ChatSettings;
 
-const SECRET: &str = "8f742231b10e8888abcd99yyyzzz85a5";
+pub(super) const SECRET: &str = "8f742231b10e8888abcd99yyyzzz85a5";
 /// Reading for longer than the policies give at once.
 const HOURS: u64 = 6 * 3600;
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -63,7 +63,7 @@ async fn listen() -> (String, mpsc::UnboundedReceiver<(String, Value)>) {
     (url, tells)
 }
 
-fn settings(url: &str) -> ChatSettings {
+pub(super) fn settings(url: &str) -> ChatSettings {
     let users = [("UANA", "ana"), ("ULENA", "lena"), ("UDEE", "dee")];
     ChatSettings {
         signing_secret: Secret::new(SECRET.to_owned()),
@@ -75,7 +75,7 @@ fn settings(url: &str) -> ChatSettings {
     }
 }
 
-fn signature(secret: &str, time: i64, body: &str) -> String {
+pub(super) fn signature(secret: &str, time: i64, body: &str) -> String {
     let mut mac = Hmac::<sha2::Sha256>::new_from_slice(secret.as_bytes()).unwrap();
     mac.update(format!("v0:{time}:{body}").as_bytes());
     format!("v0={}", HEXLOWER.encode(&mac.finalize().into_bytes()))
@@ -87,7 +87,7 @@ fn headers(time: i64, signature: &str) -> String {
     )
 }
 
-fn form(payload: &str) -> String {
+pub(super) fn form(payload: &str) -> String {
     form_urlencoded::Serializer::new(String::new())
         .append_pair("payload", payload)
         .finish()

@@ -39,8 +39,8 @@ struct Play {
 
 type Played = Arc<Mutex<Play>>;
 
-struct House {
-    served: Served,
+pub(super) struct House {
+    pub(super) served: Served,
     play: Played,
     _keys: tempfile::TempDir,
 }
@@ -105,7 +105,7 @@ async fn device(State((play, _)): State<(Played, Arc<jsonwebtoken::EncodingKey>)
 }
 
 impl House {
-    async fn open() -> Self {
+    pub(super) async fn open() -> Self {
         let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
         let keys = tempfile::tempdir().unwrap();
         let file = keys.path().join("jwks.json");
@@ -151,7 +151,7 @@ impl House {
     }
 
     /// Sends a browser to the provider: returns its cookie and the state, and notes the rest for the provider.
-    async fn begin(&self, next: &str) -> (String, String) {
+    pub(super) async fn begin(&self, next: &str) -> (String, String) {
         let (cookie, query) = self.sent(&format!("next={next}")).await;
         (cookie, query["state"].clone())
     }
@@ -191,17 +191,32 @@ impl House {
     }
 
     /// The provider's host.
-    fn host(&self) -> String {
+    pub(super) fn host(&self) -> String {
         self.play.lock().url.trim_start_matches("http://").to_owned()
     }
 
+    /// The provider's address, which is its name as an issuer.
+    pub(super) fn url(&self) -> String {
+        self.play.lock().url.clone()
+    }
+
+    /// The nonce that the browser brought to the provider last.
+    pub(super) fn nonce(&self) -> String {
+        self.play.lock().nonce.clone()
+    }
+
+    /// Puts these claims over the right ones of the next tokens.
+    pub(super) fn claims(&self, claims: Value) {
+        self.play.lock().claims = claims;
+    }
+
     /// The browser comes back with this query.
-    async fn back(&self, cookie: &str, query: &str) -> String {
+    pub(super) async fn back(&self, cookie: &str, query: &str) -> String {
         self.back_at(&self.host(), cookie, query).await
     }
 
     /// The browser comes back to the address of this host.
-    async fn back_at(&self, host: &str, cookie: &str, query: &str) -> String {
+    pub(super) async fn back_at(&self, host: &str, cookie: &str, query: &str) -> String {
         let headers = format!("host: gate.example.org:7433\r\ncookie: {cookie}\r\n");
         self.served
             .call(&format!("GET /signin/callback/{host}?{query}"), &headers, "")

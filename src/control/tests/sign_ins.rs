@@ -8,7 +8,7 @@ use super::*;
 const OWN_PAGE: &str = "origin: http://x\r\nsec-fetch-site: same-origin\r\n";
 
 /// A sign-in with this token; returns its id and its secret.
-async fn sign_in(team: &Team, token: &str) -> (String, String) {
+pub(super) async fn sign_in(team: &Team, token: &str) -> (String, String) {
     let (status, made) = team.says(token, "POST /v1/signins", &json!({"via": "console"})).await;
     assert_eq!(status, 201, "{made}");
     let text = |value: &Value| value.as_str().unwrap().to_owned();
