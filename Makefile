@@ -52,8 +52,9 @@ regress: setup ## PostgreSQL's own regression suite, direct and through the gate
 versions: setup ## the tests of roles and escapes on PostgreSQL 13, 15, 16 and 18 (VERSIONS="14 17" for others)
 	tests/versions/run.sh $(VERSIONS)
 
-fuzz: setup ## hostile clients for a long time (CLIENTS=5000, TIDEGATE_SEED=... to repeat a run)
+fuzz: setup ## hostile clients, and changed proofs, for a long time (CLIENTS=5000 INPUTS=20000, TIDEGATE_SEED=... to repeat a run)
 	TIDEGATE_FUZZ=$(or $(CLIENTS),5000) cargo test --locked --test it hostile_clients
+	TIDEGATE_FUZZ_INPUTS=$(or $(INPUTS),20000) cargo test --locked --lib control::tests::forged
 
 fuzz-targets: ## libFuzzer on each reader of bytes from outside (RUNS=1000000 of each, TARGETS="frame jwt"); needs cargo-fuzz
 	@command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz

@@ -200,6 +200,7 @@ pub fn chat_click(data: &[u8]) {
             click.user.bytes().all(|byte| byte.is_ascii_alphanumeric()),
             "it goes into an address"
         );
+        assert!(click.comment.is_none_or(|text| !text.trim().is_empty()), "a comment says something");
     }
 }
 

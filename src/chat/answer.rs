@@ -15,6 +15,8 @@ vocabulary! {
         ApproveFor = "approve_for",
         /// Reject a request.
         Reject = "reject",
+        /// Review a break-glass access.
+        Review = "review",
         /// Extend one's own grant.
         Extend = "extend",
     }
@@ -27,9 +29,14 @@ pub enum ChatAnswer {
     Approve(RequestId, Option<Duration>),
     /// Rejects a request.
     Reject(RequestId),
+    /// Reviews a break-glass access.
+    Review(RequestId),
     /// Extends a grant by this time.
     Extend(GrantId, Duration),
 }
+
+/// Id of the input for a comment in a message with buttons.
+pub const COMMENT_INPUT: &str = "comment";
 
 /// Writes the value of a button that is about an id and a time.
 #[must_use]
@@ -52,6 +59,7 @@ impl ChatAnswer {
                 Self::Approve(id.parse().ok()?, Some(time))
             }
             ChatAction::Reject => Self::Reject(value.parse().ok()?),
+            ChatAction::Review => Self::Review(value.parse().ok()?),
             ChatAction::Extend => {
                 let (id, time) = with_time()?;
                 Self::Extend(id.parse().ok()?, time)
@@ -63,7 +71,7 @@ impl ChatAnswer {
     #[must_use]
     pub fn about(&self) -> &str {
         match self {
-            Self::Approve(request, _) | Self::Reject(request) => request.as_str(),
+            Self::Approve(request, _) | Self::Reject(request) | Self::Review(request) => request.as_str(),
             Self::Extend(grant, _) => grant.as_str(),
         }
     }
@@ -85,7 +93,9 @@ mod tests {
                 value.as_str(),
                 Some(ChatAnswer::Approve(request.clone(), Some(half))),
             ),
-            ("reject", "rq_4k2m9x0a7b", Some(ChatAnswer::Reject(request))),
+            ("reject", "rq_4k2m9x0a7b", Some(ChatAnswer::Reject(request.clone()))),
+            ("review", "rq_4k2m9x0a7b", Some(ChatAnswer::Review(request))),
+            ("review", "gr_4k2m9x0a7b", None),
             (
                 "extend",
                 "gr_4k2m9x0a7b 1h30m",

@@ -1,11 +1,13 @@
-//! Clicks on buttons, as Slack calls tell of them (`block_actions`). Pure.
+//! Clicks on buttons, as Slack calls tell of them (`block_actions`), with the comment that stands in the message. Pure.
 //!
 //! INVARIANT: a click is one action of one user of a workspace of the configuration, on a button that the gate's messages have.
+
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{ChatAction, ChatAnswer, ChatSettings};
+use super::{COMMENT_INPUT, ChatAction, ChatAnswer, ChatSettings};
 use crate::base::secret::Secret;
 
 /// Field of the form.
@@ -22,6 +24,8 @@ pub struct Click {
     pub user: String,
     /// Answer that the button stands for.
     pub answer: ChatAnswer,
+    /// Comment that the person has typed into the message; never empty.
+    pub comment: Option<String>,
     /// Address for what comes of it, as the call names it. Its bearer can write in the channel.
     pub response_url: Option<Secret<String>>,
     /// Blocks of the message with the button.
@@ -53,6 +57,7 @@ struct Payload {
     response_url: Option<String>,
     #[serde(default)]
     message: Message,
+    state: Option<MessageState>,
 }
 
 #[derive(Deserialize)]
@@ -87,6 +92,20 @@ struct Message {
     blocks: Vec<Value>,
 }
 
+/// What the person has put into the inputs of the message, by the id of the block and of the input.
+#[derive(Deserialize)]
+struct MessageState {
+    #[serde(default)]
+    values: BTreeMap<String, BTreeMap<String, InputValue>>,
+}
+
+#[derive(Deserialize)]
+struct InputValue {
+    #[serde(rename = "type")]
+    kind: String,
+    value: Option<String>,
+}
+
 impl Click {
     /// Parses the body of a signed call. `None`: a link was opened, of which Slack tells too, and nothing is to be done.
     pub fn parse(body: &[u8], settings: &ChatSettings) -> Result<Option<Self>, ClickError> {
@@ -115,6 +134,7 @@ impl Click {
         Ok(Some(Self {
             user,
             answer: answer(action).ok_or(ClickError::NoClick)?,
+            comment: payload.state.and_then(comment),
             response_url: payload.response_url.map(Secret::new),
             blocks: payload.message.blocks,
         }))
@@ -129,6 +149,13 @@ fn answer(action: &ClickedElement) -> Option<ChatAnswer> {
         _ => return None,
     };
     ChatAnswer::parse(&action.action_id, value)
+}
+
+/// Returns the comment in the inputs of a message, if somebody has typed one.
+fn comment(state: MessageState) -> Option<String> {
+    let mut inputs = state.values.into_values().flatten();
+    let (_, input) = inputs.find(|(id, input)| id == COMMENT_INPUT && input.kind == "plain_text_input")?;
+    input.value.filter(|text| !text.trim().is_empty())
 }
 
 #[cfg(test)]
@@ -172,6 +199,16 @@ mod tests {
         let read = parse(&selected.to_string()).unwrap().unwrap();
         let quarter = Some(Duration::from_mins(15));
         assert_eq!(read.answer, ChatAnswer::Approve("rq_4k2m9x0a7b".parse().unwrap(), quarter));
+        // Slack makes up the block's id, and tells of every input of the message.
+        let mut commented = click();
+        for (value, comment) in [(json!("after the restore"), Some("after the restore")), (json!(" "), None), (Value::Null, None)] {
+            commented["state"] = json!({"values": {
+                "aKX": {"approve_for": {"type": "static_select", "selected_option": null}},
+                "bQ2": {"comment": {"type": "plain_text_input", "value": value}},
+            }});
+            let read = parse(&commented.to_string()).unwrap().unwrap();
+            assert_eq!(read.comment.as_deref(), comment);
+        }
         let mut link = click();
         link["actions"][0] = json!({"type": "button", "action_id": "q1", "url": "https://gate.example.org"});
         assert_eq!(parse(&link.to_string()), Ok(None));
@@ -196,6 +233,7 @@ mod tests {
             (ClickError::NoClick, ("actions", json!([action, action]))),
             (ClickError::Malformed, ("actions", json!({}))),
             (ClickError::Malformed, ("user", Value::Null)),
+            (ClickError::Malformed, ("state", json!({"values": []}))),
         ] {
             assert_eq!(changed(&|payload| payload[change.0] = change.1.clone()), error, "{change:?}");
         }

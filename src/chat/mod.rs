@@ -24,7 +24,7 @@ use crate::base::clock::Clock;
 use crate::base::secret::Secret;
 use crate::model::names::IdentityName;
 
-pub use answer::{ChatAction, ChatAnswer, with_id};
+pub use answer::{COMMENT_INPUT, ChatAction, ChatAnswer, with_id};
 pub use click::{Click, ClickError};
 use people::AddressCache;
 pub use people::ChatUserError;

@@ -15,6 +15,10 @@ use crate::base::visible;
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum size of the answer to one, in bytes; it is not looked at.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
+/// Number of characters of what came of a click. Slack takes 3000, and refuses the whole message if there are more.
+const MAX_TOLD_CHARS: usize = 2_900;
+/// Types of the blocks with which people answer.
+const ANSWER_BLOCKS: [&str; 2] = ["actions", "input"];
 /// Host of Slack's API, and the one of the addresses that its calls name.
 const SLACK_HOSTS: (&str, &str) = ("slack.com", "hooks.slack.com");
 
@@ -49,8 +53,8 @@ pub fn escaped_start(text: &str, most: usize) -> String {
 /// Returns the message with the button and what came of it; without its buttons, if nothing is left to decide.
 #[must_use]
 pub fn decided(mut blocks: Vec<Value>, text: &str, settled: bool) -> Value {
-    let text = escaped(text);
-    blocks.retain(|block| !settled || block["type"] != "actions");
+    let text = escaped_start(text, MAX_TOLD_CHARS);
+    blocks.retain(|block| !settled || ANSWER_BLOCKS.iter().all(|kind| block["type"] != *kind));
     blocks.push(json!({"type": "context", "elements": [{"type": "mrkdwn", "text": text}]}));
     json!({"replace_original": true, "text": text, "blocks": blocks})
 }
@@ -114,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_message_has_no_buttons_once_nothing_is_left_to_decide() {
-        let blocks = vec![json!({"type": "section"}), json!({"type": "actions"})];
+        let blocks = vec![json!({"type": "section"}), json!({"type": "input"}), json!({"type": "actions"})];
         let types = |message: &Value| {
             let blocks = message["blocks"].as_array().unwrap().iter();
             blocks
@@ -124,7 +128,9 @@ mod tests {
         let settled = decided(blocks.clone(), "lea <!channel> approved it", true);
         assert_eq!(types(&settled), ["section", "context"]);
         assert_eq!(settled["text"], "lea &lt;!channel&gt; approved it");
-        assert_eq!(types(&decided(blocks, "1 more", false)), ["section", "actions", "context"]);
+        assert_eq!(types(&decided(blocks, "1 more", false)), ["section", "input", "actions", "context"]);
+        let long = decided(Vec::new(), &"<\u{202e}".repeat(3_000), true);
+        assert!(long["text"].as_str().unwrap().chars().count() < 3_000);
         assert_eq!(refused("no & never")["text"], "no &amp; never");
     }
 }

@@ -32,6 +32,7 @@ pub(super) async fn run(config: &Path, args: LogArgs) -> anyhow::Result<()> {
         None => {
             let filter = Filter {
                 after: args.part.after,
+                before: args.part.before,
                 ..args.which.filter(&now)?
             };
             let extent = args.part.extent();
@@ -175,7 +176,8 @@ fn answered(line: &[u8]) -> Result<NextRecord<'_>, String> {
 async fn list(source: RecordSource, filter: Filter, part: &ExtentArgs, form: RecordFormat) -> anyhow::Result<()> {
     let extent = part.extent();
     // The selected records include the outcomes.
-    let joined = filter.event.is_none() && filter.until.is_none() && extent.sort.is_none();
+    let whole = filter.until.is_none() && filter.before.is_none();
+    let joined = filter.event.is_none() && whole && extent.sort.is_none();
     let mut shown = RecordPrinter {
         form,
         room: part.limit.filter(|_| extent.sort.is_none()),
@@ -185,7 +187,9 @@ async fn list(source: RecordSource, filter: Filter, part: &ExtentArgs, form: Rec
         unread: filter.table.is_some().then(KeptStatements::default),
         gone: false,
         cut: false,
+        first: None,
         last: None,
+        records: 0,
     };
     if form == RecordFormat::Csv {
         print_line(&table::csv_line(table::header())?);
@@ -193,6 +197,9 @@ async fn list(source: RecordSource, filter: Filter, part: &ExtentArgs, form: Rec
     let unread = filter.table.is_some().then(|| filter.of_unread());
     let read = source.search(filter, extent, |arrival| shown.take(arrival)).await;
     shown.show();
+    if let Some(first) = shown.older(part) {
+        super::speech::note(&format!("for older records add --before {first}"));
+    }
     if let Some(open) = shown.open.as_ref().filter(|_| !shown.cut) {
         for (session, statement) in open.iter() {
             print_line(&format!("statement #{statement} of {session}: {OUTCOME_UNKNOWN}"));
@@ -245,8 +252,11 @@ struct RecordPrinter {
     gone: bool,
     /// True if there are more records than the limit.
     cut: bool,
-    /// Number of the last record shown.
+    /// Numbers of the first record shown and of the last.
+    first: Option<u64>,
     last: Option<u64>,
+    /// Number of records shown.
+    records: u32,
 }
 
 impl RecordPrinter {
@@ -277,7 +287,9 @@ impl RecordPrinter {
     }
 
     fn record(&mut self, record: &LogRecord) -> bool {
+        self.first.get_or_insert(record.seq);
         self.last = Some(record.seq);
+        self.records = self.records.saturating_add(1);
         self.keep(&record.event);
         match self.form {
             RecordFormat::Json => self.out.safe(|lines| self.encoder.push(lines, record)),
@@ -286,6 +298,12 @@ impl RecordPrinter {
                 table::csv_line(table::cells(record, self.encoder.readings())).is_ok_and(|line| self.out.line(&line))
             }
         }
+    }
+
+    /// Returns the number before which there may be more, if the newest records were asked for and as many were found.
+    fn older(&self, part: &ExtentArgs) -> Option<u64> {
+        let full = part.last.is_some_and(|last| self.records >= last);
+        self.first.filter(|first| full && !part.follow && *first > 1)
     }
 
     /// Remembers a statement for what is said at the end.

@@ -372,6 +372,7 @@ fn lists_name_the_profile_fit_and_cut_no_id() {
         "session": "se_0123456789", "grant": "gr_4k2m9x0a7b", "identity": "anastasia.winterbottom@testing.example.org",
         "target": "orders", "profile": "read-write", "client": "127.0.0.1:50123", "since": "2026-08-01T12:10:00Z",
         "until": "2026-08-01T12:40:00Z", "state": "active", "statements": 17, "backend_pid": 4711,
+        "running": "UPDATE totals SET amount = amount + 1 WHERE month = 'march' AND shop = 'the one in the harbour'",
     });
     let request = serde_json::json!({
         "id": "rq_4k2m9x0a7b", "identity": "anastasia.winterbottom@testing.example.org", "target": "orders",
@@ -392,6 +393,7 @@ fn lists_name_the_profile_fit_and_cut_no_id() {
         (views::requests(&requests, now), "rq_4k2m9x0a7b"),
     ];
     table::WIDTH.set(None);
+    assert!(lists[2].0.contains("RUNS") && lists[2].0.contains("  UPDATE tot"), "{}", lists[2].0);
     for (list, id) in lists {
         assert!(list.contains(id) && list.contains("orders/read-write"), "{list}");
         assert!(list.lines().all(|line| line.chars().count() <= 80), "{list}");
@@ -448,7 +450,7 @@ fn tables_for_people() {
     let who = serde_json::json!({
         "session": "se_0123456789", "grant": "gr_4k2m9x0a7b", "identity": "ana@example.com", "target": "orders",
         "profile": "read-only", "client": "127.0.0.1:50123", "since": "2026-08-01T12:10:00Z", "until": "2026-08-01T12:40:00Z",
-        "state": "active", "statements": 17, "backend_pid": 4711,
+        "state": "active", "statements": 17, "backend_pid": 4711, "running": "SELECT *\nFROM totals",
     });
     let parts = [
         views::issued(&issued),

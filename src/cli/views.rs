@@ -284,7 +284,7 @@ pub(super) fn issued(issued: &Issued) -> String {
 /// Returns sessions as a table.
 #[must_use]
 pub(super) fn sessions(sessions: &[SessionView], now: Timestamp) -> String {
-    let columns: [Column<'_, SessionView>; 9] = [
+    let columns: [Column<'_, SessionView>; 10] = [
         (whole("SESSION"), &|session| session.who.session.to_string()),
         (cut("IDENTITY", 12), &|session| session.who.identity.to_string()),
         (whole("TARGET"), &|session| {
@@ -298,6 +298,7 @@ pub(super) fn sessions(sessions: &[SessionView], now: Timestamp) -> String {
         }),
         (less("STATE", 2), &|session| visible(&session.state)),
         (less("STATEMENTS", 5), &|session| session.statements.to_string()),
+        (cut("RUNS", 10), &|session| session.runs().unwrap_or_default()),
     ];
     table(sessions, "No live sessions.", &columns)
 }

@@ -16,6 +16,9 @@ use crate::ledger::RequestView;
 use crate::model::names::IdentityName;
 use crate::model::request::RequestState;
 
+/// Refusal of a review that says nothing.
+const NO_RESULT: &str = "a review needs its result; type it into the message above the button, and click again";
+
 /// Result of an answer.
 struct ChatResult {
     /// Result in words, for everybody in the channel.
@@ -46,25 +49,35 @@ async fn decide(gate: &ControlContext, settings: &ChatSettings, click: &Click) -
     let who = caller.person()?;
     // What the caller's records take of the log is waited for as at any call, also if it was refused.
     let wait = wait_of(&caller, gate);
-    let result = act(gate, &caller, who, &click.answer).await;
+    let result = act(gate, &caller, who, click).await;
     tokio::time::sleep(wait).await;
     result
 }
 
-async fn act(gate: &ControlContext, caller: &Caller, who: &Principal, answer: &ChatAnswer) -> Result<ChatResult, ApiError> {
-    let by = who.name();
-    Ok(match answer {
+async fn act(gate: &ControlContext, caller: &Caller, who: &Principal, click: &Click) -> Result<ChatResult, ApiError> {
+    let (by, comment) = (who.name(), click.comment.clone());
+    let said = comment.as_ref().map_or_else(String::new, |comment| format!(": {comment}"));
+    Ok(match &click.answer {
         ChatAnswer::Approve(request, window) => {
             let narrowed = NarrowedRequest {
                 window: *window,
                 profile: None,
             };
-            approved(gate, by, &gate.service.approve(who, request, narrowed, None).await?)
+            let view = gate.service.approve(who, request, narrowed, comment).await?;
+            approved(gate, by, &view, &said)
         }
         ChatAnswer::Reject(request) => {
-            gate.service.reject(who, request, None).await?;
+            gate.service.reject(who, request, comment).await?;
             ChatResult {
-                text: format!("{by} rejected {request}"),
+                text: format!("{by} rejected {request}{said}"),
+                settled: true,
+            }
+        }
+        ChatAnswer::Review(request) => {
+            let comment = comment.ok_or_else(|| AccessError::Invalid(NO_RESULT.to_owned()))?;
+            gate.service.review(who, request, comment).await?;
+            ChatResult {
+                text: format!("{by} reviewed the break-glass access {request}{said}"),
                 settled: true,
             }
         }
@@ -109,14 +122,14 @@ async fn person(gate: &ControlContext, settings: &ChatSettings, user: &str) -> R
     Ok(Caller::Person(principal, Arc::new(Secret::new(String::new()))))
 }
 
-fn approved(gate: &ControlContext, by: &IdentityName, view: &RequestView) -> ChatResult {
+fn approved(gate: &ControlContext, by: &IdentityName, view: &RequestView, said: &str) -> ChatResult {
     let request = &view.request;
     let settled = request.status(gate.clock.now()) != RequestState::Pending;
     let text = if settled {
-        format!("{by} approved {} for {}", request.id, duration::show(request.wish.window))
+        format!("{by} approved {} for {}{said}", request.id, duration::show(request.wish.window))
     } else {
         format!(
-            "{by} approved {}; approvals still needed: {}",
+            "{by} approved {}{said}; approvals still needed: {}",
             request.id, view.approvals_missing
         )
     };
@@ -128,7 +141,7 @@ fn refusal(settings: &ChatSettings, answer: &ChatAnswer, error: &ApiError) -> St
     let problem = error.problem();
     let remedy = problem.remedy.map_or_else(String::new, |remedy| format!("; {remedy}"));
     let link = match (&settings.link, answer) {
-        (Some(link), ChatAnswer::Approve(request, _) | ChatAnswer::Reject(request)) => {
+        (Some(link), ChatAnswer::Approve(request, _) | ChatAnswer::Reject(request) | ChatAnswer::Review(request)) => {
             format!(" At the console: {}/requests/{request}", link.trim_end_matches('/'))
         }
         _ => String::new(),

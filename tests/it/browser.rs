@@ -17,27 +17,13 @@ use crate::support::{ANA, House, binary, database};
 
 const LENA: &str = "lena@example.com";
 const OLGA: &str = "olga@example.com";
+/// A text that would run as a script where it is not escaped. `hostile` has more of them.
+const SCRIPT: &str = "<img src=x onerror=window.executed=1>";
 /// Time for the whole story: chromium takes seconds to start on a busy machine.
-const STORY: Duration = Duration::from_mins(6);
-
-/// Texts that would run as a script where one is not escaped, each in its own way.
-fn hostile() -> Vec<String> {
-    let run = "window.executed=1";
-    [
-        format!("<img src=x onerror={run}>"),
-        format!("<script>{run}</script>"),
-        format!("\"><svg onload={run}>"),
-        format!("' autofocus onfocus={run} x='"),
-        format!("javascript:{run}"),
-        format!("</textarea><script>{run}</script>"),
-        format!("</title><iframe srcdoc='<script>parent.{run}</script>'>"),
-        format!("<a href=\"javascript:{run}\">x</a>"),
-    ]
-    .into()
-}
+pub(crate) const STORY: Duration = Duration::from_mins(6);
 
 /// Folder of what drives a browser; none where it or the browser is missing, which is said.
-fn home() -> Option<PathBuf> {
+pub(crate) fn home() -> Option<PathBuf> {
     let home = root().join("target/browser");
     let there = home.join("node_modules/playwright-core").exists() && Path::new("/usr/bin/chromium").exists();
     if !there {
@@ -46,7 +32,7 @@ fn home() -> Option<PathBuf> {
     there.then_some(home)
 }
 
-fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -83,7 +69,7 @@ async fn two_people_in_real_browsers() {
     let given = json!({
         "url": format!("http://127.0.0.1:{port}"),
         "psql": psql.parent().expect("a folder"),
-        "hostile": hostile(),
+        "script": SCRIPT,
         "ana": house.token(ANA),
         "lena": house.token(LENA),
         "olga": house.token(OLGA),

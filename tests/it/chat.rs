@@ -87,7 +87,8 @@ async fn a_waiting_login_gets_in_by_a_click() {
     let psql = house.psql(ANA, "read-write", "SELECT 'in'");
     let (path, message) = within("a message", messages.recv()).await.expect("a message");
     assert_eq!(path, "/channel");
-    let elements = message["blocks"][1]["elements"].as_array().expect("buttons");
+    assert_eq!(message["blocks"][1]["element"]["type"], "plain_text_input", "{message}");
+    let elements = message["blocks"][2]["elements"].as_array().expect("buttons");
     let actions: Vec<_> = elements
         .iter()
         .map(|element| element["action_id"].as_str().unwrap_or("link"))
@@ -99,6 +100,7 @@ async fn a_waiting_login_gets_in_by_a_click() {
         json!({
             "type": "block_actions", "team": {"id": "T1"}, "user": {"id": user, "team_id": "T1"}, "actions": [action],
             "response_url": format!("http://127.0.0.1:{port}/answer"), "message": {"blocks": message["blocks"]},
+            "state": {"values": {"b1": {"comment": {"type": "plain_text_input", "value": "be quick"}}}},
         })
     };
     // Not the second of the gate's start.
@@ -124,6 +126,7 @@ async fn a_waiting_login_gets_in_by_a_click() {
     let steps = records(&house.gate);
     let approved = steps
         .iter()
-        .find(|record| record["event"] == "request_changed" && record["by"] == LEA);
-    assert_eq!(approved.expect("on record")["via"], "slack");
+        .find(|record| record["event"] == "request_changed" && record["by"] == LEA)
+        .expect("on record");
+    assert_eq!((&approved["via"], &approved["reason"]), (&json!("slack"), &json!("be quick")));
 }

@@ -6,6 +6,7 @@
 //! - `answers`: `tidegate log` of a real gate: stories, who touched what, conditions, follow; and nothing that steers a terminal
 //! - `audit`: the log is proven by command line, while the gate runs and on copies; its key changes
 //! - `audit_fails`: a log that cannot be written stops statements, and nothing else for longer than that
+//! - `browser`: people use the console in chromium, on a desk and on a phone, and sign in at a provider
 //! - `cancel`: Ctrl-C, and whose statement it stops
 //! - `changes`: extend, shorten, revoke, warnings: what reaches a session that runs
 //! - `chat`: a waiting login gets in by a click in a chat
@@ -23,6 +24,7 @@
 //! - `figures`: how long people wait: for their first row, for an approval, for a change to reach two hundred sessions
 //! - `frozen`: backends that hear no signal hold up neither the others nor their own clients
 //! - `hang`: session threads that hang lengthen nothing at the database
+//! - `hostile`: texts that would be scripts, on every page: chromium runs none
 //! - `in_person`: what the webhook of a person hears: decisions, ends that come and that are there, revocations
 //! - `kill9`: what a gate that dies leaves behind: no backend, and no statement off the record
 //! - `left_behind`: what a grant could leave to others: functions, views, default privileges, gifts
@@ -95,6 +97,7 @@ mod exclusive;
 mod figures;
 mod frozen;
 mod hang;
+mod hostile;
 mod in_person;
 mod kill9;
 mod left_behind;

@@ -123,8 +123,9 @@ fn request_changed(event: &RequestChanged) -> String {
         [] => String::new(),
         policies => format!(" [{}]", policies.join(", ")),
     };
+    let via = behind(" via ", event.via.as_ref());
     format!(
-        "{} {} {asked} by {}{glass}{ticket}{why}{policies}",
+        "{} {} {asked} by {}{via}{glass}{ticket}{why}{policies}",
         event.change, event.request, event.by
     )
 }
@@ -168,7 +169,8 @@ fn sign_in_changed(event: &SignInChanged, zone: &TimeZone) -> String {
 
 fn decision_made(event: &DecisionMade) -> String {
     let (allowed, policies) = (either(event.allowed, "allowed", "forbidden"), event.policies.join(", "));
-    format!("{allowed} {} on {} [{policies}]", event.action, event.about)
+    let via = behind(" via ", event.via.as_ref());
+    format!("{allowed} {} on {}{via} [{policies}]", event.action, event.about)
 }
 
 fn session_started(event: &SessionStarted, zone: &TimeZone) -> String {

@@ -26,6 +26,7 @@ use crate::model::names::{GroupName, IdentityName, ProfileName};
 #[command(after_help = "\
 Examples:
   tidegate log --last 20
+  tidegate log --last 20 --before 4711
   tidegate log --follow --last 5
   tidegate log --target orders/read-write --since \"last tuesday\" --sort duration
   tidegate log --break-glass --since 7d
@@ -78,6 +79,9 @@ pub struct ExtentArgs {
     /// Records after this number (`seq`)
     #[arg(long, value_name = "SEQ")]
     pub after: Option<u64>,
+    /// Records before this number (`seq`). With --last it pages back: each page says the number of the one before it
+    #[arg(long, value_name = "SEQ", conflicts_with = "follow")]
+    pub before: Option<u64>,
     /// Prints new records until Ctrl-C; starts with earlier ones if --last, --since or --after is given
     #[arg(long, short)]
     pub follow: bool,

@@ -82,7 +82,7 @@ pub(in crate::console) fn body(view: &LiveView<'_>) -> Markup {
         ),
         (
             "Runs",
-            &|session| html! { @if let Some(running) = &session.running { code { (cut(running)) } } },
+            &|session| html! { @if let Some(runs) = session.runs() { code { (runs) } } },
         ),
         (
             "Time",

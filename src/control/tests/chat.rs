@@ -99,9 +99,13 @@ fn button(action: &str, value: &str) -> Value {
 
 impl House {
     async fn open() -> Self {
+        Self::with(people::policies()).await
+    }
+
+    async fn with(policies: Arc<Policies>) -> Self {
         let (url, told) = listen().await;
         let wanted = Wanted {
-            policies: Some(people::policies()),
+            policies: Some(policies),
             chat: Some(settings(&url)),
             ..Wanted::default()
         };
@@ -138,7 +142,7 @@ impl House {
         json!({
             "type": "block_actions", "trigger_id": self.clicks, "team": {"id": "T1"}, "user": {"id": user, "team_id": "T1"},
             "actions": [action], "response_url": format!("{}/hook", self.url),
-            "message": {"blocks": [{"type": "section"}, {"type": "actions"}]},
+            "message": {"blocks": [{"type": "section"}, {"type": "input"}, {"type": "actions"}]},
         })
     }
 
@@ -159,7 +163,13 @@ impl House {
 
     /// Clicks, and returns what was told.
     async fn click(&mut self, user: &str, action: &Value) -> Value {
-        let payload = self.payload(user, action);
+        self.click_saying(user, action, None).await
+    }
+
+    /// The same, with what stands in the input of the message.
+    async fn click_saying(&mut self, user: &str, action: &Value, comment: Option<&str>) -> Value {
+        let mut payload = self.payload(user, action);
+        payload["state"] = json!({"values": {"b1": {"comment": {"type": "plain_text_input", "value": comment}}}});
         assert_eq!(self.post_signed(&payload.to_string()).await, 200);
         let (path, message) = timeout(PATIENCE, self.told.recv()).await.unwrap().unwrap();
         assert_eq!(path, "/hook");
@@ -185,11 +195,18 @@ async fn a_click_is_an_approval_of_its_person() {
     let select = json!({"type": "static_select", "action_id": "approve_for", "selected_option": {"value": format!("{id} 15m")}});
     let told = house.click("UMO", &select).await;
     assert_eq!(told["text"], format!("mo@example.com approved {id} for 15m"));
+    assert_eq!(house.request(&id).await["approvals"][0]["comment"], Value::Null);
     assert_eq!(house.request(&id).await["window_seconds"], 900);
     let id = house.asked("read-only").await;
-    let told = house.click("ULENA", &button("reject", &id)).await;
-    assert_eq!(told["text"], format!("lena rejected {id}"));
-    assert_eq!(house.request(&id).await["status"], "rejected");
+    let told = house
+        .click_saying("ULENA", &button("reject", &id), Some("not <before> the restore"))
+        .await;
+    assert_eq!(told["text"], format!("lena rejected {id}: not &lt;before&gt; the restore"));
+    let request = house.request(&id).await;
+    assert_eq!(
+        (&request["status"], &request["outcome"]["comment"]),
+        (&json!("rejected"), &json!("not <before> the restore"))
+    );
     let steps = audit::read(&house.team.served.gate.audit_dir, &audit::Filter::default()).unwrap();
     let steps = steps.filter_map(|record| match record.unwrap().event {
         Event::RequestChanged(step) => Some((step.by.to_string(), step.via.as_ref().unwrap().to_string())),
@@ -198,6 +215,43 @@ async fn a_click_is_an_approval_of_its_person() {
     let by_click: Vec<_> = steps.filter(|(by, _)| by != "ana").collect();
     let expected = ["lena", "mo@example.com", "lena"].map(|by| (by.to_owned(), "slack".to_owned()));
     assert_eq!(by_click, expected);
+}
+
+#[tokio::test]
+async fn break_glass_is_reviewed_by_another_with_a_result() {
+    let schema = people::source("schema.cedarschema", include_str!("../../../policies/schema.cedarschema"));
+    let everything = people::source("all.cedar", "@id(\"all\") permit (principal, action, resource);");
+    let policies = Policies::parse(&schema, &[everything], jiff::tz::TimeZone::UTC).unwrap();
+    let mut house = House::with(Arc::new(policies)).await;
+    let wish = json!({
+        "target": "orders", "profile": "read-write", "window_seconds": 600, "reason": "INC-77: stuck", "break_glass": true,
+    });
+    let (status, request) = house.team.says(&house.team.ana, "POST /v1/requests", &wish).await;
+    assert_eq!((status, &request["status"]), (201, &json!("approved")), "{request}");
+    let id = request["id"].as_str().unwrap().to_owned();
+    let review = button("review", &id);
+    for (user, comment, words) in [
+        ("ULENA", None, "a review needs its result; type it into the message"),
+        ("ULENA", Some("  "), "a review needs its result"),
+        ("UANA", Some("all well"), "your own"),
+    ] {
+        let told = house.click_saying(user, &review, comment).await;
+        assert!(told["text"].as_str().unwrap().contains(words), "{user}: {told}");
+        assert_eq!(told["response_type"], "ephemeral");
+    }
+    assert_eq!(house.request(&id).await["review"], Value::Null);
+    let told = house.click_saying("ULENA", &review, Some("as agreed")).await;
+    assert_eq!(told["text"], format!("lena reviewed the break-glass access {id}: as agreed"));
+    assert_eq!(told["blocks"].as_array().unwrap().len(), 2, "no buttons: {told}");
+    let reviewed = house.request(&id).await;
+    assert_eq!(
+        (&reviewed["review"]["by"], &reviewed["review"]["comment"]),
+        (&json!("lena"), &json!("as agreed"))
+    );
+    let told = house.click_saying("UMO", &review, Some("again")).await;
+    assert_eq!(told["response_type"], "ephemeral", "{told}");
+    let log = house.team.served.ask("GET /v1/log?event=request_changed", true, "").await;
+    assert!(log.lines().any(|line| line.contains("\"reviewed\"") && line.contains("\"via\":\"slack\"")), "{log}");
 }
 
 #[tokio::test]

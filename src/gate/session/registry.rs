@@ -22,6 +22,7 @@ use utoipa::ToSchema;
 use super::target_state::TargetState;
 use crate::audit::event::Who;
 use crate::base::secret::Secret;
+use crate::base::visible;
 use crate::database::provision::{Backend, BackendGoneness};
 use crate::database::upstream::BackendKey;
 use crate::ledger::ChangeEffect;
@@ -167,6 +168,19 @@ pub struct SessionView {
     /// Progress of the end, in the answer to an order to end the session.
     #[schema(nullable = false)]
     pub effect: Option<ChangeEffect>,
+}
+
+impl SessionView {
+    /// Number of characters of a running statement in a list.
+    const MAX_LISTED_CHARS: usize = 120;
+
+    /// Returns the beginning of the statement that runs, for a list: on one line, with nothing invisible in it.
+    #[must_use]
+    pub fn runs(&self) -> Option<String> {
+        self.running
+            .as_deref()
+            .map(|sql| visible::start(sql, Self::MAX_LISTED_CHARS))
+    }
 }
 
 /// Number of bytes that are kept of the text of the statement that was sent last.

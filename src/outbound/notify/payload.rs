@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::buttons::AnswerParts;
 use super::teams::{self, Card};
 use super::{Audience, EventKind, MessageFormat, RequestNotice, buttons};
 use crate::base::duration;
@@ -93,10 +94,12 @@ fn slack(notice: &RequestNotice, link: Option<&str>, command: Option<&str>, butt
     }
     details.extend(comments(request).iter().map(|comment| quoted(comment)));
     let mut blocks = vec![section(&details)];
-    let mut elements = match notice.event {
+    let AnswerParts { comment, mut elements } = match notice.event {
         EventKind::RequestPending if buttons => buttons::of_request(request),
-        _ => Vec::new(),
+        EventKind::BreakGlass if buttons => buttons::of_review(request),
+        _ => AnswerParts::default(),
     };
+    blocks.extend(comment);
     let label = if elements.is_empty() { label(notice, command) } else { "Show" };
     elements.extend(link.map(|link| json!({"type": "button", "text": {"type": "plain_text", "text": label}, "url": link})));
     if !elements.is_empty() {

@@ -583,7 +583,7 @@ async fn a_checkpoint_goes_once_to_those_who_name_it() {
 
 #[test]
 fn people_answer_by_buttons_where_the_chat_is_known() {
-    let elements = |request: Request, answers| {
+    let blocks = |request: Request, answers| {
         let body = payload::body(
             &notice(request),
             &Audience::Everybody,
@@ -592,7 +592,11 @@ fn people_answer_by_buttons_where_the_chat_is_known() {
             answers,
         );
         let body: Value = serde_json::from_str(&body).unwrap();
-        body["blocks"][1]["elements"].as_array().unwrap().clone()
+        body["blocks"].as_array().unwrap().clone()
+    };
+    let elements = |request: Request, answers| {
+        let blocks = blocks(request, answers);
+        blocks.last().unwrap()["elements"].as_array().unwrap().clone()
     };
     let kinds = |elements: &[Value]| {
         let kind = |element: &Value| element["action_id"].as_str().unwrap_or("link").to_owned();
@@ -612,5 +616,28 @@ fn people_answer_by_buttons_where_the_chat_is_known() {
     assert_eq!(kinds(&elements(request(1), false)), ["link"]);
     let mut settled = request(1);
     settled.outcome = Some(RequestOutcome::Withdrawn { at: now() });
-    assert_eq!(kinds(&elements(settled, true)), ["link"]);
+    assert_eq!(kinds(&elements(settled.clone(), true)), ["link"]);
+    let mut urgent = request(1);
+    urgent.outcome = Some(RequestOutcome::Approved {
+        at: now(),
+        how: ApprovedBy::BreakGlass,
+        grant: GrantId::from_random([2; 10]),
+    });
+    let buttons = elements(urgent.clone(), true);
+    assert_eq!(kinds(&buttons), ["review", "link"]);
+    assert_eq!(buttons[0]["value"], id);
+    assert_eq!(kinds(&elements(urgent.clone(), false)), ["link"]);
+    // Whoever decides can say something; a review has to.
+    for (request, answers, optional) in [
+        (request(1), true, Some(true)),
+        (urgent.clone(), true, Some(false)),
+        (request(1), false, None),
+        (urgent, false, None),
+        (settled, true, None),
+    ] {
+        let blocks = blocks(request, answers);
+        let input = blocks.iter().find(|block| block["type"] == "input");
+        assert_eq!(input.map(|input| input["optional"].as_bool().unwrap()), optional, "{blocks:?}");
+        assert!(input.is_none_or(|input| input["element"]["action_id"] == crate::chat::COMMENT_INPUT));
+    }
 }
