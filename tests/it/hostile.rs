@@ -261,12 +261,12 @@ async fn no_text_of_anybody_runs_on_a_page() {
     let stored = whole(requests.iter().map(|(number, _)| number), &texts);
     let of_requests: Vec<String> = requests.iter().map(|(_, id)| format!("/requests/{id}")).collect();
     for (who, paths) in [
-        (LENA, &["/decide".to_owned()][..]),
-        (LENA, &["/decide?all=yes".to_owned()]),
-        (OLGA, &["/gate/users".to_owned()]),
-        (LENA, &of_requests),
+        (LENA, vec!["/decide".to_owned()]),
+        (LENA, vec!["/decide?all=yes".to_owned()]),
+        (OLGA, vec!["/gate/users".to_owned()]),
+        (LENA, of_requests.clone()),
     ] {
-        let shown = pages.show(who, paths).await;
+        let shown = pages.show(who, &paths).await;
         assert!(shown.is_superset(&stored), "{paths:?}: {:?} are missing", stored.difference(&shown));
     }
     // Comments, on the pages of the requests, and on those of their grants.

@@ -153,6 +153,7 @@ pub(in crate::console) fn body(view: &RequestPageView<'_>) -> Markup {
     } = view.briefing;
     let wish = &request.request.request.wish;
     let pending = request.request.status == RequestState::Pending.name();
+    let [decides, reviews] = [pending, request.request.request.wants_review()].map(|open| open && view.briefing.may_decide);
     html! {
         p.crumb {
             @if view.own { a href="/mine" { "Mine" } } @else { a href="/decide" { "Decide" } }
@@ -162,8 +163,11 @@ pub(in crate::console) fn body(view: &RequestPageView<'_>) -> Markup {
         (problem::refusal(view.refused))
         @if view.own { (wait(view, pending)) }
         (facts(view))
-        @if view.briefing.may_decide && pending { (decision(view)) }
-        @if view.briefing.may_decide && request.request.request.wants_review() { (review_form(view)) }
+        @if decides { (decision(view)) }
+        @if reviews { (review_form(view)) }
+        @if !view.own && !decides && !reviews {
+            div.acts { a.button.plain href="/decide" { "What else waits for you" } }
+        }
         h2 { "What it may do" }
         (words::profile(profile))
         h2 { "In there now" }

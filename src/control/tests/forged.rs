@@ -1,6 +1,7 @@
 //! Proofs that are changed: cookies of sign-ins, ways back from a provider, codes of terminals, signatures of a chat, and what a browser
 //! says of a form. None of some thousands admits anybody (`TIDEGATE_FUZZ_INPUTS`: how many of each). The unchanged one then does, so
 //! that the others were refused for their change.
+#![expect(clippy::string_slice, reason = "the secrets are ASCII")]
 
 use serde_json::{Value, json};
 
