@@ -146,7 +146,7 @@ pub(in crate::console) fn body(view: &AskView<'_>) -> Markup {
         p.crumb { a href="/mine" { "Mine" } }
         h1 {
             "Ask for " (shown(target))
-            @if let Some(profile) = profile { ", " (profile.profile) }
+            @if let Some(profile) = profile { "/" (profile.profile) }
         }
         (problem::refusal(view.refused))
         @if let Some(profile) = profile {

@@ -225,8 +225,10 @@ fn facts(view: &RequestPageView<'_>) -> Markup {
             dt { "Why" } dd { (shown(wish.reason.as_deref().unwrap_or("no reason given"))) }
             @if let Some(ticket) = &wish.ticket { dt { "Ticket" } dd { (shown(ticket)) } }
             @if wish.break_glass { dt { "Break glass" } dd { "Without approval, to be reviewed" } }
-            dt { "Asked" } dd { (time::at(request.submitted_at)) }
-            @if request.outcome.is_none() { dt { "Can be approved" } dd { "until " (time::at(request.expires_at)) } }
+            dt { "Asked" } dd {
+                (time::at(request.submitted_at))
+                @if request.outcome.is_none() { ", can be approved until " (time::at(request.expires_at)) }
+            }
             @if let Some(approvals) = state::approvals(&body.request) { dt { "Approvals" } dd { (approvals) } }
             @for approval in &request.approvals {
                 dt { "Approved" } dd { (by(approval.by.as_str(), approval.at, approval.comment.as_deref())) }
@@ -236,7 +238,7 @@ fn facts(view: &RequestPageView<'_>) -> Markup {
                 dt { "Reviewed" } dd { (by(review.by.as_str(), review.at, Some(&review.comment))) }
             }
             @if !view.briefing.policies.is_empty() {
-                dt { "Decided by" } dd { (names(&view.briefing.policies)) }
+                dt { "Policies" } dd { (names(&view.briefing.policies)) }
             }
             @if let Some(verdict) = &view.briefing.verdict { dt { "Why a person" } dd { (needed(verdict.approvals)) } }
         }
@@ -284,7 +286,7 @@ fn decision(view: &RequestPageView<'_>) -> Markup {
     let path = format!("/requests/{}", request.id);
     let refused = view.refused.filter(|refused| refused.is(DECISION));
     let chosen = refused.and_then(|refused| refused.fields.text("profile")).unwrap_or_default();
-    let whole = vec![(String::new(), format!("{}, as asked", request.wish.profile))];
+    let whole = vec![(String::new(), request.wish.profile.to_string())];
     let less = view.narrower.iter().filter(|profile| **profile != request.wish.profile);
     let profiles: Vec<_> = whole
         .into_iter()
@@ -299,7 +301,7 @@ fn decision(view: &RequestPageView<'_>) -> Markup {
                         hint: &format!("Empty: {}, as asked", time::length(request.wish.window)),
                         proposals: &["15m", "30m", "1h", "2h"], ..TextField::default()
                     }.again(refused)))
-                    @if profiles.len() > 1 { (field::choice("profile", "Profile", "Less than asked, if you like", &profiles, chosen)) }
+                    @if profiles.len() > 1 { (field::choice("profile", "Profile", "As asked, or a narrower one", &profiles, chosen)) }
                 }
                 (field::lines(&TextField {
                     name: "comment", label: "Comment", hint: "The requester reads it, and it is on record", ..TextField::default()
