@@ -200,14 +200,20 @@ pub fn chat_click(data: &[u8]) {
             click.user.bytes().all(|byte| byte.is_ascii_alphanumeric()),
             "it goes into an address"
         );
-        assert!(click.comment.is_none_or(|text| !text.trim().is_empty()), "a comment says something");
+        assert!(
+            click.comment.is_none_or(|text| !text.trim().is_empty()),
+            "a comment says something"
+        );
     }
 }
 
 /// Body of the one call that the secret of these tests has signed, for [`chat_signature`].
 const SIGNED_BODY: &[u8] = b"payload=%7B%7D";
 /// Its time in Unix seconds, and its signature.
-const SIGNED: [&str; 2] = ["1531420618", "v0=90020873e6bbe3b3515fec3b8fc08453f30f6b3fccd4d8a47b757f016b7334ae"];
+const SIGNED: [&str; 2] = [
+    "1531420618",
+    "v0=90020873e6bbe3b3515fec3b8fc08453f30f6b3fccd4d8a47b757f016b7334ae",
+];
 
 /// Verifies a call of a chat: its time, its signature and its body, parted by line breaks. Nobody but the chat has the secret.
 pub fn chat_signature(data: &[u8]) {

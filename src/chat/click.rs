@@ -201,7 +201,11 @@ mod tests {
         assert_eq!(read.answer, ChatAnswer::Approve("rq_4k2m9x0a7b".parse().unwrap(), quarter));
         // Slack makes up the block's id, and tells of every input of the message.
         let mut commented = click();
-        for (value, comment) in [(json!("after the restore"), Some("after the restore")), (json!(" "), None), (Value::Null, None)] {
+        for (value, comment) in [
+            (json!("after the restore"), Some("after the restore")),
+            (json!(" "), None),
+            (Value::Null, None),
+        ] {
             commented["state"] = json!({"values": {
                 "aKX": {"approve_for": {"type": "static_select", "selected_option": null}},
                 "bQ2": {"comment": {"type": "plain_text_input", "value": value}},

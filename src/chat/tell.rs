@@ -118,7 +118,11 @@ mod tests {
 
     #[test]
     fn a_message_has_no_buttons_once_nothing_is_left_to_decide() {
-        let blocks = vec![json!({"type": "section"}), json!({"type": "input"}), json!({"type": "actions"})];
+        let blocks = vec![
+            json!({"type": "section"}),
+            json!({"type": "input"}),
+            json!({"type": "actions"}),
+        ];
         let types = |message: &Value| {
             let blocks = message["blocks"].as_array().unwrap().iter();
             blocks
@@ -128,7 +132,10 @@ mod tests {
         let settled = decided(blocks.clone(), "lea <!channel> approved it", true);
         assert_eq!(types(&settled), ["section", "context"]);
         assert_eq!(settled["text"], "lea &lt;!channel&gt; approved it");
-        assert_eq!(types(&decided(blocks, "1 more", false)), ["section", "input", "actions", "context"]);
+        assert_eq!(
+            types(&decided(blocks, "1 more", false)),
+            ["section", "input", "actions", "context"]
+        );
         let long = decided(Vec::new(), &"<\u{202e}".repeat(3_000), true);
         assert!(long["text"].as_str().unwrap().chars().count() < 3_000);
         assert_eq!(refused("no & never")["text"], "no &amp; never");

@@ -198,7 +198,9 @@ mod tests {
         assert!(error.to_string().contains("`tidegate signins` lists yours"), "{error}");
         assert_eq!(exit_code(&error), 5);
         // What came after it shows that the code was not spent.
-        let error = finished(vec![away, pending, refused], MAX_DEVICE_CODE_LIFE).await.unwrap_err();
+        let error = finished(vec![away, pending, refused], MAX_DEVICE_CODE_LIFE)
+            .await
+            .unwrap_err();
         assert!(!error.to_string().contains("tidegate signins"), "{error}");
     }
 

@@ -393,7 +393,11 @@ fn lists_name_the_profile_fit_and_cut_no_id() {
         (views::requests(&requests, now), "rq_4k2m9x0a7b"),
     ];
     table::WIDTH.set(None);
-    assert!(lists[2].0.contains("RUNS") && lists[2].0.contains("  UPDATE tot"), "{}", lists[2].0);
+    assert!(
+        lists[2].0.contains("RUNS") && lists[2].0.contains("  UPDATE tot"),
+        "{}",
+        lists[2].0
+    );
     for (list, id) in lists {
         assert!(list.contains(id) && list.contains("orders/read-write"), "{list}");
         assert!(list.lines().all(|line| line.chars().count() <= 80), "{list}");

@@ -126,7 +126,11 @@ fn approved(gate: &ControlContext, by: &IdentityName, view: &RequestView, said: 
     let request = &view.request;
     let settled = request.status(gate.clock.now()) != RequestState::Pending;
     let text = if settled {
-        format!("{by} approved {} for {}{said}", request.id, duration::show(request.wish.window))
+        format!(
+            "{by} approved {} for {}{said}",
+            request.id,
+            duration::show(request.wish.window)
+        )
     } else {
         format!(
             "{by} approved {}{said}; approvals still needed: {}",

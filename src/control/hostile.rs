@@ -15,13 +15,19 @@ pub(crate) fn cookies_hostile(data: &[u8]) {
         let secret = secret.expose();
         assert!(!secret.is_empty() && !secret.contains(';'), "a value ends with its cookie");
         let named = |name: &str| headers.values().any(|value| holds(value, &format!("{name}={secret}")));
-        assert!(named(sign_in_cookie::SECURE_NAME) || named(sign_in_cookie::PLAIN_NAME), "it is of that name");
+        assert!(
+            named(sign_in_cookie::SECURE_NAME) || named(sign_in_cookie::PLAIN_NAME),
+            "it is of that name"
+        );
     }
     let planted = [sign_in_cookie::SECURE_NAME, "=ts_planted"].concat();
     headers.extend(HeaderValue::try_from(planted).map(|value| (header::COOKIE, value)));
     for (tls, before) in [true, false].into_iter().zip(found) {
         let with = sign_in_cookie::read(&headers, tls);
-        assert!(before.is_none() || with.is_none(), "one planted beside another makes both none");
+        assert!(
+            before.is_none() || with.is_none(),
+            "one planted beside another makes both none"
+        );
     }
 }
 

@@ -35,10 +35,18 @@ async fn the_newest_and_the_largest_are_asked_for() {
         let end: Vec<String> = before.map_or_else(Vec::new, |before: u64| vec!["--before".to_owned(), before.to_string()]);
         let end: Vec<&str> = end.iter().map(String::as_str).collect();
         let page = asked(&[&["--last", "2"], &end[..]].concat());
-        let Some(first) = page.first().and_then(|record| record["seq"].as_u64()) else { break };
-        let said = gate.command(&[&["log", "--last", "2"][..], &of_grant, &end].concat()).expect("the command");
+        let Some(first) = page.first().and_then(|record| record["seq"].as_u64()) else {
+            break;
+        };
+        let said = gate
+            .command(&[&["log", "--last", "2"][..], &of_grant, &end].concat())
+            .expect("the command");
         let hint = format!("for older records add --before {first}");
-        assert_eq!(String::from_utf8_lossy(&said.stderr).contains(&hint), page.len() == 2, "{said:?}");
+        assert_eq!(
+            String::from_utf8_lossy(&said.stderr).contains(&hint),
+            page.len() == 2,
+            "{said:?}"
+        );
         pages.splice(0..0, page);
         before = Some(first);
     }

@@ -47,10 +47,11 @@ pub(in crate::console) async fn page(call: Call, query: QueryFields) -> PageAnsw
 pub(in crate::console) async fn submit(call: Call, fields: FormFields) -> PageAnswer {
     match enter(&call, &fields).await {
         Ok(EntryDecision::Grant(view, _)) => Ok(done(&format!("/grants/{}", view.grant.id()), PageNotice::Joined)),
-        Ok(EntryDecision::Request(view)) => Ok(see(&match view.request.grant() {
-            Some(grant) => format!("/grants/{grant}"),
-            None => format!("/requests/{}", view.request.id),
-        })),
+        Ok(EntryDecision::Request(view)) => Ok(match view.request.grant() {
+            Some(grant) if view.request.wants_review() => done(&format!("/grants/{grant}"), PageNotice::BrokenGlass),
+            Some(grant) => see(&format!("/grants/{grant}")),
+            None => see(&format!("/requests/{}", view.request.id)),
+        }),
         Err(error) => form(&call, fields, Some(error)).await,
     }
 }

@@ -78,7 +78,7 @@ pub(in crate::console) fn body(view: &LiveView<'_>) -> Markup {
         }),
         (
             "State",
-            &|session| html! { (state::session(session)) ", " (count(session.statements, "statement", "statements")) },
+            &|session| html! { (state::session(session)) " " (count(session.statements, "statement", "statements")) },
         ),
         (
             "Runs",

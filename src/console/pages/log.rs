@@ -241,7 +241,7 @@ pub(super) fn extent(log: &LogStatus) -> Markup {
         }
         " " (count(log.last, "record", "records"))
         @if let (Some(to), Some(at)) = (log.signed_to, log.signed_at) {
-            ", signed up to " (to) " " (time::at(at))
+            ", signed up to " (to) " at " (time::at(at))
             @if unsigned > 0 { ", " (unsigned) " not yet" }
         } @else { ", not signed since the gate's start" }
         @if let Some(gap) = &log.gap { " " (state::good(false, &shown(gap))) }

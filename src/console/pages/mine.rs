@@ -182,7 +182,7 @@ fn sessions(sessions: &[SessionView], now: Timestamp) -> Markup {
         ("Client", &|view| html! { (cut(view.application.as_deref().unwrap_or("-"))) }),
         (
             "State",
-            &|view| html! { (state::session(view)) ", " (count(view.statements, "statement", "statements")) },
+            &|view| html! { (state::session(view)) " " (count(view.statements, "statement", "statements")) },
         ),
         (
             "Time",

@@ -38,6 +38,8 @@ const FIRST: SearchExtent = SearchExtent {
     sort: None,
     limit: Some(MAX_RECORDS),
 };
+/// Outcome of a statement of a session that is open: it may still come.
+const UNANSWERED: &str = "no outcome yet";
 /// Time that the reading may take.
 const READ_TIME: Duration = Duration::from_secs(8);
 /// Field of the query with the grant of the session: for those who may watch its sessions, and read nothing else of the log.
@@ -163,7 +165,9 @@ pub(in crate::console) fn body(view: &StoryView<'_>) -> Markup {
     let StoryView { id, timeline, .. } = view;
     let totals = &timeline.totals;
     html! {
-        p.crumb { a href="/live" { "Live" } }
+        p.crumb {
+            @if view.reads_log && !view.newest { a href="/log" { "Log" } } @else { a href="/live" { "Live" } }
+        }
         h1 { "Session " span.id { (id) } }
         @if let Some(who) = &timeline.who {
             p.lead {
@@ -175,7 +179,7 @@ pub(in crate::console) fn body(view: &StoryView<'_>) -> Markup {
         p {
             @if view.newest { "Of the newest: " }
             (count(totals.counts.statements, "statement", "statements")) ", " (totals.counts.failed) " failed, "
-            (totals.counts.outcome_unknown) " with " (OUTCOME_UNKNOWN) "; " (count(totals.rows, "row", "rows"))
+            (totals.counts.outcome_unknown) " with " @if view.live.is_some() { (UNANSWERED) } @else { (OUTCOME_UNKNOWN) } "; " (count(totals.rows, "row", "rows"))
             @if !totals.tables.is_empty() { "; tables: " (names(&totals.tables)) }
             "."
         }
@@ -214,11 +218,7 @@ fn in_order(view: &StoryView<'_>) -> Vec<Markup> {
     let statements = timeline.statements.iter().skip(left_out).take(MAX_STATEMENTS);
     parts.extend(statements.filter_map(|told| {
         let record = told.statement.as_ref().or(told.outcome.as_ref())?;
-        let unanswered = if view.live.is_some() {
-            "no outcome yet"
-        } else {
-            OUTCOME_UNKNOWN
-        };
+        let unanswered = if view.live.is_some() { UNANSWERED } else { OUTCOME_UNKNOWN };
         Some((record.seq, statement(record, told, unanswered)))
     }));
     parts.sort_by_key(|(seq, _)| if view.newest { u64::MAX - seq } else { *seq });

@@ -236,7 +236,7 @@ fn sessions(view: &WindowView<'_>) -> Markup {
         ),
         (
             "State",
-            &|view| html! { (state::session(view)) ", " (count(view.statements, "statement", "statements")) },
+            &|view| html! { (state::session(view)) " " (count(view.statements, "statement", "statements")) },
         ),
         (
             "Time",

@@ -55,6 +55,7 @@ pub(in crate::console) enum PageNotice {
     Withdrawn,
     Reviewed,
     Joined,
+    BrokenGlass,
     Extended,
     Released,
     Revoked,
@@ -66,12 +67,17 @@ pub(in crate::console) enum PageNotice {
 }
 
 impl PageNotice {
-    const ALL: [(&'static str, Self, &'static str); 12] = [
+    const ALL: [(&'static str, Self, &'static str); 13] = [
         ("approved", Self::Approved, "Your approval is on record."),
         ("rejected", Self::Rejected, "Rejected. The requester is told."),
         ("withdrawn", Self::Withdrawn, "Withdrawn."),
         ("reviewed", Self::Reviewed, "Your review is on record."),
         ("joined", Self::Joined, "You have this access already: here it is."),
+        (
+            "glass",
+            Self::BrokenGlass,
+            "You have it without approval. That is on record, and somebody else reviews it.",
+        ),
         ("extended", Self::Extended, "Extended. Open sessions go on."),
         ("released", Self::Released, "Given back. Its sessions have ended."),
         ("revoked", Self::Revoked, "Revoked. Its sessions have ended."),

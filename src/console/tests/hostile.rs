@@ -42,10 +42,12 @@ struct HostileTexts {
 
 fn texts() -> Vec<String> {
     let texts: HostileTexts = serde_json::from_str(include_str!("../../../tests/browser/hostile.json")).unwrap();
-    let all = texts
-        .payloads
-        .iter()
-        .flat_map(|text| texts.breaks.iter().map(move |(before, after)| format!("{before}{text}{after}")));
+    let all = texts.payloads.iter().flat_map(|text| {
+        texts
+            .breaks
+            .iter()
+            .map(move |(before, after)| format!("{before}{text}{after}"))
+    });
     all.collect()
 }
 

@@ -251,7 +251,11 @@ async fn break_glass_is_reviewed_by_another_with_a_result() {
     let told = house.click_saying("UMO", &review, Some("again")).await;
     assert_eq!(told["response_type"], "ephemeral", "{told}");
     let log = house.team.served.ask("GET /v1/log?event=request_changed", true, "").await;
-    assert!(log.lines().any(|line| line.contains("\"reviewed\"") && line.contains("\"via\":\"slack\"")), "{log}");
+    assert!(
+        log.lines()
+            .any(|line| line.contains("\"reviewed\"") && line.contains("\"via\":\"slack\"")),
+        "{log}"
+    );
 }
 
 #[tokio::test]

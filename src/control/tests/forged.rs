@@ -15,7 +15,11 @@ use crate::fuzzing::testing::{Numbers, inputs};
 const OWN_PAGE: &str = "origin: http://x\r\nsec-fetch-site: same-origin\r\n";
 
 fn status(answer: &str) -> u16 {
-    answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default()
+    answer
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .unwrap_or_default()
 }
 
 /// A value of a query.
@@ -77,9 +81,18 @@ async fn no_changed_cookie_signs_anybody_in() {
         let other = if secret.as_bytes()[at] == b'0' { '1' } else { '0' };
         format!("tidegate={}{other}{}", &secret[..at], &secret[at + 1..])
     })) {
-        assert_eq!(browses(&team.served, &format!("cookie: {cookies}\r\n")).await, 401, "{cookies}");
+        assert_eq!(
+            browses(&team.served, &format!("cookie: {cookies}\r\n")).await,
+            401,
+            "{cookies}"
+        );
     }
-    let seeds = ["tidegate=SECRET", "__Host-tidegate=LENA; x=y", "theme=dark; tidegate=SECRET; a=b"].map(with);
+    let seeds = [
+        "tidegate=SECRET",
+        "__Host-tidegate=LENA; x=y",
+        "theme=dark; tidegate=SECRET; a=b",
+    ]
+    .map(with);
     let seeds = seeds.each_ref().map(String::as_str);
     let (mut numbers, mut tried) = (Numbers::new(1), 0);
     while tried < inputs() {
@@ -88,7 +101,11 @@ async fn no_changed_cookie_signs_anybody_in() {
             continue;
         }
         tried += 1;
-        assert_eq!(browses(&team.served, &format!("cookie: {cookies}\r\n")).await, 401, "{cookies}");
+        assert_eq!(
+            browses(&team.served, &format!("cookie: {cookies}\r\n")).await,
+            401,
+            "{cookies}"
+        );
     }
     assert_eq!(browses(&team.served, &format!("cookie: tidegate={secret}\r\n")).await, 200);
     team.served.stop().await;
@@ -180,7 +197,9 @@ async fn no_changed_issuer_host_code_or_nonce_signs_anybody_in() {
     }
     house.claims(json!({}));
     let (cookie, state) = house.begin("/").await;
-    let answer = house.back(&cookie, &format!("code=good&state={state}&iss={}", encoded(&issuer))).await;
+    let answer = house
+        .back(&cookie, &format!("code=good&state={state}&iss={}", encoded(&issuer)))
+        .await;
     assert_eq!(status(&answer), 303, "{answer}");
     let signed_in = house.served.json("GET /v1/signins", "").await;
     assert_eq!(signed_in["sign_ins"].as_array().unwrap().len(), 1, "{signed_in}");
@@ -209,7 +228,11 @@ async fn no_changed_code_or_verifier_signs_a_terminal_in() {
         if tried % 100 == 0 {
             code = let_in().await;
         }
-        let changed_code = if numbers.below(2) == 0 { code.clone() } else { numbers.mutated_text(&[&code]) };
+        let changed_code = if numbers.below(2) == 0 {
+            code.clone()
+        } else {
+            numbers.mutated_text(&[&code])
+        };
         let changed = numbers.mutated_text(&[verifier, &challenge]);
         let changed = if changed_code == code { changed } else { verifier.to_owned() };
         if (changed_code.as_str(), changed.as_str()) == (&code, verifier) {
@@ -227,7 +250,11 @@ async fn no_changed_code_or_verifier_signs_a_terminal_in() {
 
 /// Returns true if what a browser says of a form names a page of this host (RFC 6454, W3C "Fetch Metadata Request Headers").
 fn is_own_page(host: &str, origin: Option<&str>, site: Option<&str>) -> bool {
-    let of_host = |origin: &str| ["http", "https"].iter().any(|scheme| origin.eq_ignore_ascii_case(&format!("{scheme}://{host}")));
+    let of_host = |origin: &str| {
+        ["http", "https"]
+            .iter()
+            .any(|scheme| origin.eq_ignore_ascii_case(&format!("{scheme}://{host}")))
+    };
     match (origin.map(str::trim), site.map(str::trim)) {
         (Some(origin), None | Some("same-origin")) => !host.is_empty() && of_host(origin),
         (None, Some("same-origin")) => true,
@@ -257,10 +284,20 @@ async fn no_form_of_another_page_changes_anything() {
         let host = maybe(&mut numbers, &["gate.example:7433", "x"]).unwrap_or_else(|| "x".to_owned());
         let host = host.trim();
         let of_host = format!("https://{host}");
-        let origins = [of_host.as_str(), "http://x", "https://gate.example:7433", "null", "https://evil.example"];
+        let origins = [
+            of_host.as_str(),
+            "http://x",
+            "https://gate.example:7433",
+            "null",
+            "https://evil.example",
+        ];
         let origin = maybe(&mut numbers, &origins);
         let site = maybe(&mut numbers, &["same-origin", "same-site", "cross-site", "none"]);
-        let header = |name: &str, value: &Option<String>| value.as_ref().map_or_else(String::new, |value| format!("{name}: {value}\r\n"));
+        let header = |name: &str, value: &Option<String>| {
+            value
+                .as_ref()
+                .map_or_else(String::new, |value| format!("{name}: {value}\r\n"))
+        };
         let (origin_line, site_line) = (header("origin", &origin), header("sec-fetch-site", &site));
         let twice = if numbers.below(8) == 0 { origin_line.as_str() } else { "" };
         let headers = format!("host: {host}\r\n{origin_line}{twice}{site_line}");
@@ -285,7 +322,10 @@ async fn no_changed_call_of_a_chat_is_accepted() {
     // Not the second of the start.
     let now = served.gate.clock.now().as_second() + 1;
     // It is no click, so accepting it does nothing either.
-    let (time, body) = (now.to_string(), chat::form(&json!({"user": {"id": "UANA"}, "actions": []}).to_string()));
+    let (time, body) = (
+        now.to_string(),
+        chat::form(&json!({"user": {"id": "UANA"}, "actions": []}).to_string()),
+    );
     let signature = chat::signature(chat::SECRET, now, &body);
     let post = async |time: &str, signature: &str, body: &str| {
         let headers = format!("x-slack-request-timestamp: {time}\r\nx-slack-signature: {signature}\r\n");

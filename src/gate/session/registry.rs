@@ -177,9 +177,7 @@ impl SessionView {
     /// Returns the beginning of the statement that runs, for a list: on one line, with nothing invisible in it.
     #[must_use]
     pub fn runs(&self) -> Option<String> {
-        self.running
-            .as_deref()
-            .map(|sql| visible::start(sql, Self::MAX_LISTED_CHARS))
+        self.running.as_deref().map(|sql| visible::start(sql, Self::MAX_LISTED_CHARS))
     }
 }
 

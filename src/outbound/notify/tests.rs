@@ -637,7 +637,11 @@ fn people_answer_by_buttons_where_the_chat_is_known() {
     ] {
         let blocks = blocks(request, answers);
         let input = blocks.iter().find(|block| block["type"] == "input");
-        assert_eq!(input.map(|input| input["optional"].as_bool().unwrap()), optional, "{blocks:?}");
+        assert_eq!(
+            input.map(|input| input["optional"].as_bool().unwrap()),
+            optional,
+            "{blocks:?}"
+        );
         assert!(input.is_none_or(|input| input["element"]["action_id"] == crate::chat::COMMENT_INPUT));
     }
 }
