@@ -34,7 +34,7 @@ async fn the_newest_and_the_largest_are_asked_for() {
     loop {
         let end: Vec<String> = before.map_or_else(Vec::new, |before: u64| vec!["--before".to_owned(), before.to_string()]);
         let end: Vec<&str> = end.iter().map(String::as_str).collect();
-        let page = asked(&[&["--last", "2"], &end[..]].concat());
+        let page = asked(&[&["--last", "2"][..], &end].concat());
         let Some(first) = page.first().and_then(|record| record["seq"].as_u64()) else {
             break;
         };
