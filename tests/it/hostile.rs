@@ -404,9 +404,9 @@ async fn no_text_of_anybody_runs_on_a_page() {
     at_least("stopped", 80);
     at_least("asked", 15);
     at_least("strange", 170);
-    println!(
-        "in the browser: {} texts, {} pages; raw: {control}",
-        texts.len(),
-        pages.opened
-    );
+    say(texts.len(), pages.opened, &control);
+}
+
+fn say(texts: usize, pages: u64, control: &Value) {
+    println!("in the browser: {texts} texts, {pages} pages; raw: {control}");
 }

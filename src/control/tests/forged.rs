@@ -33,6 +33,7 @@ async fn browses(served: &Served, cookies: &str) -> u16 {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a list of cookies")]
 async fn no_changed_cookie_signs_anybody_in() {
     let team = Team::start().await;
     let (_, secret) = sign_ins::sign_in(&team, &team.ana).await;
