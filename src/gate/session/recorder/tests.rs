@@ -200,6 +200,7 @@ fn what_is_given_back_does_not_count() {
     // Those that fail and those that are skipped.
     send(&mut recorder, b'P', &parse("a", &text), false).unwrap();
     send(&mut recorder, b'P', &parse("b", &text), false).unwrap();
+    recorder.complete_intents();
     hear(&mut recorder, b'E', b"C42601\0\0");
     assert_eq!(recorder.extended.quota.held(), 0);
 }
