@@ -36,7 +36,7 @@ pub(super) async fn report(call: Call, Extension(limiter): Extension<LongPollLim
         )));
     }
     let log = VerifiedLog::of(&call.gate).await?;
-    let page = limiter.read(&call.caller, move || made(&log, period, made_at)).await??;
+    let page = limiter.log.read(&call.caller, move || made(&log, period, made_at)).await??;
     reader.still_allowed()?;
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),

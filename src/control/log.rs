@@ -135,6 +135,11 @@ impl LogReader<'_> {
         Ok(found.sharing(Arc::clone(&pool.threads), place))
     }
 
+    /// Runs another reading, in a place among the readers of the log.
+    pub(super) async fn read<T: Send + 'static>(&self, reading: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+        self.pool().read(&self.call.caller, reading).await
+    }
+
     /// Returns the places that its readings take.
     fn pool(&self) -> &ReaderPool {
         match self.only {

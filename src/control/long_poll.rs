@@ -94,26 +94,28 @@ impl LongPollLimiter {
         }
     }
 
-    /// Runs a reading of the whole log on one of the threads that all readings share, in a place among them. The reading goes on when
+    /// Waits until the API stops. Open answers must end then, since they would hold up the stop.
+    pub(super) async fn stopped(&mut self) {
+        let _ = self.stopped.wait_for(|stopped| *stopped).await;
+    }
+}
+
+impl ReaderPool {
+    /// Runs a reading on one of the threads that all readings share, in a place among them. The reading goes on when
     /// its caller hangs up, and holds both until it ends.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         caller: &Caller,
         reading: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ApiError> {
-        let place = self.log.readings.enter(caller)?;
-        let thread = Arc::clone(&self.log.threads).acquire_owned().await;
+        let place = self.readings.enter(caller)?;
+        let thread = Arc::clone(&self.threads).acquire_owned().await;
         let thread = thread.map_err(|_| ApiError::Stopping)?;
         let read = tokio::task::spawn_blocking(move || {
             let _held = (place, thread);
             reading()
         });
         read.await.map_err(|_| ApiError::Stopping)
-    }
-
-    /// Waits until the API stops. Open answers must end then, since they would hold up the stop.
-    pub(super) async fn stopped(&mut self) {
-        let _ = self.stopped.wait_for(|stopped| *stopped).await;
     }
 }
 

@@ -12,6 +12,7 @@ use super::log::told;
 use super::long_poll::LongPollLimiter;
 use super::model::{RunDiffQuery, RunReportQuery};
 use super::problem::ApiError;
+use super::renewal::Renewal;
 use super::routes::query;
 use crate::audit::runs::{self, RunDiff, RunError, RunPeriod, RunReport};
 
@@ -22,12 +23,10 @@ pub(super) async fn report(
     uri: Uri,
 ) -> Result<Json<RunReport>, ApiError> {
     let RunReportQuery { run, since, until } = query(&uri)?;
-    let reader = call.log_reader_of(&limiter, run.grant()).await?;
+    let reader = call.log_reader_of(&limiter, run.grant(), Renewal(false)).await?;
     let others = reader.reads_all();
     let (dir, period) = (call.gate.audit_dir.clone(), RunPeriod { since, until });
-    let read = limiter
-        .read(&call.caller, move || runs::report(&dir, &run, period, others))
-        .await?;
+    let read = reader.read(move || runs::report(&dir, &run, period, others)).await?;
     let report = read.map_err(|error| unread(error, others))?;
     reader.still_allowed()?;
     Ok(Json(report))
@@ -40,11 +39,11 @@ pub(super) async fn diff(
     uri: Uri,
 ) -> Result<Json<RunDiff>, ApiError> {
     let RunDiffQuery { green, red } = query(&uri)?;
-    let first = call.log_reader_of(&limiter, green.grant()).await?;
-    let second = call.log_reader_of(&limiter, red.grant()).await?;
+    let first = call.log_reader_of(&limiter, green.grant(), Renewal(false)).await?;
+    let second = call.log_reader_of(&limiter, red.grant(), Renewal(false)).await?;
     let all = first.reads_all() && second.reads_all();
     let dir = call.gate.audit_dir.clone();
-    let read = limiter.read(&call.caller, move || runs::diff(&dir, &green, &red)).await?;
+    let read = first.read(move || runs::diff(&dir, &green, &red)).await?;
     let diff = read.map_err(|error| unread(error, all))?;
     first.still_allowed()?;
     second.still_allowed()?;

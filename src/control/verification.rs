@@ -75,7 +75,7 @@ impl Call {
             ));
         }
         let checked_at = self.gate.clock.now();
-        let report = limiter.read(&self.caller, move || log.verify_newest()).await?;
+        let report = limiter.log.read(&self.caller, move || log.verify_newest()).await?;
         let report = report.map_err(|error| ApiError::Log(error.to_string()))?;
         reader.still_allowed()?;
         // Who reads the log need not know where it is.

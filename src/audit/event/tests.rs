@@ -10,6 +10,7 @@ use super::{
 };
 use crate::audit::{EventName, LogRecord, render};
 use crate::model::ending::{EndingKind, FateKind};
+use crate::model::line::UseMode;
 use crate::model::names::{EnumOrUnknown, Vocabulary};
 use crate::model::sign_in::SignInVia;
 

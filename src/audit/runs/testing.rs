@@ -68,6 +68,7 @@ impl Suite {
             groups: Vec::new(),
             run: run.map(str::to_owned),
             masked_tables: 0,
+            copy: None,
         })));
     }
 

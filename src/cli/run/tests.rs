@@ -141,6 +141,7 @@ async fn ran(script: &str) -> anyhow::Result<u8> {
         arguments: &arguments,
         interrupts: true,
         welcome: true,
+        alone: false,
     };
     program
         .run_with(&ConnectionVariables::of(&login("s3cret"), &verified()), &mut Signals::new()?)
@@ -170,6 +171,7 @@ async fn what_cannot_be_run() {
             arguments: &[],
             interrupts: true,
             welcome: true,
+            alone: false,
         };
         let error = program
             .run_with(
