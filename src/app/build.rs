@@ -16,11 +16,12 @@ use crate::audit::values::{ParameterDisplay, ParameterPolicy, ValueKey};
 use crate::base::clock::Clock;
 use crate::base::tls::{ServerTls, ServerTlsCell};
 use crate::config::{GateSettings, ProfileSettings, TargetSettings, TlsFiles};
-use crate::database::provision::{GrantRoles, RoleProfile, Terminator};
+use crate::database::provision::{CaptureSettings, ChangeDrain, DrainContext, GrantRoles, RoleProfile, Terminator};
 use crate::database::upstream::Target;
 use crate::gate::frontend;
 use crate::gate::session::{self, MaskedTables, RecordLimits, SessionRules, TargetLeftovers, TargetState};
 use crate::gate::sql_filter::{FilterRulesError, SqlFilter};
+use crate::ledger::{Ledger, OpenSession};
 use crate::model::names::{ProfileName, TargetName};
 
 /// Session limit of a target whose settings name none; higher than the connection limit of any server.
@@ -30,10 +31,13 @@ const DEFAULT_MAX_SESSIONS: u32 = 100_000;
 pub(super) struct ReloadBuilder {
     clock: Clock,
     journal: Journal,
+    ledger: Ledger,
     places: ConnectionBudget,
     pub(super) tls: ServerTlsCell,
     pub(super) strangers: Strangers,
     rooms: HashMap<TargetName, Arc<TargetState>>,
+    /// Sessions that a former run of the gate left open; empty once the first rules are in force.
+    former: Vec<OpenSession>,
 }
 
 /// Result of the steps of a reload that can fail.
@@ -46,6 +50,7 @@ pub(super) struct PreparedSettings {
 struct PreparedTarget {
     target: Arc<Target>,
     profiles: Option<Vec<RoleProfile>>,
+    capture: CaptureSettings,
     rails: ProfileFilters,
     show: ParameterDisplay,
     masked: HashMap<Option<ProfileName>, Arc<MaskedTables>>,
@@ -55,7 +60,8 @@ impl ReloadBuilder {
     pub(super) fn new(
         settings: &GateSettings,
         places: ConnectionBudget,
-        journal: Journal,
+        (journal, ledger): (Journal, Ledger),
+        former: Vec<OpenSession>,
         clock: Clock,
     ) -> Result<Self, StartError> {
         let limits = StrangerLimits {
@@ -68,8 +74,10 @@ impl ReloadBuilder {
             strangers: Strangers::new(limits, clock.clone()),
             clock,
             journal,
+            ledger,
             places,
             rooms: HashMap::new(),
+            former,
         })
     }
 
@@ -82,6 +90,7 @@ impl ReloadBuilder {
             targets.push(PreparedTarget {
                 target: Arc::clone(&target.upstream),
                 profiles: profiles(target),
+                capture: capture(target, &key),
                 rails: rails(target)?,
                 show: show(target.parameters, &key),
                 masked: masked(target),
@@ -106,6 +115,7 @@ impl ReloadBuilder {
             .map(|prepared| (prepared.target.name.clone(), self.target_state(prepared)))
             .collect();
         self.rooms.clone_from(&rooms);
+        self.former.clear();
         self.tls.replace(certificate);
         SessionRules {
             frontend: frontend::HandshakeSettings {
@@ -130,6 +140,7 @@ impl ReloadBuilder {
         let PreparedTarget {
             target,
             profiles,
+            capture,
             rails,
             show,
             masked,
@@ -150,6 +161,7 @@ impl ReloadBuilder {
         Arc::new(TargetState {
             terminator: self.terminator(known, &target),
             leftovers,
+            changes: profiles.is_some().then(|| self.changes(known, &target, capture)),
             roles: profiles.map(|profiles| self.roles(known, &target, profiles)),
             target,
             places,
@@ -177,6 +189,20 @@ impl ReloadBuilder {
             .filter(|roles| roles.renew(target, &profiles))
             .unwrap_or_else(|| GrantRoles::new(Arc::clone(target), profiles, self.journal.clone(), self.clock.clone()))
     }
+
+    /// Returns the task that moves the target's captured changes to the log. It outlives a reload, because it knows the sessions
+    /// whose changes may still come.
+    fn changes(&self, known: Option<&TargetState>, target: &Arc<Target>, settings: CaptureSettings) -> ChangeDrain {
+        let context = || DrainContext {
+            journal: self.journal.clone(),
+            ledger: self.ledger.clone(),
+            clock: self.clock.clone(),
+        };
+        known
+            .and_then(|target_state| target_state.changes.clone())
+            .filter(|changes| changes.renew(target, &settings))
+            .unwrap_or_else(|| ChangeDrain::spawn(Arc::clone(target), settings, context(), &self.former))
+    }
 }
 
 /// Guard rails by profile, for profiles that have some. `None` is the key of grants that name no profile.
@@ -194,6 +220,22 @@ fn rails(target: &TargetSettings) -> Result<ProfileFilters, FilterRulesError> {
         made.insert(Some(profile.name.clone()), rails);
     }
     Ok(made)
+}
+
+/// Returns the settings for the changes that are captured at a target.
+fn capture(target: &TargetSettings, key: &ValueKey) -> CaptureSettings {
+    let masks = |profile: &ProfileSettings| {
+        let masks = profile.rights.as_ref().map(|rights| rights.masks.clone());
+        masks
+            .filter(|masks| !masks.is_empty())
+            .map(|masks| (profile.name.clone(), masks))
+    };
+    CaptureSettings {
+        captures: target.profiles.iter().any(|profile| !profile.capture.is_empty()),
+        masks: target.profiles.iter().filter_map(masks).collect(),
+        show: show(target.parameters, key),
+        value_key: key.clone(),
+    }
 }
 
 /// Returns the masked tables of each profile. Those of the narrowest profile also serve grants that name no profile.

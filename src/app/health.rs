@@ -83,6 +83,11 @@ impl MetricsSources {
         let age = age.and_then(|age| age.try_into().ok()).unwrap_or_default();
         shared.metrics.log(written, shared.journal.gap().is_some(), age);
         roles::count(shared);
+        for (name, target) in &shared.rules.borrow().targets {
+            if let Some(changes) = &target.changes {
+                shared.metrics.changes(name, changes.counted());
+            }
+        }
         if let Some(forwarder) = &self.forwarder {
             let (sent, missed, lag) = (forwarder.sent(), forwarder.missed(), forwarder.lag());
             shared.metrics.forwarded(sent, missed, lag);

@@ -118,7 +118,8 @@ impl RunningGate {
         let ledger = Ledger::open(&store, journal.clone(), clock.clone())?;
         journal.record(&begun()).await?;
         log_end::accept(&ledger, &journal, &clock).await?;
-        let mut builder = build::ReloadBuilder::new(&settings, places, journal.clone(), clock.clone())?;
+        let handles = (journal.clone(), ledger.clone());
+        let mut builder = build::ReloadBuilder::new(&settings, places, handles, ledger.leftovers().await?, clock.clone())?;
         let rules = builder.put_in_force(build::ReloadBuilder::prepare(&settings, clock.now())?, &settings);
         let reaper = Reaper {
             ledger: ledger.clone(),

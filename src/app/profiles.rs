@@ -23,6 +23,7 @@ pub fn profiles(settings: &TargetSettings, template: Option<&str>) -> TargetProf
             name: profile.name.clone(),
             rights: profile.rights.clone()?,
             settings: profile.settings.clone(),
+            capture: profile.capture.clone(),
         })
     });
     let definitions = ProfileDefinitions {

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 
 use super::roles;
@@ -78,15 +79,16 @@ impl Reaper {
     /// Ends the backends of these sessions and returns the sessions whose backend is not confirmed gone.
     async fn end(&self, target_state: &TargetState, sessions: Vec<OpenSession>) -> Vec<OpenSession> {
         let reaped = target_state.terminator.reap(&sessions).await;
-        let mut left = Vec::new();
-        for session in sessions {
-            let confirmed =
-                |reaped: &crate::database::provision::ReapedSession| reaped.session == session.session && reaped.confirmed;
-            if reaped.iter().any(confirmed) {
-                self.record(&session, true).await;
-            } else {
-                left.push(session);
-            }
+        let confirmed = |session: &OpenSession| {
+            let mut reaped = reaped.iter();
+            reaped.any(|reaped| reaped.session == session.session && reaped.confirmed)
+        };
+        let (gone, left): (Vec<_>, Vec<_>) = sessions.into_iter().partition(confirmed);
+        if let Some(changes) = &target_state.changes {
+            join_all(gone.iter().map(|session| changes.leave(session.into()))).await;
+        }
+        for session in &gone {
+            self.record(session, true).await;
         }
         left
     }

@@ -12,6 +12,7 @@ use serde_with::skip_serializing_none;
 use utoipa::ToSchema;
 
 mod kinds;
+mod rows;
 mod sign_in;
 mod statement;
 
@@ -19,6 +20,7 @@ pub use kinds::{
     CopyChangeKind, GrantChangeKind, LineChangeKind, RefusalKind, RequestChangeKind, RoleChangeKind, SignInChangeKind,
     TlsVersion, UserChangeKind, not_stored_reason,
 };
+pub use rows::{RowChange, RowDigest, RowOperation, RowValues, RowsChanged};
 pub use sign_in::SignInChanged;
 use statement::is_default;
 pub use statement::{
@@ -97,6 +99,8 @@ pub enum Event<'a> {
     Outcome(StatementOutcome<'a>),
     /// A transaction began, failed or ended between pipelined statements.
     TransactionChanged(TransactionChanged<'a>),
+    /// A statement changed rows of a captured table; recorded after the transaction was committed.
+    RowsChanged(Cow<'a, RowsChanged>),
 }
 
 /// Session with its grant, identity, target and profile.

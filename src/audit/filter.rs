@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 use utoipa::IntoParams;
 
-use super::event::{Event, ParameterValue, SessionStarted, Statement, StatementKind, StatementOutcome};
+use super::event::{Event, ParameterValue, RowsChanged, SessionStarted, Statement, StatementKind, StatementOutcome};
 use super::record::{EventName, LogRecord};
 use super::sql_analysis::{AnalysisCache, CommandClass, TableName, words};
 use super::summary::{Field, SegmentSummary};
@@ -95,6 +95,11 @@ pub struct Filter {
     pub min_rows: Option<u64>,
     /// Statements that returned or changed at most so many rows, of a portal all its Executes together.
     pub max_rows: Option<u64>,
+    /// Changed rows of this table: `name` in any schema, or `schema.name`.
+    #[param(value_type = Option<String>)]
+    pub changed: Option<TableName>,
+    /// Changed rows with this value in a column of their key, before or after the change.
+    pub key: Option<String>,
     /// Kind of the statement.
     #[param(value_type = Option<String>)]
     pub event: Option<EventName>,
@@ -241,7 +246,27 @@ impl Filter {
     }
 
     fn has_names(&self, record: &LogRecord) -> bool {
-        self.names().all(|(field, name)| field.of(&record.event) == Some(name))
+        self.names().all(|(field, name)| field.of(&record.event) == Some(name)) && self.has_change(&record.event)
+    }
+
+    /// Returns true if a condition is set that only changed rows can meet.
+    fn asks_for_change(&self) -> bool {
+        self.changed.is_some() || self.key.is_some()
+    }
+
+    fn has_change(&self, event: &Event<'_>) -> bool {
+        if !self.asks_for_change() {
+            return true;
+        }
+        let Event::RowsChanged(event) = event else { return false };
+        let is_table = |wanted: &TableName| {
+            wanted.name == event.table && wanted.schema.as_ref().is_none_or(|schema| *schema == event.schema)
+        };
+        self.changed.as_ref().is_none_or(is_table)
+            && self
+                .key
+                .as_ref()
+                .is_none_or(|key| event.changes.iter().any(|change| change.has_key(key)))
     }
 
     /// The conditions that an outcome cannot meet by itself: of how its statement came and what was in it. `outcome` is the
@@ -328,7 +353,12 @@ impl Filter {
         let by_itself = (self.asks_for_result() || self.is_before_until(this) && self.is_since(this))
             && self.names().all(|(field, name)| this.may_have(field, |found| found == name))
             && (joins || self.event.is_none_or(has_event))
-            && (self.event != Some(EventName::SessionStarted) || begins_run());
+            && (self.event != Some(EventName::SessionStarted) || begins_run())
+            && (!self.asks_for_change() || has_event(EventName::RowsChanged))
+            && self
+                .changed
+                .as_ref()
+                .is_none_or(|table| words(&table.name).all(|word| this.may_have_word(word)));
         if !by_itself || !joins {
             return by_itself;
         }
@@ -475,11 +505,28 @@ fn texts<'e>(event: &'e Event<'_>) -> Vec<&'e str> {
         Event::PolicyLoaded(event) => vec![&event.detail],
         Event::SessionStarted(event) => named(&[event.application.as_deref(), event.copy.as_deref()]),
         Event::SessionEnded(event) => named(&[Some(event.ending.as_str()), event.detail.as_deref()]),
+        Event::RowsChanged(event) => changed_texts(event),
         Event::Statement(statement) => {
             let sql = statement.sql.as_ref().map(|sql| sql.text.0.as_ref());
             sql.into_iter().chain(beside_sql(statement)).collect()
         }
     }
+}
+
+/// Returns the names and values of changed rows.
+fn changed_texts(event: &RowsChanged) -> Vec<&str> {
+    let mut texts = vec![event.schema.as_str(), &event.table, &event.role];
+    for change in &event.changes {
+        let values = [Some(&change.key), change.old.as_ref(), change.new.as_ref()];
+        texts.extend(
+            values
+                .into_iter()
+                .flatten()
+                .flat_map(|values| values.values().flatten())
+                .map(String::as_str),
+        );
+    }
+    texts
 }
 
 /// Returns the texts of a statement that are not its SQL.

@@ -34,6 +34,7 @@ pub mod redact;
 pub mod render;
 pub mod report;
 pub mod rollbacks;
+pub mod row_history;
 pub mod runs;
 pub mod saved_checkpoint;
 pub mod segment;

@@ -240,6 +240,7 @@ names! {
     Statement = "statement",
     Outcome = "outcome",
     TransactionChanged = "transaction_changed",
+    RowsChanged = "rows_changed",
 }
 
 /// Error for a text that is not the name of an event.
@@ -281,7 +282,10 @@ impl Event<'_> {
     /// Returns the session that it belongs to.
     #[must_use]
     pub fn session(&self) -> Option<&SessionId> {
-        self.who().map(|who| &who.session)
+        match self {
+            Self::RowsChanged(event) => event.session.as_ref(),
+            _ => self.who().map(|who| &who.session),
+        }
     }
 
     /// Returns the profile that it concerns: that of a session, a grant or a request.
@@ -292,6 +296,7 @@ impl Event<'_> {
             Self::GrantJoined(event) => event.profile.as_ref(),
             Self::LineChanged(event) => event.profile.as_ref(),
             Self::RequestChanged(event) => Some(&event.profile),
+            Self::RowsChanged(event) => event.profile.as_ref(),
             _ => self.who()?.profile.as_ref(),
         }
     }
@@ -307,6 +312,7 @@ impl Event<'_> {
             Self::RoleChanged(event) => Some(&event.grant),
             Self::CopyChanged(event) => Some(&event.grant),
             Self::LineChanged(event) => Some(&event.grant),
+            Self::RowsChanged(event) => event.grant.as_ref(),
             _ => self.who().map(|who| &who.grant),
         }
     }
@@ -323,6 +329,7 @@ impl Event<'_> {
             Self::DecisionMade(event) => Some(&event.identity),
             Self::UserChanged(event) => Some(&event.identity),
             Self::SignInChanged(event) => Some(&event.identity),
+            Self::RowsChanged(event) => event.identity.as_ref(),
             _ => self.who().map(|who| &who.identity),
         }
     }
@@ -337,6 +344,7 @@ impl Event<'_> {
             Self::RoleChanged(event) => Some(&event.target),
             Self::CopyChanged(event) => Some(&event.target),
             Self::LineChanged(event) => Some(&event.target),
+            Self::RowsChanged(event) => Some(&event.target),
             _ => self.who().map(|who| &who.target),
         }
     }

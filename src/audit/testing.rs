@@ -13,9 +13,9 @@ use super::event::{
     BackendGone, CancelRequested, ConnectionRefused, CopyChangeKind, CopyChanged, DecisionMade, Event, GateStarted,
     GrantChangeKind, GrantChanged, GrantJoined, IdentityRefused, JournalFault, JournalHealed, KeyChanged, LineChangeKind,
     LineChanged, OutsideText, ParameterValue, PolicyLoaded, RefusalKind, RefusalsCounted, RequestChangeKind, RequestChanged,
-    RoleChangeKind, RoleChanged, RolledBack, SegmentBegan, SegmentsRemoved, SessionEnded, SessionStarted, SignInChangeKind,
-    SignInChanged, SqlText, Statement, StatementKind, StatementOutcome, StatementResult, TlsVersion, TransactionChanged,
-    TransactionStatus, UserChangeKind, UserChanged, Who,
+    RoleChangeKind, RoleChanged, RolledBack, RowChange, RowOperation, RowsChanged, SegmentBegan, SegmentsRemoved, SessionEnded,
+    SessionStarted, SignInChangeKind, SignInChanged, SqlText, Statement, StatementKind, StatementOutcome, StatementResult,
+    TlsVersion, TransactionChanged, TransactionStatus, UserChangeKind, UserChanged, Who,
 };
 use super::key::{PublicKey, Signature};
 use super::record::{LogRecord, VERSION};
@@ -264,7 +264,40 @@ fn session(ana: &Who, client: std::net::IpAddr) -> Vec<Event<'static>> {
         statement(ana, 1, "SELECT 1", &["a\nb"]),
         outcome(ana, 1, None),
         outcome(ana, 2, Some("42P01")),
+        rows_changed(ana),
     ]
+}
+
+/// A changed row.
+fn rows_changed(ana: &Who) -> Event<'static> {
+    let values = |value: &str| [("status".to_owned(), Some(value.to_owned())), ("note".to_owned(), None)].into();
+    Event::RowsChanged(Cow::Owned(RowsChanged {
+        session: Some(ana.session.clone()),
+        grant: Some(ana.grant.clone()),
+        identity: Some(ana.identity.clone()),
+        target: ana.target.clone(),
+        profile: ana.profile.clone(),
+        schema: "shop".to_owned(),
+        table: "orders".to_owned(),
+        operation: RowOperation::Update.into(),
+        role: "gr_1111111111_ana".to_owned(),
+        backend_pid: 4711,
+        transaction: 812,
+        change: 3,
+        depth: 1,
+        statement_at: time(60),
+        rows: 1,
+        offset: 0,
+        changes: vec![RowChange {
+            key: [("id".to_owned(), Some("42".to_owned()))].into(),
+            old: Some(values("open")),
+            new: Some(values("clo\u{202e}sed")),
+            ..RowChange::default()
+        }],
+        old_checksum: None,
+        new_checksum: None,
+        hashed: false,
+    }))
 }
 
 /// Those of the log itself.

@@ -13,6 +13,7 @@ use super::zone::{self, zone};
 use crate::audit::event::Event;
 use crate::audit::render::AnalysedEncoder;
 use crate::audit::rollbacks::Rollbacks;
+use crate::audit::row_history::{RowVersion, in_order};
 use crate::audit::table_access::{AccessFilters, TableAccessSums};
 use crate::audit::timeline::{OUTCOME_UNKNOWN, SessionTimeline};
 use crate::audit::{Filter, LogRecord, SearchExtent, follow, render as words};
@@ -63,6 +64,10 @@ pub(super) async fn run(config: &Path, args: LogArgs) -> anyhow::Result<()> {
                 ..which.filter(&now)?
             };
             touched(RecordSource::new(config, &origin)?, filter, printing.output).await
+        }
+        Some(LogCommand::Changes(args)) => {
+            let (source, output) = (RecordSource::new(config, &args.origin)?, args.printing.output);
+            changes(source, args.filter(&now)?, output).await
         }
     }
 }
@@ -132,8 +137,8 @@ impl RecordSource {
         }
     }
 
-    /// Returns the records that match.
-    async fn records(&self, filter: Filter) -> anyhow::Result<Vec<LogRecord>> {
+    /// Returns the records that match; `remedy` is the advice if they are too many.
+    async fn records(&self, filter: Filter, remedy: &str) -> anyhow::Result<Vec<LogRecord>> {
         let (mut records, mut room) = (Vec::new(), Some(MAX_STORY_BYTES));
         self.search(filter, SearchExtent::default(), |arrival| {
             if let NextRecord::Record(record) = arrival {
@@ -145,7 +150,7 @@ impl RecordSource {
         .await?;
         anyhow::ensure!(
             room.is_some(),
-            "the session is too large for a timeline (over {} MB); list its records with --session",
+            "too many records to show them together (over {} MB); {remedy}",
             MAX_STORY_BYTES >> 20
         );
         Ok(records)
@@ -340,26 +345,59 @@ impl RecordPrinter {
 
 /// Shows the timeline of a session: its own records, those of its grant, and those of the request that the grant came from.
 async fn tell(source: RecordSource, session: SessionId, output: OutputFormat) -> anyhow::Result<()> {
-    let records = source
-        .records(Filter {
-            session: Some(session.clone()),
-            ..Filter::default()
-        })
-        .await?;
+    let of_session = Filter {
+        session: Some(session.clone()),
+        ..Filter::default()
+    };
+    let remedy = "list those of the session with --session";
+    let records = source.records(of_session, remedy).await?;
     let Some(who) = records.iter().find_map(|record| record.event.who().cloned()) else {
         return Err(NoSuchSessionError(session).into());
     };
     let mut background = Vec::new();
     for filter in SessionTimeline::background_of_grant(&who.grant) {
-        background.extend(source.records(filter).await?);
+        background.extend(source.records(filter, remedy).await?);
     }
     for filter in SessionTimeline::background_of_request(&background) {
-        background.extend(source.records(filter).await?);
+        background.extend(source.records(filter, remedy).await?);
     }
     let story = SessionTimeline::of(records, background);
     match output {
         OutputFormat::Json => print(&story.json()?)?,
         OutputFormat::Table => print(&story.lines(&zone()).join("\n"))?,
+    }
+    Ok(())
+}
+
+/// Shows changed rows, in the order in which they changed.
+async fn changes(source: RecordSource, filter: Filter, output: OutputFormat) -> anyhow::Result<()> {
+    let key = filter.key.clone();
+    let remedy = "narrow the search: --table, --key, --session, --since, --until";
+    let records = source.records(filter, remedy).await?;
+    let changed = records.iter().filter_map(|record| match &record.event {
+        Event::RowsChanged(event) => Some((record, event.as_ref())),
+        _ => None,
+    });
+    let mut out = KeptLines::default();
+    let mut shown = 0_u64;
+    for (record, event) in in_order(changed.collect(), |changed| changed.1) {
+        for version in RowVersion::of(record, event, key.as_deref()) {
+            shown += 1;
+            match output {
+                OutputFormat::Json => {
+                    out.line(&crate::base::visible::json(&serde_json::to_string(&version)?));
+                }
+                OutputFormat::Table => {
+                    for line in version.lines(&zone()) {
+                        out.line(&line);
+                    }
+                }
+            }
+        }
+    }
+    out.show();
+    if shown == 0 && output == OutputFormat::Table {
+        print("No changed rows in the log. Only tables that a profile captures are there (`capture`).")?;
     }
     Ok(())
 }

@@ -26,6 +26,8 @@ pub struct ProfileSettings {
     pub rails: Option<FilterRules>,
     /// Settings of its sessions (`statement_timeout`), in the order of the file, as values without quotes.
     pub settings: Vec<(String, String)>,
+    /// Tables whose changed rows are captured.
+    pub capture: Vec<Pattern>,
     /// Connection limit of one grant's role; if absent, the number of sessions of the grant.
     pub connection_limit: Option<u32>,
     /// Way in which its grants use the target beside others.
@@ -42,6 +44,7 @@ impl ProfileSettings {
             rights: None,
             rails: None,
             settings: Vec::new(),
+            capture: Vec::new(),
             connection_limit: None,
             exclusive: UseMode::Shared,
             copy: None,
@@ -117,6 +120,9 @@ fn defined(name: &str, table: &TableSection<'_>) -> Option<ProfileSettings> {
         rights: Some(rights(table)),
         rails,
         settings: settings(table),
+        capture: patterns(table, "capture", |text| {
+            Pattern::without_columns(text, "rows are captured whole")
+        }),
         connection_limit: hidden("connection_limit").number(1, i32::MAX.unsigned_abs()).or_none(""),
         exclusive: hidden("exclusive").one_of(EXCLUSIVE).or(UseMode::Shared),
         copy: copy(table),

@@ -536,6 +536,7 @@ execute = ["shop.fn*"]
 schemas = ["shop", "util"]
 create = ["shop"]
 future = true
+capture = ["shop.*", "!shop.events"]
 rails = { statements = ["select"], need_where = true, deny_tables = ["shop.cards"], max_sql_bytes = 65536 }
 "#
     ));
@@ -556,6 +557,7 @@ insert = ["!shop.cards"]
 delete = ["shop.cards(id)"]
 slect = ["shop.*"]
 connection_limit = 0
+capture = ["!shop.events", "!shop.orders(id)"]
 schemas = ["a.b"]
 settings = { "statement timeout" = "30s", role = "postgres", work_mem = [1], a.b = 1 }
 rails = { statments = [], unknown = "maybe" }

@@ -18,7 +18,7 @@ use prometheus_client::registry::{Metric, Registry, Unit};
 
 use crate::access::LineCounts;
 use crate::audit::StatsSnapshot;
-use crate::database::provision::{CopyCounts, RoleCounts};
+use crate::database::provision::{CaptureCounts, CopyCounts, RoleCounts};
 use crate::model::names::{ProfileName, TargetName};
 
 /// Upper bounds of the overshoot histogram in seconds; the promised maximum is 0.25.
@@ -111,6 +111,10 @@ struct Counters {
     copies: Family<ByTarget, Gauge>,
     copies_made: Family<ByTarget, Counter>,
     copies_dropped: Family<ByTarget, Counter>,
+    rows_changed: Family<ByTarget, Counter>,
+    rows_past_the_gate: Family<ByTarget, Counter>,
+    changes_unknown: Family<ByTarget, Gauge>,
+    changes_failing: Family<ByTarget, Gauge>,
 }
 
 impl Default for Counters {
@@ -237,6 +241,22 @@ impl Default for Counters {
             copies: add(r, "copies", "Databases of grants at the target, each a copy of a template"),
             copies_made: add(r, "copies_made", "Databases of grants made"),
             copies_dropped: add(r, "copies_dropped", "Databases of grants dropped"),
+            rows_changed: add(r, "rows_changed", "Changed rows that were captured and recorded"),
+            rows_past_the_gate: add(
+                r,
+                "rows_changed_past_the_gate",
+                "Changed rows that were captured and recorded, of roles that no gate made",
+            ),
+            changes_unknown: add(
+                r,
+                "captured_changes_unknown",
+                "Captured changes that stay at the target, because this gate does not know their grants",
+            ),
+            changes_failing: add(
+                r,
+                "captured_changes_failing",
+                "1 while captured changes cannot be moved from the target to the audit log",
+            ),
             registry,
         }
     }
@@ -432,6 +452,18 @@ impl Metrics {
         set(&self.0.copies_dropped.get_or_create(&by_target), copies.dropped);
     }
 
+    /// Sets the counts of the captured changes of a target.
+    pub fn changes(&self, target: &TargetName, changes: CaptureCounts) {
+        let by_target = [("target", target.clone())];
+        set(&self.0.rows_changed.get_or_create(&by_target), changes.rows);
+        set(&self.0.rows_past_the_gate.get_or_create(&by_target), changes.past_the_gate);
+        self.0.changes_unknown.get_or_create(&by_target).set(gauge(changes.unknown));
+        self.0
+            .changes_failing
+            .get_or_create(&by_target)
+            .set(i64::from(changes.failing));
+    }
+
     /// Returns all metrics in the Prometheus text format.
     #[must_use]
     pub fn text(&self) -> String {
@@ -499,6 +531,13 @@ mod tests {
         };
         metrics.copies(&target, copies);
         metrics.rail_refused(&target, &"read-only".parse().unwrap(), "need_where");
+        let changes = CaptureCounts {
+            rows: 8,
+            past_the_gate: 2,
+            unknown: 1,
+            failing: true,
+        };
+        metrics.changes(&target, changes);
         let text = metrics.text();
         for line in [
             "tidegate_roles{target=\"orders\"} 1",
@@ -539,6 +578,10 @@ mod tests {
             "tidegate_profile_drift{target=\"orders\",profile=\"read-only\"} 1",
             "tidegate_profile_checked_timestamp_seconds{target=\"orders\"} 1764000000",
             "tidegate_rail_refusals_total{target=\"orders\",profile=\"read-only\",rule=\"need_where\"} 1",
+            "tidegate_rows_changed_total{target=\"orders\"} 8",
+            "tidegate_rows_changed_past_the_gate_total{target=\"orders\"} 2",
+            "tidegate_captured_changes_unknown{target=\"orders\"} 1",
+            "tidegate_captured_changes_failing{target=\"orders\"} 1",
             "tidegate_ending_overshoot_seconds_bucket{le=\"0.005\"} 1",
         ] {
             assert!(text.contains(line), "{line} not in\n{text}");

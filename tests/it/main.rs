@@ -8,6 +8,7 @@
 //! - `audit_fails`: a log that cannot be written stops statements, and nothing else for longer than that
 //! - `browser`: people use the console in chromium, on a desk and on a phone, and sign in at a provider
 //! - `cancel`: Ctrl-C, and whose statement it stops
+//! - `changed_rows`: rows that profiles capture: each kind of statement, ways to switch it off, kill -9, a replay of the images
 //! - `changes`: extend, shorten, revoke, warnings: what reaches a session that runs
 //! - `chat`: a waiting login gets in by a click in a chat
 //! - `commands`: the program at a shell: quiet, warnings that stop nothing, words completed by bash
@@ -78,6 +79,7 @@ mod audit;
 mod audit_fails;
 mod browser;
 mod cancel;
+mod changed_rows;
 mod changes;
 mod chat;
 mod commands;

@@ -54,6 +54,7 @@ impl Careful {
         let room = TargetState {
             target: Arc::clone(&room.target),
             terminator: room.terminator.clone(),
+            changes: None,
             roles: None,
             leftovers: room.leftovers.clone(),
             places: Arc::clone(&room.places),

@@ -10,12 +10,12 @@ use jiff::Timestamp;
 use super::grants::GrantHistory;
 use super::operations;
 use super::report::{
-    AccessDenial, EvidenceReport, LateEnd, LoginRefusal, OvershootStats, RailRefusal, ReportPeriod, ReportedGrant,
+    AccessDenial, ChangedTable, EvidenceReport, LateEnd, LoginRefusal, OvershootStats, RailRefusal, ReportPeriod, ReportedGrant,
     StatementCounts, UndoneStatements,
 };
 use super::unread::UnreadCollector;
 use crate::audit::event::{
-    BackendGone, DecisionMade, Event, RequestChangeKind, RequestChanged, SessionEnded, Statement, StatementOutcome,
+    BackendGone, DecisionMade, Event, RequestChangeKind, RequestChanged, RowsChanged, SessionEnded, Statement, StatementOutcome,
     StatementResult,
 };
 use crate::audit::report::{BoundedList, Groups, MAX_FOLLOWED, MAX_GROUPS, MAX_NAMED, kept};
@@ -35,6 +35,7 @@ pub struct ReportCollector {
     lives: GrantHistory,
     refusals: Groups<LoginRefusal>,
     rails: Groups<RailRefusal>,
+    changed: Groups<ChangedTable>,
     open: HashSet<SessionId>,
     /// Statements of the period by why they could not be parsed, with those that have no outcome yet.
     unread: UnreadCollector,
@@ -66,6 +67,7 @@ impl ReportCollector {
                 log_damaged: 0,
                 roles: Vec::new(),
                 rails: BoundedList::default(),
+                changed: BoundedList::default(),
                 unread: BoundedList::default(),
                 undone: BoundedList::default(),
                 statements: StatementCounts::default(),
@@ -77,6 +79,7 @@ impl ReportCollector {
             lives: GrantHistory::default(),
             refusals: Groups::default(),
             rails: Groups::default(),
+            changed: Groups::default(),
             open: HashSet::new(),
             unread: UnreadCollector::default(),
             delays_us: Vec::new(),
@@ -155,6 +158,7 @@ impl ReportCollector {
                     });
                 }
             }
+            Event::RowsChanged(event) => self.changed(time, event),
             Event::DecisionMade(event) if !event.allowed => self.report.denials.push(forbidden(time, event)),
             Event::Refused(event) => {
                 let identity = event.identity.as_ref().map(ToString::to_string);
@@ -263,6 +267,21 @@ impl ReportCollector {
         }
     }
 
+    fn changed(&mut self, time: Timestamp, event: &RowsChanged) {
+        // A statement with many rows has several records.
+        if event.offset > 0 {
+            return;
+        }
+        let of = ChangedTable {
+            identity: event.identity.clone(),
+            role: event.grant.is_none().then(|| kept(&event.role)),
+            target: event.target.clone(),
+            table: kept(&event.shown()),
+            operation: kept(event.operation.as_str()),
+        };
+        self.changed.add(of, event.rows, (time, time));
+    }
+
     fn ended(&mut self, time: Timestamp, event: &SessionEnded) {
         self.open.remove(&event.who.session);
         let report = &mut self.report;
@@ -327,6 +346,7 @@ impl ReportCollector {
         EvidenceReport {
             refusals: self.refusals.finish(),
             rails: self.rails.finish(),
+            changed: self.changed.finish(),
             unread: self.unread.groups.finish(),
             verdict,
             key_from,

@@ -63,6 +63,8 @@ pub struct EvidenceReport {
     pub roles: Vec<ReportedRole>,
     /// Statements that guard rails refused, grouped.
     pub rails: BoundedList<Group<RailRefusal>>,
+    /// Changed rows of captured tables, grouped.
+    pub changed: BoundedList<Group<ChangedTable>>,
     /// Executed statements that could not be parsed, grouped.
     pub unread: BoundedList<Group<UnreadStatement>>,
     /// Statements that ran and were rolled back.
@@ -280,6 +282,21 @@ pub struct RailRefusal {
     pub profile: Option<ProfileName>,
     /// Name of the rule.
     pub rule: String,
+}
+
+/// Change of a row of a captured table, as equal ones are grouped.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChangedTable {
+    /// Identity that changed the row; `None`: it was changed past the gate.
+    pub identity: Option<IdentityName>,
+    /// Role that was logged in at the database, of a change past the gate.
+    pub role: Option<String>,
+    /// Target.
+    pub target: TargetName,
+    /// Table, with its schema.
+    pub table: String,
+    /// Operation, as recorded.
+    pub operation: String,
 }
 
 /// Statement that could not be parsed, as those with the same reason are grouped.

@@ -26,6 +26,7 @@ pub fn tables(report: &EvidenceReport) -> Vec<ReportTable> {
         overshoots(report),
         roles(report),
         rails(report),
+        changed(report),
         unread(report),
         undone(report),
         changes("identities", "Identity changes", IDENTITIES, &report.identities),
@@ -378,6 +379,30 @@ fn rails(report: &EvidenceReport) -> ReportTable {
         ],
     )
     .and_more(report.rails.more)
+}
+
+fn changed(report: &EvidenceReport) -> ReportTable {
+    ReportTable::of(
+        "changed",
+        "Rows that were changed",
+        "Committed changes of tables that a profile captures, by the number of rows; other tables are not in it. Without an identity: \
+               past the gate, by the role. `tidegate log changes` shows each row.",
+    )
+    .marked(
+        &report.changed.items,
+        |changed| changed.of.role.is_some(),
+        &[
+            ("identity", |changed| maybe(changed.of.identity.as_ref())),
+            ("role", |changed| maybe(changed.of.role.as_ref())),
+            ("target", |changed| changed.of.target.to_string()),
+            ("table", |changed| changed.of.table.clone()),
+            ("operation", |changed| changed.of.operation.clone()),
+            ("rows", |changed| changed.count.to_string()),
+            ("first", |changed| time(changed.first)),
+            ("last", |changed| time(changed.last)),
+        ],
+    )
+    .and_more(report.changed.more)
 }
 
 fn unread(report: &EvidenceReport) -> ReportTable {

@@ -94,6 +94,11 @@ impl Condition {
         Some(Self::new(Part::Statement, true, &[plain_piece(name)?, "u&\\"]))
     }
 
+    /// A value or a name as it is, in any field of a line.
+    fn value(value: &str) -> Option<Self> {
+        Some(Self::new(Part::Every, false, &[plain_piece(value)?]))
+    }
+
     /// A class of statements: a word that begins a command, or the special form of one, in the text or in the server's command tag.
     /// `None` for a class without such words.
     fn class(class: CommandClass) -> Option<Self> {
@@ -215,6 +220,8 @@ impl LinePrefilter {
         conditions.extend(filter.table.as_ref().and_then(|table| Condition::table(&table.name)));
         conditions.extend(filter.class.and_then(Condition::class));
         conditions.extend(filter.text.as_deref().and_then(Condition::text));
+        let changed = [filter.changed.as_ref().map(|table| &*table.name), filter.key.as_deref()];
+        conditions.extend(changed.into_iter().flatten().filter_map(Condition::value));
         Self {
             range: TimeRange::of(filter),
             conditions,
@@ -328,6 +335,7 @@ impl<'l> Block<'_, 'l> {
         filter.event.is_none_or(|wanted| wanted == name)
             && !filter.asks_for_statement()
             && !filter.asks_for_measures()
+            && (!filter.asks_for_change() || name == EventName::RowsChanged)
             && number(line).is_none_or(|seq| filter.has_number(seq))
             && prefilter.is_in_time(time)
             && self.meets(range, &[Part::Every, Part::Text, Part::Result])

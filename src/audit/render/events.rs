@@ -10,9 +10,10 @@ use jiff::tz::TimeZone;
 use super::{MIN_SQL_CHARS, begin, place, span};
 use crate::audit::event::{
     ClockSet, CopyChanged, DecisionMade, Event, JournalHealed, KeyChanged, LineChanged, ParameterValue, RefusalsCounted,
-    RequestChanged, SessionEnded, SessionStarted, SignInChangeKind, SignInChanged, SqlText, Statement, StatementKind,
-    StatementOutcome, StatementResult, TransactionChanged, TransactionStatus,
+    RequestChanged, RowsChanged, SessionEnded, SessionStarted, SignInChangeKind, SignInChanged, SqlText, Statement,
+    StatementKind, StatementOutcome, StatementResult, TransactionChanged, TransactionStatus,
 };
+use crate::audit::row_history;
 use crate::audit::sql_analysis::AnalysisCache;
 use crate::audit::timeline::OUTCOME_UNKNOWN;
 use crate::base::times;
@@ -71,6 +72,7 @@ pub(super) fn description(event: &Event<'_>, zone: &TimeZone) -> String {
         Event::Statement(statement) => statement_text(statement),
         Event::Outcome(outcome) => outcome_text(outcome),
         Event::TransactionChanged(event) => transaction_changed(event),
+        Event::RowsChanged(event) => rows_changed(event),
     }
 }
 
@@ -207,6 +209,28 @@ fn transaction_changed(event: &TransactionChanged<'_>) -> String {
         ),
         None => format!("{now} after #{}", event.statement),
     }
+}
+
+fn rows_changed(event: &RowsChanged) -> String {
+    let (operation, table, rows) = (&event.operation, event.shown(), event.rows);
+    let rows = if rows == 1 {
+        "1 row".to_owned()
+    } else {
+        format!("{rows} rows")
+    };
+    let past = if event.grant.is_none() {
+        format!(" past the gate as {}", event.role)
+    } else {
+        String::new()
+    };
+    let mut text = format!("{operation} {table}: {rows}{past}");
+    if event.offset > 0 {
+        let _ = write!(text, ", from row {}", event.offset + 1);
+    }
+    if let Some(first) = event.changes.first() {
+        let _ = write!(text, "; {}", row_history::words(first));
+    }
+    text
 }
 
 fn statement_text(statement: &Statement<'_>) -> String {

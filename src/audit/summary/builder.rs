@@ -252,6 +252,11 @@ impl SummaryBuilder {
                 }
             }
             Event::GateStarted(_) => self.forget_sessions(),
+            Event::RowsChanged(changed) => {
+                for word in words(&changed.table).filter(|word| is_listed(word)) {
+                    self.values.insert(Field::Word, &word.to_ascii_lowercase());
+                }
+            }
             _ => {}
         }
         Some(())

@@ -258,6 +258,8 @@ fn filter() -> impl Strategy<Value = Filter> {
     );
     let event = proptest::option::weighted(0.2, proptest::sample::select(EventName::ALL));
     (names, times, content, result, event).prop_map(|(names, times, content, result, event)| Filter {
+        changed: None,
+        key: None,
         after: None,
         before: times.2,
         identity: names.0.map(|name| name.parse().unwrap()),

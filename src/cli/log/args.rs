@@ -36,6 +36,7 @@ Examples:
   tidegate log --sqlstate 42501 --output json | jq .sql.text
   tidegate log session se_4k2m9x0a7b
   tidegate log who-touched public.customers --since 7d
+  tidegate log changes --table shop.orders --key 42
 
 A record must meet all conditions. --table and --class use the parsed text of a statement. A
 statement that could not be parsed matches --table if its text has the word; others are counted, and
@@ -135,6 +136,18 @@ pub enum LogCommand {
         #[command(flatten)]
         printing: OutputArgs,
     },
+    /// Shows changed rows of tables that a profile captures: their values before and after, who changed them and when
+    #[command(after_help = "\
+Examples:
+  tidegate log changes --table shop.orders --key 42
+  tidegate log changes --session se_4k2m9x0a7b
+  tidegate log changes --run 4711 --output json
+  tidegate log changes --target shop --since 2h
+
+Only committed changes are there, within about a second. Values are masked like the profile's; where
+the target records hashes of values, --key takes the hash. A change without an identity was made past
+the gate.")]
+    Changes(Box<ChangesArgs>),
     /// Lists the identities that accessed a table, with sessions, statements, first and last time, and commands
     #[command(after_help = "\
 Examples:
@@ -160,6 +173,42 @@ separately.")]
         #[command(flatten)]
         printing: OutputArgs<RecordFormat>,
     },
+}
+
+/// Changed rows to show.
+#[derive(Debug, Args)]
+pub struct ChangesArgs {
+    /// Changes of this table: `name` in any schema, or `schema.name`
+    #[arg(long, value_name = "TABLE")]
+    pub table: Option<TableName>,
+    /// Changes of the row with this value in its primary key, before or after the change
+    #[arg(long, value_name = "VALUE", requires = "table")]
+    pub key: Option<String>,
+    /// Changes of this session
+    #[arg(long, value_name = "SESSION")]
+    pub session: Option<SessionId>,
+    /// Scope of the changes.
+    #[command(flatten)]
+    pub which: ScopeArgs,
+    /// Location of the log.
+    #[command(flatten)]
+    pub origin: LogLocation,
+    /// Output format.
+    #[command(flatten)]
+    pub printing: OutputArgs,
+}
+
+impl ChangesArgs {
+    /// Returns these conditions as the reader's filter; `now` is the reference for relative times.
+    pub fn filter(self, now: &ZonedDateTime) -> anyhow::Result<Filter> {
+        Ok(Filter {
+            changed: self.table,
+            key: self.key,
+            session: self.session,
+            event: Some(EventName::RowsChanged),
+            ..self.which.filter(now)?
+        })
+    }
 }
 
 /// Location of the log.

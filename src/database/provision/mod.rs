@@ -6,6 +6,7 @@
 //! Its entry there is removed after its transaction was rolled back (`ShutdownPostgres` is a `before_shmem_exit` callback,
 //! src/backend/utils/init/postinit.c).
 
+mod capture;
 mod connection;
 mod guard;
 pub mod profiles;
@@ -25,6 +26,7 @@ use crate::database::rights;
 use crate::database::upstream::Target;
 use crate::ledger::OpenSession;
 use crate::model::ids::SessionId;
+pub use capture::{CaptureCounts, CaptureSettings, ChangeDrain, DrainContext, SessionBackend};
 pub use roles::{
     CopyCounts, CopyProgress, FoundCopy, FoundRole, GrantRoles, ReconcileResult, RoleCounts, RoleError, RoleFault, RoleProfile,
     TargetFinding, inspect_roles, inspect_shared, inspect_templates,

@@ -11,6 +11,7 @@
 //! `pg_authid` waits until the first commits or aborts, `_bt_check_unique` in access/nbtree/nbtinsert.c, and finds no role then
 //! either way.)
 
+mod captured;
 pub(super) mod catalogue;
 mod error;
 
@@ -24,7 +25,11 @@ use super::connection::{ProvisionConnection, within};
 use crate::base::backoff::Backoff;
 use crate::base::error_chain::display_chain;
 pub use crate::database::rights::PlanStep;
-use crate::database::rights::{PlannedProfile, ProfilePlan, Rights, RoleMarker, everybody, plan, profile_role, quoted};
+use crate::database::rights::capture::{self, CaptureDefinition};
+use crate::database::rights::{
+    Pattern, PlannedProfile, ProfilePlan, Rights, RoleMarker, capture_marker, capture_schema, everybody, plan, profile_role,
+    quoted,
+};
 use crate::database::upstream::Target;
 use crate::model::names::{ProfileName, TargetName};
 pub use error::ProfilesError;
@@ -86,6 +91,8 @@ pub struct ProfileDefinition {
     pub rights: Rights,
     /// Settings its sessions begin with.
     pub settings: Vec<(String, String)>,
+    /// Tables whose changed rows are captured.
+    pub capture: Vec<Pattern>,
 }
 
 /// Profiles of a target, and the account that grants their roles.
@@ -106,6 +113,23 @@ impl ProfileDefinitions {
     fn roles(&self) -> Vec<String> {
         let role = |definition: &ProfileDefinition| profile_role(&self.target, &definition.name).to_string();
         self.profiles.iter().map(role).collect()
+    }
+
+    /// Returns the tables of the target whose changed rows are captured, for whoever changes them.
+    fn capture(&self) -> CaptureDefinition {
+        let patterns = self.profiles.iter().map(|definition| definition.capture.clone());
+        CaptureDefinition {
+            schema: capture_schema(&self.target),
+            marker: capture_marker(&self.target),
+            account: self.account.clone(),
+            patterns: patterns.filter(|patterns| !patterns.is_empty()).collect(),
+        }
+    }
+
+    /// Returns the place of the profile whose plan has the changes for capture: the first that captures, or else the first.
+    fn capturing(&self) -> usize {
+        let captures = |definition: &ProfileDefinition| !definition.capture.is_empty();
+        self.profiles.iter().position(captures).unwrap_or(0)
     }
 
     /// Returns the comment on a profile's role.
@@ -338,8 +362,10 @@ async fn look(client: &Client, definitions: &ProfileDefinitions) -> Result<Targe
         .filter_map(|profile| profile.rights.owner.as_deref());
     let owners: Vec<&str> = owners.collect();
     let snapshot = catalogue::read(client, &definitions.roles(), &owners, account).await?;
+    let capture = definitions.capture();
+    let captured = captured::read(client, &capture).await?;
     let mut profiles = Vec::new();
-    for definition in &definitions.profiles {
+    for (at, definition) in definitions.profiles.iter().enumerate() {
         let role = profile_role(&definitions.target, &definition.name);
         let planned = PlannedProfile {
             role: &role,
@@ -350,6 +376,9 @@ async fn look(client: &Client, definitions: &ProfileDefinitions) -> Result<Targe
         let mut plan = plan(&planned, &snapshot)?;
         let wrong = wrong_settings(client, snapshot.version, account, &definition.settings);
         plan.blocked.extend(wrong.await?);
+        if at == definitions.capturing() {
+            capture::compare(&capture, &captured, &snapshot, &mut plan)?;
+        }
         profiles.push(ProfileComparison {
             profile: definition.name.clone(),
             role: role.to_string(),

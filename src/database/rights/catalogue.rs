@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 
 use super::owned::{ForeignTrigger, GivenAway, OwnDefaults};
-use super::role::{quoted, quoted_text};
+use super::role::{marks_schema, quoted, quoted_text};
 
 /// Catalogue of a target's database, as one account sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -274,12 +274,13 @@ impl CatalogSnapshot {
         move |object| open(&object.schema) && !self.is_gate_role(&object.owner)
     }
 
-    /// Returns true if patterns may name objects in a schema: it is neither the system's nor a profile's own with its views.
+    /// Returns true if patterns may name objects in a schema: it is neither the system's, nor a profile's own with its views, nor
+    /// the store of captured changes.
     pub(super) fn open_schemas(&self) -> impl Fn(&str) -> bool {
         let schemas = self.objects.iter().filter(|object| object.kind == ObjectKind::Schema);
         let ours = |schema: &&CatalogObject| {
             let comment = schema.comment.as_deref();
-            comment.is_some_and(|comment| comment.starts_with("tidegate profile "))
+            comment.is_some_and(marks_schema)
         };
         let ours: BTreeSet<&str> = schemas.filter(ours).map(|schema| schema.name.as_str()).collect();
         move |schema| !is_system(schema) && !ours.contains(schema)

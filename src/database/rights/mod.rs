@@ -4,6 +4,7 @@
 //!
 //! INVARIANT: nothing is granted that no pattern names, and grants beyond the patterns are revoked.
 
+pub mod capture;
 pub mod catalogue;
 mod column_set;
 mod compare;
@@ -22,7 +23,10 @@ pub use compare::plan;
 pub use owned::{ForeignTrigger, GivenAway, OwnDefaults, QUIET, as_member};
 pub use pattern::{NameGlob, Pattern, PatternError, literal};
 pub use plan::{PlanError, PlanStep, PlannedProfile, ProfilePlan};
-pub use role::{MAX_NAME_BYTES, MarkerError, RoleMarker, RoleName, grant_role, profile_role, quoted, quoted_text};
+pub use role::{
+    MAX_NAME_BYTES, MarkerError, RoleMarker, RoleName, capture_marker, capture_schema, grant_role, profile_role, quoted,
+    quoted_text,
+};
 pub use warnings::everybody;
 
 /// Rights of one profile by its definition. The default has none.

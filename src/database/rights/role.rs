@@ -39,6 +39,34 @@ pub fn profile_role(target: &TargetName, profile: &ProfileName) -> RoleName {
     RoleName(format!("{kept}~{}", cut(&hash, HASH_LETTERS)))
 }
 
+/// Maximum length of the name of a capture schema, in bytes: the names of its triggers begin with it.
+const MAX_CAPTURE_BYTES: usize = 50;
+
+/// Returns the name of the schema that holds a target's captured changes: `tidegate_<target>`, truncated like
+/// [`profile_role`]'s.
+#[must_use]
+pub fn capture_schema(target: &TargetName) -> RoleName {
+    let plain = format!("tidegate_{target}");
+    if plain.len() <= MAX_CAPTURE_BYTES {
+        return RoleName(plain);
+    }
+    let hash = HEXLOWER.encode(&Sha256::digest(target.as_str()));
+    let kept = cut(&plain, MAX_CAPTURE_BYTES - HASH_LETTERS - 1);
+    RoleName(format!("{kept}~{}", cut(&hash, HASH_LETTERS)))
+}
+
+/// Returns the comment on the schema that holds a target's captured changes.
+#[must_use]
+pub fn capture_marker(target: &TargetName) -> String {
+    format!("tidegate capture {target}")
+}
+
+/// Returns true if the comment marks a schema that a gate created.
+#[must_use]
+pub(super) fn marks_schema(comment: &str) -> bool {
+    comment.starts_with("tidegate profile ") || comment.starts_with("tidegate capture ")
+}
+
 /// Returns the name of the role that a grant's sessions log in as: `<grant>_<identity>`, with the identity truncated to fit. The
 /// grant's id alone makes it unique. Characters other than printable ASCII become `_`: names of roles are common to all databases
 /// of a server, whose encodings may differ and lack the character.
@@ -207,6 +235,15 @@ mod tests {
             assert!(role.as_str().len() <= MAX_NAME_BYTES);
             assert!(seen.insert(role.clone()), "{role}");
         }
+    }
+
+    #[test]
+    fn two_targets_never_share_a_store() {
+        let name = |target: &str| capture_schema(&target.parse().unwrap());
+        assert_eq!(name("orders").quoted(), "\"tidegate_orders\"");
+        let long = |end: &str| name(&format!("{}{end}", "x".repeat(62)));
+        assert_ne!(long("1"), long("2"));
+        assert_eq!(long("1").as_str().len(), MAX_CAPTURE_BYTES);
     }
 
     #[test]

@@ -314,7 +314,7 @@ impl<'a> ProfileViews<'a> {
 }
 
 /// Returns the other roles that get rights on the account's new objects of a kind by its default privileges, as written in SQL.
-fn default_grantees(snapshot: &CatalogSnapshot, own: &str, kind: &str) -> BTreeSet<String> {
+pub(super) fn default_grantees(snapshot: &CatalogSnapshot, own: &str, kind: &str) -> BTreeSet<String> {
     let account = snapshot.account.name.as_str();
     let rights = snapshot.defaults.iter().filter(|right| {
         right.owner == account && right.kind == kind && right.schema.as_deref().is_none_or(|schema| schema == own)

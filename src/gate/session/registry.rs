@@ -23,7 +23,7 @@ use super::target_state::TargetState;
 use crate::audit::event::Who;
 use crate::base::secret::Secret;
 use crate::base::visible;
-use crate::database::provision::{Backend, BackendGoneness};
+use crate::database::provision::{Backend, BackendGoneness, SessionBackend};
 use crate::database::upstream::BackendKey;
 use crate::ledger::ChangeEffect;
 use crate::model::ending::EndedBy;
@@ -235,6 +235,15 @@ impl SessionHandle {
     /// Returns true if a statement is running: only then a cancel has an effect.
     pub(super) fn busy(&self) -> bool {
         self.progress.busy.load(Ordering::Relaxed)
+    }
+
+    /// Returns the backend by which captured changes are known to be the session's.
+    pub(super) fn session_backend(&self) -> SessionBackend<'_> {
+        SessionBackend {
+            session: &self.who.session,
+            grant: &self.who.grant,
+            pid: self.backend.pid,
+        }
     }
 
     /// Returns the session's id.

@@ -165,6 +165,9 @@ fn guard(live: &SessionHandle, metrics: &Metrics, max_logged: usize) -> Option<S
 fn register(live: SessionHandle, shared: &SharedState) -> RegistryEntry {
     let entry = shared.registry.enter(live);
     let live = entry.live();
+    if let Some(changes) = &live.target_state.changes {
+        changes.enter(live.session_backend(), live.since);
+    }
     if shared.draining.load(Ordering::Relaxed) {
         // It began while the order to drain was sent to the other sessions.
         live.orders.give(SessionCommand::DrainNow);

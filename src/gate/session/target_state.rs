@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::masked::MaskedTables;
 use crate::audit::values::ParameterDisplay;
-use crate::database::provision::{GrantRoles, Terminator};
+use crate::database::provision::{ChangeDrain, GrantRoles, Terminator};
 use crate::database::upstream::Target;
 use crate::gate::sql_filter::SqlFilter;
 use crate::model::names::ProfileName;
@@ -27,6 +27,8 @@ pub struct TargetState {
     pub terminator: Terminator,
     /// Roles of its grants; `None`: all its sessions share its own account.
     pub roles: Option<GrantRoles>,
+    /// Task that moves its captured changes to the log; `None` if grants have no roles.
+    pub changes: Option<ChangeDrain>,
     /// Sessions of a previous run of the gate; no session begins before they are ended.
     pub leftovers: TargetLeftovers,
     /// Slots for its sessions.

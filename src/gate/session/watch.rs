@@ -54,6 +54,7 @@ async fn finish(started: StartedSession, ending: Ending, shared: &Arc<SharedStat
     entry.leave();
     let ended = end::end(relay, &ending, rules.session.end_grace).await;
     drop(places);
+    changes_on_record(&live).await;
     if ending == Ending::Quit {
         using.left_in_order();
     }
@@ -77,6 +78,7 @@ pub(super) async fn broke_off(live: &Arc<SessionHandle>, shared: &Arc<SharedStat
         gone: Some(live.end_backend().await),
         closing: None,
     };
+    changes_on_record(live).await;
     put_on_record(live, &Ending::GateFault, &ended, (live.backend.opened, noticed), shared).await;
     confirm_later(ended.gone, None, (live, noticed), shared);
 }
@@ -268,6 +270,13 @@ fn detail(ending: &Ending, last: Option<&TargetLastWord>) -> Option<String> {
             Some(format!("{} ({sqlstate}: {message})", ours.unwrap_or_default()))
         }
         _ => ours,
+    }
+}
+
+/// Waits, for a bounded time, until the rows that the session changed are on record.
+async fn changes_on_record(live: &SessionHandle) {
+    if let Some(changes) = &live.target_state.changes {
+        changes.leave(live.session_backend()).await;
     }
 }
 

@@ -78,6 +78,16 @@ impl Walls {
         (login, session)
     }
 
+    /// Runs `tidegate target` on the shop as the superuser; returns its exit code and output.
+    pub(crate) fn target(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let as_superuser = ["shop", "--user", "postgres", "--password-env", "SUPERUSER"];
+        let mut command = self.gate.operator(&[&["target"], arguments, &as_superuser].concat());
+        command.env("SUPERUSER", self.server.password().expose());
+        let output = command.output().expect("the command");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    }
+
     pub(crate) fn revoke(&self, login: &TestLogin) {
         self.gate.json(&["grant", "revoke", &login.grant]).expect("revoked");
     }

@@ -49,7 +49,7 @@ pub(super) async fn fingerprint(client: &Client, roles: &[String], account: &str
     Ok(row.try_get(0)?)
 }
 
-async fn rows<T: DeserializeOwned>(
+pub(super) async fn rows<T: DeserializeOwned>(
     client: &Client,
     query: &str,
     parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)],

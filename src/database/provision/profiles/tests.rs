@@ -96,7 +96,7 @@ impl Server {
     }
 }
 
-fn patterns(texts: &[&str]) -> Vec<crate::database::rights::Pattern> {
+fn patterns(texts: &[&str]) -> Vec<Pattern> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
@@ -110,6 +110,7 @@ fn definitions(profiles: &[(&str, &Rights)]) -> ProfileDefinitions {
                 name: name.parse().unwrap(),
                 rights: (*rights).clone(),
                 settings: Vec::new(),
+                capture: Vec::new(),
             })
             .collect(),
         elsewhere: Vec::new(),

@@ -256,6 +256,7 @@ pub(in crate::gate::session) fn live(who: Arc<Who>, client: SocketAddr, clock: &
             terminator: Terminator::spawn(Arc::clone(&target), clock.clone()),
             target,
             places: Arc::new(Semaphore::new(1)),
+            changes: None,
             roles: None,
             limit: 1,
             show: ParameterDisplay::Full,
