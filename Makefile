@@ -2,7 +2,7 @@
 
 export PATH := $(PATH):$(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: help demo test bench figures deadline kill9 taken disk strangers soak regress versions fuzz fuzz-targets drivers suites lint docs setup
+.PHONY: help demo test bench figures deadline kill9 taken disk strangers soak hostile regress versions fuzz fuzz-targets drivers suites lint docs setup
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -45,6 +45,10 @@ disk: setup ## a disk that is full two hundred times under load (DISKS=1000 for 
 
 strangers: setup ## strangers attack a gate whose log has a disk of 6 MB (MINUTES=10; as root): nobody else notices
 	TIDEGATE_MINUTES=$(or $(MINUTES),10) cargo test --locked --release --test it -- --nocapture --test-threads=1 strangers::strangers_who_attack
+
+hostile: setup ## two hundred script texts in every field, each on every page that shows it: chromium runs none of them
+	@tests/browser/setup.sh
+	TIDEGATE_HOSTILE=all cargo test --locked --test it -- --ignored --nocapture hostile::
 
 regress: setup ## PostgreSQL's own regression suite, direct and through the gate
 	tests/regress/run.sh $(ARGS)

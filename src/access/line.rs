@@ -122,7 +122,7 @@ pub struct LineTicket {
 
 /// Use of a target by one session. Dropping it ends the use, and with the last one that of the grant.
 #[derive(Debug)]
-pub struct TargetUse(LineMember);
+pub struct TargetUse(Box<LineMember>);
 
 /// Client of a grant in the line of its target.
 struct LineMember {
@@ -250,7 +250,7 @@ impl LineTicket {
         inner.lines.within(&member.target, |queue| queue.begin_session(&id));
         member.kind = ClientKind::Session;
         member.kept = KEPT_AFTER_BREAK;
-        TargetUse(member)
+        TargetUse(Box::new(member))
     }
 
     /// Keeps a grant from lapsing while a client of it waits: it came in time, and its turn has not.

@@ -11,11 +11,13 @@ use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 use utoipa::ToSchema;
 
+mod at_target;
 mod kinds;
 mod rows;
 mod sign_in;
 mod statement;
 
+pub use at_target::{CopyChanged, LineChanged, RoleChanged};
 pub use kinds::{
     CopyChangeKind, GrantChangeKind, LineChangeKind, RefusalKind, RequestChangeKind, RoleChangeKind, SignInChangeKind,
     TlsVersion, UserChangeKind, not_stored_reason,
@@ -34,7 +36,6 @@ use super::key::PublicKey;
 use crate::model::arrival::CallerVia;
 use crate::model::ending::{EndingKind, FateKind};
 use crate::model::ids::{GrantId, LogId, RequestId, SessionId};
-use crate::model::line::UseMode;
 use crate::model::names::{EnumOrUnknown, IdentityName, ProfileName, TargetName};
 
 /// Event of the log.
@@ -460,70 +461,6 @@ pub struct GrantJoined {
     pub reason: String,
     /// Address of the client, if on a network.
     pub client: Option<IpAddr>,
-}
-
-/// Creation or change of a grant's role at its target.
-#[skip_serializing_none]
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RoleChanged {
-    /// Id of the grant.
-    pub grant: GrantId,
-    /// Target of the role.
-    pub target: TargetName,
-    /// Name of the role at the target.
-    pub role: String,
-    /// Kind of change.
-    pub change: EnumOrUnknown<RoleChangeKind>,
-    /// Time until which the role can log in.
-    pub until: Option<Timestamp>,
-    /// Error, or the login that was ended.
-    pub detail: Option<String>,
-}
-
-/// Creation or end of a grant's own database.
-#[skip_serializing_none]
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CopyChanged {
-    /// Id of the grant.
-    pub grant: GrantId,
-    /// Target of the grant.
-    pub target: TargetName,
-    /// Name of the database at the target's server.
-    pub database: String,
-    /// Database that it is a copy of; absent if this run of the gate did not make it.
-    pub template: Option<String>,
-    /// Kind of change.
-    pub change: EnumOrUnknown<CopyChangeKind>,
-    /// Time that it took, in microseconds.
-    pub took_us: Option<u64>,
-    /// Error, or the reason.
-    pub detail: Option<String>,
-}
-
-/// Step of a grant in the line of its target.
-#[skip_serializing_none]
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LineChanged {
-    /// Id of the grant.
-    pub grant: GrantId,
-    /// Identity of the grant.
-    pub identity: IdentityName,
-    /// Target of the grant.
-    pub target: TargetName,
-    /// Profile of the grant.
-    pub profile: Option<ProfileName>,
-    /// Step.
-    pub change: EnumOrUnknown<LineChangeKind>,
-    /// Way in which the grant uses the target.
-    pub mode: EnumOrUnknown<UseMode>,
-    /// Place in line, when it came.
-    pub place: Option<u32>,
-    /// Grant that was in its way when it came.
-    pub behind: Option<GrantId>,
-    /// Identity of that grant.
-    pub behind_identity: Option<IdentityName>,
-    /// Microseconds that it has waited.
-    pub waited_us: Option<u64>,
 }
 
 /// Creation or change of a local user.

@@ -92,7 +92,7 @@ struct Message {
     blocks: Vec<Value>,
 }
 
-/// What the person has put into the inputs of the message, by the id of the block and of the input.
+/// Values of the inputs of the message, by the id of the block and of the input.
 #[derive(Deserialize)]
 struct MessageState {
     #[serde(default)]

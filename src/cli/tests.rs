@@ -394,9 +394,9 @@ fn lists_name_the_profile_fit_and_cut_no_id() {
     ];
     table::WIDTH.set(None);
     assert!(
-        lists[2].0.contains("RUNS") && lists[2].0.contains("  UPDATE tot"),
+        lists[3].0.contains("RUNS") && lists[3].0.contains("  UPDATE to"),
         "{}",
-        lists[2].0
+        lists[3].0
     );
     for (list, id) in lists {
         assert!(list.contains(id) && list.contains("orders/read-write"), "{list}");

@@ -93,8 +93,8 @@ async fn a_session_is_told_from_its_request_to_its_end() {
         &story,
         &[
             &format!("Session {session} of ana on shop/read-write, under grant gr_"),
-            &format!("submitted {write} shop/read-write by ana: bug 17 [testers-ask]"),
-            &format!("approved {write} shop/read-write by lea: as discussed [leads-approve]"),
+            &format!("submitted {write} shop/read-write by ana via api: bug 17 [testers-ask]"),
+            &format!("approved {write} shop/read-write by lea via api: as discussed [leads-approve]"),
             "activated gr_",
             " shop/read-write",
             "on shop/read-write from 127.0.0.1 (psql, TLS TLSv1.3) until",

@@ -52,7 +52,7 @@ async fn bare(more: &str) -> Walls {
     let output = walls.gate.command(&apply).expect("the command");
     assert!(output.status.success(), "{output:?}");
     superuser(&walls, "ALTER DATABASE shop_golden SET search_path = public, pg_catalog").await;
-    superuser(&walls, "ALTER DATABASE shop_golden SET session_preload_libraries = ''").await;
+    superuser(&walls, "ALTER DATABASE shop_golden SET temp_tablespaces = ''").await;
     walls
 }
 

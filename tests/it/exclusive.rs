@@ -353,7 +353,7 @@ impl Pipeline {
         let policies = policies(
             r#"
 @id("ask") permit (principal, action == Tidegate::Action::"request", resource);
-@id("at-once") permit (principal, action == Tidegate::Action::"auto-approve", resource);
+@id("at-once") @max_duration("2h") permit (principal, action == Tidegate::Action::"auto-approve", resource);
 "#,
         );
         let walls = walls(&format!("{WRITE}[policy]\ndir = \"{}\"\n", policies.path().display())).await;

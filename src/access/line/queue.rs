@@ -33,7 +33,7 @@ pub(super) enum LineFull {
     InAll,
 }
 
-/// What a client of a grant holds.
+/// Place that a client of a grant holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ClientKind {
     /// A login or a call that waits for the grant's turn or keeps it.

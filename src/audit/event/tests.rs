@@ -35,6 +35,7 @@ fn every_kind_of_record_is_written_as_the_examples_say() {
 fn the_examples_have_every_field() {
     let source = [
         include_str!("../event.rs"),
+        include_str!("at_target.rs"),
         include_str!("rows.rs"),
         include_str!("sign_in.rs"),
         include_str!("statement.rs"),

@@ -104,6 +104,7 @@ async fn played(play: Play, line: &[&str]) -> (u8, Vec<String>) {
     (ended.unwrap_or_else(|error| exit_code(&error)), asked)
 }
 
+const LINE: &str = "POST /v1/grants/gr_4k2m9x0a7b/line";
 const LOGIN: &str = "POST /v1/grants/gr_4k2m9x0a7b/login";
 const RELEASE: &str = "POST /v1/grants/gr_4k2m9x0a7b/release";
 const CHECK: &str = r#"test "$PGUSER:$PGPASSWORD" = gr_4k2m9x0a7b.k7:s3cret || exit 1; exit 7"#;
@@ -120,7 +121,7 @@ async fn exec_asks_runs_and_gives_back() {
     let line = ["exec", "orders", "--for", "30m", "--reason", "ci", "--", "sh", "-c", CHECK];
     let (code, asked) = played(stands(&["approved"]), &line).await;
     assert_eq!(code, 7);
-    let whole = ["POST /v1/access", "GET /v1/grants/gr_4k2m9x0a7b", LOGIN, RELEASE];
+    let whole = ["POST /v1/access", "GET /v1/grants/gr_4k2m9x0a7b", LINE, LOGIN, RELEASE];
     assert_eq!(asked, whole);
     // Also when the program is not there.
     let (code, asked) = played(stands(&["approved"]), &["exec", "orders", "--", "/nonexistent/program"]).await;
@@ -135,7 +136,7 @@ async fn a_grant_that_was_there_is_used_and_kept() {
     };
     let (code, asked) = played(live(), &["exec", "orders", "--", "sh", "-c", CHECK]).await;
     assert_eq!(code, 7);
-    assert_eq!(asked, ["POST /v1/access", LOGIN]);
+    assert_eq!(asked, ["POST /v1/access", LINE, LOGIN]);
     let (_, asked) = played(live(), &["exec", "orders", "--release", "--", "true"]).await;
     assert_eq!(asked.last().unwrap(), RELEASE);
 }

@@ -220,7 +220,10 @@ async fn a_click_is_an_approval_of_its_person() {
 #[tokio::test]
 async fn break_glass_is_reviewed_by_another_with_a_result() {
     let schema = people::source("schema.cedarschema", include_str!("../../../policies/schema.cedarschema"));
-    let everything = people::source("all.cedar", "@id(\"all\") permit (principal, action, resource);");
+    let everything = people::source(
+        "all.cedar",
+        "@id(\"all\") @max_duration(\"2h\") permit (principal, action, resource);",
+    );
     let policies = Policies::parse(&schema, &[everything], jiff::tz::TimeZone::UTC).unwrap();
     let mut house = House::with(Arc::new(policies)).await;
     let wish = json!({

@@ -119,7 +119,7 @@ pub struct CaptureTrigger {
     pub name: String,
     /// Name of the function.
     pub function: String,
-    /// When it fires by `session_replication_role` (`tgenabled`): `A` is always.
+    /// Mode by `session_replication_role` (`tgenabled`): `A` is always.
     pub enabled: String,
     /// Event, level and time (`tgtype`).
     pub kind: i16,

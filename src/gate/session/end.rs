@@ -111,7 +111,7 @@ pub(super) async fn end(relay: Relay, ending: &Ending, grace: Duration) -> Sessi
     SessionEnd {
         fate,
         totals: recorder.totals,
-        last_word: recorder.last_word,
+        last_word: recorder.last_word.map(|last| *last),
         told,
         gone,
         closing,

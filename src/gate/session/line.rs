@@ -30,7 +30,7 @@ pub(super) async fn wait(
     rules: &SessionRules,
     shared: &SharedState,
 ) -> Result<(AuthorizedClient, TargetUse), RefusedLogin> {
-    match taken(&mut arrival, rules, shared).await {
+    match Box::pin(taken(&mut arrival, rules, shared)).await {
         Ok(using) => Ok((arrival, using)),
         Err(ending) => {
             let mut record = arrival.record;
@@ -77,8 +77,7 @@ async fn taken(arrival: &mut AuthorizedClient, rules: &SessionRules, shared: &Sh
         repeat: settings.repeat,
     };
     let welcomed = std::mem::replace(&mut pass.welcomed, true);
-    // Boxed: most logins do not wait.
-    Box::pin(wait.run(&mut client.transport, (&waiter, welcomed), &shared.clock)).await
+    wait.run(&mut client.transport, (&waiter, welcomed), &shared.clock).await
 }
 
 /// Wait of a login for the turn of its grant.

@@ -229,7 +229,8 @@ async fn begin(accepted: AcceptedConnection, shared: &SharedState) -> Option<Box
     };
     // The current rules are read again, because the login may have waited through a reload.
     let rules = shared.rules.borrow().clone();
-    match admit::admit(arrival, &rules, shared).await {
+    // Boxed, so that a login does not hold the memory for its admission while it waits.
+    match Box::pin(admit::admit(arrival, &rules, shared)).await {
         Ok(admitted) => Some(start::start(admitted, (connection, using), rules, shared)),
         Err(refusal) => {
             refusal.settle(shared).await;

@@ -80,7 +80,7 @@ pub(super) struct StatementRecorder {
     pub(super) settings: TrackedSettings,
     numbers: StatementNumbers,
     /// Parse without a record yet: an Execute of it, if it comes next, has one record with it.
-    parsed: Option<ParseIntent>,
+    parsed: Option<Box<ParseIntent>>,
     /// Number of statements after `numbers.written` that `totals.statements` includes.
     unwritten: u64,
     /// Statements after `numbers.written` that the target drops.
@@ -101,7 +101,7 @@ pub(super) struct StatementRecorder {
     pub(super) outcomes: RecordBatch,
     pub(super) totals: SessionTotals,
     /// Message by which the target announced the end of the session, if it was its last one.
-    pub(super) last_word: Option<TargetLastWord>,
+    pub(super) last_word: Option<Box<TargetLastWord>>,
     /// Statement that was sent last, for those who watch the session.
     pub(super) sent: SentStatement,
     /// Set when the session is told to stop while a statement runs; true once that statement has completed.
@@ -383,12 +383,12 @@ impl StatementRecorder {
         }
         let prepared = PreparedStatement::new(read, self.extended.renamed, parse.types, &self.extended.quota);
         let prepared = Arc::new(prepared);
-        self.parsed = Some(ParseIntent {
+        self.parsed = Some(Box::new(ParseIntent {
             number,
             time: now.time,
             name: parse.name.into(),
             prepared: Arc::clone(&prepared),
-        });
+        }));
         let name = server_name(parse.name).into();
         self.extended
             .send(now.instant, Some(number), refused, PendingKind::Parse { name, prepared });

@@ -227,7 +227,7 @@ fn reason(stop: RelayStop, relay: &Relay, limits: &SessionLimits) -> Ending {
         RelayStop::TargetGone if relay.up.quit => Ending::Quit,
         RelayStop::ClientGone => Ending::Disconnected,
         RelayStop::Client(ending) => ending,
-        RelayStop::TargetGone => target_gone(relay.recorder.last_word.as_ref(), limits),
+        RelayStop::TargetGone => target_gone(relay.recorder.last_word.as_deref(), limits),
         RelayStop::TargetBroken => Ending::TargetLost {
             target: limits.permit.target().clone(),
         },

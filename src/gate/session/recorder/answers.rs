@@ -73,7 +73,8 @@ impl StatementRecorder {
         // Any further message shows that it was not the last one.
         self.last_word = (tag == b'E')
             .then(|| TargetLastWord::of_error(body, self.settings.encoding()))
-            .flatten();
+            .flatten()
+            .map(Box::new);
         let Self {
             extended,
             outcomes,
@@ -134,7 +135,7 @@ impl StatementRecorder {
             .whole()
             .and_then(|body| TargetLastWord::of_notice(body, self.settings.encoding()))
         {
-            self.last_word = Some(last);
+            self.last_word = Some(Box::new(last));
         }
     }
 
