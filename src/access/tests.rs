@@ -105,10 +105,14 @@ impl Bench {
         self.service.identify(&token, None).await.unwrap()
     }
 
+    /// The id of a request that was submitted.
+    async fn submitted(&self, who: &Principal, asked: RequestArgs) -> RequestId {
+        self.service.submit(who, asked).await.unwrap().request.id
+    }
+
     /// A request of one person for orders/read-write that another has approved as it is, and its grant.
     async fn approved(&self, ana: &Principal, lea: &Principal) -> (RequestId, GrantId) {
-        let asked = self.service.submit(ana, asked("orders", "read-write")).await.unwrap();
-        let id = asked.request.id;
+        let id = self.submitted(ana, asked("orders", "read-write")).await;
         let view = self
             .service
             .approve(lea, &id, NarrowedRequest::default(), None)
@@ -265,7 +269,7 @@ async fn another_approves_and_may_give_less() {
         window: Some(Duration::from_hours(4)),
         ..asked("orders", "read-write")
     };
-    let id = bench.service.submit(&ana, long).await.unwrap().request.id;
+    let id = bench.submitted(&ana, long).await;
     let own = bench.service.approve(&ana, &id, NarrowedRequest::default(), None).await;
     assert!(matches!(own, Err(AccessError::Illegal(StepError::OwnRequest))), "{own:?}");
     let all = bench.service.approve(&lea, &id, NarrowedRequest::default(), None).await;
@@ -304,23 +308,11 @@ async fn another_approves_and_may_give_less() {
 async fn who_asked_withdraws_and_who_may_approve_rejects() {
     let bench = Bench::new();
     let (ana, lea) = (bench.user("ana", &["qa"]).await, bench.user("lea", &["leads"]).await);
-    let id = bench
-        .service
-        .submit(&ana, asked("orders", "read-write"))
-        .await
-        .unwrap()
-        .request
-        .id;
+    let id = bench.submitted(&ana, asked("orders", "read-write")).await;
     assert!(bench.service.withdraw(&lea, &id).await.is_err());
     assert!(bench.service.reject(&ana, &id, None).await.is_err());
     assert_eq!(bench.service.withdraw(&ana, &id).await.unwrap().status, "withdrawn");
-    let id = bench
-        .service
-        .submit(&ana, asked("orders", "read-write"))
-        .await
-        .unwrap()
-        .request
-        .id;
+    let id = bench.submitted(&ana, asked("orders", "read-write")).await;
     assert_eq!(bench.service.reject(&lea, &id, None).await.unwrap().status, "rejected");
 }
 
@@ -689,13 +681,7 @@ unless { context has client && context.client.isInRange(ip("10.0.0.0/8")) };
     };
     let inside = from(Some("10.1.2.3"));
     for outside in [from(Some("192.0.2.7")), from(None)] {
-        let id = bench
-            .service
-            .submit(&ana, asked("orders", "read-write"))
-            .await
-            .unwrap()
-            .request
-            .id;
+        let id = bench.submitted(&ana, asked("orders", "read-write")).await;
         let approved = bench.service.approve(&outside, &id, NarrowedRequest::default(), None).await;
         assert!(matches!(approved, Err(AccessError::Denied { .. })), "{approved:?}");
         assert!(bench.service.reject(&outside, &id, None).await.is_err());
@@ -859,19 +845,19 @@ async fn what_was_said_is_on_record() {
         ..asked("orders", "read-write")
     };
     let said = |text: &str| Some(text.to_owned());
-    let first = bench.service.submit(&ana, reason("first")).await.unwrap().request.id;
+    let first = bench.submitted(&ana, reason("first")).await;
     bench
         .service
         .approve(&lea, &first, NarrowedRequest::default(), said("go on"))
         .await
         .unwrap();
-    let second = bench.service.submit(&ana, reason("second")).await.unwrap().request.id;
+    let second = bench.submitted(&ana, reason("second")).await;
     bench.service.reject(&lea, &second, said("not today")).await.unwrap();
     let urgent = RequestArgs {
         break_glass: true,
         ..reason("down")
     };
-    let urgent = bench.service.submit(&ana, urgent).await.unwrap().request.id;
+    let urgent = bench.submitted(&ana, urgent).await;
     bench.service.review(&lea, &urgent, "it was needed".to_owned()).await.unwrap();
     let words = bench.requests_changed().into_iter();
     let words = words.map(|made| (made.change.to_string(), made.reason.unwrap_or_default()));

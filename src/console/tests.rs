@@ -1,11 +1,27 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::ledger::Ledger;
+
 mod figures;
 mod hostile;
 mod http;
 mod markup;
 mod size;
+
+/// Adds users, each of one group; returns their tokens.
+async fn tokens(ledger: &Ledger, people: &[(&str, &str)]) -> Vec<String> {
+    let mut tokens = Vec::new();
+    for (name, group) in people {
+        let groups = [group.parse().unwrap()].into();
+        let token = ledger
+            .add_user_until(&name.parse().unwrap(), groups, None, "olga")
+            .await
+            .unwrap();
+        tokens.push(token.expose().clone());
+    }
+    tokens
+}
 
 fn now() -> Timestamp {
     "2026-08-01T12:00:00Z".parse().unwrap()

@@ -153,20 +153,6 @@ async fn a_grant_has_a_database_of_its_own_and_none_after() {
     assert_eq!(says(&plain, "SELECT current_database()").await, "shop");
 }
 
-/// A login that waits for a copy: the first notice has come.
-async fn told(walls: &Walls, login: &TestLogin) -> (Raw, Told) {
-    let mut raw = Raw::connect(&walls.gate).await;
-    raw.startup(&[("user", &login.grant), ("database", "shop")]).await;
-    raw.prove(
-        login.secret.expose(),
-        postgres_protocol::authentication::sasl::ChannelBinding::unsupported(),
-    )
-    .await
-    .expect("AuthenticationOk");
-    let notice = raw.until(b'N').await;
-    (raw, Told::read(&notice.body))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_template_in_use_is_waited_for_and_not_for_ever() {
     let walls = bare("[access]\nlogin_notice = \"1s\"\n").await;
@@ -177,7 +163,7 @@ async fn a_template_in_use_is_waited_for_and_not_for_ever() {
     .await;
     let busy = walls.server.client("shop_golden").await.expect("a connection");
     let login = walls.grant("sandbox", "10m");
-    let (mut raw, notice) = told(&walls, &login).await;
+    let (mut raw, notice) = Raw::waiting(&walls.gate, &login).await;
     notice.says("NOTICE", "01000", &["shop_golden", &login.grant]);
     loop {
         let notice = raw.until(b'N').await;
@@ -192,7 +178,7 @@ async fn a_template_in_use_is_waited_for_and_not_for_ever() {
 
     let _busy = walls.server.client("shop_golden").await.expect("a connection");
     let login = walls.grant("sandbox", "10m");
-    let (mut raw, _) = told(&walls, &login).await;
+    let (mut raw, _) = Raw::waiting(&walls.gate, &login).await;
     raw.until(b'E').await;
     let record = eventually("it is on record", async || {
         records_of(&walls.gate, &login.grant, "refused").pop()

@@ -10,8 +10,8 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::support::{
-    ANA, Raw, TARGET, Told, Walls, admin, api, counted, eventually, policies, psql_command, records, records_of, suite, trials,
-    user, value, within,
+    ANA, Raw, TARGET, Walls, admin, api, counted, eventually, policies, psql_command, records, records_of, suite, trials, user,
+    value, within,
 };
 
 /// The writers exclude each other.
@@ -42,20 +42,6 @@ async fn in_line(gate: &TestGate, grant: &str, place: u64) {
         (view["line"]["state"] == "waits" && view["line"]["place"] == place).then_some(())
     })
     .await;
-}
-
-/// A login that waits: AuthenticationOk and the first notice have come.
-async fn waits(gate: &TestGate, login: &TestLogin) -> (Raw, Told) {
-    let mut raw = Raw::connect(gate).await;
-    raw.startup(&[("user", &login.grant), ("database", TARGET)]).await;
-    raw.prove(
-        login.secret.expose(),
-        postgres_protocol::authentication::sasl::ChannelBinding::unsupported(),
-    )
-    .await
-    .expect("AuthenticationOk");
-    let notice = raw.until(b'N').await;
-    (raw, Told::read(&notice.body))
 }
 
 /// The times of its sessions on record, in the order of the log: begin and end of each.
@@ -159,7 +145,7 @@ async fn who_waits_is_told_and_its_window_stays_closed() {
 
     let more = ["--profile", "read-write", "--activate-within", "90s"];
     let login = walls.gate.grant("ben@example.com", TARGET, "10m", &more).expect("a grant");
-    let (mut ben, told) = waits(&walls.gate, &login).await;
+    let (mut ben, told) = Raw::waiting(&walls.gate, &login).await;
     told.says(
         "NOTICE",
         "01000",
@@ -171,7 +157,7 @@ async fn who_waits_is_told_and_its_window_stays_closed() {
         ],
     );
     let third = walls.grant_of("cleo@example.com", "read-write", "10m");
-    let (cleo, told) = waits(&walls.gate, &third).await;
+    let (cleo, told) = Raw::waiting(&walls.gate, &third).await;
     told.says("NOTICE", "01000", &["number 2 in line"]);
     let view = shown(&walls.gate, &login.grant).await;
     assert_eq!(view["status"], "ready", "the window is not open");
@@ -195,7 +181,7 @@ async fn who_waits_is_told_and_its_window_stays_closed() {
     })
     .await;
     let fourth = walls.grant_of("dan@example.com", "read-write", "10m");
-    let (mut dan, _) = waits(&walls.gate, &fourth).await;
+    let (mut dan, _) = Raw::waiting(&walls.gate, &fourth).await;
     revoke(&walls.gate, &fourth.grant).await;
     dan.last_word().await.0.says("FATAL", "28000", &["was revoked"]);
 
@@ -216,10 +202,10 @@ async fn one_that_wants_it_alone_waits_for_all_and_lets_nobody_by() {
     let walls = walls(ALL).await;
     let (reader, session) = walls.session("read-only").await;
     let alone = walls.grant_of("ben@example.com", "read-write", "10m");
-    let (mut ben, told) = waits(&walls.gate, &alone).await;
+    let (mut ben, told) = Raw::waiting(&walls.gate, &alone).await;
     told.says("NOTICE", "01000", &[&reader.grant]);
     let late = walls.grant_of("cleo@example.com", "read-only", "10m");
-    let (mut cleo, told) = waits(&walls.gate, &late).await;
+    let (mut cleo, told) = Raw::waiting(&walls.gate, &late).await;
     told.says("NOTICE", "01000", &["number 2 in line"]);
     // The use of a reader is not kept for it.
     drop(session);
@@ -250,7 +236,7 @@ async fn a_killed_holder_frees_its_place_at_once_and_one_that_comes_again_has_it
     })
     .await;
     let next = walls.grant_of("ben@example.com", "read-write", "1h");
-    let (mut ben, _) = waits(&walls.gate, &next).await;
+    let (mut ben, _) = Raw::waiting(&walls.gate, &next).await;
     psql.kill().expect("SIGKILL");
     let killed = Instant::now();
     psql.wait().expect("its end");
@@ -263,7 +249,7 @@ async fn a_killed_holder_frees_its_place_at_once_and_one_that_comes_again_has_it
     ben.write(|out| postgres_protocol::message::frontend::terminate(out)).await;
     assert!(ben.frame().await.is_none());
     let third = walls.grant_of("cleo@example.com", "read-write", "1h");
-    let (mut cleo, told) = waits(&walls.gate, &third).await;
+    let (mut cleo, told) = Raw::waiting(&walls.gate, &third).await;
     told.says("NOTICE", "01000", &[&next.grant]);
     Raw::session(&walls.gate, &next).await;
     revoke(&walls.gate, &next.grant).await;
@@ -275,12 +261,12 @@ async fn no_crash_leaves_it_taken() {
     let mut walls = walls(WRITE).await;
     let (holder, _session) = walls.session("read-write").await;
     let next = walls.grant_of("ben@example.com", "read-write", "1h");
-    let (_ben, _) = waits(&walls.gate, &next).await;
+    let (_ben, _) = Raw::waiting(&walls.gate, &next).await;
     walls.gate.kill().expect("kill -9");
     eventually("it is dead", async || walls.gate.ended().then_some(())).await;
     walls.gate.start_again().expect("a gate");
     // The one that used it comes first, whoever is faster.
-    let (mut ben, told) = waits(&walls.gate, &next).await;
+    let (mut ben, told) = Raw::waiting(&walls.gate, &next).await;
     told.says("NOTICE", "01000", &[&holder.grant]);
     let session = suite(&walls.gate, &holder).await.expect("it is still its turn");
     drop(session);
@@ -316,19 +302,19 @@ async fn a_wait_is_bounded() {
         .await
         .says("FATAL", "55006", &["is in use by", &holder.grant, "tidegate exec wait"]);
     let began = Instant::now();
-    let (mut waiting, _) = waits(&walls.gate, &ben).await;
+    let (mut waiting, _) = Raw::waiting(&walls.gate, &ben).await;
     let second = walls.grant_of("ben", "read-write", "1h");
     refused(&second, "")
         .await
         .says("FATAL", "53300", &["too many grants of ben wait in line"]);
     let cleo = walls.grant_of("cleo", "read-write", "1h");
-    let (_cleo, _) = waits(&walls.gate, &cleo).await;
+    let (_cleo, _) = Raw::waiting(&walls.gate, &cleo).await;
     let dan = walls.grant_of("dan", "read-write", "1h");
     refused(&dan, "")
         .await
         .says("FATAL", "53300", &["too many grants wait in line for \"shop\""]);
     // All logins of one grant have one place, and no more of them wait than may.
-    let (_again, _) = waits(&walls.gate, &ben).await;
+    let (_again, _) = Raw::waiting(&walls.gate, &ben).await;
     refused(&ben, "").await.says("FATAL", "53300", &["too many logins of ben"]);
     waiting.last_word().await.0.says("FATAL", "55006", &["was next in line"]);
     assert!(began.elapsed() >= Duration::from_secs(8));

@@ -127,7 +127,7 @@ async fn the_same_wish_finds_what_an_approver_made_of_it() {
         window: Some(Duration::from_hours(1)),
         ..asked("orders", "read-write")
     };
-    let id = bench.service.submit(&ana, wish()).await.unwrap().request.id;
+    let id = bench.submitted(&ana, wish()).await;
     let less = NarrowedRequest {
         window: Some(Duration::from_mins(10)),
         profile: Some("read-only".parse().unwrap()),
@@ -152,7 +152,7 @@ async fn a_pending_request_is_found_again_by_all_that_is_named() {
         window: Some(Duration::from_mins(20)),
         ..asked("orders", "read-write")
     };
-    let ask = async |asked: RequestArgs| bench.service.submit(&ana, asked).await.unwrap().request.id;
+    let ask = async |asked: RequestArgs| bench.submitted(&ana, asked).await;
     let first = ask(wish("BUG-812")).await;
     assert_eq!(ask(wish("BUG-812")).await, first);
     assert_eq!(ask(asked("orders", "read-write")).await, first);

@@ -48,13 +48,7 @@ async fn a_sign_in_that_gets_older_hides_nothing_and_is_told_to_be_renewed() {
     let ana = bench.user("ana", &["qa"]).await;
     let lea = bench.caller("lea", &["leads"]).await;
     let lea = bench.signed_in(&lea).await;
-    let id = bench
-        .service
-        .submit(&ana, asked("orders", "read-write"))
-        .await
-        .unwrap()
-        .request
-        .id;
+    let id = bench.submitted(&ana, asked("orders", "read-write")).await;
     bench.pass(Duration::from_mins(20));
     let found = bench.service.decidable(&lea, pending()).await.unwrap();
     assert_eq!(found.len(), 1, "what she may decide after signing in again");

@@ -87,14 +87,7 @@ fn failures(statements: &RunStatements) -> Vec<FailedStatement> {
         }
     });
     let mut failed: Vec<_> = failed.collect();
-    failed.sort_by_cached_key(|failed| {
-        (
-            Reverse(failed.count),
-            failed.first.time,
-            failed.first.session.clone(),
-            failed.first.number,
-        )
-    });
+    failed.sort_by_cached_key(|failed| (Reverse(failed.count), failed.first.order()));
     failed
 }
 
@@ -152,14 +145,7 @@ fn repeated(statements: &RunStatements) -> Vec<RepeatedStatement> {
         }
     });
     let mut rows: Vec<_> = rows.collect();
-    rows.sort_by_cached_key(|row| {
-        (
-            Reverse(row.longest_row),
-            row.first.time,
-            row.first.session.clone(),
-            row.first.number,
-        )
-    });
+    rows.sort_by_cached_key(|row| (Reverse(row.longest_row), row.first.order()));
     rows
 }
 

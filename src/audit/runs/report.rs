@@ -140,6 +140,13 @@ pub struct StatementPlace {
     pub trace: Option<String>,
 }
 
+impl StatementPlace {
+    /// Returns the key by which places are in the order of their times.
+    pub(super) fn order(&self) -> (Timestamp, SessionId, u64) {
+        (self.time, self.session.clone(), self.number)
+    }
+}
+
 /// Statements of a test with one normalised text that failed with one SQLSTATE.
 #[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

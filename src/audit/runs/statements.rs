@@ -196,6 +196,11 @@ impl Default for RunStatements {
     }
 }
 
+/// Returns the result of a statement; without an outcome it is unknown.
+fn result_of(outcome: Option<&StatementOutcome<'_>>) -> StatementResult {
+    outcome.map_or(StatementResult::Unknown, |outcome| outcome.result)
+}
+
 /// Returns true if a map may get one more entry, or has this one.
 fn has_room<K: Eq + Hash, V>(map: &HashMap<K, V>, key: &K, most: usize) -> bool {
     map.len() < most || map.contains_key(key)
@@ -334,7 +339,7 @@ impl RunStatements {
         rolled_back: bool,
         reading: &SqlAnalysis,
     ) {
-        let result = outcome.map_or(StatementResult::Unknown, |outcome| outcome.result);
+        let result = result_of(outcome);
         let at = self.outcome_at(result, outcome);
         self.add_totals(statement, outcome, rolled_back, reading);
         if let Some(step) = self.step_mut(statement) {
@@ -390,7 +395,7 @@ impl RunStatements {
         rolled_back: bool,
         reading: &SqlAnalysis,
     ) {
-        let result = outcome.map_or(StatementResult::Unknown, |outcome| outcome.result);
+        let result = result_of(outcome);
         let changed = outcome.map_or(0, changed_rows);
         let returned = outcome.map_or(0, |outcome| outcome.rows.saturating_sub(changed));
         let duration = outcome.map_or(0, |outcome| outcome.duration_us);

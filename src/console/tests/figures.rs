@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::http::sign_in;
-use super::request_with;
+use super::{request_with, tokens};
 use crate::audit::{Journal, JournalSettings};
 use crate::base::clock::Clock;
 use crate::console;
@@ -34,15 +34,7 @@ async fn long_past(state: &Path) -> [String; 3] {
     let journal = Journal::open(&JournalSettings::in_folder(state), clock.clone()).unwrap();
     let store = state.join("ledger.db");
     let ledger = Ledger::open(&store, journal.clone(), clock.clone()).unwrap();
-    let mut tokens = Vec::new();
-    for (name, group) in [("ana", "qa"), ("lena", "leads"), ("otto", "operators")] {
-        let groups = [group.parse().unwrap()].into();
-        let token = ledger
-            .add_user_until(&name.parse().unwrap(), groups, None, "olga")
-            .await
-            .unwrap();
-        tokens.push(token.expose().clone());
-    }
+    let tokens = tokens(&ledger, &[("ana", "qa"), ("lena", "leads"), ("otto", "operators")]).await;
     drop(ledger);
     journal.close().await;
     let now = clock.now();

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::markup::elements;
+use super::tokens;
 use crate::access::challenge_of;
 use crate::audit::testing::{statement, who};
 use crate::audit::{Journal, JournalSettings, RecordBatch};
@@ -890,15 +891,7 @@ async fn signed_in_before(ago: std::time::Duration) -> (Served, String, [String;
     let clock = Clock::system(None);
     let journal = Journal::open(&JournalSettings::in_folder(&state), clock.clone()).unwrap();
     let ledger = Ledger::open(&state.join("ledger.db"), journal.clone(), clock.clone()).unwrap();
-    let mut tokens = Vec::new();
-    for (name, group) in [("ana", "qa"), ("lena", "leads")] {
-        let groups = [group.parse().unwrap()].into();
-        let token = ledger
-            .add_user_until(&name.parse().unwrap(), groups, None, "olga")
-            .await
-            .unwrap();
-        tokens.push(token.expose().clone());
-    }
+    let tokens = tokens(&ledger, &[("ana", "qa"), ("lena", "leads")]).await;
     let new = NewSignIn {
         identity: Identity::local("lena".parse().unwrap(), ["leads".parse().unwrap()].into()),
         via: SignInVia::Console,

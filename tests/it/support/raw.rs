@@ -75,6 +75,17 @@ impl Told {
 }
 
 impl Raw {
+    /// A login that waits for something: AuthenticationOk and the first notice have come.
+    pub(crate) async fn waiting(gate: &TestGate, login: &TestLogin) -> (Self, Told) {
+        let mut raw = Self::connect(gate).await;
+        raw.startup(&[("user", &login.grant), ("database", TARGET)]).await;
+        raw.prove(login.secret.expose(), ChannelBinding::unsupported())
+            .await
+            .expect("AuthenticationOk");
+        let notice = raw.until(b'N').await;
+        (raw, Told::read(&notice.body))
+    }
+
     /// Connects in clear, without sending anything.
     pub(crate) async fn connect(gate: &TestGate) -> Self {
         let tcp = TcpStream::connect(gate.address()).await.expect("a connection");
