@@ -38,8 +38,14 @@ const MAX_HELD_BYTES: usize = 256 << 20;
 /// Held statements, given ones, sessions and grants, at most, of each.
 const MAX_REMEMBERED: usize = 1_000_000;
 
-/// Records that show by themselves that they belong to a grant that is wanted.
-const OWN_ORIGIN: [EventName; 3] = [EventName::GrantChanged, EventName::GrantJoined, EventName::RequestChanged];
+/// Records that may show by themselves that they belong to a grant that is wanted: those that have a profile and need no session.
+const OWN_ORIGIN: [EventName; 5] = [
+    EventName::GrantChanged,
+    EventName::GrantJoined,
+    EventName::LineChanged,
+    EventName::RequestChanged,
+    EventName::RowsChanged,
+];
 
 /// A statement that waits for its outcome.
 #[derive(Debug)]
@@ -115,7 +121,7 @@ impl RecordJoiner {
         let of_grant = || string_field(line, br#""grant":""#).is_some_and(|grant| self.grants.contains(grant));
         (by_grant && ORIGIN_EVENTS.contains(&name))
             || (by_session && name == EventName::SessionStarted)
-            || ((!by_session || of_session()) && (!by_grant || name == EventName::GrantJoined || of_grant()))
+            || ((!by_session || of_session()) && (!by_grant || OWN_ORIGIN.contains(&name) || of_grant()))
     }
 
     /// Returns whether a record is of a session and a grant that are wanted, as far as these are asked for.

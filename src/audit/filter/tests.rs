@@ -1,4 +1,5 @@
 use super::*;
+use crate::audit::summary;
 use crate::audit::testing::{all, ended, outcome, record, statement, tagged, time, who};
 
 const NONE: [u64; 0] = [];
@@ -361,4 +362,31 @@ fn by_the_profile_of_a_grant_and_by_break_glass() {
         ..profile("read-write")
     };
     assert_eq!(by_origin(&joined, true), [6, 7]);
+}
+
+/// What has a profile and no session says itself whose it is: no reader leaves it out before it is parsed.
+#[test]
+fn a_record_that_shows_its_own_origin_is_found_before_its_grant_is_known() {
+    let mut events = all();
+    events.extend(all().into_iter().filter_map(|event| match event {
+        Event::RowsChanged(mut changed) => {
+            (changed.to_mut().session, changed.to_mut().profile) = (None, Some("read-write".parse().unwrap()));
+            Some(Event::RowsChanged(changed))
+        }
+        _ => None,
+    }));
+    let mut found = 0;
+    for event in events.into_iter().filter(|event| event.session().is_none()) {
+        let Some(profile) = event.profile().cloned() else { continue };
+        let mut joiner = RecordJoiner::new(Filter {
+            profile: Some(profile),
+            ..Filter::default()
+        });
+        let record = record(1, event);
+        let line = record.json() + "\n";
+        assert!(joiner.may_want(line.as_bytes()), "{line}");
+        assert!(joiner.may_be_in(&summary::of_lines(line.as_bytes()).unwrap()), "{line}");
+        joiner.offer(record, |_| found += 1);
+    }
+    assert_eq!(found, 5);
 }
