@@ -10,7 +10,7 @@
 //! - [`audit`]: the audit log: events, chain, journal, search, verification, evidence
 //! - [`ledger`]: the only place where a grant changes
 //! - [`access`]: use cases of requests and grants, the policies that decide them, limits on strangers
-//! - [`database`]: work at the target: connections, roles and privileges, the end of backends
+//! - [`database`]: work at the target: connections, roles and privileges, the end of backends, undo
 //! - [`gate`]: client connections: handshake, session, guard rails, counters
 //! - [`chat`]: answers from a chat: signatures, clicks, who has clicked
 //! - [`outbound`]: webhooks about requests and grants, and the log to a syslog receiver

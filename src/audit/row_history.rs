@@ -270,6 +270,8 @@ mod tests {
             old_checksum: None,
             new_checksum: None,
             hashed: false,
+            masked: Vec::new(),
+            generated: Vec::new(),
         }
     }
 

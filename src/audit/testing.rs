@@ -297,6 +297,8 @@ fn rows_changed(ana: &Who) -> Event<'static> {
         old_checksum: None,
         new_checksum: None,
         hashed: false,
+        masked: vec!["note".to_owned()],
+        generated: vec!["twice".to_owned()],
     }))
 }
 

@@ -12,6 +12,7 @@ use super::client::ControlClient;
 use super::complete;
 use crate::base::duration;
 use crate::control::model::{AccessBody, NewRequestBody, RequestBody};
+use crate::model::names::TargetName;
 
 /// Target, profile and terms of the request.
 #[derive(Debug, Clone, Args)]
@@ -43,6 +44,20 @@ pub struct AccessArgs {
 }
 
 impl AccessArgs {
+    /// Returns a request for a target, on the gate's terms.
+    pub(super) fn to(target: &TargetName) -> Self {
+        Self {
+            target: target.to_string(),
+            profile: None,
+            window: None,
+            reason: None,
+            ticket: None,
+            sessions: None,
+            break_glass: false,
+            wait_at_most: None,
+        }
+    }
+
     /// Returns the target and the profile, which is named after a slash or by `--profile`.
     pub(super) fn destination(&self) -> anyhow::Result<(String, Option<String>)> {
         let (target, named) = match self.target.split_once('/') {

@@ -32,6 +32,7 @@ const COMMAND_GROUPS: [(&str, &[&str]); 4] = [
             "grants",
             "extend",
             "release",
+            "undo",
             "completions",
         ],
     ),

@@ -10,7 +10,7 @@ use super::args::OutputFormat;
 use super::client::ControlClient;
 use super::render::{KeptLines, print, print_line, visible};
 use super::zone::{self, zone};
-use crate::audit::event::Event;
+use crate::audit::event::{Event, RowsChanged};
 use crate::audit::render::AnalysedEncoder;
 use crate::audit::rollbacks::Rollbacks;
 use crate::audit::row_history::{RowVersion, in_order};
@@ -81,13 +81,13 @@ const MAX_STORY_BYTES: usize = 256 << 20;
 pub(super) struct NoSuchSessionError(SessionId);
 
 /// Source of the records.
-enum RecordSource {
+pub(super) enum RecordSource {
     Gate(ControlClient),
     Folder(PathBuf),
 }
 
 impl RecordSource {
-    fn new(config: &Path, origin: &LogLocation) -> anyhow::Result<Self> {
+    pub(super) fn new(config: &Path, origin: &LogLocation) -> anyhow::Result<Self> {
         Ok(match &origin.dir {
             Some(dir) => Self::Folder(dir.clone()),
             None => Self::Gate(origin.place.operator(config)?),
@@ -138,7 +138,7 @@ impl RecordSource {
     }
 
     /// Returns the records that match; `remedy` is the advice if they are too many.
-    async fn records(&self, filter: Filter, remedy: &str) -> anyhow::Result<Vec<LogRecord>> {
+    pub(super) async fn records(&self, filter: Filter, remedy: &str) -> anyhow::Result<Vec<LogRecord>> {
         let (mut records, mut room) = (Vec::new(), Some(MAX_STORY_BYTES));
         self.search(filter, SearchExtent::default(), |arrival| {
             if let NextRecord::Record(record) = arrival {
@@ -369,18 +369,23 @@ async fn tell(source: RecordSource, session: SessionId, output: OutputFormat) ->
     Ok(())
 }
 
+/// Returns the changes of rows among records, in the order in which they happened.
+pub(super) fn changes_in_order(records: &[LogRecord]) -> Vec<(&LogRecord, &RowsChanged)> {
+    let changed = records.iter().filter_map(|record| match &record.event {
+        Event::RowsChanged(event) => Some((record, event.as_ref())),
+        _ => None,
+    });
+    in_order(changed.collect(), |changed| changed.1)
+}
+
 /// Shows changed rows, in the order in which they changed.
 async fn changes(source: RecordSource, filter: Filter, output: OutputFormat) -> anyhow::Result<()> {
     let key = filter.key.clone();
     let remedy = "narrow the search: --table, --key, --session, --since, --until";
     let records = source.records(filter, remedy).await?;
-    let changed = records.iter().filter_map(|record| match &record.event {
-        Event::RowsChanged(event) => Some((record, event.as_ref())),
-        _ => None,
-    });
     let mut out = KeptLines::default();
     let mut shown = 0_u64;
-    for (record, event) in in_order(changed.collect(), |changed| changed.1) {
+    for (record, event) in changes_in_order(&records) {
         for version in RowVersion::of(record, event, key.as_deref()) {
             shown += 1;
             match output {

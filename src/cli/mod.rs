@@ -40,6 +40,7 @@ mod targets;
 mod terminal;
 #[cfg(test)]
 mod tests;
+pub mod undo;
 pub mod user;
 mod views;
 pub(crate) mod wait;

@@ -15,7 +15,7 @@ pub use args::{RequestCommand, RequestCommandArgs, RequestListArgs, RequesterCom
 use super::access::submit;
 use super::args::RemoteArgs;
 use super::speech::is_quiet;
-use super::{complete, grant, logout, profile, render, run, sign_ins, targets, user, views, wait, watch};
+use super::{complete, grant, logout, profile, render, run, sign_ins, targets, undo, user, views, wait, watch};
 use crate::base::clock::Clock;
 use crate::base::tls::GateTrust;
 use crate::control::model::{ApproveBody, CommentBody, EmptyBody, Me, RequestView, RequestsBody, RequestsQuery};
@@ -28,6 +28,7 @@ pub(super) async fn run(config: &Path, command: RequesterCommand) -> anyhow::Res
         RequesterCommand::Psql(args) => return run::psql(config, args).await,
         RequesterCommand::Exec(args) => return run::exec(config, args).await,
         RequesterCommand::Env(args) => return run::env(config, args).await,
+        RequesterCommand::Undo(args) => return undo::run(config, *args).await,
         RequesterCommand::Login {
             ca,
             trust,

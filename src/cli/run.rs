@@ -5,6 +5,7 @@
 //!
 //! INVARIANT: no program has a secret in its arguments, and the person's own token is not in the program's environment.
 
+mod connection;
 mod variables;
 mod verification;
 
@@ -19,7 +20,7 @@ use clap::Args;
 use jiff::Timestamp;
 use rustix::process::{Pid, Signal, getpgrp, kill_process};
 
-use super::access::{AccessArgs, enter};
+use super::access::{AccessArgs, enter, submit};
 use super::args::GatePlace;
 use super::client::ControlClient;
 use super::line;
@@ -30,7 +31,7 @@ use super::views::to;
 use super::wait::{Signals, code_of, until_granted};
 use crate::base::clock::Clock;
 use crate::base::duration;
-use crate::control::model::{AccessBody, EmptyBody, GrantLoginBody, GrantView};
+use crate::control::model::{AccessBody, EmptyBody, GrantLoginBody, GrantView, RequestBody};
 use crate::model::ids::{GrantId, RequestId};
 use variables::ConnectionVariables;
 use verification::VerificationVariables;
@@ -209,6 +210,16 @@ async fn obtain(client: &ControlClient, wanted: &AccessArgs, alone: bool, stops:
         });
     }
     let request = request.context("the gate's answer has neither a grant nor a request")?;
+    granted(client, request, wanted, stops).await
+}
+
+/// Waits until a request is granted.
+async fn granted(
+    client: &ControlClient,
+    request: RequestBody,
+    wanted: &AccessArgs,
+    stops: &mut Signals,
+) -> anyhow::Result<ProgramAccess> {
     let request = until_granted(client, request, wanted.wait_at_most, stops)
         .await?
         .request
@@ -272,6 +283,25 @@ async fn variables(client: &ControlClient, access: &ProgramAccess, welcome: bool
     } else {
         variables.without_welcome(std::env::var("PGOPTIONS").ok().as_deref())
     })
+}
+
+/// Requests access of its own, connects through the gate, works there, and gives the grant back.
+pub(super) async fn with_connection<T>(
+    client: &ControlClient,
+    wanted: &AccessArgs,
+    application: &str,
+    work: impl AsyncFnOnce(&tokio_postgres::Client) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let mut stops = Signals::new()?;
+    let request = submit(client, wanted).await?;
+    let access = granted(client, request, wanted, &mut stops).await?;
+    let worked = async {
+        line::until_turn(client, &access.grant, wanted.wait_at_most, &mut stops).await?;
+        connection::connected(client, &access.grant, application, work).await
+    };
+    let worked = worked.await;
+    give_back(client, &access).await;
+    worked
 }
 
 /// Gives the grant back. A failure is reported but does not change the exit code, since the program has done its work.

@@ -47,13 +47,13 @@ RESET ROLE; RESET search_path;
 ";
 
 /// A server with the shop, whose changes are captured, and a gate before it.
-async fn walls() -> Walls {
-    walls_with("").await
+pub(crate) async fn walls() -> Walls {
+    walls_with("", "").await
 }
 
-/// `more` are further lines of the target.
-async fn walls_with(more: &str) -> Walls {
-    let walls = Walls::bare(&format!("{more}{PROFILES}")).await;
+/// `more` are further lines of the target, `tables` further tables of the configuration.
+pub(crate) async fn walls_with(more: &str, tables: &str) -> Walls {
+    let walls = Walls::bare(&format!("{more}{PROFILES}{tables}")).await;
     walls.server.batch("shop", SHOP).await.expect("the shop");
     let (exit, said) = walls.target(&["apply"]);
     assert_eq!(exit, Some(0), "{said}");
@@ -62,7 +62,7 @@ async fn walls_with(more: &str) -> Walls {
 
 /// Runs scripts in a session of their own, each as one message, and waits until it has ended on record. The SQLSTATEs of those
 /// that fail are returned.
-async fn run(walls: &Walls, login: &TestLogin, scripts: &[&str]) -> Vec<String> {
+pub(crate) async fn run(walls: &Walls, login: &TestLogin, scripts: &[&str]) -> Vec<String> {
     let session = suite(&walls.gate, login).await.expect("a session");
     let mut codes = Vec::new();
     for script in scripts {
@@ -326,7 +326,7 @@ async fn values_are_as_masks_and_the_targets_policy_say() {
 #[tokio::test(flavor = "multi_thread")]
 async fn values_are_hashed_or_left_out_where_parameters_are() {
     for (policy, hidden) in [("hashed", true), ("none", false)] {
-        let walls = walls_with(&format!("parameters = \"{policy}\"\n")).await;
+        let walls = walls_with(&format!("parameters = \"{policy}\"\n"), "").await;
         let login = walls.grant("write", "10m");
         run(
             &walls,

@@ -132,6 +132,7 @@ mod support;
 mod taking_away;
 mod terminal;
 mod tour;
+mod undo;
 mod waiting;
 mod what_ran;
 mod wire;

@@ -79,6 +79,12 @@ pub struct RowsChanged {
     /// True if values are keyed hashes, by the target's policy for parameters.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hashed: bool,
+    /// Columns whose values are masked here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub masked: Vec<String>,
+    /// Columns that PostgreSQL computes (`GENERATED ALWAYS AS`), of the table as it was when the change was recorded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub generated: Vec<String>,
 }
 
 /// Change of one row.

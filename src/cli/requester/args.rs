@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use super::super::access::AccessArgs;
 use super::super::args::{GatePlace, OutputArgs, RemoteArgs};
 use super::super::grant::{ExtendArgs, GrantsPage};
-use super::super::{complete, run, sign_ins, user};
+use super::super::{complete, run, sign_ins, undo, user};
 use crate::base::duration;
 use crate::base::tls::Fingerprint;
 use crate::model::ids::{GrantId, RequestId};
@@ -69,6 +69,8 @@ Operators see the sign-ins of all identities.")]
     Exec(run::ExecArgs),
     /// Requests access, waits for approval and prints the environment variables for a client
     Env(run::EnvArgs),
+    /// Prints the statements that undo the recorded changes of a session, grant or run; with --apply runs them
+    Undo(Box<undo::UndoArgs>),
     /// Lists the targets and profiles you can request; for one target, also approvers, masks and guard rails
     #[command(after_help = "\
 Examples:

@@ -20,7 +20,7 @@ use tokio_rustls::TlsStream;
 
 use super::error::ConnectError;
 use super::target::Target;
-use crate::base::tls::{TlsMode, Transport};
+use crate::base::tls::{ClientTls, TlsMode, Transport};
 
 /// Keepalive settings by which a target's lost machine is detected on an idle connection: after 30 s + 3 × 10 s.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
@@ -60,7 +60,9 @@ pub(super) async fn dial(target: &Target, deadline: &mut ConnectDeadline) -> Res
     if target.tls.mode() == TlsMode::Disable {
         return Ok(Transport::Plain(tcp));
     }
-    deadline.within("TLS handshake", start_tls(target, tcp)).await
+    deadline
+        .within("TLS handshake", start_tls(&target.tls, &target.host, tcp))
+        .await
 }
 
 async fn connect_tcp(target: &Target) -> Result<TcpStream, ConnectError> {
@@ -100,7 +102,7 @@ fn prepare(tcp: TcpStream) -> Result<TcpStream, ConnectError> {
     Ok(tcp)
 }
 
-async fn start_tls(target: &Target, mut tcp: TcpStream) -> Result<Transport, ConnectError> {
+pub(super) async fn start_tls(settings: &ClientTls, host: &str, mut tcp: TcpStream) -> Result<Transport, ConnectError> {
     let io = |source| ConnectError::Io {
         step: "SSLRequest",
         source,
@@ -113,7 +115,7 @@ async fn start_tls(target: &Target, mut tcp: TcpStream) -> Result<Transport, Con
         0 => return Err(ConnectError::Closed("SSLRequest")),
         _ => nothing_behind(&tcp)?,
     }
-    match (&answer, target.tls.mode()) {
+    match (&answer, settings.mode()) {
         (b"S", _) => {}
         (b"N", TlsMode::Prefer) => return Ok(Transport::Plain(tcp)),
         (b"N", mode) => return Err(ConnectError::TlsRefused(mode)),
@@ -125,8 +127,8 @@ async fn start_tls(target: &Target, mut tcp: TcpStream) -> Result<Transport, Con
             return Err(ConnectError::Protocol("neither S nor N to the SSLRequest"));
         }
     }
-    let name = ServerName::try_from(target.host.clone()).map_err(|_| ConnectError::TlsName(target.host.clone()))?;
-    let tls = target.tls.connector().connect(name, tcp).await.map_err(ConnectError::Tls)?;
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| ConnectError::TlsName(host.to_owned()))?;
+    let tls = settings.connector().connect(name, tcp).await.map_err(ConnectError::Tls)?;
     Ok(Transport::Tls(Box::new(TlsStream::Client(tls))))
 }
 

@@ -18,8 +18,9 @@ mod tests;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-use crate::base::tls::Transport;
+use crate::base::tls::{ClientTls, Transport};
 use crate::model::grant::Permit;
 
 use dial::ConnectDeadline;
@@ -114,6 +115,11 @@ pub async fn connect(
 /// Opens the connection up to and including TLS, within the target's `connect_timeout`; the caller sends the startup packet.
 pub async fn dial(target: &Target) -> Result<Transport, ConnectError> {
     dial::dial(target, &mut ConnectDeadline::new(target.connect_timeout)).await
+}
+
+/// Begins TLS on a connection to a server that nothing was sent to yet.
+pub async fn start_tls(settings: &ClientTls, host: &str, tcp: TcpStream) -> Result<Transport, ConnectError> {
+    dial::start_tls(settings, host, tcp).await
 }
 
 /// Asks the target to cancel the backend's statement; over TLS if its sessions use TLS. Returns when the target has closed the

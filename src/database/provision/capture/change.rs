@@ -74,6 +74,8 @@ impl ChangeSource<'_> {
             old_checksum: change.old_sum.clone(),
             new_checksum: change.new_sum.clone(),
             hashed: matches!(self.place.settings.show, ParameterDisplay::Hashed(_)),
+            masked: self.columns().masked(),
+            generated: change.generated.clone(),
         }
     }
 

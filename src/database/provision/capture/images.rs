@@ -113,6 +113,12 @@ pub(super) struct CapturedColumns<'c> {
 }
 
 impl CapturedColumns<'_> {
+    /// Returns the names of the columns with a mask.
+    pub(super) fn masked(&self) -> Vec<String> {
+        let is_masked = |name: &&String| self.masks.contains_key(name.as_str());
+        self.names.iter().filter(is_masked).cloned().collect()
+    }
+
     /// Returns the change of a row with these images.
     pub(super) fn change(&self, old: Option<&str>, new: Option<&str>) -> RowChange {
         let image = |text: &str| RowImage::of(text, self.names.len());

@@ -46,6 +46,8 @@ pub(super) struct CapturedChange {
     pub(super) operation: String,
     pub(super) columns: Vec<String>,
     pub(super) key: Vec<String>,
+    /// Columns that PostgreSQL computes.
+    pub(super) generated: Vec<String>,
     /// Tables that it is a part of, and the table itself, by schema and name as they are now.
     pub(super) names: Vec<(String, String)>,
     pub(super) rows: u64,
@@ -181,6 +183,7 @@ impl CapturedChange {
             operation: row.try_get("operation")?,
             columns: row.try_get("columns")?,
             key: row.try_get("key")?,
+            generated: row.try_get("generated")?,
             names: serde_json::from_str(&names).map_err(|_| DrainError::Content("the names of a table"))?,
             rows: number("rows")?,
             images: (places("olds")?, places("news")?),
@@ -210,12 +213,14 @@ SELECT p.schema, p.name FROM unnest($1::text[], $2::text[]) AS p (schema, name)
 WHERE NOT EXISTS (SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = p.schema AND c.relname = p.name)";
 
 /// The next `$3` changes by the roles `$1` up to number `$2`, in their order; with their images if they have at most `$4` rows. The
-/// primary key, and the tables that a table is a part of, are those of now: a table that is gone has none.
+/// primary key, the computed columns, and the tables that a table is a part of, are those of now: a table that is gone has none.
 const TAKE: &str = "
 SELECT c.id, c.role, c.backend, c.transaction::text AS transaction, MICROS, c.depth, c.schema_name, c.table_name, c.operation, c.columns,
     ARRAY(SELECT a.attname::text FROM pg_index AS i CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, place)
         JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
         WHERE i.indrelid = c.relation AND i.indisprimary ORDER BY k.place) AS key,
+    ARRAY(SELECT a.attname::text FROM pg_attribute AS a WHERE a.attrelid = c.relation AND a.attgenerated <> '' AND NOT a.attisdropped
+        ORDER BY a.attnum) AS generated,
     (WITH RECURSIVE up (oid) AS (SELECT c.relation UNION SELECT i.inhparent FROM pg_inherits AS i JOIN up ON up.oid = i.inhrelid)
         SELECT coalesce(jsonb_agg(jsonb_build_array(n.nspname, t.relname)), '[]')::text
         FROM up JOIN pg_class AS t ON t.oid = up.oid JOIN pg_namespace AS n ON n.oid = t.relnamespace) AS names,
