@@ -44,7 +44,7 @@ others. Triggers of your application fire. Sequences are not set back. Your own 
 grant; for sessions and runs you need the right to read the log. The exit code is 1 if something was
 not undone.")]
 pub struct UndoArgs {
-    /// Whose changes: a session, a grant or a run
+    /// Session, grant or run that made the changes
     #[arg(value_name = "SESSION|GRANT|RUN")]
     pub what: RunSelector,
     /// Only changes at this target
@@ -134,9 +134,10 @@ pub(super) async fn run(config: &Path, args: UndoArgs) -> anyhow::Result<u8> {
     if let Err(error) = &later {
         speech::note(&format!("cannot tell who changed the same rows since: {error:#}"));
     }
-    let result = match args.apply {
-        true => Some(apply(config, &args, &target, &changes, &plan).await?),
-        false => None,
+    let result = if args.apply {
+        Some(apply(config, &args, &target, &changes, &plan).await?)
+    } else {
+        None
     };
     let body = UndoBody {
         target: &target,

@@ -106,7 +106,9 @@ async fn what_others_changed_since_stays() {
     let (exit, said, _) = undo(&[]);
     assert_eq!((exit, state(&walls).await), (Some(1), before), "{said}");
     // It was on record, each time under a grant of its own.
-    let undone = records(&walls.gate).into_iter().filter(|record| record["application"] == "tidegate undo");
+    let undone = records(&walls.gate)
+        .into_iter()
+        .filter(|record| record["application"] == "tidegate undo");
     let mut grants: Vec<_> = undone.map(|record| record["grant"].to_string()).collect();
     grants.dedup();
     assert_eq!(grants.len(), 3);
