@@ -31,7 +31,7 @@ use super::views::to;
 use super::wait::{Signals, code_of, until_granted};
 use crate::base::clock::Clock;
 use crate::base::duration;
-use crate::control::model::{AccessBody, EmptyBody, GrantLoginBody, GrantView, RequestBody};
+use crate::control::model::{AccessBody, EmptyBody, GrantView, RequestBody};
 use crate::model::ids::{GrantId, RequestId};
 use variables::ConnectionVariables;
 use verification::VerificationVariables;
@@ -275,8 +275,7 @@ pub(super) fn window(view: &GrantView, now: Timestamp) -> String {
 
 /// Returns a new login, as the variables that a program needs to connect with it.
 async fn variables(client: &ControlClient, access: &ProgramAccess, welcome: bool) -> anyhow::Result<ConnectionVariables> {
-    let path = format!("/v1/grants/{}/login", access.grant);
-    let login: GrantLoginBody = client.post(&path, &EmptyBody {}).await?;
+    let login = connection::login(client, &access.grant).await?;
     let variables = ConnectionVariables::of(&login, &VerificationVariables::of(&login, client));
     Ok(if welcome {
         variables

@@ -20,7 +20,7 @@ use crate::audit::runs::RunSelector;
 use crate::audit::{EventName, Filter};
 use crate::base::times;
 use crate::base::visible::visible;
-use crate::database::undo::{self, LostChange, SETTINGS, UndoPlan, UndoResult, UndoStep};
+use crate::database::undo::{self, LostChange, UndoPlan, UndoResult, UndoStep};
 use crate::model::ids::SessionId;
 use crate::model::names::{IdentityName, TargetName};
 
@@ -93,7 +93,7 @@ struct LaterChange {
 #[derive(Debug, Serialize)]
 struct UndoBody<'p> {
     target: &'p TargetName,
-    settings: &'static str,
+    settings: Vec<String>,
     steps: &'p [UndoStep],
     not_undoable: &'p [LostChange],
     /// Absent if the log of others may not be read.
@@ -141,7 +141,7 @@ pub(super) async fn run(config: &Path, args: UndoArgs) -> anyhow::Result<u8> {
     };
     let body = UndoBody {
         target: &target,
-        settings: SETTINGS,
+        settings: undo::settings(),
         steps: &plan.steps,
         not_undoable: &plan.lost,
         changed_since: later.as_deref().ok(),
@@ -243,7 +243,7 @@ fn script(what: &str, body: &UndoBody<'_>) -> String {
     for change in body.changed_since.unwrap_or_default() {
         let _ = writeln!(text, "-- CHANGED SINCE: {}", later(change));
     }
-    let _ = writeln!(text, "BEGIN;\n{};", SETTINGS.replace("; ", ";\n"));
+    let _ = writeln!(text, "BEGIN;\n{};", body.settings.join(";\n"));
     for step in body.steps {
         let place = shown(&step.schema, &step.table);
         let _ = writeln!(text, "-- record {}: {} {place}\n{};", step.record, step.operation, step.sql);

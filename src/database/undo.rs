@@ -17,12 +17,17 @@ use serde::Serialize;
 pub use apply::{UndoConflict, UndoResult, apply};
 
 use crate::audit::event::{RowChange, RowOperation, RowValues, RowsChanged};
+use crate::database::rights::capture::writing_settings;
 use crate::model::names::EnumOrUnknown;
 use statement::RowStatements;
 
-/// Settings under which the statements are to run: those that determine how values are written as text.
-pub const SETTINGS: &str = "SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = 'postgres'; SET LOCAL timezone = 'UTC'; \
-     SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex'; SET LOCAL standard_conforming_strings = on";
+/// Returns the statements that set what the others need, at the beginning of their transaction.
+#[must_use]
+pub fn settings() -> Vec<String> {
+    let mut settings = writing_settings();
+    settings.push("SET LOCAL standard_conforming_strings = on".to_owned());
+    settings
+}
 
 /// Statements that undo changes, and the changes that cannot be undone.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -124,7 +129,15 @@ struct MessageUndo<'c> {
     updated: Vec<RowUndo<'c>>,
     /// Rows to remove, in the order in which they were added.
     added: Vec<RowUndo<'c>>,
+    /// Places of updated rows, by table and key as statements before this one left them.
+    places: HashMap<UpdatedRow<'c>, usize>,
+    /// The same of this statement, which has updated each row once; and its change.
+    fresh: Vec<(UpdatedRow<'c>, usize)>,
+    change: u64,
 }
+
+/// Schema, table and key.
+type UpdatedRow<'c> = (&'c str, &'c str, RowValues);
 
 /// Change of a row that is to be undone.
 struct RowUndo<'c> {
@@ -171,14 +184,17 @@ impl<'c> MessageUndo<'c> {
         }
     }
 
-    /// Adds an updated row: with what the message changed of it before.
+    /// Adds an updated row: with what statements of the message before changed of it.
     fn update(&mut self, row: RowUndo<'c>) {
-        let earlier = self.updated.iter_mut().rev().find(|earlier| {
-            (&earlier.event.schema, &earlier.event.table) == (&row.event.schema, &row.event.table)
-                && earlier.event.change != row.event.change
-                && key_now(&earlier.change) == row.change.key
-        });
-        let Some(earlier) = earlier else {
+        if row.event.change != self.change {
+            self.change = row.event.change;
+            self.places.extend(self.fresh.drain(..));
+        }
+        let at = |key| (row.event.schema.as_str(), row.event.table.as_str(), key);
+        let now = at(key_now(&row.change));
+        let known = self.places.remove(&at(row.change.key.clone()));
+        self.fresh.push((now, known.unwrap_or(self.updated.len())));
+        let Some(earlier) = known.and_then(|place| self.updated.get_mut(place)) else {
             return self.updated.push(row);
         };
         let (old, new) = (&mut earlier.change.old, &mut earlier.change.new);

@@ -12,6 +12,11 @@ use crate::control::model::{EmptyBody, GrantLoginBody};
 use crate::database::upstream;
 use crate::model::ids::GrantId;
 
+/// Returns a new login of a grant.
+pub(super) async fn login(client: &ControlClient, grant: &GrantId) -> anyhow::Result<GrantLoginBody> {
+    Ok(client.post(&format!("/v1/grants/{grant}/login"), &EmptyBody {}).await?)
+}
+
 /// Connects with a new login of the grant, and works there. The connection ends with the work.
 pub(super) async fn connected<T>(
     client: &ControlClient,
@@ -19,7 +24,7 @@ pub(super) async fn connected<T>(
     application: &str,
     work: impl AsyncFnOnce(&Client) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    let login: GrantLoginBody = client.post(&format!("/v1/grants/{grant}/login"), &EmptyBody {}).await?;
+    let login = login(client, grant).await?;
     let verification = VerificationVariables::of(&login, client);
     let wanted = verification.sslmode.name();
     // libpq's `allow` is the only mode that is none of the gate's.

@@ -3,6 +3,7 @@ use clap::Parser as _;
 use super::variables::{dotenv, fish, sh};
 use super::verification::SslMode;
 use super::*;
+use crate::control::model::GrantLoginBody;
 
 fn login(secret: &str) -> GrantLoginBody {
     GrantLoginBody {

@@ -22,6 +22,13 @@ use super::role::{RoleName, quoted, quoted_text};
 use super::view::default_grantees;
 use functions::{TRIGGERS, WantedTrigger, settings, source};
 
+/// Returns the statements with which a transaction writes values as text as captured images have them.
+#[must_use]
+pub fn writing_settings() -> Vec<String> {
+    let one = |(name, value): &(&str, &str)| format!("SET LOCAL {name} = {}", quoted_text(value));
+    functions::WRITING.iter().map(one).collect()
+}
+
 /// Name of the table of the store.
 pub const CHANGES: &str = "changes";
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
-use super::{SETTINGS, UndoPlan, UndoStep};
+use super::{UndoPlan, UndoStep, settings};
 
 /// Result of running a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -46,7 +46,7 @@ enum Attempt {
 ///
 /// Fails if the connection ends, or the database refuses the commit; then nothing is changed.
 pub async fn apply(client: &Client, plan: &UndoPlan, skip_conflicts: bool) -> Result<UndoResult, Error> {
-    client.batch_execute(&format!("BEGIN; {SETTINGS}")).await?;
+    client.batch_execute(&format!("BEGIN; {}", settings().join("; "))).await?;
     let mut result = UndoResult {
         committed: false,
         undone: 0,

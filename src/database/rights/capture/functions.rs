@@ -14,9 +14,8 @@ const MAX_IMAGE_BYTES: u32 = 8 << 10;
 const INSERTED: &str =
     "role, backend, transaction, statement_at, depth, relation, schema_name, table_name, operation, columns, rows, old, new";
 
-/// Settings of the functions. Those beside the first determine how values are written as text.
-const SETTINGS: &[(&str, &str)] = &[
-    ("search_path", "pg_catalog, pg_temp"),
+/// Settings that determine how values are written as text.
+pub(super) const WRITING: &[(&str, &str)] = &[
     ("datestyle", "ISO, YMD"),
     ("intervalstyle", "postgres"),
     ("timezone", "UTC"),
@@ -145,7 +144,8 @@ impl WantedTrigger {
 pub(super) fn settings(wanted: &WantedTrigger) -> impl Iterator<Item = (&'static str, &'static str)> {
     // Rows hidden by row security would be truncated all the same: the function fails instead.
     let reads = (wanted.event == "truncate").then_some(("row_security", "off"));
-    SETTINGS.iter().copied().chain(reads)
+    let path = [("search_path", "pg_catalog, pg_temp")];
+    path.into_iter().chain(WRITING.iter().copied()).chain(reads)
 }
 
 /// Returns the expression for the names of a table's columns, in order.
